@@ -1,0 +1,12 @@
+//! The card: everything between an APDU and the traits of [`token`].
+//!
+//! What: the engine ([`Card`], [`Connection`]), the file model, the GIDS application, the data model of a
+//! card file ([`record`]).
+//! What not: no I/O, no clock, no global state; nothing here knows TPMs, sockets or files.
+//! Begin with [`Card::transmit`].
+
+#![forbid(unsafe_code)]
+
+pub mod record;
+pub mod secret;
+pub mod token;

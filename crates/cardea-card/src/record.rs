@@ -1,0 +1,434 @@
+//! Everything that a card keeps between two starts: the content of a card file.
+//!
+//! Plain data with a CBOR coding (RFC 8949, maps with small integer keys), no behaviour.
+//! Field numbers are never reused; a field added later is optional.
+//! `docs/formats/card-file.md` describes the same bytes for other programs.
+//! The TPM part ([`TpmRecord`]) is written by `cardea-tpm` and opaque to the card applications.
+//!
+//! No PIN, PUK, admin key or private key is in it in a form that works without the TPM that made it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::{Decode, Encode};
+
+/// Internal identity of a card: 16 random bytes, constant for its life.
+///
+/// It names the card file, the socket's selectors and later the D-Bus path.
+/// The GIDS card id (`DF20` in `A012`) starts equal to it but belongs to the administrator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CardId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+impl CardId {
+    /// From its 16 bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CardId({self})")
+    }
+}
+
+/// Text that is not 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a card id is 32 hexadecimal digits")]
+pub struct CardIdError;
+
+impl FromStr for CardId {
+    type Err = CardIdError;
+
+    fn from_str(text: &str) -> Result<Self, CardIdError> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 {
+            return Err(CardIdError);
+        }
+        let mut bytes = [0; 16];
+        for (target, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let mut value = 0;
+            for &digit in pair {
+                let nibble = char::from(digit).to_digit(16).ok_or(CardIdError)?;
+                value = value << 4 | u8::try_from(nibble).map_err(|_| CardIdError)?;
+            }
+            *target = value;
+        }
+        Ok(Self::new(bytes))
+    }
+}
+
+/// The whole content of a card file.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardRecord {
+    /// Internal identity.
+    #[n(0)]
+    pub id: CardId,
+    /// Name shown to people, 1 to 127 bytes of UTF-8 without control characters.
+    #[n(1)]
+    pub name: String,
+    /// User id of the card's owner.
+    #[n(2)]
+    pub owner: u32,
+    /// Time of creation, seconds since 1970-01-01 UTC.
+    #[n(3)]
+    pub created: u64,
+    /// What the administrator chose.
+    #[n(4)]
+    pub settings: Settings,
+    /// Lengths of PIN and PUK.
+    #[n(5)]
+    pub lengths: SecretLengths,
+    /// The card's objects in its TPM.
+    #[n(6)]
+    pub tpm: TpmRecord,
+    /// The card's keys.
+    #[n(7)]
+    pub keys: Vec<KeyRecord>,
+    /// Files of the card application.
+    #[n(8)]
+    pub gids: GidsRecord,
+    /// Certificates written over the life of the card, renewals included.
+    #[n(9)]
+    pub certificates_written: u32,
+    /// Present only in initialisation state.
+    #[n(10)]
+    pub provisional: Option<Provisional>,
+}
+
+/// Choices of the administrator that bind the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Settings {
+    /// PIN policy, 32 bytes as in MS-TPMVSC; absent = 4 to 127 bytes, any characters.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub pin_policy: Option<[u8; 32]>,
+    /// When the card is offered over PC/SC.
+    #[n(1)]
+    pub visibility: ReaderVisibility,
+    /// Whether the reader offers a PIN pad.
+    #[n(2)]
+    pub pin_pad: bool,
+    /// Longest life of a PIN verification, in seconds.
+    #[n(3)]
+    pub session_limit: u32,
+    /// Longest time without use after which a PIN verification ends, in seconds; 0 = no limit.
+    #[n(4)]
+    pub idle_limit: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pin_policy: None,
+            visibility: ReaderVisibility::Always,
+            pin_pad: false,
+            session_limit: 8 * 60 * 60,
+            idle_limit: 0,
+        }
+    }
+}
+
+/// When a card is offered over PC/SC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ReaderVisibility {
+    /// From insertion to removal.
+    #[n(0)]
+    Always,
+    /// While its owner has an active session.
+    #[n(1)]
+    OwnerSession,
+}
+
+/// Lengths in bytes, needed because CHANGE REFERENCE DATA and RESET RETRY COUNTER carry no delimiter.
+///
+/// One entry normally; during a change both candidates, newest first, until a verification decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SecretLengths {
+    /// Of the PIN.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub pin: Vec<u8>,
+    /// Of the PUK; empty without one.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub puk: Vec<u8>,
+}
+
+/// The card's objects in its TPM. All Names are SHA-256 Names, `000b ‖ H(public area)`, 34 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TpmRecord {
+    /// Where PIN tries are counted.
+    #[n(0)]
+    pub mode: CounterMode,
+    /// The storage root key that the card's keys hang from.
+    #[n(1)]
+    pub srk: SrkRecord,
+    /// Salt of the PIN and PUK authorisation values.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub salt: [u8; 16],
+    /// TPMT_PUBLIC of the birth key.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub birth_public: Vec<u8>,
+    /// NV indices: PIN always first, then ADM, PUK as present.
+    #[n(4)]
+    pub indices: Vec<IndexRecord>,
+    /// Approved policies.
+    #[n(5)]
+    pub approvals: Vec<Approval>,
+    /// Admin vault; absent on a card without administrator.
+    #[n(6)]
+    pub vault: Option<Vault>,
+    /// The vault before an unfinished rotation.
+    #[n(7)]
+    pub previous_vault: Option<Vault>,
+    /// K ⊕ m, sealed under the ADM index.
+    #[n(8)]
+    pub sealed_key: Option<ObjectBlob>,
+    /// Attestation key.
+    #[n(9)]
+    pub attestation_key: Option<ObjectBlob>,
+}
+
+/// Where PIN tries are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CounterMode {
+    /// PIN_FAIL NV index of the card.
+    #[n(0)]
+    Nv,
+    /// The TPM's global lockout.
+    #[n(1)]
+    Object,
+}
+
+/// The storage root key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SrkRecord {
+    /// Persistent handle, `0x81xxxxxx`.
+    #[n(0)]
+    pub handle: u32,
+    /// Its Name.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// TPMT_PUBLIC of the template that re-creates it.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub template: Vec<u8>,
+}
+
+/// Whose secret an NV index counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum IndexRole {
+    /// The user's PIN.
+    #[n(0)]
+    Pin,
+    /// The admin value.
+    #[n(1)]
+    Adm,
+    /// The PUK.
+    #[n(2)]
+    Puk,
+}
+
+/// One PIN_FAIL index.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct IndexRecord {
+    /// Whose secret it counts.
+    #[n(0)]
+    pub role: IndexRole,
+    /// NV handle, `0x01C2xxxx`.
+    #[n(1)]
+    pub handle: u32,
+    /// Name once WRITTEN.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// pinLimit.
+    #[n(3)]
+    pub limit: u32,
+}
+
+/// A policy approved by the birth key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Approval {
+    /// Its short name: `A0`, `A1`, `P1`–`P7`, `U1`–`U3`, `U6`.
+    #[n(0)]
+    pub id: String,
+    /// The index whose policyRef it carries.
+    #[n(1)]
+    pub role: IndexRole,
+    /// The approved policy digest.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub digest: [u8; 32],
+    /// TPMT_TK_VERIFIED.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub ticket: Vec<u8>,
+}
+
+/// A TPM object below the SRK.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ObjectBlob {
+    /// Contents of TPM2B_PRIVATE, without its size.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub private: Vec<u8>,
+    /// TPMT_PUBLIC, without TPM2B size.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub public: Vec<u8>,
+}
+
+/// Answers that the TPM can check without anybody keeping the admin key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Vault {
+    /// PBKDF2 rounds.
+    #[n(0)]
+    pub rounds: u32,
+    /// Entries of both kinds.
+    #[n(1)]
+    pub entries: Vec<VaultEntry>,
+    /// HMAC under the admin value.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub tag: [u8; 32],
+}
+
+/// Form of administrator authentication that an entry serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum VaultKind {
+    /// 8-byte challenge, external authentication.
+    #[n(0)]
+    External,
+    /// 16-byte challenge, mutual authentication.
+    #[n(1)]
+    Mutual,
+}
+
+/// One challenge and what its right answer opens.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct VaultEntry {
+    /// Form.
+    #[n(0)]
+    pub kind: VaultKind,
+    /// Challenge: 8 or 16 bytes.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub challenge: Vec<u8>,
+    /// Salt of the answer's key.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub salt: [u8; 16],
+    /// X25519 public key of the answer.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub public: [u8; 32],
+    /// The admin value, encrypted to `public`: epk ‖ 32 bytes.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub admin_value: Vec<u8>,
+    /// m, encrypted to `public` (mutual only): epk ‖ 24 bytes; empty otherwise.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub mask: Vec<u8>,
+}
+
+/// A private key of the card.
+///
+/// Algorithm, class and origin are not stored: they are derived from the public area,
+/// whose binding to the private part the TPM checks at every load.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyRecord {
+    /// Key reference, `81` to `9E`; the key file is `B0kk`.
+    #[n(0)]
+    pub reference: u8,
+    /// The TPM object.
+    #[n(1)]
+    pub object: ObjectBlob,
+    /// Creation hash (TPM2B contents); empty for an imported key.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub creation_hash: Vec<u8>,
+    /// TPMT_TK_CREATION; empty for an imported key.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub creation_ticket: Vec<u8>,
+}
+
+/// Files of the GIDS application.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GidsRecord {
+    /// Life cycle status byte of the DF: `03` initialisation, `05` operational.
+    #[n(0)]
+    pub life_cycle: u8,
+    /// Elementary files in order of creation.
+    #[n(1)]
+    pub files: Vec<FileRecord>,
+}
+
+/// An elementary file.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FileRecord {
+    /// File identifier.
+    #[n(0)]
+    pub id: u16,
+    /// File descriptor: `39` data objects, `18` key.
+    #[n(1)]
+    pub descriptor: u8,
+    /// Life cycle status byte (GIDS: tag `8A`).
+    #[n(2)]
+    pub life_cycle: u8,
+    /// Access rules, value of tag `8C`; empty forbids everything.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub access: Vec<u8>,
+    /// Control reference templates, value of tag `A5`; key files only.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub templates: Vec<u8>,
+    /// Data objects in order of creation; data files only.
+    #[n(5)]
+    pub objects: Vec<DataObject>,
+}
+
+/// A data object.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DataObject {
+    /// BER tag as an integer of its 1 to 3 bytes, for example `0xDF1F`.
+    #[n(0)]
+    pub tag: u32,
+    /// Value, at most 16 KiB.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// Random first values of a card left in initialisation state; removed at activation.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Provisional {
+    /// Authorisation value of the PIN index.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub pin: [u8; 32],
+    /// Authorisation value of the ADM index.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub adm: [u8; 32],
+    /// Authorisation value of the PUK index, if there is one.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub puk: Option<[u8; 32]>,
+}

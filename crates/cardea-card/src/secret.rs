@@ -1,0 +1,94 @@
+//! PINs and PUKs in memory: fixed size, erased on drop, never printed.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A PIN or PUK as typed: 1 to 127 bytes (GIDS 2.0; the upper bound is the one-byte short Lc form's
+/// use in every client).
+///
+/// The buffer has a fixed size, so that no copy stays behind in a grown allocation.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Pin {
+    bytes: [u8; Pin::MAX],
+    len: u8,
+}
+
+/// A PIN or PUK of 0 or of more than 127 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a PIN has 1 to 127 bytes, not {0}")]
+pub struct PinLengthError(pub usize);
+
+impl Pin {
+    /// The longest PIN, in bytes.
+    pub const MAX: usize = 127;
+
+    /// Takes the bytes as typed.
+    ///
+    /// # Errors
+    ///
+    /// [`PinLengthError`] for 0 or more than 127 bytes.
+    pub fn new(typed: &[u8]) -> Result<Self, PinLengthError> {
+        let len = u8::try_from(typed.len()).map_err(|_| PinLengthError(typed.len()))?;
+        let mut bytes = [0; Self::MAX];
+        match bytes.get_mut(..typed.len()) {
+            Some(target) if !typed.is_empty() => target.copy_from_slice(typed),
+            _ => return Err(PinLengthError(typed.len())),
+        }
+        Ok(Self { bytes, len })
+    }
+
+    /// The bytes as typed. Callers do not keep copies.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Length in bytes, 1 to 127.
+    #[must_use]
+    pub fn len(&self) -> u8 {
+        self.len
+    }
+
+    /// Always false: an empty PIN cannot be made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl PartialEq for Pin {
+    fn eq(&self, other: &Self) -> bool {
+        (self.len.ct_eq(&other.len) & self.bytes.ct_eq(&other.bytes)).into()
+    }
+}
+
+impl Eq for Pin {}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pin({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pin_takes_1_to_127_bytes() {
+        assert_eq!(Pin::new(b""), Err(PinLengthError(0)));
+        assert_eq!(Pin::new(&[b'x'; 128]), Err(PinLengthError(128)));
+        assert_eq!(Pin::new(&[b'x'; 300]), Err(PinLengthError(300)));
+        assert_eq!(Pin::new(&[b'x'; 127]).unwrap().expose().len(), 127);
+    }
+
+    #[test]
+    fn debug_output_shows_the_length_only() {
+        assert_eq!(
+            format!("{:?}", Pin::new(b"123456").unwrap()),
+            "Pin(6 bytes)"
+        );
+    }
+}

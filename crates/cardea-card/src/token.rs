@@ -1,0 +1,402 @@
+//! What the card applications need from the world below: keys, PINs, persistence, time, randomness.
+//!
+//! `cardea-tpm` implements [`KeyStore`] and [`PinAuthority`] on a TPM; the testkit has both in software.
+//! The applications know neither; the suites run over both.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::record::{CardRecord, KeyRecord};
+use crate::secret::Pin;
+
+/// Algorithm and size of a private key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyAlgorithm {
+    /// ECDSA and ECDH on NIST P-256.
+    P256,
+    /// ECDSA and ECDH on NIST P-384.
+    P384,
+    /// RSA, 2048-bit modulus, exponent 65537.
+    Rsa2048,
+    /// RSA, 3072-bit modulus, exponent 65537.
+    Rsa3072,
+}
+
+impl KeyAlgorithm {
+    /// Length in bytes of the RSA modulus or of an elliptic-curve coordinate.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::Rsa2048 => 256,
+            Self::Rsa3072 => 384,
+        }
+    }
+}
+
+/// How long one PIN verification serves a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyClass {
+    /// PIN before every operation.
+    Always,
+    /// PIN once per session.
+    Session,
+}
+
+/// Where a private key was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyOrigin {
+    /// In the TPM.
+    Generated,
+    /// Elsewhere, then imported.
+    Imported,
+}
+
+/// Hash algorithms of signatures and of OAEP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HashAlgorithm {
+    /// SHA-1, 20 bytes.
+    Sha1,
+    /// SHA-256, 32 bytes.
+    Sha256,
+    /// SHA-384, 48 bytes.
+    Sha384,
+    /// SHA-512, 64 bytes.
+    Sha512,
+}
+
+impl HashAlgorithm {
+    /// Digest length in bytes.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// A public key, big-endian.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PublicKey {
+    /// Coordinates on the curve of the key's algorithm, each of the curve's full length.
+    Ec {
+        /// Abscissa.
+        x: Vec<u8>,
+        /// Ordinate.
+        y: Vec<u8>,
+    },
+    /// RSA; the exponent is 65537 for generated keys.
+    Rsa {
+        /// Modulus without leading zeros.
+        modulus: Vec<u8>,
+        /// Public exponent.
+        exponent: u32,
+    },
+}
+
+/// What a key is, derived from its public area.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyInfo {
+    /// Algorithm and size.
+    pub algorithm: KeyAlgorithm,
+    /// PIN once or every time.
+    pub class: KeyClass,
+    /// Generated or imported.
+    pub origin: KeyOrigin,
+    /// Public half.
+    pub public: PublicKey,
+}
+
+/// An operation with a private key.
+#[derive(Clone, Copy)]
+pub enum PrivateOperation<'a> {
+    /// RSAES-OAEP with MGF1 of the same hash; gives the plain text.
+    DecryptOaep {
+        /// Hash of label and mask.
+        hash: HashAlgorithm,
+        /// Label as given to the encryption, without a final zero.
+        label: &'a [u8],
+        /// Exactly as long as the modulus.
+        cryptogram: &'a [u8],
+    },
+    /// RSAES-PKCS1-v1_5; gives the plain text.
+    DecryptPkcs1 {
+        /// Exactly as long as the modulus.
+        cryptogram: &'a [u8],
+    },
+    /// ECDH; gives the abscissa of the shared point at the curve's full length.
+    Ecdh {
+        /// Peer's abscissa.
+        x: &'a [u8],
+        /// Peer's ordinate.
+        y: &'a [u8],
+    },
+    /// The bare RSA private operation; gives a block as long as the modulus.
+    RsaRaw {
+        /// Exactly as long as the modulus and less than it.
+        block: &'a [u8],
+    },
+    /// ECDSA; gives r ‖ s, each at the curve's full length.
+    SignEcdsa {
+        /// Digest of any length from 1 byte; longer ones are truncated from the left as FIPS 186-5 says.
+        digest: &'a [u8],
+    },
+    /// RSASSA-PKCS1-v1_5 over the DigestInfo of this hash.
+    SignPkcs1 {
+        /// Hash named in the DigestInfo.
+        hash: HashAlgorithm,
+        /// Exactly as long as the hash.
+        digest: &'a [u8],
+    },
+    /// RSASSA-PSS with a salt as long as the hash.
+    SignPss {
+        /// Hash and mask hash.
+        hash: HashAlgorithm,
+        /// Exactly as long as the hash.
+        digest: &'a [u8],
+    },
+}
+
+impl fmt::Debug for PrivateOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DecryptOaep { .. } => "DecryptOaep",
+            Self::DecryptPkcs1 { .. } => "DecryptPkcs1",
+            Self::Ecdh { .. } => "Ecdh",
+            Self::RsaRaw { .. } => "RsaRaw",
+            Self::SignEcdsa { .. } => "SignEcdsa",
+            Self::SignPkcs1 { .. } => "SignPkcs1",
+            Self::SignPss { .. } => "SignPss",
+        })
+    }
+}
+
+/// A secret that the TPM counts the tries of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PinReference {
+    /// The user's PIN, reference `80`.
+    Pin,
+    /// The PUK, reference `81`.
+    Puk,
+}
+
+/// Counter of a PIN or PUK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PinStatus {
+    /// Tries left; 0 = blocked.
+    pub left: u32,
+    /// Tries after a success.
+    pub limit: u32,
+}
+
+/// Why a token could not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenErrorKind {
+    /// The input does not fit the operation: padding, length, range. Says no more (padding oracle).
+    BadData,
+    /// No resources at this moment; the same request may succeed later.
+    Busy,
+    /// No room for another object.
+    Full,
+    /// The token answered something impossible, or the program is wrong.
+    Internal,
+    /// The key is not meant for this operation.
+    KeyUse,
+    /// The TPM refuses all protected authorisations for a while.
+    Lockout,
+    /// The TPM was cleared, is another one, or an object of the card was deleted.
+    Lost,
+    /// No verified PIN, or the verification has ended.
+    NotAuthenticated,
+    /// PIN, PUK or administrator not configured on this card.
+    NotConfigured,
+    /// The TPM cannot be reached.
+    Unavailable,
+    /// The token does not know this algorithm or size.
+    Unsupported,
+}
+
+/// A failure of the token; the cause, with command and response code, is its source.
+#[derive(Debug)]
+pub struct TokenError {
+    kind: TokenErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl TokenError {
+    /// With its cause.
+    pub fn new(kind: TokenErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind,
+            source: Some(source.into()),
+        }
+    }
+
+    /// What callers act on.
+    #[must_use]
+    pub fn kind(&self) -> TokenErrorKind {
+        self.kind
+    }
+}
+
+impl From<TokenErrorKind> for TokenError {
+    fn from(kind: TokenErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            TokenErrorKind::BadData => "the data does not fit the operation",
+            TokenErrorKind::Busy => "the TPM has no resources free at the moment",
+            TokenErrorKind::Full => "the TPM has no room left",
+            TokenErrorKind::Internal => "the TPM gave an unexpected answer",
+            TokenErrorKind::KeyUse => "the key is not meant for this use",
+            TokenErrorKind::Lockout => "the TPM is locked out for a while",
+            TokenErrorKind::Lost => "the card's TPM objects are gone",
+            TokenErrorKind::NotAuthenticated => "the PIN is not verified",
+            TokenErrorKind::NotConfigured => "the card has no such reference",
+            TokenErrorKind::Unavailable => "the TPM cannot be reached",
+            TokenErrorKind::Unsupported => "the TPM does not support this algorithm",
+        })
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn Error + 'static))
+    }
+}
+
+/// Why a PIN or PUK was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// No tries are left; nothing was compared.
+    #[error("blocked")]
+    Blocked,
+    /// Not a wrong PIN: something else failed and no try was spent, as far as can be known.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Wrong; the TPM has counted it.
+    #[error("wrong, {left} tries left")]
+    Wrong {
+        /// Tries left, read after the failure.
+        left: u32,
+    },
+}
+
+/// Private keys. Bound to one card.
+pub trait KeyStore {
+    /// Whether keys of this algorithm can be made.
+    fn supports(&self, algorithm: KeyAlgorithm) -> bool;
+
+    /// Makes a key; needs no PIN (the applications decide who may).
+    /// The record's reference is the one given. May take seconds.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, `Lost`, `Busy`, `Unavailable`, `Internal`.
+    fn generate(
+        &mut self,
+        reference: u8,
+        algorithm: KeyAlgorithm,
+        class: KeyClass,
+    ) -> Result<KeyRecord, TokenError>;
+
+    /// What a key is, from its public area alone, which must be exactly one of this card's templates.
+    /// Without I/O.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` when the public area is not one that this card may have.
+    fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, TokenError>;
+
+    /// Uses a key, under the PIN verification of [`PinAuthority::verify`].
+    ///
+    /// # Errors
+    ///
+    /// `NotAuthenticated` when no verification lives (any more), `BadData`, `KeyUse`, `Lockout`,
+    /// `Lost`, `Busy`, `Unavailable`, `Internal`.
+    fn operate(
+        &mut self,
+        key: &KeyRecord,
+        operation: PrivateOperation<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, TokenError>;
+
+    /// The key is deleted or replaced: drops what is cached of it.
+    fn forget(&mut self, key: &KeyRecord);
+}
+
+/// PIN and PUK. Bound to one card.
+pub trait PinAuthority {
+    /// The counter, without spending a try and without authentication.
+    ///
+    /// # Errors
+    ///
+    /// `NotConfigured` for a PUK that the card has not; `Lost`, `Busy`, `Unavailable`, `Internal`.
+    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError>;
+
+    /// Compares. A right PIN lets session-class keys be used until [`logout`](Self::logout), the
+    /// session limit or a reset of the TPM. A wrong one costs exactly one try and leaves an earlier
+    /// verification alive unless it blocks the reference.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError`].
+    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError>;
+
+    /// Replaces `old` by `new`; a wrong `old` costs one try. Ends every verification.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError`].
+    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError>;
+
+    /// Ends the verification: what would allow another operation is erased.
+    fn logout(&mut self);
+}
+
+/// A card's token: keys and PINs of the same TPM.
+pub trait Token: KeyStore + PinAuthority + Send {}
+
+impl<T: KeyStore + PinAuthority + Send> Token for T {}
+
+/// A card file could not be written; the previous content is still there.
+#[derive(Debug, thiserror::Error)]
+#[error("the card file could not be written")]
+pub struct StoreError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// Persistence of one card.
+pub trait CardStore: Send {
+    /// Replaces the card's record. When it returns, the new record survives a power cut;
+    /// when it fails, the old one is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn save(&mut self, record: &CardRecord) -> Result<(), StoreError>;
+}
+
+/// Monotonic time that goes on during suspend.
+pub trait Clock: Send {
+    /// Time since an arbitrary fixed moment.
+    fn now(&self) -> Duration;
+}
+
+/// Randomness for challenges, identifiers and padding.
+pub trait Rng: Send {
+    /// Fills the buffer with random bytes.
+    fn fill(&mut self, buffer: &mut [u8]);
+}
