@@ -1,1 +1,42 @@
-//! TPM 2.0.
+//! TPM 2.0 under the cards.
+//!
+//! What: transports, sessions, policies, the storage root key, making and destroying a card's objects, and the
+//! traits of `cardea-card` ([`CardToken`]) on top; everything on one thread that owns the TPM.
+//! What not: no APDU, no file; a record is given and given back.
+//! Begin with [`Service`].
+//!
+//! A card is one to three PIN_FAIL NV indices, whose policies only the card's erased birth key could have
+//! approved, and keys whose policy asks for the PIN index's value. See [`policy`] for the algebra.
+
+#![forbid(unsafe_code)]
+
+mod anchor;
+pub mod auth;
+mod commands;
+mod core;
+mod create;
+mod crypto;
+mod error;
+mod operate;
+mod owned;
+pub mod policy;
+mod queue;
+mod service;
+mod session;
+mod simulator;
+mod status;
+mod token;
+mod tpm;
+mod transport;
+pub mod vault;
+mod wire;
+
+pub use anchor::{CardFault, NV_RANGE};
+pub use create::{ADM_LIMIT, IntentIndex, NewCard, PIN_LIMIT, PUK_LIMIT, PreparedCard};
+pub use error::{ResponseCode, TpmError};
+pub use service::Service;
+pub use status::Status;
+pub use token::CardToken;
+pub use tpm::CommandCount;
+pub use transport::{Address, AddressError};
+pub use vault::AdminKey;

@@ -1,0 +1,232 @@
+//! A card's TPM record, parsed: what the operations need at hand, and the checks before it is believed.
+
+use cardea_card::record::{CardRecord, CounterMode, IndexRecord, IndexRole, KeyRecord, TpmRecord};
+use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
+
+use crate::error::TpmError;
+use crate::policy::{
+    ApprovalId, NV_WRITTEN, Names, index_policy, key_head, key_policy, name_of, nv_public,
+};
+use crate::wire::Reader;
+
+/// First and last NV handle of cards.
+pub const NV_RANGE: std::ops::RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
+
+/// Why a card's record is not believed or its card cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CardFault {
+    /// The record contradicts itself.
+    #[error("the card file is damaged: {0}")]
+    Damaged(String),
+    /// The storage root key is another one: TPM cleared, or not the one that made the card.
+    #[error("made by another TPM")]
+    Foreign,
+    /// An index of the card was deleted or replaced.
+    #[error("the card's TPM objects are gone: {0}")]
+    Lost(String),
+    /// The TPM could not be asked.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+}
+
+/// An index with its policy.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    pub(crate) role: IndexRole,
+    pub(crate) handle: u32,
+    pub(crate) name: [u8; 34],
+    pub(crate) policy: [u8; 32],
+    pub(crate) limit: u32,
+}
+
+/// Everything constant about a card in its TPM.
+#[derive(Clone, Debug)]
+pub(crate) struct Anchor {
+    pub(crate) srk_name: [u8; 34],
+    pub(crate) salt: [u8; 16],
+    pub(crate) birth_name: [u8; 34],
+    pub(crate) pin: Index,
+    pub(crate) others: Vec<Index>,
+    approvals: Vec<(ApprovalId, [u8; 32], Vec<u8>)>,
+    session_policy: [u8; 32],
+    once_policy: [u8; 32],
+    pub(crate) session_limit: u32,
+}
+
+impl Anchor {
+    /// From a record whose parts fit each other, recomputed from the birth key's public area.
+    pub(crate) fn new(record: &CardRecord) -> Result<Self, CardFault> {
+        Self::from_tpm_record(&record.tpm, record.settings.session_limit)
+    }
+
+    pub(crate) fn from_tpm_record(
+        record: &TpmRecord,
+        session_limit: u32,
+    ) -> Result<Self, CardFault> {
+        let damaged = |what: &str| CardFault::Damaged(what.to_owned());
+        if record.mode != CounterMode::Nv {
+            return Err(damaged("its counter mode is not supported"));
+        }
+        let birth_name = name_of(&record.birth_public);
+        let mut indices = Vec::new();
+        for index in &record.indices {
+            indices.push(self_consistent(index, &birth_name)?);
+        }
+        let mut roles: Vec<_> = indices.iter().map(|index| index.role).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        if roles.len() != indices.len() {
+            return Err(damaged("two indices have one role"));
+        }
+        let position = indices
+            .iter()
+            .position(|index| index.role == IndexRole::Pin)
+            .ok_or_else(|| damaged("it has no PIN index"))?;
+        let pin = indices.remove(position);
+        let name_of_role = |role| {
+            indices
+                .iter()
+                .find(|index: &&Index| index.role == role)
+                .map(|index| &index.name[..])
+        };
+        let names = Names {
+            birth: &birth_name,
+            pin: &pin.name,
+            adm: name_of_role(IndexRole::Adm),
+            puk: name_of_role(IndexRole::Puk),
+        };
+        let mut approvals = Vec::new();
+        for approval in &record.approvals {
+            let id = ApprovalId::parse(&approval.id)
+                .filter(|id| id.role() == approval.role)
+                .ok_or_else(|| damaged("an approval is unknown"))?;
+            if id.digest(&names) != Some(approval.digest) {
+                return Err(damaged("an approved policy is not this card's"));
+            }
+            approvals.push((id, approval.digest, approval.ticket.clone()));
+        }
+        let srk_name = record
+            .srk
+            .name
+            .as_slice()
+            .try_into()
+            .map_err(|_| damaged("the Name of its storage root key is malformed"))?;
+        Ok(Self {
+            srk_name,
+            salt: record.salt,
+            birth_name,
+            session_policy: key_policy(&pin.name, KeyClass::Session),
+            once_policy: key_policy(&pin.name, KeyClass::Always),
+            pin,
+            others: indices,
+            approvals,
+            session_limit,
+        })
+    }
+
+    pub(crate) fn index(&self, role: IndexRole) -> Option<&Index> {
+        std::iter::once(&self.pin)
+            .chain(&self.others)
+            .find(|index| index.role == role)
+    }
+
+    pub(crate) fn indices(&self) -> impl Iterator<Item = &Index> {
+        std::iter::once(&self.pin).chain(&self.others)
+    }
+
+    pub(crate) fn approval(&self, id: ApprovalId) -> Option<(&[u8; 32], &[u8])> {
+        self.approvals
+            .iter()
+            .find(|(found, ..)| *found == id)
+            .map(|(_, digest, ticket)| (digest, &ticket[..]))
+    }
+
+    pub(crate) fn policy(&self, class: KeyClass) -> &[u8; 32] {
+        match class {
+            KeyClass::Always => &self.once_policy,
+            KeyClass::Session => &self.session_policy,
+        }
+    }
+
+    /// What a key is, if its public area is exactly one of this card's templates with a unique field.
+    pub(crate) fn describe(&self, key: &KeyRecord) -> Option<KeyInfo> {
+        for algorithm in [
+            KeyAlgorithm::P256,
+            KeyAlgorithm::P384,
+            KeyAlgorithm::Rsa2048,
+            KeyAlgorithm::Rsa3072,
+        ] {
+            for class in [KeyClass::Session, KeyClass::Always] {
+                for origin in [KeyOrigin::Generated, KeyOrigin::Imported] {
+                    let head = key_head(algorithm, origin, self.policy(class));
+                    if let Some(unique) = key.object.public.strip_prefix(&head[..]) {
+                        let public = unique_field(algorithm, unique)?;
+                        return Some(KeyInfo {
+                            algorithm,
+                            class,
+                            origin,
+                            public,
+                        });
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, CardFault> {
+    if !NV_RANGE.contains(&index.handle) {
+        return Err(CardFault::Damaged(format!(
+            "0x{:08X} is no index of a card",
+            index.handle
+        )));
+    }
+    let policy = index_policy(birth_name, index.role);
+    let name = name_of(&nv_public(index.handle, NV_WRITTEN, &policy));
+    if name[..] != index.name[..] {
+        return Err(CardFault::Damaged(
+            "the Name of an index does not follow from its birth key".into(),
+        ));
+    }
+    Ok(Index {
+        role: index.role,
+        handle: index.handle,
+        name,
+        policy,
+        limit: index.limit,
+    })
+}
+
+fn unique_field(algorithm: KeyAlgorithm, unique: &[u8]) -> Option<PublicKey> {
+    let mut reader = Reader::new("public area", unique);
+    let size = algorithm.size();
+    let public = match algorithm {
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 => {
+            let mut coordinate = || {
+                let short = reader.sized().ok().filter(|bytes| bytes.len() <= size)?;
+                let mut full = vec![0; size - short.len()];
+                full.extend_from_slice(short);
+                Some(full)
+            };
+            PublicKey::Ec {
+                x: coordinate()?,
+                y: coordinate()?,
+            }
+        }
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => {
+            let modulus = reader
+                .sized()
+                .ok()
+                .filter(|bytes| bytes.len() == size)?
+                .to_vec();
+            PublicKey::Rsa {
+                modulus,
+                exponent: 65537,
+            }
+        }
+    };
+    reader.finish().ok()?;
+    Some(public)
+}

@@ -1,0 +1,483 @@
+//! What the one TPM thread holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cardea_card::record::SrkRecord;
+use cardea_card::token::KeyAlgorithm;
+use zeroize::Zeroizing;
+
+use crate::commands::{Parent, SessionKind};
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::{name_of, srk_template};
+use crate::session::Session;
+use crate::simulator::Simulator;
+use crate::tpm::{CommandCount, Tpm};
+use crate::transport::{Address, open};
+
+/// The usual persistent handle of the storage root key.
+const SRK: u32 = 0x8100_0001;
+/// Last handle that the storage root key may move to.
+const LAST_SRK: u32 = 0x8100_FFFF;
+/// Sessions that every TPM can hold loaded (PC Client profile).
+const LOADED_SESSIONS: usize = 3;
+/// TPM_PT_HR_TRANSIENT_MIN.
+const TRANSIENT_MIN: u32 = 0x10E;
+/// How long an armed `once` session may wait for its operation.
+pub(crate) const ONCE_TIME: Duration = Duration::from_secs(30);
+
+/// Proof of a PIN verification, good for PolicyTicket until its time is over or the TPM restarts.
+pub(crate) struct Ticket {
+    /// Name of the PIN index, which PolicyTicket repeats.
+    pub(crate) pin_name: [u8; 34],
+    pub(crate) timeout: Vec<u8>,
+    pub(crate) ticket: Zeroizing<Vec<u8>>,
+}
+
+/// A card's state in the TPM between two operations.
+#[derive(Default)]
+pub(crate) struct Runtime {
+    /// The policy session for session-class keys.
+    pub(crate) session: Option<Session>,
+    /// Whether that session's policy is satisfied at this moment.
+    pub(crate) armed: bool,
+    pub(crate) ticket: Option<Ticket>,
+    /// Policy session for one operation with an always-class key.
+    pub(crate) once: Option<(Session, Instant)>,
+    /// An operation has emptied the session; arm it again when there is time.
+    pub(crate) rearm: bool,
+    used: u64,
+}
+
+struct LoadedKey {
+    name: [u8; 34],
+    handle: u32,
+    used: u64,
+}
+
+/// A live connection and what is loaded through it.
+pub(crate) struct Link {
+    pub(crate) tpm: Tpm,
+    pub(crate) srk: Parent,
+    channel: Option<Session>,
+    keys: Vec<LoadedKey>,
+    key_slots: usize,
+    algorithms: Vec<(KeyAlgorithm, bool)>,
+}
+
+/// The TPM thread's state.
+pub(crate) struct Core {
+    address: Address,
+    simulator: Option<Simulator>,
+    count: CommandCount,
+    link: Option<Link>,
+    cards: BTreeMap<u64, Runtime>,
+    tick: u64,
+    /// Whether this TPM was found fit for cards.
+    pub(crate) probed: bool,
+}
+
+impl Core {
+    pub(crate) fn new(address: Address, count: CommandCount) -> Self {
+        Self {
+            address,
+            simulator: None,
+            count,
+            link: None,
+            cards: BTreeMap::new(),
+            tick: 0,
+            probed: false,
+        }
+    }
+
+    /// Runs an operation; once more after what can be mended without harm: a TPM that was reset under us
+    /// (then nothing was executed and no try was spent), or full slots.
+    pub(crate) fn attempt<R>(
+        &mut self,
+        mut operation: impl FnMut(&mut Self) -> Result<R, TpmError>,
+    ) -> Result<R, TpmError> {
+        self.connect()?;
+        let error = match operation(self) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        match error.code() {
+            Some(ResponseCode::INITIALIZE) => {
+                self.disconnect();
+                self.connect()?;
+            }
+            Some(code) if code.missing_reference() => {
+                tracing::warn!(error = %error, "the TPM has lost its sessions");
+                self.disconnect();
+                self.connect()?;
+            }
+            Some(code) if code.out_of_slots() => self.make_room(),
+            _ => {
+                if error.breaks_connection() {
+                    tracing::warn!(error = %error, "the connection to the TPM is given up");
+                    self.disconnect();
+                }
+                return Err(error);
+            }
+        }
+        let again = operation(self);
+        if again.as_ref().is_err_and(TpmError::breaks_connection) {
+            self.disconnect();
+        }
+        again
+    }
+
+    pub(crate) fn link(&mut self) -> Result<&mut Link, TpmError> {
+        self.link.as_mut().ok_or(TpmError::Stopped)
+    }
+
+    pub(crate) fn srk_record(&mut self) -> Result<SrkRecord, TpmError> {
+        let srk = &self.link()?.srk;
+        Ok(SrkRecord {
+            handle: srk.handle,
+            name: srk.name.to_vec(),
+            template: srk_template(),
+        })
+    }
+
+    fn connect(&mut self) -> Result<(), TpmError> {
+        if self.link.as_ref().is_some_and(|link| link.tpm.alive()) {
+            return Ok(());
+        }
+        self.disconnect();
+        let transport =
+            open(&self.address, &mut self.simulator).map_err(|source| TpmError::Transport {
+                command: "connection",
+                source,
+            })?;
+        let mut tpm = Tpm::new(transport, self.count.clone());
+        match tpm.startup() {
+            Err(error) if error.code() != Some(ResponseCode::INITIALIZE) => return Err(error),
+            _ => {}
+        }
+        if tpm.shares_handles() {
+            flush_leftovers(&mut tpm)?;
+        }
+        let slots = tpm
+            .properties(TRANSIENT_MIN)?
+            .first()
+            .filter(|(property, _)| *property == TRANSIENT_MIN)
+            .map_or(3, |(_, slots)| *slots);
+        // A persistent key takes a slot while it is used: loading a key needs one for the SRK.
+        let key_slots = usize::try_from(slots).unwrap_or(3).saturating_sub(1).max(1);
+        let srk = find_srk(&mut tpm)?;
+        self.link = Some(Link {
+            tpm,
+            srk,
+            channel: None,
+            keys: Vec::new(),
+            key_slots,
+            algorithms: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Drops the connection and all that lived in it: sessions, tickets, loaded keys.
+    pub(crate) fn disconnect(&mut self) {
+        self.link = None;
+        for runtime in self.cards.values_mut() {
+            *runtime = Runtime::default();
+        }
+    }
+
+    pub(crate) fn runtime(&mut self, card: u64) -> &mut Runtime {
+        self.tick += 1;
+        let tick = self.tick;
+        let runtime = self.cards.entry(card).or_default();
+        runtime.used = tick;
+        runtime
+    }
+
+    /// Connection and card side by side.
+    pub(crate) fn split(&mut self, card: u64) -> Result<(&mut Link, &mut Runtime), TpmError> {
+        self.tick += 1;
+        let runtime = self.cards.entry(card).or_default();
+        runtime.used = self.tick;
+        let link = self.link.as_mut().ok_or(TpmError::Stopped)?;
+        Ok((link, runtime))
+    }
+
+    /// The card's token is gone.
+    pub(crate) fn remove(&mut self, card: u64) {
+        if let Some(runtime) = self.cards.remove(&card) {
+            self.flush_sessions(runtime);
+        }
+    }
+
+    /// Erases everything that would allow the card another operation.
+    pub(crate) fn logout(&mut self, card: u64) {
+        let runtime = std::mem::take(self.runtime(card));
+        self.flush_sessions(runtime);
+    }
+
+    fn flush_sessions(&mut self, runtime: Runtime) {
+        let handles = runtime.session.iter().map(|session| session.handle);
+        let once = runtime.once.iter().map(|(session, _)| session.handle);
+        let handles: Vec<u32> = handles.chain(once).collect();
+        for handle in handles {
+            self.flush(handle);
+        }
+    }
+
+    /// Flushes what need not be there for correctness; a failure shows at the next use.
+    pub(crate) fn flush(&mut self, handle: u32) {
+        if let Some(link) = &mut self.link
+            && let Err(error) = link.tpm.flush(handle)
+        {
+            tracing::debug!(error = %error, "a flush failed");
+            if error.breaks_connection() {
+                self.disconnect();
+            }
+        }
+    }
+
+    /// Makes sure that one more session can be started for this card.
+    pub(crate) fn room_for_session(&mut self, card: u64) {
+        let channel = usize::from(
+            self.link
+                .as_ref()
+                .is_some_and(|link| link.channel.is_some()),
+        );
+        loop {
+            let loaded: usize = self
+                .cards
+                .values()
+                .map(|runtime| {
+                    usize::from(runtime.session.is_some()) + usize::from(runtime.once.is_some())
+                })
+                .sum();
+            if channel + loaded < LOADED_SESSIONS {
+                return;
+            }
+            let oldest = self
+                .cards
+                .iter_mut()
+                .filter(|(id, runtime)| {
+                    **id != card && (runtime.session.is_some() || runtime.once.is_some())
+                })
+                .min_by_key(|(_, runtime)| runtime.used)
+                .map(|(_, runtime)| runtime);
+            let freed = match oldest {
+                Some(runtime) => {
+                    runtime.armed = false;
+                    runtime.rearm = false;
+                    runtime
+                        .session
+                        .take()
+                        .or_else(|| runtime.once.take().map(|(session, _)| session))
+                }
+                // Its own `once` session and a session for changes exclude each other.
+                None => self.runtime(card).once.take().map(|(session, _)| session),
+            };
+            match freed {
+                Some(session) => self.flush(session.handle),
+                None => return,
+            }
+        }
+    }
+
+    /// The channel: a salted HMAC session that carries values and authorises with them.
+    pub(crate) fn channel(&mut self) -> Result<(), TpmError> {
+        if self.link()?.channel.is_none() {
+            self.room_for_session(u64::MAX);
+            let link = self.link()?;
+            link.channel = Some(link.tpm.start_session(SessionKind::Hmac, Some(&link.srk))?);
+        }
+        Ok(())
+    }
+
+    /// A policy session salted to the SRK.
+    pub(crate) fn policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
+        self.room_for_session(card);
+        let link = self.link()?;
+        link.tpm.start_session(SessionKind::Policy, Some(&link.srk))
+    }
+
+    /// A policy session that anybody on the way could use or read: for reading counters.
+    pub(crate) fn open_policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
+        self.room_for_session(card);
+        self.link()?.tpm.start_session(SessionKind::Policy, None)
+    }
+
+    /// Handle of a key, loaded if it is not; the least recently used one gives way.
+    pub(crate) fn load(&mut self, private: &[u8], public: &[u8]) -> Result<u32, TpmError> {
+        let name = name_of(public);
+        self.tick += 1;
+        let tick = self.tick;
+        let link = self.link()?;
+        if let Some(key) = link.keys.iter_mut().find(|key| key.name == name) {
+            key.used = tick;
+            return Ok(key.handle);
+        }
+        self.channel()?;
+        loop {
+            let link = self.link()?;
+            if link.keys.len() < link.key_slots {
+                break;
+            }
+            let oldest = link.keys.iter().enumerate().min_by_key(|(_, key)| key.used);
+            let Some((index, _)) = oldest else { break };
+            let handle = link.keys.swap_remove(index).handle;
+            link.tpm.flush(handle)?;
+        }
+        let (tpm, srk, channel) = self.link()?.parts()?;
+        let handle = tpm.load(srk, channel, private, public)?;
+        self.link()?.keys.push(LoadedKey {
+            name,
+            handle,
+            used: tick,
+        });
+        Ok(handle)
+    }
+
+    /// Unloads a key.
+    pub(crate) fn unload(&mut self, public: &[u8]) {
+        let name = name_of(public);
+        let Some(link) = &mut self.link else { return };
+        let Some(index) = link.keys.iter().position(|key| key.name == name) else {
+            return;
+        };
+        let handle = link.keys.swap_remove(index).handle;
+        self.flush(handle);
+    }
+
+    /// Frees all object slots for commands that need them.
+    pub(crate) fn unload_all(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        for key in std::mem::take(&mut link.keys) {
+            self.flush(key.handle);
+        }
+    }
+
+    /// Frees every slot that we hold; tickets stay, so cards stay verified.
+    fn make_room(&mut self) {
+        self.unload_all();
+        let sessions: Vec<Session> = self
+            .cards
+            .values_mut()
+            .flat_map(|runtime| {
+                runtime.armed = false;
+                runtime.rearm = false;
+                [
+                    runtime.session.take(),
+                    runtime.once.take().map(|(session, _)| session),
+                ]
+            })
+            .flatten()
+            .chain(self.link.as_mut().and_then(|link| link.channel.take()))
+            .collect();
+        for session in sessions {
+            self.flush(session.handle);
+        }
+    }
+
+    /// A card whose session waits to be armed again.
+    pub(crate) fn next_rearm(&self) -> Option<u64> {
+        self.link.as_ref()?;
+        self.cards
+            .iter()
+            .find(|(_, runtime)| {
+                runtime.rearm && runtime.session.is_some() && runtime.ticket.is_some()
+            })
+            .map(|(card, _)| *card)
+    }
+
+    /// Whether keys of this algorithm can be made; asked once for each connection.
+    pub(crate) fn supports(&mut self, algorithm: KeyAlgorithm) -> Result<bool, TpmError> {
+        let link = self.link()?;
+        if let Some((_, known)) = link
+            .algorithms
+            .iter()
+            .find(|(found, _)| *found == algorithm)
+        {
+            return Ok(*known);
+        }
+        let known = match algorithm {
+            KeyAlgorithm::P256 => link.tpm.curves()?.contains(&3),
+            KeyAlgorithm::P384 => link.tpm.curves()?.contains(&4),
+            KeyAlgorithm::Rsa2048 => link.tpm.supports_rsa(2048)?,
+            KeyAlgorithm::Rsa3072 => link.tpm.supports_rsa(3072)?,
+        };
+        link.algorithms.push((algorithm, known));
+        Ok(known)
+    }
+}
+
+impl Link {
+    /// Connection, SRK and channel side by side; the channel must have been opened.
+    pub(crate) fn parts(&mut self) -> Result<(&mut Tpm, &Parent, &mut Session), TpmError> {
+        let channel = self.channel.as_mut().ok_or(TpmError::Stopped)?;
+        Ok((&mut self.tpm, &self.srk, channel))
+    }
+}
+
+/// Objects and sessions of a daemon that was killed fill the slots of a TPM without resource manager.
+fn flush_leftovers(tpm: &mut Tpm) -> Result<(), TpmError> {
+    for range in [0x8000_0000, 0x0200_0000, 0x0300_0000] {
+        for handle in tpm.handles(range)? {
+            if let Err(error) = tpm.flush(handle) {
+                if error.breaks_connection() {
+                    return Err(error);
+                }
+                tracing::debug!(error = %error, "a leftover could not be flushed");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The storage root key: an existing ECC P-256 one of the standard template, or a new one at the first
+/// free handle. An RSA one of other software is left to it: ours has the cheaper salt.
+fn find_srk(tpm: &mut Tpm) -> Result<Parent, TpmError> {
+    let template = srk_template();
+    let head = template.get(..template.len() - 4).unwrap_or_default();
+    let persistent = tpm.handles(0x8100_0000)?;
+    let ours = |handle: &&u32| (SRK..=LAST_SRK).contains(*handle);
+    for &handle in persistent.iter().filter(ours) {
+        let public = tpm.read_public(handle)?;
+        if let Some(point) = public.strip_prefix(head) {
+            return parent(handle, &public, point);
+        }
+    }
+    let free = (SRK..=LAST_SRK)
+        .find(|handle| !persistent.contains(handle))
+        .ok_or_else(|| {
+            TpmError::Unfit("no persistent handle is free for the storage root key".into())
+        })?;
+    let (transient, public) = tpm.create_primary(&template)?;
+    let point = public.strip_prefix(head).ok_or(TpmError::Protocol {
+        command: "CreatePrimary",
+        what: "not the template's key",
+    })?;
+    let made = parent(free, &public, point);
+    let kept = tpm.persist(transient, &name_of(&public), free);
+    tpm.flush(transient)?;
+    kept?;
+    tracing::info!(handle = format!("0x{free:08X}"), "made a storage root key");
+    made
+}
+
+fn parent(handle: u32, public: &[u8], point: &[u8]) -> Result<Parent, TpmError> {
+    let mut reader = crate::wire::Reader::new("ReadPublic", point);
+    let x = padded(reader.sized()?);
+    let y = padded(reader.sized()?);
+    reader.finish()?;
+    Ok(Parent {
+        handle,
+        name: name_of(public),
+        x,
+        y,
+    })
+}
+
+/// A P-256 coordinate at its full length: parts may strip leading zeros.
+fn padded(coordinate: &[u8]) -> Vec<u8> {
+    let mut full = vec![0; 32usize.saturating_sub(coordinate.len())];
+    full.extend_from_slice(coordinate);
+    full
+}

@@ -1,0 +1,449 @@
+//! Making and unmaking a card's objects in the TPM.
+
+use cardea_card::record::{Approval, CounterMode, IndexRecord, IndexRole, ObjectBlob, TpmRecord};
+use cardea_card::secret::Pin;
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::{Signature, SigningKey};
+use p256::elliptic_curve::sec1::ToSec1Point;
+use zeroize::Zeroizing;
+
+use crate::anchor::{Anchor, NV_RANGE};
+use crate::auth::{AuthValue, auth_value};
+use crate::core::Core;
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::{
+    ApprovalId, NV_DEFINED, NV_WRITTEN, Names, REF_INIT, a_hash, birth_public, cc, index_policy,
+    init_policy, name_of, nv_public, role_ref, sealed_policy, sealed_template, signed_hash,
+};
+use crate::session::Session;
+use crate::tpm::random;
+use crate::vault::{AdminKey, make_vault};
+
+/// Tries of the PIN.
+pub const PIN_LIMIT: u32 = 5;
+/// Tries of the PUK.
+pub const PUK_LIMIT: u32 = 10;
+/// Tries of the admin value: an answer has at least 64 bits, and a small limit would let anybody at the
+/// reader shut the administrator out for ever.
+pub const ADM_LIMIT: u32 = 10_000;
+
+/// What a new card is made with.
+#[derive(Debug)]
+pub struct NewCard {
+    /// The first PIN.
+    pub pin: Pin,
+    /// The PUK, if there is to be one.
+    pub puk: Option<Pin>,
+    /// The admin key; none makes a card without administrator.
+    pub admin_key: Option<AdminKey>,
+}
+
+/// An index that is about to be defined: handle and policy tell it from anybody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntentIndex {
+    /// NV handle.
+    pub handle: u32,
+    /// authPolicy, which names the card's birth key.
+    pub policy: [u8; 32],
+}
+
+/// A card with a birth key and handles but nothing in NV yet. The birth key is erased with it.
+pub struct PreparedCard {
+    new: NewCard,
+    birth: SigningKey,
+    birth_public: Vec<u8>,
+    base: u32,
+}
+
+impl PreparedCard {
+    pub(crate) fn new(new: NewCard, base: u32) -> Result<Self, TpmError> {
+        let secret = crate::crypto::secret_scalar(&mut random);
+        let point = secret.public_key().to_sec1_point(false);
+        let coordinate = |bytes: Option<&_>| -> Option<[u8; 32]> {
+            let bytes: &[u8] = AsRef::<[u8]>::as_ref(bytes?);
+            bytes.try_into().ok()
+        };
+        let (Some(x), Some(y)) = (coordinate(point.x()), coordinate(point.y())) else {
+            return Err(TpmError::Unfit("a birth key has no coordinates".into()));
+        };
+        Ok(Self {
+            new,
+            birth: SigningKey::from(secret),
+            birth_public: birth_public(&x, &y),
+            base,
+        })
+    }
+
+    /// What is going to be defined, for the intent record.
+    #[must_use]
+    pub fn intent(&self) -> Vec<IntentIndex> {
+        let birth_name = name_of(&self.birth_public);
+        self.roles()
+            .map(|role| IntentIndex {
+                handle: self.handle(role),
+                policy: index_policy(&birth_name, role),
+            })
+            .collect()
+    }
+
+    fn roles(&self) -> impl Iterator<Item = IndexRole> {
+        let adm = self.new.admin_key.is_some().then_some(IndexRole::Adm);
+        let puk = self.new.puk.is_some().then_some(IndexRole::Puk);
+        [Some(IndexRole::Pin), adm, puk].into_iter().flatten()
+    }
+
+    fn handle(&self, role: IndexRole) -> u32 {
+        self.base
+            + match role {
+                IndexRole::Pin => 0,
+                IndexRole::Adm => 1,
+                IndexRole::Puk => 2,
+            }
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], TpmError> {
+        let signature: Signature = self
+            .birth
+            .sign_prehash(digest)
+            .map_err(|_| TpmError::Unfit("the birth key could not sign".into()))?;
+        Ok(signature.to_bytes().into())
+    }
+}
+
+/// The first free triple outside `taken` and outside what is defined.
+pub(crate) fn free_base(core: &mut Core, taken: &[u32]) -> Result<u32, TpmError> {
+    let defined = core.link()?.tpm.handles(*NV_RANGE.start())?;
+    NV_RANGE
+        .step_by(3)
+        .take_while(|base| NV_RANGE.contains(&(base + 2)))
+        .find(|base| {
+            (*base..base + 3).all(|handle| !taken.contains(&handle) && !defined.contains(&handle))
+        })
+        .ok_or_else(|| TpmError::Unfit("no index handle is free".into()))
+}
+
+/// Defines and initialises the indices, approves the policies, makes the vault.
+/// Undefines what it defined if it fails.
+pub(crate) fn create(
+    core: &mut Core,
+    card: u64,
+    prepared: &PreparedCard,
+    progress: &mut dyn FnMut(&str),
+) -> Result<TpmRecord, TpmError> {
+    core.channel()?;
+    core.unload_all();
+    progress("making the card's birth key known to the TPM");
+    let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
+    let made = create_with_birth(core, card, prepared, birth, progress);
+    core.flush(birth);
+    if made.is_err() {
+        for index in prepared.intent() {
+            if let Err(error) = undefine(core, &index) {
+                tracing::warn!(error = %error, "an index of a card that was not made is left");
+            }
+        }
+    }
+    made
+}
+
+fn create_with_birth(
+    core: &mut Core,
+    card: u64,
+    prepared: &PreparedCard,
+    birth: u32,
+    progress: &mut dyn FnMut(&str),
+) -> Result<TpmRecord, TpmError> {
+    let birth_name = name_of(&prepared.birth_public);
+    let mut salt = [0; 16];
+    random(&mut salt);
+    let mut admin_value: AuthValue = Zeroizing::new([0; 32]);
+    random(&mut *admin_value);
+
+    let mut indices = Vec::new();
+    for role in prepared.roles() {
+        let (auth, limit, what) = match role {
+            IndexRole::Pin => (
+                auth_value(&salt, role, prepared.new.pin.expose()),
+                PIN_LIMIT,
+                "PIN",
+            ),
+            IndexRole::Puk => {
+                let puk = prepared
+                    .new
+                    .puk
+                    .as_ref()
+                    .map(Pin::expose)
+                    .unwrap_or_default();
+                (auth_value(&salt, role, puk), PUK_LIMIT, "PUK")
+            }
+            IndexRole::Adm => (admin_value.clone(), ADM_LIMIT, "admin value"),
+        };
+        progress(&format!("making the counter of the {what}"));
+        let name = make_index(core, card, prepared, birth, role, &auth, limit)?;
+        indices.push(IndexRecord {
+            role,
+            handle: prepared.handle(role),
+            name: name.to_vec(),
+            limit,
+        });
+    }
+
+    let name_of_role = |role| {
+        indices
+            .iter()
+            .find(|index: &&IndexRecord| index.role == role)
+            .map(|index| &index.name[..])
+    };
+    let names = Names {
+        birth: &birth_name,
+        pin: name_of_role(IndexRole::Pin).unwrap_or_default(),
+        adm: name_of_role(IndexRole::Adm),
+        puk: name_of_role(IndexRole::Puk),
+    };
+    progress("approving what may be done to the counters");
+    let mut approvals = Vec::new();
+    for id in ApprovalId::present(names.adm.is_some(), names.puk.is_some()) {
+        let Some(digest) = id.digest(&names) else {
+            continue;
+        };
+        let ticket = approve(core, prepared, birth, &digest, role_ref(id.role()))?;
+        approvals.push(Approval {
+            id: id.as_str().to_owned(),
+            role: id.role(),
+            digest,
+            ticket,
+        });
+    }
+
+    let mut vault = None;
+    let mut sealed_key = None;
+    if let (Some(key), Some(adm_name)) = (&prepared.new.admin_key, names.adm) {
+        progress("making the administrator's vault");
+        let mut mask = Zeroizing::new([0; 24]);
+        random(&mut *mask);
+        vault = Some(make_vault(key, &admin_value, &mask, &mut random));
+        // The birth key's slot is the one that the new object needs next to the SRK's.
+        let template = sealed_template(&sealed_policy(adm_name));
+        let (tpm, srk, channel) = core.link()?.parts()?;
+        let sealed = tpm.create(srk, channel, &*key.masked(&mask), &template)?;
+        if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
+            return Err(TpmError::Protocol {
+                command: "Create",
+                what: "not the template's object",
+            });
+        }
+        sealed_key = Some(ObjectBlob {
+            private: sealed.private,
+            public: sealed.public,
+        });
+    }
+
+    let record = TpmRecord {
+        mode: CounterMode::Nv,
+        srk: core.srk_record()?,
+        salt,
+        birth_public: prepared.birth_public.clone(),
+        indices,
+        approvals,
+        vault,
+        previous_vault: None,
+        sealed_key,
+        attestation_key: None,
+    };
+    Anchor::from_tpm_record(&record, 0)
+        .map_err(|fault| TpmError::Unfit(format!("the TPM made something else: {fault}")))?;
+    Ok(record)
+}
+
+/// Defines one index and writes it once, under a policy that only the birth key's fresh signature opens.
+fn make_index(
+    core: &mut Core,
+    card: u64,
+    prepared: &PreparedCard,
+    birth: u32,
+    role: IndexRole,
+    auth: &AuthValue,
+    limit: u32,
+) -> Result<[u8; 34], TpmError> {
+    let birth_name = name_of(&prepared.birth_public);
+    let handle = prepared.handle(role);
+    let policy = index_policy(&birth_name, role);
+    let defined = nv_public(handle, NV_DEFINED, &policy);
+    let (tpm, _, channel) = core.link()?.parts()?;
+    tpm.nv_define(channel, auth, &defined)
+        .map_err(|error| match error.code() {
+            Some(ResponseCode::NV_SPACE | ResponseCode::ATTRIBUTES) => {
+                TpmError::NvFull(Box::new(error))
+            }
+            _ => error,
+        })?;
+    if tpm.nv_read_public(handle)? != defined {
+        return Err(TpmError::Unfit(
+            "the TPM defined another index than asked".into(),
+        ));
+    }
+    let mut session = core.policy_session(card)?;
+    let written = write_first(core, prepared, birth, &mut session, role, limit);
+    if written.is_err() {
+        core.flush(session.handle);
+    }
+    written?;
+    let public = core.link()?.tpm.nv_read_public(handle)?;
+    if public != nv_public(handle, NV_WRITTEN, &policy) {
+        return Err(TpmError::Unfit(
+            "a written index has another public area than expected".into(),
+        ));
+    }
+    Ok(name_of(&public))
+}
+
+fn write_first(
+    core: &mut Core,
+    prepared: &PreparedCard,
+    birth: u32,
+    session: &mut Session,
+    role: IndexRole,
+    limit: u32,
+) -> Result<(), TpmError> {
+    let birth_name = name_of(&prepared.birth_public);
+    let approved = init_policy(&birth_name);
+    let signature = prepared.sign(&signed_hash(&session.nonce_tpm, REF_INIT))?;
+    let ticket = approve(core, prepared, birth, &approved, role_ref(role))?;
+    let tpm = &mut core.link()?.tpm;
+    tpm.policy_signed(birth, &birth_name, session, REF_INIT, &signature)?;
+    tpm.policy_command_code(session, cc::NV_WRITE)?;
+    if tpm.policy_digest(session)? != approved {
+        return Err(TpmError::Unfit(
+            "the TPM computes policies in another way".into(),
+        ));
+    }
+    tpm.policy_authorize(session, &approved, role_ref(role), &birth_name, &ticket)?;
+    let handle = prepared.handle(role);
+    let name = name_of(&nv_public(
+        handle,
+        NV_DEFINED,
+        &index_policy(&birth_name, role),
+    ));
+    let mut data = [0; 8];
+    let (_, pin_limit) = data.split_at_mut(4);
+    pin_limit.copy_from_slice(&limit.to_be_bytes());
+    tpm.nv_write(handle, &name, session, 0, &data)
+}
+
+fn approve(
+    core: &mut Core,
+    prepared: &PreparedCard,
+    birth: u32,
+    digest: &[u8; 32],
+    policy_ref: &[u8],
+) -> Result<Vec<u8>, TpmError> {
+    let a_hash = a_hash(digest, policy_ref);
+    let signature = prepared.sign(&a_hash)?;
+    core.link()?
+        .tpm
+        .verify_signature(birth, &a_hash, &signature)
+}
+
+/// Undefines an index if handle and policy are those of the intent; another or none is left alone.
+pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmError> {
+    if !NV_RANGE.contains(&intent.handle) {
+        return Ok(());
+    }
+    let tpm = &mut core.link()?.tpm;
+    let public = match tpm.nv_read_public(intent.handle) {
+        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(()),
+        other => other?,
+    };
+    let ours = [NV_DEFINED, NV_WRITTEN]
+        .iter()
+        .any(|attributes| public == nv_public(intent.handle, *attributes, &intent.policy));
+    if ours {
+        tpm.nv_undefine(intent.handle, &name_of(&public))
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether this TPM keeps the promises that cards build on (once per service).
+///
+/// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket,
+/// and that nobody can bind a session to the index and guess without being counted.
+pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
+    if core.probed {
+        return Ok(());
+    }
+    for (command, name) in [
+        (crate::commands::code::POLICY_TICKET, "PolicyTicket"),
+        (cc::POLICY_AUTHORIZE, "PolicyAuthorize"),
+        (cc::NV_CHANGE_AUTH, "NV_ChangeAuth"),
+    ] {
+        if !core.link()?.tpm.implements(command)? {
+            return Err(TpmError::Unfit(format!("it has no {name}")));
+        }
+    }
+    core.channel()?;
+    core.unload_all();
+    let pin = Pin::new(b"probe").map_err(|_| TpmError::Unfit("no probe value".into()))?;
+    let new = NewCard {
+        pin,
+        puk: None,
+        admin_key: None,
+    };
+    let prepared = PreparedCard::new(new, free_base(core, taken)?)?;
+    let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
+    let mut auth: AuthValue = Zeroizing::new([0; 32]);
+    random(&mut *auth);
+    let result = make_index(core, PROBE, &prepared, birth, IndexRole::Pin, &auth, 2)
+        .and_then(|name| probe_index(core, prepared.handle(IndexRole::Pin), &name, &auth));
+    core.flush(birth);
+    for index in prepared.intent() {
+        undefine(core, &index)?;
+    }
+    result?;
+    core.probed = true;
+    Ok(())
+}
+
+/// No card has this number.
+const PROBE: u64 = u64::MAX - 1;
+
+fn probe_index(
+    core: &mut Core,
+    handle: u32,
+    name: &[u8; 34],
+    auth: &AuthValue,
+) -> Result<(), TpmError> {
+    let session = core.policy_session(PROBE)?;
+    let result = (|| {
+        let (tpm, _, channel) = core.link()?.parts()?;
+        let mut ask = |value: &[u8]| {
+            tpm.policy_secret(handle, name, channel, value, &session, b"probe", -3600)
+        };
+        let (timeout, ticket) = ask(&auth[..])?;
+        if timeout.is_empty() || ticket.len() < 10 {
+            return Err(TpmError::Unfit("a PIN index gives no ticket".into()));
+        }
+        for _ in 0..2 {
+            if !matches!(ask(&[1]), Err(error) if error.code() == Some(ResponseCode::BAD_AUTH)) {
+                return Err(TpmError::Unfit("a wrong PIN is not refused as such".into()));
+            }
+        }
+        if !matches!(ask(&auth[..]), Err(error) if error.code() == Some(ResponseCode::AUTH_UNAVAILABLE))
+        {
+            return Err(TpmError::Unfit("wrong PINs do not block".into()));
+        }
+        Ok(())
+    })();
+    core.flush(session.handle);
+    result?;
+    match core.link()?.tpm.start_bound_session(handle, name) {
+        Ok(session) => {
+            core.flush(session);
+            Err(TpmError::Unfit(
+                "a session can be bound to a PIN index".into(),
+            ))
+        }
+        Err(error) if error.code().is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,238 @@
+//! Failures of the TPM: each names the command, the handle and the decoded response code.
+
+use std::{fmt, io};
+
+use cardea_card::token::{TokenError, TokenErrorKind};
+use tpm2_protocol::data::TpmRc;
+
+/// A TPM response code (TPM 2.0 Part 2 §6.6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ResponseCode(pub u32);
+
+#[expect(missing_docs, reason = "names of TPM 2.0 Part 2 table 17")]
+impl ResponseCode {
+    pub const SUCCESS: Self = Self(0);
+    pub const INITIALIZE: Self = Self(0x100);
+    pub const FAILURE: Self = Self(0x101);
+    pub const AUTH_UNAVAILABLE: Self = Self(0x12F);
+    pub const NV_AUTHORIZATION: Self = Self(0x149);
+    pub const NV_SPACE: Self = Self(0x14B);
+    pub const NV_DEFINED: Self = Self(0x14C);
+    pub const ATTRIBUTES: Self = Self(0x082);
+    pub const HASH: Self = Self(0x083);
+    pub const VALUE: Self = Self(0x084);
+    pub const HANDLE: Self = Self(0x08B);
+    pub const AUTH_FAIL: Self = Self(0x08E);
+    pub const SCHEME: Self = Self(0x092);
+    pub const SIZE: Self = Self(0x095);
+    pub const POLICY_FAIL: Self = Self(0x09D);
+    pub const INTEGRITY: Self = Self(0x09F);
+    pub const TICKET: Self = Self(0x0A0);
+    pub const BAD_AUTH: Self = Self(0x0A2);
+    pub const EXPIRED: Self = Self(0x0A3);
+    pub const BINDING: Self = Self(0x0A5);
+    pub const CURVE: Self = Self(0x0A6);
+    pub const ECC_POINT: Self = Self(0x0A7);
+    pub const OBJECT_MEMORY: Self = Self(0x902);
+    pub const SESSION_MEMORY: Self = Self(0x903);
+    pub const MEMORY: Self = Self(0x904);
+    pub const SESSION_HANDLES: Self = Self(0x905);
+    pub const YIELDED: Self = Self(0x908);
+    pub const TESTING: Self = Self(0x90A);
+    pub const REFERENCE_H0: Self = Self(0x910);
+    pub const REFERENCE_S6: Self = Self(0x91E);
+    pub const NV_RATE: Self = Self(0x920);
+    pub const LOCKOUT: Self = Self(0x921);
+    pub const RETRY: Self = Self(0x922);
+    pub const NV_UNAVAILABLE: Self = Self(0x923);
+
+    /// Without the number of the handle, session or parameter that format-one codes carry.
+    #[must_use]
+    pub fn base(self) -> Self {
+        if self.0 & 0x80 == 0 {
+            self
+        } else {
+            Self(self.0 & 0xBF)
+        }
+    }
+
+    /// Whether it is a warning that asks to send the same command again.
+    #[must_use]
+    pub fn asks_for_retry(self) -> bool {
+        matches!(
+            self,
+            Self::RETRY | Self::YIELDED | Self::TESTING | Self::NV_RATE | Self::NV_UNAVAILABLE
+        )
+    }
+
+    /// Whether the TPM is out of object or session slots.
+    #[must_use]
+    pub fn out_of_slots(self) -> bool {
+        matches!(
+            self,
+            Self::OBJECT_MEMORY | Self::SESSION_MEMORY | Self::MEMORY | Self::SESSION_HANDLES
+        )
+    }
+
+    /// Whether a referenced transient object or session is not there.
+    #[must_use]
+    pub fn missing_reference(self) -> bool {
+        (Self::REFERENCE_H0.0..=Self::REFERENCE_S6.0).contains(&self.0)
+    }
+}
+
+impl fmt::Display for ResponseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match TpmRc::try_from(self.0) {
+            Ok(code) => write!(f, "{code} (0x{:03X})", self.0),
+            Err(_) => write!(f, "response code 0x{:03X}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for ResponseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:03X}", self.0)
+    }
+}
+
+/// A failure of the TPM or on the way to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TpmError {
+    /// The card's NV index, SRK or key is not there or another one.
+    #[error("{0}")]
+    Lost(String),
+    /// The TPM has no room for another index.
+    #[error("the TPM has no NV room for the card's counters: {0}")]
+    NvFull(#[source] Box<TpmError>),
+    /// A response that is not what the command calls for, or whose HMAC is wrong.
+    #[error("{command}: {what}")]
+    Protocol {
+        /// Command.
+        command: &'static str,
+        /// What is wrong with the response.
+        what: &'static str,
+    },
+    /// The TPM refused.
+    #[error("{command}{}: {code}", handle.map(|handle| format!(" of 0x{handle:08X}")).unwrap_or_default())]
+    Response {
+        /// Command.
+        command: &'static str,
+        /// First handle of the command.
+        handle: Option<u32>,
+        /// Response code.
+        code: ResponseCode,
+    },
+    /// The service is stopping.
+    #[error("the TPM service has stopped")]
+    Stopped,
+    /// The TPM cannot be reached.
+    #[error("{command}: the TPM does not answer")]
+    Transport {
+        /// Command, or what was done to reach it.
+        command: &'static str,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// This TPM cannot hold cards.
+    #[error("this TPM cannot hold cards: {0}")]
+    Unfit(String),
+}
+
+impl TpmError {
+    /// The TPM's own code, if it answered with one.
+    #[must_use]
+    pub fn code(&self) -> Option<ResponseCode> {
+        match self {
+            Self::Response { code, .. } => Some(code.base()),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection cannot be used any more.
+    #[must_use]
+    pub fn breaks_connection(&self) -> bool {
+        matches!(self, Self::Transport { .. } | Self::Protocol { .. })
+    }
+}
+
+/// The one map from the TPM's answers to what the card's side acts on.
+pub(crate) fn token_error(error: TpmError) -> TokenError {
+    TokenError::new(token_error_kind(&error), error)
+}
+
+fn token_error_kind(error: &TpmError) -> TokenErrorKind {
+    use ResponseCode as Rc;
+    let code = match error {
+        TpmError::Lost(_) => return TokenErrorKind::Lost,
+        TpmError::NvFull(_) => return TokenErrorKind::Full,
+        TpmError::Protocol { .. } => return TokenErrorKind::Internal,
+        TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,
+        TpmError::Unfit(_) => return TokenErrorKind::Unsupported,
+        TpmError::Response { code, .. } => code.base(),
+    };
+    match code {
+        Rc::ATTRIBUTES => TokenErrorKind::KeyUse,
+        Rc::TICKET | Rc::EXPIRED | Rc::POLICY_FAIL | Rc::AUTH_FAIL => {
+            TokenErrorKind::NotAuthenticated
+        }
+        Rc::SIZE | Rc::SCHEME | Rc::HASH | Rc::VALUE | Rc::FAILURE | Rc::ECC_POINT | Rc::CURVE => {
+            TokenErrorKind::BadData
+        }
+        Rc::INTEGRITY | Rc::HANDLE | Rc::BINDING => TokenErrorKind::Lost,
+        Rc::LOCKOUT => TokenErrorKind::Lockout,
+        Rc::NV_SPACE => TokenErrorKind::Full,
+        code if code.out_of_slots() || code.asks_for_retry() => TokenErrorKind::Busy,
+        _ => TokenErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: u32) -> TokenErrorKind {
+        token_error_kind(&TpmError::Response {
+            command: "Sign",
+            handle: Some(0x8000_0000),
+            code: ResponseCode(code),
+        })
+    }
+
+    #[test]
+    fn codes_map_as_the_card_edge_wants_them() {
+        for (code, expected) in [
+            (0x182, TokenErrorKind::KeyUse),
+            (0x1D5, TokenErrorKind::BadData),
+            (0x2D2, TokenErrorKind::BadData),
+            (0x101, TokenErrorKind::BadData),
+            (0x1DF, TokenErrorKind::Lost),
+            (0x18B, TokenErrorKind::Lost),
+            (0x5E0, TokenErrorKind::NotAuthenticated),
+            (0x9A3, TokenErrorKind::NotAuthenticated),
+            (0x99D, TokenErrorKind::NotAuthenticated),
+            (0x14B, TokenErrorKind::Full),
+            (0x902, TokenErrorKind::Busy),
+            (0x922, TokenErrorKind::Busy),
+            (0x921, TokenErrorKind::Lockout),
+            (0x12F, TokenErrorKind::Internal),
+            (0x143, TokenErrorKind::Internal),
+        ] {
+            assert_eq!(kind(code), expected, "0x{code:03X}");
+        }
+    }
+
+    #[test]
+    fn message_names_command_handle_and_code() {
+        let error = TpmError::Response {
+            command: "PolicySecret",
+            handle: Some(0x01C2_0000),
+            code: ResponseCode(0x9A2),
+        };
+        let text = error.to_string();
+        assert!(text.contains("PolicySecret of 0x01C20000"), "{text}");
+        assert!(text.contains("0x9A2"), "{text}");
+    }
+}

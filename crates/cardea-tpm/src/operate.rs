@@ -1,0 +1,589 @@
+//! PIN and key operations of one card, on the TPM thread.
+
+use std::time::Instant;
+
+use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob};
+use cardea_card::token::{
+    HashAlgorithm, KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOperation,
+};
+use zeroize::Zeroizing;
+
+use crate::anchor::{Anchor, CardFault, Index};
+use crate::auth::AuthValue;
+use crate::core::{Core, ONCE_TIME, Ticket};
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::{
+    ApprovalId, NV_WRITTEN, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of,
+    nv_public, role_ref,
+};
+use crate::session::{Session, attribute};
+use crate::tpm::{Handle, Response, Tpm};
+
+/// How a comparison by the TPM ended.
+pub(crate) enum Verdict {
+    Blocked,
+    Right,
+    Wrong,
+}
+
+fn verdict(result: Result<(), TpmError>) -> Result<Verdict, TpmError> {
+    match result {
+        Ok(()) => Ok(Verdict::Right),
+        Err(error) => match error.code() {
+            Some(ResponseCode::BAD_AUTH) => Ok(Verdict::Wrong),
+            Some(ResponseCode::AUTH_UNAVAILABLE) => Ok(Verdict::Blocked),
+            Some(ResponseCode::HANDLE) => Err(TpmError::Lost("an index was deleted".into())),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether the TPM and its storage root key are those of the card.
+pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), TpmError> {
+    if core.link()?.srk.name == anchor.srk_name {
+        Ok(())
+    } else {
+        Err(TpmError::Lost("the storage root key is another one".into()))
+    }
+}
+
+/// Everything that a TPM can say against a card: nothing here spends a try.
+pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
+    if core.link()?.srk.name != anchor.srk_name {
+        return Err(CardFault::Foreign);
+    }
+    for index in anchor.indices() {
+        let public = match core.link()?.tpm.nv_read_public(index.handle) {
+            Err(error) if error.code() == Some(ResponseCode::HANDLE) => {
+                return Err(CardFault::Lost(format!(
+                    "index 0x{:08X} was deleted",
+                    index.handle
+                )));
+            }
+            other => other?,
+        };
+        if public != nv_public(index.handle, NV_WRITTEN, &index.policy) {
+            return Err(CardFault::Lost(format!(
+                "index 0x{:08X} is another one",
+                index.handle
+            )));
+        }
+    }
+    let status = read_counter(core, u64::MAX, anchor, IndexRole::Pin)?;
+    if status.limit != anchor.pin.limit {
+        return Err(CardFault::Damaged(format!(
+            "the PIN has {} tries where {} were set",
+            status.limit, anchor.pin.limit
+        )));
+    }
+    Ok(())
+}
+
+/// Reads a counter: no authorisation, no try.
+pub(crate) fn read_counter(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    role: IndexRole,
+) -> Result<PinStatus, TpmError> {
+    let missing = || TpmError::Lost("an approval is missing".into());
+    let index = anchor.index(role).ok_or_else(missing)?;
+    let id = match role {
+        IndexRole::Pin => ApprovalId::P6,
+        IndexRole::Adm => ApprovalId::A1,
+        IndexRole::Puk => ApprovalId::U6,
+    };
+    let (digest, ticket) = anchor.approval(id).ok_or_else(missing)?;
+    let mut session = core.open_policy_session(card)?;
+    let tpm = &mut core.link()?.tpm;
+    let result = tpm
+        .policy_command_code(&session, cc::NV_READ)
+        .and_then(|()| {
+            tpm.policy_authorize(&session, digest, role_ref(role), &anchor.birth_name, ticket)?;
+            tpm.nv_read(index.handle, &index.name, &mut session)
+        });
+    if result.is_err() {
+        core.flush(session.handle);
+    }
+    let (count, limit) = result?;
+    Ok(PinStatus {
+        left: limit.saturating_sub(count),
+        limit,
+    })
+}
+
+/// Compares the PIN. Success arms the card's session and keeps a ticket; with `once` it also arms one
+/// operation with an always-class key.
+pub(crate) fn verify_pin(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    auth: &AuthValue,
+    once: bool,
+) -> Result<Verdict, TpmError> {
+    require_own_tpm(core, anchor)?;
+    core.channel()?;
+    if let Some((stale, _)) = core.runtime(card).once.take() {
+        core.flush(stale.handle);
+    }
+    for attempt in 0.. {
+        ensure_session(core, card)?;
+        let (link, runtime) = core.split(card)?;
+        let (tpm, _, channel) = link.parts()?;
+        let Some(session) = &runtime.session else {
+            return Err(TpmError::Stopped);
+        };
+        if runtime.armed {
+            tpm.policy_restart(session)?;
+            runtime.armed = false;
+        }
+        let asked = tpm.policy_secret(
+            anchor.pin.handle,
+            &anchor.pin.name,
+            channel,
+            &auth[..],
+            session,
+            REF_SESSION,
+            expiration(session.started, anchor.session_limit),
+        );
+        match asked {
+            Ok((timeout, ticket)) => {
+                runtime.ticket = Some(Ticket {
+                    pin_name: anchor.pin.name,
+                    timeout,
+                    ticket,
+                });
+                runtime.armed = true;
+                runtime.rearm = false;
+                break;
+            }
+            // The PIN was right and the session too old or from before a resume: a new one, once.
+            Err(error) if error.code() == Some(ResponseCode::EXPIRED) && attempt == 0 => {
+                let old = runtime.session.take().map(|session| session.handle);
+                old.into_iter().for_each(|handle| core.flush(handle));
+            }
+            Err(error) => {
+                runtime.rearm = runtime.ticket.is_some();
+                return verdict(Err(error));
+            }
+        }
+    }
+    if once && let Err(error) = arm_once(core, card, anchor, auth) {
+        tracing::warn!(error = %error, "the PIN is verified, but no single operation is armed");
+    }
+    Ok(Verdict::Right)
+}
+
+fn arm_once(core: &mut Core, card: u64, anchor: &Anchor, auth: &AuthValue) -> Result<(), TpmError> {
+    let session = core.policy_session(card)?;
+    let (tpm, _, channel) = core.link()?.parts()?;
+    let seconds = i32::try_from(ONCE_TIME.as_secs()).unwrap_or(i32::MAX);
+    let asked = tpm.policy_secret(
+        anchor.pin.handle,
+        &anchor.pin.name,
+        channel,
+        &auth[..],
+        &session,
+        REF_ONCE,
+        seconds,
+    );
+    match asked {
+        Ok(_) => {
+            core.runtime(card).once = Some((session, Instant::now()));
+            Ok(())
+        }
+        Err(error) => {
+            core.flush(session.handle);
+            Err(error)
+        }
+    }
+}
+
+fn ensure_session(core: &mut Core, card: u64) -> Result<(), TpmError> {
+    if core.runtime(card).session.is_none() {
+        let session = core.policy_session(card)?;
+        let runtime = core.runtime(card);
+        runtime.session = Some(session);
+        runtime.armed = false;
+    }
+    Ok(())
+}
+
+/// With a nonce the time runs from the start of the session, so its age is added, rounded up.
+fn expiration(started: Instant, limit: u32) -> i32 {
+    let age = started.elapsed().as_secs() + 1;
+    let seconds = i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX);
+    -seconds
+}
+
+/// Compares without granting anything.
+pub(crate) fn compare(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    index: &Index,
+    auth: &AuthValue,
+) -> Result<Verdict, TpmError> {
+    require_own_tpm(core, anchor)?;
+    core.channel()?;
+    let session = core.policy_session(card)?;
+    let (tpm, _, channel) = core.link()?.parts()?;
+    let asked = tpm.policy_secret(
+        index.handle,
+        &index.name,
+        channel,
+        &auth[..],
+        &session,
+        REF_CHANGE,
+        0,
+    );
+    core.flush(session.handle);
+    verdict(asked.map(drop))
+}
+
+/// Replaces PIN or PUK by its holder.
+pub(crate) fn change(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    index: &Index,
+    old: &AuthValue,
+    new: &AuthValue,
+) -> Result<Verdict, TpmError> {
+    require_own_tpm(core, anchor)?;
+    let id = match index.role {
+        IndexRole::Puk => ApprovalId::U3,
+        _ => ApprovalId::P3,
+    };
+    let (digest, ticket) = anchor
+        .approval(id)
+        .ok_or_else(|| TpmError::Lost("an approval is missing".into()))?;
+    core.channel()?;
+    let mut session = core.policy_session(card)?;
+    let (tpm, _, channel) = core.link()?.parts()?;
+    let asked = tpm.policy_secret(
+        index.handle,
+        &index.name,
+        channel,
+        &old[..],
+        &session,
+        REF_CHANGE,
+        0,
+    );
+    let compared = match verdict(asked.map(drop)) {
+        Ok(Verdict::Right) => Ok(()),
+        other => {
+            core.flush(session.handle);
+            return other;
+        }
+    };
+    let changed = compared
+        .and_then(|()| tpm.policy_command_code(&session, cc::NV_CHANGE_AUTH))
+        .and_then(|()| {
+            tpm.policy_authorize(
+                &session,
+                digest,
+                role_ref(index.role),
+                &anchor.birth_name,
+                ticket,
+            )
+        })
+        .and_then(|()| tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new));
+    if changed.is_err() {
+        core.flush(session.handle);
+    }
+    changed?;
+    core.logout(card);
+    Ok(Verdict::Right)
+}
+
+/// Makes a key below the SRK.
+pub(crate) fn generate(
+    core: &mut Core,
+    anchor: &Anchor,
+    reference: u8,
+    algorithm: KeyAlgorithm,
+    class: KeyClass,
+) -> Result<KeyRecord, TpmError> {
+    require_own_tpm(core, anchor)?;
+    core.channel()?;
+    let template = key_template(algorithm, KeyOrigin::Generated, anchor.policy(class));
+    let (tpm, srk, channel) = core.link()?.parts()?;
+    let made = match tpm.create(srk, channel, &[], &template) {
+        Err(error) if error.code() == Some(ResponseCode::VALUE) => {
+            return Err(TpmError::Unfit("it does not know this key size".into()));
+        }
+        other => other?,
+    };
+    let key = KeyRecord {
+        reference,
+        object: ObjectBlob {
+            private: made.private,
+            public: made.public,
+        },
+        creation_hash: made.creation_hash,
+        creation_ticket: made.creation_ticket,
+    };
+    match anchor.describe(&key) {
+        Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),
+        _ => Err(TpmError::Protocol {
+            command: "Create",
+            what: "not the template's key",
+        }),
+    }
+}
+
+/// Uses a key. None: no verification lives (any more).
+pub(crate) fn operate(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    key: &KeyRecord,
+    class: KeyClass,
+    size: usize,
+    operation: PrivateOperation<'_>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
+    require_own_tpm(core, anchor)?;
+    match class {
+        KeyClass::Session => operate_in_session(core, card, key, size, operation),
+        KeyClass::Always => operate_once(core, card, key, size, operation),
+    }
+}
+
+fn operate_in_session(
+    core: &mut Core,
+    card: u64,
+    key: &KeyRecord,
+    size: usize,
+    operation: PrivateOperation<'_>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
+    if core.runtime(card).ticket.is_none() {
+        return Ok(None);
+    }
+    let handle = core.load(&key.object.private, &key.object.public)?;
+    let name = name_of(&key.object.public);
+    ensure_session(core, card)?;
+    if !core.runtime(card).armed && !arm(core, card)? {
+        return Ok(None);
+    }
+    let (link, runtime) = core.split(card)?;
+    let Some(session) = &mut runtime.session else {
+        return Ok(None);
+    };
+    let key = Handle::named(handle, &name);
+    let result = perform(
+        &mut link.tpm,
+        key,
+        session,
+        attribute::CONTINUE,
+        size,
+        operation,
+    );
+    match result {
+        Ok(answer) => {
+            // Use empties a policy session; arming it again is for idle time.
+            runtime.armed = false;
+            runtime.rearm = true;
+            Ok(Some(answer))
+        }
+        Err(error) => {
+            // Whether a failed use empties the session depends on where it failed: begin anew.
+            runtime.armed = false;
+            runtime.rearm = true;
+            match error.code() {
+                Some(ResponseCode::EXPIRED | ResponseCode::POLICY_FAIL) => {
+                    core.logout(card);
+                    Ok(None)
+                }
+                _ => {
+                    if let Some(session) = runtime.session.take() {
+                        core.flush(session.handle);
+                    }
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+fn operate_once(
+    core: &mut Core,
+    card: u64,
+    key: &KeyRecord,
+    size: usize,
+    operation: PrivateOperation<'_>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
+    let Some((mut session, armed)) = core.runtime(card).once.take() else {
+        return Ok(None);
+    };
+    if armed.elapsed() >= ONCE_TIME {
+        core.flush(session.handle);
+        return Ok(None);
+    }
+    let name = name_of(&key.object.public);
+    let result = core
+        .load(&key.object.private, &key.object.public)
+        .and_then(|handle| {
+            let key = Handle::named(handle, &name);
+            perform(&mut core.link()?.tpm, key, &mut session, 0, size, operation)
+        });
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => {
+            core.flush(session.handle);
+            match error.code() {
+                Some(ResponseCode::EXPIRED | ResponseCode::POLICY_FAIL) => Ok(None),
+                _ => Err(error),
+            }
+        }
+    }
+}
+
+/// Satisfies the card's session by its ticket. False: there is none, or it is no longer good.
+pub(crate) fn arm(core: &mut Core, card: u64) -> Result<bool, TpmError> {
+    let (link, runtime) = core.split(card)?;
+    let (Some(session), Some(ticket)) = (&runtime.session, &runtime.ticket) else {
+        return Ok(false);
+    };
+    runtime.rearm = false;
+    match link.tpm.policy_ticket(
+        session,
+        &ticket.timeout,
+        REF_SESSION,
+        &ticket.pin_name,
+        &ticket.ticket,
+    ) {
+        Ok(()) => {
+            runtime.armed = true;
+            Ok(true)
+        }
+        Err(error)
+            if matches!(
+                error.code(),
+                Some(ResponseCode::TICKET | ResponseCode::EXPIRED)
+            ) =>
+        {
+            core.logout(card);
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+const ALG_NULL: u16 = 0x0010;
+const ALG_RSASSA: u16 = 0x0014;
+const ALG_RSAES: u16 = 0x0015;
+const ALG_RSAPSS: u16 = 0x0016;
+const ALG_OAEP: u16 = 0x0017;
+const ALG_ECDSA: u16 = 0x0018;
+
+fn hash_id(hash: HashAlgorithm) -> u16 {
+    match hash {
+        HashAlgorithm::Sha1 => 0x0004,
+        HashAlgorithm::Sha256 => 0x000B,
+        HashAlgorithm::Sha384 => 0x000C,
+        HashAlgorithm::Sha512 => 0x000D,
+    }
+}
+
+fn perform(
+    tpm: &mut Tpm,
+    key: Handle<'_>,
+    session: &mut Session,
+    attributes: u8,
+    size: usize,
+    operation: PrivateOperation<'_>,
+) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    match operation {
+        PrivateOperation::SignPkcs1 { hash, digest } => rsa_signature(&tpm.sign(
+            key,
+            session,
+            attributes,
+            digest,
+            &[ALG_RSASSA, hash_id(hash)],
+        )?),
+        PrivateOperation::SignPss { hash, digest } => rsa_signature(&tpm.sign(
+            key,
+            session,
+            attributes,
+            digest,
+            &[ALG_RSAPSS, hash_id(hash)],
+        )?),
+        PrivateOperation::SignEcdsa { digest } => {
+            let (hash, digest) = fitted(digest, size);
+            let response = tpm.sign(key, session, attributes, &digest, &[ALG_ECDSA, hash])?;
+            ecdsa_signature(&response, size)
+        }
+        PrivateOperation::RsaRaw { block } => {
+            message(&tpm.rsa_decrypt(key, session, attributes, block, &[ALG_NULL], &[])?)
+                .map(|short| left_padded(&short, block.len()))
+        }
+        PrivateOperation::DecryptPkcs1 { cryptogram } => {
+            message(&tpm.rsa_decrypt(key, session, attributes, cryptogram, &[ALG_RSAES], &[])?)
+        }
+        PrivateOperation::DecryptOaep {
+            hash,
+            label,
+            cryptogram,
+        } => {
+            // The TPM takes a label with its final zero, and none for the empty one.
+            let label = if label.is_empty() {
+                Vec::new()
+            } else {
+                [label, &[0]].concat()
+            };
+            message(&tpm.rsa_decrypt(
+                key,
+                session,
+                attributes,
+                cryptogram,
+                &[ALG_OAEP, hash_id(hash)],
+                &label,
+            )?)
+        }
+        PrivateOperation::Ecdh { x, y } => {
+            let response = tpm.ecdh_zgen(key, session, attributes, x, y)?;
+            let mut reader = response.reader();
+            reader.u16()?;
+            Ok(left_padded(reader.sized()?, x.len()))
+        }
+    }
+}
+
+fn rsa_signature(response: &Response) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    let mut reader = response.reader();
+    reader.u32()?;
+    Ok(Zeroizing::new(reader.sized()?.to_vec()))
+}
+
+fn ecdsa_signature(response: &Response, size: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    let mut reader = response.reader();
+    reader.u32()?;
+    let mut signature = left_padded(reader.sized()?, size);
+    signature.extend_from_slice(&left_padded(reader.sized()?, size));
+    Ok(signature)
+}
+
+fn message(response: &Response) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    Ok(Zeroizing::new(response.reader().sized()?.to_vec()))
+}
+
+fn left_padded(short: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
+    let mut full = Zeroizing::new(Vec::with_capacity(2 * length.max(short.len())));
+    full.resize(length.saturating_sub(short.len()), 0);
+    full.extend_from_slice(short);
+    full
+}
+
+/// ECDSA takes the leftmost bits of a digest (FIPS 186-5 §6.4.1), and the TPM wants exactly the length of
+/// some hash. Both curves have one of their size: a longer digest is cut to it, a shorter one padded with
+/// zeros on the left, which keeps its value.
+fn fitted(digest: &[u8], size: usize) -> (u16, Vec<u8>) {
+    let hash = if size == 32 {
+        HashAlgorithm::Sha256
+    } else {
+        HashAlgorithm::Sha384
+    };
+    let cut = digest.get(..size).unwrap_or(digest);
+    (hash_id(hash), left_padded(cut, size).to_vec())
+}

@@ -1,0 +1,430 @@
+//! Policy digests, public areas and Names, computed without a TPM.
+//!
+//! Everything that a card's policies are made of follows from the Names of its indices and its birth key.
+//! The TPM's own values are compared with these at creation, and a card file is checked against them
+//! before it is believed. All hashes are SHA-256.
+
+use cardea_card::record::IndexRole;
+use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
+use sha2::{Digest, Sha256};
+
+/// Digest of an empty policy.
+pub const ZERO: [u8; 32] = [0; 32];
+
+/// Attributes of a card's index before its first write:
+/// PIN_FAIL | POLICYWRITE | POLICYREAD | NO_DA (TPM 2.0 Part 2 §13.4).
+pub const NV_DEFINED: u32 = 0x0208_0088;
+
+/// The same once WRITTEN.
+pub const NV_WRITTEN: u32 = NV_DEFINED | 0x2000_0000;
+
+/// Attributes of a generated key: fixedTPM, fixedParent, sensitiveDataOrigin, noDA, decrypt, sign.
+pub const KEY_GENERATED: u32 = 0x0006_0432;
+
+/// Attributes of an imported key: noDA, decrypt, sign.
+pub const KEY_IMPORTED: u32 = 0x0006_0400;
+
+/// policyRef of the first write of an index.
+pub const REF_INIT: &[u8] = b"init";
+
+/// policyRef of PolicySecret for keys of the session class.
+pub const REF_SESSION: &[u8] = b"sess";
+
+/// policyRef of PolicySecret for keys of the always class.
+pub const REF_ONCE: &[u8] = b"once";
+
+/// policyRef of PolicySecret when PIN or PUK replaces itself.
+pub const REF_CHANGE: &[u8] = b"chg";
+
+/// policyRef of PolicySecret when the administrator unblocks or unseals.
+pub const REF_ADMIN: &[u8] = b"adm";
+
+/// policyRef of PolicySecret when the administrator replaces the admin value.
+pub const REF_ADMIN_KEY: &[u8] = b"admkey";
+
+/// policyRef of PolicySecret when the PUK unblocks.
+pub const REF_PUK: &[u8] = b"puk";
+
+/// Command codes that policies bind to (TPM 2.0 Part 2 §6.5.2).
+pub mod cc {
+    use tpm2_protocol::data::TpmCc;
+
+    /// TPM2_NV_Write.
+    pub const NV_WRITE: u32 = TpmCc::NvWrite as u32;
+    /// TPM2_NV_ChangeAuth.
+    pub const NV_CHANGE_AUTH: u32 = TpmCc::NvChangeAuth as u32;
+    /// TPM2_NV_Read.
+    pub const NV_READ: u32 = TpmCc::NvRead as u32;
+    /// TPM2_PolicySecret.
+    pub const POLICY_SECRET: u32 = TpmCc::PolicySecret as u32;
+    /// TPM2_Unseal.
+    pub const UNSEAL: u32 = TpmCc::Unseal as u32;
+    /// TPM2_PolicySigned.
+    pub const POLICY_SIGNED: u32 = TpmCc::PolicySigned as u32;
+    /// TPM2_PolicyAuthorize.
+    pub const POLICY_AUTHORIZE: u32 = TpmCc::PolicyAuthorize as u32;
+    /// TPM2_PolicyCommandCode.
+    pub const POLICY_COMMAND_CODE: u32 = TpmCc::PolicyCommandCode as u32;
+    /// TPM2_NV_Certify.
+    pub const NV_CERTIFY: u32 = TpmCc::NvCertify as u32;
+}
+
+/// SHA-256 of the parts, one after the other.
+#[must_use]
+pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// PolicySecret (TPM 2.0 Part 3 §23.4).
+#[must_use]
+pub fn secret(old: &[u8; 32], name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
+    update(old, cc::POLICY_SECRET, name, policy_ref)
+}
+
+/// PolicySigned (TPM 2.0 Part 3 §23.3).
+#[must_use]
+pub fn signed(old: &[u8; 32], name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
+    update(old, cc::POLICY_SIGNED, name, policy_ref)
+}
+
+/// PolicyCommandCode (TPM 2.0 Part 3 §23.11).
+#[must_use]
+pub fn command_code(old: &[u8; 32], code: u32) -> [u8; 32] {
+    hash(&[
+        old,
+        &cc::POLICY_COMMAND_CODE.to_be_bytes(),
+        &code.to_be_bytes(),
+    ])
+}
+
+/// PolicyAuthorize (TPM 2.0 Part 3 §23.16): independent of what was approved.
+#[must_use]
+pub fn authorize(name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
+    update(&ZERO, cc::POLICY_AUTHORIZE, name, policy_ref)
+}
+
+fn update(old: &[u8; 32], code: u32, name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
+    let inner = hash(&[old, &code.to_be_bytes(), name]);
+    hash(&[&inner, policy_ref])
+}
+
+/// What the birth key signs to approve a policy.
+#[must_use]
+pub fn a_hash(digest: &[u8; 32], policy_ref: &[u8]) -> [u8; 32] {
+    hash(&[digest, policy_ref])
+}
+
+/// What the birth key signs for PolicySigned with this session's nonce and no expiration.
+#[must_use]
+pub fn signed_hash(nonce_tpm: &[u8], policy_ref: &[u8]) -> [u8; 32] {
+    hash(&[nonce_tpm, &0u32.to_be_bytes(), policy_ref])
+}
+
+/// policyRef of the PolicyAuthorize in an index's own policy.
+#[must_use]
+pub fn role_ref(role: IndexRole) -> &'static [u8] {
+    match role {
+        IndexRole::Pin => b"pin",
+        IndexRole::Adm => b"adm",
+        IndexRole::Puk => b"puk",
+    }
+}
+
+/// A policy that the birth key approves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    missing_docs,
+    reason = "the design's own short names; see `ApprovalId::policy`"
+)]
+pub enum ApprovalId {
+    A0,
+    A1,
+    P1,
+    P2,
+    P3,
+    P4,
+    P5,
+    P6,
+    P7,
+    U1,
+    U2,
+    U3,
+    U6,
+}
+
+/// Names that a card's policies depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// Of the birth key.
+    pub birth: &'a [u8],
+    /// Of the PIN index, written.
+    pub pin: &'a [u8],
+    /// Of the ADM index, written.
+    pub adm: Option<&'a [u8]>,
+    /// Of the PUK index, written.
+    pub puk: Option<&'a [u8]>,
+}
+
+impl ApprovalId {
+    /// All, in order.
+    pub const ALL: [Self; 13] = [
+        Self::A0,
+        Self::A1,
+        Self::P1,
+        Self::P2,
+        Self::P3,
+        Self::P4,
+        Self::P5,
+        Self::P6,
+        Self::P7,
+        Self::U1,
+        Self::U2,
+        Self::U3,
+        Self::U6,
+    ];
+
+    /// The index whose policy it satisfies.
+    #[must_use]
+    pub fn role(self) -> IndexRole {
+        match self {
+            Self::A0 | Self::A1 => IndexRole::Adm,
+            Self::P1 | Self::P2 | Self::P3 | Self::P4 | Self::P5 | Self::P6 | Self::P7 => {
+                IndexRole::Pin
+            }
+            Self::U1 | Self::U2 | Self::U3 | Self::U6 => IndexRole::Puk,
+        }
+    }
+
+    /// Short name in the card file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A0 => "A0",
+            Self::A1 => "A1",
+            Self::P1 => "P1",
+            Self::P2 => "P2",
+            Self::P3 => "P3",
+            Self::P4 => "P4",
+            Self::P5 => "P5",
+            Self::P6 => "P6",
+            Self::P7 => "P7",
+            Self::U1 => "U1",
+            Self::U2 => "U2",
+            Self::U3 => "U3",
+            Self::U6 => "U6",
+        }
+    }
+
+    /// From its short name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|id| id.as_str() == text)
+    }
+
+    /// Those that a card has: the administrator and the PUK exclude each other as unblockers of the PIN,
+    /// and the administrator does not repair the PUK.
+    #[must_use]
+    pub fn present(has_adm: bool, has_puk: bool) -> Vec<Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|id| match id {
+                Self::A0 | Self::A1 => has_adm,
+                Self::P1 | Self::P2 => has_adm && !has_puk,
+                Self::P3 | Self::P6 | Self::P7 => true,
+                Self::P4 | Self::P5 | Self::U3 | Self::U6 => has_puk,
+                Self::U1 | Self::U2 => false,
+            })
+            .collect()
+    }
+
+    /// The secret that it asks for and its policyRef, or none; and the command that it allows.
+    #[must_use]
+    pub fn policy(self) -> (Option<(IndexRole, &'static [u8])>, u32) {
+        match self {
+            Self::A0 => (Some((IndexRole::Adm, REF_ADMIN_KEY)), cc::NV_CHANGE_AUTH),
+            Self::A1 | Self::P6 | Self::U6 => (None, cc::NV_READ),
+            Self::P1 | Self::U1 => (Some((IndexRole::Adm, REF_ADMIN)), cc::NV_WRITE),
+            Self::P2 | Self::U2 => (Some((IndexRole::Adm, REF_ADMIN)), cc::NV_CHANGE_AUTH),
+            Self::P3 => (Some((IndexRole::Pin, REF_CHANGE)), cc::NV_CHANGE_AUTH),
+            Self::P4 => (Some((IndexRole::Puk, REF_PUK)), cc::NV_WRITE),
+            Self::P5 => (Some((IndexRole::Puk, REF_PUK)), cc::NV_CHANGE_AUTH),
+            Self::P7 => (None, cc::NV_CERTIFY),
+            Self::U3 => (Some((IndexRole::Puk, REF_CHANGE)), cc::NV_CHANGE_AUTH),
+        }
+    }
+
+    /// The approved digest; none if the card has not the index that it names.
+    #[must_use]
+    pub fn digest(self, names: &Names<'_>) -> Option<[u8; 32]> {
+        let (asked, code) = self.policy();
+        let start = match asked {
+            None => ZERO,
+            Some((role, policy_ref)) => {
+                let name = match role {
+                    IndexRole::Pin => Some(names.pin),
+                    IndexRole::Adm => names.adm,
+                    IndexRole::Puk => names.puk,
+                }?;
+                secret(&ZERO, name, policy_ref)
+            }
+        };
+        Some(command_code(&start, code))
+    }
+}
+
+/// The policy of an index's first write: a fresh signature of the birth key.
+#[must_use]
+pub fn init_policy(birth_name: &[u8]) -> [u8; 32] {
+    command_code(&signed(&ZERO, birth_name, REF_INIT), cc::NV_WRITE)
+}
+
+/// The policy K of a card's keys.
+#[must_use]
+pub fn key_policy(pin_name: &[u8], class: KeyClass) -> [u8; 32] {
+    secret(&ZERO, pin_name, class_ref(class))
+}
+
+/// policyRef of a key class.
+#[must_use]
+pub fn class_ref(class: KeyClass) -> &'static [u8] {
+    match class {
+        KeyClass::Always => REF_ONCE,
+        KeyClass::Session => REF_SESSION,
+    }
+}
+
+/// The policy of K ⊕ m.
+#[must_use]
+pub fn sealed_policy(adm_name: &[u8]) -> [u8; 32] {
+    command_code(&secret(&ZERO, adm_name, REF_ADMIN), cc::UNSEAL)
+}
+
+const ALG_RSA: u16 = 0x0001;
+const ALG_AES: u16 = 0x0006;
+const ALG_KEYEDHASH: u16 = 0x0008;
+const ALG_SHA256: u16 = 0x000B;
+const ALG_NULL: u16 = 0x0010;
+const ALG_ECDSA: u16 = 0x0018;
+const ALG_ECC: u16 = 0x0023;
+const ALG_CFB: u16 = 0x0043;
+const CURVE_P256: u16 = 0x0003;
+const CURVE_P384: u16 = 0x0004;
+
+/// TPMT_PUBLIC of the birth key.
+#[must_use]
+pub fn birth_public(x: &[u8; 32], y: &[u8; 32]) -> Vec<u8> {
+    let mut area = Area::new(ALG_ECC, 0x0004_0040, &[]);
+    area.u16s(&[ALG_NULL, ALG_ECDSA, ALG_SHA256, CURVE_P256, ALG_NULL]);
+    area.sized(x);
+    area.sized(y);
+    area.0
+}
+
+/// TPMS_NV_PUBLIC of a card's index: 8 bytes of data.
+#[must_use]
+pub fn nv_public(handle: u32, attributes: u32, policy: &[u8; 32]) -> Vec<u8> {
+    let mut area = handle.to_be_bytes().to_vec();
+    area.extend_from_slice(&ALG_SHA256.to_be_bytes());
+    area.extend_from_slice(&attributes.to_be_bytes());
+    let mut area = Area(area);
+    area.sized(policy);
+    area.u16s(&[8]);
+    area.0
+}
+
+/// Policy of an index: PolicyAuthorize by the birth key for the index's role.
+#[must_use]
+pub fn index_policy(birth_name: &[u8], role: IndexRole) -> [u8; 32] {
+    authorize(birth_name, role_ref(role))
+}
+
+/// TPMT_PUBLIC that makes a user key, or that a key's public area has before its unique field.
+#[must_use]
+pub fn key_template(algorithm: KeyAlgorithm, origin: KeyOrigin, policy: &[u8; 32]) -> Vec<u8> {
+    let mut area = key_head(algorithm, origin, policy);
+    match algorithm {
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 => area.extend_from_slice(&[0; 4]),
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => area.extend_from_slice(&[0; 2]),
+    }
+    area
+}
+
+/// The part of a user key's TPMT_PUBLIC before the unique field.
+#[must_use]
+pub fn key_head(algorithm: KeyAlgorithm, origin: KeyOrigin, policy: &[u8; 32]) -> Vec<u8> {
+    let attributes = match origin {
+        KeyOrigin::Generated => KEY_GENERATED,
+        KeyOrigin::Imported => KEY_IMPORTED,
+    };
+    let rsa = |bits: u16| {
+        let mut area = Area::new(ALG_RSA, attributes, policy);
+        area.u16s(&[ALG_NULL, ALG_NULL, bits, 0, 0]);
+        area.0
+    };
+    let ecc = |curve: u16| {
+        let mut area = Area::new(ALG_ECC, attributes, policy);
+        area.u16s(&[ALG_NULL, ALG_NULL, curve, ALG_NULL]);
+        area.0
+    };
+    match algorithm {
+        KeyAlgorithm::P256 => ecc(CURVE_P256),
+        KeyAlgorithm::P384 => ecc(CURVE_P384),
+        KeyAlgorithm::Rsa2048 => rsa(2048),
+        KeyAlgorithm::Rsa3072 => rsa(3072),
+    }
+}
+
+/// TPMT_PUBLIC that seals K ⊕ m.
+#[must_use]
+pub fn sealed_template(policy: &[u8; 32]) -> Vec<u8> {
+    let mut area = Area::new(ALG_KEYEDHASH, 0x0000_0412, policy);
+    area.u16s(&[ALG_NULL, 0]);
+    area.0
+}
+
+/// TPMT_PUBLIC of the storage root key: ECC P-256, AES-128-CFB.
+#[must_use]
+pub fn srk_template() -> Vec<u8> {
+    let mut area = Area::new(ALG_ECC, 0x0003_0472, &[]);
+    area.u16s(&[ALG_AES, 128, ALG_CFB, ALG_NULL, CURVE_P256, ALG_NULL, 0, 0]);
+    area.0
+}
+
+/// Name of an object or index with nameAlg SHA-256.
+#[must_use]
+pub fn name_of(public: &[u8]) -> [u8; 34] {
+    let mut name = [0; 34];
+    let (algorithm, digest) = name.split_at_mut(2);
+    algorithm.copy_from_slice(&ALG_SHA256.to_be_bytes());
+    digest.copy_from_slice(&hash(&[public]));
+    name
+}
+
+struct Area(Vec<u8>);
+
+impl Area {
+    fn new(kind: u16, attributes: u32, policy: &[u8]) -> Self {
+        let mut area = Self(kind.to_be_bytes().to_vec());
+        area.u16s(&[ALG_SHA256]);
+        area.0.extend_from_slice(&attributes.to_be_bytes());
+        area.sized(policy);
+        area
+    }
+
+    fn u16s(&mut self, values: &[u16]) {
+        for value in values {
+            self.0.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+
+    /// TPM2B: the callers' fields are at most 64 bytes.
+    fn sized(&mut self, bytes: &[u8]) {
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+}

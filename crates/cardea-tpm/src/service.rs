@@ -1,0 +1,273 @@
+//! The daemon's one TPM.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
+
+use crate::anchor::{Anchor, CardFault, NV_RANGE};
+use crate::core::Core;
+use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, probe, undefine};
+use crate::error::TpmError;
+use crate::operate::{arm, check};
+use crate::queue::{Lane, Queue};
+use crate::status::Status;
+use crate::token::CardToken;
+use crate::tpm::CommandCount;
+use crate::transport::Address;
+
+/// Jobs of the service itself.
+const SERVICE: Lane = 0;
+
+/// A TPM, owned by one thread; clones share it. The thread ends with the last clone and token.
+///
+/// Where the TPM goes away, requests fail at once with `Unavailable` until it is back; then sessions are
+/// begun anew and PINs must be verified again.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    address: Address,
+    count: CommandCount,
+    next: AtomicU64,
+    pub(crate) queue: Queue,
+}
+
+impl Service {
+    /// Starts the thread and the software TPM where the address asks for one.
+    /// A TPM that cannot be reached now is tried again with every request.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(address: &Address) -> Result<Self, TpmError> {
+        let count = CommandCount::default();
+        let core = Core::new(address.clone(), count.clone());
+        let queue = Queue::start(core, rearm).map_err(|source| TpmError::Transport {
+            command: "thread",
+            source,
+        })?;
+        let inner = Inner {
+            address: address.clone(),
+            count,
+            next: AtomicU64::new(SERVICE + 1),
+            queue,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Where the TPM is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Commands sent so far.
+    #[must_use]
+    pub fn command_count(&self) -> CommandCount {
+        self.inner.count.clone()
+    }
+
+    fn run<R: Send + 'static>(
+        &self,
+        mut operation: impl FnMut(&mut Core) -> Result<R, TpmError> + Send + 'static,
+    ) -> Result<R, TpmError> {
+        self.inner
+            .queue
+            .run(SERVICE, move |core| core.attempt(&mut operation))?
+    }
+
+    /// Maker, version, slots, lockout.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`] when the TPM does not answer.
+    pub fn status(&self) -> Result<Status, TpmError> {
+        self.run(Status::read)
+    }
+
+    /// The storage root key, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn srk(&self) -> Result<SrkRecord, TpmError> {
+        self.run(Core::srk_record)
+    }
+
+    /// Makes a birth key and chooses free handles outside `taken`; nothing is in NV yet.
+    /// The first call also finds out whether the TPM is fit for cards.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::Unfit`] and others.
+    pub fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {
+        let taken = taken.to_vec();
+        let base = self.run(move |core| {
+            probe(core, &taken)?;
+            free_base(core, &taken)
+        })?;
+        PreparedCard::new(new, base)
+    }
+
+    /// Makes the card's objects. The intent must be on disk before. What fails leaves nothing in NV.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::NvFull`] and others.
+    pub fn create_card(
+        &self,
+        prepared: PreparedCard,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<TpmRecord, TpmError> {
+        let card = self.next_card();
+        let (sender, steps) = std::sync::mpsc::channel::<String>();
+        let (done, result) = std::sync::mpsc::sync_channel(1);
+        self.inner.queue.post(
+            SERVICE,
+            Box::new(move |core| {
+                let mut tell = |step: &str| drop(sender.send(step.to_owned()));
+                let made = core.attempt(|core| create(core, card, &prepared, &mut tell));
+                core.remove(card);
+                drop(sender);
+                drop(done.send(made));
+            }),
+        );
+        for step in steps {
+            progress(&step);
+        }
+        result.recv().map_err(|_| TpmError::Stopped)?
+    }
+
+    /// Undefines the card's indices: only those whose Name is the record's. Absent ones are fine.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn destroy_card(&self, record: &TpmRecord) -> Result<(), TpmError> {
+        let Ok(anchor) = Anchor::from_tpm_record(record, 0) else {
+            return Ok(());
+        };
+        let indices: Vec<_> = anchor
+            .indices()
+            .map(|index| IntentIndex {
+                handle: index.handle,
+                policy: index.policy,
+            })
+            .collect();
+        self.undo_intent(&indices)
+    }
+
+    /// Undefines what an intent names: handle and policy must both be the intent's. Absent ones are fine.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn undo_intent(&self, indices: &[IntentIndex]) -> Result<(), TpmError> {
+        let indices = indices.to_vec();
+        self.run(move |core| indices.iter().try_for_each(|index| undefine(core, index)))
+    }
+
+    /// NV indices in the cards' range, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn defined_indices(&self) -> Result<Vec<u32>, TpmError> {
+        self.run(|core| {
+            let mut handles = core.link()?.tpm.handles(*NV_RANGE.start())?;
+            handles.retain(|handle| NV_RANGE.contains(handle));
+            Ok(handles)
+        })
+    }
+
+    /// Whether a record can be believed and its card lives in this TPM. Spends no try and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn check_card(&self, record: &CardRecord) -> Result<(), CardFault> {
+        let anchor = Anchor::new(record)?;
+        for key in &record.keys {
+            if anchor.describe(key).is_none() {
+                return Err(CardFault::Damaged(format!(
+                    "key {:02X} is not of one of the card's templates",
+                    key.reference
+                )));
+            }
+        }
+        let mut fault = None;
+        let checked = self.inner.queue.run(SERVICE, move |core| {
+            core.attempt(|core| match check(core, &anchor) {
+                Err(CardFault::Tpm(error)) => Err(error),
+                Err(other) => {
+                    fault = Some(other);
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            })
+            .map(|()| fault.take())
+        })?;
+        match checked? {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    /// Keys and PINs of a card that was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault::Damaged`] for a record that contradicts itself.
+    pub fn token(&self, record: &CardRecord) -> Result<CardToken, CardFault> {
+        Ok(CardToken::new(
+            Arc::clone(&self.inner),
+            self.next_card(),
+            Anchor::new(record)?,
+        ))
+    }
+
+    /// Sends a command as it stands, on the TPM thread and through the same transport: for benchmarks and
+    /// tests that compare with the bare TPM. Gives the response and the time between sending and receiving.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn raw(&self, command: Vec<u8>) -> Result<(Vec<u8>, std::time::Duration), TpmError> {
+        self.run(move |core| {
+            let mut response = Vec::new();
+            let begin = std::time::Instant::now();
+            let sent: io::Result<()> = core.link()?.tpm.raw(&command, &mut response);
+            let time = begin.elapsed();
+            sent.map_err(|source| TpmError::Transport {
+                command: "raw command",
+                source,
+            })?;
+            Ok((response, time))
+        })
+    }
+
+    fn next_card(&self) -> u64 {
+        self.inner.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Idle work: arms one session whose use emptied it, so that the next operation is a single command.
+fn rearm(core: &mut Core) -> bool {
+    let Some(card) = core.next_rearm() else {
+        return false;
+    };
+    if let Err(error) = arm(core, card) {
+        tracing::debug!(error = %error, "a session could not be armed again");
+        core.runtime(card).rearm = false;
+        if error.breaks_connection() {
+            core.disconnect();
+        }
+    }
+    true
+}

@@ -1,0 +1,97 @@
+//! What a TPM says of itself (TPM 2.0 Part 2 §6.13).
+
+use cardea_card::token::KeyAlgorithm;
+
+use crate::core::Core;
+use crate::error::TpmError;
+
+/// State of the TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Maker, four characters.
+    pub manufacturer: String,
+    /// Vendor's text.
+    pub vendor: String,
+    /// Firmware version, two 32-bit halves.
+    pub firmware: u64,
+    /// Specification revision times 100.
+    pub revision: u32,
+    /// Slots for loaded objects at least available.
+    pub transient_slots: u32,
+    /// Failures that count towards the TPM-wide lockout.
+    pub lockout_count: u32,
+    /// Failures at which the TPM locks.
+    pub lockout_max: u32,
+    /// Seconds after which one failure is forgotten.
+    pub lockout_recovery: u32,
+    /// Whether the TPM is locked out.
+    pub in_lockout: bool,
+    /// Whether an owner authorisation is set.
+    pub owner_auth_set: bool,
+    /// Whether a lockout authorisation is set.
+    pub lockout_auth_set: bool,
+    /// Keys that cards can have.
+    pub algorithms: Vec<KeyAlgorithm>,
+}
+
+const REVISION: u32 = 0x102;
+const MANUFACTURER: u32 = 0x105;
+const VENDOR: std::ops::RangeInclusive<u32> = 0x106..=0x109;
+const FIRMWARE_1: u32 = 0x10B;
+const FIRMWARE_2: u32 = 0x10C;
+const TRANSIENT_MIN: u32 = 0x10E;
+const PERMANENT: u32 = 0x200;
+const LOCKOUT_COUNTER: u32 = 0x20E;
+const MAX_AUTH_FAIL: u32 = 0x20F;
+const LOCKOUT_INTERVAL: u32 = 0x210;
+
+impl Status {
+    pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
+        let mut properties = core.link()?.tpm.properties(0x100)?;
+        properties.extend(core.link()?.tpm.properties(0x200)?);
+        let get = |wanted| {
+            properties
+                .iter()
+                .find(|(property, _)| *property == wanted)
+                .map_or(0, |(_, value)| *value)
+        };
+        let text = |value: u32| {
+            value
+                .to_be_bytes()
+                .into_iter()
+                .filter(u8::is_ascii_graphic)
+                .map(char::from)
+                .collect::<String>()
+        };
+        let permanent = get(PERMANENT);
+        let status = Self {
+            manufacturer: text(get(MANUFACTURER)),
+            vendor: VENDOR.map(|part| text(get(part))).collect(),
+            firmware: u64::from(get(FIRMWARE_1)) << 32 | u64::from(get(FIRMWARE_2)),
+            revision: get(REVISION),
+            transient_slots: get(TRANSIENT_MIN),
+            lockout_count: get(LOCKOUT_COUNTER),
+            lockout_max: get(MAX_AUTH_FAIL),
+            lockout_recovery: get(LOCKOUT_INTERVAL),
+            in_lockout: permanent & 0x200 != 0,
+            owner_auth_set: permanent & 1 != 0,
+            lockout_auth_set: permanent & 4 != 0,
+            algorithms: Vec::new(),
+        };
+        let mut algorithms = Vec::new();
+        for algorithm in [
+            KeyAlgorithm::Rsa2048,
+            KeyAlgorithm::Rsa3072,
+            KeyAlgorithm::P256,
+            KeyAlgorithm::P384,
+        ] {
+            if core.supports(algorithm)? {
+                algorithms.push(algorithm);
+            }
+        }
+        Ok(Self {
+            algorithms,
+            ..status
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! A card's keys and PINs, as the card applications see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cardea_card::record::{IndexRole, KeyRecord};
+use cardea_card::secret::Pin;
+use cardea_card::token::{
+    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
+    PrivateOperation, TokenError, TokenErrorKind,
+};
+use zeroize::Zeroizing;
+
+use crate::anchor::{Anchor, Index};
+use crate::auth::{AuthValue, auth_value};
+use crate::core::Core;
+use crate::error::{TpmError, token_error};
+use crate::operate::{self, Verdict};
+use crate::owned::OwnedOperation;
+use crate::service::Inner;
+
+/// How long a counter that was read is shown again without asking the TPM: clients poll it.
+const COUNTER_TIME: Duration = Duration::from_secs(1);
+
+/// A card's token. Dropping it ends its verification.
+pub struct CardToken {
+    service: Arc<Inner>,
+    card: u64,
+    anchor: Arc<Anchor>,
+    /// Whether the card has keys that want the PIN every time.
+    always: AtomicBool,
+    counters: [Option<(Instant, PinStatus)>; 2],
+}
+
+impl CardToken {
+    pub(crate) fn new(service: Arc<Inner>, card: u64, anchor: Anchor) -> Self {
+        Self {
+            service,
+            card,
+            anchor: Arc::new(anchor),
+            always: AtomicBool::new(false),
+            counters: [None; 2],
+        }
+    }
+
+    fn run<R: Send + 'static>(
+        &self,
+        mut operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
+    ) -> Result<R, TokenError> {
+        let (card, anchor) = (self.card, Arc::clone(&self.anchor));
+        self.service
+            .queue
+            .run(card, move |core| {
+                core.attempt(|core| operation(core, card, &anchor))
+            })
+            .and_then(|result| result)
+            .map_err(token_error)
+    }
+
+    fn index(&self, reference: PinReference) -> Result<&Index, TokenError> {
+        let role = match reference {
+            PinReference::Pin => IndexRole::Pin,
+            PinReference::Puk => IndexRole::Puk,
+        };
+        self.anchor
+            .index(role)
+            .ok_or_else(|| TokenErrorKind::NotConfigured.into())
+    }
+
+    fn auth(&self, reference: PinReference, pin: &Pin) -> Result<AuthValue, TokenError> {
+        Ok(auth_value(
+            &self.anchor.salt,
+            self.index(reference)?.role,
+            pin.expose(),
+        ))
+    }
+
+    fn counter(&mut self, reference: PinReference) -> &mut Option<(Instant, PinStatus)> {
+        let [pin, puk] = &mut self.counters;
+        match reference {
+            PinReference::Pin => pin,
+            PinReference::Puk => puk,
+        }
+    }
+
+    /// After a comparison the TPM's counter may have moved.
+    fn judge(&mut self, reference: PinReference, verdict: Verdict) -> Result<(), PinError> {
+        *self.counter(reference) = None;
+        match verdict {
+            Verdict::Right => Ok(()),
+            Verdict::Blocked => Err(PinError::Blocked),
+            Verdict::Wrong => {
+                let left = self.status(reference)?.left;
+                if left == 0 {
+                    // Blocked: nothing may go on under the earlier verification.
+                    self.logout();
+                }
+                Err(PinError::Wrong { left })
+            }
+        }
+    }
+}
+
+impl KeyStore for CardToken {
+    fn supports(&self, algorithm: KeyAlgorithm) -> bool {
+        self.run(move |core, _, _| core.supports(algorithm))
+            .unwrap_or(false)
+    }
+
+    fn generate(
+        &mut self,
+        reference: u8,
+        algorithm: KeyAlgorithm,
+        class: KeyClass,
+    ) -> Result<KeyRecord, TokenError> {
+        let key = self.run(move |core, _, anchor| {
+            operate::generate(core, anchor, reference, algorithm, class)
+        })?;
+        if class == KeyClass::Always {
+            self.always.store(true, Ordering::Relaxed);
+        }
+        Ok(key)
+    }
+
+    fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, TokenError> {
+        let info = self.anchor.describe(key).ok_or(TokenErrorKind::Internal)?;
+        if info.class == KeyClass::Always {
+            self.always.store(true, Ordering::Relaxed);
+        }
+        Ok(info)
+    }
+
+    fn operate(
+        &mut self,
+        key: &KeyRecord,
+        operation: PrivateOperation<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        let info = self.describe(key)?;
+        let operation = OwnedOperation::fitting(&info, operation)?;
+        let key = key.clone();
+        self.run(move |core, card, anchor| {
+            operate::operate(
+                core,
+                card,
+                anchor,
+                &key,
+                info.class,
+                info.algorithm.size(),
+                operation.borrow(),
+            )
+        })?
+        .ok_or_else(|| TokenErrorKind::NotAuthenticated.into())
+    }
+
+    fn forget(&mut self, key: &KeyRecord) {
+        let public = key.object.public.clone();
+        self.service
+            .queue
+            .post(self.card, Box::new(move |core| core.unload(&public)));
+    }
+}
+
+impl PinAuthority for CardToken {
+    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError> {
+        let role = self.index(reference)?.role;
+        if let Some((read, status)) = self.counter(reference)
+            && read.elapsed() < COUNTER_TIME
+        {
+            return Ok(*status);
+        }
+        let status =
+            self.run(move |core, card, anchor| operate::read_counter(core, card, anchor, role))?;
+        *self.counter(reference) = Some((Instant::now(), status));
+        Ok(status)
+    }
+
+    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError> {
+        let auth = self.auth(reference, pin)?;
+        let once = self.always.load(Ordering::Relaxed);
+        let verdict = match reference {
+            PinReference::Pin => self.run(move |core, card, anchor| {
+                operate::verify_pin(core, card, anchor, &auth, once)
+            })?,
+            PinReference::Puk => {
+                let index = self.index(reference)?.clone();
+                self.run(move |core, card, anchor| {
+                    operate::compare(core, card, anchor, &index, &auth)
+                })?
+            }
+        };
+        self.judge(reference, verdict)
+    }
+
+    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError> {
+        let (old, new) = (self.auth(reference, old)?, self.auth(reference, new)?);
+        let index = self.index(reference)?.clone();
+        let verdict = self.run(move |core, card, anchor| {
+            operate::change(core, card, anchor, &index, &old, &new)
+        })?;
+        self.judge(reference, verdict)
+    }
+
+    fn logout(&mut self) {
+        // Waits: when it returns, nothing is left that would allow another operation.
+        drop(self.run(|core, card, _| {
+            core.logout(card);
+            Ok(())
+        }));
+    }
+}
+
+impl Drop for CardToken {
+    fn drop(&mut self) {
+        let card = self.card;
+        self.service
+            .queue
+            .post(card, Box::new(move |core| core.remove(card)));
+    }
+}

@@ -1,0 +1,346 @@
+//! One connection to a TPM: commands out, verified responses back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::hash;
+use crate::session::{Use, attribute};
+use crate::transport::{MAX_RESPONSE, Transport};
+use crate::wire::{Reader, Writer};
+
+/// Longest time that warnings asking for a retry are followed.
+const RETRY_TIME: Duration = Duration::from_secs(20);
+
+const TAG_NO_SESSIONS: u16 = 0x8001;
+const TAG_SESSIONS: u16 = 0x8002;
+
+/// Number of commands sent, for benchmarks and tests.
+#[derive(Clone, Debug, Default)]
+pub struct CommandCount(Arc<AtomicU64>);
+
+impl CommandCount {
+    /// Commands sent since the start of the service, retries included.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A handle in a command, with the Name that its authorisation covers.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle<'a> {
+    pub(crate) value: u32,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> Handle<'a> {
+    /// An object or NV index.
+    pub(crate) fn named(value: u32, name: &'a [u8]) -> Self {
+        Self {
+            value,
+            name: Some(name),
+        }
+    }
+
+    /// A hierarchy, session or PCR: its Name is its handle (TPM 2.0 Part 1 §16).
+    pub(crate) fn plain(value: u32) -> Self {
+        Self { value, name: None }
+    }
+}
+
+/// A command before its sessions.
+pub(crate) struct Command<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) code: u32,
+    pub(crate) handles: &'a [Handle<'a>],
+    pub(crate) parameters: Writer,
+}
+
+/// Handle and parameters of a successful response, erased on drop.
+pub(crate) struct Response {
+    command: &'static str,
+    pub(crate) handle: u32,
+    parameters: Zeroizing<Vec<u8>>,
+}
+
+impl Response {
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::new(self.command, &self.parameters)
+    }
+}
+
+/// A connection.
+pub(crate) struct Tpm {
+    transport: Box<dyn Transport>,
+    count: CommandCount,
+    command: Zeroizing<Vec<u8>>,
+    response: Zeroizing<Vec<u8>>,
+}
+
+impl Tpm {
+    pub(crate) fn new(transport: Box<dyn Transport>, count: CommandCount) -> Self {
+        Self {
+            transport,
+            count,
+            command: Zeroizing::new(Vec::with_capacity(MAX_RESPONSE)),
+            response: Zeroizing::new(Vec::with_capacity(MAX_RESPONSE)),
+        }
+    }
+
+    pub(crate) fn alive(&self) -> bool {
+        self.transport.alive()
+    }
+
+    pub(crate) fn shares_handles(&self) -> bool {
+        self.transport.shares_handles()
+    }
+
+    /// Sends bytes as they are, counted like any command.
+    pub(crate) fn raw(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
+        self.count.add();
+        self.transport.transact(command, response)
+    }
+
+    /// A command without sessions.
+    pub(crate) fn plain(&mut self, command: Command<'_>) -> Result<Response, TpmError> {
+        self.run(command, &mut [], false)
+    }
+
+    /// A command without sessions whose response has a handle.
+    pub(crate) fn plain_handle(&mut self, command: Command<'_>) -> Result<Response, TpmError> {
+        self.run(command, &mut [], true)
+    }
+
+    /// A command with sessions, the first ones authorising its first handles.
+    pub(crate) fn with(
+        &mut self,
+        command: Command<'_>,
+        sessions: &mut [Use<'_>],
+    ) -> Result<Response, TpmError> {
+        self.run(command, sessions, false)
+    }
+
+    /// A command with sessions whose response has a handle.
+    pub(crate) fn with_handle(
+        &mut self,
+        command: Command<'_>,
+        sessions: &mut [Use<'_>],
+    ) -> Result<Response, TpmError> {
+        self.run(command, sessions, true)
+    }
+
+    fn run(
+        &mut self,
+        command: Command<'_>,
+        sessions: &mut [Use<'_>],
+        has_handle: bool,
+    ) -> Result<Response, TpmError> {
+        let Command {
+            name,
+            code,
+            handles,
+            parameters,
+        } = command;
+        let parameters = parameters.finish();
+        let deadline = Instant::now() + RETRY_TIME;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            self.compose(code, handles, &parameters, sessions);
+            self.count.add();
+            self.response.zeroize();
+            let sent = self.transport.transact(&self.command, &mut self.response);
+            self.command.zeroize();
+            sent.map_err(|source| TpmError::Transport {
+                command: name,
+                source,
+            })?;
+            let (tag, code_word) = header(name, &self.response)?;
+            if code_word == ResponseCode::SUCCESS {
+                let expected = if sessions.is_empty() {
+                    TAG_NO_SESSIONS
+                } else {
+                    TAG_SESSIONS
+                };
+                if tag != expected {
+                    return Err(TpmError::Protocol {
+                        command: name,
+                        what: "the wrong kind of response",
+                    });
+                }
+                return take_response(name, code, &self.response, sessions, has_handle);
+            }
+            // The HMAC of a retried command is made anew: the TPM keeps its nonces, ours are fresh.
+            if code_word.asks_for_retry() && Instant::now() + pause < deadline {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_secs(1));
+                continue;
+            }
+            return Err(TpmError::Response {
+                command: name,
+                handle: handles.first().map(|handle| handle.value),
+                code: code_word,
+            });
+        }
+    }
+
+    fn compose(
+        &mut self,
+        code: u32,
+        handles: &[Handle<'_>],
+        parameters: &[u8],
+        sessions: &mut [Use<'_>],
+    ) {
+        let out = &mut *self.command;
+        out.clear();
+        let tag = if sessions.is_empty() {
+            TAG_NO_SESSIONS
+        } else {
+            TAG_SESSIONS
+        };
+        out.extend_from_slice(&tag.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&code.to_be_bytes());
+        for handle in handles {
+            out.extend_from_slice(&handle.value.to_be_bytes());
+        }
+        if sessions.is_empty() {
+            out.extend_from_slice(parameters);
+        } else {
+            let mut parameters = Zeroizing::new(parameters.to_vec());
+            for session in &mut *sessions {
+                session.refresh(&mut random);
+            }
+            if let Some(encrypting) = sessions
+                .iter()
+                .find(|session| session.has(attribute::DECRYPT))
+                && let Some(first) = first_parameter(&mut parameters)
+            {
+                encrypting.encrypt(first);
+            }
+            let cp_hash = command_hash(code, handles, &parameters);
+            let extra = encryption_nonces(sessions);
+            let mut area = Vec::with_capacity(256);
+            for (index, session) in sessions.iter().enumerate() {
+                session.authorise(&cp_hash, if index == 0 { &extra } else { &[] }, &mut area);
+            }
+            let length = u32::try_from(area.len()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&area);
+            out.extend_from_slice(&parameters);
+        }
+        let length = u32::try_from(out.len()).unwrap_or(u32::MAX);
+        if let Some(field) = out.get_mut(2..6) {
+            field.copy_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+/// Randomness of the operating system; the daemon has none better.
+///
+/// # Panics
+///
+/// When the kernel has no random source: nothing safe can be done then.
+pub(crate) fn random(buffer: &mut [u8]) {
+    #[expect(
+        clippy::expect_used,
+        reason = "without randomness no key or nonce may be made"
+    )]
+    getrandom::fill(buffer).expect("the kernel's random source works");
+}
+
+/// cpHash (TPM 2.0 Part 1 §18.7).
+fn command_hash(code: u32, handles: &[Handle<'_>], parameters: &[u8]) -> [u8; 32] {
+    let mut covered = code.to_be_bytes().to_vec();
+    for handle in handles {
+        match handle.name {
+            Some(name) => covered.extend_from_slice(name),
+            None => covered.extend_from_slice(&handle.value.to_be_bytes()),
+        }
+    }
+    hash(&[&covered, parameters])
+}
+
+/// Nonces of encryption sessions other than the first (TPM 2.0 Part 1 §19.6.5).
+fn encryption_nonces(sessions: &[Use<'_>]) -> Vec<u8> {
+    let position = |wanted| sessions.iter().position(|session| session.has(wanted));
+    let decrypting = position(attribute::DECRYPT).filter(|&index| index != 0);
+    let encrypting =
+        position(attribute::ENCRYPT).filter(|&index| index != 0 && Some(index) != decrypting);
+    [decrypting, encrypting]
+        .into_iter()
+        .flatten()
+        .filter_map(|index| sessions.get(index)?.nonce_tpm())
+        .flatten()
+        .copied()
+        .collect()
+}
+
+/// Contents of the TPM2B at the start of the parameters.
+fn first_parameter(parameters: &mut [u8]) -> Option<&mut [u8]> {
+    let (length, rest) = parameters.split_first_chunk_mut::<2>()?;
+    rest.get_mut(..usize::from(u16::from_be_bytes(*length)))
+}
+
+fn header(command: &'static str, response: &[u8]) -> Result<(u16, ResponseCode), TpmError> {
+    let mut reader = Reader::new(command, response);
+    let tag = reader.u16()?;
+    let length = reader.u32()?;
+    if usize::try_from(length) != Ok(response.len()) {
+        return Err(TpmError::Protocol {
+            command,
+            what: "the response's length field is wrong",
+        });
+    }
+    Ok((tag, ResponseCode(reader.u32()?)))
+}
+
+fn take_response(
+    command: &'static str,
+    code: u32,
+    response: &[u8],
+    sessions: &mut [Use<'_>],
+    has_handle: bool,
+) -> Result<Response, TpmError> {
+    let mut reader = Reader::new(command, response);
+    reader.raw(10)?;
+    let handle = if has_handle { reader.u32()? } else { 0 };
+    if sessions.is_empty() {
+        return Ok(Response {
+            command,
+            handle,
+            parameters: Zeroizing::new(reader.rest().to_vec()),
+        });
+    }
+    let length = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+    let mut parameters = Zeroizing::new(reader.raw(length)?.to_vec());
+    let rp_hash = hash(&[&0u32.to_be_bytes(), &code.to_be_bytes(), &parameters]);
+    for session in &mut *sessions {
+        let nonce = reader.sized()?;
+        let attributes = reader.u8()?;
+        let mac = reader.sized()?;
+        session.verify(command, &rp_hash, nonce, attributes, mac)?;
+    }
+    reader.finish()?;
+    if let Some(decrypting) = sessions
+        .iter()
+        .find(|session| session.has(attribute::ENCRYPT))
+        && let Some(first) = first_parameter(&mut parameters)
+    {
+        decrypting.decrypt(first);
+    }
+    Ok(Response {
+        command,
+        handle,
+        parameters,
+    })
+}

@@ -1,0 +1,316 @@
+//! Ways to a TPM: a character device, or the command socket of a software TPM.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::simulator::Simulator;
+
+/// Longest response of any TPM (TPM 2.0 Part 2, TPM2_MAX_RESPONSE_SIZE of the PC Client profile).
+pub(crate) const MAX_RESPONSE: usize = 4096;
+
+/// Longest time for one command: RSA key generation on slow parts takes minutes.
+const COMMAND_TIME: Duration = Duration::from_secs(300);
+
+/// Longest time to reach a socket.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+
+/// Where a TPM is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Character device, `device:/dev/tpmrm0`.
+    Device(PathBuf),
+    /// A software TPM of our own, `simulator` or `simulator:DIR`; without DIR its state is temporary.
+    Simulator(Option<PathBuf>),
+    /// Command socket of a running software TPM, `swtpm:tcp=HOST:PORT`.
+    SwtpmTcp(String),
+    /// Command socket of a running software TPM, `swtpm:unix=PATH`.
+    SwtpmUnix(PathBuf),
+}
+
+/// Text that is no TPM address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "“{0}” is no TPM address: use device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator[:DIR]"
+)]
+pub struct AddressError(String);
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let address = if text == "simulator" {
+            Some(Self::Simulator(None))
+        } else if let Some(path) = text.strip_prefix("simulator:") {
+            (!path.is_empty()).then(|| Self::Simulator(Some(path.into())))
+        } else if let Some(path) = text.strip_prefix("device:") {
+            (!path.is_empty()).then(|| Self::Device(path.into()))
+        } else if let Some(path) = text.strip_prefix("swtpm:unix=") {
+            (!path.is_empty()).then(|| Self::SwtpmUnix(path.into()))
+        } else {
+            text.strip_prefix("swtpm:tcp=")
+                .filter(|place| {
+                    place.rsplit_once(':').is_some_and(|(host, port)| {
+                        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+                    })
+                })
+                .map(|place| Self::SwtpmTcp(place.to_owned()))
+        };
+        address.ok_or_else(|| AddressError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(path) => write!(f, "device:{}", path.display()),
+            Self::Simulator(None) => f.write_str("simulator"),
+            Self::Simulator(Some(path)) => write!(f, "simulator:{}", path.display()),
+            Self::SwtpmTcp(place) => write!(f, "swtpm:tcp={place}"),
+            Self::SwtpmUnix(path) => write!(f, "swtpm:unix={}", path.display()),
+        }
+    }
+}
+
+/// One command out, one response back.
+pub(crate) trait Transport: Send {
+    /// Sends a command and receives its response, within bounded time.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error leaves the transport unusable: what the TPM did is not known.
+    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Whether the other end is still there, as far as can be told without a command.
+    fn alive(&self) -> bool;
+
+    /// Whether other programs' sessions and objects share our handle space (no resource manager between).
+    fn shares_handles(&self) -> bool;
+}
+
+/// Opens an address; starts the software TPM where it is ours.
+pub(crate) fn open(
+    address: &Address,
+    simulator: &mut Option<Simulator>,
+) -> io::Result<Box<dyn Transport>> {
+    match address {
+        Address::Device(path) => Ok(Box::new(Device::open(path)?)),
+        Address::SwtpmUnix(path) => Ok(Box::new(Socket::unix(path)?)),
+        Address::SwtpmTcp(place) => Ok(Box::new(Socket::tcp(place)?)),
+        Address::Simulator(dir) => {
+            // The old child ends with its connection, which is gone, or it would not be opened again.
+            drop(simulator.take());
+            let running = Simulator::start(dir.as_deref())?;
+            let socket = patiently(|| Socket::unix(running.socket()));
+            *simulator = Some(running);
+            Ok(Box::new(socket?))
+        }
+    }
+}
+
+/// A socket exists a moment before its owner listens.
+fn patiently<T>(mut connect: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + CONNECT_TIME;
+    loop {
+        match connect() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
+}
+
+struct Device(File);
+
+impl Device {
+    fn open(path: &Path) -> io::Result<Self> {
+        File::options().read(true).write(true).open(path).map(Self)
+    }
+}
+
+impl Transport for Device {
+    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
+        let written = self.0.write(command)?;
+        if written != command.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                "the device took half a command",
+            ));
+        }
+        response.resize(MAX_RESPONSE, 0);
+        let length = self.0.read(response)?;
+        response.truncate(length);
+        Ok(())
+    }
+
+    fn alive(&self) -> bool {
+        true
+    }
+
+    fn shares_handles(&self) -> bool {
+        false
+    }
+}
+
+struct Socket<S>(S);
+
+impl Socket<UnixStream> {
+    fn unix(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(COMMAND_TIME))?;
+        stream.set_write_timeout(Some(CONNECT_TIME))?;
+        Ok(Self(stream))
+    }
+}
+
+impl Socket<TcpStream> {
+    fn tcp(place: &str) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in place.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(COMMAND_TIME))?;
+                    stream.set_write_timeout(Some(CONNECT_TIME))?;
+                    return Ok(Self(stream));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
+    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
+        let deadline = Instant::now() + COMMAND_TIME;
+        self.0.write_all(command)?;
+        response.resize(MAX_RESPONSE, 0);
+        let mut filled = 0;
+        loop {
+            let room = response
+                .get_mut(filled..)
+                .filter(|room| !room.is_empty())
+                .ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, "the response is too long")
+                })?;
+            let received = self.0.read(room)?;
+            if received == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += received;
+            if let Some(length) = declared_length(response.get(..filled).unwrap_or_default())? {
+                if filled == length {
+                    response.truncate(filled);
+                    return Ok(());
+                }
+                if filled > length {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "more bytes than the response has",
+                    ));
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    fn alive(&self) -> bool {
+        !readable(self.0.as_fd())
+    }
+
+    fn shares_handles(&self) -> bool {
+        true
+    }
+}
+
+/// Between commands nothing may come: readable means the end, or bytes that nobody asked for.
+fn readable(socket: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut polled, Some(&now)), Ok(0))
+}
+
+/// Length field of the header, once it is there.
+fn declared_length(received: &[u8]) -> io::Result<Option<usize>> {
+    let Some(field) = received
+        .get(2..6)
+        .and_then(|field| <[u8; 4]>::try_from(field).ok())
+    else {
+        return Ok(None);
+    };
+    match usize::try_from(u32::from_be_bytes(field)) {
+        Ok(length) if (10..=MAX_RESPONSE).contains(&length) => Ok(Some(length)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the response has an impossible length",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_shown_alike() {
+        for text in [
+            "device:/dev/tpmrm0",
+            "simulator",
+            "simulator:/var/lib/tpm",
+            "swtpm:tcp=127.0.0.1:2321",
+            "swtpm:unix=/run/tpm.sock",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "device:",
+            "swtpm:",
+            "swtpm:tcp=host",
+            "swtpm:tcp=:1",
+            "tcp:1",
+            "simulator:",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    fn answered(answer: &[u8]) -> io::Result<Vec<u8>> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        theirs.write_all(answer)?;
+        drop(theirs.shutdown(std::net::Shutdown::Write));
+        let mut response = Vec::new();
+        Socket(ours)
+            .transact(b"command", &mut response)
+            .map(|()| response)
+    }
+
+    #[test]
+    fn socket_takes_exactly_one_response() {
+        let whole = [0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0];
+        assert_eq!(answered(&whole).unwrap(), whole);
+        assert!(answered(&whole[..9]).is_err());
+        assert!(answered(&[&whole[..], &[0]].concat()).is_err());
+        assert!(answered(&[0x80, 1, 0, 0, 0, 9, 0, 0, 0, 0]).is_err());
+        assert!(answered(&[0x80, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]).is_err());
+        assert!(answered(&[]).is_err());
+    }
+}

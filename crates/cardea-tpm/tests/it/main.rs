@@ -1,0 +1,16 @@
+//! `cardea-tpm` over a software TPM of its own for each test.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod attacks;
+mod cards;
+mod keys;
+mod resources;
+mod support;
+mod vectors;
