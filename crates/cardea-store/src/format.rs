@@ -1,0 +1,161 @@
+//! The bytes of a card file.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `43 61 72 64 65 61 0D 0A` |
+//! | 8 | 2 | format version, big-endian |
+//! | 10 | 4 | length n of the body, big-endian |
+//! | 14 | n | body: CBOR of `CardRecord` |
+//! | 14 + n | 32 | HMAC-SHA-256 under the host key over everything before it |
+
+use cardea_card::record::CardRecord;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::validate::{RecordFault, validate};
+
+/// The version written, and the newest one read.
+pub const VERSION: u16 = 1;
+
+/// Largest card file in bytes: 30 keys and every data object that fits a card are far below.
+pub const MAX_FILE: usize = 8 * 1024 * 1024;
+
+const MAGIC: [u8; 8] = *b"Cardea\r\n";
+const HEADER: usize = 14;
+const TAG: usize = 32;
+
+/// Key of the host's HMAC, 32 bytes.
+pub type HostKey = Zeroizing<[u8; 32]>;
+
+/// A card file that cannot be read as one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CardFileError {
+    /// The body is not a record.
+    #[error("the card file is damaged: {0}")]
+    Damaged(#[source] minicbor::decode::Error),
+    /// The record contradicts the bounds of a card.
+    #[error("the card file is damaged: {0}")]
+    Fault(#[from] RecordFault),
+    /// The file could not be read.
+    #[error("the card file cannot be read")]
+    Io(#[source] std::io::Error),
+    /// Written by a newer version.
+    #[error("the card file has format {found}, newer than the {known} that this version reads")]
+    Newer {
+        /// Its version.
+        found: u16,
+        /// The newest version read here.
+        known: u16,
+    },
+    /// Not a card file at all.
+    #[error("not a card file")]
+    NotACardFile,
+    /// Its name says another card.
+    #[error("the card file belongs to card {0}, not to the one that its name says")]
+    OtherCard(cardea_card::record::CardId),
+    /// Larger than any card file.
+    #[error("larger than any card file")]
+    TooLarge,
+    /// Shorter than it says.
+    #[error("the card file is truncated")]
+    Truncated,
+}
+
+/// A decoded file.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Its record.
+    pub record: CardRecord,
+    /// Whether this host wrote it.
+    pub trusted: bool,
+}
+
+/// The file of a record.
+///
+/// # Errors
+///
+/// [`CardFileError::TooLarge`].
+pub fn encode(key: &HostKey, record: &CardRecord) -> Result<Vec<u8>, CardFileError> {
+    // Encoding into memory has no other failure.
+    let body = minicbor::to_vec(record).map_err(|_| CardFileError::TooLarge)?;
+    let length = u32::try_from(body.len()).map_err(|_| CardFileError::TooLarge)?;
+    if HEADER + body.len() + TAG > MAX_FILE {
+        return Err(CardFileError::TooLarge);
+    }
+    let mut file = Vec::with_capacity(HEADER + body.len() + TAG);
+    file.extend_from_slice(&MAGIC);
+    file.extend_from_slice(&VERSION.to_be_bytes());
+    file.extend_from_slice(&length.to_be_bytes());
+    file.extend_from_slice(&body);
+    let tag = mac(key, &file).finalize().into_bytes();
+    file.extend_from_slice(&tag);
+    Ok(file)
+}
+
+/// Reads a file.
+///
+/// # Errors
+///
+/// [`CardFileError`]. A wrong HMAC is none: the record may be adopted by an administrator.
+pub fn decode(key: &HostKey, file: &[u8]) -> Result<Decoded, CardFileError> {
+    if file.len() > MAX_FILE {
+        return Err(CardFileError::TooLarge);
+    }
+    let rest = match file.strip_prefix(&MAGIC) {
+        Some(rest) => rest,
+        None if MAGIC.starts_with(file) => return Err(CardFileError::Truncated),
+        None => return Err(CardFileError::NotACardFile),
+    };
+    let (version, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
+    let version = u16::from_be_bytes(*version);
+    let read = READERS
+        .iter()
+        .find(|(known, _)| *known == version)
+        .map(|(_, read)| read)
+        .ok_or(CardFileError::Newer {
+            found: version,
+            known: VERSION,
+        })?;
+    let (length, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
+    let length =
+        usize::try_from(u32::from_be_bytes(*length)).map_err(|_| CardFileError::TooLarge)?;
+    let (body, tag) = rest
+        .split_at_checked(length)
+        .ok_or(CardFileError::Truncated)?;
+    if tag.len() < TAG {
+        return Err(CardFileError::Truncated);
+    }
+    let record = read(body)?;
+    validate(&record)?;
+    let covered = file.get(..HEADER + length).unwrap_or_default();
+    // Trailing bytes make the tag too long, and so wrong.
+    let trusted = mac(key, covered).verify_slice(tag).is_ok();
+    Ok(Decoded { record, trusted })
+}
+
+type Read = fn(&[u8]) -> Result<CardRecord, CardFileError>;
+
+/// Every version that can be read, each giving the present record.
+const READERS: [(u16, Read); 1] = [(1, read_version_1)];
+
+fn read_version_1(body: &[u8]) -> Result<CardRecord, CardFileError> {
+    let mut decoder = minicbor::Decoder::new(body);
+    let record = decoder.decode().map_err(CardFileError::Damaged)?;
+    if decoder.position() == body.len() {
+        Ok(record)
+    } else {
+        Err(CardFileError::Damaged(minicbor::decode::Error::message(
+            "bytes after the record",
+        )))
+    }
+}
+
+/// HMAC of the host over some bytes.
+pub(crate) fn mac(key: &HostKey, bytes: &[u8]) -> Hmac<Sha256> {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key[..]).expect("HMAC takes keys of any length");
+    mac.update(bytes);
+    mac
+}
