@@ -7,6 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+mod engine;
+pub mod gids;
+pub mod pin_policy;
 pub mod record;
 pub mod secret;
 pub mod token;
+
+pub use engine::{Card, CardError, Connection};

@@ -1,0 +1,348 @@
+//! The engine: APDU in, APDU out; security state, transactions, and the same card for other doors.
+//!
+//! Flow of a command: parse → class byte → chaining → dispatcher of the application → access rules →
+//! handler → [`Reply`] or [`Failure`] → response APDU.
+//! A handler changes a copy of the record and commits it: saved first, then current.
+
+mod check;
+mod failure;
+mod pin;
+mod response;
+mod security;
+mod transport;
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+pub(crate) use self::failure::Failure;
+pub(crate) use self::response::Reply;
+pub(crate) use self::transport::Command;
+
+use self::pin::StatusCache;
+use self::security::{Mark, Security};
+use self::transport::Transport;
+use crate::gids;
+use crate::gids::access::{self, Access, Roles};
+use crate::pin_policy::{PinPolicy, PinRuleError};
+use crate::record::{CardRecord, FileRecord, KeyRecord};
+use crate::token::{
+    CardStore, Clock, KeyAlgorithm, KeyInfo, PinError, PinReference, PrivateOperation, Rng,
+    StoreError, Token, TokenError, TokenErrorKind,
+};
+
+/// One card, shared by all its connections.
+pub struct Card {
+    record: CardRecord,
+    token: Box<dyn Token>,
+    store: Box<dyn CardStore>,
+    clock: Box<dyn Clock>,
+    #[expect(
+        dead_code,
+        reason = "challenges of the administrator are drawn from it"
+    )]
+    rng: Box<dyn Rng>,
+    pin_policy: PinPolicy,
+    security: Security,
+    statuses: StatusCache,
+}
+
+/// State of one client connection: selection, security environment, chaining, pending response.
+///
+/// What is verified belongs to the connection but is kept by the [`Card`], which can end it for all.
+/// Give it back with [`Card::disconnect`]; a connection that is merely dropped loses its rights at the
+/// card's next command.
+#[derive(Debug)]
+pub struct Connection {
+    mark: Mark,
+    transport: Transport,
+    pub(crate) state: gids::State,
+}
+
+/// Why a card cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CardError {
+    /// The record contradicts itself; the text names the part.
+    #[error("the card's record is damaged: {0}")]
+    Damaged(String),
+    /// PIN or PUK wrong or blocked.
+    #[error(transparent)]
+    Pin(PinError),
+    /// The new PIN is not one that the card's policy allows.
+    #[error(transparent)]
+    Rule(#[from] PinRuleError),
+    /// The card file could not be written; nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token failed.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl From<PinError> for CardError {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::Token(error) => Self::Token(error),
+            error => Self::Pin(error),
+        }
+    }
+}
+
+impl From<TokenErrorKind> for CardError {
+    fn from(kind: TokenErrorKind) -> Self {
+        Self::Token(kind.into())
+    }
+}
+
+impl Card {
+    /// Takes a card into service. Checks that the record is consistent and that the token accepts the
+    /// description of every key; does not touch the TPM.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Damaged`] names what is wrong with the record; [`CardError::Token`] when the token
+    /// does not accept a key.
+    pub fn open(
+        record: CardRecord,
+        token: Box<dyn Token>,
+        store: Box<dyn CardStore>,
+        clock: Box<dyn Clock>,
+        rng: Box<dyn Rng>,
+    ) -> Result<Self, CardError> {
+        let pin_policy = check::record(&record)?;
+        for key in &record.keys {
+            token.describe(key)?;
+        }
+        Ok(Self {
+            record,
+            token,
+            store,
+            clock,
+            rng,
+            pin_policy,
+            security: Security::default(),
+            statuses: StatusCache::default(),
+        })
+    }
+
+    /// What the card keeps, as last saved.
+    #[must_use]
+    pub fn record(&self) -> &CardRecord {
+        &self.record
+    }
+
+    /// Answer to reset.
+    #[must_use]
+    pub fn atr(&self) -> &'static [u8] {
+        gids::ATR
+    }
+
+    /// A new connection, in the state after a reset: GIDS is current, nothing is verified.
+    pub fn connect(&mut self) -> Connection {
+        Connection {
+            mark: Mark::default(),
+            transport: Transport::default(),
+            state: gids::State::default(),
+        }
+    }
+
+    /// Executes a command APDU. Never fails: what is wrong is said by the status word.
+    pub fn transmit(&mut self, connection: &mut Connection, apdu: &[u8]) -> Zeroizing<Vec<u8>> {
+        self.expire();
+        let mut transport = std::mem::take(&mut connection.transport);
+        let response = transport.exchange(apdu, |command| {
+            gids::execute(self, connection, command).inspect_err(|failure| {
+                failure.log(command.ins);
+                self.note(failure);
+            })
+        });
+        connection.transport = transport;
+        response
+    }
+
+    /// Power up or warm reset: everything of the connection ends, GIDS is current again.
+    pub fn reset(&mut self, connection: &mut Connection) {
+        self.change_security(|security| security.revoke_all(&connection.mark));
+        connection.transport = Transport::default();
+        connection.state = gids::State::default();
+    }
+
+    /// The client has gone.
+    pub fn disconnect(&mut self, connection: Connection) {
+        self.change_security(|security| security.revoke_all(&connection.mark));
+    }
+
+    /// Ends verifications that have become too old (session and idle limit of the card's settings).
+    /// Happens by itself at every command; for the host's timer, so that it also happens without any.
+    pub fn expire(&mut self) {
+        let now = self.clock.now();
+        let session = Duration::from_secs(self.record.settings.session_limit.into());
+        let idle = match self.record.settings.idle_limit {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
+        };
+        self.change_security(|security| security.expire(now, session, idle));
+    }
+
+    /// Whether the PIN is verified on this connection.
+    #[must_use]
+    pub fn is_verified(&self, connection: &Connection) -> bool {
+        self.security
+            .is_verified(&connection.mark, PinReference::Pin)
+    }
+
+    /// The card's keys, by reference.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`] if the token does not accept a key's public area.
+    pub fn keys(&self) -> Result<Vec<(u8, KeyInfo)>, CardError> {
+        self.record
+            .keys
+            .iter()
+            .map(|key| Ok((key.reference, self.token.describe(key)?)))
+            .collect()
+    }
+
+    /// Moves a counter of `cardcf`, for a change that the product itself made to the card
+    /// ([`gids::bump_freshness`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Store`]; nothing was changed then.
+    pub fn bump_freshness(&mut self, change: gids::Freshness) -> Result<(), CardError> {
+        let mut record = self.record.clone();
+        gids::bump_freshness(&mut record.gids, change);
+        Ok(self.commit(record)?)
+    }
+
+    /// Makes a changed copy of the record the current one: saves it first. If that fails, memory and
+    /// file are as they were.
+    pub(crate) fn commit(&mut self, record: CardRecord) -> Result<(), StoreError> {
+        if record != self.record {
+            self.store.save(&record)?;
+            self.record = record;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn token(&mut self) -> &mut dyn Token {
+        self.token.as_mut()
+    }
+
+    /// Uses a key; who may is already decided.
+    pub(crate) fn operate(
+        &mut self,
+        reference: u8,
+        operation: PrivateOperation<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let key = self
+            .record
+            .keys
+            .iter()
+            .find(|key| key.reference == reference)
+            .ok_or(Failure::Conditions)?;
+        Ok(self.token.operate(key, operation)?)
+    }
+
+    pub(crate) fn file(&self, id: u16) -> Option<&FileRecord> {
+        self.record.gids.files.iter().find(|file| file.id == id)
+    }
+
+    pub(crate) fn key(&self, reference: u8) -> Option<&KeyRecord> {
+        self.record.keys.iter().find(|k| k.reference == reference)
+    }
+
+    pub(crate) fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, Failure> {
+        Ok(self.token.describe(key)?)
+    }
+
+    pub(crate) fn supports(&self, algorithm: KeyAlgorithm) -> bool {
+        self.token.supports(algorithm)
+    }
+
+    /// Checks a rule, and notes that the verified PIN was needed where nobody else would be let in.
+    pub(crate) fn permit(
+        &mut self,
+        connection: &Connection,
+        rules: &[u8],
+        access: Access,
+    ) -> Result<(), Failure> {
+        if !access::allows(rules, access, self.roles(connection)) {
+            return Err(Failure::SecurityStatus);
+        }
+        self.note_use(connection, rules, access);
+        Ok(())
+    }
+
+    /// What was done needed the verified PIN, unless anybody may: the idle limit counts from here.
+    pub(crate) fn note_use(&mut self, connection: &Connection, rules: &[u8], access: Access) {
+        if !access::allows(rules, access, Roles::default()) {
+            self.touch(connection);
+        }
+    }
+
+    /// The PIN is verified on this connection, whatever rules say: keys are used under it alone.
+    pub(crate) fn need_pin(&mut self, connection: &Connection) -> Result<(), Failure> {
+        if !self.is_verified(connection) {
+            return Err(Failure::SecurityStatus);
+        }
+        self.touch(connection);
+        Ok(())
+    }
+
+    pub(crate) fn roles(&self, connection: &Connection) -> Roles {
+        Roles {
+            user: self.is_verified(connection),
+            admin: false,
+        }
+    }
+
+    pub(crate) fn is_reference_verified(
+        &self,
+        connection: &Connection,
+        reference: PinReference,
+    ) -> bool {
+        self.security.is_verified(&connection.mark, reference)
+    }
+
+    /// VERIFY with P2 = 82, activation of the DF: this connection is nobody again.
+    pub(crate) fn deauthenticate(&mut self, connection: &Connection) {
+        self.change_security(|security| security.revoke_all(&connection.mark));
+    }
+
+    fn touch(&mut self, connection: &Connection) {
+        let now = self.clock.now();
+        self.security.touch(&connection.mark, now);
+    }
+
+    /// Changes who is verified; with the last one goes what would let the token work.
+    fn change_security(&mut self, change: impl FnOnce(&mut Security)) {
+        let before = self.security.anyone_verified();
+        change(&mut self.security);
+        if before && !self.security.anyone_verified() {
+            self.token.logout();
+        }
+    }
+
+    fn end_all_verifications(&mut self) {
+        self.change_security(Security::clear);
+    }
+
+    /// A comparison succeeded in the token but gave nobody a role.
+    fn end_unused_verification(&mut self) {
+        if !self.security.anyone_verified() {
+            self.token.logout();
+        }
+    }
+
+    /// Consequences of a refusal for the security state: the token's verification is over.
+    fn note(&mut self, failure: &Failure) {
+        if let Failure::Token(error) = failure
+            && error.kind() == TokenErrorKind::NotAuthenticated
+        {
+            self.end_all_verifications();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Is a record one that this engine can have written? A card file is not believed.
+
+use std::collections::BTreeSet;
+
+use cardea_iso7816::tlv;
+
+use super::CardError;
+use crate::gids::access;
+use crate::gids::{
+    self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, OPERATIONAL, limits,
+};
+use crate::pin_policy::PinPolicy;
+use crate::record::{CardRecord, FileRecord};
+
+/// Checks everything that later code relies on; gives the card's PIN policy.
+pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
+    if record.gids.life_cycle != OPERATIONAL || record.provisional.is_some() {
+        return Err(damaged("the application is not in operational state"));
+    }
+    lengths(record)?;
+    if record.gids.files.len() > limits::MAX_FILES {
+        return Err(damaged("too many files"));
+    }
+    let mut ids = BTreeSet::new();
+    for entry in &record.gids.files {
+        if !ids.insert(entry.id) {
+            return Err(CardError::Damaged(format!(
+                "file {:04X} is there twice",
+                entry.id
+            )));
+        }
+        file(record, entry)
+            .map_err(|what| CardError::Damaged(format!("file {:04X}: {what}", entry.id)))?;
+    }
+    keys(record)?;
+    match &record.settings.pin_policy {
+        None => Ok(PinPolicy::default()),
+        Some(bytes) => PinPolicy::parse(bytes).map_err(|_| damaged("the PIN policy is not valid")),
+    }
+}
+
+fn lengths(record: &CardRecord) -> Result<(), CardError> {
+    let valid = |lengths: &[u8]| {
+        lengths.len() <= 2 && lengths.iter().all(|length| (1..=127).contains(length))
+    };
+    let lengths = &record.lengths;
+    if lengths.pin.is_empty() || !valid(&lengths.pin) || !valid(&lengths.puk) {
+        return Err(damaged("the lengths of PIN and PUK are not valid"));
+    }
+    Ok(())
+}
+
+fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
+    if gids::is_reserved(file.id) {
+        return Err("reserved identifier");
+    }
+    if !matches!(file.descriptor, DATA_DESCRIPTOR | KEY_DESCRIPTOR) {
+        return Err("unknown descriptor");
+    }
+    let is_key = file.descriptor == KEY_DESCRIPTOR;
+    if is_key != gids::is_key_range(file.id) {
+        return Err("the identifier does not fit the descriptor");
+    }
+    if !access::well_formed(&file.access, gids::kind(file.descriptor)) {
+        return Err("malformed access rules");
+    }
+    if is_key {
+        if !file.objects.is_empty() || gids::parse_templates(&file.templates).is_err() {
+            return Err("malformed key file");
+        }
+        let has_key = file.id == ADMIN_KEY_FILE
+            || record
+                .keys
+                .iter()
+                .any(|key| gids::key_file_id(key.reference) == file.id);
+        match (file.life_cycle, has_key) {
+            (limits::INITIALISATION, _) | (0x05 | 0x07, true) | (0x04 | 0x06, false) => Ok(()),
+            _ => Err("the life cycle does not fit the key"),
+        }
+    } else {
+        if !file.templates.is_empty() {
+            return Err("templates in a data file");
+        }
+        if !matches!(file.life_cycle, limits::INITIALISATION | 0x05 | 0x07) {
+            return Err("unknown life cycle");
+        }
+        objects(file)
+    }
+}
+
+fn objects(file: &FileRecord) -> Result<(), &'static str> {
+    if file.objects.len() > limits::MAX_OBJECTS {
+        return Err("too many data objects");
+    }
+    let mut tags = BTreeSet::new();
+    for object in &file.objects {
+        if !tags.insert(object.tag) {
+            return Err("a data object is there twice");
+        }
+        if !tlv::is_tag(object.tag) {
+            return Err("a data object has an impossible tag");
+        }
+        if object.value.len() > limits::MAX_VALUE {
+            return Err("a data object is too long");
+        }
+    }
+    Ok(())
+}
+
+fn keys(record: &CardRecord) -> Result<(), CardError> {
+    let mut references = BTreeSet::new();
+    for key in &record.keys {
+        let reference = key.reference;
+        let id = gids::key_file_id(reference);
+        let has_file = record.gids.files.iter().any(|file| file.id == id);
+        if !KEY_REFERENCES.contains(&reference) || !has_file || !references.insert(reference) {
+            return Err(CardError::Damaged(format!(
+                "key {reference:02X} has no place on the card"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(what: &str) -> CardError {
+    CardError::Damaged(what.to_owned())
+}

@@ -1,0 +1,23 @@
+//! What a handler answers, and what of it goes out at once.
+
+use zeroize::Zeroizing;
+
+/// What a successful command gives. The variants differ in what happens without an Le field:
+/// clients omit it where they want data, and send it where there is none.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Nothing but the status word.
+    Done,
+    /// Data, with or without Le.
+    Data(Zeroizing<Vec<u8>>),
+    /// Data; held for GET RESPONSE without Le.
+    Held(Zeroizing<Vec<u8>>),
+    /// Data; dropped without Le.
+    OnRequest(Zeroizing<Vec<u8>>),
+}
+
+impl Reply {
+    pub(crate) fn data(data: Vec<u8>) -> Self {
+        Self::Data(Zeroizing::new(data))
+    }
+}

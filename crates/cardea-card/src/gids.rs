@@ -1,0 +1,172 @@
+//! The GIDS application (Generic Identity Device Specification 2.0, Microsoft's generic profile).
+//!
+//! One application, current after reset; data objects in elementary files; keys behind key files;
+//! one PIN, perhaps a PUK, an administrator's key. Where clients differ from the specification, the
+//! client decides; the module that obeys says which.
+//!
+//! Begin with `execute` for the commands, [`created_card`] for what a new card holds.
+
+pub(crate) mod access;
+mod content;
+mod digest_info;
+mod environment;
+mod file_management;
+mod generate;
+mod get_data;
+mod mechanism;
+mod operation;
+mod pin;
+mod public_key;
+mod put_data;
+mod select;
+mod templates;
+
+use crate::engine::{Card, Command, Connection, Failure, Reply};
+
+pub use self::content::{Freshness, blank_card, bump_freshness, created_card};
+
+pub(crate) use self::content::{ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, OPERATIONAL};
+pub(crate) use self::file_management::{is_key_range, is_reserved, kind};
+pub(crate) use self::mechanism::parse_templates;
+
+/// What a well-formed card keeps to.
+pub(crate) mod limits {
+    pub(crate) use super::file_management::{INITIALISATION, MAX_FILES};
+    pub(crate) use super::put_data::{MAX_OBJECTS, MAX_VALUE};
+}
+
+/// Answer to reset: T=1, historical bytes with the application identifier in a compact-TLV object
+/// (ISO 7816-3 §8, ISO 7816-4 §12.1.1). The structure is that of Microsoft's virtual card.
+pub const ATR: &[u8] = &[
+    0x3B, 0x8D, 0x01, 0x80, 0xFB, 0xA0, 0x00, 0x00, 0x03, 0x97, 0x42, 0x54, 0x46, 0x59, 0x02, 0x01,
+    0xC9,
+];
+
+/// Application identifier: Microsoft GIDS, second revision, first application.
+pub const AID: &[u8; 11] = &[
+    0xA0, 0x00, 0x00, 0x03, 0x97, 0x42, 0x54, 0x46, 0x59, 0x02, 0x01,
+];
+
+/// References of user keys; the key file of `kk` is `B0kk`, the container `kk − 81`.
+pub const KEY_REFERENCES: std::ops::RangeInclusive<u8> = 0x81..=0x9E;
+
+/// State of the application on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) selection: Selection,
+    pub(crate) environment: environment::Environment,
+}
+
+/// What is current besides the application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// After SELECT `3FFF`: ACTIVATE FILE means the DF.
+    Df,
+    /// An elementary file.
+    File(u16),
+    /// No elementary file.
+    #[default]
+    None,
+}
+
+/// Gate and dispatcher.
+pub(crate) fn execute(
+    card: &mut Card,
+    connection: &mut Connection,
+    command: &Command<'_>,
+) -> Result<Reply, Failure> {
+    match Instruction::parse(command.ins)? {
+        Instruction::ActivateFile => file_management::activate(card, connection, command),
+        Instruction::ChangeReferenceData => pin::change(card, connection, command),
+        Instruction::CreateFile => file_management::create(card, connection, command),
+        Instruction::DeleteFile => file_management::delete(card, connection, command),
+        Instruction::GeneralAuthenticate => environment::authenticate(connection, command),
+        Instruction::Generate => generate::generate(card, connection, command),
+        Instruction::GetData => get_data::get_data(card, connection, command),
+        Instruction::ManageSecurityEnvironment => environment::manage(card, connection, command),
+        Instruction::PerformSecurityOperation => operation::perform(card, connection, command),
+        Instruction::PutData => put_data::put_data(card, connection, command),
+        Instruction::ResetRetryCounter => pin::reset_retry_counter(card, command),
+        Instruction::Select => select::select(card, connection, command),
+        Instruction::Verify => pin::verify(card, connection, command),
+    }
+}
+
+/// Whether a command may come in parts (command chaining, ISO 7816-4 §5.3.3).
+pub(crate) fn may_chain(ins: u8) -> Result<(), Failure> {
+    match Instruction::parse(ins)? {
+        Instruction::ChangeReferenceData
+        | Instruction::CreateFile
+        | Instruction::GeneralAuthenticate
+        | Instruction::ManageSecurityEnvironment
+        | Instruction::PerformSecurityOperation
+        | Instruction::PutData
+        | Instruction::ResetRetryCounter
+        | Instruction::Verify => Ok(()),
+        Instruction::ActivateFile
+        | Instruction::DeleteFile
+        | Instruction::Generate
+        | Instruction::GetData
+        | Instruction::Select => Err(Failure::Chaining),
+    }
+}
+
+/// The commands of the application. GET RESPONSE belongs to the transport.
+enum Instruction {
+    ActivateFile,
+    ChangeReferenceData,
+    CreateFile,
+    DeleteFile,
+    GeneralAuthenticate,
+    Generate,
+    GetData,
+    ManageSecurityEnvironment,
+    PerformSecurityOperation,
+    PutData,
+    ResetRetryCounter,
+    Select,
+    Verify,
+}
+
+impl Instruction {
+    /// TERMINATE DF (`E6`), INTERNAL AUTHENTICATE (`88`) and the BER-TLV variants `21`, `25`, `2D` are
+    /// in the specification's list, but no client sends them and the profile does not grant them.
+    fn parse(ins: u8) -> Result<Self, Failure> {
+        match ins {
+            0x20 => Ok(Self::Verify),
+            0x22 => Ok(Self::ManageSecurityEnvironment),
+            0x24 => Ok(Self::ChangeReferenceData),
+            0x2A => Ok(Self::PerformSecurityOperation),
+            0x2C => Ok(Self::ResetRetryCounter),
+            0x44 => Ok(Self::ActivateFile),
+            0x47 => Ok(Self::Generate),
+            0x87 => Ok(Self::GeneralAuthenticate),
+            0xA4 => Ok(Self::Select),
+            0xCB => Ok(Self::GetData),
+            0xDB => Ok(Self::PutData),
+            0xE0 => Ok(Self::CreateFile),
+            0xE4 => Ok(Self::DeleteFile),
+            _ => Err(Failure::Instruction),
+        }
+    }
+}
+
+/// The file identifier of a user key's or the administrator's key file.
+pub(crate) fn key_file_id(reference: u8) -> u16 {
+    0xB000 | u16::from(reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atr_is_well_formed_and_names_the_application() {
+        // T0 says TD1 and 13 historical bytes, TD1 says T=1; TCK makes the XOR zero.
+        assert_eq!(ATR[1], 0x80 | 13);
+        assert_eq!(ATR.len(), 3 + 13 + 1);
+        assert_eq!(ATR[1..].iter().fold(0, |sum, byte| sum ^ byte), 0);
+        assert_eq!(ATR[3..5], [0x80, 0xFB]);
+        assert_eq!(&ATR[5..16], AID);
+    }
+}
