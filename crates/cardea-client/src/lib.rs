@@ -1,12 +1,40 @@
 //! The private socket: messages, frames, and a blocking client.
 //!
-//! What: the vocabulary between the daemon and its local clients (CLI, IFD handler, PKCS#11 module) and a
-//! client without threads or runtime that survives `fork` and a restart of the daemon.
+//! What: the vocabulary between the daemon and its local clients (CLI, IFD handler, PKCS#11 module), a
+//! client without threads or runtime that survives `fork` and a restart of the daemon, and the daemon's
+//! end of a connection, so that the coding exists once.
 //! What not: no policy; who may send what is the daemon's table.
-//! Begin with [`Client`] and [`message::Request`].
+//! Begin with [`Client`] and [`message::Request`]; the daemon with [`ServerEnd`], a reader with [`Watch`].
 //!
 //! `docs/formats/socket.md` describes the bytes.
 
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod client;
+pub mod frame;
+mod link;
 pub mod message;
+mod server;
+mod transmit;
+mod watch;
+
+pub use client::{Client, ClientError};
+pub use server::ServerEnd;
+pub use watch::{Insertion, Wake, Watch, Woken};
+
+use std::path::PathBuf;
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/cardea/cardea.sock";
+
+/// Environment variable that names another socket.
+pub const SOCKET_VARIABLE: &str = "CARDEA_SOCKET";
+
+/// The socket that [`SOCKET_VARIABLE`] selects, else [`DEFAULT_SOCKET`].
+#[must_use]
+pub fn socket_path() -> PathBuf {
+    std::env::var_os(SOCKET_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
+}

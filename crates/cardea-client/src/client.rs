@@ -1,0 +1,280 @@
+//! The blocking client: one request at a time, bounded in time.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::frame::{FRAME_TIME, FrameError};
+use crate::link::Link;
+use crate::message::{Failure, Reply, Request};
+use crate::transmit;
+
+/// Connecting and greeting takes at most this.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The request went out and the connection ended: it may have been done or not.
+    #[error("the daemon went away before it answered")]
+    Disconnected(#[source] FrameError),
+    /// The two ends do not understand each other.
+    #[error("the daemon cannot be understood")]
+    Protocol(#[source] FrameError),
+    /// The daemon refused a [`Client::transmit`].
+    #[error("the daemon refused: {}", .0.message)]
+    Refused(Failure),
+    /// The request went out and no answer came in time: it may have been done or not.
+    #[error("the daemon did not answer in time")]
+    TimedOut,
+    /// The request was not sent, for it is longer than a frame.
+    #[error("the request is too long")]
+    TooLong,
+    /// There is no connection; the request was not sent.
+    #[error("no connection to the daemon at {}", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A client of the daemon.
+///
+/// It keeps its connection from call to call and makes a new one when the daemon was restarted or this
+/// process is a fork of the one that made it; the parent's connection is left alone.
+/// A request is sent a second time only when the first cannot have been done: when it was not sent whole,
+/// or only asks.
+/// What was bound to a connection (the power of a card) does not come back with a new one.
+pub struct Client {
+    path: PathBuf,
+    link: Option<Link>,
+}
+
+impl Client {
+    /// For the socket at `path`; connects at the first call.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            link: None,
+        }
+    }
+
+    /// Connects and greets at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unreachable`], or [`ClientError::Protocol`] with a daemon of another version.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let mut client = Self::new(path);
+        client.link(CONNECT_TIME)?;
+        Ok(client)
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sends a request and waits for its answer; progress is passed over.
+    /// An answer that has begun within `timeout` gets [`FRAME_TIME`] to arrive.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientError`] tells. A daemon that refuses gives [`Reply::Failed`], not an error.
+    pub fn call(&mut self, request: &Request, timeout: Duration) -> Result<Reply, ClientError> {
+        self.call_with_progress(request, timeout, &mut |_| {})
+    }
+
+    /// As [`Client::call`], telling each step of long work; `timeout` is for all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::call`].
+    pub fn call_with_progress(
+        &mut self,
+        request: &Request,
+        timeout: Duration,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, ClientError> {
+        self.repeat(timeout, only_asks(request), |link, timeout| {
+            link.channel.send(request).map_err(Lost::Unsent)?;
+            let deadline = Instant::now() + timeout;
+            let mut patience = timeout;
+            loop {
+                match link.channel.receive(Some(patience), FRAME_TIME) {
+                    Ok(Reply::Progress(step)) => progress(&step),
+                    other => return other.map_err(Lost::Unanswered),
+                }
+                patience = deadline.saturating_duration_since(Instant::now());
+                if patience.is_zero() {
+                    return Err(Lost::Unanswered(FrameError::TimedOut));
+                }
+            }
+        })
+    }
+
+    /// Sends a command APDU to the card in a slot and passes its response to `take`:
+    /// [`Request::Transmit`] at the least cost, without copies of secrets on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientError`] tells; a daemon that refuses gives [`ClientError::Refused`].
+    pub fn transmit<T>(
+        &mut self,
+        slot: u8,
+        apdu: &[u8],
+        timeout: Duration,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ClientError> {
+        let mut take = Some(take);
+        let answer = self.repeat(timeout, false, |link, timeout| {
+            let channel = &mut link.channel;
+            channel
+                .send_with(FRAME_TIME, |buffer| transmit::encode(slot, apdu, buffer))
+                .map_err(Lost::Unsent)?;
+            channel
+                .receive_frame(Some(timeout), FRAME_TIME)
+                .map_err(Lost::Unanswered)?;
+            let answer = transmit::decode(channel.content(), &mut take);
+            channel.release();
+            answer.map_err(Lost::Unanswered)
+        })?;
+        answer.map_err(ClientError::Refused)
+    }
+
+    /// Whether there is a connection, as far as known without asking.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_ours)
+    }
+
+    /// Ends the connection, and with it what the daemon has bound to it. The next call makes a new one.
+    pub fn disconnect(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close();
+        }
+    }
+
+    /// One exchange, and a second one where [`Client`] allows it.
+    fn repeat<T>(
+        &mut self,
+        timeout: Duration,
+        asks: bool,
+        mut exchange: impl FnMut(&mut Link, Duration) -> Result<T, Lost>,
+    ) -> Result<T, ClientError> {
+        let start = Instant::now();
+        let mut fresh = self.link.as_ref().is_none_or(|link| !link.is_ours());
+        let mut left = timeout;
+        loop {
+            let lost = match exchange(self.link(left)?, left) {
+                Ok(answer) => return Ok(answer),
+                Err(Lost::Unsent(FrameError::TooLong)) => return Err(ClientError::TooLong),
+                Err(lost) => lost,
+            };
+            self.disconnect();
+            left = timeout.saturating_sub(start.elapsed());
+            if fresh || left.is_zero() || !lost.may_repeat(asks) {
+                return Err(lost.into());
+            }
+            fresh = true;
+        }
+    }
+
+    fn link(&mut self, timeout: Duration) -> Result<&mut Link, ClientError> {
+        if self.link.as_ref().is_some_and(|link| !link.is_ours()) {
+            self.disconnect();
+        }
+        match &mut self.link {
+            Some(link) => Ok(link),
+            none => Ok(none.insert(open(&self.path, timeout.min(CONNECT_TIME))?)),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
+fn open(path: &Path, patience: Duration) -> Result<Link, ClientError> {
+    let unreachable = |source| ClientError::Unreachable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut link = Link::dial(path, Some(patience)).map_err(unreachable)?;
+    match link.channel.greet(patience) {
+        Ok(()) => Ok(link),
+        Err(error @ FrameError::Stranger { .. }) => Err(ClientError::Protocol(error)),
+        Err(FrameError::Io(error)) => Err(unreachable(error)),
+        Err(error) => Err(unreachable(io::Error::other(error))),
+    }
+}
+
+/// How an exchange failed.
+enum Lost {
+    /// The other end has no whole request.
+    Unsent(FrameError),
+    /// The other end may have the request.
+    Unanswered(FrameError),
+}
+
+impl Lost {
+    fn may_repeat(&self, asks: bool) -> bool {
+        match self {
+            Self::Unsent(error) => matches!(error, FrameError::Closed | FrameError::Io(_)),
+            Self::Unanswered(error) => {
+                asks && matches!(
+                    error,
+                    FrameError::Closed | FrameError::Io(_) | FrameError::Truncated
+                )
+            }
+        }
+    }
+}
+
+impl From<Lost> for ClientError {
+    fn from(lost: Lost) -> Self {
+        let (Lost::Unsent(error) | Lost::Unanswered(error)) = lost;
+        match error {
+            FrameError::TimedOut => Self::TimedOut,
+            FrameError::Malformed(_) | FrameError::Stranger { .. } | FrameError::TooLong => {
+                Self::Protocol(error)
+            }
+            FrameError::Closed | FrameError::Io(_) | FrameError::Truncated => {
+                Self::Disconnected(error)
+            }
+        }
+    }
+}
+
+/// Whether sending it twice does the same as once.
+fn only_asks(request: &Request) -> bool {
+    match request {
+        Request::ListCards
+        | Request::ShowCard { .. }
+        | Request::TpmStatus
+        | Request::ReaderInfo
+        | Request::SlotStates
+        | Request::WaitSlotStates { .. } => true,
+        Request::CreateCard(_)
+        | Request::DestroyCard { .. }
+        | Request::ChangePin { .. }
+        | Request::Power { .. }
+        | Request::Transmit { .. } => false,
+    }
+}

@@ -1,0 +1,381 @@
+//! Frames on a connected stream socket: one message each, bounded in length and in time.
+//!
+//! In the common case a message costs one system call to send and one to receive: timeouts are options of
+//! the socket that are set only when they change, and length and content are received together.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use minicbor::{Decode, Decoder, Encode};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::buffer::{Buffer, Overflow, PREFIX};
+use crate::message::{Hello, MAGIC, MAX_FRAME, VERSION};
+
+/// A frame that has begun must be there within this time, and one that is sent be taken.
+pub const FRAME_TIME: Duration = Duration::from_secs(10);
+
+/// Why a frame did not come or go. The connection is of no use afterwards.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The other end closed between two frames.
+    #[error("the connection was closed")]
+    Closed,
+    /// The socket failed.
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    /// The frame is not exactly one message of this version.
+    #[error("this is no message of this version")]
+    Malformed(#[source] minicbor::decode::Error),
+    /// The other end's [`Hello`] is of another version, which it tells, or of something else.
+    #[error("the other end does not speak version {VERSION} of the protocol")]
+    Stranger {
+        /// Version of the other end, if it is Cardea.
+        version: Option<u32>,
+    },
+    /// Nothing came, or nothing was taken, within the time.
+    #[error("the other end did not answer in time")]
+    TimedOut,
+    /// A frame above [`MAX_FRAME`]; nothing after it can be understood.
+    #[error("the message is too long")]
+    TooLong,
+    /// The other end closed in the middle of a frame.
+    #[error("the connection was closed in the middle of a message")]
+    Truncated,
+}
+
+impl From<Errno> for FrameError {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN => Self::TimedOut,
+            Errno::PIPE | Errno::CONNRESET => Self::Closed,
+            other => Self::Io(other.into()),
+        }
+    }
+}
+
+impl From<Overflow> for FrameError {
+    fn from(_: Overflow) -> Self {
+        Self::TooLong
+    }
+}
+
+/// One end of a connection: a connected, blocking stream socket and its buffers, which are erased after use.
+#[derive(Debug)]
+pub struct Channel<S> {
+    socket: S,
+    incoming: Buffer,
+    outgoing: Buffer,
+    /// Length of the frame at the front of `incoming` that [`Channel::poll_frame`] has given out.
+    current: usize,
+    receive_timeout: Option<Duration>,
+    send_timeout: Option<Duration>,
+}
+
+impl<S: AsFd> Channel<S> {
+    /// Takes over a connected socket in blocking mode without timeouts.
+    pub fn new(socket: S) -> Self {
+        Self {
+            socket,
+            incoming: Buffer::default(),
+            outgoing: Buffer::default(),
+            current: 0,
+            receive_timeout: None,
+            send_timeout: None,
+        }
+    }
+
+    /// The socket, for waiting and for asking who is at the other end.
+    pub fn socket(&self) -> &S {
+        &self.socket
+    }
+
+    /// Gives the socket back; what was received and not taken is lost.
+    pub fn into_socket(self) -> S {
+        self.socket
+    }
+
+    /// Sends one message; the other end must take it within [`FRAME_TIME`].
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::TooLong`] sends nothing; after any error the other end has no whole message.
+    pub fn send<T: Encode<()>>(&mut self, message: &T) -> Result<(), FrameError> {
+        self.send_within(message, FRAME_TIME)
+    }
+
+    /// As [`Channel::send`], with another limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::send`].
+    pub fn send_within<T: Encode<()>>(
+        &mut self,
+        message: &T,
+        time: Duration,
+    ) -> Result<(), FrameError> {
+        self.send_with(time, |buffer| minicbor::encode(message, buffer))
+    }
+
+    /// As [`Channel::send_within`], with the content written by hand.
+    pub(crate) fn send_with(
+        &mut self,
+        time: Duration,
+        content: impl FnOnce(&mut Buffer) -> Result<(), minicbor::encode::Error<Overflow>>,
+    ) -> Result<(), FrameError> {
+        let result = self.fill_and_send(time, content);
+        self.outgoing.clear();
+        result
+    }
+
+    fn fill_and_send(
+        &mut self,
+        time: Duration,
+        content: impl FnOnce(&mut Buffer) -> Result<(), minicbor::encode::Error<Overflow>>,
+    ) -> Result<(), FrameError> {
+        self.outgoing.room(PREFIX)?;
+        self.outgoing.add(PREFIX);
+        // Writing to the buffer fails for want of room only; coding these types does not fail at all.
+        content(&mut self.outgoing).map_err(|_| FrameError::TooLong)?;
+        let length = self.outgoing.filled().len() - PREFIX;
+        let length = u32::try_from(length).map_err(|_| FrameError::TooLong)?;
+        self.outgoing.patch(length.to_be_bytes());
+        self.flush(time)
+    }
+
+    fn flush(&mut self, time: Duration) -> Result<(), FrameError> {
+        let deadline = Instant::now() + time;
+        let mut timeout = time;
+        let mut rest = self.outgoing.filled();
+        loop {
+            if self.send_timeout != Some(timeout) {
+                set_socket_timeout(&self.socket, Timeout::Send, Some(at_least(timeout)))?;
+                self.send_timeout = Some(timeout);
+            }
+            // In a foreign process SIGPIPE would end it.
+            match send(&self.socket, rest, SendFlags::NOSIGNAL) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+            timeout = remaining(deadline)?;
+        }
+    }
+
+    /// Receives one message.
+    /// It must begin within `patience` (`None`: no limit) and then be there within `frame_time`.
+    ///
+    /// # Errors
+    ///
+    /// As [`FrameError`] tells.
+    pub fn receive<T>(
+        &mut self,
+        patience: Option<Duration>,
+        frame_time: Duration,
+    ) -> Result<T, FrameError>
+    where
+        T: for<'b> Decode<'b, ()>,
+    {
+        self.receive_frame(patience, frame_time)?;
+        self.take()
+    }
+
+    /// Receives a frame; it stays until [`Channel::release`].
+    pub(crate) fn receive_frame(
+        &mut self,
+        patience: Option<Duration>,
+        frame_time: Duration,
+    ) -> Result<(), FrameError> {
+        let start = Instant::now();
+        let mut begun = !self.incoming.filled().is_empty();
+        let (mut deadline, mut timeout) = if begun {
+            (Some(start + frame_time), Some(frame_time))
+        } else {
+            (patience.map(|patience| start + patience), patience)
+        };
+        while !self.complete()? {
+            let wanted = self.wanted();
+            if self.receive_timeout != timeout {
+                set_socket_timeout(&self.socket, Timeout::Recv, timeout.map(at_least))?;
+                self.receive_timeout = timeout;
+            }
+            match recv_some(&self.socket, &mut self.incoming, wanted, RecvFlags::empty()) {
+                Ok(0) if begun => return Err(FrameError::Truncated),
+                Ok(0) => return Err(FrameError::Closed),
+                Ok(_) if self.complete()? => return Ok(()),
+                Ok(_) if !begun => {
+                    begun = true;
+                    deadline = Some(Instant::now() + frame_time);
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            timeout = deadline.map(remaining).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what is there without waiting; whether a whole frame is.
+    pub(crate) fn poll_frame(&mut self) -> Result<bool, FrameError> {
+        while !self.complete()? {
+            let wanted = self.wanted();
+            match recv_some(
+                &self.socket,
+                &mut self.incoming,
+                wanted,
+                RecvFlags::DONTWAIT,
+            ) {
+                Ok(0) => return Err(FrameError::Closed),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The message in the frame that was received, which is erased.
+    pub(crate) fn take<T>(&mut self) -> Result<T, FrameError>
+    where
+        T: for<'b> Decode<'b, ()>,
+    {
+        let message = exactly(self.content());
+        self.release();
+        message
+    }
+
+    /// Content of the frame that was received.
+    pub(crate) fn content(&self) -> &[u8] {
+        self.incoming
+            .filled()
+            .get(PREFIX..PREFIX + self.current)
+            .unwrap_or_default()
+    }
+
+    /// Erases the frame that was received.
+    pub(crate) fn release(&mut self) {
+        self.incoming.consume(PREFIX + self.current);
+        self.current = 0;
+    }
+
+    /// Whether a whole frame is at the front; its length is known from then on.
+    fn complete(&mut self) -> Result<bool, FrameError> {
+        let Some((prefix, rest)) = self.incoming.filled().split_first_chunk() else {
+            return Ok(false);
+        };
+        let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
+        if length > MAX_FRAME {
+            return Err(FrameError::TooLong);
+        }
+        self.current = length;
+        Ok(rest.len() >= length)
+    }
+
+    /// How many bytes are missing at least. The length field first: nothing is reserved on a mere claim.
+    fn wanted(&self) -> usize {
+        let held = self.incoming.filled().len();
+        if held < PREFIX {
+            PREFIX - held
+        } else {
+            (PREFIX + self.current).saturating_sub(held)
+        }
+    }
+
+    /// The client's greeting: both ends say [`Hello`].
+    pub(crate) fn greet(&mut self, patience: Duration) -> Result<(), FrameError> {
+        self.send(&hello())?;
+        let theirs: Hello = self
+            .receive(Some(patience), patience)
+            .map_err(not_understood)?;
+        accept(&theirs)
+    }
+
+    /// The daemon's greeting: hears first, and answers even a stranger, so that it can tell why.
+    pub(crate) fn greet_back(&mut self, patience: Duration) -> Result<(), FrameError> {
+        let theirs = self.receive::<Hello>(Some(patience), patience);
+        let theirs = match theirs.map_err(not_understood) {
+            Err(error @ FrameError::Stranger { .. }) => {
+                self.send(&hello())?;
+                return Err(error);
+            }
+            other => other?,
+        };
+        self.send(&hello())?;
+        accept(&theirs)
+    }
+}
+
+pub(crate) fn hello() -> Hello {
+    Hello {
+        magic: MAGIC.to_owned(),
+        version: VERSION,
+    }
+}
+
+pub(crate) fn accept(theirs: &Hello) -> Result<(), FrameError> {
+    if theirs.magic != MAGIC {
+        return Err(FrameError::Stranger { version: None });
+    }
+    if theirs.version != VERSION {
+        let version = Some(theirs.version);
+        return Err(FrameError::Stranger { version });
+    }
+    Ok(())
+}
+
+fn not_understood(error: FrameError) -> FrameError {
+    match error {
+        FrameError::Malformed(_) | FrameError::TooLong => FrameError::Stranger { version: None },
+        other => other,
+    }
+}
+
+/// The message, if the bytes are exactly one.
+///
+/// # Errors
+///
+/// [`FrameError::Malformed`].
+pub fn exactly<'b, T: Decode<'b, ()>>(content: &'b [u8]) -> Result<T, FrameError> {
+    let mut decoder = Decoder::new(content);
+    let message = decoder.decode().map_err(FrameError::Malformed)?;
+    if decoder.position() == content.len() {
+        Ok(message)
+    } else {
+        let error = minicbor::decode::Error::message("bytes after the message");
+        Err(FrameError::Malformed(error.at(decoder.position())))
+    }
+}
+
+fn recv_some<S: AsFd>(
+    socket: &S,
+    buffer: &mut Buffer,
+    wanted: usize,
+    flags: RecvFlags,
+) -> Result<usize, Errno> {
+    // `wanted` comes from a length that was checked.
+    let room = buffer.room(wanted).map_err(|_| Errno::MSGSIZE)?;
+    let (count, _) = recv(socket, room, flags)?;
+    buffer.add(count);
+    Ok(count)
+}
+
+fn remaining(deadline: Instant) -> Result<Duration, FrameError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err(FrameError::TimedOut)
+    } else {
+        Ok(left)
+    }
+}
+
+/// Zero would mean no limit (socket(7)).
+fn at_least(timeout: Duration) -> Duration {
+    timeout.max(Duration::from_micros(1))
+}

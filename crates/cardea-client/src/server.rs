@@ -1,0 +1,76 @@
+//! The daemon's end of a connection.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::frame::{Channel, FRAME_TIME, FrameError};
+use crate::message::{Failure, FailureKind, Reply, Request};
+
+/// A connection whose client has greeted: requests in, replies out.
+///
+/// `S` is the accepted socket in blocking mode: an `OwnedFd`, a `UnixStream` or an `Arc` of one.
+#[derive(Debug)]
+pub struct ServerEnd<S> {
+    channel: Channel<S>,
+}
+
+impl<S: AsFd> ServerEnd<S> {
+    /// Exchanges [`Hello`](crate::message::Hello); the client must have greeted within `patience`.
+    /// A client of another version is greeted too, so that it can tell its user why.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Stranger`] for another version or something else than Cardea, or what the socket says.
+    pub fn accept(socket: S, patience: Duration) -> Result<Self, FrameError> {
+        let mut channel = Channel::new(socket);
+        channel.greet_back(patience)?;
+        Ok(Self { channel })
+    }
+
+    /// The next request; `None` when the client closed between two requests.
+    /// It must begin within `patience` (`None`: no limit) and then be there within [`FRAME_TIME`].
+    ///
+    /// # Errors
+    ///
+    /// The connection is of no use after an error; a client that sent what is no request has been told so.
+    pub fn request(&mut self, patience: Option<Duration>) -> Result<Option<Request>, FrameError> {
+        let error = match self.channel.receive(patience, FRAME_TIME) {
+            Ok(request) => return Ok(Some(request)),
+            Err(FrameError::Closed) => return Ok(None),
+            Err(error) => error,
+        };
+        if matches!(error, FrameError::Malformed(_) | FrameError::TooLong) {
+            // The cause matters more than that the client may be gone already.
+            let _ = self.reply(&refusal(FailureKind::Protocol, &error));
+        }
+        Err(error)
+    }
+
+    /// Answers the request, or tells of its progress.
+    /// An answer longer than a frame becomes [`Reply::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// The client is gone or does not take the answer within [`FRAME_TIME`].
+    pub fn reply(&mut self, reply: &Reply) -> Result<(), FrameError> {
+        match self.channel.send(reply) {
+            Err(error @ FrameError::TooLong) => {
+                self.channel.send(&refusal(FailureKind::Failed, &error))
+            }
+            other => other,
+        }
+    }
+
+    /// The socket, for asking who is at the other end.
+    pub fn socket(&self) -> &S {
+        self.channel.socket()
+    }
+}
+
+fn refusal(kind: FailureKind, error: &FrameError) -> Reply {
+    Reply::Failed(Failure {
+        kind,
+        message: error.to_string(),
+        tries_left: None,
+    })
+}

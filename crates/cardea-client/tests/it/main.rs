@@ -1,0 +1,8 @@
+//! The client and the daemon's end of the socket, against each other and against peers that misbehave.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+mod calls;
+mod frames;
+mod support;
+mod watching;
