@@ -1,0 +1,124 @@
+//! How the command ends: one table from every failure to an exit code.
+//!
+//! `docs/cli.md` shows the same table to people.
+
+use std::io;
+use std::process::ExitCode;
+
+use cardea_client::message::FailureKind;
+
+/// Exit codes, as documented. The numbers never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Failed = 1,
+    Usage = 2,
+    Away = 3,
+    PinWrong = 4,
+    Blocked = 5,
+    Denied = 6,
+    NotFound = 7,
+    Ambiguous = 8,
+    Lost = 9,
+    Full = 10,
+    Lockout = 11,
+    Busy = 12,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<FailureKind> for Exit {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Ambiguous => Self::Ambiguous,
+            FailureKind::Blocked => Self::Blocked,
+            FailureKind::Busy => Self::Busy,
+            FailureKind::Denied => Self::Denied,
+            FailureKind::Failed => Self::Failed,
+            FailureKind::Full => Self::Full,
+            FailureKind::Invalid => Self::Usage,
+            FailureKind::Lockout => Self::Lockout,
+            FailureKind::Lost => Self::Lost,
+            FailureKind::NoTpm | FailureKind::Protocol => Self::Away,
+            FailureKind::NotFound => Self::NotFound,
+            FailureKind::PinWrong => Self::PinWrong,
+        }
+    }
+}
+
+/// Why the command did not do what it was asked, in words, and its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// An error with the whole chain of causes, and what to do about it.
+    pub(crate) fn caused(exit: Exit, error: &dyn std::error::Error, hint: &str) -> Self {
+        let mut message = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            message = format!("{message}: {source}");
+            next = source.source();
+        }
+        Self::new(exit, message + hint)
+    }
+}
+
+/// Our own output could not be written; a reader that went away is no reason to complain.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::new(Exit::Failed, "")
+        } else {
+            Self::new(
+                Exit::Failed,
+                format!("the output cannot be written: {error}"),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_failure_has_its_documented_code() {
+        let table = [
+            (FailureKind::Ambiguous, 8),
+            (FailureKind::Blocked, 5),
+            (FailureKind::Busy, 12),
+            (FailureKind::Denied, 6),
+            (FailureKind::Failed, 1),
+            (FailureKind::Full, 10),
+            (FailureKind::Invalid, 2),
+            (FailureKind::Lockout, 11),
+            (FailureKind::Lost, 9),
+            (FailureKind::NoTpm, 3),
+            (FailureKind::NotFound, 7),
+            (FailureKind::PinWrong, 4),
+            (FailureKind::Protocol, 3),
+        ];
+        for (kind, code) in table {
+            assert_eq!(Exit::from(kind) as u8, code, "{kind:?}");
+        }
+    }
+}

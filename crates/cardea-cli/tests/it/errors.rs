@@ -1,0 +1,149 @@
+//! Every way to fail has its exit code and says what to do.
+
+use crate::support::Place;
+
+#[test]
+fn absent_daemon_is_3() {
+    let place = Place::without_daemon();
+    let run = place.run(&["card", "list"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.err.contains("cardea-daemon"), "{run:?}");
+    assert_eq!(run.out, "");
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let place = Place::without_daemon();
+    let empty = place.file("empty", "");
+    let key = place.file("key", "00");
+    let key = format!("file:{key}");
+    for arguments in [
+        &["card"][..],
+        &["card", "create"],
+        &["card", "create", "--name", "x", "--pin", "123456"],
+        &[
+            "card",
+            "create",
+            "--name",
+            "x",
+            "--pin-file",
+            "/nonexistent",
+        ],
+        &["card", "create", "--name", "x", "--pin-file", &empty],
+        &["card", "create", "--name", "x", "--admin-key", "0102"],
+        &["card", "create", "--name", "x", "--admin-key", &key],
+        &[
+            "card",
+            "create",
+            "--name",
+            "x",
+            "--owner",
+            "no-such-user-here",
+        ],
+        &["reader-conf", "--slots", "15"],
+        &["reader-conf", "--slots", "0"],
+        &["reader-conf", "--slots", "1", "--library", "/a b"],
+    ] {
+        let run = place.run(arguments);
+        assert_eq!(run.code, 2, "{arguments:?} {run:?}");
+    }
+}
+
+#[test]
+fn secret_in_an_argument_is_not_repeated() {
+    let place = Place::without_daemon();
+    let run = place.run(&[
+        "card",
+        "create",
+        "--name",
+        "x",
+        "--admin-key",
+        "A1B2C3D4E5F60718",
+    ]);
+    assert_eq!(run.code, 2);
+    assert!(!run.err.contains("must be A1B2"), "{run:?}");
+}
+
+#[test]
+fn wrong_pin_is_4_and_blocked_pin_is_5() {
+    let place = Place::new();
+    place.create("work", &[]);
+    let wrong = place.file("wrong", "999999");
+    let change = || {
+        place.run(&[
+            "pin",
+            "change",
+            "work",
+            "--pin-file",
+            &wrong,
+            "--new-pin-file",
+            &wrong,
+        ])
+    };
+    let first = change();
+    assert_eq!(first.code, 4);
+    assert!(first.err.contains("4 tries left"), "{first:?}");
+    for _ in 0..3 {
+        assert_eq!(change().code, 4);
+    }
+    assert_eq!(change().code, 5);
+    let blocked = change();
+    assert_eq!(blocked.code, 5);
+    assert!(blocked.err.contains("unblock"), "{blocked:?}");
+    let show = place.run(&["card", "show", "work"]);
+    assert!(show.out.contains("blocked (limit 5)"), "{show:?}");
+    assert_eq!(
+        place.run(&["card", "list", "--json"]).json()[0]["state"],
+        "blocked"
+    );
+}
+
+#[test]
+fn unknown_card_is_7_and_ambiguous_name_is_8() {
+    let place = Place::new();
+    place.create("same", &[]);
+    place.create("same", &[]);
+    assert_eq!(place.run(&["card", "show", "nothing"]).code, 7);
+    let run = place.run(&["card", "show", "same"]);
+    assert_eq!(run.code, 8);
+    let id = place.run(&["card", "list", "--json"]).json()[0]["card_id"].clone();
+    let id = id.as_str().unwrap();
+    assert!(run.err.contains(id), "{run:?}");
+    assert_eq!(place.run(&["card", "show", id]).code, 0);
+    let instance = r"ROOT\SMARTCARDREADER\0001";
+    assert_eq!(place.run(&["card", "show", instance]).code, 0);
+}
+
+#[test]
+fn values_that_the_daemon_refuses_are_2() {
+    let place = Place::new();
+    let short = place.file("short", "123");
+    let run = place.run(&["card", "create", "--name", "x", "--pin-file", &short]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.err.contains("4 to 127"), "{run:?}");
+    let pin = place.path("pin");
+    let long = "x".repeat(128);
+    let run = place.run(&[
+        "card",
+        "create",
+        "--name",
+        &long,
+        "--pin-file",
+        pin.to_str().unwrap(),
+    ]);
+    assert_eq!(run.code, 2, "{run:?}");
+}
+
+#[test]
+fn output_that_nobody_reads_is_a_failure_without_noise() {
+    let place = Place::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = place
+        .command(&["tpm", "status"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}

@@ -1,0 +1,13 @@
+//! The command as people and scripts run it, against a daemon with a software TPM.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests"
+)]
+
+mod cards;
+mod errors;
+mod prompts;
+mod support;

@@ -1,0 +1,146 @@
+//! Secrets typed at a terminal.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::Place;
+
+/// The command on a terminal of its own, made by script(1).
+struct Terminal {
+    child: Child,
+    seen: String,
+}
+
+impl Terminal {
+    fn run(place: &Place, arguments: &str) -> Self {
+        let command = format!("{} {arguments}", place.program().display());
+        let child = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env("CARDEA_SOCKET", place.path("socket"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script is installed");
+        Self {
+            child,
+            seen: String::new(),
+        }
+    }
+
+    /// Waits until the terminal shows this after what was awaited before, then types a line.
+    fn answer(&mut self, prompt: &str, line: &str) {
+        let start = self.seen.len();
+        let out = self.child.stdout.as_mut().unwrap();
+        let mut byte = [0];
+        while !self.seen[start..].ends_with(prompt) {
+            assert_eq!(out.read(&mut byte).unwrap(), 1, "{:?}", self.seen);
+            self.seen.push(char::from(byte[0]));
+        }
+        let input = self.child.stdin.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+    }
+
+    /// The exit code and all that was on the terminal.
+    fn end(mut self) -> (i32, String) {
+        let mut rest = Vec::new();
+        self.child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_to_end(&mut rest)
+            .unwrap();
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        let status = self.child.wait().unwrap();
+        (status.code().unwrap(), self.seen)
+    }
+}
+
+#[test]
+fn pin_is_asked_twice_and_not_echoed() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed");
+    terminal.answer("PIN: ", "48151623");
+    terminal.answer("PIN again: ", "48151623");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    assert!(!seen.contains("48151623"), "{seen}");
+    let mut terminal = Terminal::run(&place, "pin change typed");
+    terminal.answer("PIN: ", "48151623");
+    terminal.answer("new PIN: ", "123456");
+    terminal.answer("new PIN again: ", "123456");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+}
+
+#[test]
+fn interrupt_at_a_prompt_makes_nothing() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed");
+    terminal.answer("PIN: ", "12\x03");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 1, "{seen}");
+    assert!(seen.contains("interrupted"), "{seen}");
+}
+
+#[test]
+fn two_different_entries_make_nothing() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed");
+    terminal.answer("PIN: ", "123456");
+    terminal.answer("PIN again: ", "123457");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 2, "{seen}");
+    assert!(seen.contains("differ"), "{seen}");
+    assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
+}
+
+#[test]
+fn admin_key_is_asked_in_hexadecimal() {
+    let place = Place::new();
+    let key = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";
+    let mut terminal = Terminal::run(&place, "card create --name typed --admin-key prompt");
+    for prompt in ["digits): ", "digits) again: "] {
+        terminal.answer(prompt, key);
+    }
+    terminal.answer("PIN: ", "123456");
+    terminal.answer("PIN again: ", "123456");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    let card = place.run(&["card", "show", "--json", "typed"]).json();
+    assert_eq!(card["administrator"], true);
+}
+
+#[test]
+fn destruction_is_asked_for() {
+    let place = Place::new();
+    place.create("work", &[]);
+    let mut terminal = Terminal::run(&place, "card destroy work");
+    terminal.answer("[y/N] ", "n");
+    assert_eq!(terminal.end().0, 1);
+    let mut terminal = Terminal::run(&place, "card destroy work");
+    terminal.answer("[y/N] ", "y");
+    assert_eq!(terminal.end().0, 0);
+    assert_eq!(place.run(&["card", "show", "work"]).code, 7);
+}
+
+#[test]
+fn colours_are_on_terminals_only_and_not_with_no_color() {
+    let place = Place::new();
+    place.create("work", &[]);
+    let (_, seen) = Terminal::run(&place, "card list").end();
+    assert!(seen.contains("\x1b[32mready"), "{seen:?}");
+    let piped = place.run(&["card", "list"]);
+    assert!(!piped.out.contains('\x1b'));
+    let command = format!("env NO_COLOR=1 {} card list", place.program().display());
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("CARDEA_SOCKET", place.path("socket"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        seen.contains("ready") && !seen.contains("\x1b[32m"),
+        "{seen:?}"
+    );
+}

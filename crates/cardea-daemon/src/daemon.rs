@@ -1,0 +1,128 @@
+//! The daemon as a value: started, serving, stopped. In the program and in tests alike.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cardea_store::{Store, StoreError};
+
+use crate::config::Config;
+use crate::host::Host;
+use crate::peer::Roles;
+use crate::server::{self, Server};
+use crate::startup;
+
+/// The first look at the cards may take this long before clients are served all the same.
+const FIRST_PASS_TIME: Duration = Duration::from_secs(10);
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The state folder: not usable, or used by another daemon.
+    #[error("the state folder {} cannot be used", path.display())]
+    State {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The socket.
+    #[error("the socket {} cannot be made", path.display())]
+    Socket {
+        /// Which socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No thread.
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running daemon. Stops when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    host: Arc<Host>,
+    server: Option<Server>,
+    keeper: Option<JoinHandle<()>>,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    /// Locks the state folder, loads the cards and serves the socket.
+    ///
+    /// A TPM that is away is no error: the cards are there and say so, and come back with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let state = |source| StartError::State {
+            path: config.state_dir.clone(),
+            source,
+        };
+        let store = Store::open(&config.state_dir).map_err(state)?;
+        let roles = Roles {
+            admin_group: config.admin_group.clone(),
+            pcscd_uid: config.pcscd_uid,
+        };
+        let host = Arc::new(Host::new(roles, store, config.tpm.clone(), config.slots));
+        startup::load(&host).map_err(state)?;
+        let mut daemon = Self {
+            host: Arc::clone(&host),
+            server: None,
+            keeper: None,
+            socket: config.socket.clone(),
+        };
+        let keeper = {
+            let host = Arc::clone(&host);
+            thread::Builder::new()
+                .name("keeper".into())
+                .spawn(move || startup::keep(&host))
+                .map_err(StartError::Thread)?
+        };
+        daemon.keeper = Some(keeper);
+        host.await_first_pass(FIRST_PASS_TIME);
+        let server = Server::start(host, &config.socket).map_err(|source| StartError::Socket {
+            path: config.socket.clone(),
+            source,
+        })?;
+        daemon.server = Some(server);
+        tracing::info!(socket = %config.socket.display(), tpm = %config.tpm, cards = daemon.host.cards().len(), "serving");
+        Ok(daemon)
+    }
+
+    /// Whether a client would be served now: connects and asks something that needs no TPM.
+    /// "Busy" is an answer too.
+    #[must_use]
+    pub fn answers(&self, limit: Duration) -> bool {
+        server::answers(&self.socket, limit)
+    }
+
+    /// Ends listening and all connections, waits for what is at work, removes the socket.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.stop();
+        }
+        self.host.stop_keeper();
+        if let Some(keeper) = self.keeper.take() {
+            // A panic there was reported when it happened.
+            let _ = keeper.join();
+            tracing::info!("stopped");
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,203 @@
+//! Cards as the clients see them.
+
+use std::sync::Arc;
+
+use cardea_card::record::{CardRecord, CounterMode};
+use cardea_card::token::{
+    KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
+};
+use cardea_client::message::{CardDetails, CardState, CardSummary, KeySummary, TpmStatus, Tries};
+
+use crate::failure::token_kind;
+use crate::host::Host;
+use crate::hosted::{Body, HostedCard, View, has_reference};
+use crate::slots::reader_name;
+use crate::startup::recheck;
+
+/// An owner that cannot be read, as the kernel writes "no user".
+const NO_OWNER: u32 = u32::MAX;
+
+/// A vault with fewer unused entries of a kind cannot serve many more administrators (tpm-design section 6).
+const FEW_VAULT_ENTRIES: usize = 16;
+
+/// Cards in a list. Does not wait for a card at work: its last known state is shown.
+pub(crate) fn summaries(host: &Host, cards: &[Arc<HostedCard>]) -> Vec<CardSummary> {
+    let mut away = false;
+    cards
+        .iter()
+        .map(|card| {
+            // One card that waits for an absent TPM is enough.
+            if !away && let Some(mut body) = card.try_body() {
+                refresh(host, card, &mut body);
+                away = matches!(&*body, Body::Live(_)) && card.view().state == CardState::TpmAway;
+            }
+            summary(host, card)
+        })
+        .collect()
+}
+
+/// One card in full. Waits until it is free.
+pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
+    let mut body = card.body();
+    let pin = refresh(host, card, &mut body);
+    let mut puk = None;
+    let mut keys = Vec::new();
+    let mut warnings = Vec::new();
+    let record = match &mut *body {
+        Body::Live(live) => {
+            if has_reference(live.record(), PinReference::Puk) {
+                puk = live.pin_status(PinReference::Puk).ok();
+            }
+            match live.keys() {
+                Ok(known) => keys = known.iter().map(key_summary).collect(),
+                Err(error) => warnings.push(format!(
+                    "the keys cannot be read: {}",
+                    crate::failure::chain(&error)
+                )),
+            }
+            Some(live.record().clone())
+        }
+        Body::Refused(refused) => refused.record.as_deref().cloned(),
+        Body::Waiting(record) => Some((**record).clone()),
+        Body::Gone => None,
+    };
+    drop(body);
+    if let Some(record) = &record {
+        warnings.extend(warning_of_vault(record));
+    }
+    CardDetails {
+        summary: summary(host, card),
+        created: card.created,
+        pin: pin.map(tries),
+        puk: puk.map(tries),
+        administrator: record
+            .as_ref()
+            .is_some_and(|record| record.tpm.vault.is_some()),
+        keys,
+        counter_mode: record
+            .as_ref()
+            .map(|record| match record.tpm.mode {
+                CounterMode::Nv => "nv",
+                CounterMode::Object => "object",
+            })
+            .unwrap_or_default()
+            .to_owned(),
+        warnings,
+    }
+}
+
+/// Asks a live card's TPM for the PIN counter and keeps what follows from it.
+fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinStatus> {
+    let Body::Live(live) = &mut *body else {
+        return None;
+    };
+    match live.pin_status(PinReference::Pin) {
+        Ok(status) => {
+            card.set_view(View::of_status(status));
+            Some(status)
+        }
+        Err(error) => {
+            match token_kind(&error) {
+                Some(TokenErrorKind::Unavailable) => card.set_view(View::away()),
+                Some(TokenErrorKind::Lost) => recheck(host, card, body),
+                _ => {
+                    tracing::warn!(card = %card.selector(), error = crate::failure::chain(&error), "PIN counter not read")
+                }
+            }
+            None
+        }
+    }
+}
+
+fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
+    let view = card.view();
+    let slot = host.slots.slot_of(card);
+    CardSummary {
+        card_id: card.selector(),
+        instance_id: card.instance_id(),
+        name: card.name.clone(),
+        owner: card.owner.unwrap_or(NO_OWNER),
+        state: view.state,
+        reason: view.reason,
+        slot,
+        reader: slot.map(reader_name),
+    }
+}
+
+fn warning_of_vault(record: &CardRecord) -> Option<String> {
+    let vault = record.tpm.vault.as_ref()?;
+    let kinds = [
+        cardea_card::record::VaultKind::External,
+        cardea_card::record::VaultKind::Mutual,
+    ];
+    let least = kinds
+        .iter()
+        .map(|kind| {
+            vault
+                .entries
+                .iter()
+                .filter(|entry| entry.kind == *kind)
+                .count()
+        })
+        .min()
+        .unwrap_or(0);
+    (least < FEW_VAULT_ENTRIES).then(|| {
+        format!("only {least} challenges for the administrator are left; a mutual authentication makes new ones")
+    })
+}
+
+fn tries(status: PinStatus) -> Tries {
+    Tries {
+        left: status.left,
+        limit: status.limit,
+    }
+}
+
+fn key_summary((reference, key): &(u8, KeyInfo)) -> KeySummary {
+    KeySummary {
+        reference: *reference,
+        algorithm: algorithm_word(key.algorithm).to_owned(),
+        origin: match key.origin {
+            KeyOrigin::Generated => "generated",
+            KeyOrigin::Imported => "imported",
+        }
+        .to_owned(),
+        pin: match key.class {
+            KeyClass::Always => "always",
+            KeyClass::Session => "session",
+        }
+        .to_owned(),
+    }
+}
+
+fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::P256 => "p-256",
+        KeyAlgorithm::P384 => "p-384",
+        KeyAlgorithm::Rsa2048 => "rsa-2048",
+        KeyAlgorithm::Rsa3072 => "rsa-3072",
+    }
+}
+
+/// The TPM's state in the words of the socket.
+pub(crate) fn tpm_status(address: String, status: cardea_tpm::Status) -> TpmStatus {
+    TpmStatus {
+        address,
+        manufacturer: status.manufacturer,
+        vendor: status.vendor,
+        firmware: status.firmware,
+        revision: status.revision,
+        transient_slots: status.transient_slots,
+        lockout_count: status.lockout_count,
+        lockout_max: status.lockout_max,
+        lockout_recovery: status.lockout_recovery,
+        in_lockout: status.in_lockout,
+        owner_auth_set: status.owner_auth_set,
+        lockout_auth_set: status.lockout_auth_set,
+        algorithms: status
+            .algorithms
+            .into_iter()
+            .map(|algorithm| algorithm_word(algorithm).to_owned())
+            .collect(),
+    }
+}

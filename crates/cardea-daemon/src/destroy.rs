@@ -1,0 +1,134 @@
+//! Destroying a card, and removing the file of one that cannot be used.
+
+use std::sync::Arc;
+
+use cardea_card::record::{CardId, CardRecord, TpmRecord};
+use cardea_client::message::{CardState, Failure, FailureKind};
+use cardea_store::{Intent, IntentKind};
+use cardea_tpm::policy;
+
+use crate::failure::{self, fail, of_store, of_tpm};
+use crate::fault;
+use crate::host::{Host, lock};
+use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+use crate::permission::Caller;
+
+/// Destroys or removes the card that the selector means.
+pub(crate) fn destroy(
+    host: &Host,
+    caller: Caller,
+    selector: &str,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let _guard = host.provision(progress);
+    let card = host.find(selector, caller)?;
+    progress("waiting for the card");
+    let mut body = card.body();
+    let state = card.view().state;
+    let (record, indices) = match &*body {
+        Body::Gone => return Err(fail(FailureKind::NotFound, "the card is destroyed already")),
+        Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
+        Body::Refused(Refused { record, indices }) => (record.clone(), *indices),
+        Body::Waiting(record) => (Some(record.clone()), Indices::Own),
+    };
+    match (record, card.id, indices) {
+        (Some(record), Some(id), Indices::Own) => {
+            // From here on no connection reaches the card any more.
+            let before = std::mem::replace(&mut *body, Body::Gone);
+            drop(body);
+            host.slots.remove(&card);
+            drop(before);
+            if let Err(failure) = undefine(host, id, &record, state, progress) {
+                put_back(host, &card, record);
+                return Err(failure);
+            }
+        }
+        _ => {
+            // Its indices, if there are any, are not known to be its own.
+            *body = Body::Gone;
+            drop(body);
+            tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
+        }
+    }
+    progress("removing the card file");
+    host.store
+        .remove(&card.path)
+        .map_err(|error| of_store(&error))?;
+    fault::point("destroy-file");
+    if let Some(id) = card.id {
+        lock(&host.intents).retain(|intent| intent.card != id);
+        host.store
+            .remove_intent(id)
+            .and_then(|()| host.store.release_instance(id))
+            .map_err(|error| of_store(&error))?;
+    }
+    host.forget(&card);
+    host.seat_cards();
+    tracing::info!(card = %card.selector(), name = card.name, by = caller.uid, "card destroyed");
+    Ok(())
+}
+
+/// Intent, then the card's own indices. When it fails, the intent is gone and the card can be looked at again.
+fn undefine(
+    host: &Host,
+    id: CardId,
+    record: &CardRecord,
+    state: CardState,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+    let intent = Intent {
+        card: id,
+        kind: IntentKind::Destroy,
+        indices: indices_of(&record.tpm),
+    };
+    host.store
+        .write_intent(&intent)
+        .map_err(|error| of_store(&error))?;
+    fault::point("destroy-intent");
+    progress("deleting the card's objects in the TPM");
+    match service.destroy_card(&record.tpm) {
+        Ok(()) => {}
+        // What a cleared TPM says about a lost card is no reason to keep its file.
+        Err(error) if state == CardState::Lost && !failure::is_away(&error) => {
+            tracing::warn!(card = %id, error = failure::chain(&error), "lost card's indices not deleted");
+        }
+        Err(error) => {
+            if let Err(error) = host.store.remove_intent(id) {
+                tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
+            }
+            return Err(of_tpm(&error));
+        }
+    }
+    fault::point("destroy-tpm");
+    Ok(())
+}
+
+/// Handle and policy of each index, the policy computed from the birth key and not taken from the file
+/// (tpm-design section 3: Authorize(Name of the birth key, role)).
+fn indices_of(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
+    let digest = policy::hash(&[&record.birth_public]);
+    // A SHA-256 Name: the algorithm, then the digest of the public area (TPM 2.0 Part 1 §16).
+    let birth = [&[0x00, 0x0B][..], &digest].concat();
+    record
+        .indices
+        .iter()
+        .map(|index| {
+            let digest = policy::authorize(&birth, policy::role_ref(index.role));
+            (index.handle, digest)
+        })
+        .collect()
+}
+
+/// The card is still there, as far as is known: the keeper finds out what is left of it.
+fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
+    host.forget(card);
+    let place = Place {
+        id: card.id,
+        path: card.path.clone(),
+        instance: card.instance,
+    };
+    let again = HostedCard::new(place, &record.clone(), Body::Waiting(record), View::away());
+    host.add(Arc::new(again));
+    host.wake_keeper();
+}

@@ -1,0 +1,242 @@
+//! From every error of the layers below to what a client is told. One place for each of them.
+//!
+//! The cause goes to the log as a chain; the client gets a kind to act on and a text that says what to do.
+
+use std::error::Error;
+
+use cardea_card::CardError;
+use cardea_card::token::{PinError, TokenErrorKind};
+use cardea_client::message::{Failure, FailureKind};
+use cardea_store::StoreError;
+use cardea_tpm::{ResponseCode, TpmError};
+
+/// A failure without tries.
+pub(crate) fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure {
+        kind,
+        message: message.into(),
+        tries_left: None,
+    }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let cause = source.to_string();
+        // Transparent errors repeat their cause's text.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = source.source();
+    }
+    text
+}
+
+/// The store failed.
+pub(crate) fn of_store(error: &StoreError) -> Failure {
+    let cause = chain(error);
+    tracing::error!(error = cause, "state folder");
+    fail(FailureKind::Failed, cause)
+}
+
+/// The TPM, in creation, destruction or status.
+pub(crate) fn of_tpm(error: &TpmError) -> Failure {
+    let cause = chain(error);
+    tracing::warn!(error = cause, "TPM");
+    match error {
+        TpmError::Lost(_) => fail(FailureKind::Lost, cause),
+        TpmError::NvFull(_) => full(&cause),
+        TpmError::Stopped | TpmError::Transport { .. } => fail(
+            FailureKind::NoTpm,
+            format!("the TPM cannot be reached: {cause}"),
+        ),
+        TpmError::Response {
+            handle: Some(OWNER),
+            code,
+            ..
+        } if matches!(
+            code.base(),
+            ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL
+        ) =>
+        {
+            fail(
+                FailureKind::Failed,
+                format!("the TPM's owner authorisation is set; cards need it empty ({cause})"),
+            )
+        }
+        TpmError::Response { code, .. } if code.base() == ResponseCode::LOCKOUT => lockout(&cause),
+        TpmError::Response { code, .. } if code.out_of_slots() || code.asks_for_retry() => {
+            fail(FailureKind::Busy, cause)
+        }
+        _ => fail(FailureKind::Failed, cause),
+    }
+}
+
+/// Whether it is only that the TPM cannot be reached at the moment.
+pub(crate) fn is_away(error: &TpmError) -> bool {
+    matches!(error, TpmError::Stopped | TpmError::Transport { .. })
+}
+
+/// A card, through the engine.
+pub(crate) fn of_card(error: &CardError) -> Failure {
+    match error {
+        CardError::Pin(PinError::Blocked) => blocked(),
+        CardError::Pin(PinError::Wrong { left: 0 }) => Failure {
+            tries_left: Some(0),
+            ..blocked()
+        },
+        CardError::Pin(PinError::Wrong { left }) => Failure {
+            kind: FailureKind::PinWrong,
+            message: format!("wrong PIN; {left} tries left"),
+            tries_left: Some(*left),
+        },
+        CardError::Rule(rule) => fail(FailureKind::Invalid, rule.to_string()),
+        other => {
+            let cause = chain(other);
+            tracing::warn!(error = cause, "card");
+            match token_kind(other) {
+                Some(kind) => of_kind(kind, &cause),
+                None => fail(FailureKind::Failed, cause),
+            }
+        }
+    }
+}
+
+fn blocked() -> Failure {
+    fail(
+        FailureKind::Blocked,
+        "the PIN is blocked; unblock it with the PUK or the admin key, as the card was made",
+    )
+}
+
+/// What the token said, if it was the token.
+pub(crate) fn token_kind(error: &CardError) -> Option<TokenErrorKind> {
+    match error {
+        CardError::Token(error) | CardError::Pin(PinError::Token(error)) => Some(error.kind()),
+        _ => None,
+    }
+}
+
+fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
+    match kind {
+        TokenErrorKind::Busy => fail(FailureKind::Busy, cause),
+        TokenErrorKind::Full => full(cause),
+        TokenErrorKind::Lockout => lockout(cause),
+        TokenErrorKind::Lost => fail(FailureKind::Lost, cause),
+        TokenErrorKind::NotConfigured => fail(FailureKind::Invalid, cause),
+        TokenErrorKind::Unavailable => fail(FailureKind::NoTpm, cause),
+        _ => fail(FailureKind::Failed, cause),
+    }
+}
+
+fn full(cause: &str) -> Failure {
+    fail(
+        FailureKind::Full,
+        format!("the TPM has no room for another card; destroy one first ({cause})"),
+    )
+}
+
+fn lockout(cause: &str) -> Failure {
+    fail(
+        FailureKind::Lockout,
+        format!("the TPM is locked out for a while; `cardea tpm status` tells more ({cause})"),
+    )
+}
+
+/// TPM_RH_OWNER (TPM 2.0 Part 2 §7.4).
+const OWNER: u32 = 0x4000_0001;
+
+#[cfg(test)]
+mod tests {
+    use cardea_card::token::TokenError;
+
+    use super::*;
+
+    fn response(handle: Option<u32>, code: u32) -> TpmError {
+        TpmError::Response {
+            command: "NV_DefineSpace",
+            handle,
+            code: ResponseCode(code),
+        }
+    }
+
+    #[test]
+    fn tpm_errors_have_their_kinds() {
+        let away = TpmError::Transport {
+            command: "connect",
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        assert!(is_away(&away) && !is_away(&response(None, 0x921)));
+        for (error, kind) in [
+            (away, FailureKind::NoTpm),
+            (TpmError::Stopped, FailureKind::NoTpm),
+            (TpmError::Lost("x".into()), FailureKind::Lost),
+            (
+                TpmError::NvFull(Box::new(response(None, 0x14B))),
+                FailureKind::Full,
+            ),
+            (response(None, 0x921), FailureKind::Lockout),
+            (response(None, 0x922), FailureKind::Busy),
+            (response(None, 0x902), FailureKind::Busy),
+            (response(None, 0x101), FailureKind::Failed),
+        ] {
+            assert_eq!(of_tpm(&error).kind, kind, "{error}");
+        }
+        let owner = of_tpm(&response(Some(OWNER), 0x9A2));
+        assert!(owner.message.contains("owner authorisation"), "{owner:?}");
+    }
+
+    #[test]
+    fn every_kind_of_the_token_has_a_kind_of_failure() {
+        for (token, kind) in [
+            (TokenErrorKind::BadData, FailureKind::Failed),
+            (TokenErrorKind::Busy, FailureKind::Busy),
+            (TokenErrorKind::Full, FailureKind::Full),
+            (TokenErrorKind::Internal, FailureKind::Failed),
+            (TokenErrorKind::KeyUse, FailureKind::Failed),
+            (TokenErrorKind::Lockout, FailureKind::Lockout),
+            (TokenErrorKind::Lost, FailureKind::Lost),
+            (TokenErrorKind::NotAuthenticated, FailureKind::Failed),
+            (TokenErrorKind::NotConfigured, FailureKind::Invalid),
+            (TokenErrorKind::Unavailable, FailureKind::NoTpm),
+            (TokenErrorKind::Unsupported, FailureKind::Failed),
+        ] {
+            let error = CardError::Token(TokenError::from(token));
+            assert_eq!(of_card(&error).kind, kind, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn pin_failures_tell_the_tries() {
+        let wrong = of_card(&CardError::Pin(PinError::Wrong { left: 3 }));
+        assert_eq!(
+            (wrong.kind, wrong.tries_left),
+            (FailureKind::PinWrong, Some(3))
+        );
+        assert!(wrong.message.contains("3 tries left"));
+        let last = of_card(&CardError::Pin(PinError::Wrong { left: 0 }));
+        assert_eq!(
+            (last.kind, last.tries_left),
+            (FailureKind::Blocked, Some(0))
+        );
+        let blocked = of_card(&CardError::Pin(PinError::Blocked));
+        assert_eq!(blocked.kind, FailureKind::Blocked);
+    }
+
+    #[test]
+    fn chain_names_every_cause_once() {
+        let error = CardError::Token(TokenError::new(
+            TokenErrorKind::Lost,
+            response(Some(0x01C2_0000), 0x18B),
+        ));
+        let text = chain(&error);
+        assert_eq!(
+            text.matches("the card's TPM objects are gone").count(),
+            1,
+            "{text}"
+        );
+        assert!(text.contains("NV_DefineSpace of 0x01C20000"), "{text}");
+    }
+}

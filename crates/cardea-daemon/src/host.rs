@@ -1,0 +1,184 @@
+//! What all connections share: the cards, their slots, the TPM and the store.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use cardea_client::message::Failure;
+use cardea_store::{Intent, Store};
+use cardea_tpm::{Address, Service, TpmError};
+
+use crate::hosted::{Body, HostedCard};
+use crate::peer::Roles;
+use crate::permission::Caller;
+use crate::selection::select;
+use crate::slots::Slots;
+
+/// The daemon without its socket.
+///
+/// Order of locks: `provisioning`, then a card's body, then the others, which are held for moments only.
+pub(crate) struct Host {
+    pub(crate) roles: Roles,
+    pub(crate) store: Store,
+    pub(crate) tpm: Tpm,
+    pub(crate) slots: Slots<HostedCard>,
+    cards: Mutex<Vec<Arc<HostedCard>>>,
+    /// Held by whoever makes, destroys or checks cards.
+    provisioning: Mutex<()>,
+    /// Intents that were not finished before.
+    pub(crate) intents: Mutex<Vec<Intent>>,
+    duty: Mutex<Duty>,
+    duty_changed: Condvar,
+}
+
+/// What the keeper thread has to do.
+#[derive(Debug, Default)]
+pub(crate) struct Duty {
+    pub(crate) wanted: bool,
+    pub(crate) stop: bool,
+    pub(crate) passes: u64,
+}
+
+impl Host {
+    pub(crate) fn new(roles: Roles, store: Store, address: Address, slots: u8) -> Self {
+        Self {
+            roles,
+            store,
+            tpm: Tpm::new(address),
+            slots: Slots::new(slots),
+            cards: Mutex::default(),
+            provisioning: Mutex::default(),
+            intents: Mutex::default(),
+            duty: Mutex::default(),
+            duty_changed: Condvar::new(),
+        }
+    }
+
+    /// All cards, in order of their instance numbers.
+    pub(crate) fn cards(&self) -> Vec<Arc<HostedCard>> {
+        lock(&self.cards).clone()
+    }
+
+    pub(crate) fn add(&self, card: Arc<HostedCard>) {
+        let mut cards = lock(&self.cards);
+        cards.push(card);
+        cards.sort_by_key(|card| (card.instance.is_none(), card.instance));
+    }
+
+    pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
+        lock(&self.cards).retain(|other| !Arc::ptr_eq(other, card));
+    }
+
+    /// Waits until nobody else makes or destroys cards; `waiting` is called when that takes time.
+    pub(crate) fn provision(&self, waiting: &mut dyn FnMut(&str)) -> MutexGuard<'_, ()> {
+        match self.provisioning.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                waiting("waiting for another card to be made or destroyed");
+                lock(&self.provisioning)
+            }
+        }
+    }
+
+    /// Puts live cards without a slot into free slots. The caller holds the provisioning lock.
+    pub(crate) fn seat_cards(&self) {
+        for card in self.cards() {
+            // A card at work is a live one.
+            let live = card
+                .try_body()
+                .is_none_or(|body| matches!(*body, Body::Live(_)));
+            if live {
+                self.slots.insert(&card);
+            }
+        }
+    }
+
+    /// The card that a user means.
+    pub(crate) fn find(&self, selector: &str, caller: Caller) -> Result<Arc<HostedCard>, Failure> {
+        select(self.cards(), selector, caller)
+    }
+
+    /// Ends what cards have kept verified for too long. A card at work does that by itself.
+    pub(crate) fn expire(&self) {
+        for card in self.cards() {
+            if let Some(mut body) = card.try_body()
+                && let Body::Live(live) = &mut *body
+            {
+                live.expire();
+            }
+        }
+    }
+
+    /// Asks the keeper for another look at what waits.
+    pub(crate) fn wake_keeper(&self) {
+        lock(&self.duty).wanted = true;
+        self.duty_changed.notify_all();
+    }
+
+    pub(crate) fn stop_keeper(&self) {
+        lock(&self.duty).stop = true;
+        self.duty_changed.notify_all();
+    }
+
+    /// Waits for work or the time of another attempt. False = stop.
+    pub(crate) fn await_duty(&self, limit: Duration) -> bool {
+        let mut duty = lock(&self.duty);
+        duty.passes += 1;
+        self.duty_changed.notify_all();
+        duty = self
+            .duty_changed
+            .wait_timeout_while(duty, limit, |duty| !duty.wanted && !duty.stop)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        duty.wanted = false;
+        !duty.stop
+    }
+
+    /// Waits until the keeper has looked at everything once, whatever came of it.
+    pub(crate) fn await_first_pass(&self, limit: Duration) {
+        let duty = lock(&self.duty);
+        drop(
+            self.duty_changed
+                .wait_timeout_while(duty, limit, |duty| duty.passes == 0 && !duty.stop),
+        );
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// The TPM, which may be away when the daemon starts.
+pub(crate) struct Tpm {
+    address: Address,
+    service: Mutex<Option<Service>>,
+}
+
+impl Tpm {
+    fn new(address: Address) -> Self {
+        Self {
+            address,
+            service: Mutex::default(),
+        }
+    }
+
+    /// The service, started at the first use that succeeds; from then on it reconnects by itself.
+    pub(crate) fn service(&self) -> Result<Service, TpmError> {
+        let mut service = lock(&self.service);
+        if let Some(service) = &*service {
+            return Ok(service.clone());
+        }
+        let started = Service::start(&self.address)?;
+        tracing::info!(address = %self.address, "TPM reached");
+        *service = Some(started.clone());
+        Ok(started)
+    }
+}
+
+/// Locks what is sound at every moment, also after a panic in another thread.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

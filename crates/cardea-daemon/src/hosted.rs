@@ -1,0 +1,284 @@
+//! One card as the daemon holds it: alive, waiting for its TPM, refused, or gone.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use cardea_card::record::{CardId, CardRecord, IndexRole};
+use cardea_card::token::{PinReference, PinStatus};
+use cardea_card::{Card, Connection};
+use cardea_client::message::CardState;
+use zeroize::Zeroizing;
+
+/// A card that the daemon knows.
+#[derive(Debug)]
+pub(crate) struct HostedCard {
+    /// Its id; absent when not even the file's name tells one.
+    pub(crate) id: Option<CardId>,
+    /// The card file.
+    pub(crate) path: PathBuf,
+    /// The host's number for it; absent without an id.
+    pub(crate) instance: Option<u32>,
+    /// Name shown to people.
+    pub(crate) name: String,
+    /// Absent when the file cannot be read.
+    pub(crate) owner: Option<u32>,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    /// NV handles that it claims.
+    pub(crate) handles: Vec<u32>,
+    body: Mutex<Body>,
+    /// What was last known, so that a list need not wait for a card at work.
+    view: Mutex<View>,
+}
+
+/// What there is of a card.
+pub(crate) enum Body {
+    /// Destroyed.
+    Gone,
+    /// In use.
+    Live(Box<Card>),
+    /// Not used, and why is in the view.
+    Refused(Refused),
+    /// To be checked as soon as the TPM answers.
+    Waiting(Box<CardRecord>),
+}
+
+/// A card that is not used.
+pub(crate) struct Refused {
+    pub(crate) record: Option<Box<CardRecord>>,
+    /// Whether its indices may be undefined at removal.
+    pub(crate) indices: Indices,
+}
+
+/// Whose the NV indices are that a refused card names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Indices {
+    /// Not known to be its own: nobody touches them.
+    NotOurs,
+    /// Those that still have the recorded Names are its own.
+    Own,
+}
+
+/// State of a card as shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) state: CardState,
+    pub(crate) reason: String,
+}
+
+impl View {
+    pub(crate) fn new(state: CardState, reason: impl Into<String>) -> Self {
+        Self {
+            state,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn ready() -> Self {
+        Self::new(CardState::Ready, "")
+    }
+
+    pub(crate) fn of_status(status: PinStatus) -> Self {
+        if status.left == 0 {
+            Self::new(CardState::Blocked, "the PIN is blocked")
+        } else {
+            Self::ready()
+        }
+    }
+
+    pub(crate) fn away() -> Self {
+        Self::new(CardState::TpmAway, "the TPM cannot be reached")
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "Gone",
+            Self::Live(_) => "Live",
+            Self::Refused(_) => "Refused",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
+}
+
+/// Where the host keeps a card.
+pub(crate) struct Place {
+    pub(crate) id: Option<CardId>,
+    pub(crate) path: PathBuf,
+    pub(crate) instance: Option<u32>,
+}
+
+impl HostedCard {
+    /// A card whose file can be read.
+    pub(crate) fn new(place: Place, record: &CardRecord, body: Body, view: View) -> Self {
+        Self {
+            id: place.id,
+            path: place.path,
+            instance: place.instance,
+            name: record.name.clone(),
+            owner: Some(record.owner),
+            created: record.created,
+            handles: record
+                .tpm
+                .indices
+                .iter()
+                .map(|index| index.handle)
+                .collect(),
+            body: Mutex::new(body),
+            view: Mutex::new(view),
+        }
+    }
+
+    /// A card whose file cannot be read.
+    pub(crate) fn unreadable(place: Place, reason: String) -> Self {
+        let refused = Refused {
+            record: None,
+            indices: Indices::NotOurs,
+        };
+        Self {
+            id: place.id,
+            path: place.path,
+            instance: place.instance,
+            name: String::new(),
+            owner: None,
+            created: 0,
+            handles: Vec::new(),
+            body: Mutex::new(Body::Refused(refused)),
+            view: Mutex::new(View::new(CardState::Unreadable, reason)),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        id: Option<CardId>,
+        instance: Option<u32>,
+        name: &str,
+        owner: Option<u32>,
+    ) -> Self {
+        let place = Place {
+            id,
+            path: "/nonexistent/broken.card".into(),
+            instance,
+        };
+        Self {
+            name: name.to_owned(),
+            owner,
+            ..Self::unreadable(place, String::new())
+        }
+    }
+
+    /// The card id, or the name of a file that has none.
+    pub(crate) fn selector(&self) -> String {
+        match self.id {
+            Some(id) => id.to_string(),
+            None => self
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+
+    /// `ROOT\SMARTCARDREADER\NNNN`, as Windows names the devices of its virtual cards.
+    pub(crate) fn instance_id(&self) -> String {
+        self.instance
+            .map(|number| format!("ROOT\\SMARTCARDREADER\\{number:04}"))
+            .unwrap_or_default()
+    }
+
+    /// Waits until the card is free. The engine answers every request with a status word and leaves no
+    /// half-made state behind, so a poisoned lock is taken over.
+    pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` when the card is at work.
+    pub(crate) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
+        match self.body.try_lock() {
+            Ok(body) => Some(body),
+            Err(TryLockError::Poisoned(body)) => Some(body.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_view(&self, view: View) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// One reader connection to one insertion of a card.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    slot: u8,
+    insertion: u64,
+    card: Arc<HostedCard>,
+    connection: Option<Connection>,
+}
+
+impl Binding {
+    /// Connects; `None` when the card is no longer in use.
+    pub(crate) fn new(slot: u8, insertion: u64, card: Arc<HostedCard>) -> Option<Self> {
+        let connection = match &mut *card.body() {
+            Body::Live(live) => live.connect(),
+            _ => return None,
+        };
+        Some(Self {
+            slot,
+            insertion,
+            card,
+            connection: Some(connection),
+        })
+    }
+
+    /// Whether it is to this insertion of this slot.
+    pub(crate) fn is(&self, slot: u8, insertion: u64) -> bool {
+        (self.slot, self.insertion) == (slot, insertion)
+    }
+
+    /// Power up, down or warm reset: the connection forgets what was verified. Gives the ATR.
+    pub(crate) fn reset(&mut self) -> Option<&'static [u8]> {
+        match (&mut *self.card.body(), &mut self.connection) {
+            (Body::Live(live), Some(connection)) => {
+                live.reset(connection);
+                Some(live.atr())
+            }
+            _ => None,
+        }
+    }
+
+    /// One APDU.
+    pub(crate) fn transmit(&mut self, apdu: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        match (&mut *self.card.body(), &mut self.connection) {
+            (Body::Live(live), Some(connection)) => Some(live.transmit(connection, apdu)),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        if let (Body::Live(live), Some(connection)) =
+            (&mut *self.card.body(), self.connection.take())
+        {
+            live.disconnect(connection);
+        }
+    }
+}
+
+/// Whether the record has a counter for this reference.
+pub(crate) fn has_reference(record: &CardRecord, reference: PinReference) -> bool {
+    let role = match reference {
+        PinReference::Pin => IndexRole::Pin,
+        PinReference::Puk => IndexRole::Puk,
+    };
+    record.tpm.indices.iter().any(|index| index.role == role)
+}

@@ -1,0 +1,102 @@
+//! The program `cardea-daemon`: command line, process hardening, signals, systemd.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+
+use anyhow::Context;
+use cardea_daemon::notify::Notifier;
+use cardea_daemon::{Config, Daemon, Overrides, hardening};
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+/// Hosts virtual smart cards in a TPM 2.0.
+#[derive(Debug, Parser)]
+#[command(name = "cardea-daemon", version, about)]
+struct Arguments {
+    /// Configuration file [default: /etc/cardea/cardea.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the card files [default: /var/lib/cardea]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The private socket [default: /run/cardea/cardea.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The TPM: device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator:DIR [default: device:/dev/tpmrm0]
+    #[arg(long, value_name = "SPEC")]
+    tpm: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody left to tell when stderr is gone too.
+            let _ = writeln!(io::stderr(), "cardea-daemon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::load(Overrides {
+        config: arguments.config,
+        state_dir: arguments.state_dir,
+        socket: arguments.socket,
+        tpm: arguments.tpm,
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&config.log).context("log filter")?)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    hardening::harden();
+    // Handlers, not a blocked mask: a mask would be inherited by a software TPM that we start.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;
+    let notifier = Notifier::from_environment().context("service manager")?;
+
+    let daemon = Daemon::start(config)?;
+    notifier.ready();
+
+    let (stop, stopped) = channel();
+    let waiter = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let signal = signals.forever().next();
+            // The receiver is there until it got this.
+            let _ = stop.send(signal);
+        })
+        .context("signals")?;
+    loop {
+        let signal = match notifier.interval() {
+            Some(interval) => stopped.recv_timeout(interval / 2),
+            None => stopped.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match signal {
+            Err(RecvTimeoutError::Timeout) => {
+                if notifier
+                    .interval()
+                    .is_some_and(|limit| daemon.answers(limit / 2))
+                {
+                    notifier.alive();
+                }
+            }
+            signal => {
+                tracing::info!(?signal, "stopping");
+                break;
+            }
+        }
+    }
+    notifier.stopping();
+    daemon.stop();
+    // It has ended with its message; a panic there was reported when it happened.
+    let _ = waiter.join();
+    Ok(())
+}

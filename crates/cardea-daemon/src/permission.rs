@@ -1,0 +1,222 @@
+//! Who may send what: one table for every message of the private socket.
+//!
+//! Every door of the daemon asks [`audience`]; a handler never decides by itself.
+
+use cardea_client::message::Request;
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// root or a member of the administrators' group.
+    Administrator,
+    /// Every local user.
+    Anyone,
+    /// The card's owner, or an administrator.
+    Owner,
+    /// root or the user that pcscd runs as.
+    Reader,
+}
+
+/// The table.
+///
+/// `ListCards` is for anyone because the answer is filtered: who is no administrator sees own cards only.
+/// The states of the slots are no secret: pcscd tells them to every user.
+#[must_use]
+pub fn audience(request: &Request) -> Audience {
+    match request {
+        Request::ListCards => Audience::Anyone,
+        Request::ShowCard { .. } => Audience::Owner,
+        Request::CreateCard(_) => Audience::Administrator,
+        Request::DestroyCard { .. } => Audience::Administrator,
+        Request::ChangePin { .. } => Audience::Owner,
+        Request::TpmStatus => Audience::Anyone,
+        Request::ReaderInfo => Audience::Anyone,
+        Request::SlotStates => Audience::Anyone,
+        Request::WaitSlotStates { .. } => Audience::Anyone,
+        Request::Power { .. } => Audience::Reader,
+        Request::Transmit { .. } => Audience::Reader,
+    }
+}
+
+/// What the daemon knows of the process at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// User id, from the kernel.
+    pub uid: u32,
+    /// root or a member of the administrators' group.
+    pub administrator: bool,
+    /// root or the user that pcscd runs as.
+    pub reader: bool,
+}
+
+impl Caller {
+    /// Whether a message for this audience may come from this caller at all.
+    /// For [`Audience::Owner`] the card decides: [`Caller::may_see`].
+    #[must_use]
+    pub fn may_send(self, audience: Audience) -> bool {
+        match audience {
+            Audience::Administrator => self.administrator,
+            Audience::Anyone | Audience::Owner => true,
+            Audience::Reader => self.reader,
+        }
+    }
+
+    /// Whether a card of this owner is the caller's business.
+    /// A card whose owner cannot be read is the administrator's only.
+    #[must_use]
+    pub fn may_see(self, owner: Option<u32>) -> bool {
+        self.administrator || owner == Some(self.uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_client::message::{CreateCard, PowerAction, SecretBytes};
+
+    use super::*;
+
+    const OWNER: u32 = 1000;
+
+    /// Every message, with its name and who may send it:
+    /// administrator, owner of the card, another user, reader.
+    /// The closed match below makes a new message fail to compile here.
+    fn table() -> Vec<(Request, [bool; 4])> {
+        let card = || String::from("card");
+        let secret = || SecretBytes::new(b"123456".to_vec());
+        let create = CreateCard {
+            name: card(),
+            pin: secret(),
+            puk: None,
+            admin_key: None,
+            blank: false,
+            owner: None,
+        };
+        let rows = vec![
+            (Request::ListCards, [true, true, true, true]),
+            (
+                Request::ShowCard { card: card() },
+                [true, true, false, false],
+            ),
+            (Request::CreateCard(create), [true, false, false, false]),
+            (
+                Request::DestroyCard { card: card() },
+                [true, false, false, false],
+            ),
+            (
+                Request::ChangePin {
+                    card: card(),
+                    old: secret(),
+                    new: secret(),
+                },
+                [true, true, false, false],
+            ),
+            (Request::TpmStatus, [true, true, true, true]),
+            (Request::ReaderInfo, [true, true, true, true]),
+            (Request::SlotStates, [true, true, true, true]),
+            (
+                Request::WaitSlotStates {
+                    generation: 0,
+                    timeout_ms: 0,
+                },
+                [true, true, true, true],
+            ),
+            (
+                Request::Power {
+                    slot: 0,
+                    action: PowerAction::Up,
+                },
+                [false, false, false, true],
+            ),
+            (
+                Request::Transmit {
+                    slot: 0,
+                    apdu: secret(),
+                },
+                [false, false, false, true],
+            ),
+        ];
+        let mut seen: Vec<usize> = rows.iter().map(|(request, _)| variant(request)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..rows.len()).collect::<Vec<_>>(), "one row each");
+        rows
+    }
+
+    fn variant(request: &Request) -> usize {
+        match request {
+            Request::ListCards => 0,
+            Request::ShowCard { .. } => 1,
+            Request::CreateCard(_) => 2,
+            Request::DestroyCard { .. } => 3,
+            Request::ChangePin { .. } => 4,
+            Request::TpmStatus => 5,
+            Request::ReaderInfo => 6,
+            Request::SlotStates => 7,
+            Request::WaitSlotStates { .. } => 8,
+            Request::Power { .. } => 9,
+            Request::Transmit { .. } => 10,
+        }
+    }
+
+    fn allowed(caller: Caller, request: &Request) -> bool {
+        let audience = audience(request);
+        caller.may_send(audience) && (audience != Audience::Owner || caller.may_see(Some(OWNER)))
+    }
+
+    #[test]
+    fn every_message_is_for_exactly_the_roles_of_the_table() {
+        let nobody = Caller {
+            uid: 4711,
+            administrator: false,
+            reader: false,
+        };
+        let roles = [
+            Caller {
+                administrator: true,
+                ..nobody
+            },
+            Caller {
+                uid: OWNER,
+                ..nobody
+            },
+            nobody,
+            Caller {
+                reader: true,
+                ..nobody
+            },
+        ];
+        for (request, expected) in table() {
+            for (role, expected) in roles.iter().zip(expected) {
+                assert_eq!(allowed(*role, &request), expected, "{role:?} {request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn root_may_send_everything() {
+        let root = Caller {
+            uid: 0,
+            administrator: true,
+            reader: true,
+        };
+        for (request, _) in table() {
+            assert!(allowed(root, &request), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn card_without_readable_owner_is_the_administrators() {
+        let user = Caller {
+            uid: OWNER,
+            administrator: false,
+            reader: true,
+        };
+        assert!(!user.may_see(None));
+        assert!(
+            Caller {
+                administrator: true,
+                ..user
+            }
+            .may_see(None)
+        );
+    }
+}

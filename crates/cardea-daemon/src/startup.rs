@@ -1,0 +1,438 @@
+//! From card files to cards: finishing what was interrupted, disbelief, and coming back of the TPM
+//! (docs/formats/card-file.md; each check names what it protects).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardea_card::Card;
+use cardea_card::record::{CardId, CardRecord};
+use cardea_client::message::CardState;
+use cardea_store::{Intent, IntentKind, StoreError, StoredCard};
+use cardea_tpm::{CardFault, IntentIndex, Service};
+
+use crate::ambient::{BootClock, SystemRng};
+use crate::host::{Host, lock};
+use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+
+/// Between two attempts to reach a TPM that is away.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Between two looks at verifications that may be too old.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Reads the state folder. Sends no TPM command.
+pub(crate) fn load(host: &Host) -> Result<(), StoreError> {
+    let stored = host.store.cards()?;
+    let mut open = Vec::new();
+    for intent in host.store.intents()? {
+        let has_file = stored.iter().any(|card| card.id == Some(intent.card));
+        if intent.kind == IntentKind::Create && has_file {
+            // The file is written after the last index: creation was complete.
+            host.store.remove_intent(intent.card)?;
+        } else {
+            open.push(intent);
+        }
+    }
+    let refusals = refusals(&stored);
+    for card in stored {
+        let doomed = card
+            .id
+            .is_some_and(|id| open.iter().any(|intent| intent.card == id));
+        host.add(Arc::new(host_card(host, card, &refusals, doomed)?));
+    }
+    *lock(&host.intents) = open;
+    Ok(())
+}
+
+/// Cards that may not be used whatever the TPM says, and why.
+///
+/// A card file can copy handle, Name and birth key of another card, and then passes every check of the TPM.
+/// So an index belongs to one card only: the trusted file wins over the others, the older over the younger.
+fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
+    let mut refused = HashMap::new();
+    let mut known: HashMap<CardId, (bool, &CardRecord)> = HashMap::new();
+    for card in stored {
+        let (Some(id), Ok(record)) = (card.id, &card.content) else {
+            continue;
+        };
+        if id != record.id {
+            // Not compared any further: it is refused, and must not speak for the card it names.
+            refused.insert(id, "the card file bears the id of another card".to_owned());
+            continue;
+        }
+        known.insert(id, (card.trusted, record));
+        if !card.trusted {
+            refused.insert(id, "the card file was not written on this host".to_owned());
+        }
+    }
+    let records: Vec<&CardRecord> = known.values().map(|(_, record)| *record).collect();
+    // Smaller is stronger.
+    let rank = |id: &CardId| {
+        known
+            .get(id)
+            .map(|(trusted, record)| (!trusted, record.created, record.id))
+    };
+    for (one, other, handle) in cardea_store::conflicts(&records) {
+        let (winner, loser) = if rank(&one) <= rank(&other) {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        refused.insert(
+            loser,
+            format!("the card file claims index {handle:#010x}, which is card {winner}'s"),
+        );
+    }
+    refused
+}
+
+fn host_card(
+    host: &Host,
+    card: StoredCard,
+    refusals: &HashMap<CardId, String>,
+    doomed: bool,
+) -> Result<HostedCard, StoreError> {
+    let instance = card.id.map(|id| host.store.instance(id)).transpose()?;
+    let place = Place {
+        id: card.id,
+        path: card.path,
+        instance,
+    };
+    if card.previous {
+        tracing::warn!(path = %place.path.display(), "card file damaged or gone, the previous one is used");
+    }
+    let record = match card.content {
+        Ok(record) => Box::new(record),
+        Err(error) => {
+            let reason = crate::failure::chain(&error);
+            tracing::warn!(path = %place.path.display(), error = reason, "card file not readable");
+            return Ok(HostedCard::unreadable(place, reason));
+        }
+    };
+    if let Some(reason) = place.id.and_then(|id| refusals.get(&id)) {
+        tracing::warn!(card = ?place.id, reason, "card file not trusted");
+        let body = Body::Refused(Refused {
+            record: Some(record.clone()),
+            indices: Indices::NotOurs,
+        });
+        let view = View::new(CardState::NotTrusted, reason);
+        return Ok(HostedCard::new(place, &record, body, view));
+    }
+    let (body, view) = if doomed {
+        let body = Body::Refused(Refused {
+            record: Some(record.clone()),
+            indices: Indices::Own,
+        });
+        let reason = "being destroyed; waits for the TPM";
+        (body, View::new(CardState::TpmAway, reason))
+    } else {
+        (Body::Waiting(record.clone()), View::away())
+    };
+    Ok(HostedCard::new(place, &record, body, view))
+}
+
+/// The keeper thread: finishes and checks what needs the TPM, again and again while it is away, and ends
+/// old PIN verifications where no command comes that would.
+pub(crate) fn keep(host: &Host) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let settled = settle(host);
+        let limit = if settled {
+            retry = FIRST_RETRY;
+            EXPIRY_INTERVAL
+        } else {
+            let limit = retry;
+            retry = LAST_RETRY.min(retry * 2);
+            limit
+        };
+        if !host.await_duty(limit) {
+            return;
+        }
+        host.expire();
+    }
+}
+
+/// One pass; true when nothing is left that waits for the TPM.
+fn settle(host: &Host) -> bool {
+    let _guard = host.provision(&mut |_| {});
+    let waiting: Vec<_> = host
+        .cards()
+        .into_iter()
+        .filter(|card| matches!(*card.body(), Body::Waiting(_)))
+        .collect();
+    let idle = waiting.is_empty() && lock(&host.intents).is_empty();
+    let mut settled = true;
+    if !idle {
+        match host.tpm.service() {
+            Ok(service) => {
+                settled = finish_intents(host, &service);
+                for card in waiting {
+                    settled &= check(host, &card, &service);
+                }
+            }
+            Err(error) => {
+                let reason = crate::failure::chain(&error);
+                tracing::debug!(error = reason, "TPM away");
+                for card in waiting {
+                    let text = format!("the TPM cannot be reached: {reason}");
+                    card.set_view(View::new(CardState::TpmAway, text));
+                }
+                settled = false;
+            }
+        }
+    }
+    host.seat_cards();
+    settled
+}
+
+/// Undefines what interrupted creations and destructions left, and only what they named.
+fn finish_intents(host: &Host, service: &Service) -> bool {
+    let open = std::mem::take(&mut *lock(&host.intents));
+    let mut left = Vec::new();
+    for intent in open {
+        if let Err(error) = finish_intent(host, service, &intent) {
+            tracing::warn!(card = %intent.card, error, "interrupted operation not finished");
+            left.push(intent);
+        }
+    }
+    let done = left.is_empty();
+    lock(&host.intents).extend(left);
+    done
+}
+
+fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| crate::failure::chain(error);
+    service
+        .undo_intent(&indices(intent))
+        .map_err(|error| text(&error))?;
+    if let Some(card) = host
+        .cards()
+        .into_iter()
+        .find(|card| card.id == Some(intent.card))
+    {
+        host.slots.remove(&card);
+        *card.body() = Body::Gone;
+        host.store
+            .remove(&card.path)
+            .map_err(|error| text(&error))?;
+        host.forget(&card);
+    }
+    host.store
+        .remove_intent(intent.card)
+        .map_err(|error| text(&error))?;
+    host.store
+        .release_instance(intent.card)
+        .map_err(|error| text(&error))?;
+    tracing::info!(card = %intent.card, kind = ?intent.kind, "interrupted operation undone");
+    Ok(())
+}
+
+pub(crate) fn indices(intent: &Intent) -> Vec<IntentIndex> {
+    intent
+        .indices
+        .iter()
+        .map(|&(handle, policy)| IntentIndex { handle, policy })
+        .collect()
+}
+
+/// Compares a waiting card with its TPM and takes it into use; false when the TPM could not say.
+fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
+    let mut body = card.body();
+    let Body::Waiting(record) = &*body else {
+        return true;
+    };
+    let fault = match service.check_card(record) {
+        Ok(()) => match open(host, record, service) {
+            Ok(live) => {
+                *body = Body::Live(Box::new(live));
+                card.set_view(View::ready());
+                tracing::info!(card = %card.selector(), name = card.name, "card ready");
+                return true;
+            }
+            Err(reason) => View::new(CardState::Unreadable, reason),
+        },
+        Err(CardFault::Tpm(error)) => {
+            let reason = crate::failure::chain(&error);
+            tracing::debug!(card = %card.selector(), error = reason, "card not checked");
+            let text = format!("the TPM cannot be reached: {reason}");
+            card.set_view(View::new(CardState::TpmAway, text));
+            return false;
+        }
+        Err(fault) => view_of_fault(&fault),
+    };
+    tracing::warn!(card = %card.selector(), name = card.name, reason = fault.reason, "card refused");
+    *body = Body::Refused(Refused {
+        indices: indices_of(fault.state),
+        record: Some(record.clone()),
+    });
+    card.set_view(fault);
+    true
+}
+
+/// What a fault means for people.
+fn view_of_fault(fault: &CardFault) -> View {
+    match fault {
+        CardFault::Foreign => View::new(
+            CardState::Foreign,
+            "made by another TPM, or the TPM was cleared",
+        ),
+        CardFault::Lost(_) => View::new(CardState::Lost, fault.to_string()),
+        CardFault::Tpm(_) => View::away(),
+        _ => View::new(CardState::Unreadable, fault.to_string()),
+    }
+}
+
+/// A foreign card's handles may belong to anybody here.
+fn indices_of(state: CardState) -> Indices {
+    match state {
+        CardState::Foreign => Indices::NotOurs,
+        _ => Indices::Own,
+    }
+}
+
+/// The card over its token and its file.
+pub(crate) fn open(host: &Host, record: &CardRecord, service: &Service) -> Result<Card, String> {
+    let token = service
+        .token(record)
+        .map_err(|fault| crate::failure::chain(&fault))?;
+    Card::open(
+        record.clone(),
+        Box::new(token),
+        Box::new(host.store.card(record.id)),
+        Box::new(BootClock),
+        Box::new(SystemRng),
+    )
+    .map_err(|error| crate::failure::chain(&error))
+}
+
+/// A live card said that its TPM objects are gone: finds out why, and takes it out of use.
+pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
+    let Body::Live(live) = &*body else {
+        return;
+    };
+    let Ok(service) = host.tpm.service() else {
+        return;
+    };
+    let record = Box::new(live.record().clone());
+    let view = match service.check_card(&record) {
+        Ok(()) | Err(CardFault::Tpm(_)) => return,
+        Err(fault) => view_of_fault(&fault),
+    };
+    tracing::warn!(card = %card.selector(), reason = view.reason, "card out of use");
+    *body = Body::Refused(Refused {
+        indices: indices_of(view.state),
+        record: Some(record),
+    });
+    card.set_view(view);
+    host.slots.remove(card);
+    host.wake_keeper();
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_card::record::{
+        CounterMode, GidsRecord, IndexRecord, IndexRole, SecretLengths, Settings, SrkRecord,
+        TpmRecord,
+    };
+
+    use super::*;
+
+    const BASE: u32 = 0x01C2_0000;
+
+    fn stored(id: u8, created: u64, handle: u32, trusted: bool) -> StoredCard {
+        let id = CardId::new([id; 16]);
+        let record = CardRecord {
+            id,
+            name: "card".into(),
+            owner: 0,
+            created,
+            settings: Settings::default(),
+            lengths: SecretLengths::default(),
+            tpm: TpmRecord {
+                mode: CounterMode::Nv,
+                srk: SrkRecord {
+                    handle: 0x8100_0001,
+                    name: Vec::new(),
+                    template: Vec::new(),
+                },
+                salt: [0; 16],
+                birth_public: Vec::new(),
+                indices: vec![IndexRecord {
+                    role: IndexRole::Pin,
+                    handle,
+                    name: Vec::new(),
+                    limit: 5,
+                }],
+                approvals: Vec::new(),
+                vault: None,
+                previous_vault: None,
+                sealed_key: None,
+                attestation_key: None,
+            },
+            keys: Vec::new(),
+            gids: GidsRecord {
+                life_cycle: 5,
+                files: Vec::new(),
+            },
+            certificates_written: 0,
+            provisional: None,
+        };
+        StoredCard {
+            id: Some(id),
+            path: format!("{id}.card").into(),
+            content: Ok(record),
+            trusted,
+            previous: false,
+        }
+    }
+
+    fn refused(cards: &[StoredCard]) -> Vec<u8> {
+        let mut refused: Vec<u8> = refusals(cards)
+            .keys()
+            .filter_map(|id| id.as_bytes().first().copied())
+            .collect();
+        refused.sort_unstable();
+        refused
+    }
+
+    #[test]
+    fn trusted_cards_with_indices_of_their_own_are_not_refused() {
+        let cards = [stored(1, 9, BASE, true), stored(2, 9, BASE + 3, true)];
+        assert_eq!(refused(&cards), []);
+    }
+
+    #[test]
+    fn file_that_this_host_did_not_write_is_refused_even_alone() {
+        assert_eq!(refused(&[stored(1, 9, BASE, false)]), [1]);
+    }
+
+    #[test]
+    fn untrusted_claimant_never_pushes_a_trusted_one_out() {
+        // Older, smaller id, first in the folder: nothing helps it.
+        let cards = [stored(1, 1, BASE, false), stored(2, 9, BASE, true)];
+        assert_eq!(refused(&cards), [1]);
+    }
+
+    #[test]
+    fn of_two_trusted_claimants_the_older_one_keeps_the_index() {
+        let cards = [stored(1, 9, BASE, true), stored(2, 8, BASE, true)];
+        assert_eq!(refused(&cards), [1]);
+        let cards = [stored(1, 9, BASE, true), stored(2, 9, BASE, true)];
+        assert_eq!(refused(&cards), [2], "same age: always the same one");
+    }
+
+    #[test]
+    fn copy_under_another_name_does_not_speak_for_the_card_it_names() {
+        let mut copy = stored(1, 1, BASE, true);
+        copy.id = Some(CardId::new([7; 16]));
+        for cards in [[stored(1, 9, BASE, true), copy], {
+            let mut copy = stored(1, 1, BASE, true);
+            copy.id = Some(CardId::new([7; 16]));
+            [copy, stored(1, 9, BASE, true)]
+        }] {
+            assert_eq!(refused(&cards), [7]);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The daemon is killed at every step of creation and destruction; the next one cleans up.
+//! The places exist in builds with debug assertions only.
+#![cfg(debug_assertions)]
+
+use cardea_client::message::{CardState, FailureKind, Reply, Request, SecretBytes};
+
+use crate::support::{Place, creation, destruction, order};
+
+/// Kills the daemon during a creation at this place; false when the creation never came there.
+fn create_and_crash(place: &Place, fault: &str) -> bool {
+    let mut process = place.spawn(Some(fault));
+    let mut client = place.client();
+    let mut order = order("new");
+    order.puk = Some(SecretBytes::new(b"87654321".to_vec()));
+    order.admin_key = Some(SecretBytes::new((0..24).collect()));
+    client.send(&Request::CreateCard(order));
+    let crashed = client.reply().is_none();
+    if crashed {
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(process.wait().signal(), Some(9), "{fault}");
+    }
+    crashed
+}
+
+/// After a restart: every index in the TPM belongs to a listed card, every listed card works.
+fn assert_consistent(place: &Place, kept: &str, fault: &str) {
+    let process = place.spawn(None);
+    let mut client = place.client();
+    let cards = client.list();
+    assert!(
+        cards.iter().any(|card| card.name == kept),
+        "{fault}: an acknowledged card is gone"
+    );
+    let mut indices = 0;
+    for card in &cards {
+        assert_eq!(card.state, CardState::Ready, "{fault}: {card:?}");
+        let details = client.show(&card.card_id);
+        indices += 1 + usize::from(details.puk.is_some()) + usize::from(details.administrator);
+    }
+    process.kill();
+    assert_eq!(place.tpm.indices().len(), indices, "{fault}: stray index");
+}
+
+#[test]
+fn killed_creation_leaves_all_of_a_card_or_nothing() {
+    let place = Place::new();
+    let process = place.spawn(None);
+    place.client().create("kept");
+    process.kill();
+    for fault in [
+        "create-prepared",
+        "create-intent",
+        "create-tpm",
+        "create-file",
+        "create-intent-removed",
+        "create-seated",
+    ] {
+        assert!(create_and_crash(&place, fault), "{fault} never came");
+        assert_consistent(&place, "kept", fault);
+    }
+}
+
+#[test]
+fn killed_between_tpm_commands_of_a_creation_leaves_no_index() {
+    let place = Place::new();
+    let process = place.spawn(None);
+    place.client().create("kept");
+    process.kill();
+    let mut steps = 0;
+    loop {
+        let fault = format!("create-tpm-{}", steps + 1);
+        if !create_and_crash(&place, &fault) {
+            break;
+        }
+        steps += 1;
+        assert_consistent(&place, "kept", &fault);
+    }
+    assert!(steps >= 3, "only {steps} steps are announced");
+}
+
+#[test]
+fn killed_destruction_is_completed_or_not_begun() {
+    for fault in ["destroy-intent", "destroy-tpm", "destroy-file"] {
+        let place = Place::new();
+        let mut process = place.spawn(Some(fault));
+        let mut client = place.client();
+        client.create("kept");
+        client.create("doomed");
+        client.send(&destruction("doomed"));
+        assert!(client.reply().is_none(), "{fault} never came");
+        process.wait();
+        assert_consistent(&place, "kept", fault);
+        let _process = place.spawn(None);
+        let names: Vec<_> = place.client().list().into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["kept"], "{fault}");
+    }
+}
+
+#[test]
+fn interrupted_creation_is_undone_when_an_absent_tpm_comes_back() {
+    let mut place = Place::new();
+    assert!(create_and_crash(&place, "create-tpm"));
+    place.tpm.kill();
+    let process = place.spawn(None);
+    place.client().list();
+    place.tpm.restart();
+    // A creation waits until what was interrupted is undone, so afterwards one card is all there is.
+    let mut client = place.client();
+    crate::support::until("a card can be made", || {
+        matches!(client.call(&creation("after")), Reply::Card(_))
+    });
+    crate::support::until("the intent is gone", || intents(&place) == Some(0));
+    process.kill();
+    assert_eq!(place.tpm.indices().len(), 1);
+}
+
+#[test]
+fn creation_whose_file_or_intent_cannot_be_written_leaves_no_index() {
+    let place = Place::new();
+    let daemon = place.start();
+    let mut client = place.client();
+    client.create("kept");
+    for folder in ["cards", "intents"] {
+        let folder = place.state_dir().join(folder);
+        let aside = place.path("aside");
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::write(&folder, "in the way").unwrap();
+        assert_eq!(client.kind(&creation("unlucky")), FailureKind::Failed);
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        assert_eq!(client.list().len(), 1);
+    }
+    client.create("next");
+    daemon.stop();
+    assert_eq!(place.tpm.indices().len(), 2);
+    let _daemon = place.start();
+    assert!(
+        place
+            .client()
+            .list()
+            .iter()
+            .all(|card| card.state == CardState::Ready)
+    );
+}
+
+#[test]
+fn tpm_killed_during_a_creation_leaves_all_of_a_card_or_nothing() {
+    // After so many announced steps: at different places of the work.
+    for steps in [1, 3, 5, 7] {
+        let mut place = Place::new();
+        let daemon = place.start();
+        let mut client = place.client();
+        client.create("kept");
+        let mut order = order("new");
+        order.puk = Some(SecretBytes::new(b"87654321".to_vec()));
+        order.admin_key = Some(SecretBytes::new((0..24).collect()));
+        client.send(&Request::CreateCard(order));
+        for _ in 0..steps {
+            client.frame();
+        }
+        place.tpm.kill();
+        let made = matches!(client.reply(), Some(Reply::Card(_)));
+        place.tpm.restart();
+        crate::support::until("what was interrupted is undone", || {
+            client
+                .list()
+                .iter()
+                .all(|card| card.state == CardState::Ready)
+                && intents(&place) == Some(0)
+        });
+        assert_eq!(client.list().len(), 1 + usize::from(made));
+        daemon.stop();
+        assert_eq!(place.tpm.indices().len(), if made { 4 } else { 1 });
+    }
+}
+
+/// Intents on disk.
+fn intents(place: &Place) -> Option<usize> {
+    Some(
+        std::fs::read_dir(place.state_dir().join("intents"))
+            .ok()?
+            .count(),
+    )
+}

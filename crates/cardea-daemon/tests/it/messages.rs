@@ -1,0 +1,149 @@
+//! Messages that are none: the daemon answers or closes, and serves the next client.
+
+use std::time::{Duration, Instant};
+
+use cardea_client::message::{FailureKind, Hello, MAGIC, MAX_FRAME, Reply, Request, VERSION};
+
+use crate::support::{Client, Place, creation};
+
+fn protocol_error(client: &mut Client) -> bool {
+    matches!(client.reply(), Some(Reply::Failed(failure)) if failure.kind == FailureKind::Protocol)
+}
+
+#[test]
+fn garbage_is_answered_and_the_next_client_is_served() {
+    let place = Place::new();
+    let _daemon = place.start();
+    for garbage in [
+        &[][..],
+        &[0xFF; 64],
+        &[0x82, 0x18, 99, 0xF6],
+        &[0x9B, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+        &[0x82, 0x02, 0x82, 0x18, 0x20],
+    ] {
+        let mut client = place.client();
+        let length = u32::try_from(garbage.len()).unwrap();
+        client.bytes(&length.to_be_bytes());
+        client.bytes(garbage);
+        assert!(protocol_error(&mut client), "{garbage:02X?}");
+        assert!(client.frame().is_none(), "closed after {garbage:02X?}");
+        place.client().list();
+    }
+}
+
+#[test]
+fn message_with_something_behind_it_is_refused() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    let mut message = minicbor::to_vec(&Request::ListCards).unwrap();
+    message.push(0);
+    client.bytes(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    client.bytes(&message);
+    assert!(protocol_error(&mut client));
+}
+
+#[test]
+fn oversize_frame_is_refused_by_its_length_alone() {
+    let place = Place::new();
+    let _daemon = place.start();
+    for length in [u32::try_from(MAX_FRAME).unwrap() + 1, u32::MAX] {
+        let mut client = place.client();
+        client.bytes(&length.to_be_bytes());
+        assert!(protocol_error(&mut client));
+        assert!(client.frame().is_none());
+        let mut client = Client::raw(&place.socket());
+        client.bytes(&length.to_be_bytes());
+        let hello: Hello = minicbor::decode(&client.frame().unwrap()).unwrap();
+        assert_eq!(hello.version, VERSION);
+        assert!(client.frame().is_none());
+    }
+    place.client().list();
+}
+
+#[test]
+fn other_version_is_told_ours_and_closed() {
+    let place = Place::new();
+    let _daemon = place.start();
+    for hello in [
+        Hello {
+            magic: MAGIC.into(),
+            version: VERSION + 1,
+        },
+        Hello {
+            magic: "other".into(),
+            version: VERSION,
+        },
+    ] {
+        let mut client = Client::raw(&place.socket());
+        client.send(&hello);
+        let ours: Hello = minicbor::decode(&client.frame().unwrap()).unwrap();
+        assert_eq!((ours.magic.as_str(), ours.version), (MAGIC, VERSION));
+        assert!(client.frame().is_none());
+    }
+}
+
+#[test]
+fn silence_before_the_greeting_ends_and_half_a_frame_does_too() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let start = Instant::now();
+    let mut silent = Client::raw(&place.socket());
+    let mut half = place.client();
+    half.bytes(&[0, 0, 1, 0, 1, 2, 3]);
+    let mut idle = place.client();
+    // Nobody waits for them.
+    place.client().list();
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(silent.frame().is_none());
+    assert!(half.frame().is_none());
+    // A greeted client may be silent for as long as it likes.
+    idle.list();
+}
+
+#[test]
+fn client_that_leaves_during_a_call_does_not_stop_it() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut leaver = place.client();
+    leaver.send(&creation("orphan"));
+    // The first sign of the work.
+    leaver.frame();
+    drop(leaver);
+    let mut client = place.client();
+    crate::support::until("the card is made", || {
+        client.list().iter().any(|card| card.name == "orphan")
+    });
+}
+
+#[test]
+fn one_user_has_64_connections_and_the_next_is_told_so() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut clients: Vec<Client> = (0..64).map(|_| place.client()).collect();
+    let mut refused = place.client();
+    assert_eq!(refused.kind(&Request::ListCards), FailureKind::Busy);
+    clients.pop();
+    crate::support::until("there is room again", || {
+        matches!(place.client().call(&Request::ListCards), Reply::Cards(_))
+    });
+}
+
+#[test]
+fn wrong_values_are_named() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    let long = "x".repeat(128);
+    for name in ["", "a\u{7}b", &long] {
+        let failure = client.failure(&creation(name));
+        assert_eq!(failure.kind, FailureKind::Invalid);
+        assert!(failure.message.contains("name"), "{failure:?}");
+    }
+    assert_eq!(
+        client.kind(&Request::ShowCard {
+            card: "nothing".into()
+        }),
+        FailureKind::NotFound
+    );
+}
