@@ -1,1 +1,24 @@
-//! Test fixtures.
+//! Test fixtures, never linked into a product.
+//!
+//! What: software TPMs, pcscd and the daemon as processes ([`rig`]), the card's traits in software
+//! ([`software`]), transcripts of real clients, and the suite that runs over any token.
+//! What not: a place for shortcuts that products could use.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "fixtures fail by panicking and tell why on standard error"
+)]
+
+pub mod pcscd;
+pub mod process;
+pub mod rig;
+
+pub mod software;
+pub mod suite;
+pub mod swtpm;
+pub mod tpm_card;
+pub mod transcript;

@@ -1,0 +1,450 @@
+//! Everything together: software TPM, daemon, pcscd with the handler, clients.
+//!
+//! The products' own binaries are used, from the folder that the test itself was built into
+//! (or `CARDEA_BIN_DIR`): build them before, as `./test` does.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::pcscd::Pcscd;
+use crate::process::{Outcome, Running, run, wait_for};
+use crate::swtpm::Swtpm;
+
+/// PIN of the cards that a rig makes.
+pub const PIN: &str = "271828";
+
+/// Folder of the products' binaries.
+///
+/// # Panics
+///
+/// When the test does not run from a build folder.
+#[must_use]
+pub fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("CARDEA_BIN_DIR") {
+        return dir.into();
+    }
+    let own = std::env::current_exe().expect("the test has a path");
+    let dir = own.ancestors().nth(2).expect("target/PROFILE/deps/test");
+    assert!(
+        dir.join("cardea-daemon").exists(),
+        "no cardea-daemon in {}: build the products first",
+        dir.display()
+    );
+    dir.to_owned()
+}
+
+/// A daemon of a test's own.
+pub struct Daemon {
+    folder: PathBuf,
+    tpm: String,
+    options: Vec<String>,
+    process: Option<Running>,
+}
+
+impl Daemon {
+    /// Starts one with its state below `folder`, and further lines of configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(folder: &Path, tpm: &str, configuration: &str) -> Self {
+        std::fs::create_dir_all(folder).expect("the folder is made");
+        let file = folder.join("cardea.toml");
+        std::fs::write(&file, configuration).expect("the configuration is written");
+        let options = vec!["--config".into(), file.display().to_string()];
+        let mut daemon = Self {
+            folder: folder.to_owned(),
+            tpm: tpm.to_owned(),
+            options,
+            process: None,
+        };
+        daemon.restart();
+        daemon
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("cardea.sock")
+    }
+
+    /// Its state folder.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Kills it, if it runs, and starts it again.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new(bin_dir().join("cardea-daemon"));
+        command.args(&self.options).args(["--tpm", &self.tpm]);
+        command
+            .arg("--state-dir")
+            .arg(self.state())
+            .arg("--socket")
+            .arg(self.socket());
+        let mut process = Running::start(&mut command, &self.folder.join("daemon.log"));
+        let socket = self.socket();
+        process.wait_ready(|_| UnixStream::connect(&socket).is_ok());
+        self.process = Some(process);
+    }
+
+    /// Ends it without a chance to clean up.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Ends it as a service manager would.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end cleanly.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let status = process.terminate();
+            assert!(status.success(), "{status}\n{}", process.log());
+        }
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Running::log).unwrap_or_default()
+    }
+
+    /// Runs `cardea` on it.
+    #[must_use]
+    pub fn cardea(&self, arguments: &[&str]) -> Outcome {
+        run(Command::new(bin_dir().join("cardea"))
+            .arg("--socket")
+            .arg(self.socket())
+            .args(arguments))
+    }
+}
+
+/// Software TPM, daemon and pcscd.
+pub struct Rig {
+    /// pcscd; goes first.
+    pub pcscd: Pcscd,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The TPM.
+    pub tpm: Swtpm,
+    cards: Vec<String>,
+    folder: TempDir,
+}
+
+impl Rig {
+    /// Without a card, with four slots.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_slots(4)
+    }
+
+    /// Without a card.
+    ///
+    /// # Panics
+    ///
+    /// When anything does not come up.
+    #[must_use]
+    pub fn with_slots(slots: u8) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("cardea-rig")
+            .tempdir()
+            .expect("a folder");
+        let tpm = Swtpm::start(&folder.path().join("tpm"));
+        let daemon = Daemon::start(
+            &folder.path().join("daemon"),
+            &tpm.address(),
+            &format!("slots = {slots}\n"),
+        );
+        let library = bin_dir().join("libifdcardea.so").display().to_string();
+        let entry = daemon.cardea(&["reader-conf", "--library", &library]);
+        assert!(entry.success, "{}", entry.text);
+        let pcscd = Pcscd::start(folder.path(), &entry.text);
+        Self {
+            pcscd,
+            daemon,
+            tpm,
+            cards: Vec::new(),
+            folder,
+        }
+    }
+
+    /// With one created card.
+    #[must_use]
+    pub fn with_card(name: &str) -> Self {
+        let mut rig = Self::new();
+        rig.create(name, &[]);
+        rig
+    }
+
+    /// With one blank card.
+    #[must_use]
+    pub fn with_blank_card(name: &str) -> Self {
+        let mut rig = Self::new();
+        rig.create(name, &["--blank"]);
+        rig
+    }
+
+    /// Makes a card with PIN [`PIN`] and gives its id. If it has a reader, pcscd shows it on return.
+    ///
+    /// # Panics
+    ///
+    /// When the card cannot be made or does not appear.
+    pub fn create(&mut self, name: &str, further: &[&str]) -> String {
+        let pin = self.folder.path().join("pin");
+        std::fs::write(&pin, PIN).expect("the PIN is written");
+        let pin = pin.display().to_string();
+        let mut arguments = vec![
+            "card",
+            "create",
+            "--name",
+            name,
+            "--pin-file",
+            &pin,
+            "--json",
+        ];
+        arguments.extend_from_slice(further);
+        let made = self.daemon.cardea(&arguments);
+        assert!(made.success, "{}", made.text);
+        let id = json_text(&made.text, "card_id").expect("the card has an id");
+        let slot = self.cards.len().to_string();
+        self.cards.push(id.clone());
+        if json_text(&made.text, "reader").is_some() {
+            wait_for("the card's insertion", || {
+                self.run("opensc-tool", &["--reader", &slot, "--atr"])
+                    .success
+            });
+        }
+        id
+    }
+
+    /// Id of the first card made.
+    ///
+    /// # Panics
+    ///
+    /// Without a card.
+    #[must_use]
+    pub fn card_id(&self) -> String {
+        self.cards.first().expect("the rig has a card").clone()
+    }
+
+    /// Folder for the test's files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// PIN tries left of the first card, as the daemon tells them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[must_use]
+    pub fn tries_left(&self) -> u32 {
+        self.tries_left_of(&self.card_id())
+    }
+
+    /// PIN tries left of a card, as the daemon tells them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[must_use]
+    pub fn tries_left_of(&self, card: &str) -> u32 {
+        let shown = self.daemon.cardea(&["card", "show", card, "--json"]);
+        assert!(shown.success, "{}", shown.text);
+        let (_, rest) = shown.text.split_once("\"left\":").expect("tries are shown");
+        let digits: String = rest
+            .trim_start()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse().expect("a number")
+    }
+
+    /// Runs a PC/SC client.
+    #[must_use]
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Outcome {
+        run(self.client(program).args(arguments))
+    }
+
+    /// A PC/SC client, not yet started.
+    #[must_use]
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PCSCLITE_CSOCK_NAME", self.pcscd.socket())
+            .env("HOME", self.folder.path())
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs a PC/SC client that must succeed, and gives what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[must_use]
+    pub fn output(&self, program: &str, arguments: &[&str]) -> String {
+        let outcome = self.run(program, arguments);
+        assert!(
+            outcome.success,
+            "{program} {arguments:?} failed:\n{}",
+            outcome.text
+        );
+        outcome.text
+    }
+
+    /// Runs a PC/SC client that must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn ok(&self, program: &str, arguments: &[&str]) -> String {
+        self.output(program, arguments)
+    }
+
+    /// Runs a PC/SC client that must fail, and gives what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it succeeds.
+    pub fn fails(&self, program: &str, arguments: &[&str]) -> String {
+        let outcome = self.run(program, arguments);
+        assert!(
+            !outcome.success,
+            "{program} {arguments:?} succeeded:\n{}",
+            outcome.text
+        );
+        outcome.text
+    }
+
+    /// OpenSC's PKCS#11 module.
+    ///
+    /// # Panics
+    ///
+    /// When OpenSC is not installed.
+    #[must_use]
+    pub fn opensc_module(&self) -> &'static str {
+        [
+            "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
+            "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
+            "/usr/lib/opensc-pkcs11.so",
+        ]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("OpenSC is installed")
+    }
+
+    /// Arguments of `pkcs11-tool` with OpenSC's module, logged in.
+    #[must_use]
+    pub fn pkcs11<'a>(&self, further: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = vec!["--module", self.opensc_module(), "--login", "--pin", PIN];
+        arguments.extend_from_slice(further);
+        arguments
+    }
+
+    /// Has a CA of the rig's (made when first asked) certify a public key.
+    ///
+    /// # Panics
+    ///
+    /// When OpenSSL does not.
+    pub fn issue_certificate(&self, public_key: &str, certificate: &str, subject: &str) {
+        if !self.folder.path().join("ca.pem").exists() {
+            self.ok(
+                "openssl",
+                &[
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "rsa:2048",
+                    "-nodes",
+                    "-keyout",
+                    "ca.key",
+                    "-out",
+                    "ca.pem",
+                    "-days",
+                    "2",
+                    "-subj",
+                    "/CN=Test CA",
+                ],
+            );
+        }
+        // The request is signed by a throw-away key; the certificate is for the card's.
+        self.ok(
+            "openssl",
+            &[
+                "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "tmp.key", "-out",
+                "tmp.csr", "-subj", subject,
+            ],
+        );
+        self.ok(
+            "openssl",
+            &[
+                "x509",
+                "-req",
+                "-in",
+                "tmp.csr",
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-days",
+                "1",
+                "-force_pubkey",
+                public_key,
+                "-out",
+                certificate,
+            ],
+        );
+    }
+
+    /// DER of a certificate in PEM.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn der(&self, certificate: &str) -> Vec<u8> {
+        self.ok(
+            "openssl",
+            &[
+                "x509",
+                "-in",
+                certificate,
+                "-outform",
+                "DER",
+                "-out",
+                "tmp.der",
+            ],
+        );
+        std::fs::read(self.folder.path().join("tmp.der")).expect("a certificate")
+    }
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Value of a text field in flat JSON.
+fn json_text(json: &str, field: &str) -> Option<String> {
+    let (_, rest) = json.split_once(&format!("\"{field}\":"))?;
+    let (value, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+    Some(value.to_owned())
+}

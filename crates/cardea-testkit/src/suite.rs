@@ -1,0 +1,118 @@
+//! What every card must do, whatever its token: run over the software token and over a TPM.
+//!
+//! A card made for the suite has the PIN [`PIN`] with 5 tries, a PUK, where there is one, of
+//! [`PUK`] with 10 tries, and a token that makes P-256, P-384, RSA-2048 and RSA-3072 keys.
+
+mod cases;
+mod transcripts;
+
+use cardea_card::Card;
+
+use crate::software::{ManualClock, MemoryStore, SeededRng, SoftwareToken, card_record};
+use crate::transcript::{CardKind, PIN, PUK};
+use cardea_card::secret::Pin;
+
+pub use self::transcripts::TRANSCRIPTS;
+
+/// What a case found.
+type Outcome = Result<(), String>;
+
+/// Makes a fresh card of a kind.
+pub type MakeCard<'a> = &'a mut dyn FnMut(CardKind) -> Card;
+
+/// Runs everything; fails with the names of the cases that failed and what they found.
+///
+/// # Panics
+///
+/// When a case fails.
+pub fn run_all(make_card: MakeCard<'_>) {
+    let mut failures = Vec::new();
+    for (name, text) in TRANSCRIPTS {
+        if let Err(error) = transcripts::play(text, make_card) {
+            failures.push(format!("{name}: {error}"));
+        }
+    }
+    for (name, case) in cases::CASES {
+        if let Err(error) = case(make_card) {
+            failures.push(format!("{name}: {error}"));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} cases failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// A card over the software token, and the parts that a test steers it by.
+#[derive(Debug)]
+pub struct SoftwareCard {
+    /// The card's token.
+    pub token: SoftwareToken,
+    /// The card's file.
+    pub store: MemoryStore,
+    /// The card's clock.
+    pub clock: ManualClock,
+}
+
+impl SoftwareCard {
+    /// A fresh card of a kind.
+    ///
+    /// # Panics
+    ///
+    /// When the engine refuses the record, which would be a bug.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a fixture has no one to report to")]
+    pub fn new(kind: CardKind) -> (Card, Self) {
+        let gids = match kind {
+            CardKind::Blank => cardea_card::gids::blank_card(),
+            CardKind::Created | CardKind::WithPuk => cardea_card::gids::created_card(
+                cardea_card::record::CardId::new(crate::software::CARD_ID),
+            ),
+        };
+        let length = |secret: &[u8]| u8::try_from(secret.len()).unwrap_or(u8::MAX);
+        let pin = |secret: &[u8]| {
+            Pin::new(secret).unwrap_or_else(|error| panic!("the test PIN is not one: {error}"))
+        };
+        let puk = (kind == CardKind::WithPuk).then_some(PUK);
+        let record = card_record(gids, length(PIN), puk.map(length));
+        let parts = Self {
+            token: SoftwareToken::new(pin(PIN), puk.map(pin), 7),
+            store: MemoryStore::default(),
+            clock: ManualClock::default(),
+        };
+        match parts.open(record) {
+            Ok(card) => (card, parts),
+            Err(error) => panic!("the card does not open: {error}"),
+        }
+    }
+
+    /// Opens a card over the same token, store and clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Card::open`].
+    pub fn open(
+        &self,
+        record: cardea_card::record::CardRecord,
+    ) -> Result<Card, cardea_card::CardError> {
+        Card::open(
+            record,
+            Box::new(self.token.clone()),
+            Box::new(self.store.clone()),
+            Box::new(self.clock.clone()),
+            Box::new(SeededRng::new(11)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_succeeds_over_the_software_token() {
+        run_all(&mut |kind| SoftwareCard::new(kind).0);
+    }
+}

@@ -1,0 +1,115 @@
+//! What a client does with a card's public key.
+
+use cardea_iso7816::tlv;
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use rsa::hazmat::rsa_encrypt;
+use rsa::traits::PublicKeyParts;
+use rsa::{BigUint, Oaep, Pkcs1v15Encrypt, RsaPublicKey};
+
+use super::{Encryption, Signature};
+use crate::software::SeededRng;
+
+/// Encrypts to a key given as `7F49` template.
+pub(super) fn encrypt(scheme: Encryption, public: &[u8], plain: &[u8]) -> Result<Vec<u8>, String> {
+    let Key::Rsa(key) = parse(public)? else {
+        return Err("encryption needs an RSA key".to_owned());
+    };
+    let mut rng = SeededRng::new(1);
+    match scheme {
+        Encryption::Oaep => key.encrypt(&mut rng, Oaep::new::<rsa_sha1::Sha1>(), plain),
+        Encryption::Pkcs1 => key.encrypt(&mut rng, Pkcs1v15Encrypt, plain),
+        Encryption::Raw => power(&key, plain),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// Checks a signature by a key given as `7F49` template.
+pub(super) fn verify(
+    scheme: Signature,
+    public: &[u8],
+    data: &[u8],
+    signature: &[u8],
+) -> Result<(), String> {
+    let right = match (scheme, parse(public)?) {
+        (Signature::Pkcs1, Key::Rsa(key)) => {
+            let mut block = vec![0, 1];
+            block.resize(key.size().saturating_sub(data.len() + 1), 0xFF);
+            block.push(0);
+            block.extend_from_slice(data);
+            signature.len() == key.size() && power(&key, signature).is_ok_and(|b| b == block)
+        }
+        (Signature::Raw, Key::Rsa(key)) => {
+            signature.len() == key.size() && power(&key, signature).is_ok_and(|b| b == data)
+        }
+        (Signature::Ecdsa, Key::P256(key)) => {
+            let signature = p256::ecdsa::Signature::from_der(signature)
+                .map_err(|error| format!("not a DER signature: {error}"))?;
+            key.verify_prehash(&widened(data, 32), &signature).is_ok()
+        }
+        (Signature::Ecdsa, Key::P384(key)) => {
+            let signature = p384::ecdsa::Signature::from_der(signature)
+                .map_err(|error| format!("not a DER signature: {error}"))?;
+            key.verify_prehash(&widened(data, 48), &signature).is_ok()
+        }
+        _ => return Err("the key is not of this kind".to_owned()),
+    };
+    if right {
+        Ok(())
+    } else {
+        Err("the signature is wrong".to_owned())
+    }
+}
+
+enum Key {
+    P256(p256::ecdsa::VerifyingKey),
+    P384(p384::ecdsa::VerifyingKey),
+    Rsa(RsaPublicKey),
+}
+
+fn parse(template: &[u8]) -> Result<Key, String> {
+    let outer = tlv::parse_single(template)
+        .ok()
+        .filter(|outer| outer.tag == 0x7F49)
+        .ok_or("not a public key template")?;
+    let parts: Vec<_> = tlv::Reader::new(outer.value)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "malformed public key template")?;
+    match parts.as_slice() {
+        [modulus, exponent] if (modulus.tag, exponent.tag) == (0x81, 0x82) => RsaPublicKey::new(
+            BigUint::from_bytes_be(modulus.value),
+            BigUint::from_bytes_be(exponent.value),
+        )
+        .map(Key::Rsa)
+        .map_err(|error| error.to_string()),
+        [point] if (point.tag, point.value.len()) == (0x86, 65) => {
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(point.value)
+                .map(Key::P256)
+                .map_err(|error| error.to_string())
+        }
+        [point] if (point.tag, point.value.len()) == (0x86, 97) => {
+            p384::ecdsa::VerifyingKey::from_sec1_bytes(point.value)
+                .map(Key::P384)
+                .map_err(|error| error.to_string())
+        }
+        _ => Err("unknown public key".to_owned()),
+    }
+}
+
+/// The bare public operation, as long as the modulus.
+fn power(key: &RsaPublicKey, data: &[u8]) -> rsa::Result<Vec<u8>> {
+    let number = BigUint::from_bytes_be(data);
+    if number >= *key.n() {
+        return Err(rsa::Error::Decryption);
+    }
+    let result = rsa_encrypt(key, &number)?.to_bytes_be();
+    let mut out = vec![0; key.size().saturating_sub(result.len())];
+    out.extend_from_slice(&result);
+    Ok(out)
+}
+
+/// A short digest as the number it stands for.
+fn widened(digest: &[u8], size: usize) -> Vec<u8> {
+    let mut out = vec![0; size.saturating_sub(digest.len())];
+    out.extend_from_slice(digest);
+    out
+}
