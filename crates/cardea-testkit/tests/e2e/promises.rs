@@ -219,3 +219,60 @@ fn ten_cards_work_side_by_side() {
     let shown = rig.daemon.cardea(&["card", "show", &eleventh]);
     assert!(shown.text.contains("no reader"), "{}", shown.text);
 }
+
+#[test]
+fn thirty_rsa_keys_on_one_card_sign_in_turn() {
+    let mut rig = Rig::with_slots(10);
+    for number in 0..10 {
+        rig.create(&format!("Card {number}"), &[]);
+    }
+    let verify = format!("00200080{:02X}{}", PIN.len(), hex(PIN.as_bytes()));
+    let mut make = vec![verify.clone()];
+    let mut sign = vec![verify];
+    for reference in 0x81..=0x9Eu8 {
+        // An exchange key as OpenSC and Windows make it.
+        let mut templates = String::new();
+        for (kind, mechanism) in [
+            ("B8", "07"),
+            ("B8", "87"),
+            ("B8", "47"),
+            ("B6", "17"),
+            ("B6", "57"),
+        ] {
+            templates += &format!("{kind}098001{mechanism}8301{reference:02X}950140");
+        }
+        make.push(format!(
+            "00E000004962478201188302B0{reference:02X}8C058F10101000A537{templates}"
+        ));
+        make.push("00440000".into());
+        make.push(format!("0047000008AC068001078301{reference:02X}"));
+        sign.push(format!("002241B606800157 8401{reference:02X}").replace(' ', ""));
+        sign.push(format!("002A9E9A33{DIGEST_INFO}{}00", "5A".repeat(32)));
+    }
+    // The thirty-first has no reference left.
+    make.push(
+        "00E0000049624782011883 02B09F8C058F10101000A537".replace(' ', "")
+            + &"B8098001078301 9F950140".replace(' ', "").repeat(5),
+    );
+    let made = apdus(&rig, "3", &make);
+    assert_eq!(made.matches("SW1=0x90, SW2=0x00").count(), 91, "{made}");
+    assert_eq!(made.matches("SW1=0x6A, SW2=0x84").count(), 1, "{made}");
+    let signed = apdus(&rig, "3", &sign);
+    assert_eq!(signed.matches("SW1=0x90, SW2=0x00").count(), 61, "{signed}");
+}
+
+/// DigestInfo of SHA-256 before the digest.
+const DIGEST_INFO: &str = "3031300D060960864801650304020105000420";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Sends APDUs in one connection and gives OpenSC's account of the answers.
+fn apdus(rig: &Rig, reader: &str, apdus: &[String]) -> String {
+    let mut arguments = vec!["--reader", reader, "--card-driver", "default"];
+    for apdu in apdus {
+        arguments.extend(["--send-apdu", apdu]);
+    }
+    rig.ok("opensc-tool", &arguments)
+}
