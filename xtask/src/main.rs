@@ -1,2 +1,61 @@
-//! Automation.
-fn main() {}
+//! The project's own automation.
+//!
+//! What: the checks that continuous integration runs, the direction of dependencies, fuzzing, installation.
+//! What not: nothing here is part of a product.
+//! Begin with `cargo xtask help`.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod ci;
+mod deps;
+mod fuzz;
+mod install;
+mod shell;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own automation.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Measure cards against the bare TPM
+    Bench(bench::Arguments),
+    /// Everything that continuous integration checks
+    Ci(ci::Arguments),
+    /// Check the direction of dependencies between the crates
+    Deps,
+    /// Fuzz one target or all, at the same time
+    Fuzz(fuzz::Arguments),
+    /// Build for release and install
+    Install(install::InstallArguments),
+    /// Remove what `install` has put in place
+    Uninstall(install::UninstallArguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::Deps => deps::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Install(arguments) => install::install(&arguments),
+        Task::Uninstall(arguments) => install::uninstall(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

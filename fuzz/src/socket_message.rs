@@ -1,0 +1,195 @@
+//! The private socket, from both ends.
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use cardea_client::ServerEnd;
+use cardea_client::frame::{self, Channel, FrameError};
+use cardea_client::message::{
+    CreateCard, Failure, FailureKind, Hello, MAGIC, MAX_FRAME, PowerAction, Reply, Request,
+    SecretBytes, VERSION,
+};
+use minicbor::{Decode, Encode};
+
+use crate::Target;
+
+/// What a peer writes: as a stream of frames and as the content of one frame.
+pub const TARGET: Target = Target {
+    name: "socket_message",
+    run,
+    seeds,
+    words: &[
+        b"\x00\x00\x00\x0C\xBF\x00\x66cardea\x01\x01\xFF",
+        b"\x00\x02\x00\x00",
+        b"\x00\x02\x00\x01",
+        b"\xFF\xFF\xFF\xFF",
+        b"\x82\x00\x80",
+        b"\x82\x0A\x82\x00\x41",
+        b"\xBF\x00\x66cardea\x01\x01\xFF",
+        b"\x9B\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+        b"\x5B\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+    ],
+};
+
+/// Fits a socket's buffer: the writer must not wait.
+const MOST: usize = 64 * 1024;
+
+/// Nothing comes any more once the writer has closed, so this is never waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn run(input: &[u8]) {
+    let input = input.get(..MOST).unwrap_or(input);
+    stable::<Hello>(input);
+    stable::<Request>(input);
+    stable::<Reply>(input);
+    daemon(input);
+    client(input);
+}
+
+/// What is understood is written in one way, and that way is understood.
+fn stable<T>(content: &[u8])
+where
+    T: for<'b> Decode<'b, ()> + Encode<()> + Debug,
+{
+    let Ok(message) = frame::exactly::<T>(content) else {
+        return;
+    };
+    let once = minicbor::to_vec(&message).expect("what was read can be written");
+    let again = frame::exactly::<T>(&once).expect("what was written can be read");
+    let twice = minicbor::to_vec(&again).expect("what was read can be written");
+    assert_eq!(once, twice);
+    // Messages are logged by their Debug form.
+    assert!(!format!("{message:?}").is_empty());
+}
+
+/// The daemon's end reads until the stream ends or makes no sense, and never waits for more.
+fn daemon(input: &[u8]) {
+    let (socket, _peer) = stream(input);
+    let Ok(mut end) = ServerEnd::accept(socket, PATIENCE) else {
+        return;
+    };
+    loop {
+        match end.request(Some(PATIENCE)) {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => {
+                assert!(!matches!(error, FrameError::TimedOut), "{error}");
+                return;
+            }
+        }
+    }
+}
+
+/// A client that hears the input as replies.
+fn client(input: &[u8]) {
+    let (socket, _peer) = stream(input);
+    let mut channel = Channel::new(socket);
+    loop {
+        match channel.receive::<Reply>(Some(PATIENCE), PATIENCE) {
+            Ok(_) => {}
+            Err(error) => {
+                assert!(!matches!(error, FrameError::TimedOut), "{error}");
+                return;
+            }
+        }
+    }
+}
+
+/// A socket at whose other end the input was written and the writing closed. Nobody reads there, but it is
+/// open: answers go somewhere.
+fn stream(input: &[u8]) -> (UnixStream, UnixStream) {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    theirs.write_all(input).expect("the input fits");
+    theirs
+        .shutdown(Shutdown::Write)
+        .expect("a connected socket");
+    (ours, theirs)
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let hello = Hello {
+        magic: MAGIC.to_owned(),
+        version: VERSION,
+    };
+    let secret = || SecretBytes::new(b"123456".to_vec());
+    let requests = [
+        Request::ListCards,
+        Request::ShowCard {
+            card: "Alice".to_owned(),
+        },
+        Request::CreateCard(CreateCard {
+            name: "Alice".to_owned(),
+            pin: secret(),
+            puk: Some(secret()),
+            admin_key: Some(SecretBytes::new(vec![1; 24])),
+            blank: false,
+            owner: Some(1000),
+        }),
+        Request::ChangePin {
+            card: "0123".to_owned(),
+            old: secret(),
+            new: secret(),
+        },
+        Request::TpmStatus,
+        Request::WaitSlotStates {
+            generation: 7,
+            timeout_ms: 1000,
+        },
+        Request::Power {
+            slot: 0,
+            action: PowerAction::Up,
+        },
+        Request::Transmit {
+            slot: 0,
+            apdu: SecretBytes::new(vec![0, 0xA4, 4, 0]),
+        },
+    ];
+    let replies = [
+        Reply::Done,
+        Reply::Progress("making a key".to_owned()),
+        Reply::Failed(Failure {
+            kind: FailureKind::PinWrong,
+            message: "the PIN is wrong".to_owned(),
+            tries_left: Some(4),
+        }),
+        Reply::Slots {
+            generation: 8,
+            inserted: vec![0, 3],
+        },
+        Reply::Response(SecretBytes::new(vec![0x90, 0])),
+    ];
+    let mut session = framed(&hello);
+    requests
+        .iter()
+        .for_each(|request| session.extend(framed(request)));
+    let mut seeds = vec![
+        session,
+        replies.iter().flat_map(framed).collect(),
+        encoded(&hello),
+        [framed(&hello), vec![0, 2, 0, 1]].concat(),
+        [
+            &framed(&hello)[..],
+            &u32::try_from(MAX_FRAME).unwrap_or(0).to_be_bytes(),
+        ]
+        .concat(),
+    ];
+    seeds.extend(requests.iter().map(encoded));
+    seeds.extend(replies.iter().map(encoded));
+    // A request and a reply may be the same bytes.
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+fn encoded<T: Encode<()>>(message: &T) -> Vec<u8> {
+    minicbor::to_vec(message).expect("messages can be written")
+}
+
+fn framed<T: Encode<()>>(message: &T) -> Vec<u8> {
+    let content = encoded(message);
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), content.as_slice()].concat()
+}

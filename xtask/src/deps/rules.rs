@@ -1,0 +1,392 @@
+//! Which crate may need which.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::Graph;
+
+/// Where a crate of ours stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tier {
+    /// No I/O, no clock, no global state.
+    Core,
+    /// Does I/O.
+    Platform,
+    /// What people install.
+    Product,
+    /// For development; may need everything and is needed by nobody.
+    Internal,
+}
+
+struct Rule {
+    name: &'static str,
+    tier: Tier,
+    /// Loaded into other people's processes.
+    cdylib: bool,
+    /// Crates of the same tier that it may need.
+    beside: &'static [&'static str],
+    /// Crates of lower tiers that it must not need directly.
+    not: &'static [&'static str],
+}
+
+impl Rule {
+    const fn new(name: &'static str, tier: Tier) -> Self {
+        Self {
+            name,
+            tier,
+            cdylib: false,
+            beside: &[],
+            not: &[],
+        }
+    }
+}
+
+/// Every crate of the workspace, those to come included.
+const RULES: &[Rule] = &[
+    Rule::new("cardea-iso7816", Tier::Core),
+    Rule {
+        beside: &["cardea-iso7816"],
+        ..Rule::new("cardea-card", Tier::Core)
+    },
+    Rule {
+        // A TPM does not know APDUs.
+        not: &["cardea-iso7816"],
+        ..Rule::new("cardea-tpm", Tier::Platform)
+    },
+    Rule {
+        not: &["cardea-iso7816"],
+        ..Rule::new("cardea-store", Tier::Platform)
+    },
+    Rule::new("cardea-pki", Tier::Platform),
+    Rule {
+        // It comes into other people's processes: the card stays on the daemon's side.
+        not: &["cardea-card", "cardea-iso7816"],
+        ..Rule::new("cardea-client", Tier::Platform)
+    },
+    Rule::new("cardea-daemon", Tier::Product),
+    Rule {
+        cdylib: true,
+        ..Rule::new("cardea-ifd", Tier::Product)
+    },
+    Rule {
+        cdylib: true,
+        ..Rule::new("cardea-pkcs11", Tier::Product)
+    },
+    Rule::new("cardea-agent", Tier::Product),
+    Rule::new("cardea-cli", Tier::Product),
+    Rule::new("cardea-tpmvsc", Tier::Product),
+    Rule::new("cardea-fleet", Tier::Product),
+    Rule::new("cardea-testkit", Tier::Internal),
+    Rule::new("xtask", Tier::Internal),
+];
+
+/// The one crate of ours that a cdylib may need.
+const CLIENT: &str = "cardea-client";
+
+/// What a cdylib may need directly from others: ABI definitions, pure hash and signature-verification
+/// crates, errors, erasure of secrets, and system calls.
+const CDYLIB_MAY_NEED: &[&str] = &[
+    "ecdsa",
+    "p256",
+    "p384",
+    "rsa",
+    "rustix",
+    "sha1",
+    "sha2",
+    "subtle",
+    "thiserror",
+    "zeroize",
+];
+
+/// What must not come into a foreign process at any distance: runtimes, and loggers of the whole process.
+const CDYLIB_NEVER: &[&str] = &[
+    "async-global-executor",
+    "async-std",
+    "env_logger",
+    "mio",
+    "rayon",
+    "signal-hook",
+    "smol",
+    "tokio",
+    "tracing-subscriber",
+];
+
+/// What does I/O, reads clocks or draws randomness.
+const CORE_NEVER: &[&str] = &[
+    "getrandom",
+    "libc",
+    "mio",
+    "nix",
+    "rand",
+    "rustix",
+    "signal-hook",
+    "socket2",
+    "tokio",
+    "uzers",
+];
+
+/// What is wrong with the graph, in words.
+pub(super) fn violations(graph: &Graph) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, package) in graph.iter().filter(|(_, package)| package.member) {
+        let Some(rule) = rule(name) else {
+            found.push(format!(
+                "{name} has no tier; give it one in xtask/src/deps/rules.rs"
+            ));
+            continue;
+        };
+        if rule.cdylib != package.cdylib {
+            found.push(match rule.cdylib {
+                true => format!("{name} must be a cdylib"),
+                false => format!("{name} must not be a cdylib"),
+            });
+        }
+        for needed in &package.needs {
+            if let Some(reason) = refused(rule, needed) {
+                found.push(format!("{name} needs {needed}: {reason}"));
+            }
+        }
+        if rule.cdylib {
+            let all = closure(graph, name);
+            let strangers = all.iter().filter(|needed| {
+                CDYLIB_NEVER.contains(&needed.as_str())
+                    || (is_member(graph, needed)
+                        && needed.as_str() != CLIENT
+                        && !package.needs.contains(needed))
+            });
+            found.extend(strangers.map(|stranger| {
+                format!("{name} needs {stranger} through others: not in a foreign process")
+            }));
+        }
+    }
+    found
+}
+
+/// Why a crate may not need another directly.
+fn refused(rule: &Rule, needed: &str) -> Option<String> {
+    let Some(other) = self::rule(needed) else {
+        if rule.cdylib && !CDYLIB_MAY_NEED.contains(&needed) {
+            return Some("a cdylib needs cardea-client and pure crates only".to_owned());
+        }
+        if rule.tier == Tier::Core && CORE_NEVER.contains(&needed) {
+            return Some("the core does no I/O and has no clock".to_owned());
+        }
+        return None;
+    };
+    if rule.tier == Tier::Internal {
+        return None;
+    }
+    if rule.cdylib && needed != CLIENT {
+        return Some("a cdylib needs cardea-client and pure crates only".to_owned());
+    }
+    if rule.not.contains(&needed) {
+        return Some("they do not know each other".to_owned());
+    }
+    match rule.tier.cmp(&other.tier) {
+        std::cmp::Ordering::Greater => None,
+        std::cmp::Ordering::Equal if rule.beside.contains(&needed) => None,
+        std::cmp::Ordering::Equal => Some(format!("sideways within {:?}", rule.tier)),
+        std::cmp::Ordering::Less => {
+            Some(format!("upwards from {:?} to {:?}", rule.tier, other.tier))
+        }
+    }
+}
+
+fn rule(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+fn is_member(graph: &Graph, name: &str) -> bool {
+    graph.get(name).is_some_and(|package| package.member)
+}
+
+/// Everything that comes with a crate, itself left out.
+fn closure(graph: &Graph, name: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut queue = VecDeque::from([name]);
+    while let Some(next) = queue.pop_front() {
+        for needed in graph
+            .get(next)
+            .into_iter()
+            .flat_map(|package| &package.needs)
+        {
+            if needed != name && found.insert(needed.clone()) {
+                queue.push_back(needed);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Package;
+    use super::*;
+
+    /// Members and what they need; whatever is needed and not a member comes from elsewhere.
+    fn graph(members: &[(&str, &[&str])]) -> Graph {
+        let mut graph = Graph::new();
+        for (name, needs) in members {
+            for needed in *needs {
+                graph.entry((*needed).to_owned()).or_default();
+            }
+            let package = Package {
+                member: true,
+                cdylib: ["cardea-ifd", "cardea-pkcs11"].contains(name),
+                needs: needs.iter().map(|needed| (*needed).to_owned()).collect(),
+            };
+            graph.insert((*name).to_owned(), package);
+        }
+        graph
+    }
+
+    fn wrong(members: &[(&str, &[&str])]) -> Vec<String> {
+        violations(&graph(members))
+    }
+
+    #[test]
+    fn layers_as_designed_have_no_violation() {
+        let found = wrong(&[
+            ("cardea-iso7816", &["thiserror", "zeroize"]),
+            ("cardea-card", &["cardea-iso7816", "tracing"]),
+            ("cardea-client", &["minicbor", "rustix"]),
+            ("cardea-store", &["cardea-card", "rustix"]),
+            ("cardea-tpm", &["cardea-card", "getrandom"]),
+            (
+                "cardea-daemon",
+                &[
+                    "cardea-card",
+                    "cardea-client",
+                    "cardea-store",
+                    "cardea-tpm",
+                    "tokio",
+                ],
+            ),
+            ("cardea-ifd", &["cardea-client", "zeroize"]),
+            ("cardea-cli", &["cardea-client", "clap"]),
+            (
+                "cardea-testkit",
+                &["cardea-daemon", "cardea-ifd", "cardea-iso7816"],
+            ),
+            ("xtask", &["cardea-testkit", "anyhow"]),
+        ]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn upward_dependency_is_found() {
+        assert_eq!(
+            wrong(&[("cardea-card", &["cardea-tpm"]), ("cardea-tpm", &[])]),
+            ["cardea-card needs cardea-tpm: upwards from Core to Platform"]
+        );
+        assert_eq!(
+            wrong(&[("cardea-store", &["cardea-daemon"]), ("cardea-daemon", &[])]),
+            ["cardea-store needs cardea-daemon: upwards from Platform to Product"]
+        );
+    }
+
+    #[test]
+    fn sideways_dependency_is_found_between_products_and_platform_crates() {
+        assert_eq!(
+            wrong(&[("cardea-cli", &["cardea-daemon"]), ("cardea-daemon", &[])]),
+            ["cardea-cli needs cardea-daemon: sideways within Product"]
+        );
+        assert_eq!(
+            wrong(&[("cardea-tpm", &["cardea-store"]), ("cardea-store", &[])]),
+            ["cardea-tpm needs cardea-store: sideways within Platform"]
+        );
+        assert_eq!(
+            wrong(&[("cardea-iso7816", &["cardea-card"]), ("cardea-card", &[])]),
+            ["cardea-iso7816 needs cardea-card: sideways within Core"]
+        );
+    }
+
+    #[test]
+    fn tpm_crate_that_knows_apdus_is_found() {
+        assert_eq!(
+            wrong(&[("cardea-tpm", &["cardea-iso7816"]), ("cardea-iso7816", &[])]),
+            ["cardea-tpm needs cardea-iso7816: they do not know each other"]
+        );
+    }
+
+    #[test]
+    fn testkit_in_a_product_is_found() {
+        assert_eq!(
+            wrong(&[
+                ("cardea-daemon", &["cardea-testkit"]),
+                ("cardea-testkit", &[])
+            ]),
+            ["cardea-daemon needs cardea-testkit: upwards from Product to Internal"]
+        );
+    }
+
+    #[test]
+    fn cdylib_with_more_than_the_client_is_found() {
+        assert_eq!(
+            wrong(&[("cardea-ifd", &["cardea-card"]), ("cardea-card", &[])]),
+            ["cardea-ifd needs cardea-card: a cdylib needs cardea-client and pure crates only"]
+        );
+        assert_eq!(
+            wrong(&[("cardea-pkcs11", &["tracing-subscriber"])]),
+            [
+                "cardea-pkcs11 needs tracing-subscriber: a cdylib needs cardea-client and pure crates only",
+                "cardea-pkcs11 needs tracing-subscriber through others: not in a foreign process"
+            ]
+        );
+    }
+
+    #[test]
+    fn runtime_that_comes_into_a_cdylib_through_the_client_is_found() {
+        let mut graph = graph(&[
+            ("cardea-ifd", &["cardea-client"]),
+            ("cardea-client", &["some-crate"]),
+        ]);
+        let package = Package {
+            needs: vec!["tokio".to_owned()],
+            ..Package::default()
+        };
+        graph.insert("some-crate".to_owned(), package);
+        assert_eq!(
+            violations(&graph),
+            ["cardea-ifd needs tokio through others: not in a foreign process"]
+        );
+    }
+
+    #[test]
+    fn io_in_the_core_is_found() {
+        assert_eq!(
+            wrong(&[("cardea-card", &["getrandom"])]),
+            ["cardea-card needs getrandom: the core does no I/O and has no clock"]
+        );
+    }
+
+    #[test]
+    fn crate_without_tier_is_found() {
+        let found = wrong(&[("cardea-new", &[])]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("cardea-new has no tier"), "{found:?}");
+    }
+
+    #[test]
+    fn cdylib_is_found_where_none_belongs_and_missed_where_one_does() {
+        let mut graph = graph(&[("cardea-daemon", &[]), ("cardea-ifd", &[])]);
+        for package in graph.values_mut() {
+            package.cdylib = !package.cdylib;
+        }
+        assert_eq!(
+            violations(&graph),
+            [
+                "cardea-daemon must not be a cdylib",
+                "cardea-ifd must be a cdylib"
+            ]
+        );
+    }
+
+    #[test]
+    fn dependencies_that_go_in_circles_are_walked_once() {
+        let graph = graph(&[("a", &["b"]), ("b", &["a", "c"])]);
+        assert_eq!(
+            closure(&graph, "a").into_iter().collect::<Vec<_>>(),
+            ["b", "c"]
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! `cargo xtask install` and `cargo xtask uninstall`.
+//!
+//! The one list of what goes where is in [`items`]. What stays in the TPM is told by [`remains`].
+
+mod items;
+mod remains;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use self::items::{Item, Kind, Prefix};
+use crate::shell::{self, Workspace, say};
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArguments {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UninstallArguments {
+    #[command(flatten)]
+    place: Place,
+    /// Also remove the cards and the configuration
+    #[arg(long)]
+    purge: bool,
+    /// With --purge: even if the cards' objects stay in the TPM
+    #[arg(long, requires = "purge")]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// Folder that stands for the root of the file system; nothing outside is touched
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    destdir: Option<PathBuf>,
+    /// Where programs and libraries go; configuration goes to /etc whatever this is
+    #[arg(long, value_name = "DIR", default_value = "/usr")]
+    prefix: Prefix,
+}
+
+/// The packages that installation builds.
+const PACKAGES: [&str; 3] = ["cardea-cli", "cardea-daemon", "cardea-ifd"];
+
+/// Name of the service.
+const SERVICE: &str = "cardea.service";
+
+/// The daemon's state, unless its configuration says otherwise.
+const STATE: &str = "/var/lib/cardea";
+
+pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    let place = &arguments.place;
+    place.check_rights()?;
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "--locked"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    shell::run(&mut build)?;
+    let programs = workspace.target.join("release");
+    let reader = reader_entry(&programs.join("cardea"), &place.prefix)?;
+    let items = items::items(&workspace.root, &programs, &place.prefix, reader);
+    put(&items, place.root())?;
+    if place.destdir.is_some() {
+        return Ok(());
+    }
+    for (program, item) in [
+        ("systemd-sysusers", items::SYSUSERS),
+        ("systemd-tmpfiles", items::TMPFILES),
+    ] {
+        let Some(found) = shell::find(program) else {
+            say(&format!(
+                "{program} is not here: make what {item} tells by hand"
+            ));
+            continue;
+        };
+        let mut command = Command::new(found);
+        if program == "systemd-tmpfiles" {
+            command.arg("--create");
+        }
+        shell::run(command.arg(place.prefix.join(item)))?;
+    }
+    if systemd_runs() {
+        shell::run(Command::new("systemctl").arg("daemon-reload"))?;
+    }
+    say("installed; next: systemctl enable --now cardea; systemctl restart pcscd");
+    Ok(())
+}
+
+pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    let place = &arguments.place;
+    place.check_rights()?;
+    let state = state_folder(place.root())?;
+    let remains = remains::read(&state);
+    for line in remains.lines() {
+        say(&line);
+    }
+    if arguments.purge && !arguments.yes && !remains.nothing() {
+        bail!(
+            "with the card files gone nobody can tell what remains in the TPM: \
+             destroy the cards first (cardea card destroy ID), or give --yes"
+        );
+    }
+    if place.destdir.is_none() && systemd_runs() && place.prefix.join(items::SERVICE).exists() {
+        shell::run(Command::new("systemctl").args(["disable", "--now", SERVICE]))?;
+    }
+    // The reader's entry is compared with what the installed program would write now.
+    let program = items::below(place.root(), &place.prefix.join("bin/cardea"));
+    let reader = reader_entry(&program, &place.prefix).unwrap_or_default();
+    let items = items::items(&workspace.root, Path::new(""), &place.prefix, reader);
+    take(&items, place.root(), arguments.purge)?;
+    if arguments.purge {
+        match fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| state.display().to_string());
+            }
+            _ => say(&format!("removed {}", state.display())),
+        }
+    } else if state.exists() {
+        say(&format!("kept the cards in {}", state.display()));
+    }
+    if place.destdir.is_none() {
+        if systemd_runs() {
+            shell::run(Command::new("systemctl").arg("daemon-reload"))?;
+        }
+        say("the user cardea and the group cardea-admin stay; next: systemctl restart pcscd");
+    }
+    Ok(())
+}
+
+/// Installs into a folder and removes everything again: programs must start, and nothing may stay.
+pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
+    let root = workspace.target.join("installation");
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(|| root.display().to_string())?;
+    }
+    let place = || -> Result<Place> {
+        Ok(Place {
+            destdir: Some(root.clone()),
+            prefix: "/usr".parse().map_err(anyhow::Error::msg)?,
+        })
+    };
+    install(&InstallArguments { place: place()? })?;
+    for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
+        shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
+    }
+    uninstall(&UninstallArguments {
+        place: place()?,
+        purge: false,
+        yes: false,
+    })?;
+    let left = shell::output(Command::new("find").arg(&root).args(["-type", "f"]))?;
+    ensure!(left.is_empty(), "files stayed after removal: {left}");
+    Ok(())
+}
+
+impl Place {
+    fn root(&self) -> &Path {
+        self.destdir.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    fn check_rights(&self) -> Result<()> {
+        let root = fs::metadata("/proc/self").is_ok_and(|process| {
+            use std::os::unix::fs::MetadataExt;
+            process.uid() == 0
+        });
+        ensure!(
+            root || self.destdir.is_some(),
+            "only root can do this to the machine; or give --destdir"
+        );
+        Ok(())
+    }
+}
+
+fn absolute(text: &str) -> Result<PathBuf> {
+    ensure!(!text.is_empty(), "the path is empty");
+    Ok(std::path::absolute(text)?)
+}
+
+/// What pcscd's entry says, from the program that knows.
+fn reader_entry(program: &Path, prefix: &Prefix) -> Result<String> {
+    shell::output(
+        Command::new(program)
+            .args(["reader-conf", "--slots", "4", "--library"])
+            .arg(prefix.join(items::HANDLER))
+            .env_remove("CARDEA_SOCKET"),
+    )
+}
+
+/// Puts every item in place, each in one step: a program that runs keeps the file it was started from.
+fn put(items: &[Item], root: &Path) -> Result<()> {
+    for item in items {
+        let to = items::below(root, &item.to);
+        let content = item.content()?;
+        if item.kind == Kind::Configuration && fs::read(&to).is_ok_and(|old| old != content) {
+            say(&format!("kept {}, which was changed", to.display()));
+            continue;
+        }
+        write(&to, &content, item.mode).with_context(|| to.display().to_string())?;
+        say(&format!("installed {}", to.display()));
+    }
+    Ok(())
+}
+
+fn write(to: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = to.with_file_name(name);
+    fs::write(&new, content)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+    fs::rename(&new, to)
+}
+
+/// Removes every item, and the folders that only we have.
+fn take(items: &[Item], root: &Path, purge: bool) -> Result<()> {
+    for item in items {
+        let from = items::below(root, &item.to);
+        let changed = || -> Result<bool> {
+            Ok(item.kind == Kind::Configuration && fs::read(&from)? != item.content()?)
+        };
+        if !from.exists() {
+            continue;
+        }
+        if !purge && changed()? {
+            say(&format!("kept {}, which was changed", from.display()));
+            continue;
+        }
+        fs::remove_file(&from).with_context(|| from.display().to_string())?;
+        say(&format!("removed {}", from.display()));
+    }
+    // Not empty, or not there: both are fine.
+    let _ = fs::remove_dir(items::below(root, Path::new("/etc/cardea")));
+    Ok(())
+}
+
+/// The daemon's state folder, as its configuration has it.
+fn state_folder(root: &Path) -> Result<PathBuf> {
+    let path = items::below(root, Path::new(items::CONFIGURATION));
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| path.display().to_string())?,
+    };
+    let table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
+    let folder = table
+        .get("state_dir")
+        .and_then(toml::Value::as_str)
+        .unwrap_or(STATE);
+    Ok(items::below(root, Path::new(folder)))
+}
+
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What is installed, and where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+/// pcscd's folder for handlers that its configuration names. Relative to the prefix, as the next three.
+pub(super) const HANDLER: &str = "lib/pcsc/drivers/serial/libifdcardea.so";
+pub(super) const SERVICE: &str = "lib/systemd/system/cardea.service";
+pub(super) const SYSUSERS: &str = "lib/sysusers.d/cardea.conf";
+pub(super) const TMPFILES: &str = "lib/tmpfiles.d/cardea.conf";
+
+/// The daemon's configuration.
+pub(super) const CONFIGURATION: &str = "/etc/cardea/cardea.toml";
+
+/// pcscd's entry for the reader.
+pub(super) const READER: &str = "/etc/reader.conf.d/cardea";
+
+/// An absolute path that programs and libraries are put below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Prefix(PathBuf);
+
+impl Prefix {
+    pub(super) fn join(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = Path::new(text);
+        let plain = !text.contains(char::is_whitespace) && !text.contains("..");
+        if path.is_absolute() && plain {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err("the prefix must be an absolute path without spaces")
+        }
+    }
+}
+
+/// A file and its place.
+#[derive(Debug)]
+pub(super) struct Item {
+    source: Source,
+    /// Without the destination folder.
+    pub(super) to: PathBuf,
+    pub(super) mode: u32,
+    pub(super) kind: Kind,
+}
+
+/// Whose a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The administrator's: what was changed is kept.
+    Configuration,
+    /// Ours: replaced and removed.
+    Program,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Text(String),
+    /// A unit, whose programs are below the prefix.
+    Unit(PathBuf, Prefix),
+}
+
+impl Item {
+    /// The bytes of the installed file.
+    pub(super) fn content(&self) -> Result<Vec<u8>> {
+        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        match &self.source {
+            Source::File(path) => read(path),
+            Source::Text(text) => Ok(text.clone().into_bytes()),
+            Source::Unit(path, prefix) => {
+                let text = String::from_utf8(read(path)?).context("a unit is not UTF-8")?;
+                let programs = format!("={}/", prefix.0.display());
+                Ok(text.replace("=/usr/", &programs).into_bytes())
+            }
+        }
+    }
+}
+
+/// Everything that is installed. `reader` is the text of pcscd's entry.
+pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: String) -> Vec<Item> {
+    let packaging = root.join("packaging");
+    let program = |source: Source, to: &str, mode| Item {
+        source,
+        to: prefix.join(to),
+        mode,
+        kind: Kind::Program,
+    };
+    let configuration = |source: Source, to: &str| Item {
+        source,
+        to: PathBuf::from(to),
+        mode: 0o644,
+        kind: Kind::Configuration,
+    };
+    let built = |name: &str| Source::File(programs.join(name));
+    let shipped = |name: &str| Source::File(packaging.join(name));
+    vec![
+        program(built("cardea"), "bin/cardea", 0o755),
+        program(built("cardea-daemon"), "sbin/cardea-daemon", 0o755),
+        program(built("libifdcardea.so"), HANDLER, 0o644),
+        program(
+            Source::Unit(packaging.join("cardea.service"), prefix.clone()),
+            SERVICE,
+            0o644,
+        ),
+        program(shipped("cardea.sysusers"), SYSUSERS, 0o644),
+        program(shipped("cardea.tmpfiles"), TMPFILES, 0o644),
+        configuration(shipped("cardea.toml"), CONFIGURATION),
+        configuration(Source::Text(reader), READER),
+    ]
+}
+
+/// An absolute path below another root.
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_is_an_absolute_path() {
+        assert!("/usr/local".parse::<Prefix>().is_ok());
+        for bad in ["", "usr", "/usr/../etc", "/my usr"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_go_below_the_destination() {
+        assert_eq!(
+            below(Path::new("/tmp/d"), Path::new("/etc/x")),
+            Path::new("/tmp/d/etc/x")
+        );
+        assert_eq!(
+            below(Path::new("/"), Path::new("/etc/x")),
+            Path::new("/etc/x")
+        );
+    }
+}

@@ -1,0 +1,275 @@
+use std::collections::BTreeSet;
+
+use cardea_daemon::{Config, Overrides};
+
+use super::*;
+
+const ENTRY: &str = "FRIENDLYNAME \"Cardea\"\n";
+
+/// A machine in a folder, and programs to put on it.
+struct Machine {
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = folder.path().join("programs");
+        fs::create_dir(&programs).unwrap();
+        for name in ["cardea", "cardea-daemon", "libifdcardea.so"] {
+            fs::write(programs.join(name), name).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        items::below(&self.root(), Path::new(path))
+    }
+
+    fn items(&self, prefix: &str) -> Vec<Item> {
+        items::items(
+            &repository(),
+            &self.folder.path().join("programs"),
+            &prefix.parse().unwrap(),
+            ENTRY.to_owned(),
+        )
+    }
+
+    fn install(&self) {
+        put(&self.items("/usr"), &self.root()).unwrap();
+    }
+
+    /// Paths and modes of all files.
+    fn files(&self) -> BTreeSet<(String, u32)> {
+        fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<(String, u32)>) {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, root, found);
+                } else {
+                    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+                    let path = path.strip_prefix(root).unwrap().display().to_string();
+                    found.insert((path, mode));
+                }
+            }
+        }
+        let mut found = BTreeSet::new();
+        walk(&self.root(), &self.root(), &mut found);
+        found
+    }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn files_are_put_in_their_places_with_their_modes() {
+    let machine = Machine::new();
+    machine.install();
+    let expected = [
+        ("etc/cardea/cardea.toml", 0o644),
+        ("etc/reader.conf.d/cardea", 0o644),
+        ("usr/bin/cardea", 0o755),
+        ("usr/lib/pcsc/drivers/serial/libifdcardea.so", 0o644),
+        ("usr/lib/systemd/system/cardea.service", 0o644),
+        ("usr/lib/sysusers.d/cardea.conf", 0o644),
+        ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
+        ("usr/sbin/cardea-daemon", 0o755),
+    ];
+    let expected: BTreeSet<_> = expected
+        .into_iter()
+        .map(|(path, mode)| (path.to_owned(), mode))
+        .collect();
+    assert_eq!(machine.files(), expected);
+    assert_eq!(
+        fs::read_to_string(machine.path(items::READER)).unwrap(),
+        ENTRY
+    );
+}
+
+#[test]
+fn second_installation_replaces_programs_and_keeps_changed_configuration() {
+    let machine = Machine::new();
+    machine.install();
+    fs::write(machine.path(items::CONFIGURATION), "slots = 8\n").unwrap();
+    fs::write(machine.path("/usr/bin/cardea"), "old").unwrap();
+    machine.install();
+    assert_eq!(
+        fs::read(machine.path(items::CONFIGURATION)).unwrap(),
+        b"slots = 8\n"
+    );
+    assert_eq!(
+        fs::read(machine.path("/usr/bin/cardea")).unwrap(),
+        b"cardea"
+    );
+}
+
+#[test]
+fn removal_takes_exactly_what_was_installed() {
+    let machine = Machine::new();
+    machine.install();
+    let other = machine.path("/usr/bin/other");
+    fs::write(&other, "not ours").unwrap();
+    take(&machine.items("/usr"), &machine.root(), false).unwrap();
+    let left: Vec<_> = machine.files().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(left, ["usr/bin/other"]);
+    assert!(!machine.path("/etc/cardea").exists());
+    // Once more: there is nothing to do, and that is fine.
+    take(&machine.items("/usr"), &machine.root(), false).unwrap();
+}
+
+#[test]
+fn removal_keeps_changed_configuration_unless_purged() {
+    let machine = Machine::new();
+    machine.install();
+    let configuration = machine.path(items::CONFIGURATION);
+    fs::write(&configuration, "slots = 8\n").unwrap();
+    take(&machine.items("/usr"), &machine.root(), false).unwrap();
+    assert!(configuration.exists());
+    take(&machine.items("/usr"), &machine.root(), true).unwrap();
+    assert!(machine.files().is_empty(), "{:?}", machine.files());
+}
+
+#[test]
+fn unit_starts_the_program_below_the_prefix() {
+    let machine = Machine::new();
+    put(&machine.items("/usr/local"), &machine.root()).unwrap();
+    let unit = machine.path("/usr/local/lib/systemd/system/cardea.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    assert!(unit.contains("\nExecStart=/usr/local/sbin/cardea-daemon\n"));
+    assert!(machine.path("/usr/local/sbin/cardea-daemon").is_file());
+}
+
+/// systemd itself reads the unit; the program is one that exists on every machine.
+#[test]
+fn systemd_finds_no_fault_with_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("cardea.service");
+    let text = fs::read_to_string(repository().join("packaging/cardea.service")).unwrap();
+    let verify = |text: &str| {
+        fs::write(&unit, text.replace("/usr/sbin/cardea-daemon", "/bin/sh")).unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (passed, said) = verify(&text);
+    assert!(passed && said.is_empty(), "{said}");
+    let (_, said) = verify(&text.replace("ProtectSystem=strict", "ProtectSystem=strickt"));
+    assert!(said.contains("strickt"), "{said}");
+}
+
+#[test]
+fn unit_confines_the_daemon() {
+    let text = fs::read_to_string(repository().join("packaging/cardea.service")).unwrap();
+    for line in [
+        "Type=notify",
+        "WatchdogSec=30",
+        "User=cardea",
+        "SupplementaryGroups=tss",
+        "StateDirectory=cardea",
+        "RuntimeDirectory=cardea",
+        "DevicePolicy=closed",
+        "DeviceAllow=/dev/tpmrm0 rw",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "SystemCallFilter=@system-service",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+}
+
+#[test]
+fn shipped_configuration_tells_every_key_with_its_default() {
+    let text = fs::read_to_string(repository().join("packaging/cardea.toml")).unwrap();
+    let settings: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' ') && !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let table: toml::Table = settings.parse().unwrap();
+    let documented = fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
+    let documented: BTreeSet<&str> = documented
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key)
+        .filter(|key| !key.contains(':'))
+        .collect();
+    let keys: BTreeSet<&str> = table.keys().map(String::as_str).collect();
+    assert_eq!(keys, documented);
+
+    let load = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cardea.toml");
+        fs::write(&path, text).unwrap();
+        let config = Config::load(Overrides {
+            config: Some(path),
+            // The default is refused on a machine that has no TPM.
+            tpm: Some("device:/dev/tpmrm0".to_owned()),
+            ..Overrides::default()
+        });
+        format!("{:?}", config.unwrap())
+    };
+    assert_eq!(load(&text), load(&settings));
+    assert_eq!(
+        table["tpm"].as_str(),
+        Some("device:/dev/tpmrm0"),
+        "the default that was overridden above"
+    );
+}
+
+#[test]
+fn state_folder_is_what_the_configuration_says() {
+    let machine = Machine::new();
+    let root = machine.root();
+    assert_eq!(state_folder(&root).unwrap(), root.join("var/lib/cardea"));
+    machine.install();
+    assert_eq!(state_folder(&root).unwrap(), root.join("var/lib/cardea"));
+    let configuration = machine.path(items::CONFIGURATION);
+    fs::write(&configuration, "state_dir = '/srv/cards'\n").unwrap();
+    assert_eq!(state_folder(&root).unwrap(), root.join("srv/cards"));
+    fs::write(&configuration, "state_dir =").unwrap();
+    assert!(state_folder(&root).is_err());
+}
+
+#[test]
+fn indices_that_remain_in_the_tpm_are_told() {
+    let machine = Machine::new();
+    let state = machine.path(STATE);
+    assert!(remains::read(&state).nothing());
+    assert!(!state.exists(), "reading makes nothing");
+
+    fs::create_dir_all(state.join("cards")).unwrap();
+    fs::create_dir_all(state.join("intents")).unwrap();
+    assert!(remains::read(&state).nothing());
+    let file = (cardea_fuzz::card_file::TARGET.seeds)()
+        .into_iter()
+        .find(|seed| seed.starts_with(b"Cardea"))
+        .unwrap();
+    fs::write(state.join("cards/one.card"), file).unwrap();
+    fs::write(state.join("cards/two.card"), "damaged").unwrap();
+    fs::write(state.join("intents/three"), "").unwrap();
+    let remains = remains::read(&state);
+    assert!(!remains.nothing());
+    let text = remains.lines().join("\n");
+    for expected in [
+        "NV index 0x01C20001 (PIN)",
+        "NV index 0x01C20002 (administrator)",
+        "two.card: not a card file",
+        "intents/three",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Pinned tools, installed below the target folder when they are not there.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell::{self, Workspace, say};
+
+/// A program from crates.io.
+pub(crate) struct Tool {
+    name: &'static str,
+    /// What is installed; on the search path also a later patch of the same series is taken.
+    version: Version,
+    /// Further arguments of `cargo install`.
+    features: &'static [&'static str],
+}
+
+/// Checks licences, sources and bans.
+pub(crate) const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: Version(0, 20, 2),
+    features: &[],
+};
+
+/// Runs the tests.
+pub(crate) const NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    version: Version(0, 9, 143),
+    features: &["--no-default-features", "--features", "default-no-update"],
+};
+
+/// Finds misspelt words.
+pub(crate) const TYPOS: Tool = Tool {
+    name: "typos-cli",
+    version: Version(1, 52, 0),
+    features: &[],
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32, u32);
+
+impl Tool {
+    /// The program, installed first if need be.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
+        let tools = workspace.target.join("tools");
+        let ours = tools.join("bin").join(self.program());
+        if installed(&ours) == Some(self.version) {
+            return Ok(ours);
+        }
+        if let Some(path) = shell::find(self.program())
+            && installed(&path).is_some_and(|version| self.accepts(version))
+        {
+            return Ok(path);
+        }
+        let Version(major, minor, patch) = self.version;
+        let package = format!("{}@{major}.{minor}.{patch}", self.name);
+        say(&format!("installing {package} in {}", tools.display()));
+        // Unoptimised: it is built more often than it has much to do.
+        let mut install = shell::cargo();
+        install
+            .args([
+                "install", "--quiet", "--locked", "--debug", "--force", &package,
+            ])
+            .args(self.features)
+            .arg("--root")
+            .arg(&tools)
+            .arg("--target-dir")
+            .arg(tools.join("build"))
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_INCREMENTAL", "0")
+            // Not below the workspace, whose settings are not the tool's.
+            .current_dir(std::env::temp_dir());
+        shell::run(&mut install)?;
+        ensure!(
+            installed(&ours) == Some(self.version),
+            "{} is not {package} after its installation",
+            ours.display()
+        );
+        Ok(ours)
+    }
+
+    fn program(&self) -> &'static str {
+        self.name.trim_end_matches("-cli")
+    }
+
+    fn accepts(&self, found: Version) -> bool {
+        let Version(major, minor, _) = self.version;
+        (found.0, found.1) == (major, minor) && found >= self.version
+    }
+}
+
+/// The version that a program tells.
+fn installed(program: &PathBuf) -> Option<Version> {
+    if !program.is_file() {
+        return None;
+    }
+    let output = Command::new(program).arg("--version").output().ok()?;
+    parse(&String::from_utf8(output.stdout).ok()?)
+        .with_context(|| format!("{} does not tell its version", program.display()))
+        .ok()
+}
+
+/// The first word that is a version: `cargo-deny 0.20.2`, `cargo-nextest 0.9.143 (60fa45f63 2026-08-04)`.
+fn parse(text: &str) -> Option<Version> {
+    text.split_whitespace().find_map(|word| {
+        let mut numbers = word.split('.').map(|number| number.parse().ok());
+        let version = Version(numbers.next()??, numbers.next()??, numbers.next()??);
+        numbers.next().is_none().then_some(version)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_tools_say() {
+        assert_eq!(parse("cargo-deny 0.20.2\n"), Some(Version(0, 20, 2)));
+        assert_eq!(
+            parse("cargo-nextest 0.9.143 (60fa45f63 2026-08-04)\nrelease: 0.9.143\n"),
+            Some(Version(0, 9, 143))
+        );
+        assert_eq!(parse("usage: cargo-deny 0.20 1.2.3.4"), None);
+    }
+
+    #[test]
+    fn later_patches_of_the_series_are_accepted_and_others_not() {
+        assert!(NEXTEST.accepts(Version(0, 9, 143)));
+        assert!(NEXTEST.accepts(Version(0, 9, 151)));
+        assert!(!NEXTEST.accepts(Version(0, 9, 142)));
+        assert!(!NEXTEST.accepts(Version(0, 10, 0)));
+        assert!(!NEXTEST.accepts(Version(1, 9, 143)));
+    }
+
+    #[test]
+    fn program_without_version_is_not_installed() {
+        assert_eq!(installed(&PathBuf::from("/nonexistent/program")), None);
+        assert_eq!(installed(&PathBuf::from("/bin/sh")), None);
+    }
+
+    #[test]
+    fn programs_are_named_as_cargo_names_them() {
+        assert_eq!(TYPOS.program(), "typos");
+        assert_eq!(DENY.program(), "cargo-deny");
+    }
+}
