@@ -3,6 +3,7 @@
 use cardea_card::record::{CardRecord, CounterMode, IndexRecord, IndexRole, KeyRecord, TpmRecord};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
 
+use crate::create::IntentIndex;
 use crate::error::TpmError;
 use crate::policy::{
     ApprovalId, NV_WRITTEN, Names, index_policy, key_head, key_policy, name_of, nv_public,
@@ -44,6 +45,7 @@ pub(crate) struct Index {
 #[derive(Clone, Debug)]
 pub(crate) struct Anchor {
     pub(crate) srk_name: [u8; 34],
+    pub(crate) srk_template: Vec<u8>,
     pub(crate) salt: [u8; 16],
     pub(crate) birth_name: [u8; 34],
     pub(crate) pin: Index,
@@ -114,6 +116,7 @@ impl Anchor {
             .map_err(|_| damaged("the Name of its storage root key is malformed"))?;
         Ok(Self {
             srk_name,
+            srk_template: record.srk.template.clone(),
             salt: record.salt,
             birth_name,
             session_policy: key_policy(&pin.name, KeyClass::Session),
@@ -174,6 +177,21 @@ impl Anchor {
         }
         None
     }
+}
+
+/// The indices of a record whose handle, Name and policy follow from its birth key, whatever else is wrong
+/// with it.
+pub(crate) fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
+    let birth_name = name_of(&record.birth_public);
+    record
+        .indices
+        .iter()
+        .filter_map(|index| self_consistent(index, &birth_name).ok())
+        .map(|index| IntentIndex {
+            handle: index.handle,
+            policy: index.policy,
+        })
+        .collect()
 }
 
 fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, CardFault> {

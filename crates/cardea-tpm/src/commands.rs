@@ -1,12 +1,14 @@
 //! The commands in use, one method each (TPM 2.0 Part 3).
 
+mod nv;
+mod policy;
+
 use std::time::Instant;
 
-use zeroize::Zeroizing;
-
-use crate::error::TpmError;
-use crate::policy::{cc, name_of};
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::name_of;
 use crate::session::{NONCE, Session, Use, attribute};
+use crate::srk::Parent;
 use crate::tpm::{Command, Handle, Response, Tpm, random};
 use crate::wire::Writer;
 
@@ -45,6 +47,8 @@ pub(crate) mod code {
     pub(crate) const POLICY_RESTART: u32 = TpmCc::PolicyRestart as u32;
     pub(crate) const POLICY_TICKET: u32 = TpmCc::PolicyTicket as u32;
     pub(crate) const POLICY_GET_DIGEST: u32 = TpmCc::PolicyGetDigest as u32;
+    pub(crate) const GET_TEST_RESULT: u32 = TpmCc::GetTestResult as u32;
+    pub(crate) const SHUTDOWN: u32 = TpmCc::Shutdown as u32;
     pub(crate) const TEST_PARMS: u32 = TpmCc::TestParms as u32;
 }
 
@@ -53,14 +57,6 @@ pub(crate) mod code {
 pub(crate) enum SessionKind {
     Hmac,
     Policy,
-}
-
-/// A storage key that sessions are salted to and objects hang from.
-pub(crate) struct Parent {
-    pub(crate) handle: u32,
-    pub(crate) name: [u8; 34],
-    pub(crate) x: Vec<u8>,
-    pub(crate) y: Vec<u8>,
 }
 
 /// What TPM2_Create makes.
@@ -89,6 +85,30 @@ impl Tpm {
             parameters: Writer::new().u16(0),
         })
         .map(drop)
+    }
+
+    /// TPM2_Shutdown(CLEAR): the next start is an orderly one.
+    pub(crate) fn shutdown(&mut self) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "Shutdown",
+            code: code::SHUTDOWN,
+            handles: &[],
+            parameters: Writer::new().u16(0),
+        })
+        .map(drop)
+    }
+
+    /// Whether the TPM is in failure mode (TPM2_GetTestResult works in it).
+    pub(crate) fn in_failure_mode(&mut self) -> Result<bool, TpmError> {
+        let response = self.plain(Command {
+            name: "GetTestResult",
+            code: code::GET_TEST_RESULT,
+            handles: &[],
+            parameters: Writer::new(),
+        })?;
+        let mut reader = response.reader();
+        reader.sized()?;
+        Ok(ResponseCode(reader.u32()?) == ResponseCode::FAILURE)
     }
 
     /// One page of TPM2_GetCapability: the bytes after the capability, and whether there are more.
@@ -120,7 +140,10 @@ impl Tpm {
                 found.push(reader.u32()?);
             }
             match found.last() {
-                Some(last) if more != 0 && count != 0 => next = last.saturating_add(1),
+                // A list that does not go on upwards would never end.
+                Some(last) if more != 0 && count != 0 && *last >= next && *last != u32::MAX => {
+                    next = last + 1;
+                }
                 _ => return Ok(found),
             }
         }
@@ -197,10 +220,10 @@ impl Tpm {
         random(&mut nonce_caller);
         let (salt, encrypted) = match salt_to {
             Some(parent) => {
-                let (salt, encrypted) = crate::crypto::salt(&parent.x, &parent.y, &mut random)
-                    .ok_or(TpmError::Protocol {
+                let (salt, encrypted) =
+                    crate::crypto::salt(&parent.key, &mut random).ok_or(TpmError::Protocol {
                         command: NAME,
-                        what: "the SRK is not on its curve",
+                        what: "the storage root key is an impossible one",
                     })?;
                 (Some(salt), encrypted)
             }
@@ -373,6 +396,20 @@ impl Tpm {
         Ok(response.handle)
     }
 
+    /// TPM2_Load of nothing with an empty authorisation: how it fails tells whether that was right.
+    pub(crate) fn load_nothing(&mut self, parent: u32, name: &[u8]) -> Result<(), TpmError> {
+        self.with_handle(
+            Command {
+                name: "Load",
+                code: code::LOAD,
+                handles: &[Handle::named(parent, name)],
+                parameters: Writer::new().sized(&[]).sized(&[]),
+            },
+            &mut [Use::empty_password()],
+        )
+        .map(drop)
+    }
+
     /// TPM2_LoadExternal of a public key in the owner hierarchy, whose tickets outlive a reset.
     pub(crate) fn load_external(&mut self, public: &[u8]) -> Result<u32, TpmError> {
         let response = self.plain_handle(Command {
@@ -401,271 +438,6 @@ impl Tpm {
         let ticket = reader.ticket()?.to_vec();
         reader.finish()?;
         Ok(ticket)
-    }
-
-    /// TPM2_NV_DefineSpace, the authorisation value encrypted in the channel.
-    pub(crate) fn nv_define(
-        &mut self,
-        channel: &mut Session,
-        auth: &[u8; 32],
-        public: &[u8],
-    ) -> Result<(), TpmError> {
-        self.with(
-            Command {
-                name: "NV_DefineSpace",
-                code: code::NV_DEFINE_SPACE,
-                handles: &[Handle::plain(OWNER)],
-                parameters: Writer::new().sized(auth).sized(public),
-            },
-            &mut [
-                Use::empty_password(),
-                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
-            ],
-        )
-        .map(drop)
-    }
-
-    /// TPM2_NV_UndefineSpace.
-    pub(crate) fn nv_undefine(&mut self, index: u32, name: &[u8]) -> Result<(), TpmError> {
-        self.with(
-            Command {
-                name: "NV_UndefineSpace",
-                code: code::NV_UNDEFINE_SPACE,
-                handles: &[Handle::plain(OWNER), Handle::named(index, name)],
-                parameters: Writer::new(),
-            },
-            &mut [Use::empty_password()],
-        )
-        .map(drop)
-    }
-
-    /// TPM2_NV_ReadPublic: the public area, whose Name is computed here and not believed.
-    pub(crate) fn nv_read_public(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
-        let response = self.plain(Command {
-            name: "NV_ReadPublic",
-            code: code::NV_READ_PUBLIC,
-            handles: &[Handle::plain(index)],
-            parameters: Writer::new(),
-        })?;
-        Ok(response.reader().sized()?.to_vec())
-    }
-
-    /// TPM2_NV_Write of a whole counter under a policy session, which it empties or ends.
-    pub(crate) fn nv_write(
-        &mut self,
-        index: u32,
-        name: &[u8],
-        session: &mut Session,
-        attributes: u8,
-        data: &[u8; 8],
-    ) -> Result<(), TpmError> {
-        self.with(
-            Command {
-                name: "NV_Write",
-                code: cc::NV_WRITE,
-                handles: &[Handle::named(index, name), Handle::named(index, name)],
-                parameters: Writer::new().sized(data).u16(0),
-            },
-            &mut [Use::session(session, &[], attributes)],
-        )
-        .map(drop)
-    }
-
-    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit.
-    pub(crate) fn nv_read(
-        &mut self,
-        index: u32,
-        name: &[u8],
-        session: &mut Session,
-    ) -> Result<(u32, u32), TpmError> {
-        let response = self.with(
-            Command {
-                name: "NV_Read",
-                code: cc::NV_READ,
-                handles: &[Handle::named(index, name), Handle::named(index, name)],
-                parameters: Writer::new().u16(8).u16(0),
-            },
-            &mut [Use::session(session, &[], 0)],
-        )?;
-        let mut reader = response.reader();
-        if reader.u16()? != 8 {
-            return Err(TpmError::Protocol {
-                command: "NV_Read",
-                what: "not a PIN counter",
-            });
-        }
-        let counter = (reader.u32()?, reader.u32()?);
-        reader.finish()?;
-        Ok(counter)
-    }
-
-    /// TPM2_NV_ChangeAuth: authorised by the policy session, the new value encrypted in the channel,
-    /// which is associated with nothing and so needs not know the present value.
-    pub(crate) fn nv_change_auth(
-        &mut self,
-        index: u32,
-        name: &[u8],
-        session: &mut Session,
-        channel: &mut Session,
-        auth: &[u8; 32],
-    ) -> Result<(), TpmError> {
-        self.with(
-            Command {
-                name: "NV_ChangeAuth",
-                code: cc::NV_CHANGE_AUTH,
-                handles: &[Handle::named(index, name)],
-                parameters: Writer::new().sized(auth),
-            },
-            &mut [
-                Use::session(session, &[], 0),
-                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
-            ],
-        )
-        .map(drop)
-    }
-
-    /// TPM2_PolicySecret with an index's value in the channel: timeout and TPMT_TK_AUTH, both empty
-    /// without a negative expiration.
-    #[expect(clippy::too_many_arguments, reason = "they are the command's own")]
-    pub(crate) fn policy_secret(
-        &mut self,
-        index: u32,
-        name: &[u8],
-        channel: &mut Session,
-        auth: &[u8],
-        session: &Session,
-        policy_ref: &[u8],
-        expiration: i32,
-    ) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), TpmError> {
-        // A reusable expiration-free use is not bound to the session's nonce.
-        let nonce: &[u8] = if expiration == 0 {
-            &[]
-        } else {
-            &session.nonce_tpm
-        };
-        let response = self.with(
-            Command {
-                name: "PolicySecret",
-                code: cc::POLICY_SECRET,
-                handles: &[Handle::named(index, name), Handle::plain(session.handle)],
-                parameters: Writer::new()
-                    .sized(nonce)
-                    .sized(&[])
-                    .sized(policy_ref)
-                    .raw(&expiration.to_be_bytes()),
-            },
-            &mut [Use::session(channel, auth, attribute::CONTINUE)],
-        )?;
-        let mut reader = response.reader();
-        let timeout = reader.sized()?.to_vec();
-        let ticket = Zeroizing::new(reader.ticket()?.to_vec());
-        reader.finish()?;
-        Ok((timeout, ticket))
-    }
-
-    /// TPM2_PolicyTicket.
-    pub(crate) fn policy_ticket(
-        &mut self,
-        session: &Session,
-        timeout: &[u8],
-        policy_ref: &[u8],
-        name: &[u8],
-        ticket: &[u8],
-    ) -> Result<(), TpmError> {
-        self.plain(Command {
-            name: "PolicyTicket",
-            code: code::POLICY_TICKET,
-            handles: &[Handle::plain(session.handle)],
-            parameters: Writer::new()
-                .sized(timeout)
-                .sized(&[])
-                .sized(policy_ref)
-                .sized(name)
-                .raw(ticket),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_PolicySigned over the session's nonce, without expiration.
-    pub(crate) fn policy_signed(
-        &mut self,
-        key: u32,
-        key_name: &[u8],
-        session: &Session,
-        policy_ref: &[u8],
-        signature: &[u8; 64],
-    ) -> Result<(), TpmError> {
-        let parameters = Writer::new()
-            .sized(&session.nonce_tpm)
-            .sized(&[])
-            .sized(policy_ref)
-            .u32(0);
-        self.plain(Command {
-            name: "PolicySigned",
-            code: cc::POLICY_SIGNED,
-            handles: &[Handle::named(key, key_name), Handle::plain(session.handle)],
-            parameters: ecdsa(parameters, signature),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_PolicyCommandCode.
-    pub(crate) fn policy_command_code(
-        &mut self,
-        session: &Session,
-        command: u32,
-    ) -> Result<(), TpmError> {
-        self.plain(Command {
-            name: "PolicyCommandCode",
-            code: cc::POLICY_COMMAND_CODE,
-            handles: &[Handle::plain(session.handle)],
-            parameters: Writer::new().u32(command),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_PolicyAuthorize.
-    pub(crate) fn policy_authorize(
-        &mut self,
-        session: &Session,
-        approved: &[u8; 32],
-        policy_ref: &[u8],
-        key_name: &[u8],
-        ticket: &[u8],
-    ) -> Result<(), TpmError> {
-        self.plain(Command {
-            name: "PolicyAuthorize",
-            code: cc::POLICY_AUTHORIZE,
-            handles: &[Handle::plain(session.handle)],
-            parameters: Writer::new()
-                .sized(approved)
-                .sized(policy_ref)
-                .sized(key_name)
-                .raw(ticket),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_PolicyRestart.
-    pub(crate) fn policy_restart(&mut self, session: &Session) -> Result<(), TpmError> {
-        self.plain(Command {
-            name: "PolicyRestart",
-            code: code::POLICY_RESTART,
-            handles: &[Handle::plain(session.handle)],
-            parameters: Writer::new(),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_PolicyGetDigest.
-    pub(crate) fn policy_digest(&mut self, session: &Session) -> Result<Vec<u8>, TpmError> {
-        let response = self.plain(Command {
-            name: "PolicyGetDigest",
-            code: code::POLICY_GET_DIGEST,
-            handles: &[Handle::plain(session.handle)],
-            parameters: Writer::new(),
-        })?;
-        Ok(response.reader().sized()?.to_vec())
     }
 
     /// TPM2_Sign with a scheme as it stands on the wire; TPMT_SIGNATURE comes back.

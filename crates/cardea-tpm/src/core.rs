@@ -7,18 +7,15 @@ use cardea_card::record::SrkRecord;
 use cardea_card::token::KeyAlgorithm;
 use zeroize::Zeroizing;
 
-use crate::commands::{Parent, SessionKind};
+use crate::commands::SessionKind;
 use crate::error::{ResponseCode, TpmError};
-use crate::policy::{name_of, srk_template};
+use crate::policy::name_of;
 use crate::session::Session;
 use crate::simulator::Simulator;
+use crate::srk::{self, Parent};
 use crate::tpm::{CommandCount, Tpm};
 use crate::transport::{Address, open};
 
-/// The usual persistent handle of the storage root key.
-const SRK: u32 = 0x8100_0001;
-/// Last handle that the storage root key may move to.
-const LAST_SRK: u32 = 0x8100_FFFF;
 /// Sessions that every TPM can hold loaded (PC Client profile).
 const LOADED_SESSIONS: usize = 3;
 /// TPM_PT_HR_TRANSIENT_MIN.
@@ -27,6 +24,13 @@ const TRANSIENT_MIN: u32 = 0x10E;
 pub(crate) const ONCE_TIME: Duration = Duration::from_secs(30);
 
 /// Proof of a PIN verification, good for PolicyTicket until its time is over or the TPM restarts.
+///
+/// It was asked for with the nonce of one session, which fixes from when its time runs; the ticket itself
+/// holds the absolute time (TPM 2.0 Part 3 §23.2.5) and works in any session. So a card's session may be
+/// flushed for another card's and begun anew. Saving it instead (TPM2_ContextSave) would spare one command
+/// and the salt's millisecond where more than two cards sign in turn; but a saved session has to be watched
+/// against the 64 active ones and the context gap, and is lost with every reset. The test with ten cards
+/// shows that the ticket is enough.
 pub(crate) struct Ticket {
     /// Name of the PIN index, which PolicyTicket repeats.
     pub(crate) pin_name: [u8; 34],
@@ -58,7 +62,13 @@ struct LoadedKey {
 /// A live connection and what is loaded through it.
 pub(crate) struct Link {
     pub(crate) tpm: Tpm,
-    pub(crate) srk: Parent,
+    /// Storage root keys in use, and the one that the channel is salted to.
+    srks: Vec<Parent>,
+    srk: Option<usize>,
+    /// The one of new cards.
+    new_srk: Option<usize>,
+    /// Names that this TPM has not and cannot make again.
+    foreign: Vec<[u8; 34]>,
     channel: Option<Session>,
     keys: Vec<LoadedKey>,
     key_slots: usize,
@@ -101,27 +111,24 @@ impl Core {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        match error.code() {
-            Some(ResponseCode::INITIALIZE) => {
-                self.disconnect();
-                self.connect()?;
-            }
-            Some(code) if code.missing_reference() => {
-                tracing::warn!(error = %error, "the TPM has lost its sessions");
-                self.disconnect();
-                self.connect()?;
-            }
-            Some(code) if code.out_of_slots() => self.make_room(),
-            _ => {
-                if error.breaks_connection() {
-                    tracing::warn!(error = %error, "the connection to the TPM is given up");
-                    self.disconnect();
-                }
-                return Err(error);
-            }
+        if error.breaks_connection() {
+            tracing::warn!(error = %error, "the connection to the TPM is given up");
+            self.disconnect();
+            return Err(error);
+        }
+        if error.tells_of_reset() {
+            tracing::warn!(error = %error, "the TPM has lost its sessions");
+            self.disconnect();
+            self.connect()?;
+        } else if error.code().is_some_and(ResponseCode::out_of_slots) {
+            self.make_room();
+        } else {
+            return Err(error);
         }
         let again = operation(self);
-        if again.as_ref().is_err_and(TpmError::breaks_connection) {
+        if let Err(error) = &again
+            && (error.breaks_connection() || error.tells_of_reset())
+        {
             self.disconnect();
         }
         again
@@ -131,13 +138,65 @@ impl Core {
         self.link.as_mut().ok_or(TpmError::Stopped)
     }
 
+    /// Makes the storage root key of new cards the one in use; makes it where there is none.
+    pub(crate) fn use_new_srk(&mut self) -> Result<(), TpmError> {
+        let index = match self.link()?.new_srk {
+            Some(index) => index,
+            None => {
+                self.unload_all();
+                let link = self.link()?;
+                let found = srk::for_new_cards(&mut link.tpm)?;
+                let index = link.remember(found);
+                link.new_srk = Some(index);
+                index
+            }
+        };
+        self.select_srk(index)
+    }
+
+    /// Makes the storage root key with this Name the one in use.
+    pub(crate) fn use_srk(&mut self, name: &[u8; 34], template: &[u8]) -> Result<(), TpmError> {
+        let link = self.link()?;
+        let index = match link.srks.iter().position(|srk| srk.name == *name) {
+            Some(index) => index,
+            None if link.foreign.contains(name) => return Err(TpmError::Foreign),
+            None => {
+                self.unload_all();
+                let link = self.link()?;
+                match srk::of_card(&mut link.tpm, name, template) {
+                    Ok(found) => link.remember(found),
+                    Err(error) => {
+                        if matches!(error, TpmError::Foreign) {
+                            link.foreign.push(*name);
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        self.select_srk(index)
+    }
+
+    /// The channel belongs to one storage root key: what a card's values travel in is salted to the key
+    /// that the card has recorded. Two of them in one TPM are rare, and changing costs one command.
+    fn select_srk(&mut self, index: usize) -> Result<(), TpmError> {
+        let link = self.link()?;
+        if link.srk != Some(index) {
+            link.srk = Some(index);
+            if let Some(channel) = link.channel.take() {
+                self.flush(channel.handle);
+            }
+        }
+        Ok(())
+    }
+
+    /// The storage root key of new cards, for their records.
     pub(crate) fn srk_record(&mut self) -> Result<SrkRecord, TpmError> {
-        let srk = &self.link()?.srk;
-        Ok(SrkRecord {
-            handle: srk.handle,
-            name: srk.name.to_vec(),
-            template: srk_template(),
-        })
+        self.use_new_srk()?;
+        self.unload_all();
+        let link = self.link()?;
+        let srk = link.srk.and_then(|index| link.srks.get_mut(index));
+        srk.ok_or(TpmError::Stopped)?.record(&mut link.tpm)
     }
 
     fn connect(&mut self) -> Result<(), TpmError> {
@@ -165,10 +224,12 @@ impl Core {
             .map_or(3, |(_, slots)| *slots);
         // A persistent key takes a slot while it is used: loading a key needs one for the SRK.
         let key_slots = usize::try_from(slots).unwrap_or(3).saturating_sub(1).max(1);
-        let srk = find_srk(&mut tpm)?;
         self.link = Some(Link {
             tpm,
-            srk,
+            srks: Vec::new(),
+            srk: None,
+            new_srk: None,
+            foreign: Vec::new(),
             channel: None,
             keys: Vec::new(),
             key_slots,
@@ -286,7 +347,8 @@ impl Core {
         if self.link()?.channel.is_none() {
             self.room_for_session(u64::MAX);
             let link = self.link()?;
-            link.channel = Some(link.tpm.start_session(SessionKind::Hmac, Some(&link.srk))?);
+            let srk = link.srk()?.clone();
+            link.channel = Some(link.tpm.start_session(SessionKind::Hmac, Some(&srk))?);
         }
         Ok(())
     }
@@ -295,7 +357,8 @@ impl Core {
     pub(crate) fn policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
         self.room_for_session(card);
         let link = self.link()?;
-        link.tpm.start_session(SessionKind::Policy, Some(&link.srk))
+        let srk = link.srk()?.clone();
+        link.tpm.start_session(SessionKind::Policy, Some(&srk))
     }
 
     /// A policy session that anybody on the way could use or read: for reading counters.
@@ -315,16 +378,7 @@ impl Core {
             return Ok(key.handle);
         }
         self.channel()?;
-        loop {
-            let link = self.link()?;
-            if link.keys.len() < link.key_slots {
-                break;
-            }
-            let oldest = link.keys.iter().enumerate().min_by_key(|(_, key)| key.used);
-            let Some((index, _)) = oldest else { break };
-            let handle = link.keys.swap_remove(index).handle;
-            link.tpm.flush(handle)?;
-        }
+        self.room_for_key()?;
         let (tpm, srk, channel) = self.link()?.parts()?;
         let handle = tpm.load(srk, channel, private, public)?;
         self.link()?.keys.push(LoadedKey {
@@ -333,6 +387,18 @@ impl Core {
             used: tick,
         });
         Ok(handle)
+    }
+
+    /// Makes sure that one more object can be loaded or made; the least recently used key gives way.
+    pub(crate) fn room_for_key(&mut self) -> Result<(), TpmError> {
+        let link = self.link()?;
+        while link.keys.len() >= link.key_slots {
+            let oldest = link.keys.iter().enumerate().min_by_key(|(_, key)| key.used);
+            let Some((index, _)) = oldest else { break };
+            let handle = link.keys.swap_remove(index).handle;
+            link.tpm.flush(handle)?;
+        }
+        Ok(())
     }
 
     /// Unloads a key.
@@ -408,11 +474,40 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        // A TPM of our own is switched off with us; every other one stays on.
+        if let (Some(_), Some(link)) = (&self.simulator, &mut self.link)
+            && link.tpm.alive()
+            && let Err(error) = link.tpm.shutdown()
+        {
+            tracing::debug!(error = %error, "the software TPM was not shut down in order");
+        }
+    }
+}
+
 impl Link {
-    /// Connection, SRK and channel side by side; the channel must have been opened.
+    fn srk(&self) -> Result<&Parent, TpmError> {
+        self.srk
+            .and_then(|index| self.srks.get(index))
+            .ok_or(TpmError::Stopped)
+    }
+
+    fn remember(&mut self, found: Parent) -> usize {
+        if let Some(index) = self.srks.iter().position(|srk| srk.name == found.name) {
+            return index;
+        }
+        self.srks.push(found);
+        self.srks.len() - 1
+    }
+
+    /// Connection, storage root key and channel side by side; the channel must have been opened.
     pub(crate) fn parts(&mut self) -> Result<(&mut Tpm, &Parent, &mut Session), TpmError> {
-        let channel = self.channel.as_mut().ok_or(TpmError::Stopped)?;
-        Ok((&mut self.tpm, &self.srk, channel))
+        let srk = self.srk.and_then(|index| self.srks.get(index));
+        match (srk, &mut self.channel) {
+            (Some(srk), Some(channel)) => Ok((&mut self.tpm, srk, channel)),
+            _ => Err(TpmError::Stopped),
+        }
     }
 }
 
@@ -429,55 +524,4 @@ fn flush_leftovers(tpm: &mut Tpm) -> Result<(), TpmError> {
         }
     }
     Ok(())
-}
-
-/// The storage root key: an existing ECC P-256 one of the standard template, or a new one at the first
-/// free handle. An RSA one of other software is left to it: ours has the cheaper salt.
-fn find_srk(tpm: &mut Tpm) -> Result<Parent, TpmError> {
-    let template = srk_template();
-    let head = template.get(..template.len() - 4).unwrap_or_default();
-    let persistent = tpm.handles(0x8100_0000)?;
-    let ours = |handle: &&u32| (SRK..=LAST_SRK).contains(*handle);
-    for &handle in persistent.iter().filter(ours) {
-        let public = tpm.read_public(handle)?;
-        if let Some(point) = public.strip_prefix(head) {
-            return parent(handle, &public, point);
-        }
-    }
-    let free = (SRK..=LAST_SRK)
-        .find(|handle| !persistent.contains(handle))
-        .ok_or_else(|| {
-            TpmError::Unfit("no persistent handle is free for the storage root key".into())
-        })?;
-    let (transient, public) = tpm.create_primary(&template)?;
-    let point = public.strip_prefix(head).ok_or(TpmError::Protocol {
-        command: "CreatePrimary",
-        what: "not the template's key",
-    })?;
-    let made = parent(free, &public, point);
-    let kept = tpm.persist(transient, &name_of(&public), free);
-    tpm.flush(transient)?;
-    kept?;
-    tracing::info!(handle = format!("0x{free:08X}"), "made a storage root key");
-    made
-}
-
-fn parent(handle: u32, public: &[u8], point: &[u8]) -> Result<Parent, TpmError> {
-    let mut reader = crate::wire::Reader::new("ReadPublic", point);
-    let x = padded(reader.sized()?);
-    let y = padded(reader.sized()?);
-    reader.finish()?;
-    Ok(Parent {
-        handle,
-        name: name_of(public),
-        x,
-        y,
-    })
-}
-
-/// A P-256 coordinate at its full length: parts may strip leading zeros.
-fn padded(coordinate: &[u8]) -> Vec<u8> {
-    let mut full = vec![0; 32usize.saturating_sub(coordinate.len())];
-    full.extend_from_slice(coordinate);
-    full
 }

@@ -1,6 +1,8 @@
 //! Making and unmaking a card's objects in the TPM.
 
-use cardea_card::record::{Approval, CounterMode, IndexRecord, IndexRole, ObjectBlob, TpmRecord};
+use cardea_card::record::{
+    Approval, CounterMode, IndexRecord, IndexRole, ObjectBlob, SrkRecord, TpmRecord, Vault,
+};
 use cardea_card::secret::Pin;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
@@ -47,12 +49,35 @@ pub struct IntentIndex {
     pub policy: [u8; 32],
 }
 
-/// A card with a birth key and handles but nothing in NV yet. The birth key is erased with it.
+/// A card with a birth key, values and handles but nothing in NV yet. The birth key is erased with it.
 pub struct PreparedCard {
     new: NewCard,
+    admin: Option<Admin>,
     birth: SigningKey,
     birth_public: Vec<u8>,
     base: u32,
+}
+
+/// The administrator's part. Its vault takes a tenth of a second of key derivation, and the thread that
+/// prepares a card has it; the TPM thread serves the other cards meanwhile.
+struct Admin {
+    value: AuthValue,
+    masked_key: Zeroizing<[u8; 24]>,
+    vault: Vault,
+}
+
+impl Admin {
+    fn new(key: &AdminKey) -> Self {
+        let mut value: AuthValue = Zeroizing::new([0; 32]);
+        random(&mut *value);
+        let mut mask = Zeroizing::new([0; 24]);
+        random(&mut *mask);
+        Self {
+            masked_key: key.masked(&mask),
+            vault: make_vault(key, &value, &mask, &mut random),
+            value,
+        }
+    }
 }
 
 impl PreparedCard {
@@ -67,6 +92,7 @@ impl PreparedCard {
             return Err(TpmError::Unfit("a birth key has no coordinates".into()));
         };
         Ok(Self {
+            admin: new.admin_key.as_ref().map(Admin::new),
             new,
             birth: SigningKey::from(secret),
             birth_public: birth_public(&x, &y),
@@ -87,9 +113,25 @@ impl PreparedCard {
     }
 
     fn roles(&self) -> impl Iterator<Item = IndexRole> {
-        let adm = self.new.admin_key.is_some().then_some(IndexRole::Adm);
+        let adm = self.admin.is_some().then_some(IndexRole::Adm);
         let puk = self.new.puk.is_some().then_some(IndexRole::Puk);
         [Some(IndexRole::Pin), adm, puk].into_iter().flatten()
+    }
+
+    /// Role, value, limit and name for people of each index.
+    fn values(&self, salt: &[u8; 16]) -> Vec<(IndexRole, AuthValue, u32, &'static str)> {
+        let typed = |role, pin: &Pin| auth_value(salt, role, pin.expose());
+        let pin = typed(IndexRole::Pin, &self.new.pin);
+        let mut values = vec![(IndexRole::Pin, pin, PIN_LIMIT, "PIN")];
+        if let Some(admin) = &self.admin {
+            let value = admin.value.clone();
+            values.push((IndexRole::Adm, value, ADM_LIMIT, "admin value"));
+        }
+        if let Some(puk) = &self.new.puk {
+            let value = typed(IndexRole::Puk, puk);
+            values.push((IndexRole::Puk, value, PUK_LIMIT, "PUK"));
+        }
+        values
     }
 
     fn handle(&self, role: IndexRole) -> u32 {
@@ -130,11 +172,11 @@ pub(crate) fn create(
     prepared: &PreparedCard,
     progress: &mut dyn FnMut(&str),
 ) -> Result<TpmRecord, TpmError> {
+    let srk = core.srk_record()?;
     core.channel()?;
-    core.unload_all();
     progress("making the card's birth key known to the TPM");
     let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
-    let made = create_with_birth(core, card, prepared, birth, progress);
+    let made = create_with_birth(core, card, prepared, srk, birth, progress);
     core.flush(birth);
     if made.is_err() {
         for index in prepared.intent() {
@@ -150,34 +192,16 @@ fn create_with_birth(
     core: &mut Core,
     card: u64,
     prepared: &PreparedCard,
+    srk: SrkRecord,
     birth: u32,
     progress: &mut dyn FnMut(&str),
 ) -> Result<TpmRecord, TpmError> {
     let birth_name = name_of(&prepared.birth_public);
     let mut salt = [0; 16];
     random(&mut salt);
-    let mut admin_value: AuthValue = Zeroizing::new([0; 32]);
-    random(&mut *admin_value);
 
     let mut indices = Vec::new();
-    for role in prepared.roles() {
-        let (auth, limit, what) = match role {
-            IndexRole::Pin => (
-                auth_value(&salt, role, prepared.new.pin.expose()),
-                PIN_LIMIT,
-                "PIN",
-            ),
-            IndexRole::Puk => {
-                let puk = prepared
-                    .new
-                    .puk
-                    .as_ref()
-                    .map(Pin::expose)
-                    .unwrap_or_default();
-                (auth_value(&salt, role, puk), PUK_LIMIT, "PUK")
-            }
-            IndexRole::Adm => (admin_value.clone(), ADM_LIMIT, "admin value"),
-        };
+    for (role, auth, limit, what) in prepared.values(&salt) {
         progress(&format!("making the counter of the {what}"));
         let name = make_index(core, card, prepared, birth, role, &auth, limit)?;
         indices.push(IndexRecord {
@@ -217,15 +241,13 @@ fn create_with_birth(
 
     let mut vault = None;
     let mut sealed_key = None;
-    if let (Some(key), Some(adm_name)) = (&prepared.new.admin_key, names.adm) {
-        progress("making the administrator's vault");
-        let mut mask = Zeroizing::new([0; 24]);
-        random(&mut *mask);
-        vault = Some(make_vault(key, &admin_value, &mask, &mut random));
+    if let (Some(admin), Some(adm_name)) = (&prepared.admin, names.adm) {
+        progress("sealing the admin key");
+        vault = Some(admin.vault.clone());
         // The birth key's slot is the one that the new object needs next to the SRK's.
         let template = sealed_template(&sealed_policy(adm_name));
         let (tpm, srk, channel) = core.link()?.parts()?;
-        let sealed = tpm.create(srk, channel, &*key.masked(&mask), &template)?;
+        let sealed = tpm.create(srk, channel, &*admin.masked_key, &template)?;
         if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
             return Err(TpmError::Protocol {
                 command: "Create",
@@ -240,7 +262,7 @@ fn create_with_birth(
 
     let record = TpmRecord {
         mode: CounterMode::Nv,
-        srk: core.srk_record()?,
+        srk,
         salt,
         birth_public: prepared.birth_public.clone(),
         indices,
@@ -270,13 +292,7 @@ fn make_index(
     let policy = index_policy(&birth_name, role);
     let defined = nv_public(handle, NV_DEFINED, &policy);
     let (tpm, _, channel) = core.link()?.parts()?;
-    tpm.nv_define(channel, auth, &defined)
-        .map_err(|error| match error.code() {
-            Some(ResponseCode::NV_SPACE | ResponseCode::ATTRIBUTES) => {
-                TpmError::NvFull(Box::new(error))
-            }
-            _ => error,
-        })?;
+    tpm.nv_define(channel, auth, &defined).map_err(full)?;
     if tpm.nv_read_public(handle)? != defined {
         return Err(TpmError::Unfit(
             "the TPM defined another index than asked".into(),
@@ -364,86 +380,12 @@ pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmE
     }
 }
 
-/// Whether this TPM keeps the promises that cards build on (once per service).
-///
-/// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket,
-/// and that nobody can bind a session to the index and guess without being counted.
-pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
-    if core.probed {
-        return Ok(());
-    }
-    for (command, name) in [
-        (crate::commands::code::POLICY_TICKET, "PolicyTicket"),
-        (cc::POLICY_AUTHORIZE, "PolicyAuthorize"),
-        (cc::NV_CHANGE_AUTH, "NV_ChangeAuth"),
-    ] {
-        if !core.link()?.tpm.implements(command)? {
-            return Err(TpmError::Unfit(format!("it has no {name}")));
+/// No room, or no such kind of index (its attributes are refused): both leave the TPM without a counter.
+pub(crate) fn full(error: TpmError) -> TpmError {
+    match error.code() {
+        Some(ResponseCode::NV_SPACE | ResponseCode::ATTRIBUTES) => {
+            TpmError::NvFull(Box::new(error))
         }
-    }
-    core.channel()?;
-    core.unload_all();
-    let pin = Pin::new(b"probe").map_err(|_| TpmError::Unfit("no probe value".into()))?;
-    let new = NewCard {
-        pin,
-        puk: None,
-        admin_key: None,
-    };
-    let prepared = PreparedCard::new(new, free_base(core, taken)?)?;
-    let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
-    let mut auth: AuthValue = Zeroizing::new([0; 32]);
-    random(&mut *auth);
-    let result = make_index(core, PROBE, &prepared, birth, IndexRole::Pin, &auth, 2)
-        .and_then(|name| probe_index(core, prepared.handle(IndexRole::Pin), &name, &auth));
-    core.flush(birth);
-    for index in prepared.intent() {
-        undefine(core, &index)?;
-    }
-    result?;
-    core.probed = true;
-    Ok(())
-}
-
-/// No card has this number.
-const PROBE: u64 = u64::MAX - 1;
-
-fn probe_index(
-    core: &mut Core,
-    handle: u32,
-    name: &[u8; 34],
-    auth: &AuthValue,
-) -> Result<(), TpmError> {
-    let session = core.policy_session(PROBE)?;
-    let result = (|| {
-        let (tpm, _, channel) = core.link()?.parts()?;
-        let mut ask = |value: &[u8]| {
-            tpm.policy_secret(handle, name, channel, value, &session, b"probe", -3600)
-        };
-        let (timeout, ticket) = ask(&auth[..])?;
-        if timeout.is_empty() || ticket.len() < 10 {
-            return Err(TpmError::Unfit("a PIN index gives no ticket".into()));
-        }
-        for _ in 0..2 {
-            if !matches!(ask(&[1]), Err(error) if error.code() == Some(ResponseCode::BAD_AUTH)) {
-                return Err(TpmError::Unfit("a wrong PIN is not refused as such".into()));
-            }
-        }
-        if !matches!(ask(&auth[..]), Err(error) if error.code() == Some(ResponseCode::AUTH_UNAVAILABLE))
-        {
-            return Err(TpmError::Unfit("wrong PINs do not block".into()));
-        }
-        Ok(())
-    })();
-    core.flush(session.handle);
-    result?;
-    match core.link()?.tpm.start_bound_session(handle, name) {
-        Ok(session) => {
-            core.flush(session);
-            Err(TpmError::Unfit(
-                "a session can be bound to a PIN index".into(),
-            ))
-        }
-        Err(error) if error.code().is_some() => Ok(()),
-        Err(error) => Err(error),
+        _ => error,
     }
 }

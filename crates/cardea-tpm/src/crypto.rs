@@ -1,7 +1,9 @@
-//! Key derivation and parameter encryption (TPM 2.0 Part 1 §11.4.10, §21).
+//! Key derivation, salts and parameter encryption (TPM 2.0 Part 1 §11.4.10, §19.6.13, §21, annexes B and C).
 
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit;
+use p256::elliptic_curve::bigint::modular::{FixedMontyForm, FixedMontyParams};
+use p256::elliptic_curve::bigint::{Odd, U2048};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;
 
@@ -82,12 +84,82 @@ pub(crate) fn cfb(
     }
 }
 
-/// A salt for a storage key on P-256: the salt and the ephemeral point that tells it to the TPM.
+/// Label of session salts.
+const SECRET: &str = "SECRET";
+
+/// Public half of a storage key, at full lengths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StorageKey {
+    /// On P-256.
+    Ecc { x: [u8; 32], y: [u8; 32] },
+    /// Modulus of 2048 bits, exponent 65537.
+    Rsa(Box<[u8; 256]>),
+}
+
+/// A salt for a session and what tells it to the TPM (the content of TPM2B_ENCRYPTED_SECRET).
 ///
-/// None when the key's point is not on the curve.
+/// None when the key is impossible: a point off its curve, a modulus that is even or too short.
 pub(crate) fn salt(
-    x: &[u8],
-    y: &[u8],
+    key: &StorageKey,
+    random: &mut dyn FnMut(&mut [u8]),
+) -> Option<(Zeroizing<[u8; 32]>, Vec<u8>)> {
+    match key {
+        StorageKey::Ecc { x, y } => ecc_salt(x, y, random),
+        StorageKey::Rsa(modulus) => {
+            let mut salt = Zeroizing::new([0; 32]);
+            random(&mut *salt);
+            let encrypted = rsa_oaep(modulus, SECRET, &salt, random)?;
+            Some((salt, encrypted.to_vec()))
+        }
+    }
+}
+
+/// RSAES-OAEP with SHA-256 (RFC 8017 §7.1.1); a TPM's label ends in a zero that is part of it.
+fn rsa_oaep(
+    modulus: &[u8; 256],
+    label: &str,
+    message: &[u8; 32],
+    random: &mut dyn FnMut(&mut [u8]),
+) -> Option<[u8; 256]> {
+    // 00 ‖ seed ‖ data block, which is H(label) ‖ 00 … 00 01 ‖ message.
+    let mut encoded = Zeroizing::new([0; 256]);
+    let (_, masked) = encoded.split_first_mut()?;
+    let (seed, block) = masked.split_first_chunk_mut::<32>()?;
+    random(seed);
+    block
+        .first_chunk_mut::<32>()?
+        .copy_from_slice(&hash(&[label.as_bytes(), &[0]]));
+    block.last_chunk_mut::<32>()?.copy_from_slice(message);
+    *block.iter_mut().rev().nth(message.len())? = 1;
+    mgf1(seed, block);
+    mgf1(block, seed);
+
+    let odd = Option::from(Odd::new(U2048::from_be_slice(modulus)))?;
+    if modulus.first()? & 0x80 == 0 {
+        return None;
+    }
+    let parameters = FixedMontyParams::new_vartime(odd);
+    let raised = FixedMontyForm::new(&U2048::from_be_slice(&*encoded), &parameters)
+        .pow_vartime(&U2048::from_u32(65537))
+        .retrieve();
+    raised.to_be_bytes().as_ref().try_into().ok()
+}
+
+/// Masks the target with MGF1-SHA-256 of the seed (RFC 8017 annex B.2.1).
+fn mgf1(seed: &[u8], target: &mut [u8]) {
+    for (counter, block) in (0u32..).zip(target.chunks_mut(32)) {
+        let mask = Zeroizing::new(hash(&[seed, &counter.to_be_bytes()]));
+        block
+            .iter_mut()
+            .zip(mask.iter())
+            .for_each(|(byte, mask)| *byte ^= mask);
+    }
+}
+
+/// One-pass ECDH with an ephemeral key, whose point is what the TPM is told.
+fn ecc_salt(
+    x: &[u8; 32],
+    y: &[u8; 32],
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Option<(Zeroizing<[u8; 32]>, Vec<u8>)> {
     let mut sec1 = vec![4];
@@ -98,7 +170,7 @@ pub(crate) fn salt(
     let point = secret.public_key().to_sec1_point(false);
     let (own_x, own_y) = (point.x()?, point.y()?);
     let shared = p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), peer.as_affine());
-    let salt = kdfe(shared.raw_secret_bytes(), "SECRET", own_x, x);
+    let salt = kdfe(shared.raw_secret_bytes(), SECRET, own_x, x);
     let mut encoded = Vec::with_capacity(68);
     for coordinate in [own_x, own_y] {
         encoded.extend_from_slice(&32u16.to_be_bytes());
@@ -114,6 +186,124 @@ pub(crate) fn secret_scalar(random: &mut dyn FnMut(&mut [u8])) -> p256::SecretKe
         random(&mut *candidate);
         if let Ok(key) = p256::SecretKey::from_slice(&*candidate) {
             return key;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rsa::traits::PublicKeyParts as _;
+
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn system_random(buffer: &mut [u8]) {
+        getrandom::fill(buffer).unwrap();
+    }
+
+    // Expected values of the next three tests: Python's hmac and hashlib, and `openssl enc -aes-128-cfb`.
+    const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    const U: &str = "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf";
+    const V: &str = "b0b1b2b3b4b5b6b7b8b9babbbcbdbebf";
+
+    #[test]
+    fn kdfa_gives_the_values_of_another_program() {
+        let (key, u, v) = (hex(KEY), hex(U), hex(V));
+        assert_eq!(
+            kdfa(&key, "ATH", &u, &v, 256)[..],
+            hex("c4f8c300878fcde061c6930a425a8900e00334f3df40fb144ccd329e3b59118c")
+        );
+        // More than one block, the last one cut.
+        assert_eq!(
+            kdfa(&key, "CFB", &u, &v, 320)[..],
+            hex("375da9916690119751bc9f0e8cdb73a3edcaf68a31bbe243631e209baa8a8848674573889df6099d")
+        );
+    }
+
+    #[test]
+    fn kdfe_gives_the_value_of_another_program() {
+        let z: Vec<u8> = (0x40..0x60).collect();
+        assert_eq!(
+            kdfe(&z, SECRET, &hex(U), &hex(V))[..],
+            hex("28c98ae2a689f8c24f956eca27310059f607f33d28fdea0456ceff107366054a")
+        );
+    }
+
+    #[test]
+    fn cfb_gives_the_value_of_another_program() {
+        let mut data: Vec<u8> = (0..45).collect();
+        cfb(Direction::Encrypt, &hex(KEY), &hex(U), &hex(V), &mut data);
+        assert_eq!(
+            data,
+            hex(
+                "6da1f12d41827c27c5c8ec1661a2845e5794223bb7a5bcf1408535ad5fb1c31378f50fdbf86955d6844fbb056a"
+            )
+        );
+    }
+    #[test]
+    fn cfb_decrypts_what_it_encrypted_and_depends_on_both_nonces() {
+        let plain = [0x5A; 45];
+        let mut data = plain;
+        cfb(Direction::Encrypt, b"key", b"newer", b"older", &mut data);
+        assert_ne!(data, plain);
+        let encrypted = data;
+        cfb(Direction::Decrypt, b"key", b"newer", b"older", &mut data);
+        assert_eq!(data, plain);
+        let mut swapped = encrypted;
+        cfb(Direction::Decrypt, b"key", b"older", b"newer", &mut swapped);
+        assert_ne!(swapped, plain);
+    }
+
+    #[test]
+    fn ecc_key_finds_the_salt_that_it_was_told() {
+        let srk = secret_scalar(&mut system_random);
+        let point = srk.public_key().to_sec1_point(false);
+        let (x, y) = (*point.x().unwrap(), *point.y().unwrap());
+        let key = StorageKey::Ecc {
+            x: x.into(),
+            y: y.into(),
+        };
+        let (salt, told) = salt(&key, &mut system_random).unwrap();
+        assert_eq!((&told[..2], &told[34..36]), (&[0, 32][..], &[0, 32][..]));
+        let (own_x, own_y) = (&told[2..34], &told[36..]);
+        let peer = p256::PublicKey::from_sec1_bytes(&[&[4], own_x, own_y].concat()).unwrap();
+        let shared = p256::ecdh::diffie_hellman(srk.to_nonzero_scalar(), peer.as_affine());
+        // KDFe for 256 bits of SHA-256 is one block (TPM 2.0 Part 1 §11.4.10.3).
+        let block = hash(&[
+            &[0, 0, 0, 1],
+            shared.raw_secret_bytes(),
+            b"SECRET\0",
+            own_x,
+            &x,
+        ]);
+        assert_eq!(*salt, block);
+    }
+
+    #[test]
+    fn point_off_the_curve_is_no_storage_key() {
+        let key = StorageKey::Ecc {
+            x: [1; 32],
+            y: [1; 32],
+        };
+        assert!(salt(&key, &mut system_random).is_none());
+    }
+
+    #[test]
+    fn rsa_key_finds_the_salt_that_it_was_told() {
+        let private = rsa::RsaPrivateKey::new(&mut rand_core_old::OsRng, 2048).unwrap();
+        let modulus: [u8; 256] = private.n().to_bytes_be().try_into().unwrap();
+        let (salt, told) = salt(&StorageKey::Rsa(modulus.into()), &mut system_random).unwrap();
+        let padding = rsa::Oaep::new_with_label::<rsa::sha2::Sha256, _>("SECRET\0");
+        assert_eq!(private.decrypt(padding, &told).unwrap(), salt[..]);
+        for impossible in [[0xFE; 256], [0x01; 256]] {
+            let key = StorageKey::Rsa(impossible.into());
+            assert!(super::salt(&key, &mut system_random).is_none());
         }
     }
 }

@@ -100,7 +100,15 @@ impl fmt::Debug for ResponseCode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TpmError {
-    /// The card's NV index, SRK or key is not there or another one.
+    /// The TPM has gone into failure mode (TPM 2.0 Part 1 §12.3) and does nothing until it is restarted.
+    #[error("the TPM is in failure mode; restart the machine")]
+    FailureMode,
+    /// The TPM was cleared or is not the one that made the card.
+    #[error(
+        "the storage root key is another one: not the TPM that made the card, or it was cleared"
+    )]
+    Foreign,
+    /// An NV index of the card is not there or another one.
     #[error("{0}")]
     Lost(String),
     /// The TPM has no room for another index.
@@ -151,10 +159,23 @@ impl TpmError {
         }
     }
 
-    /// Whether the connection cannot be used any more.
+    /// Whether the connection cannot be used any more: what the TPM did is not known, so its sessions'
+    /// nonces are not either, and going on would look like wrong PINs. A code that no TPM gives is such a
+    /// case, as an error response has no HMAC.
     #[must_use]
     pub fn breaks_connection(&self) -> bool {
-        matches!(self, Self::Transport { .. } | Self::Protocol { .. })
+        match self {
+            Self::Transport { .. } | Self::Protocol { .. } => true,
+            Self::Response { code, .. } => TpmRc::try_from(code.0).is_err(),
+            _ => false,
+        }
+    }
+
+    /// Whether the TPM was reset under us: it waits for Startup, or has not the objects and sessions that we
+    /// left in it.
+    pub(crate) fn tells_of_reset(&self) -> bool {
+        self.code()
+            .is_some_and(|code| code == ResponseCode::INITIALIZE || code.missing_reference())
     }
 }
 
@@ -166,11 +187,17 @@ pub(crate) fn token_error(error: TpmError) -> TokenError {
 fn token_error_kind(error: &TpmError) -> TokenErrorKind {
     use ResponseCode as Rc;
     let code = match error {
-        TpmError::Lost(_) => return TokenErrorKind::Lost,
+        TpmError::Foreign | TpmError::Lost(_) => return TokenErrorKind::Lost,
         TpmError::NvFull(_) => return TokenErrorKind::Full,
-        TpmError::Protocol { .. } => return TokenErrorKind::Internal,
+        TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,
         TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,
         TpmError::Unfit(_) => return TokenErrorKind::Unsupported,
+        // A cryptogram that the key makes nothing of; anything else that fails so is the TPM's own failure.
+        TpmError::Response {
+            command: "RSA_Decrypt",
+            code: Rc::FAILURE,
+            ..
+        } => return TokenErrorKind::BadData,
         TpmError::Response { code, .. } => code.base(),
     };
     match code {
@@ -178,7 +205,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
         Rc::TICKET | Rc::EXPIRED | Rc::POLICY_FAIL | Rc::AUTH_FAIL => {
             TokenErrorKind::NotAuthenticated
         }
-        Rc::SIZE | Rc::SCHEME | Rc::HASH | Rc::VALUE | Rc::FAILURE | Rc::ECC_POINT | Rc::CURVE => {
+        Rc::SIZE | Rc::SCHEME | Rc::HASH | Rc::VALUE | Rc::ECC_POINT | Rc::CURVE => {
             TokenErrorKind::BadData
         }
         Rc::INTEGRITY | Rc::HANDLE | Rc::BINDING => TokenErrorKind::Lost,
@@ -194,8 +221,12 @@ mod tests {
     use super::*;
 
     fn kind(code: u32) -> TokenErrorKind {
+        kind_of("Sign", code)
+    }
+
+    fn kind_of(command: &'static str, code: u32) -> TokenErrorKind {
         token_error_kind(&TpmError::Response {
-            command: "Sign",
+            command,
             handle: Some(0x8000_0000),
             code: ResponseCode(code),
         })
@@ -207,7 +238,7 @@ mod tests {
             (0x182, TokenErrorKind::KeyUse),
             (0x1D5, TokenErrorKind::BadData),
             (0x2D2, TokenErrorKind::BadData),
-            (0x101, TokenErrorKind::BadData),
+            (0x101, TokenErrorKind::Internal),
             (0x1DF, TokenErrorKind::Lost),
             (0x18B, TokenErrorKind::Lost),
             (0x5E0, TokenErrorKind::NotAuthenticated),
@@ -221,6 +252,16 @@ mod tests {
             (0x143, TokenErrorKind::Internal),
         ] {
             assert_eq!(kind(code), expected, "0x{code:03X}");
+        }
+        assert_eq!(kind_of("RSA_Decrypt", 0x101), TokenErrorKind::BadData);
+    }
+
+    #[test]
+    fn every_code_has_a_kind_and_a_text() {
+        for code in 0..=0xFFFF {
+            let _ = kind(code);
+            assert!(!ResponseCode(code).to_string().is_empty());
+            assert!(ResponseCode(ResponseCode(code).base().0).base() == ResponseCode(code).base());
         }
     }
 

@@ -3,21 +3,20 @@
 use std::time::Instant;
 
 use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob};
-use cardea_card::token::{
-    HashAlgorithm, KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOperation,
-};
+use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOperation};
 use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, CardFault, Index};
 use crate::auth::AuthValue;
 use crate::core::{Core, ONCE_TIME, Ticket};
 use crate::error::{ResponseCode, TpmError};
+use crate::perform::perform;
 use crate::policy::{
     ApprovalId, NV_WRITTEN, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of,
     nv_public, role_ref,
 };
-use crate::session::{Session, attribute};
-use crate::tpm::{Handle, Response, Tpm};
+use crate::session::attribute;
+use crate::tpm::{Handle, Tpm};
 
 /// How a comparison by the TPM ended.
 pub(crate) enum Verdict {
@@ -38,19 +37,16 @@ fn verdict(result: Result<(), TpmError>) -> Result<Verdict, TpmError> {
     }
 }
 
-/// Whether the TPM and its storage root key are those of the card.
+/// Makes the card's storage root key the one in use: every value for the card travels to that key.
 pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), TpmError> {
-    if core.link()?.srk.name == anchor.srk_name {
-        Ok(())
-    } else {
-        Err(TpmError::Lost("the storage root key is another one".into()))
-    }
+    core.use_srk(&anchor.srk_name, &anchor.srk_template)
 }
 
 /// Everything that a TPM can say against a card: nothing here spends a try.
 pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
-    if core.link()?.srk.name != anchor.srk_name {
-        return Err(CardFault::Foreign);
+    match require_own_tpm(core, anchor) {
+        Err(TpmError::Foreign) => return Err(CardFault::Foreign),
+        other => other?,
     }
     for index in anchor.indices() {
         let public = match core.link()?.tpm.nv_read_public(index.handle) {
@@ -69,7 +65,17 @@ pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
             )));
         }
     }
-    let status = read_counter(core, u64::MAX, anchor, IndexRole::Pin)?;
+    let status =
+        read_counter(core, u64::MAX, anchor, IndexRole::Pin).map_err(|error| match error {
+            TpmError::Response {
+                command: "PolicyAuthorize",
+                code,
+                ..
+            } if code.base() == ResponseCode::VALUE => {
+                CardFault::Damaged("an approval is not of this TPM".into())
+            }
+            error => CardFault::Tpm(error),
+        })?;
     if status.limit != anchor.pin.limit {
         return Err(CardFault::Damaged(format!(
             "the PIN has {} tries where {} were set",
@@ -307,6 +313,7 @@ pub(crate) fn generate(
 ) -> Result<KeyRecord, TpmError> {
     require_own_tpm(core, anchor)?;
     core.channel()?;
+    core.room_for_key()?;
     let template = key_template(algorithm, KeyOrigin::Generated, anchor.policy(class));
     let (tpm, srk, channel) = core.link()?.parts()?;
     let made = match tpm.create(srk, channel, &[], &template) {
@@ -387,6 +394,7 @@ fn operate_in_session(
             Ok(Some(answer))
         }
         Err(error) => {
+            let error = failure(&mut link.tpm, error);
             // Whether a failed use empties the session depends on where it failed: begin anew.
             runtime.armed = false;
             runtime.rearm = true;
@@ -424,8 +432,8 @@ fn operate_once(
     let result = core
         .load(&key.object.private, &key.object.public)
         .and_then(|handle| {
-            let key = Handle::named(handle, &name);
-            perform(&mut core.link()?.tpm, key, &mut session, 0, size, operation)
+            let (key, tpm) = (Handle::named(handle, &name), &mut core.link()?.tpm);
+            perform(tpm, key, &mut session, 0, size, operation).map_err(|error| failure(tpm, error))
         });
     match result {
         Ok(answer) => Ok(Some(answer)),
@@ -437,6 +445,14 @@ fn operate_once(
             }
         }
     }
+}
+
+/// A garbage cryptogram and failure mode give the same code; the TPM itself knows which it is.
+fn failure(tpm: &mut Tpm, error: TpmError) -> TpmError {
+    if error.code() == Some(ResponseCode::FAILURE) && matches!(tpm.in_failure_mode(), Ok(true)) {
+        return TpmError::FailureMode;
+    }
+    error
 }
 
 /// Satisfies the card's session by its ticket. False: there is none, or it is no longer good.
@@ -468,122 +484,4 @@ pub(crate) fn arm(core: &mut Core, card: u64) -> Result<bool, TpmError> {
         }
         Err(error) => Err(error),
     }
-}
-
-const ALG_NULL: u16 = 0x0010;
-const ALG_RSASSA: u16 = 0x0014;
-const ALG_RSAES: u16 = 0x0015;
-const ALG_RSAPSS: u16 = 0x0016;
-const ALG_OAEP: u16 = 0x0017;
-const ALG_ECDSA: u16 = 0x0018;
-
-fn hash_id(hash: HashAlgorithm) -> u16 {
-    match hash {
-        HashAlgorithm::Sha1 => 0x0004,
-        HashAlgorithm::Sha256 => 0x000B,
-        HashAlgorithm::Sha384 => 0x000C,
-        HashAlgorithm::Sha512 => 0x000D,
-    }
-}
-
-fn perform(
-    tpm: &mut Tpm,
-    key: Handle<'_>,
-    session: &mut Session,
-    attributes: u8,
-    size: usize,
-    operation: PrivateOperation<'_>,
-) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-    match operation {
-        PrivateOperation::SignPkcs1 { hash, digest } => rsa_signature(&tpm.sign(
-            key,
-            session,
-            attributes,
-            digest,
-            &[ALG_RSASSA, hash_id(hash)],
-        )?),
-        PrivateOperation::SignPss { hash, digest } => rsa_signature(&tpm.sign(
-            key,
-            session,
-            attributes,
-            digest,
-            &[ALG_RSAPSS, hash_id(hash)],
-        )?),
-        PrivateOperation::SignEcdsa { digest } => {
-            let (hash, digest) = fitted(digest, size);
-            let response = tpm.sign(key, session, attributes, &digest, &[ALG_ECDSA, hash])?;
-            ecdsa_signature(&response, size)
-        }
-        PrivateOperation::RsaRaw { block } => {
-            message(&tpm.rsa_decrypt(key, session, attributes, block, &[ALG_NULL], &[])?)
-                .map(|short| left_padded(&short, block.len()))
-        }
-        PrivateOperation::DecryptPkcs1 { cryptogram } => {
-            message(&tpm.rsa_decrypt(key, session, attributes, cryptogram, &[ALG_RSAES], &[])?)
-        }
-        PrivateOperation::DecryptOaep {
-            hash,
-            label,
-            cryptogram,
-        } => {
-            // The TPM takes a label with its final zero, and none for the empty one.
-            let label = if label.is_empty() {
-                Vec::new()
-            } else {
-                [label, &[0]].concat()
-            };
-            message(&tpm.rsa_decrypt(
-                key,
-                session,
-                attributes,
-                cryptogram,
-                &[ALG_OAEP, hash_id(hash)],
-                &label,
-            )?)
-        }
-        PrivateOperation::Ecdh { x, y } => {
-            let response = tpm.ecdh_zgen(key, session, attributes, x, y)?;
-            let mut reader = response.reader();
-            reader.u16()?;
-            Ok(left_padded(reader.sized()?, x.len()))
-        }
-    }
-}
-
-fn rsa_signature(response: &Response) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-    let mut reader = response.reader();
-    reader.u32()?;
-    Ok(Zeroizing::new(reader.sized()?.to_vec()))
-}
-
-fn ecdsa_signature(response: &Response, size: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-    let mut reader = response.reader();
-    reader.u32()?;
-    let mut signature = left_padded(reader.sized()?, size);
-    signature.extend_from_slice(&left_padded(reader.sized()?, size));
-    Ok(signature)
-}
-
-fn message(response: &Response) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-    Ok(Zeroizing::new(response.reader().sized()?.to_vec()))
-}
-
-fn left_padded(short: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
-    let mut full = Zeroizing::new(Vec::with_capacity(2 * length.max(short.len())));
-    full.resize(length.saturating_sub(short.len()), 0);
-    full.extend_from_slice(short);
-    full
-}
-
-/// ECDSA takes the leftmost bits of a digest (FIPS 186-5 §6.4.1), and the TPM wants exactly the length of
-/// some hash. Both curves have one of their size: a longer digest is cut to it, a shorter one padded with
-/// zeros on the left, which keeps its value.
-fn fitted(digest: &[u8], size: usize) -> (u16, Vec<u8>) {
-    let hash = if size == 32 {
-        HashAlgorithm::Sha256
-    } else {
-        HashAlgorithm::Sha384
-    };
-    let cut = digest.get(..size).unwrap_or(digest);
-    (hash_id(hash), left_padded(cut, size).to_vec())
 }

@@ -386,11 +386,45 @@ pub fn sealed_template(policy: &[u8; 32]) -> Vec<u8> {
     area.0
 }
 
-/// TPMT_PUBLIC of the storage root key: ECC P-256, AES-128-CFB.
+/// The forms of storage root key that cards accept (TCG TPM v2.0 Provisioning Guidance §7.5.1).
+///
+/// Without noDA another program's failures would lock every card out, and another symmetric algorithm
+/// gains nothing: such keys are left to whoever made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SrkForm {
+    /// P-256, AES-128-CFB.
+    Ecc,
+    /// RSA-2048, AES-128-CFB.
+    Rsa,
+}
+
+impl SrkForm {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ecc, Self::Rsa];
+}
+
+/// TPMT_PUBLIC that makes a storage root key.
 #[must_use]
-pub fn srk_template() -> Vec<u8> {
-    let mut area = Area::new(ALG_ECC, 0x0003_0472, &[]);
-    area.u16s(&[ALG_AES, 128, ALG_CFB, ALG_NULL, CURVE_P256, ALG_NULL, 0, 0]);
+pub fn srk_template(form: SrkForm) -> Vec<u8> {
+    let mut area = Area(srk_head(form));
+    match form {
+        SrkForm::Ecc => area.u16s(&[0, 0]),
+        SrkForm::Rsa => area.u16s(&[0]),
+    }
+    area.0
+}
+
+/// The part of a storage root key's TPMT_PUBLIC before the unique field.
+#[must_use]
+pub fn srk_head(form: SrkForm) -> Vec<u8> {
+    const ATTRIBUTES: u32 = 0x0003_0472;
+    let (kind, parameters): (_, &[u16]) = match form {
+        SrkForm::Ecc => (ALG_ECC, &[CURVE_P256, ALG_NULL]),
+        SrkForm::Rsa => (ALG_RSA, &[2048, 0, 0]),
+    };
+    let mut area = Area::new(kind, ATTRIBUTES, &[]);
+    area.u16s(&[ALG_AES, 128, ALG_CFB, ALG_NULL]);
+    area.u16s(parameters);
     area.0
 }
 
@@ -426,5 +460,74 @@ impl Area {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn card_has_the_approvals_of_its_secrets_and_no_others() {
+        let present = |has_adm, has_puk| {
+            let ids = ApprovalId::present(has_adm, has_puk);
+            let names: Vec<_> = ids.into_iter().map(ApprovalId::as_str).collect();
+            names.join(" ")
+        };
+        assert_eq!(present(false, false), "P3 P6 P7");
+        assert_eq!(present(true, false), "A0 A1 P1 P2 P3 P6 P7");
+        assert_eq!(present(false, true), "P3 P4 P5 P6 P7 U3 U6");
+        assert_eq!(present(true, true), "A0 A1 P3 P4 P5 P6 P7 U3 U6");
+    }
+
+    #[test]
+    fn approvals_of_a_card_need_no_index_that_it_has_not() {
+        let name = [0; 34];
+        for (has_adm, has_puk) in [(false, false), (true, false), (false, true), (true, true)] {
+            let names = Names {
+                birth: &name,
+                pin: &name,
+                adm: has_adm.then_some(&name),
+                puk: has_puk.then_some(&name),
+            };
+            for id in ApprovalId::present(has_adm, has_puk) {
+                assert!(id.digest(&names).is_some(), "{id:?}");
+            }
+            assert_eq!(ApprovalId::P1.digest(&names).is_some(), has_adm);
+            assert_eq!(ApprovalId::P4.digest(&names).is_some(), has_puk);
+        }
+    }
+
+    #[test]
+    fn unknown_approval_is_not_parsed() {
+        for text in ["", "A2", "p1", "P8", "U4", "P1 ", "I"] {
+            assert_eq!(ApprovalId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_of_other_sizes_and_origins_differ_in_their_field_alone() {
+        let policy = [7; 32];
+        let template = |algorithm, origin| key_template(algorithm, origin, &policy);
+        let with = |mut area: Vec<u8>, at: usize, field: &[u8]| {
+            area[at..at + field.len()].copy_from_slice(field);
+            area
+        };
+        let p256 = template(KeyAlgorithm::P256, KeyOrigin::Generated);
+        let rsa2048 = template(KeyAlgorithm::Rsa2048, KeyOrigin::Generated);
+        // type, nameAlg, attributes, size and policy; then symmetric and scheme.
+        let (attributes, size) = (4, 2 + 2 + 4 + 2 + 32 + 2 + 2);
+        assert_eq!(
+            template(KeyAlgorithm::P384, KeyOrigin::Generated),
+            with(p256.clone(), size, &[0, 4])
+        );
+        assert_eq!(
+            template(KeyAlgorithm::Rsa3072, KeyOrigin::Generated),
+            with(rsa2048, size, &[0x0C, 0])
+        );
+        assert_eq!(
+            template(KeyAlgorithm::P256, KeyOrigin::Imported),
+            with(p256, attributes, &[0, 6, 4, 0])
+        );
     }
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
 
-use crate::anchor::{Anchor, CardFault, NV_RANGE};
+use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
 use crate::core::Core;
-use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, probe, undefine};
+use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::TpmError;
 use crate::operate::{arm, check};
+use crate::probe::probe;
 use crate::queue::{Lane, Queue};
 use crate::status::Status;
 use crate::token::CardToken;
@@ -144,23 +145,14 @@ impl Service {
         result.recv().map_err(|_| TpmError::Stopped)?
     }
 
-    /// Undefines the card's indices: only those whose Name is the record's. Absent ones are fine.
+    /// Undefines the card's indices: only those whose handle and policy are the record's and follow from its
+    /// birth key. Absent ones are fine; one that a damaged record claims without proof is left alone.
     ///
     /// # Errors
     ///
     /// [`TpmError`].
     pub fn destroy_card(&self, record: &TpmRecord) -> Result<(), TpmError> {
-        let Ok(anchor) = Anchor::from_tpm_record(record, 0) else {
-            return Ok(());
-        };
-        let indices: Vec<_> = anchor
-            .indices()
-            .map(|index| IntentIndex {
-                handle: index.handle,
-                policy: index.policy,
-            })
-            .collect();
-        self.undo_intent(&indices)
+        self.undo_intent(&own_indices(record))
     }
 
     /// Undefines what an intent names: handle and policy must both be the intent's. Absent ones are fine.
@@ -229,11 +221,17 @@ impl Service {
             Arc::clone(&self.inner),
             self.next_card(),
             Anchor::new(record)?,
+            &record.keys,
         ))
     }
 
     /// Sends a command as it stands, on the TPM thread and through the same transport: for benchmarks and
     /// tests that compare with the bare TPM. Gives the response and the time between sending and receiving.
+    ///
+    /// It takes its turn in the queue like any request, and idle work (arming sessions again) runs around it
+    /// as around any. What it loads stays loaded: an object of its own next to the engine's keys leaves
+    /// these one slot less, and they give way by themselves. Handles are real ones where no resource
+    /// manager is between.
     ///
     /// # Errors
     ///

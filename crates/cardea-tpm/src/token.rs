@@ -34,12 +34,17 @@ pub struct CardToken {
 }
 
 impl CardToken {
-    pub(crate) fn new(service: Arc<Inner>, card: u64, anchor: Anchor) -> Self {
+    pub(crate) fn new(service: Arc<Inner>, card: u64, anchor: Anchor, keys: &[KeyRecord]) -> Self {
+        let always = keys.iter().any(|key| {
+            anchor
+                .describe(key)
+                .is_some_and(|info| info.class == KeyClass::Always)
+        });
         Self {
             service,
             card,
             anchor: Arc::new(anchor),
-            always: AtomicBool::new(false),
+            always: AtomicBool::new(always),
             counters: [None; 2],
         }
     }
@@ -89,15 +94,24 @@ impl CardToken {
         *self.counter(reference) = None;
         match verdict {
             Verdict::Right => Ok(()),
-            Verdict::Blocked => Err(PinError::Blocked),
+            Verdict::Blocked => {
+                self.end_if_pin(reference);
+                Err(PinError::Blocked)
+            }
             Verdict::Wrong => {
                 let left = self.status(reference)?.left;
                 if left == 0 {
-                    // Blocked: nothing may go on under the earlier verification.
-                    self.logout();
+                    self.end_if_pin(reference);
                 }
                 Err(PinError::Wrong { left })
             }
+        }
+    }
+
+    /// The reference is blocked: nothing goes on under an earlier verification of it.
+    fn end_if_pin(&mut self, reference: PinReference) {
+        if reference == PinReference::Pin {
+            self.logout();
         }
     }
 }

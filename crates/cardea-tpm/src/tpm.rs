@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use zeroize::{Zeroize, Zeroizing};
+use tpm2_protocol::data::TpmCc;
+use tpm2_protocol::frame::{TpmCommand, TpmResponse};
+use zeroize::Zeroizing;
 
+use crate::commands::code;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::hash;
 use crate::session::{Use, attribute};
-use crate::transport::{MAX_RESPONSE, Transport};
-use crate::wire::{Reader, Writer};
+use crate::transport::{COMMAND_TIME, KEY_TIME, MAX_RESPONSE, Transport};
+use crate::wire::{Erased, Reader, Writer};
 
 /// Longest time that warnings asking for a retry are followed.
 const RETRY_TIME: Duration = Duration::from_secs(20);
@@ -83,8 +86,8 @@ impl Response {
 pub(crate) struct Tpm {
     transport: Box<dyn Transport>,
     count: CommandCount,
-    command: Zeroizing<Vec<u8>>,
-    response: Zeroizing<Vec<u8>>,
+    command: Erased,
+    response: Erased,
 }
 
 impl Tpm {
@@ -92,8 +95,8 @@ impl Tpm {
         Self {
             transport,
             count,
-            command: Zeroizing::new(Vec::with_capacity(MAX_RESPONSE)),
-            response: Zeroizing::new(Vec::with_capacity(MAX_RESPONSE)),
+            command: Erased::with_capacity(MAX_RESPONSE),
+            response: Erased::with_capacity(MAX_RESPONSE),
         }
     }
 
@@ -108,7 +111,7 @@ impl Tpm {
     /// Sends bytes as they are, counted like any command.
     pub(crate) fn raw(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
         self.count.add();
-        self.transport.transact(command, response)
+        self.transport.transact(command, response, KEY_TIME)
     }
 
     /// A command without sessions.
@@ -152,14 +155,20 @@ impl Tpm {
             parameters,
         } = command;
         let parameters = parameters.finish();
+        let limit = match code {
+            code::CREATE | code::CREATE_PRIMARY | code::STARTUP => KEY_TIME,
+            _ => COMMAND_TIME,
+        };
         let deadline = Instant::now() + RETRY_TIME;
         let mut pause = Duration::from_millis(1);
         loop {
             self.compose(code, handles, &parameters, sessions);
             self.count.add();
-            self.response.zeroize();
-            let sent = self.transport.transact(&self.command, &mut self.response);
-            self.command.zeroize();
+            self.response.erase();
+            let sent = self
+                .transport
+                .transact(&self.command, self.response.as_mut(), limit);
+            self.command.erase();
             sent.map_err(|source| TpmError::Transport {
                 command: name,
                 source,
@@ -177,6 +186,10 @@ impl Tpm {
                         what: "the wrong kind of response",
                     });
                 }
+                well_formed(code, &self.response).map_err(|_| TpmError::Protocol {
+                    command: name,
+                    what: "the response is malformed",
+                })?;
                 return take_response(name, code, &self.response, sessions, has_handle);
             }
             // The HMAC of a retried command is made anew: the TPM keeps its nonces, ours are fresh.
@@ -200,8 +213,8 @@ impl Tpm {
         parameters: &[u8],
         sessions: &mut [Use<'_>],
     ) {
-        let out = &mut *self.command;
-        out.clear();
+        self.command.erase();
+        let out = self.command.as_mut();
         let tag = if sessions.is_empty() {
             TAG_NO_SESSIONS
         } else {
@@ -242,7 +255,16 @@ impl Tpm {
         if let Some(field) = out.get_mut(2..6) {
             field.copy_from_slice(&length.to_be_bytes());
         }
+        debug_assert!(
+            TpmCommand::cast(out).is_ok_and(|command| command.validate().is_ok()),
+            "command 0x{code:03X} is malformed"
+        );
     }
+}
+
+/// Whether areas, sessions and sizes of a successful response fit its command.
+fn well_formed(code: u32, response: &[u8]) -> tpm2_protocol::TpmResult<()> {
+    TpmResponse::cast(response)?.validate(TpmCc::try_from(code)?)
 }
 
 /// Randomness of the operating system; the daemon has none better.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -17,8 +18,11 @@ use crate::simulator::Simulator;
 /// Longest response of any TPM (TPM 2.0 Part 2, TPM2_MAX_RESPONSE_SIZE of the PC Client profile).
 pub(crate) const MAX_RESPONSE: usize = 4096;
 
-/// Longest time for one command: RSA key generation on slow parts takes minutes.
-const COMMAND_TIME: Duration = Duration::from_secs(300);
+/// Longest time for a command that makes a key: RSA on slow parts takes minutes.
+pub(crate) const KEY_TIME: Duration = Duration::from_secs(300);
+
+/// Longest time for any other command.
+pub(crate) const COMMAND_TIME: Duration = Duration::from_secs(30);
 
 /// Longest time to reach a socket.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -82,12 +86,17 @@ impl fmt::Display for Address {
 
 /// One command out, one response back.
 pub(crate) trait Transport: Send {
-    /// Sends a command and receives its response, within bounded time.
+    /// Sends a command and receives its response, within about `limit`.
     ///
     /// # Errors
     ///
     /// An I/O error leaves the transport unusable: what the TPM did is not known.
-    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()>;
+    fn transact(
+        &mut self,
+        command: &[u8],
+        response: &mut Vec<u8>,
+        limit: Duration,
+    ) -> io::Result<()>;
 
     /// Whether the other end is still there, as far as can be told without a command.
     fn alive(&self) -> bool;
@@ -106,12 +115,12 @@ pub(crate) fn open(
         Address::SwtpmUnix(path) => Ok(Box::new(Socket::unix(path)?)),
         Address::SwtpmTcp(place) => Ok(Box::new(Socket::tcp(place)?)),
         Address::Simulator(dir) => {
-            // The old child ends with its connection, which is gone, or it would not be opened again.
-            drop(simulator.take());
-            let running = Simulator::start(dir.as_deref())?;
-            let socket = patiently(|| Socket::unix(running.socket()));
-            *simulator = Some(running);
-            Ok(Box::new(socket?))
+            let running = match simulator {
+                Some(running) => running,
+                None => simulator.insert(Simulator::new(dir.as_deref())?),
+            };
+            running.start()?;
+            Ok(Box::new(patiently(|| Socket::unix(&running.socket()))?))
         }
     }
 }
@@ -132,16 +141,32 @@ fn patiently<T>(mut connect: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// A character device. The kernel executes a command written without blocking in the background, so that
+/// its answer can be waited for with a limit; a kernel that does not know this blocks in the write, for as
+/// long as its own limits are.
 struct Device(File);
 
 impl Device {
     fn open(path: &Path) -> io::Result<Self> {
-        File::options().read(true).write(true).open(path).map(Self)
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(nonblocking)
+            .open(path)
+            .map(Self)
     }
 }
 
 impl Transport for Device {
-    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
+    fn transact(
+        &mut self,
+        command: &[u8],
+        response: &mut Vec<u8>,
+        limit: Duration,
+    ) -> io::Result<()> {
+        // Another program behind the same resource manager may be making a key.
+        let deadline = Instant::now() + limit.max(KEY_TIME);
         let written = self.0.write(command)?;
         if written != command.len() {
             return Err(io::Error::new(
@@ -150,9 +175,18 @@ impl Transport for Device {
             ));
         }
         response.resize(MAX_RESPONSE, 0);
-        let length = self.0.read(response)?;
-        response.truncate(length);
-        Ok(())
+        loop {
+            wait(self.0.as_fd(), deadline)?;
+            match self.0.read(response) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => {
+                    response.truncate(length);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn alive(&self) -> bool {
@@ -169,7 +203,6 @@ struct Socket<S>(S);
 impl Socket<UnixStream> {
     fn unix(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(COMMAND_TIME))?;
         stream.set_write_timeout(Some(CONNECT_TIME))?;
         Ok(Self(stream))
     }
@@ -182,7 +215,6 @@ impl Socket<TcpStream> {
             match TcpStream::connect_timeout(&address, CONNECT_TIME) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(COMMAND_TIME))?;
                     stream.set_write_timeout(Some(CONNECT_TIME))?;
                     return Ok(Self(stream));
                 }
@@ -194,8 +226,13 @@ impl Socket<TcpStream> {
 }
 
 impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
-    fn transact(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
-        let deadline = Instant::now() + COMMAND_TIME;
+    fn transact(
+        &mut self,
+        command: &[u8],
+        response: &mut Vec<u8>,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
         self.0.write_all(command)?;
         response.resize(MAX_RESPONSE, 0);
         let mut filled = 0;
@@ -206,6 +243,7 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
                 .ok_or_else(|| {
                     io::Error::new(io::ErrorKind::InvalidData, "the response is too long")
                 })?;
+            wait(self.0.as_fd(), deadline)?;
             let received = self.0.read(room)?;
             if received == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -223,9 +261,6 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
                     ));
                 }
             }
-            if Instant::now() > deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
         }
     }
 
@@ -235,6 +270,20 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
 
     fn shares_handles(&self) -> bool {
         true
+    }
+}
+
+/// Waits until there is something to read, at most until the deadline.
+fn wait(from: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            .map_err(|_| io::ErrorKind::TimedOut)?;
+        match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+        }
     }
 }
 
@@ -299,8 +348,41 @@ mod tests {
         drop(theirs.shutdown(std::net::Shutdown::Write));
         let mut response = Vec::new();
         Socket(ours)
-            .transact(b"command", &mut response)
+            .transact(b"command", &mut response, Duration::from_secs(10))
             .map(|()| response)
+    }
+
+    #[test]
+    fn silent_tpm_is_given_up_after_the_limit() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let limit = Duration::from_millis(20);
+        let begin = Instant::now();
+        let error = Socket(ours)
+            .transact(b"command", &mut Vec::new(), limit)
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= limit);
+    }
+
+    #[test]
+    fn device_takes_what_one_read_gives() {
+        // A pipe that both ends of are ours gives the command back as the answer.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tpm");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let mut response = Vec::new();
+        Device::open(&path)
+            .unwrap()
+            .transact(b"command", &mut response, COMMAND_TIME)
+            .unwrap();
+        assert_eq!(response, b"command");
     }
 
     #[test]

@@ -255,6 +255,11 @@ fn decrypt<const N: usize>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::LazyLock;
+
+    use serde_json::Value;
+
     use super::*;
 
     fn counter() -> impl FnMut(&mut [u8]) {
@@ -267,10 +272,138 @@ mod tests {
         }
     }
 
-    fn vault() -> (AdminKey, Vault) {
+    /// Made once: unoptimised key derivation takes seconds.
+    static MADE: LazyLock<(AdminKey, Vault)> = LazyLock::new(|| {
         let key = AdminKey::new(&[0x5A; 24]).unwrap();
         let vault = make_vault(&key, &[1; 32], &[2; 24], &mut counter());
         (key, vault)
+    });
+
+    fn vault() -> (AdminKey, Vault) {
+        MADE.clone()
+    }
+
+    /// Steps that are private to this file, each against a value that another program computed.
+    #[test]
+    fn every_step_of_an_entry_is_the_vectors() {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../tests/vectors/tpm-vectors.json")).unwrap();
+        let source = &vectors["vault"];
+        let key = AdminKey::new(&hex(&source["admin_key"])).unwrap();
+        for entry in source["entries"].as_array().unwrap() {
+            let mut answer = hex(&entry["c"]);
+            key.encrypt(&mut answer);
+            assert_eq!(answer, hex(&entry["r"]));
+            let secret = answer_key(&answer, &array(&entry["s"]), ROUNDS);
+            assert_eq!(secret.to_bytes()[..], hex(&entry["scalar"])[..]);
+            let public = PublicKey::from(&secret).to_bytes();
+            assert_eq!(public[..], hex(&entry["pk"])[..]);
+            for (label, content) in [("adm", hex(&source["adm"])), ("m", hex(&source["m"]))] {
+                let Some(step) = entry.get(label) else {
+                    assert_eq!((label, &entry["kind"]), ("m", &Value::from("external")));
+                    continue;
+                };
+                let ephemeral: [u8; 32] = array(&step["e"]);
+                let epk: [u8; 32] = array(&step["epk"]);
+                let label = label.as_bytes();
+                let shared = secret.diffie_hellman(&PublicKey::from(epk));
+                assert_eq!(shared.as_bytes()[..], hex(&step["z"])[..]);
+                let keystream = hmac(shared.as_bytes(), &[label, &[0], &epk, &public]);
+                assert_eq!(keystream[..], hex(&step["keystream"])[..]);
+                let mut random = |buffer: &mut [u8]| buffer.copy_from_slice(&ephemeral);
+                let stored = encrypt(&public, label, &content, &mut random);
+                assert_eq!(stored, hex(&step["stored"]));
+                assert_eq!(stored[..32], epk);
+            }
+        }
+    }
+
+    #[test]
+    fn new_vault_has_every_entry_once_and_a_tag_that_holds() {
+        let (_, vault) = vault();
+        let of = |kind| vault.entries.iter().filter(move |entry| entry.kind == kind);
+        for kind in [VaultKind::External, VaultKind::Mutual] {
+            assert_eq!(of(kind).count(), ENTRIES);
+            assert!(of(kind).all(|entry| entry.challenge.len() == challenge_length(kind)));
+        }
+        assert!(of(VaultKind::External).all(|entry| entry.mask.is_empty()));
+        let distinct = |field: fn(&VaultEntry) -> Vec<u8>| {
+            let fields: HashSet<_> = vault.entries.iter().map(field).collect();
+            assert_eq!(fields.len(), 2 * ENTRIES);
+        };
+        distinct(|entry| entry.challenge.clone());
+        distinct(|entry| entry.salt.to_vec());
+        distinct(|entry| entry.public.to_vec());
+        distinct(|entry| entry.admin_value[..32].to_vec());
+        assert_eq!(tag(&[1; 32], &vault.entries), vault.tag);
+    }
+
+    #[test]
+    fn rotation_refuses_every_change_that_the_tag_covers() {
+        let (_, honest) = vault();
+        let changes: [fn(&mut Vault); 7] = [
+            |vault| vault.entries[0].kind = VaultKind::Mutual,
+            |vault| vault.entries[1].challenge[7] ^= 1,
+            |vault| vault.entries[2].salt[0] ^= 1,
+            |vault| vault.entries[ENTRIES].mask[40] ^= 1,
+            |vault| vault.entries.swap(0, 1),
+            |vault| drop(vault.entries.pop()),
+            |vault| vault.tag[31] ^= 1,
+        ];
+        for change in changes {
+            let mut vault = honest.clone();
+            change(&mut vault);
+            let rotated = rotate(&vault, &[], &[1; 32], &[9; 32], &mut counter());
+            assert_eq!(rotated.unwrap_err(), TagError);
+        }
+        let other_value = rotate(&honest, &[], &[3; 32], &[9; 32], &mut counter());
+        assert_eq!(other_value.unwrap_err(), TagError);
+    }
+
+    #[test]
+    fn rotated_vault_keeps_the_mask_and_rotates_again() {
+        let (key, first) = vault();
+        let second = rotate(&first, &[], &[1; 32], &[9; 32], &mut counter()).unwrap();
+        let third = rotate(&second, &[], &[9; 32], &[8; 32], &mut counter()).unwrap();
+        let entry = &third.entries[ENTRIES];
+        let mut answer = entry.challenge.clone();
+        key.encrypt(&mut answer);
+        assert_eq!(*candidate(&third, entry, &answer).unwrap(), [8; 32]);
+        assert_eq!(*mask(&third, entry, &answer).unwrap(), [2; 24]);
+    }
+
+    #[test]
+    fn entry_of_impossible_size_gives_nothing() {
+        let (_, mut vault) = vault();
+        for length in [0, 31, 32, 63, 65] {
+            vault.entries[0].admin_value.resize(length, 0);
+            assert!(candidate(&vault, &vault.entries[0], &[0; 8]).is_none());
+        }
+        assert!(mask(&vault, &vault.entries[0], &[0; 8]).is_none());
+    }
+
+    #[test]
+    fn admin_key_has_24_bytes_of_any_value_and_does_not_show_them() {
+        for length in [0, 16, 23, 25] {
+            let error = AdminKey::new(&vec![0; length]).unwrap_err();
+            assert_eq!(error, AdminKeyLengthError(length));
+        }
+        for weak in [[0; 24], [1; 24], [0xFE; 24]] {
+            assert!(AdminKey::new(&weak).is_ok());
+        }
+        assert_eq!(format!("{:?}", AdminKey::new(&[0x41; 24])), "Ok(AdminKey)");
+    }
+
+    fn hex(value: &Value) -> Vec<u8> {
+        let text = value.as_str().unwrap();
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn array<const N: usize>(value: &Value) -> [u8; N] {
+        hex(value).try_into().unwrap()
     }
 
     #[test]

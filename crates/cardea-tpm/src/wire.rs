@@ -1,26 +1,66 @@
 //! Parameters on the wire: big-endian integers and sized buffers.
 //!
-//! `tpm2-protocol` gives codes, frames and response views. Command parameters are written here, because its
-//! owned values are plain copies on the stack that nobody erases, and PINs, authorisation values and
-//! decrypted data pass through them.
+//! `tpm2-protocol` is the codec for codes and frames: it checks every command that goes out (in debug
+//! builds) and every response that comes in, and a test reads all of a card's life through its types.
+//! Parameters are written and read here, because its owned command and response bodies are plain `Copy`
+//! values on the stack that nobody erases, and PINs, authorisation values and decrypted data would pass
+//! through them.
 
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use crate::error::TpmError;
 
+/// Bytes that are erased on drop and whenever they are replaced.
+///
+/// Unlike `Zeroizing<Vec<u8>>` it erases what was written, not the whole capacity: erasing some thousand
+/// unused bytes around each command would take longer than the rest of what is done for it here.
+/// Whoever lets it grow beyond its capacity leaves a copy behind.
+pub(crate) struct Erased(Vec<u8>);
+
+impl Erased {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// Empties and erases.
+    pub(crate) fn erase(&mut self) {
+        self.0.as_mut_slice().zeroize();
+        self.0.clear();
+    }
+
+    /// For appending, and for shortening by bytes that were never written to.
+    pub(crate) fn as_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl std::ops::Deref for Erased {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Erased {
+    fn drop(&mut self) {
+        self.erase();
+    }
+}
+
 /// Parameters of a command, erased on drop.
-pub(crate) struct Writer(Zeroizing<Vec<u8>>);
+pub(crate) struct Writer(Erased);
 
 impl Writer {
-    /// Room for every command's parameters without growing (a grown buffer leaves copies).
+    /// Room for every command's parameters without growing.
     const CAPACITY: usize = 2048;
 
     pub(crate) fn new() -> Self {
-        Self(Zeroizing::new(Vec::with_capacity(Self::CAPACITY)))
+        Self(Erased::with_capacity(Self::CAPACITY))
     }
 
     pub(crate) fn u8(mut self, value: u8) -> Self {
-        self.0.push(value);
+        self.0.as_mut().push(value);
         self
     }
 
@@ -33,7 +73,7 @@ impl Writer {
     }
 
     pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
+        self.0.as_mut().extend_from_slice(bytes);
         self
     }
 
@@ -43,7 +83,7 @@ impl Writer {
         self.u16(length).raw(bytes)
     }
 
-    pub(crate) fn finish(self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn finish(self) -> Erased {
         self.0
     }
 }

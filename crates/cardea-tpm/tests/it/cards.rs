@@ -56,6 +56,47 @@ fn intent_names_what_creation_defines_and_nothing_else_is_undone() {
 }
 
 #[test]
+fn leftover_of_an_interrupted_probe_is_removed_by_the_next_one() {
+    let tpm = Swtpm::start();
+    let public = {
+        use cardea_tpm::policy::{NV_DEFINED, ZERO, cc, command_code, nv_public};
+        let policy = command_code(&ZERO, cc::NV_WRITE);
+        nv_public(0x01C2_FFFF, NV_DEFINED, &policy)
+    };
+    let service = tpm.service();
+    let parameters = [crate::raw::sized(b"x"), crate::raw::sized(&public)].concat();
+    let owner = [crate::raw::Auth::Password(&[])];
+    let define = [crate::raw::OWNER];
+    let (code, _) = crate::raw::send(&service, 0x12A, &define, &owner, &parameters);
+    assert_eq!(code, 0);
+    let card = make(&service, Kind::Plain);
+    let left = service.defined_indices().unwrap();
+    assert_eq!(left, [card.tpm.indices[0].handle]);
+}
+
+#[test]
+fn failed_creation_leaves_nothing() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let prepared = service.prepare_card(&[], new_card(Kind::Puk)).unwrap();
+    // Somebody takes the second handle meanwhile, with another policy.
+    let puk = prepared.intent()[1].handle;
+    let public = cardea_tpm::policy::nv_public(puk, cardea_tpm::policy::NV_DEFINED, &[9; 32]);
+    let parameters = [crate::raw::sized(b"x"), crate::raw::sized(&public)].concat();
+    let owner = [crate::raw::Auth::Password(&[])];
+    let define = [crate::raw::OWNER];
+    let (code, _) = crate::raw::send(&service, 0x12A, &define, &owner, &parameters);
+    assert_eq!(code, 0);
+    let error = service.create_card(prepared, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("NV_DefineSpace"), "{error}");
+    assert_eq!(
+        service.defined_indices().unwrap(),
+        [puk],
+        "only the other's"
+    );
+}
+
+#[test]
 fn progress_is_told_while_a_card_is_made() {
     let tpm = Swtpm::start();
     let service = tpm.service();

@@ -47,55 +47,18 @@ fn rsa_keys_sign_and_decrypt() {
         assert_eq!(refused.kind(), TokenErrorKind::NotAuthenticated);
         token.verify(PinReference::Pin, &pin(PIN)).unwrap();
 
-        for (hash, scheme, length) in [
-            (
-                HashAlgorithm::Sha1,
-                Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
-                20,
-            ),
-            (
-                HashAlgorithm::Sha256,
-                Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
-                32,
-            ),
-            (
-                HashAlgorithm::Sha384,
-                Pkcs1v15Sign::new::<rsa::sha2::Sha384>(),
-                48,
-            ),
-            (
-                HashAlgorithm::Sha512,
-                Pkcs1v15Sign::new::<rsa::sha2::Sha512>(),
-                64,
-            ),
-        ] {
-            let digest = vec![0x5A; length];
-            let signature = token
-                .operate(
-                    &key,
-                    PrivateOperation::SignPkcs1 {
-                        hash,
-                        digest: &digest,
-                    },
-                )
+        for hash in HASHES {
+            let digest = vec![0x5A; hash.size()];
+            let digest = &digest[..];
+            let pkcs1 = token
+                .operate(&key, PrivateOperation::SignPkcs1 { hash, digest })
                 .unwrap();
-            assert_eq!(signature.len(), algorithm.size());
-            if hash != HashAlgorithm::Sha1 {
-                scheme.verify(&public, &digest, &signature).unwrap();
-            }
+            pkcs1_of(hash).verify(&public, digest, &pkcs1).unwrap();
+            let pss = token
+                .operate(&key, PrivateOperation::SignPss { hash, digest })
+                .unwrap();
+            pss_of(hash).verify(&public, digest, &pss).unwrap();
         }
-        let signature = token
-            .operate(
-                &key,
-                PrivateOperation::SignPss {
-                    hash: HashAlgorithm::Sha256,
-                    digest: &[3; 32],
-                },
-            )
-            .unwrap();
-        rsa::Pss::new_with_salt::<rsa::sha2::Sha256>(32)
-            .verify(&public, &[3; 32], &signature)
-            .unwrap();
 
         // The raw operation under the padding of 36 bytes that have no DigestInfo.
         let mut block = vec![0, 1];
@@ -122,21 +85,29 @@ fn rsa_keys_sign_and_decrypt() {
             )
             .unwrap();
         assert_eq!(plain[..], *b"secret");
-        for label in ["", "label"] {
-            let padding = if label.is_empty() {
-                Oaep::new::<rsa::sha2::Sha256>()
-            } else {
-                // TPM labels end in zero, and it is part of what is hashed.
-                Oaep::new_with_label::<rsa::sha2::Sha256, _>("label\0")
-            };
-            let cryptogram = padding.encrypt(&mut rng, &public, b"secret").unwrap();
-            let operation = PrivateOperation::DecryptOaep {
-                hash: HashAlgorithm::Sha256,
-                label: label.as_bytes(),
-                cryptogram: &cryptogram,
-            };
-            assert_eq!(token.operate(&key, operation).unwrap()[..], *b"secret");
+        for hash in HASHES {
+            for label in ["", "label"] {
+                let cryptogram = oaep_of(hash, label)
+                    .encrypt(&mut rng, &public, b"secret")
+                    .unwrap();
+                let operation = PrivateOperation::DecryptOaep {
+                    hash,
+                    label: label.as_bytes(),
+                    cryptogram: &cryptogram,
+                };
+                assert_eq!(token.operate(&key, operation).unwrap()[..], *b"secret");
+            }
         }
+        let cryptogram = oaep_of(HashAlgorithm::Sha256, "other")
+            .encrypt(&mut rng, &public, b"secret")
+            .unwrap();
+        let other_label = PrivateOperation::DecryptOaep {
+            hash: HashAlgorithm::Sha256,
+            label: b"label",
+            cryptogram: &cryptogram,
+        };
+        let refused = token.operate(&key, other_label).unwrap_err();
+        assert_eq!(refused.kind(), TokenErrorKind::BadData);
         let garbage = vec![0x11; algorithm.size()];
         let refused = token
             .operate(
@@ -148,6 +119,51 @@ fn rsa_keys_sign_and_decrypt() {
             .unwrap_err();
         assert_eq!(refused.kind(), TokenErrorKind::BadData);
         token.operate(&key, sign).unwrap();
+    }
+}
+
+const HASHES: [HashAlgorithm; 4] = [
+    HashAlgorithm::Sha1,
+    HashAlgorithm::Sha256,
+    HashAlgorithm::Sha384,
+    HashAlgorithm::Sha512,
+];
+
+fn pkcs1_of(hash: HashAlgorithm) -> Pkcs1v15Sign {
+    match hash {
+        HashAlgorithm::Sha1 => Pkcs1v15Sign::new::<rsa_sha1::Sha1>(),
+        HashAlgorithm::Sha256 => Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
+        HashAlgorithm::Sha384 => Pkcs1v15Sign::new::<rsa::sha2::Sha384>(),
+        HashAlgorithm::Sha512 => Pkcs1v15Sign::new::<rsa::sha2::Sha512>(),
+    }
+}
+
+fn pss_of(hash: HashAlgorithm) -> rsa::Pss {
+    match hash {
+        HashAlgorithm::Sha1 => rsa::Pss::new_with_salt::<rsa_sha1::Sha1>(20),
+        HashAlgorithm::Sha256 => rsa::Pss::new_with_salt::<rsa::sha2::Sha256>(32),
+        HashAlgorithm::Sha384 => rsa::Pss::new_with_salt::<rsa::sha2::Sha384>(48),
+        HashAlgorithm::Sha512 => rsa::Pss::new_with_salt::<rsa::sha2::Sha512>(64),
+    }
+}
+
+fn oaep_of(hash: HashAlgorithm, label: &str) -> Oaep {
+    fn with<D>(label: &str) -> Oaep
+    where
+        D: 'static + rsa::sha2::Digest + rsa_sha1::digest::DynDigest + Send + Sync,
+    {
+        if label.is_empty() {
+            Oaep::new::<D>()
+        } else {
+            // TPM labels end in zero, and it is part of what is hashed.
+            Oaep::new_with_label::<D, _>(format!("{label}\0"))
+        }
+    }
+    match hash {
+        HashAlgorithm::Sha1 => with::<rsa_sha1::Sha1>(label),
+        HashAlgorithm::Sha256 => with::<rsa::sha2::Sha256>(label),
+        HashAlgorithm::Sha384 => with::<rsa::sha2::Sha384>(label),
+        HashAlgorithm::Sha512 => with::<rsa::sha2::Sha512>(label),
     }
 }
 
@@ -293,6 +309,76 @@ fn always_class_key_wants_the_pin_every_time() {
     assert!(wrong.is_err());
     assert_eq!(token.status(PinReference::Pin).unwrap().left, 4);
     refused(&mut token);
+}
+
+#[test]
+fn one_verification_serves_one_operation_of_all_always_class_keys_together() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let mut card = make(&service, Kind::Plain);
+    let mut first = token(&service, &card);
+    let always: Vec<_> = [0x81, 0x82]
+        .map(|reference| {
+            first
+                .generate(reference, KeyAlgorithm::P256, KeyClass::Always)
+                .unwrap()
+        })
+        .into();
+    let session = first
+        .generate(0x83, KeyAlgorithm::P256, KeyClass::Session)
+        .unwrap();
+    drop(first);
+    // A restarted daemon knows of such keys from the record alone.
+    card.keys.clone_from(&always);
+    let mut token = token(&service, &card);
+    let sign = PrivateOperation::SignEcdsa { digest: &[1; 32] };
+    token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    // Session-class keys go on beside it, and do not use it up.
+    token.operate(&session, sign).unwrap();
+    token.operate(&always[1], sign).unwrap();
+    assert_eq!(
+        token.operate(&always[0], sign).unwrap_err().kind(),
+        TokenErrorKind::NotAuthenticated
+    );
+    token.operate(&session, sign).unwrap();
+    // A failed use is a use.
+    token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    let off_curve = PrivateOperation::Ecdh {
+        x: &[1; 32],
+        y: &[1; 32],
+    };
+    token.operate(&always[0], off_curve).unwrap_err();
+    assert_eq!(
+        token.operate(&always[0], sign).unwrap_err().kind(),
+        TokenErrorKind::NotAuthenticated
+    );
+    token.logout();
+    assert_eq!(
+        token.operate(&session, sign).unwrap_err().kind(),
+        TokenErrorKind::NotAuthenticated
+    );
+}
+
+#[test]
+fn key_is_made_with_one_command_however_many_are_loaded() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let card = make(&service, Kind::Plain);
+    let mut token = token(&service, &card);
+    token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    let sign = PrivateOperation::SignEcdsa { digest: &[1; 32] };
+    let mut keys = Vec::new();
+    for reference in 0x81..0x84 {
+        let before = service.command_count().get();
+        let (key, _) = generate(&mut token, KeyAlgorithm::P256);
+        let sent = service.command_count().get() - before;
+        // At most one key gives way, and one session may be armed again before.
+        assert!(sent <= 3, "key {reference:02X}: {sent} commands");
+        keys.push(key);
+        for key in &keys {
+            token.operate(key, sign).unwrap();
+        }
+    }
 }
 
 #[test]

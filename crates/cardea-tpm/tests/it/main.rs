@@ -10,7 +10,12 @@
 
 mod attacks;
 mod cards;
+mod faults;
 mod keys;
+mod policies;
+mod proxy;
+mod raw;
 mod resources;
+mod storage;
 mod support;
 mod vectors;

@@ -76,16 +76,59 @@ fn power_cut_ends_the_verification_and_loses_nothing_else() {
 
 #[test]
 fn absent_tpm_is_told_at_once_and_noticed_when_it_is_back() {
-    let tpm = Swtpm::start();
-    let socket = tpm.socket();
+    let mut tpm = Swtpm::start();
     let service = tpm.service();
     let card = make(&service, Kind::Plain);
     let mut token = token(&service, &card);
-    drop(tpm);
-    assert!(!socket.exists());
-    let error = token.verify(PinReference::Pin, &pin(PIN)).unwrap_err();
-    assert!(error.to_string().contains("cannot be reached"), "{error}");
-    assert!(service.status().is_err());
+    token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    let key = token
+        .generate(0x81, KeyAlgorithm::P256, KeyClass::Session)
+        .unwrap();
+    tpm.stop();
+    let begin = std::time::Instant::now();
+    for _ in 0..3 {
+        let error = token.operate(&key, SIGN).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+        let error = token.verify(PinReference::Pin, &pin(PIN)).unwrap_err();
+        assert!(error.to_string().contains("cannot be reached"), "{error}");
+        assert!(service.status().is_err());
+        token.logout();
+    }
+    assert!(begin.elapsed() < std::time::Duration::from_secs(2));
+    tpm.resume();
+    assert_eq!(token.status(PinReference::Pin).unwrap().left, 5);
+    assert_eq!(
+        token.operate(&key, SIGN).unwrap_err().kind(),
+        TokenErrorKind::NotAuthenticated
+    );
+    token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    token.operate(&key, SIGN).unwrap();
+}
+
+#[test]
+fn verification_ends_with_the_session_limit_and_a_session_older_than_that_can_be_verified() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let mut card = make(&service, Kind::Plain);
+    card.settings.session_limit = 1;
+    let mut token = token(&service, &card);
+    let key = token
+        .generate(0x81, KeyAlgorithm::P256, KeyClass::Session)
+        .unwrap();
+    // Twice: the second time the session is older than the limit already.
+    for _ in 0..2 {
+        token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+        token.operate(&key, SIGN).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let error = loop {
+            match token.operate(&key, SIGN) {
+                Ok(_) => assert!(std::time::Instant::now() < deadline, "it never ends"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), TokenErrorKind::NotAuthenticated);
+    }
+    assert_eq!(token.status(PinReference::Pin).unwrap().left, 5);
 }
 
 #[test]

@@ -48,16 +48,28 @@ impl Swtpm {
 
     /// A power cut and a new start.
     pub(crate) fn power_cycle(&mut self) {
+        self.stop();
+        self.resume();
+    }
+
+    /// A power cut.
+    pub(crate) fn stop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        std::fs::remove_file(self.socket()).unwrap();
+    }
+
+    /// The start after it.
+    pub(crate) fn resume(&mut self) {
         self.child = spawn(self.dir.path());
     }
 }
 
 impl Drop for Swtpm {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // Already ended by `stop`, perhaps.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

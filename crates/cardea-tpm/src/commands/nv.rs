@@ -1,0 +1,131 @@
+//! NV indices (TPM 2.0 Part 3 §31).
+
+use super::{OWNER, code};
+use crate::error::TpmError;
+use crate::policy::cc;
+use crate::session::{Session, Use, attribute};
+use crate::tpm::{Command, Handle, Tpm};
+use crate::wire::Writer;
+
+impl Tpm {
+    /// TPM2_NV_DefineSpace, the authorisation value encrypted in the channel.
+    pub(crate) fn nv_define(
+        &mut self,
+        channel: &mut Session,
+        auth: &[u8; 32],
+        public: &[u8],
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "NV_DefineSpace",
+                code: code::NV_DEFINE_SPACE,
+                handles: &[Handle::plain(OWNER)],
+                parameters: Writer::new().sized(auth).sized(public),
+            },
+            &mut [
+                Use::empty_password(),
+                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_NV_UndefineSpace.
+    pub(crate) fn nv_undefine(&mut self, index: u32, name: &[u8]) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "NV_UndefineSpace",
+                code: code::NV_UNDEFINE_SPACE,
+                handles: &[Handle::plain(OWNER), Handle::named(index, name)],
+                parameters: Writer::new(),
+            },
+            &mut [Use::empty_password()],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_NV_ReadPublic: the public area, whose Name is computed here and not believed.
+    pub(crate) fn nv_read_public(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
+        let response = self.plain(Command {
+            name: "NV_ReadPublic",
+            code: code::NV_READ_PUBLIC,
+            handles: &[Handle::plain(index)],
+            parameters: Writer::new(),
+        })?;
+        Ok(response.reader().sized()?.to_vec())
+    }
+
+    /// TPM2_NV_Write of a whole counter under a policy session, which it empties or ends.
+    pub(crate) fn nv_write(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        session: &mut Session,
+        attributes: u8,
+        data: &[u8; 8],
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "NV_Write",
+                code: cc::NV_WRITE,
+                handles: &[Handle::named(index, name), Handle::named(index, name)],
+                parameters: Writer::new().sized(data).u16(0),
+            },
+            &mut [Use::session(session, &[], attributes)],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit.
+    pub(crate) fn nv_read(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        session: &mut Session,
+    ) -> Result<(u32, u32), TpmError> {
+        let response = self.with(
+            Command {
+                name: "NV_Read",
+                code: cc::NV_READ,
+                handles: &[Handle::named(index, name), Handle::named(index, name)],
+                parameters: Writer::new().u16(8).u16(0),
+            },
+            &mut [Use::session(session, &[], 0)],
+        )?;
+        let mut reader = response.reader();
+        if reader.u16()? != 8 {
+            return Err(TpmError::Protocol {
+                command: "NV_Read",
+                what: "not a PIN counter",
+            });
+        }
+        let counter = (reader.u32()?, reader.u32()?);
+        reader.finish()?;
+        Ok(counter)
+    }
+
+    /// TPM2_NV_ChangeAuth: authorised by the policy session, the new value encrypted in the channel,
+    /// which is associated with nothing and so needs not know the present value.
+    pub(crate) fn nv_change_auth(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        session: &mut Session,
+        channel: &mut Session,
+        auth: &[u8; 32],
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "NV_ChangeAuth",
+                code: cc::NV_CHANGE_AUTH,
+                handles: &[Handle::named(index, name)],
+                parameters: Writer::new().sized(auth),
+            },
+            &mut [
+                Use::session(session, &[], 0),
+                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
+            ],
+        )
+        .map(drop)
+    }
+}

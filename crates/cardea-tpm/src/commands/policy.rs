@@ -1,0 +1,156 @@
+//! Enhanced authorisation (TPM 2.0 Part 3 §23).
+
+use zeroize::Zeroizing;
+
+use super::{code, ecdsa};
+use crate::error::TpmError;
+use crate::policy::cc;
+use crate::session::{Session, Use, attribute};
+use crate::tpm::{Command, Handle, Tpm};
+use crate::wire::Writer;
+
+impl Tpm {
+    /// TPM2_PolicySecret with an index's value in the channel: timeout and TPMT_TK_AUTH, both empty
+    /// without a negative expiration.
+    #[expect(clippy::too_many_arguments, reason = "they are the command's own")]
+    pub(crate) fn policy_secret(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        channel: &mut Session,
+        auth: &[u8],
+        session: &Session,
+        policy_ref: &[u8],
+        expiration: i32,
+    ) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), TpmError> {
+        // A reusable expiration-free use is not bound to the session's nonce.
+        let nonce: &[u8] = if expiration == 0 {
+            &[]
+        } else {
+            &session.nonce_tpm
+        };
+        let response = self.with(
+            Command {
+                name: "PolicySecret",
+                code: cc::POLICY_SECRET,
+                handles: &[Handle::named(index, name), Handle::plain(session.handle)],
+                parameters: Writer::new()
+                    .sized(nonce)
+                    .sized(&[])
+                    .sized(policy_ref)
+                    .raw(&expiration.to_be_bytes()),
+            },
+            &mut [Use::session(channel, auth, attribute::CONTINUE)],
+        )?;
+        let mut reader = response.reader();
+        let timeout = reader.sized()?.to_vec();
+        let ticket = Zeroizing::new(reader.ticket()?.to_vec());
+        reader.finish()?;
+        Ok((timeout, ticket))
+    }
+
+    /// TPM2_PolicyTicket.
+    pub(crate) fn policy_ticket(
+        &mut self,
+        session: &Session,
+        timeout: &[u8],
+        policy_ref: &[u8],
+        name: &[u8],
+        ticket: &[u8],
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyTicket",
+            code: code::POLICY_TICKET,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new()
+                .sized(timeout)
+                .sized(&[])
+                .sized(policy_ref)
+                .sized(name)
+                .raw(ticket),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicySigned over the session's nonce, without expiration.
+    pub(crate) fn policy_signed(
+        &mut self,
+        key: u32,
+        key_name: &[u8],
+        session: &Session,
+        policy_ref: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), TpmError> {
+        let parameters = Writer::new()
+            .sized(&session.nonce_tpm)
+            .sized(&[])
+            .sized(policy_ref)
+            .u32(0);
+        self.plain(Command {
+            name: "PolicySigned",
+            code: cc::POLICY_SIGNED,
+            handles: &[Handle::named(key, key_name), Handle::plain(session.handle)],
+            parameters: ecdsa(parameters, signature),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyCommandCode.
+    pub(crate) fn policy_command_code(
+        &mut self,
+        session: &Session,
+        command: u32,
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyCommandCode",
+            code: cc::POLICY_COMMAND_CODE,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new().u32(command),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyAuthorize.
+    pub(crate) fn policy_authorize(
+        &mut self,
+        session: &Session,
+        approved: &[u8; 32],
+        policy_ref: &[u8],
+        key_name: &[u8],
+        ticket: &[u8],
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyAuthorize",
+            code: cc::POLICY_AUTHORIZE,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new()
+                .sized(approved)
+                .sized(policy_ref)
+                .sized(key_name)
+                .raw(ticket),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyRestart.
+    pub(crate) fn policy_restart(&mut self, session: &Session) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyRestart",
+            code: code::POLICY_RESTART,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new(),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyGetDigest.
+    pub(crate) fn policy_digest(&mut self, session: &Session) -> Result<Vec<u8>, TpmError> {
+        let response = self.plain(Command {
+            name: "PolicyGetDigest",
+            code: code::POLICY_GET_DIGEST,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new(),
+        })?;
+        Ok(response.reader().sized()?.to_vec())
+    }
+}

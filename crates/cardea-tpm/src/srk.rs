@@ -1,0 +1,217 @@
+//! Storage root keys: found, judged, made, and made again.
+//!
+//! A card belongs to the storage root key whose Name it recorded. Salting to a key with that Name keeps
+//! values from whoever sits between us and the TPM, because the Name is computed from the public area here.
+
+use cardea_card::record::SrkRecord;
+
+use crate::crypto::StorageKey;
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::{SrkForm, name_of, srk_head, srk_template};
+use crate::tpm::Tpm;
+use crate::wire::Reader;
+
+/// The usual persistent handle of the storage root key.
+const SRK: u32 = 0x8100_0001;
+/// Last handle that a storage root key may move to.
+const LAST_SRK: u32 = 0x8100_FFFF;
+
+/// A storage key that sessions are salted to and objects hang from.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    pub(crate) handle: u32,
+    pub(crate) name: [u8; 34],
+    pub(crate) key: StorageKey,
+    /// What makes it again; not asked yet where it was found.
+    template: Option<Vec<u8>>,
+}
+
+impl SrkForm {
+    fn of(public: &[u8]) -> Option<(Self, &[u8])> {
+        Self::ALL
+            .into_iter()
+            .find_map(|form| Some((form, public.strip_prefix(&srk_head(form)[..])?)))
+    }
+
+    /// Templates in use: with an empty unique field, and with one of zeros.
+    fn templates(self) -> [Vec<u8>; 2] {
+        let mut zeros = srk_head(self);
+        let field: &[u16] = match self {
+            Self::Ecc => &[32, 32],
+            Self::Rsa => &[256],
+        };
+        for length in field {
+            zeros.extend_from_slice(&length.to_be_bytes());
+            zeros.resize(zeros.len() + usize::from(*length), 0);
+        }
+        [srk_template(self), zeros]
+    }
+}
+
+impl Parent {
+    /// None: the key has another form than cards need.
+    fn from_public(handle: u32, public: &[u8]) -> Option<Self> {
+        let (form, unique) = SrkForm::of(public)?;
+        let mut reader = Reader::new("ReadPublic", unique);
+        let key = match form {
+            SrkForm::Ecc => StorageKey::Ecc {
+                x: padded(reader.sized().ok()?)?,
+                y: padded(reader.sized().ok()?)?,
+            },
+            SrkForm::Rsa => StorageKey::Rsa(Box::new(padded(reader.sized().ok()?)?)),
+        };
+        reader.finish().ok()?;
+        Some(Self {
+            handle,
+            name: name_of(public),
+            key,
+            template: None,
+        })
+    }
+
+    fn form(&self) -> SrkForm {
+        match self.key {
+            StorageKey::Ecc { .. } => SrkForm::Ecc,
+            StorageKey::Rsa(_) => SrkForm::Rsa,
+        }
+    }
+
+    /// Handle, Name and the template that makes it again; empty where it was made from an unknown one.
+    pub(crate) fn record(&mut self, tpm: &mut Tpm) -> Result<SrkRecord, TpmError> {
+        if self.template.is_none() {
+            let mut found = Vec::new();
+            for template in self.form().templates() {
+                let (transient, public) = tpm.create_primary(&template)?;
+                tpm.flush(transient)?;
+                if name_of(&public) == self.name {
+                    found = template;
+                    break;
+                }
+            }
+            self.template = Some(found);
+        }
+        Ok(SrkRecord {
+            handle: self.handle,
+            name: self.name.to_vec(),
+            template: self.template.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// A number at its full length: parts may strip leading zeros.
+fn padded<const N: usize>(short: &[u8]) -> Option<[u8; N]> {
+    let mut full = [0; N];
+    full.get_mut(N.checked_sub(short.len())?..)?
+        .copy_from_slice(short);
+    Some(full)
+}
+
+fn persistent(tpm: &mut Tpm) -> Result<Vec<u32>, TpmError> {
+    let mut handles = tpm.handles(0x8100_0000)?;
+    handles.retain(|handle| (0x8100_0000..=LAST_SRK).contains(handle));
+    Ok(handles)
+}
+
+/// The storage root key of new cards: the first suitable one from 0x81000001 on, else one made now.
+pub(crate) fn for_new_cards(tpm: &mut Tpm) -> Result<Parent, TpmError> {
+    for handle in persistent(tpm)? {
+        if handle < SRK {
+            continue;
+        }
+        let public = tpm.read_public(handle)?;
+        if let Some(parent) = Parent::from_public(handle, &public)
+            && tpm.authorises_empty(handle, &parent.name)?
+        {
+            return Ok(parent);
+        }
+    }
+    make(tpm, &srk_template(SrkForm::Ecc))
+}
+
+/// The storage root key with this Name, wherever it is; made again from its template where it is not.
+/// [`TpmError::Foreign`] when the template makes another key: the TPM was cleared or is another one.
+pub(crate) fn of_card(tpm: &mut Tpm, name: &[u8; 34], template: &[u8]) -> Result<Parent, TpmError> {
+    for handle in persistent(tpm)? {
+        let public = tpm.read_public(handle)?;
+        if name_of(&public) == *name {
+            return Parent::from_public(handle, &public).ok_or(TpmError::Foreign);
+        }
+    }
+    // A file does not make the TPM create what no card has.
+    if !SrkForm::ALL
+        .into_iter()
+        .any(|form| form.templates().iter().any(|known| known == template))
+    {
+        return Err(TpmError::Foreign);
+    }
+    let (transient, public) = tpm.create_primary(template)?;
+    if name_of(&public) != *name {
+        tpm.flush(transient)?;
+        return Err(TpmError::Foreign);
+    }
+    keep(tpm, template, transient, &public)
+}
+
+fn make(tpm: &mut Tpm, template: &[u8]) -> Result<Parent, TpmError> {
+    let (transient, public) = tpm.create_primary(template)?;
+    keep(tpm, template, transient, &public)
+}
+
+/// Makes a primary key persistent at the first free handle.
+fn keep(tpm: &mut Tpm, template: &[u8], transient: u32, public: &[u8]) -> Result<Parent, TpmError> {
+    let taken = persistent(tpm)?;
+    let made = (SRK..=LAST_SRK)
+        .find(|handle| !taken.contains(handle))
+        .ok_or_else(|| {
+            TpmError::Unfit("no persistent handle is free for the storage root key".into())
+        })
+        .and_then(|free| {
+            let mut made = Parent::from_public(free, public).ok_or(TpmError::Protocol {
+                command: "CreatePrimary",
+                what: "not the template's key",
+            })?;
+            made.template = Some(template.to_vec());
+            tpm.persist(transient, &made.name, free)?;
+            tracing::info!(handle = format!("0x{free:08X}"), "made a storage root key");
+            Ok(made)
+        });
+    tpm.flush(transient)?;
+    made
+}
+
+impl Tpm {
+    /// Whether an empty value authorises a storage key. Spends nothing: the key has noDA, and the
+    /// authorisation is looked at before the empty parameters are refused.
+    fn authorises_empty(&mut self, handle: u32, name: &[u8; 34]) -> Result<bool, TpmError> {
+        match self.load_nothing(handle, name) {
+            Err(error) => match error.code() {
+                Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL) => Ok(false),
+                Some(_) => Ok(true),
+                None => Err(error),
+            },
+            Ok(()) => Ok(true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_standard_forms_are_taken() {
+        for form in SrkForm::ALL {
+            let [_, zeros] = form.templates();
+            let parent = Parent::from_public(SRK, &zeros).unwrap();
+            assert_eq!(parent.form(), form);
+            assert_eq!(parent.name, name_of(&zeros));
+            for at in [1, 3, 5, 7] {
+                let mut other = zeros.clone();
+                other[at] ^= 0x04;
+                assert!(Parent::from_public(SRK, &other).is_none(), "byte {at}");
+            }
+            assert!(Parent::from_public(SRK, &zeros[..zeros.len() - 1]).is_none());
+            assert!(Parent::from_public(SRK, &[&zeros[..], &[0]].concat()).is_none());
+        }
+    }
+}
