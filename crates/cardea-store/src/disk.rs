@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// File operations, each of which a power cut may come before or after.
+/// File operations, each of which a power cut may come before, within or after.
 pub(crate) trait Disk: Send + Sync {
-    /// Contents of a regular file of at most `limit` bytes (one more tells that it is larger); no link is
-    /// followed.
+    /// Contents of a regular file of at most `limit` bytes (one more tells that it is larger).
+    /// No link is followed: `InvalidInput` for whatever is no regular file.
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
-    /// Makes or empties a file of mode 0600 and writes it; not yet on the disk.
+    /// Makes a new file of mode 0600 in place of whatever has the name, writes it and brings its contents to
+    /// the disk; its name may not be there yet.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Brings a file's contents to the disk.
-    fn sync(&self, path: &Path) -> io::Result<()>;
     /// Renames, replacing the target; not yet on the disk.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file; one that is not there is fine.
+    /// Removes a file, one that is not there is fine; not yet on the disk.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Brings a folder's names to the disk.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
@@ -29,35 +28,27 @@ pub(crate) trait Disk: Send + Sync {
 /// The file system.
 pub(crate) struct FileSystem;
 
-fn open(path: &Path, flags: OFlags) -> io::Result<File> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened: OwnedFd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-    let file = File::from(opened);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ))
-    }
-}
-
 impl Disk for FileSystem {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-        let file = open(path, OFlags::RDONLY)?;
-        let mut contents = Vec::new();
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(limit).read_to_end(&mut contents)?;
+        // Without NONBLOCK a pipe of that name would hold the daemon for ever.
+        let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        if !file.metadata()?.is_file() {
+            return Err(not_regular());
+        }
+        let limit = limit.saturating_add(1);
+        // Room for a small file at once: growing would leave copies of a key behind.
+        let mut contents = Vec::with_capacity(limit.min(64 * 1024));
+        file.take(u64::try_from(limit).unwrap_or(u64::MAX))
+            .read_to_end(&mut contents)?;
         Ok(contents)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?.write_all(bytes)
-    }
-
-    fn sync(&self, path: &Path) -> io::Result<()> {
-        open(path, OFlags::WRONLY)?.sync_all()
+        self.remove(path)?;
+        let mut file = open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        file.write_all(bytes)?;
+        // Through the descriptor that wrote: a later one may not be told of an error in between.
+        file.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -82,13 +73,36 @@ impl Disk for FileSystem {
     }
 }
 
+/// Opens a file itself, never what a link of that name points to.
+pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened: Result<OwnedFd, _> = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    match opened {
+        Ok(descriptor) => Ok(File::from(descriptor)),
+        // A link, or a socket.
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => Err(not_regular()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Writes a small file so that after a power cut it has its old or its new contents.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = with_suffix(path, ".new");
-    disk.write(&new, bytes)?;
-    disk.sync(&new)?;
-    disk.rename(&new, path)?;
-    sync_parent(disk, path)
+    let new = with_suffix(path, NEW);
+    let replaced = disk
+        .write(&new, bytes)
+        .and_then(|()| disk.rename(&new, path))
+        .and_then(|()| sync_parent(disk, path));
+    if replaced.is_err() {
+        discard(disk, &new);
+    }
+    replaced
+}
+
+/// Removes a file that nobody reads, to give its room back.
+pub(crate) fn discard(disk: &dyn Disk, path: &Path) {
+    if let Err(error) = disk.remove(path) {
+        tracing::warn!(path = %path.display(), error = %error, "unfinished file not removed");
+    }
 }
 
 pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
@@ -96,8 +110,15 @@ pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         .map_or(Ok(()), |folder| disk.sync_folder(folder))
 }
 
+/// Suffix of a file that is being written.
+pub(crate) const NEW: &str = ".new";
+
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }

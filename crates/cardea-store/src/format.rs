@@ -8,10 +8,12 @@
 //! | 14 | n | body: CBOR of `CardRecord` |
 //! | 14 + n | 32 | HMAC-SHA-256 under the host key over everything before it |
 
-use cardea_card::record::CardRecord;
+use std::fmt;
+
+use cardea_card::record::{CardId, CardRecord};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::validate::{RecordFault, validate};
 
@@ -25,10 +27,25 @@ const MAGIC: [u8; 8] = *b"Cardea\r\n";
 const HEADER: usize = 14;
 const TAG: usize = 32;
 
-/// Key of the host's HMAC, 32 bytes.
-pub type HostKey = Zeroizing<[u8; 32]>;
+/// Key of the host's HMAC: 32 random bytes, erased on drop, never printed.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct HostKey([u8; 32]);
 
-/// A card file that cannot be read as one.
+impl HostKey {
+    /// From its bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostKey(32 bytes)")
+    }
+}
+
+/// A card file that cannot be read as one, or a record that no card file can hold.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CardFileError {
@@ -52,21 +69,36 @@ pub enum CardFileError {
     /// Not a card file at all.
     #[error("not a card file")]
     NotACardFile,
+    /// The body says the same as a record, in other bytes: something in it would be lost.
+    #[error("the card file is damaged: its body is not in the form that cards are written in")]
+    NotCanonical,
+    /// A link, folder, pipe or device.
+    #[error("the card file is not a regular file")]
+    NotRegular,
     /// Its name says another card.
     #[error("the card file belongs to card {0}, not to the one that its name says")]
-    OtherCard(cardea_card::record::CardId),
+    OtherCard(CardId),
+    /// Its name is not a card id in lower case.
+    #[error("the name of the card file is not a card id")]
+    StrayName,
     /// Larger than any card file.
     #[error("larger than any card file")]
     TooLarge,
+    /// Longer than it says.
+    #[error("the card file has bytes after its end")]
+    TrailingBytes,
     /// Shorter than it says.
     #[error("the card file is truncated")]
     Truncated,
+    /// A version that was never written.
+    #[error("the card file has format {0}, which no version writes")]
+    UnknownVersion(u16),
 }
 
 /// A decoded file.
 #[derive(Debug)]
 pub struct Decoded {
-    /// Its record.
+    /// Its record, within the bounds of [`validate`](crate::validate).
     pub record: CardRecord,
     /// Whether this host wrote it.
     pub trusted: bool,
@@ -76,21 +108,13 @@ pub struct Decoded {
 ///
 /// # Errors
 ///
-/// [`CardFileError::TooLarge`].
+/// [`CardFileError::Fault`] for a record that [`decode`] would refuse, [`CardFileError::TooLarge`].
 pub fn encode(key: &HostKey, record: &CardRecord) -> Result<Vec<u8>, CardFileError> {
-    // Encoding into memory has no other failure.
-    let body = minicbor::to_vec(record).map_err(|_| CardFileError::TooLarge)?;
-    let length = u32::try_from(body.len()).map_err(|_| CardFileError::TooLarge)?;
-    if HEADER + body.len() + TAG > MAX_FILE {
+    validate(record)?;
+    let file = seal(key, VERSION, &body(record)?)?;
+    if file.len() > MAX_FILE {
         return Err(CardFileError::TooLarge);
     }
-    let mut file = Vec::with_capacity(HEADER + body.len() + TAG);
-    file.extend_from_slice(&MAGIC);
-    file.extend_from_slice(&VERSION.to_be_bytes());
-    file.extend_from_slice(&length.to_be_bytes());
-    file.extend_from_slice(&body);
-    let tag = mac(key, &file).finalize().into_bytes();
-    file.extend_from_slice(&tag);
     Ok(file)
 }
 
@@ -109,53 +133,74 @@ pub fn decode(key: &HostKey, file: &[u8]) -> Result<Decoded, CardFileError> {
         None => return Err(CardFileError::NotACardFile),
     };
     let (version, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
-    let version = u16::from_be_bytes(*version);
-    let read = READERS
-        .iter()
-        .find(|(known, _)| *known == version)
-        .map(|(_, read)| read)
-        .ok_or(CardFileError::Newer {
-            found: version,
-            known: VERSION,
-        })?;
+    let read = reader(u16::from_be_bytes(*version))?;
     let (length, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| CardFileError::TooLarge)?;
     let (body, tag) = rest
         .split_at_checked(length)
         .ok_or(CardFileError::Truncated)?;
-    if tag.len() < TAG {
-        return Err(CardFileError::Truncated);
+    match tag.len() {
+        TAG => {}
+        ..TAG => return Err(CardFileError::Truncated),
+        _ => return Err(CardFileError::TrailingBytes),
     }
     let record = read(body)?;
     validate(&record)?;
     let covered = file.get(..HEADER + length).unwrap_or_default();
-    // Trailing bytes make the tag too long, and so wrong.
     let trusted = mac(key, covered).verify_slice(tag).is_ok();
     Ok(Decoded { record, trusted })
 }
 
-type Read = fn(&[u8]) -> Result<CardRecord, CardFileError>;
+type Reader = fn(&[u8]) -> Result<CardRecord, CardFileError>;
 
 /// Every version that can be read, each giving the present record.
-const READERS: [(u16, Read); 1] = [(1, read_version_1)];
+const READERS: [(u16, Reader); 1] = [(1, read_version_1)];
 
-fn read_version_1(body: &[u8]) -> Result<CardRecord, CardFileError> {
-    let mut decoder = minicbor::Decoder::new(body);
-    let record = decoder.decode().map_err(CardFileError::Damaged)?;
-    if decoder.position() == body.len() {
-        Ok(record)
-    } else {
-        Err(CardFileError::Damaged(minicbor::decode::Error::message(
-            "bytes after the record",
-        )))
+fn reader(version: u16) -> Result<Reader, CardFileError> {
+    match READERS.iter().find(|(known, _)| *known == version) {
+        Some((_, read)) => Ok(*read),
+        None if version > VERSION => Err(CardFileError::Newer {
+            found: version,
+            known: VERSION,
+        }),
+        None => Err(CardFileError::UnknownVersion(version)),
     }
 }
 
-/// HMAC of the host over some bytes.
+fn read_version_1(bytes: &[u8]) -> Result<CardRecord, CardFileError> {
+    let record = minicbor::decode(bytes).map_err(CardFileError::Damaged)?;
+    // Unknown or repeated keys and bytes after the record would be lost at the next save.
+    if body(&record)? == bytes {
+        Ok(record)
+    } else {
+        Err(CardFileError::NotCanonical)
+    }
+}
+
+fn body(record: &CardRecord) -> Result<Vec<u8>, CardFileError> {
+    // Encoding into memory has no other failure.
+    minicbor::to_vec(record).map_err(|_| CardFileError::TooLarge)
+}
+
+/// Header, body and HMAC.
+pub(crate) fn seal(key: &HostKey, version: u16, body: &[u8]) -> Result<Vec<u8>, CardFileError> {
+    let length = u32::try_from(body.len()).map_err(|_| CardFileError::TooLarge)?;
+    let mut file = Vec::with_capacity(HEADER + body.len() + TAG);
+    file.extend_from_slice(&MAGIC);
+    file.extend_from_slice(&version.to_be_bytes());
+    file.extend_from_slice(&length.to_be_bytes());
+    file.extend_from_slice(body);
+    let tag = mac(key, &file).finalize().into_bytes();
+    file.extend_from_slice(&tag);
+    Ok(file)
+}
+
+/// HMAC of the host over some bytes. What it covers begins with [`MAGIC`] or with a CBOR map,
+/// so that nothing serves as anything else.
 pub(crate) fn mac(key: &HostKey, bytes: &[u8]) -> Hmac<Sha256> {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key[..]).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of any length");
     mac.update(bytes);
     mac
 }

@@ -7,6 +7,7 @@ use hmac::Mac;
 use minicbor::{Decode, Encode};
 
 use crate::format::{HostKey, mac};
+use crate::validate::{INDEX_HANDLES, MAX_INDICES};
 
 /// Largest intent in bytes.
 pub(crate) const MAX_INTENT: usize = 4096;
@@ -34,12 +35,16 @@ pub struct Intent {
     /// What.
     #[n(1)]
     pub kind: IntentKind,
-    /// Handle and authPolicy of each.
+    /// Handle and authPolicy of each; at most three, within the cards' range.
     #[n(2)]
     pub indices: Vec<(u32, [u8; 32])>,
 }
 
+/// None for an intent that [`decode`] would refuse.
 pub(crate) fn encode(key: &HostKey, intent: &Intent) -> Option<Vec<u8>> {
+    if !is_possible(intent) {
+        return None;
+    }
     let mut bytes = minicbor::to_vec(intent).ok()?;
     let tag = mac(key, &bytes).finalize().into_bytes();
     bytes.extend_from_slice(&tag);
@@ -50,5 +55,13 @@ pub(crate) fn encode(key: &HostKey, intent: &Intent) -> Option<Vec<u8>> {
 pub(crate) fn decode(key: &HostKey, bytes: &[u8]) -> Option<Intent> {
     let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG)?)?;
     mac(key, body).verify_slice(tag).ok()?;
-    minicbor::decode(body).ok()
+    minicbor::decode(body).ok().filter(is_possible)
+}
+
+fn is_possible(intent: &Intent) -> bool {
+    intent.indices.len() <= MAX_INDICES
+        && intent
+            .indices
+            .iter()
+            .all(|(handle, _)| INDEX_HANDLES.contains(handle))
 }

@@ -1,22 +1,36 @@
 //! Card files: what a card keeps between two starts, on a disk that nobody trusts.
 //!
-//! What: the format with its host HMAC ([`format`]), atomic replacement that keeps the previous generation,
-//! intent records, instance numbers, and the lock that keeps a second daemon out.
+//! What: the format with its host HMAC ([`format`]), the bounds of a record ([`validate`]), atomic replacement
+//! that keeps the previous generation, intent records, instance numbers, the one-claimant rule
+//! ([`conflicts`]), and the lock that keeps a second daemon out.
 //! What not: no TPM command; whether a record's objects exist is the TPM crate's to say.
 //! Begin with [`Store`].
+//!
+//! What never happens here:
+//! * a write is acknowledged before it would survive a power cut;
+//! * a failed write leaves anything but the old content;
+//! * a file is overwritten that a newer version wrote;
+//! * a link is followed;
+//! * a record is written that could not be read again.
 //!
 //! `docs/formats/card-file.md` describes the bytes.
 
 #![forbid(unsafe_code)]
 
+mod card_file;
 mod disk;
+mod folder;
 pub mod format;
 mod intent;
 mod registry;
 mod store;
 mod validate;
 
+pub use card_file::{CardFile, StoredCard};
 pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
-pub use store::{CardFile, Store, StoreError, StoredCard};
+pub use store::{Store, StoreError};
 pub use validate::{RecordFault, conflicts, validate};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Instance numbers: the host's own small names for cards (`ROOT\SMARTCARDREADER\NNNN`).
 
+use std::collections::BTreeSet;
+
 use cardea_card::record::CardId;
 use minicbor::{Decode, Encode};
 
@@ -14,6 +16,22 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// None unless the bytes are exactly a registry in which nothing is there twice.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let registry: Self = minicbor::decode(bytes).ok()?;
+        let cards: BTreeSet<_> = registry.numbers.iter().map(|(card, _)| card).collect();
+        let numbers: BTreeSet<_> = registry.numbers.iter().map(|(_, number)| number).collect();
+        let count = registry.numbers.len();
+        let whole = cards.len() == count && numbers.len() == count;
+        (whole && registry.to_bytes()? == bytes).then_some(registry)
+    }
+
+    /// None when it would be too large to be read again.
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
+        let bytes = minicbor::to_vec(self).ok()?;
+        (bytes.len() <= MAX_REGISTRY).then_some(bytes)
+    }
+
     pub(crate) fn number(&self, card: CardId) -> Option<u32> {
         self.numbers
             .iter()
@@ -23,8 +41,9 @@ impl Registry {
 
     /// The lowest free number.
     pub(crate) fn assign(&mut self, card: CardId) -> u32 {
+        let taken: BTreeSet<u32> = self.numbers.iter().map(|(_, number)| *number).collect();
         let free = (0..u32::MAX)
-            .find(|number| self.numbers.iter().all(|(_, taken)| taken != number))
+            .find(|number| !taken.contains(number))
             .unwrap_or(u32::MAX);
         self.numbers.push((card, free));
         free

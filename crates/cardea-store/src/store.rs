@@ -1,31 +1,38 @@
-//! The state folder.
+//! The state folder as the daemon sees it.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cardea_card::record::{CardId, CardRecord};
-use cardea_card::token::CardStore;
-use rustix::fs::FlockOperation;
-use zeroize::Zeroizing;
 
-use crate::disk::{Disk, FileSystem, replace, sync_parent, with_suffix};
-use crate::format::{CardFileError, Decoded, HostKey, MAX_FILE, decode, encode};
+use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
+use crate::disk::{Disk, FileSystem, NEW, discard, replace, sync_parent};
+use crate::folder;
+use crate::format::{CardFileError, MAX_FILE, decode};
 use crate::intent::{self, Intent, MAX_INTENT};
-use crate::registry::{MAX_REGISTRY, Registry};
-
-const NEW: &str = ".new";
-const OLD: &str = ".old";
+use crate::registry::Registry;
+use crate::validate::conflicts;
 
 /// The state folder could not be used or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Encoding failed.
+    /// A record that cannot be stored, or a file that cannot be replaced or adopted.
     #[error("the card cannot be stored")]
     Card(#[from] CardFileError),
+    /// The card file claims an index of another card of this host.
+    #[error("the card file claims index {handle:#010x}, which is card {owner}'s")]
+    Claimed {
+        /// The index.
+        handle: u32,
+        /// Whose it is.
+        owner: CardId,
+    },
+    /// This host has a card with this id.
+    #[error("card {0} is there already")]
+    Exists(CardId),
     /// Another daemon has the folder.
     #[error("another daemon uses {}", .0.display())]
     InUse(PathBuf),
@@ -40,8 +47,8 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// A file of the folder is not what it should be.
-    #[error("{} is damaged: {what}", path.display())]
+    /// A file or folder is not what it should be.
+    #[error("{} is not usable: {what}", path.display())]
     Unusable {
         /// Which.
         path: PathBuf,
@@ -50,7 +57,10 @@ pub enum StoreError {
     },
 }
 
-fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+pub(crate) fn failed<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StoreError + 'a {
     move |source| StoreError::Io {
         what,
         path: path.to_owned(),
@@ -58,74 +68,55 @@ fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> S
     }
 }
 
-/// A card file as it was found.
-#[derive(Debug)]
-pub struct StoredCard {
-    /// The id that its name says; none if the name is no id.
-    pub id: Option<CardId>,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its record, or why there is none.
-    pub content: Result<CardRecord, CardFileError>,
-    /// Whether this host wrote it.
-    pub trusted: bool,
-    /// Whether the current generation was missing or damaged and the previous one is given.
-    pub previous: bool,
-}
-
-/// The state folder, locked for the life of the value.
+/// The state folder, locked for the life of the value and of every [`CardFile`] that came from it.
 pub struct Store {
     folder: PathBuf,
-    key: Arc<HostKey>,
-    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
     registry: Mutex<Registry>,
-    _lock: File,
 }
 
 impl Store {
     /// Opens the folder, and makes it (mode 0700) with a host key (mode 0600) if it is new.
+    /// Finishes replacements that a power cut interrupted.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] when another daemon has it, and others.
+    /// [`StoreError::InUse`] when another daemon has it; [`StoreError::Unusable`] when it, the host key or the
+    /// registry is not what it should be; [`StoreError::Io`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        for path in [folder, &folder.join("cards"), &folder.join("intents")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)
-                .map_err(failed("cannot make the folder", path))?;
-            std::fs::set_permissions(path, Permissions::from_mode(0o700))
-                .map_err(failed("cannot close to others", path))?;
-        }
-        let lock_path = folder.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(failed("cannot open", &lock_path))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::InUse(folder.to_owned()))?;
+        folder::make(folder)?;
+        let lock = folder::lock(folder)?;
+        folder::check_host_key(folder)?;
         Self::with_disk(folder, Arc::new(FileSystem), lock)
     }
 
-    fn with_disk(folder: &Path, disk: Arc<dyn Disk>, lock: File) -> Result<Self, StoreError> {
-        let key = Arc::new(host_key(&*disk, &folder.join("host.key"))?);
-        let registry = read_registry(&*disk, &folder.join("registry"))?;
-        Ok(Self {
+    pub(crate) fn with_disk(
+        folder: &Path,
+        disk: Arc<dyn Disk>,
+        lock: File,
+    ) -> Result<Self, StoreError> {
+        let key = folder::host_key(&*disk, folder)?;
+        let registry = folder::registry(&*disk, folder)?;
+        let store = Self {
             folder: folder.to_owned(),
-            key,
-            disk,
+            shared: Arc::new(Shared::new(key, disk, lock)),
             registry: Mutex::new(registry),
-            _lock: lock,
-        })
+        };
+        for path in store.card_paths()? {
+            store.shared.recover(&path)?;
+        }
+        for path in store.list(&folder::intents(folder))? {
+            if path.to_str().is_some_and(|path| path.ends_with(NEW)) {
+                discard(&*store.shared.disk, &path);
+            }
+        }
+        Ok(store)
     }
 
     /// Where a card's file is.
     #[must_use]
     pub fn path(&self, card: CardId) -> PathBuf {
-        self.folder.join("cards").join(format!("{card}.card"))
+        folder::cards(&self.folder).join(name_of(card))
     }
 
     /// Every card file, readable or not, in the order of their names.
@@ -134,222 +125,162 @@ impl Store {
     ///
     /// When the folder cannot be listed.
     pub fn cards(&self) -> Result<Vec<StoredCard>, StoreError> {
-        let folder = self.folder.join("cards");
+        let _changing = self.shared.change();
+        self.stored_cards()
+    }
+
+    fn stored_cards(&self) -> Result<Vec<StoredCard>, StoreError> {
+        let paths = self.card_paths()?.into_iter();
+        Ok(paths.filter_map(|path| self.shared.stored(path)).collect())
+    }
+
+    fn card_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let folder = folder::cards(&self.folder);
         let mut paths: Vec<PathBuf> = self
-            .disk
-            .list(&folder)
-            .map_err(failed("cannot list", &folder))?
-            .into_iter()
-            .filter_map(|path| {
-                let name = path.file_name()?.to_str()?;
-                let name = name
-                    .strip_suffix(OLD)
-                    .or_else(|| name.strip_suffix(NEW))
-                    .unwrap_or(name);
-                name.ends_with(".card").then(|| folder.join(name))
-            })
+            .list(&folder)?
+            .iter()
+            .filter_map(|path| Some(folder.join(base_name(path.file_name()?.to_str()?)?)))
             .collect();
         paths.sort();
         paths.dedup();
-        Ok(paths
-            .into_iter()
-            .filter_map(|path| self.stored(path))
-            .collect())
+        Ok(paths)
     }
 
-    /// The best generation of a card file: the current one; where it is gone, one whose replacement was
-    /// under way; else the previous one. One that this host wrote goes before one that it did not.
-    fn stored(&self, path: PathBuf) -> Option<StoredCard> {
-        let id = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse().ok());
-        let current = self.generation(&path, id);
-        let found = current.is_some();
-        if let Some(Ok(Decoded {
-            record,
-            trusted: true,
-        })) = current
-        {
-            return Some(StoredCard {
-                id,
-                path,
-                content: Ok(record),
-                trusted: true,
-                previous: false,
-            });
-        }
-        let under_way = if found {
-            None
-        } else {
-            self.generation(&with_suffix(&path, NEW), id)
-        };
-        if let Some(Ok(Decoded {
-            record,
-            trusted: true,
-        })) = under_way
-        {
-            return Some(StoredCard {
-                id,
-                path,
-                content: Ok(record),
-                trusted: true,
-                previous: false,
-            });
-        }
-        match (current, self.generation(&with_suffix(&path, OLD), id)) {
-            (
-                _,
-                Some(Ok(Decoded {
-                    record,
-                    trusted: true,
-                })),
-            ) => Some(StoredCard {
-                id,
-                path,
-                content: Ok(record),
-                trusted: true,
-                previous: true,
-            }),
-            (Some(Ok(decoded)), _) => Some(StoredCard {
-                id,
-                path,
-                content: Ok(decoded.record),
-                trusted: false,
-                previous: false,
-            }),
-            (Some(Err(error)), _) => Some(StoredCard {
-                id,
-                path,
-                content: Err(error),
-                trusted: false,
-                previous: false,
-            }),
-            // Half a first file that was never acknowledged is no card.
-            (None, None) => None,
-            (None, Some(old)) => Some(StoredCard {
-                id,
-                path,
-                content: old.map(|decoded| decoded.record),
-                trusted: false,
-                previous: true,
-            }),
-        }
-    }
-
-    fn generation(
-        &self,
-        path: &Path,
-        id: Option<CardId>,
-    ) -> Option<Result<Decoded, CardFileError>> {
-        let bytes = match self.disk.read(path, MAX_FILE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => return Some(Err(CardFileError::Io(error))),
-            Ok(bytes) => bytes,
-        };
-        Some(decode(&self.key, &bytes).and_then(|decoded| match id {
-            Some(id) if id != decoded.record.id => Err(CardFileError::OtherCard(decoded.record.id)),
-            _ => Ok(decoded),
-        }))
+    fn list(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        self.shared
+            .disk
+            .list(folder)
+            .map_err(failed("cannot list", folder))
     }
 
     /// Writes a new card's file. When it returns, the card survives a power cut.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; then there is no file.
+    /// [`StoreError::Exists`], and then the other card is untouched; any other one, and then there is no file.
     pub fn create(&self, record: &CardRecord) -> Result<CardFile, StoreError> {
+        let _changing = self.shared.change();
         let file = self.card(record.id);
-        file.write(record)?;
+        if self.shared.exists(&self.path(record.id)) {
+            return Err(StoreError::Exists(record.id));
+        }
+        file.create(record)?;
         Ok(file)
     }
 
     /// The file of a card, for writing.
     #[must_use]
     pub fn card(&self, card: CardId) -> CardFile {
-        CardFile {
-            path: self.path(card),
-            key: Arc::clone(&self.key),
-            disk: Arc::clone(&self.disk),
-        }
+        CardFile::new(self.path(card), Arc::clone(&self.shared))
     }
 
-    /// Removes a card's file with all generations; one that is not there is fine.
+    /// Removes a card's file with all generations, by its path as [`cards`](Self::cards) gave it; one that is
+    /// not there is fine.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the card may still be there.
     pub fn remove(&self, path: &Path) -> Result<(), StoreError> {
-        // The current generation last: without it an older one would come back after a power cut.
-        let steps = || {
-            self.disk.remove(&with_suffix(path, OLD))?;
-            self.disk.remove(&with_suffix(path, NEW))?;
-            sync_parent(&*self.disk, path)?;
-            self.disk.remove(path)?;
-            sync_parent(&*self.disk, path)
-        };
-        steps().map_err(failed("cannot remove", path))
+        let is_card = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| base_name(name) == Some(name));
+        if !is_card || path.parent() != Some(&folder::cards(&self.folder)) {
+            return Err(StoreError::Unusable {
+                path: path.to_owned(),
+                what: "not a card file of this folder",
+            });
+        }
+        let _changing = self.shared.change();
+        self.shared
+            .remove(path)
+            .map_err(failed("cannot remove", path))
     }
 
     /// Makes a readable file of another host, or one that was edited, this host's own: an administrator has
-    /// looked at it.
+    /// looked at it. The file may be in the folder or elsewhere; elsewhere it stays.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it cannot be read or written.
+    /// [`StoreError::Exists`] when the folder has another file for the card, [`StoreError::Claimed`] when the
+    /// record claims an index of another card of this host, [`StoreError`] when it cannot be read or written.
+    /// Then nothing has changed.
     pub fn adopt(&self, path: &Path) -> Result<CardRecord, StoreError> {
+        let _changing = self.shared.change();
         let bytes = self
+            .shared
             .disk
             .read(path, MAX_FILE)
             .map_err(failed("cannot read", path))?;
-        let record = decode(&self.key, &bytes)?.record;
-        self.card(record.id).write(&record)?;
+        let record = decode(&self.shared.key, &bytes)?.record;
+        let target = self.path(record.id);
+        if path != target && self.shared.exists(&target) {
+            return Err(StoreError::Exists(record.id));
+        }
+        for stored in self.stored_cards()? {
+            if let (true, Ok(other)) = (stored.trusted, &stored.content)
+                && other.id != record.id
+                && let Some((owner, _, handle)) = conflicts(&[other, &record]).first()
+            {
+                return Err(StoreError::Claimed {
+                    handle: *handle,
+                    owner: *owner,
+                });
+            }
+        }
+        self.card(record.id).adopt(&record)?;
         Ok(record)
     }
 
     fn intent_path(&self, card: CardId) -> PathBuf {
-        self.folder.join("intents").join(card.to_string())
+        folder::intents(&self.folder).join(card.to_string())
     }
 
     /// Records what is about to happen to NV. When it returns, the record survives a power cut.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; then nothing must be done to NV.
+    /// [`StoreError`]; then nothing must be done to NV, and there is no intent.
     pub fn write_intent(&self, intent: &Intent) -> Result<(), StoreError> {
         let path = self.intent_path(intent.card);
-        let bytes = intent::encode(&self.key, intent).ok_or(CardFileError::TooLarge)?;
-        replace(&*self.disk, &path, &bytes).map_err(failed("cannot write", &path))
+        let bytes =
+            intent::encode(&self.shared.key, intent).ok_or_else(|| StoreError::Unusable {
+                path: path.clone(),
+                what: "an intent names at most three indices of cards",
+            })?;
+        replace(&*self.shared.disk, &path, &bytes).map_err(|error| {
+            // Written but not synced, it would destroy at the next start what the caller keeps now.
+            if let Err(error) = self.remove_intent(intent.card) {
+                tracing::error!(card = %intent.card, error = %error, "refused intent not removed");
+            }
+            failed("cannot write", &path)(error)
+        })
     }
 
-    /// Intents of this host that nobody has finished.
+    /// Intents of this host that nobody has finished. What this host did not write is logged and left alone.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// When the folder or an intent cannot be read.
     pub fn intents(&self) -> Result<Vec<Intent>, StoreError> {
-        let folder = self.folder.join("intents");
         let mut intents = Vec::new();
-        for path in self
-            .disk
-            .list(&folder)
-            .map_err(failed("cannot list", &folder))?
-        {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let Ok(card) = name.parse::<CardId>() else {
+        for path in self.list(&folder::intents(&self.folder))? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(Ok(card)) = name.map(str::parse::<CardId>) else {
                 continue;
             };
-            let read = self.disk.read(&path, MAX_INTENT);
-            let intent = read
-                .ok()
-                .and_then(|bytes| intent::decode(&self.key, &bytes));
-            match intent.filter(|intent| intent.card == card) {
-                Some(intent) => intents.push(intent),
-                None => {
-                    tracing::warn!(path = %path.display(), "not an intent of this host, left alone")
+            let bytes = match self.shared.disk.read(&path, MAX_INTENT) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Vec::new(),
+                Err(error) => return Err(failed("cannot read", &path)(error)),
+            };
+            match intent::decode(&self.shared.key, &bytes) {
+                // Also in the spelling that is written: one that is not could not be removed.
+                Some(intent) if intent.card == card && path == self.intent_path(card) => {
+                    intents.push(intent);
+                }
+                _ => {
+                    tracing::warn!(path = %path.display(), "not an intent of this host, left alone");
                 }
             }
         }
@@ -364,9 +295,9 @@ impl Store {
     /// [`StoreError`].
     pub fn remove_intent(&self, card: CardId) -> Result<(), StoreError> {
         let path = self.intent_path(card);
-        self.disk
-            .remove(&path)
-            .and_then(|()| sync_parent(&*self.disk, &path))
+        let disk = &*self.shared.disk;
+        disk.remove(&path)
+            .and_then(|()| sync_parent(disk, &path))
             .map_err(failed("cannot remove", &path))
     }
 
@@ -376,7 +307,7 @@ impl Store {
     ///
     /// [`StoreError`] when a new number cannot be recorded.
     pub fn instance(&self, card: CardId) -> Result<u32, StoreError> {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.registry();
         if let Some(number) = registry.number(card) {
             return Ok(number);
         }
@@ -393,7 +324,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub fn release_instance(&self, card: CardId) -> Result<(), StoreError> {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.registry();
         if registry.number(card).is_none() {
             return Ok(());
         }
@@ -404,98 +335,13 @@ impl Store {
         Ok(())
     }
 
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write_registry(&self, registry: &Registry) -> Result<(), StoreError> {
-        let path = self.folder.join("registry");
-        let bytes = minicbor::to_vec(registry).map_err(|_| CardFileError::TooLarge)?;
-        replace(&*self.disk, &path, &bytes).map_err(failed("cannot write", &path))
+        let path = folder::registry_path(&self.folder);
+        let bytes = registry.to_bytes().ok_or(CardFileError::TooLarge)?;
+        replace(&*self.shared.disk, &path, &bytes).map_err(failed("cannot write", &path))
     }
 }
-
-/// A card's file, for writing.
-pub struct CardFile {
-    path: PathBuf,
-    key: Arc<HostKey>,
-    disk: Arc<dyn Disk>,
-}
-
-impl CardFile {
-    /// New file, sync, the current one becomes the previous one, the new one the current one, sync of the
-    /// folder. At every moment a whole generation is there.
-    fn write(&self, record: &CardRecord) -> Result<(), StoreError> {
-        let bytes = encode(&self.key, record)?;
-        let new = with_suffix(&self.path, NEW);
-        self.disk
-            .write(&new, &bytes)
-            .and_then(|()| self.disk.sync(&new))
-            .map_err(failed("cannot write", &new))?;
-        self.replace(&new)
-            .map_err(failed("cannot replace", &self.path))
-    }
-
-    fn replace(&self, new: &Path) -> io::Result<()> {
-        let old = with_suffix(&self.path, OLD);
-        let had_current = match self.disk.rename(&self.path, &old) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            other => other.map(|()| true)?,
-        };
-        let replaced = self
-            .disk
-            .rename(new, &self.path)
-            .and_then(|()| sync_parent(&*self.disk, &self.path));
-        if replaced.is_err() {
-            // The caller goes on with the old record, so the old file must be the one found next time.
-            let back = if had_current {
-                self.disk.rename(&old, &self.path)
-            } else {
-                self.disk.remove(&self.path)
-            };
-            let back = back.and_then(|()| self.disk.remove(new));
-            if let Err(error) = back.and_then(|()| sync_parent(&*self.disk, &self.path)) {
-                tracing::error!(path = %self.path.display(), error = %error, "the old file is not back");
-            }
-        }
-        replaced
-    }
-}
-
-impl CardStore for CardFile {
-    fn save(&mut self, record: &CardRecord) -> Result<(), cardea_card::token::StoreError> {
-        self.write(record)
-            .map_err(|error| cardea_card::token::StoreError(Box::new(error)))
-    }
-}
-
-fn host_key(disk: &dyn Disk, path: &Path) -> Result<HostKey, StoreError> {
-    match disk.read(path, 32) {
-        Ok(bytes) => {
-            let bytes = Zeroizing::new(bytes);
-            let key = <[u8; 32]>::try_from(&bytes[..]).map_err(|_| StoreError::Unusable {
-                path: path.to_owned(),
-                what: "a host key has 32 bytes",
-            })?;
-            Ok(Zeroizing::new(key))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut key = Zeroizing::new([0; 32]);
-            getrandom::fill(&mut *key)
-                .map_err(|error| failed("no randomness for", path)(io::Error::other(error)))?;
-            replace(disk, path, &key[..]).map_err(failed("cannot write", path))?;
-            Ok(key)
-        }
-        Err(error) => Err(failed("cannot read", path)(error)),
-    }
-}
-
-fn read_registry(disk: &dyn Disk, path: &Path) -> Result<Registry, StoreError> {
-    match disk.read(path, MAX_REGISTRY) {
-        Ok(bytes) => minicbor::decode(&bytes).map_err(|_| StoreError::Unusable {
-            path: path.to_owned(),
-            what: "not a registry; remove it, and the cards get new instance numbers",
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Registry::default()),
-        Err(error) => Err(failed("cannot read", path)(error)),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,14 +1,32 @@
 //! Bounds that every record keeps, whoever wrote it.
 
-use cardea_card::record::{CardId, CardRecord, FileRecord, IndexRole, TpmRecord};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
+use cardea_card::record::{
+    CardId, CardRecord, FileRecord, IndexRole, KeyRecord, TpmRecord, Vault, VaultEntry, VaultKind,
+};
+
+/// NV handles of cards (tpm-design section 1): owner space away from the certificates of the maker.
+pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
+/// PIN, ADM, PUK.
+pub(crate) const MAX_INDICES: usize = 3;
+
+/// Persistent objects of the owner (TPM 2.0 Part 2 §7.5).
+const SRK_HANDLES: RangeInclusive<u32> = 0x8100_0000..=0x81FF_FFFF;
 const MAX_NAME: usize = 127;
 const MAX_KEYS: usize = 30;
-const MAX_FILES: usize = 64;
+/// Above the card applications' own bounds: what they accept must be readable again.
+const MAX_FILES: usize = 256;
 const MAX_OBJECTS: usize = 512;
 const MAX_OBJECT: usize = 16 * 1024;
+/// Access rules and templates arrive in one command.
+const MAX_RULES: usize = 32 * 1024;
 const MAX_BLOB: usize = 4096;
+const MAX_APPROVALS: usize = 32;
 const MAX_ENTRIES: usize = 1024;
+/// Ten years in seconds: a TPM's expiration is a signed 32-bit number.
+const MAX_TIME: u32 = 10 * 365 * 24 * 60 * 60;
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +51,11 @@ pub fn validate(record: &CardRecord) -> Result<(), RecordFault> {
         (1..=MAX_NAME).contains(&record.name.len()) && !record.name.chars().any(char::is_control),
         "the name is empty, too long or has control characters",
     )?;
+    let settings = &record.settings;
+    require(
+        settings.session_limit <= MAX_TIME && settings.idle_limit <= MAX_TIME,
+        "a time limit is impossible",
+    )?;
     for lengths in [&record.lengths.pin, &record.lengths.puk] {
         require(
             lengths.len() <= 2 && lengths.iter().all(|length| (1..=127).contains(length)),
@@ -41,52 +64,42 @@ pub fn validate(record: &CardRecord) -> Result<(), RecordFault> {
     }
     validate_tpm(&record.tpm)?;
     require(record.keys.len() <= MAX_KEYS, "more keys than a card has")?;
-    for (position, key) in record.keys.iter().enumerate() {
-        require(
-            (0x81..=0x9E).contains(&key.reference),
-            "a key reference is out of range",
-        )?;
-        require(
-            record
-                .keys
-                .iter()
-                .skip(position + 1)
-                .all(|other| other.reference != key.reference),
-            "two keys have one reference",
-        )?;
-        let sizes = [
-            key.object.private.len(),
-            key.object.public.len(),
-            key.creation_hash.len(),
-            key.creation_ticket.len(),
-        ];
-        require(
-            sizes.iter().all(|size| *size <= MAX_BLOB),
-            "a key is too large",
-        )?;
-    }
+    record.keys.iter().try_for_each(validate_key)?;
+    require(
+        all_different(record.keys.iter().map(|key| key.reference)),
+        "two keys have one reference",
+    )?;
     require(
         record.gids.files.len() <= MAX_FILES,
         "more files than a card has",
     )?;
-    for (position, file) in record.gids.files.iter().enumerate() {
-        require(
-            record
-                .gids
-                .files
-                .iter()
-                .skip(position + 1)
-                .all(|other| other.id != file.id),
-            "two files have one identifier",
-        )?;
-        validate_file(file)?;
-    }
-    Ok(())
+    require(
+        all_different(record.gids.files.iter().map(|file| file.id)),
+        "two files have one identifier",
+    )?;
+    record.gids.files.iter().try_for_each(validate_file)
+}
+
+fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {
+    require(
+        (0x81..=0x9E).contains(&key.reference),
+        "a key reference is out of range",
+    )?;
+    let sizes = [
+        key.object.private.len(),
+        key.object.public.len(),
+        key.creation_hash.len(),
+        key.creation_ticket.len(),
+    ];
+    require(
+        sizes.iter().all(|size| *size <= MAX_BLOB),
+        "a key is too large",
+    )
 }
 
 fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     require(
-        (0x8100_0000..=0x81FF_FFFF).contains(&tpm.srk.handle),
+        SRK_HANDLES.contains(&tpm.srk.handle),
         "the SRK's handle is impossible",
     )?;
     require(is_name(&tpm.srk.name), "the SRK's Name is malformed")?;
@@ -98,49 +111,33 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
         tpm.indices
             .first()
             .is_some_and(|index| index.role == IndexRole::Pin)
-            && tpm.indices.len() <= 3,
+            && tpm.indices.len() <= MAX_INDICES,
         "the indices are not a card's",
     )?;
-    for (position, index) in tpm.indices.iter().enumerate() {
+    for index in &tpm.indices {
         require(
-            (0x01C2_0000..=0x01C2_FFFF).contains(&index.handle),
+            INDEX_HANDLES.contains(&index.handle),
             "an index is out of range",
         )?;
         require(is_name(&index.name), "the Name of an index is malformed")?;
-        require(
-            tpm.indices
-                .iter()
-                .skip(position + 1)
-                .all(|other| other.role != index.role && other.handle != index.handle),
-            "two indices have one role or handle",
-        )?;
     }
-    require(tpm.approvals.len() <= 32, "too many approvals")?;
+    require(
+        all_different(tpm.indices.iter().map(|index| index.role))
+            && all_different(tpm.indices.iter().map(|index| index.handle)),
+        "two indices have one role or handle",
+    )?;
+    require(
+        tpm.approvals.len() <= MAX_APPROVALS,
+        "too many approved policies",
+    )?;
     require(
         tpm.approvals
             .iter()
             .all(|approval| approval.id.len() <= 8 && approval.ticket.len() <= MAX_BLOB),
-        "an approval is too large",
+        "an approved policy is too large",
     )?;
-    for vault in tpm.vault.iter().chain(&tpm.previous_vault) {
-        require(
-            vault.entries.len() <= MAX_ENTRIES,
-            "the admin vault is too large",
-        )?;
-        // An answer takes `rounds` of work: a forged file must not make it minutes.
-        require(
-            (1..=1_000_000).contains(&vault.rounds),
-            "the admin vault's rounds are impossible",
-        )?;
-        require(
-            vault.entries.iter().all(|entry| {
-                entry.challenge.len() <= 64
-                    && entry.admin_value.len() <= 256
-                    && entry.mask.len() <= 256
-            }),
-            "an entry of the admin vault is too large",
-        )?;
-    }
+    let mut vaults = tpm.vault.iter().chain(&tpm.previous_vault);
+    vaults.try_for_each(validate_vault)?;
     for blob in tpm.sealed_key.iter().chain(&tpm.attestation_key) {
         require(
             blob.private.len() <= MAX_BLOB && blob.public.len() <= MAX_BLOB,
@@ -150,30 +147,54 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     Ok(())
 }
 
+fn validate_vault(vault: &Vault) -> Result<(), RecordFault> {
+    // An answer takes `rounds` of work: a forged file must not make it minutes.
+    require(
+        (1..=1_000_000).contains(&vault.rounds),
+        "the admin vault's rounds are impossible",
+    )?;
+    require(
+        vault.entries.len() <= MAX_ENTRIES && vault.entries.iter().all(is_entry),
+        "the admin vault is malformed",
+    )
+}
+
+/// Sizes of tpm-design section 6: what is encrypted follows a public key of 32 bytes.
+fn is_entry(entry: &VaultEntry) -> bool {
+    let (challenge, mask) = match entry.kind {
+        VaultKind::External => (8, 0),
+        VaultKind::Mutual => (16, 32 + 24),
+    };
+    entry.challenge.len() == challenge
+        && entry.admin_value.len() == 32 + 32
+        && entry.mask.len() == mask
+}
+
 fn validate_file(file: &FileRecord) -> Result<(), RecordFault> {
     require(
-        file.access.len() <= 256 && file.templates.len() <= 1024,
+        file.access.len() <= MAX_RULES && file.templates.len() <= MAX_RULES,
         "a file's rules are too large",
     )?;
     require(
         file.objects.len() <= MAX_OBJECTS,
         "more data objects than a file has",
     )?;
-    for (position, object) in file.objects.iter().enumerate() {
+    for object in &file.objects {
         require(
             object.value.len() <= MAX_OBJECT,
             "a data object is too large",
         )?;
         require(object.tag <= 0x00FF_FFFF, "a tag is too long")?;
-        require(
-            file.objects
-                .iter()
-                .skip(position + 1)
-                .all(|other| other.tag != object.tag),
-            "two data objects have one tag",
-        )?;
     }
-    Ok(())
+    require(
+        all_different(file.objects.iter().map(|object| object.tag)),
+        "two data objects have one tag",
+    )
+}
+
+fn all_different<T: Ord>(values: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    values.into_iter().all(|value| seen.insert(value))
 }
 
 fn is_name(name: &[u8]) -> bool {

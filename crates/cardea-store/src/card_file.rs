@@ -1,0 +1,320 @@
+//! One card's file and its generations.
+//!
+//! | name | what |
+//! |---|---|
+//! | `<id>.card` | the current generation |
+//! | `<id>.card.old` | the previous one |
+//! | `<id>.card.new` | one that is being written |
+//! | `<id>.card.damaged` | what was found in place of the current one, kept for people |
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cardea_card::record::{CardId, CardRecord};
+use cardea_card::token::CardStore;
+
+use crate::disk::{Disk, NEW, sync_parent, with_suffix};
+use crate::format::{CardFileError, Decoded, HostKey, MAX_FILE, decode, encode};
+use crate::store::{StoreError, failed};
+
+const OLD: &str = ".old";
+const DAMAGED: &str = ".damaged";
+const EXTENSION: &str = ".card";
+
+/// What a store and its card files share.
+pub(crate) struct Shared {
+    pub(crate) key: HostKey,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Held while generations change places: a reader would find none.
+    changing: Mutex<()>,
+    /// A card file in use keeps the folder locked.
+    _lock: File,
+}
+
+impl Shared {
+    pub(crate) fn new(key: HostKey, disk: Arc<dyn Disk>, lock: File) -> Self {
+        Self {
+            key,
+            disk,
+            changing: Mutex::default(),
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(
+        &self,
+        path: &Path,
+        id: Option<CardId>,
+    ) -> Option<Result<Decoded, CardFileError>> {
+        let bytes = match self.disk.read(path, MAX_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::NotFound => None,
+                    io::ErrorKind::InvalidInput => Some(Err(CardFileError::NotRegular)),
+                    _ => Some(Err(CardFileError::Io(error))),
+                };
+            }
+        };
+        Some(decode(&self.key, &bytes).and_then(|decoded| match id {
+            Some(id) if id != decoded.record.id => Err(CardFileError::OtherCard(decoded.record.id)),
+            _ => Ok(decoded),
+        }))
+    }
+
+    /// Whether any generation of this file is there, readable or not.
+    pub(crate) fn exists(&self, path: &Path) -> bool {
+        [path.to_owned(), with_suffix(path, OLD)]
+            .iter()
+            .any(|path| self.generation(path, None).is_some())
+    }
+
+    /// The current generation if this host wrote it, else the previous one if this host wrote that, else
+    /// what there is. None for a file of which no generation is there.
+    ///
+    /// The previous generation can bring back a deleted key or an older certificate, never a PIN or a counter
+    /// (tpm-design section 11). It does not stand in for a file that cannot be read at this moment or that
+    /// a newer version wrote: the next save would bury that one.
+    pub(crate) fn stored(&self, path: PathBuf) -> Option<StoredCard> {
+        let Some(id) = id_of(&path) else {
+            // Also not compared with its content: who wrote it under this name is not known.
+            return self.exists(&path).then(|| StoredCard {
+                id: None,
+                path,
+                content: Err(CardFileError::StrayName),
+                trusted: false,
+                previous: false,
+            });
+        };
+        let current = self.generation(&path, Some(id));
+        let old = match &current {
+            Some(Ok(decoded)) if decoded.trusted => None,
+            Some(Err(CardFileError::Newer { .. } | CardFileError::Io(_))) => None,
+            _ => self.generation(&with_suffix(&path, OLD), Some(id)),
+        };
+        let (found, previous) = match (current, old) {
+            (_, Some(Ok(old))) if old.trusted => (Ok(old), true),
+            (Some(current), _) => (current, false),
+            (None, Some(old)) => (old, true),
+            (None, None) => return None,
+        };
+        let trusted = found.as_ref().is_ok_and(|decoded| decoded.trusted);
+        Some(StoredCard {
+            id: Some(id),
+            path,
+            content: found.map(|decoded| decoded.record),
+            trusted,
+            previous,
+        })
+    }
+
+    /// Finishes a replacement that a power cut interrupted, or forgets it, on the disk: what is left of `.new`
+    /// could come back with the next power cut, after it was found to be no part of the card.
+    pub(crate) fn recover(&self, path: &Path) -> Result<(), StoreError> {
+        let Some(id) = id_of(path) else {
+            return Ok(());
+        };
+        let new = with_suffix(path, NEW);
+        let own = |path: &Path| match self.generation(path, Some(id)) {
+            None => Own::Absent,
+            Some(Ok(decoded)) if decoded.trusted => Own::Yes,
+            Some(Err(CardFileError::Newer { .. } | CardFileError::Io(_))) => Own::Unknown,
+            Some(_) => Own::No,
+        };
+        if own(&new) != Own::Yes {
+            // Half a file; or of another host key, and then perhaps the only one.
+            return Ok(());
+        }
+        let disk = &*self.disk;
+        let done = match (own(path), own(&with_suffix(path, OLD))) {
+            (Own::Unknown, _) => return Ok(()),
+            (Own::Yes, _) | (Own::No, Own::Yes) => disk.remove(&new),
+            (Own::Absent, _) => disk.rename(&new, path),
+            (Own::No, _) => disk
+                .rename(path, &with_suffix(path, DAMAGED))
+                .and_then(|()| disk.rename(&new, path)),
+        };
+        done.and_then(|()| sync_parent(disk, path))
+            .map_err(failed("cannot finish the replacement of", path))
+    }
+
+    /// Removes a card's file with all generations, the caller holding the lock.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        // The current generation last: without it an older one would come back after a power cut.
+        for suffix in [OLD, NEW, DAMAGED] {
+            self.disk.remove(&with_suffix(path, suffix))?;
+        }
+        sync_parent(&*self.disk, path)?;
+        self.disk.remove(path)?;
+        sync_parent(&*self.disk, path)
+    }
+}
+
+/// A card file as it was found.
+#[derive(Debug)]
+pub struct StoredCard {
+    /// The id that its name says; none if the name is no id, and then there is no content either.
+    pub id: Option<CardId>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its record, or why there is none.
+    pub content: Result<CardRecord, CardFileError>,
+    /// Whether this host wrote it.
+    pub trusted: bool,
+    /// Whether the current generation was missing or damaged and the previous one is given.
+    pub previous: bool,
+}
+
+/// A card's file, for writing. Keeps the state folder locked.
+pub struct CardFile {
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl CardFile {
+    pub(crate) fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
+        Self { path, shared }
+    }
+
+    /// Writes the first generation. The caller holds the lock and knows that there is none.
+    pub(crate) fn create(&self, record: &CardRecord) -> Result<(), StoreError> {
+        self.write(record, Aside::Nothing)
+    }
+
+    /// Puts a record in place of whatever is there: what is there is the same record.
+    pub(crate) fn adopt(&self, record: &CardRecord) -> Result<(), StoreError> {
+        self.write(record, Aside::Overwrite)?;
+        // Of the time before adoption.
+        let old = with_suffix(&self.path, OLD);
+        self.shared
+            .disk
+            .remove(&old)
+            .map_err(failed("cannot remove", &old))
+    }
+
+    pub(crate) fn write_next(&self, record: &CardRecord) -> Result<(), StoreError> {
+        let _changing = self.shared.change();
+        let id = id_of(&self.path);
+        let aside = match self.shared.generation(&self.path, id) {
+            None => Aside::Nothing,
+            Some(Ok(decoded)) if decoded.trusted => Aside::Previous,
+            Some(Err(error @ (CardFileError::Newer { .. } | CardFileError::Io(_)))) => {
+                return Err(error.into());
+            }
+            // Damaged since it was read, or already then: the previous generation is the good one.
+            Some(_) => Aside::Damaged,
+        };
+        self.write(record, aside)
+    }
+
+    /// New file, sync, the current one goes aside, the new one becomes the current one, sync of the folder.
+    /// At every moment a whole generation is there.
+    fn write(&self, record: &CardRecord, aside: Aside) -> Result<(), StoreError> {
+        let disk = &*self.shared.disk;
+        let bytes = encode(&self.shared.key, record)?;
+        let new = with_suffix(&self.path, NEW);
+        if let Err(error) = disk.write(&new, &bytes) {
+            // A full disk gets its room back.
+            self.forget(&new);
+            return Err(failed("cannot write", &new)(error));
+        }
+        self.replace(&new, aside)
+            .map_err(failed("cannot replace", &self.path))
+    }
+
+    fn replace(&self, new: &Path, aside: Aside) -> io::Result<()> {
+        let disk = &*self.shared.disk;
+        let kept = match aside {
+            Aside::Damaged => Some(with_suffix(&self.path, DAMAGED)),
+            Aside::Nothing | Aside::Overwrite => None,
+            Aside::Previous => Some(with_suffix(&self.path, OLD)),
+        };
+        if let Some(kept) = &kept
+            && let Err(error) = disk.rename(&self.path, kept)
+        {
+            self.forget(new);
+            return Err(error);
+        }
+        let replaced = disk
+            .rename(new, &self.path)
+            .and_then(|()| sync_parent(disk, &self.path));
+        if replaced.is_err() {
+            // The caller goes on with the old record, so the old file must be the one found next time.
+            let back = match (&kept, aside) {
+                (Some(kept), _) => disk.rename(kept, &self.path),
+                // The same record, and an administrator is there to see the error.
+                (None, Aside::Overwrite) => Ok(()),
+                (None, _) => disk.remove(&self.path),
+            };
+            let back = back.and_then(|()| disk.remove(new));
+            if let Err(error) = back.and_then(|()| sync_parent(disk, &self.path)) {
+                tracing::error!(path = %self.path.display(), error = %error, "the old file is not back");
+            }
+        }
+        replaced
+    }
+
+    /// Removes what was not acknowledged, on the disk: it must not come back with a later power cut.
+    fn forget(&self, new: &Path) {
+        let disk = &*self.shared.disk;
+        if let Err(error) = disk.remove(new).and_then(|()| sync_parent(disk, new)) {
+            tracing::error!(path = %new.display(), error = %error, "unfinished file not removed");
+        }
+    }
+}
+
+impl CardStore for CardFile {
+    fn save(&mut self, record: &CardRecord) -> Result<(), cardea_card::token::StoreError> {
+        self.write_next(record)
+            .map_err(|error| cardea_card::token::StoreError(Box::new(error)))
+    }
+}
+
+/// Whether a file is a whole one of this host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Absent,
+    No,
+    /// It is not for this version to say, or not now.
+    Unknown,
+    Yes,
+}
+
+/// Where the file goes that has the name of the current generation.
+#[derive(Clone, Copy)]
+enum Aside {
+    /// It is no good and must not replace the previous generation.
+    Damaged,
+    /// There is none.
+    Nothing,
+    /// Nowhere.
+    Overwrite,
+    /// It becomes the previous generation.
+    Previous,
+}
+
+/// Name of the card file that a name in the folder is a generation of.
+pub(crate) fn base_name(name: &str) -> Option<&str> {
+    let name = [OLD, NEW]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name);
+    name.ends_with(EXTENSION).then_some(name)
+}
+
+pub(crate) fn name_of(card: CardId) -> String {
+    format!("{card}{EXTENSION}")
+}
+
+/// The id in the one spelling that is written: two files must not stand for one card.
+fn id_of(path: &Path) -> Option<CardId> {
+    let name = path.file_name()?.to_str()?;
+    let id = name.strip_suffix(EXTENSION)?.parse().ok()?;
+    (name == name_of(id)).then_some(id)
+}
