@@ -96,15 +96,15 @@ fn build(workspace: &Workspace, _: &Arguments) -> Result<()> {
 }
 
 fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
-    shell::run(workspace.cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ]))
+    let deny = ["--locked", "--", "--deny", "warnings"];
+    let all = ["clippy", "--workspace", "--all-targets"];
+    shell::run(workspace.cargo().args(all).args(deny))?;
+    // The fuzzing programs are a line each; what they call is a library.
+    let mut fuzz = workspace.cargo();
+    fuzz.args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--lib"])
+        .arg("--target-dir")
+        .arg(&workspace.target);
+    shell::run(fuzz.args(deny))
 }
 
 /// Ignored tests are run too: a skipped test is a failed one.

@@ -169,7 +169,8 @@ impl Client {
         mut exchange: impl FnMut(&mut Link, Duration) -> Result<T, Lost>,
     ) -> Result<T, ClientError> {
         let start = Instant::now();
-        let mut fresh = self.link.as_ref().is_none_or(|link| !link.is_ours());
+        self.leave_to_parent();
+        let mut fresh = self.link.is_none();
         let mut left = timeout;
         loop {
             let lost = match exchange(self.link(left)?, left) {
@@ -186,10 +187,14 @@ impl Client {
         }
     }
 
-    fn link(&mut self, timeout: Duration) -> Result<&mut Link, ClientError> {
+    /// After `fork` the connection is the parent's.
+    fn leave_to_parent(&mut self) {
         if self.link.as_ref().is_some_and(|link| !link.is_ours()) {
             self.disconnect();
         }
+    }
+
+    fn link(&mut self, timeout: Duration) -> Result<&mut Link, ClientError> {
         match &mut self.link {
             Some(link) => Ok(link),
             none => Ok(none.insert(open(&self.path, timeout.min(CONNECT_TIME))?)),

@@ -99,7 +99,6 @@ macro_rules! constants {
         $($(pub(crate) const $name: $type = $value;)+)+
 
         #[cfg(test)]
-        #[expect(clippy::unnecessary_cast, reason = "the types differ")]
         pub(crate) const ALL: &[(&str, u64)] = &[$($((stringify!($name), $name as u64)),+),+];
     };
 }
@@ -151,3 +150,98 @@ constants! {
 
 /// `PCSCv2_PART10_PROPERTY_dwMaxAPDUDataSize`.
 pub(crate) const PROPERTY_MAX_APDU_DATA_SIZE: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The compiler compares: what is wrong is in its message.
+    #[test]
+    fn numbers_are_those_of_the_headers() {
+        let mut program = String::from(
+            "#include <wintypes.h>\n#include <ifdhandler.h>\n#include <reader.h>\n#include <pcsclite.h>\n",
+        );
+        let alias = (
+            "PCSCv2_PART10_PROPERTY_dwMaxAPDUDataSize",
+            PROPERTY_MAX_APDU_DATA_SIZE.into(),
+        );
+        let sizes = [
+            ("sizeof(DWORD)", size_of::<Dword>() as u64),
+            ("sizeof(RESPONSECODE)", size_of::<ResponseCode>() as u64),
+            (
+                "sizeof(SCARD_IO_HEADER)",
+                size_of::<crate::abi::IoHeader>() as u64,
+            ),
+        ];
+        for (name, number) in ALL.iter().copied().chain([alias]).chain(sizes) {
+            writeln!(
+                program,
+                "_Static_assert({name} == {number}ull, \"{name}\");"
+            )
+            .unwrap();
+        }
+        let mut compiler = Command::new("cc")
+            .args([
+                "-std=gnu11",
+                "-fsyntax-only",
+                "-I/usr/include/PCSC",
+                "-xc",
+                "-",
+            ])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = compiler.stdin.take().unwrap();
+        input.write_all(program.as_bytes()).unwrap();
+        drop(input);
+        assert!(compiler.wait().unwrap().success(), "needs libpcsclite-dev");
+    }
+
+    #[test]
+    fn every_error_has_a_code_of_its_own() {
+        let errors = [
+            Error::Absent,
+            Error::BufferTooSmall,
+            Error::Failed,
+            Error::NotSupported,
+            Error::Power,
+            Error::Protocol,
+            Error::ProtocolParameters,
+            Error::ReadOnly,
+            Error::TimedOut,
+            Error::UnknownTag,
+        ];
+        let mut codes: Vec<ResponseCode> = errors.iter().map(|error| error.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), errors.len());
+        assert!(codes.iter().all(|code| (600..=618).contains(code)));
+    }
+
+    #[test]
+    fn without_daemon_there_is_no_card() {
+        use std::io;
+
+        use cardea_client::frame::FrameError;
+
+        let unreachable = ClientError::Unreachable {
+            path: "/x".into(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        for error in [
+            unreachable,
+            ClientError::Disconnected(FrameError::Closed),
+            ClientError::Protocol(FrameError::TooLong),
+        ] {
+            assert_eq!(Error::of(&error), Error::Absent);
+        }
+        assert_eq!(Error::of(&ClientError::TimedOut), Error::TimedOut);
+        assert_eq!(Error::of(&ClientError::TooLong), Error::Failed);
+        assert_eq!(Error::of_refusal(FailureKind::NotFound), Error::Absent);
+        assert_eq!(Error::of_refusal(FailureKind::Denied), Error::Failed);
+    }
+}

@@ -5,6 +5,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+/// This process, as far as known; asking the system costs time.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Asks which process this is. Each call from outside begins with it: it may be the first one after `fork`.
+pub(crate) fn process() -> u32 {
+    let process = std::process::id();
+    PROCESS.store(process, Ordering::Relaxed);
+    process
+}
+
 /// Attempts that only yield; most holders are gone by then.
 const YIELDS: u32 = 64;
 
@@ -35,7 +45,8 @@ impl<T> Lock<T> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        self.holder.store(std::process::id(), Ordering::Relaxed);
+        self.holder
+            .store(PROCESS.load(Ordering::Relaxed), Ordering::Relaxed);
         Some(Guard {
             value,
             holder: &self.holder,
@@ -54,7 +65,7 @@ impl<T> Lock<T> {
                 return Some(guard);
             }
             let holder = self.holder.load(Ordering::Relaxed);
-            if (holder != 0 && holder != std::process::id()) || Instant::now() >= deadline {
+            if (holder != 0 && holder != process()) || Instant::now() >= deadline {
                 return None;
             }
             if attempt < YIELDS {

@@ -5,21 +5,35 @@ use std::fmt::Arguments;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::lock::Lock;
 
 /// Environment variable that names the file.
 const VARIABLE: &str = "CARDEA_IFD_LOG";
 
-static FILE: OnceLock<Option<File>> = OnceLock::new();
+/// A line that would wait longer is left out.
+const SHORT: Duration = Duration::from_millis(100);
 
-/// Opens the file and sends panics there, once. Both are of this library alone: it has a Rust runtime of its own.
+static FILE: Lock<Option<File>> = Lock::new(None);
+
+/// Whether there is a file: looked at without the lock.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Opens the file, if there is to be one, and sends panics there instead of to stderr.
+/// Both are of this library alone: it has a Rust runtime of its own.
 pub(crate) fn start() {
-    FILE.get_or_init(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            write(format_args!("panic at={:?}", panic.location()));
-        }));
-        let path = std::env::var_os(VARIABLE)?;
+    let Some(mut file) = FILE.lock(SHORT) else {
+        return;
+    };
+    if file.is_some() {
+        return;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        write(format_args!("panic at={:?}", panic.location()));
+    }));
+    *file = std::env::var_os(VARIABLE).and_then(|path| {
         OpenOptions::new()
             .append(true)
             .create(true)
@@ -27,21 +41,32 @@ pub(crate) fn start() {
             .open(path)
             .ok()
     });
+    ON.store(file.is_some(), Ordering::Relaxed);
+}
+
+/// Closes the file: the library may be unloaded.
+pub(crate) fn finish() {
+    if let Some(mut file) = FILE.lock(SHORT) {
+        ON.store(false, Ordering::Relaxed);
+        *file = None;
+    }
 }
 
 /// Whether anything that is logged goes anywhere.
 pub(crate) fn is_on() -> bool {
-    matches!(FILE.get(), Some(Some(_)))
+    ON.load(Ordering::Relaxed)
 }
 
 pub(crate) fn write(event: Arguments<'_>) {
-    if let Some(Some(file)) = FILE.get() {
+    let Some(mut file) = FILE.lock(SHORT) else {
+        return;
+    };
+    if let Some(file) = file.as_mut() {
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // One write, so that lines of several threads and processes stay whole. A full disk is no failure.
+        // One write, so that lines of several processes stay whole. A full disk is no failure.
         let line = format!("{:.6} {} {event}\n", time.as_secs_f64(), std::process::id());
-        let mut file = file;
         let _ = file.write_all(line.as_bytes());
     }
 }

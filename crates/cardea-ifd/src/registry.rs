@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::codes::{Dword, Error};
 use crate::device::{Device, MAX_SLOTS};
-use crate::lock::Lock;
-use crate::log::log;
+use crate::lock::{self, Lock};
+use crate::log::{self, log};
 use crate::slot::Slot;
 
 /// Held for a look into the table only.
@@ -17,6 +17,7 @@ static SLOTS: Lock<BTreeMap<Dword, Arc<Slot>>> = Lock::new(BTreeMap::new());
 
 /// Opens a slot; one that is open already is opened anew.
 pub(crate) fn open(lun: Dword, device: Device) -> Result<(), Error> {
+    lock::process();
     let number = slot_number(lun).ok_or(Error::Failed)?;
     log!(
         "lun={lun:#x} open socket={:?} slots={:?}",
@@ -38,20 +39,30 @@ pub(crate) fn open(lun: Dword, device: Device) -> Result<(), Error> {
 
 /// Closes a slot; a wait in it ends.
 pub(crate) fn close(lun: Dword) -> Result<(), Error> {
+    lock::process();
+    log!("lun={lun:#x} close");
     let mut slots = SLOTS.lock(SHORT).ok_or(Error::Failed)?;
     let slot = slots.remove(&lun);
+    let last = slots.is_empty();
+    if last {
+        // The library may be unloaded, and an empty map is not without memory.
+        *slots = BTreeMap::new();
+    }
     drop(slots);
-    log!("lun={lun:#x} close");
     let slot = slot.ok_or(Error::Failed)?;
     slot.stop();
+    if last {
+        log::finish();
+    }
     Ok(())
 }
 
 /// An open slot. A child process gets its own instead of the parent's.
 pub(crate) fn slot(lun: Dword) -> Result<Arc<Slot>, Error> {
+    let process = lock::process();
     let mut slots = SLOTS.lock(SHORT).ok_or(Error::Failed)?;
     let slot = slots.get_mut(&lun).ok_or(Error::Failed)?;
-    if !slot.is_ours() {
+    if !slot.is_of(process) {
         let fresh = Slot::new(slot.number(), slot.device().clone());
         *slot = Arc::new(fresh.map_err(|_| Error::Failed)?);
     }

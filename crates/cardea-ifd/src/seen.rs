@@ -64,3 +64,85 @@ impl Seen {
             .extend_from_slice(atr.get(..MAX_ATR_SIZE).unwrap_or(atr));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    use cardea_client::message::Reply;
+    use cardea_client::{ServerEnd, Watch};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Two insertions of one connection.
+    fn insertions() -> [Option<Insertion>; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut client = ServerEnd::accept(stream, LIMIT).unwrap();
+            client.request(Some(LIMIT)).unwrap();
+            let reply = Reply::Slots {
+                generation: 1,
+                inserted: vec![1, 2],
+            };
+            client.reply(&reply).unwrap();
+            while let Ok(Some(_)) = client.request(Some(LIMIT)) {}
+        });
+        let mut watch = Watch::new(&socket);
+        watch.refresh(LIMIT);
+        let insertions = [watch.inserted(0), watch.inserted(1)];
+        drop(watch);
+        daemon.join().unwrap();
+        assert!(insertions.iter().all(Option::is_some));
+        insertions
+    }
+
+    /// What pcscd's polling thread is told, until nothing changes any more.
+    fn told(seen: &mut Seen) -> Vec<bool> {
+        let mut answers = vec![seen.is_present()];
+        while seen.step() {
+            answers.push(seen.is_present());
+        }
+        answers
+    }
+
+    #[test]
+    fn every_change_is_told_step_by_step() {
+        let [one, other] = insertions();
+        let mut seen = Seen::default();
+        assert_eq!(told(&mut seen), [false]);
+        seen.update(one);
+        assert_eq!(told(&mut seen), [false, true]);
+        seen.update(other);
+        assert_eq!(told(&mut seen), [false, false, true], "replaced");
+        seen.update(None);
+        assert_eq!(told(&mut seen), [false, false]);
+        seen.update(one);
+        seen.update(None);
+        assert_eq!(
+            told(&mut seen),
+            [false],
+            "inserted and removed between two questions"
+        );
+    }
+
+    #[test]
+    fn card_without_power_is_told_as_removed_and_inserted() {
+        let [one, _] = insertions();
+        let mut seen = Seen::default();
+        seen.lose();
+        assert_eq!(told(&mut seen), [false]);
+        seen.update(one);
+        told(&mut seen);
+        seen.set_atr(&[0x3B]);
+        seen.lose();
+        assert!(seen.atr().is_empty());
+        assert_eq!(told(&mut seen), [false, false, true]);
+        assert_eq!(told(&mut seen), [true]);
+    }
+}

@@ -8,7 +8,7 @@ use cardea_client::{Client, ClientError, Wake, Watch, Woken};
 
 use crate::codes::{Error, MAX_ATR_SIZE};
 use crate::device::{Device, MAX_SLOTS};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::log::log;
 use crate::output::Output;
 use crate::seen::Seen;
@@ -56,7 +56,7 @@ impl Slot {
     pub(crate) fn new(number: u8, device: Device) -> io::Result<Self> {
         Ok(Self {
             number,
-            owner: std::process::id(),
+            owner: lock::process(),
             card: Lock::new(Client::new(&device.socket)),
             watch: Lock::new(Watch::new(&device.socket)),
             wake: Wake::new()?,
@@ -65,9 +65,9 @@ impl Slot {
         })
     }
 
-    /// Whether this process opened it, and not one that forked since.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.owner == std::process::id()
+    /// Whether this process opened it, and not one that forked it since.
+    pub(crate) fn is_of(&self, process: u32) -> bool {
+        self.owner == process
     }
 
     pub(crate) fn number(&self) -> u8 {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
+use zeroize::Zeroizing;
 
 use crate::disk::{self, Disk, replace};
 use crate::format::HostKey;
@@ -100,8 +101,6 @@ fn require_own(path: &Path, found: &Metadata) -> Result<(), StoreError> {
 
 /// Reads the host key, or makes it at the first start.
 pub(crate) fn host_key(disk: &dyn Disk, folder: &Path) -> Result<HostKey, StoreError> {
-    use zeroize::Zeroizing;
-
     let path = host_key_path(folder);
     match disk.read(&path, 32) {
         Ok(bytes) => {

@@ -1,6 +1,6 @@
 //! Card files: what a card keeps between two starts, on a disk that nobody trusts.
 //!
-//! What: the format with its host HMAC ([`format`]), the bounds of a record ([`validate`]), atomic replacement
+//! What: the format with its host HMAC ([`mod@format`]), the bounds of a record ([`validate`]), atomic replacement
 //! that keeps the previous generation, intent records, instance numbers, the one-claimant rule
 //! ([`conflicts`]), and the lock that keeps a second daemon out.
 //! What not: no TPM command; whether a record's objects exist is the TPM crate's to say.

@@ -7,7 +7,6 @@
 //! Everything is printed as medians and ratios; nothing here passes or fails.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,

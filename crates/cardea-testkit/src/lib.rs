@@ -9,10 +9,11 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
-    clippy::unwrap_used,
     reason = "fixtures fail by panicking and tell why on standard error"
 )]
 
+pub mod fault_store;
+pub mod multiplexer;
 pub mod pcscd;
 pub mod process;
 pub mod rig;
@@ -20,5 +21,6 @@ pub mod rig;
 pub mod software;
 pub mod suite;
 pub mod swtpm;
+pub mod tpm2_tools;
 pub mod tpm_card;
 pub mod transcript;

@@ -1,10 +1,12 @@
 //! A software TPM of a test's own.
 
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Outcome, Running, run};
+use crate::process::{Outcome, PATIENCE, Running};
+use crate::tpm2_tools::tpm2_tools;
 
 /// `swtpm` on Unix sockets in a folder of its own; its state outlives its process.
 pub struct Swtpm {
@@ -72,12 +74,101 @@ impl Swtpm {
         self.process = Some(process);
     }
 
-    /// A program of tpm2-tools on this TPM, which must have no other client at the moment.
+    /// The power blinks: `_TPM_Init` without Shutdown, while the process and its connection live on.
+    /// Whoever speaks next must send Startup; [`crate::multiplexer::Multiplexer::power`] does that too.
+    ///
+    /// # Panics
+    ///
+    /// When the TPM does not do it.
+    pub fn reset(&self) {
+        initialise(&self.folder.join("sock.ctrl")).expect("the TPM initialises");
+    }
+
+    /// A program of tpm2-tools on this TPM, which must have no other client at the moment
+    /// (a [`crate::multiplexer::Multiplexer`] allows more).
     #[must_use]
     pub fn tpm2(&self, program: &str, arguments: &[&str]) -> Outcome {
-        let transport = format!("swtpm:path={}", self.socket().display());
-        run(Command::new(program)
-            .args(["-T", &transport])
-            .args(arguments))
+        tpm2_tools(&self.socket(), program, arguments)
+    }
+}
+
+/// CMD_INIT of swtpm's control channel (`swtpm_ioctls(3)`): code and flags out, result back.
+pub(crate) fn initialise(control: &Path) -> io::Result<()> {
+    const CMD_INIT: u32 = 2;
+    let mut stream = UnixStream::connect(control)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&[CMD_INIT.to_be_bytes(), [0; 4]].concat())?;
+    let mut result = [0; 4];
+    stream.read_exact(&mut result)?;
+    match u32::from_be_bytes(result) {
+        0 => Ok(()),
+        code => Err(io::Error::other(format!("swtpm answers {code:#x}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STARTUP: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0];
+
+    /// Response code of Startup(CLEAR).
+    fn startup(tpm: &mut UnixStream) -> u32 {
+        tpm.write_all(&STARTUP).unwrap();
+        let mut response = [0; 10];
+        tpm.read_exact(&mut response).unwrap();
+        u32::from_be_bytes(response[6..].try_into().unwrap())
+    }
+
+    fn define(tpm: &Swtpm, index: &str) {
+        let defined = tpm.tpm2("tpm2_nvdefine", &["-C", "o", "-s", "8", index]);
+        assert!(defined.success, "{}", defined.text);
+    }
+
+    fn indices(tpm: &Swtpm) -> String {
+        let listed = tpm.tpm2("tpm2_getcap", &["handles-nv-index"]);
+        assert!(listed.success, "{}", listed.text);
+        listed.text.to_lowercase()
+    }
+
+    #[test]
+    fn reset_asks_for_startup_on_the_same_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let tpm = Swtpm::start(folder.path());
+        let mut connection = UnixStream::connect(tpm.socket()).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(startup(&mut connection), 0);
+        assert_eq!(startup(&mut connection), 0x100, "once is enough");
+        tpm.reset();
+        assert_eq!(startup(&mut connection), 0);
+    }
+
+    #[test]
+    fn state_outlives_the_process_and_is_not_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut one = Swtpm::start(&folder.path().join("one"));
+        let two = Swtpm::start(&folder.path().join("two"));
+        for tpm in [&one, &two] {
+            assert!(tpm.tpm2("tpm2_startup", &["-c"]).success);
+        }
+        define(&one, "0x01c2aaaa");
+        assert!(indices(&one).contains("0x1c2aaaa"));
+        assert!(!indices(&two).contains("0x1c2aaaa"));
+        one.restart();
+        assert!(one.tpm2("tpm2_startup", &["-c"]).success);
+        assert!(indices(&one).contains("0x1c2aaaa"));
+    }
+
+    #[test]
+    fn killed_one_is_gone_and_dropped_one_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tpm = Swtpm::start(folder.path());
+        let socket = tpm.socket();
+        tpm.kill();
+        assert!(UnixStream::connect(&socket).is_err());
+        tpm.restart();
+        assert!(UnixStream::connect(&socket).is_ok());
+        drop(tpm);
+        assert!(UnixStream::connect(&socket).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+mod bytes;
 mod calls;
 mod frames;
 mod support;

@@ -6,11 +6,27 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// The library that was built with these tests.
+/// The library, built from what is there now: cargo does not build a C library for the tests of its crate.
 pub(crate) fn library() -> PathBuf {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", "cardea-ifd", "--lib"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    assert!(command.status().unwrap().success());
+    // The tests are in `deps` of the same folder.
     let tests = std::env::current_exe().unwrap();
-    let library = tests.parent().unwrap().join("libifdcardea.so");
-    assert!(library.exists(), "{} is not built", library.display());
+    let folder = tests.parent().and_then(Path::parent).unwrap();
+    let library = folder.join("libifdcardea.so");
+    assert!(library.exists(), "{}", library.display());
     library
 }
 

@@ -20,8 +20,13 @@ fn start(run: Run, daemon: &Daemon, what: &str) -> Process {
         Run::Checked => {
             let mut command = Command::new("valgrind");
             command
-                .args(["--quiet", "--error-exitcode=99", "--trace-children=yes"])
-                .args(["--leak-check=full", "--errors-for-leak-kinds=definite"])
+                .args(["--quiet", "--error-exitcode=99", "--keep-debuginfo=yes"])
+                .args(["--errors-for-leak-kinds=definite"])
+                // A child loses what only the parent's other threads hold.
+                .arg(format!(
+                    "--leak-check={}",
+                    if what == "fork" { "no" } else { "full" }
+                ))
                 .arg(program("host"));
             command
         }

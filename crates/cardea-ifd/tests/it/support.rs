@@ -62,6 +62,11 @@ impl Process {
         self.lines.recv_timeout(LIMIT).unwrap()
     }
 
+    /// The next line, if it is there.
+    pub(crate) fn try_line(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     /// The next line that begins so, without that.
     pub(crate) fn line_after(&self, beginning: &str) -> String {
         loop {

@@ -1,10 +1,5 @@
 //! The card suite, transcripts of real clients included, over a TPM: the software token must stay true.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, its helpers too"
-)]
-
 use cardea_card::gids::{blank_card, created_card};
 use cardea_card::record::CardId;
 use cardea_testkit::software::CARD_ID;

@@ -194,12 +194,12 @@ fn own_software_tpm_is_kept_running_and_ends_with_the_service() {
         };
         let child = rustix::process::Pid::from_raw(child).unwrap();
         rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
-        // The next request finds a new child on the same state; the verification is over.
-        while children(&state).contains(&child.as_raw_nonzero().get()) {
-            if let Ok(left) = token.status(PinReference::Pin) {
-                assert_eq!(left.left, 5);
-            }
+        // A request finds a new child on the same state; one that meets the old one's end fails.
+        let old = child.as_raw_nonzero().get();
+        while children(&state).contains(&old) || service.status().is_err() {
+            std::thread::yield_now();
         }
+        assert_eq!(token.status(PinReference::Pin).unwrap().left, 5);
         signs(&mut token);
         card
     };

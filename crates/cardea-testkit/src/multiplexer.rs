@@ -1,0 +1,449 @@
+//! Several clients on one software TPM, a record of what they said, and faults on the way.
+//!
+//! swtpm serves one connection at a time, and a daemon holds it for its life.
+//! A [`Multiplexer`] holds that connection instead and listens on a socket of its own, on which any number
+//! of clients speak raw TPM commands. One whole command with its response goes through at a time, in the
+//! order of arrival, so that no client starves.
+//!
+//! **It is no resource manager.** Handles, sessions, persistent objects and the TPM's slots are shared by all
+//! clients: one sees what another loaded, may flush it (a daemon does so with leftovers when it connects),
+//! and takes room from it. Do not use two programs at once that both keep objects in the TPM, unless that is
+//! what the test is about.
+//!
+//! When the TPM goes away, all clients lose their connections, as they would have without the multiplexer; the
+//! next one to connect finds the TPM that is there then.
+
+mod client;
+mod upstream;
+
+use std::fmt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use self::client::Clients;
+use self::upstream::Upstream;
+use crate::process::Outcome;
+use crate::swtpm::{Swtpm, initialise};
+use crate::tpm2_tools::tpm2_tools;
+
+/// A socket that many clients share, before the one connection of a software TPM.
+pub struct Multiplexer {
+    socket: PathBuf,
+    jobs: Option<Sender<Job>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A command and what became of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// Number of the client's connection, from 1; 0 is [`Multiplexer::transact`].
+    pub client: u64,
+    /// When it was the command's turn, since the multiplexer started.
+    pub at: Duration,
+    /// Until the answer was there.
+    pub took: Duration,
+    /// The whole command.
+    pub command: Vec<u8>,
+    /// Whether the TPM executed it.
+    pub executed: bool,
+    /// What the client got; none if its connection was dropped.
+    pub response: Option<Vec<u8>>,
+}
+
+impl Exchange {
+    /// Command code (TPM 2.0 Part 2 §6.5.2).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        code_of(&self.command)
+    }
+
+    /// Response code (TPM 2.0 Part 2 §6.6), if the client got one.
+    #[must_use]
+    pub fn response_code(&self) -> Option<u32> {
+        self.response.as_deref().map(code_of)
+    }
+}
+
+impl fmt::Debug for Exchange {
+    /// Codes only: commands carry what the bus would show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {} sent {:#x}", self.client, self.code())?;
+        match self.response_code() {
+            Some(code) => write!(f, ", got {code:#x}"),
+            None => f.write_str(", was dropped"),
+        }
+    }
+}
+
+/// Which command a fault meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    code: Option<u32>,
+    skip: u32,
+}
+
+impl Trigger {
+    /// The next command of any client.
+    #[must_use]
+    pub fn next() -> Self {
+        Self {
+            code: None,
+            skip: 0,
+        }
+    }
+
+    /// The next command with this code.
+    #[must_use]
+    pub fn command(code: u32) -> Self {
+        Self {
+            code: Some(code),
+            skip: 0,
+        }
+    }
+
+    /// Not that one, but the one so many later of those that fit.
+    #[must_use]
+    pub fn after(self, skip: u32) -> Self {
+        Self { skip, ..self }
+    }
+}
+
+/// What happens to a command.
+pub enum Fault {
+    /// The TPM executes it and the response is changed.
+    Change(Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>),
+    /// The TPM executes it and the response comes later; the others wait too, as for a slow TPM.
+    Delay(Duration),
+    /// The client's connection is dropped; the TPM never sees the command.
+    DropBefore,
+    /// The TPM executes it; instead of the response the client's connection is dropped.
+    DropAfter,
+    /// The TPM never sees the command; the client gets this.
+    Replace(Vec<u8>),
+}
+
+/// What the power does, with the commands that the platform sends around it
+/// (TPM 2.0 Part 1 §12.2.3, startup types).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerEvent {
+    /// Cut without a warning, then Startup(CLEAR).
+    Cut,
+    /// Shutdown(CLEAR), Startup(CLEAR).
+    Reset,
+    /// Shutdown(STATE), Startup(CLEAR).
+    Restart,
+    /// Shutdown(STATE), Startup(STATE).
+    Resume,
+}
+
+impl Multiplexer {
+    /// Takes the TPM's one connection when the first client comes, and listens in `folder`, which is made.
+    ///
+    /// # Panics
+    ///
+    /// When its sockets cannot be made.
+    #[must_use]
+    pub fn start(folder: &Path, tpm: &Swtpm) -> Self {
+        std::fs::create_dir_all(folder).expect("the folder is made");
+        let socket = folder.join("mux");
+        let control = control_of(&socket);
+        let shared = Arc::new(Shared::new());
+        let (jobs, queue) = channel();
+        let dispatcher = Dispatcher {
+            tpm: tpm.socket(),
+            upstream: None,
+            shared: Arc::clone(&shared),
+        };
+        let listener = UnixListener::bind(&socket).expect("the socket is made");
+        let control_listener = UnixListener::bind(&control).expect("the control socket is made");
+        let threads = vec![
+            std::thread::spawn(move || dispatcher.run(&queue)),
+            std::thread::spawn({
+                let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
+                move || client::accept(&listener, &shared, &jobs)
+            }),
+            std::thread::spawn({
+                let (shared, upstream) = (Arc::clone(&shared), control_of(&tpm.socket()));
+                move || client::relay_control(&control_listener, &upstream, &shared)
+            }),
+        ];
+        Self {
+            socket,
+            jobs: Some(jobs),
+            shared,
+            threads,
+        }
+    }
+
+    /// The socket of its clients; a control socket for TCTIs that want one is beside it with `.ctrl`.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its address for `--tpm`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("swtpm:unix={}", self.socket.display())
+    }
+
+    /// Runs a program of tpm2-tools beside the other clients.
+    #[must_use]
+    pub fn tpm2(&self, program: &str, arguments: &[&str]) -> Outcome {
+        tpm2_tools(&self.socket, program, arguments)
+    }
+
+    /// A command of the test's own; none when the TPM is away or a fault drops it.
+    #[must_use]
+    pub fn transact(&self, command: &[u8]) -> Option<Vec<u8>> {
+        self.ask(|answer| Job::Command {
+            client: 0,
+            command: command.to_vec(),
+            answer,
+        })
+        .flatten()
+    }
+
+    /// Power goes and comes, between two commands, and nobody's connection is dropped.
+    ///
+    /// # Panics
+    ///
+    /// When the TPM is away or refuses Shutdown or Startup.
+    pub fn power(&self, event: PowerEvent) {
+        self.ask(|done| Job::Power { event, done })
+            .expect("the dispatcher runs")
+            .unwrap_or_else(|problem| panic!("{event:?}: {problem}"));
+    }
+
+    /// Has a fault happen once. Several wait side by side; each command meets the first that fits.
+    pub fn inject(&self, trigger: Trigger, fault: Fault) {
+        self.shared.log().faults.push((trigger, fault));
+    }
+
+    /// Faults that have not happened yet.
+    #[must_use]
+    pub fn waiting_faults(&self) -> usize {
+        self.shared.log().faults.len()
+    }
+
+    /// Every command since the start or since [`Self::forget_exchanges`].
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        self.shared.log().exchanges.clone()
+    }
+
+    /// Begins the record anew.
+    pub fn forget_exchanges(&self) {
+        self.shared.log().exchanges.clear();
+    }
+
+    fn ask<T>(&self, job: impl FnOnce(Sender<T>) -> Job) -> Option<T> {
+        let (sender, receiver) = channel();
+        self.jobs.as_ref()?.send(job(sender)).ok()?;
+        receiver.recv().ok()
+    }
+}
+
+impl Drop for Multiplexer {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.jobs = None;
+        self.shared.clients.drop_all();
+        // Wakes the two listeners, which then see the flag.
+        drop(UnixStream::connect(&self.socket));
+        drop(UnixStream::connect(control_of(&self.socket)));
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+        // A program that another test is just starting may hold a copy of the listeners for a moment.
+        drop(std::fs::remove_file(&self.socket));
+        drop(std::fs::remove_file(control_of(&self.socket)));
+    }
+}
+
+/// What a fault or a client asks of the thread that owns the TPM's connection.
+enum Job {
+    /// A client came: true if there is a TPM for it.
+    Admit { admitted: Sender<bool> },
+    Command {
+        client: u64,
+        command: Vec<u8>,
+        answer: Sender<Option<Vec<u8>>>,
+    },
+    Power {
+        event: PowerEvent,
+        done: Sender<Result<(), String>>,
+    },
+}
+
+struct Shared {
+    started: Instant,
+    stopping: AtomicBool,
+    clients: Arc<Clients>,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    exchanges: Vec<Exchange>,
+    faults: Vec<(Trigger, Fault)>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            clients: Arc::default(),
+            log: Mutex::default(),
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+impl Log {
+    /// The fault that this command meets.
+    fn fault_for(&mut self, command: &[u8]) -> Option<Fault> {
+        let code = code_of(command);
+        let mut met = None;
+        for (at, (trigger, _)) in self.faults.iter_mut().enumerate() {
+            if trigger.code.is_some_and(|wanted| wanted != code) {
+                continue;
+            }
+            if trigger.skip > 0 {
+                trigger.skip -= 1;
+            } else if met.is_none() {
+                met = Some(at);
+            }
+        }
+        met.map(|at| self.faults.remove(at).1)
+    }
+}
+
+struct Dispatcher {
+    tpm: PathBuf,
+    upstream: Option<Upstream>,
+    shared: Arc<Shared>,
+}
+
+impl Dispatcher {
+    fn run(mut self, queue: &Receiver<Job>) {
+        for job in queue {
+            match job {
+                Job::Admit { admitted } => drop(admitted.send(self.upstream().is_some())),
+                Job::Command {
+                    client,
+                    command,
+                    answer,
+                } => {
+                    let response = self.execute(client, command);
+                    drop(answer.send(response));
+                }
+                Job::Power { event, done } => drop(done.send(self.power(event))),
+            }
+        }
+    }
+
+    /// The TPM's connection; a new one where the old one is over, whose clients are then gone already.
+    fn upstream(&mut self) -> Option<&mut Upstream> {
+        if self.upstream.as_ref().is_some_and(Upstream::over) {
+            self.upstream = None;
+        }
+        if self.upstream.is_none() {
+            self.upstream = Upstream::connect(&self.tpm, &self.shared.clients).ok();
+        }
+        self.upstream.as_mut()
+    }
+
+    fn execute(&mut self, client: u64, command: Vec<u8>) -> Option<Vec<u8>> {
+        let begin = Instant::now();
+        let fault = self.shared.log().fault_for(&command);
+        let (executed, response) = match fault {
+            Some(Fault::DropBefore) => (false, None),
+            Some(Fault::Replace(response)) => (false, Some(response)),
+            fault => {
+                let response = self.upstream().and_then(|tpm| tpm.transact(&command));
+                let executed = response.is_some();
+                let response = match fault {
+                    Some(Fault::Change(change)) => response.map(change),
+                    Some(Fault::Delay(time)) => {
+                        std::thread::sleep(time);
+                        response
+                    }
+                    Some(Fault::DropAfter) => None,
+                    _ => response,
+                };
+                (executed, response)
+            }
+        };
+        self.shared.log().exchanges.push(Exchange {
+            client,
+            at: begin.duration_since(self.shared.started),
+            took: begin.elapsed(),
+            command,
+            executed,
+            response: response.clone(),
+        });
+        response
+    }
+
+    fn power(&mut self, event: PowerEvent) -> Result<(), String> {
+        let (shutdown, startup) = match event {
+            PowerEvent::Cut => (None, CLEAR),
+            PowerEvent::Reset => (Some(CLEAR), CLEAR),
+            PowerEvent::Restart => (Some(STATE), CLEAR),
+            PowerEvent::Resume => (Some(STATE), STATE),
+        };
+        let control = control_of(&self.tpm);
+        let tpm = self.upstream().ok_or("the TPM is away")?;
+        if let Some(shutdown) = shutdown {
+            tpm.succeed("Shutdown", &startup_type(SHUTDOWN, shutdown))?;
+        }
+        initialise(&control).map_err(|error| format!("initialisation: {error}"))?;
+        tpm.succeed("Startup", &startup_type(STARTUP, startup))
+    }
+}
+
+const STARTUP: u32 = 0x144;
+const SHUTDOWN: u32 = 0x145;
+const CLEAR: u16 = 0;
+const STATE: u16 = 1;
+
+/// Startup or Shutdown (TPM 2.0 Part 3 §9.3, §9.4).
+fn startup_type(code: u32, kind: u16) -> Vec<u8> {
+    let mut command = vec![0x80, 0x01, 0, 0, 0, 12];
+    command.extend_from_slice(&code.to_be_bytes());
+    command.extend_from_slice(&kind.to_be_bytes());
+    command
+}
+
+/// Code of a command or response.
+fn code_of(message: &[u8]) -> u32 {
+    message
+        .get(6..10)
+        .and_then(|code| code.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
+}
+
+/// The control socket's place as the swtpm TCTI computes it.
+fn control_of(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".ctrl");
+    path.into()
+}
+
+#[cfg(test)]
+mod tests;
