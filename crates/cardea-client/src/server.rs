@@ -35,7 +35,12 @@ impl<S: AsFd> ServerEnd<S> {
     /// The connection is of no use after an error; a client that sent what is no request has been told so.
     pub fn request(&mut self, patience: Option<Duration>) -> Result<Option<Request>, FrameError> {
         let error = match self.channel.receive(patience, FRAME_TIME) {
-            Ok(request) => return Ok(Some(request)),
+            Ok(request) => {
+                // The next APDU follows soon.
+                let apdu = matches!(request, Request::Transmit { .. });
+                self.channel.stay_awake(apdu);
+                return Ok(Some(request));
+            }
             Err(FrameError::Closed) => return Ok(None),
             Err(error) => error,
         };

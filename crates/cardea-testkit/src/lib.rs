@@ -1,6 +1,7 @@
 //! Test fixtures, never linked into a product.
 //!
-//! What: software TPMs, pcscd and the daemon as processes ([`rig`]), the card's traits in software
+//! What: software TPMs, pcscd and the daemon as processes ([`rig`]), one TPM for several clients with a record
+//! and faults ([`multiplexer`]), a store that fails when told ([`fault_store`]), the card's traits in software
 //! ([`software`]), transcripts of real clients, and the suite that runs over any token.
 //! What not: a place for shortcuts that products could use.
 

@@ -273,3 +273,34 @@ fn indices_that_remain_in_the_tpm_are_told() {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
 }
+
+#[test]
+fn purge_refuses_while_card_files_name_objects_in_the_tpm() {
+    let machine = Machine::new();
+    machine.install();
+    let state = machine.path(STATE);
+    fs::create_dir_all(state.join("cards")).unwrap();
+    fs::write(state.join("cards/one.card"), "damaged").unwrap();
+    let purge = |purge, yes| {
+        uninstall(&UninstallArguments {
+            place: Place {
+                destdir: Some(machine.root()),
+                prefix: "/usr".parse().unwrap(),
+            },
+            purge,
+            yes,
+        })
+    };
+    let error = purge(true, false).unwrap_err();
+    assert!(error.to_string().contains("destroy the cards"), "{error}");
+    assert!(machine.path("/usr/bin/cardea").exists());
+    assert!(state.join("cards/one.card").exists());
+
+    purge(false, false).unwrap();
+    assert!(!machine.path("/usr/bin/cardea").exists());
+    assert!(state.join("cards/one.card").exists());
+
+    purge(true, true).unwrap();
+    assert!(!state.exists());
+    assert!(machine.files().is_empty(), "{:?}", machine.files());
+}

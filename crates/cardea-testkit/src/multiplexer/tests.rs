@@ -180,6 +180,19 @@ fn fault_waits_for_its_command_and_its_turn() {
 }
 
 #[test]
+fn each_command_meets_one_fault_in_their_order() {
+    let bench = bench();
+    for byte in [1, 2] {
+        let answer = vec![0x80, 1, 0, 0, 0, 10, 0, 0, 0, byte];
+        bench.mux.inject(Trigger::next(), Fault::Replace(answer));
+    }
+    let mut client = connect(&bench.mux);
+    for code in [1, 2, 0] {
+        assert_eq!(code_of(&ask(&mut client, &get_random(4)).unwrap()), code);
+    }
+}
+
+#[test]
 fn delay_holds_the_answer_back() {
     let bench = bench();
     let delay = Duration::from_millis(80);
@@ -215,7 +228,7 @@ fn clients_are_dropped_with_the_tpm_and_find_the_next_one() {
         assert!(ask(&mut idle, &get_random(4)).is_some());
         bench.tpm.kill();
         assert!(hung_up(&mut idle), "the end of the TPM is not told");
-        assert_eq!(ask(&mut connect(&bench.mux), &get_random(4)), None);
+        assert!(hung_up(&mut connect(&bench.mux)), "admitted without a TPM");
         assert_eq!(bench.mux.transact(&get_random(4)), None);
         bench.tpm.restart();
         let mut next = connect(&bench.mux);
@@ -229,17 +242,27 @@ fn clients_are_dropped_with_the_tpm_and_find_the_next_one() {
 fn power_events_are_what_the_tpm_takes_them_for() {
     let bench = bench();
     let mut client = connect(&bench.mux);
-    // TPMS_TIME_INFO after the header: time, then clock, resetCount, restartCount (Part 2 §10.11.1).
+    // TPMS_TIME_INFO after the header: time, then clock, resetCount, restartCount.
     let mut counts = || {
         let response = ask(&mut client, &read_clock()).unwrap();
         let count = |at: usize| u32::from_be_bytes(response[at..at + 4].try_into().unwrap());
         (count(26), count(30))
     };
+    // A resume alone keeps the PCRs (TPM 2.0 Part 1 §12.2.3).
+    let measured = || {
+        let read = bench.mux.tpm2("tpm2_pcrread", &["sha256:0"]);
+        assert!(read.success, "{}", read.text);
+        !read.text.contains(&format!("0x{}", "0".repeat(64)))
+    };
+    let extend = format!("0:sha256={}", "5a".repeat(32));
+    assert!(bench.mux.tpm2("tpm2_pcrextend", &[&extend]).success);
     let (resets, restarts) = counts();
     bench.mux.power(PowerEvent::Resume);
     assert_eq!(counts(), (resets, restarts + 1));
+    assert!(measured());
     bench.mux.power(PowerEvent::Restart);
     assert_eq!(counts(), (resets, restarts + 2));
+    assert!(!measured());
     bench.mux.power(PowerEvent::Reset);
     assert_eq!(counts(), (resets + 1, 0));
     bench.mux.power(PowerEvent::Cut);

@@ -88,7 +88,7 @@ impl Drop for Upstream {
 /// Longest command or response of the TPM (TPM 2.0 Part 2, TPM2_MAX_COMMAND_SIZE of the PC Client profile).
 const LONGEST: usize = 4096;
 
-/// A whole command or response, by the length in its header (TPM 2.0 Part 1 §18.1).
+/// A whole command or response, by the length in its header (TPM 2.0 Part 1 §18).
 pub(super) fn read_message(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut message = vec![0; 10];
     from.read_exact(&mut message)?;
