@@ -228,7 +228,14 @@ fn child_that_a_killed_daemon_left_makes_room() {
         .spawn()
         .unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !socket.exists() {
+    // It must listen, not only have its name; but a connection would be its last one.
+    let listens =
+        |line: &str| line.ends_with(&*socket.to_string_lossy()) && line.contains(" 00010000 ");
+    while !std::fs::read_to_string("/proc/net/unix")
+        .unwrap()
+        .lines()
+        .any(listens)
+    {
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     }
