@@ -138,10 +138,9 @@ impl Client {
             channel
                 .send_with(FRAME_TIME, |buffer| transmit::encode(slot, apdu, buffer))
                 .map_err(Lost::Unsent)?;
-            channel.stay_awake(true);
-            let received = channel.receive_frame(Some(timeout), FRAME_TIME);
-            channel.stay_awake(false);
-            received.map_err(Lost::Unanswered)?;
+            channel
+                .receive_frame(Some(timeout), FRAME_TIME)
+                .map_err(Lost::Unanswered)?;
             let answer = transmit::decode(channel.content(), &mut take);
             channel.release();
             answer.map_err(Lost::Unanswered)

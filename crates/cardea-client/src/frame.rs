@@ -2,7 +2,7 @@
 //!
 //! In the common case a message costs one system call to send and one to receive: timeouts are options of
 //! the socket that are set only when they change, and length and content are received together.
-//! Between APDUs both ends look for the next frame for a moment before they sleep.
+//! Between APDUs the daemon's end looks for the next frame for a moment before it sleeps.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,8 +22,15 @@ pub const FRAME_TIME: Duration = Duration::from_secs(10);
 /// How long [`Channel::stay_awake`] looks for a frame before it sleeps.
 const AWAKE: Duration = Duration::from_micros(50);
 
-/// A yield that takes longer gave the processor to somebody who needs it.
-const LONGEST_YIELD: Duration = Duration::from_micros(20);
+/// A yield that takes longer gave the processor to somebody else for a slice of time.
+const LONGEST_YIELD: Duration = Duration::from_micros(200);
+
+/// Then the processors are busy, and for so long frames are waited for asleep, where who wakes up comes first.
+/// Doubled each time until it goes well again.
+const FIRST_SLEEP: Duration = Duration::from_millis(50);
+
+/// The longest that this becomes.
+const LAST_SLEEP: Duration = Duration::from_secs(5);
 
 /// Why a frame did not come or go. The connection is of no use afterwards.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +89,8 @@ pub struct Channel<S> {
     receive_timeout: Option<Duration>,
     send_timeout: Option<Duration>,
     awake: bool,
+    asleep_until: Option<Instant>,
+    sleep: Duration,
 }
 
 impl<S: AsFd> Channel<S> {
@@ -95,6 +104,8 @@ impl<S: AsFd> Channel<S> {
             receive_timeout: None,
             send_timeout: None,
             awake: false,
+            asleep_until: None,
+            sleep: FIRST_SLEEP,
         }
     }
 
@@ -106,7 +117,8 @@ impl<S: AsFd> Channel<S> {
     /// Whether receiving looks for a frame for a moment before it sleeps, yielding the processor.
     ///
     /// Waking a sleeper on an idle processor takes several times as long as a card's answer to a command
-    /// without TPM work, on virtual machines ten times. Only for commands that follow each other closely.
+    /// without TPM work, on virtual machines ten times. For the daemon's end between APDUs, which follow each
+    /// other closely; not in the processes of others.
     pub(crate) fn stay_awake(&mut self, awake: bool) {
         self.awake = awake;
     }
@@ -217,7 +229,7 @@ impl<S: AsFd> Channel<S> {
         } else {
             (patience.map(|patience| start + patience), patience)
         };
-        if self.awake && !begun && self.look(start)? {
+        if !begun && self.is_awake(start) && self.look(start)? {
             begun = true;
             deadline = Some(Instant::now() + frame_time);
             timeout = Some(frame_time);
@@ -244,11 +256,22 @@ impl<S: AsFd> Channel<S> {
         Ok(())
     }
 
+    fn is_awake(&self, now: Instant) -> bool {
+        self.awake && self.asleep_until.is_none_or(|end| now >= end)
+    }
+
     /// Looks for the beginning of a frame for a moment; whether it is here.
     fn look(&mut self, start: Instant) -> Result<bool, FrameError> {
         let mut before = start;
         loop {
             std::thread::yield_now();
+            let now = Instant::now();
+            let busy = now - before > LONGEST_YIELD;
+            if busy {
+                self.asleep_until = Some(now + self.sleep);
+                self.sleep = self.sleep.saturating_mul(2).min(LAST_SLEEP);
+            }
+            before = now;
             let wanted = self.wanted();
             match recv_some(
                 &self.socket,
@@ -257,15 +280,18 @@ impl<S: AsFd> Channel<S> {
                 RecvFlags::DONTWAIT,
             ) {
                 Ok(0) => return Err(FrameError::Closed),
-                Ok(_) => return Ok(true),
+                Ok(_) => {
+                    if !busy {
+                        self.sleep = FIRST_SLEEP;
+                    }
+                    return Ok(true);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let now = Instant::now();
-            if now - before > LONGEST_YIELD || now - start > AWAKE {
+            if busy || now - start > AWAKE {
                 return Ok(false);
             }
-            before = now;
         }
     }
 

@@ -234,3 +234,58 @@ fn kind(frame: &[u8]) -> FailureKind {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn server_that_stays_awake_after_an_apdu_takes_requests_at_once_late_and_in_pieces() {
+    let request = Request::Transmit {
+        slot: 0,
+        apdu: SecretBytes::new(vec![0; 4]),
+    };
+    let content = minicbor::to_vec(&request).unwrap();
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    let (mut raw, mut server) = greeted();
+    let expect = |server: &mut ServerEnd<UnixStream>| {
+        let request = server.request(Some(LIMIT)).unwrap();
+        assert!(matches!(request, Some(Request::Transmit { .. })));
+    };
+    raw.frame(&content);
+    expect(&mut server);
+    for late in [Duration::ZERO, SHORT] {
+        raw.0.write_all(&length).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::park_timeout(late);
+                raw.0.write_all(&content).unwrap();
+            });
+            expect(&mut server);
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::park_timeout(late);
+                raw.frame(&content);
+            });
+            expect(&mut server);
+        });
+    }
+    let error = server.request(Some(SHORT)).unwrap_err();
+    assert!(matches!(error, FrameError::TimedOut), "{error}");
+    raw.frame(&content);
+    expect(&mut server);
+    raw.0.write_all(&[0, 0]).unwrap();
+    drop(raw);
+    let error = server.request(None).unwrap_err();
+    assert!(matches!(error, FrameError::Truncated), "{error}");
+}
+
+#[test]
+fn end_after_an_apdu_is_an_end() {
+    let (mut raw, mut server) = greeted();
+    let request = Request::Transmit {
+        slot: 0,
+        apdu: SecretBytes::new(vec![]),
+    };
+    raw.frame(&minicbor::to_vec(&request).unwrap());
+    assert!(server.request(None).unwrap().is_some());
+    drop(raw);
+    assert!(server.request(None).unwrap().is_none());
+}
