@@ -20,6 +20,8 @@ use crate::transport::{Address, open};
 const LOADED_SESSIONS: usize = 3;
 /// TPM_PT_HR_TRANSIENT_MIN.
 const TRANSIENT_MIN: u32 = 0x10E;
+/// Longest time for a software TPM of our own to take its state over.
+const SIMULATOR_TIME: Duration = Duration::from_secs(5);
 /// How long an armed `once` session may wait for its operation.
 pub(crate) const ONCE_TIME: Duration = Duration::from_secs(30);
 
@@ -204,16 +206,7 @@ impl Core {
             return Ok(());
         }
         self.disconnect();
-        let transport =
-            open(&self.address, &mut self.simulator).map_err(|source| TpmError::Transport {
-                command: "connection",
-                source,
-            })?;
-        let mut tpm = Tpm::new(transport, self.count.clone());
-        match tpm.startup() {
-            Err(error) if error.code() != Some(ResponseCode::INITIALIZE) => return Err(error),
-            _ => {}
-        }
+        let mut tpm = self.reach()?;
         if tpm.shares_handles() {
             flush_leftovers(&mut tpm)?;
         }
@@ -236,6 +229,33 @@ impl Core {
             algorithms: Vec::new(),
         });
         Ok(())
+    }
+
+    /// A connection to a started TPM.
+    ///
+    /// A software TPM of our own may listen a moment before it finds its state locked by the one of an
+    /// earlier daemon, and end: then another one is started, until the time is over.
+    fn reach(&mut self) -> Result<Tpm, TpmError> {
+        let deadline = Instant::now() + SIMULATOR_TIME;
+        loop {
+            let transport =
+                open(&self.address, &mut self.simulator).map_err(|source| TpmError::Transport {
+                    command: "connection",
+                    source,
+                })?;
+            let mut tpm = Tpm::new(transport, self.count.clone());
+            match tpm.startup() {
+                Err(error) if error.breaks_connection() => {
+                    let own = matches!(self.address, Address::Simulator(_));
+                    if !own || Instant::now() > deadline {
+                        return Err(error);
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) if error.code() != Some(ResponseCode::INITIALIZE) => return Err(error),
+                _ => return Ok(tpm),
+            }
+        }
     }
 
     /// Drops the connection and all that lived in it: sessions, tickets, loaded keys.
