@@ -3,7 +3,7 @@
 //! What: the entry points `IFDH*` of the IFD handler interface 3.0 (pcsc-lite's `ifdhandler.h`), each a
 //! request to the daemon or an answer of our own about the reader.
 //! What not: no key, no PIN, no parser of APDUs, no thread, no signal handler, no output.
-//! Begin with [`abi`], which is all of the unsafe code, then [`slot`].
+//! Begin with `abi`, which is all of the unsafe code, then `slot`.
 //!
 //! The library exports nothing else: `rustc` gives the linker a version script for it, and a test looks.
 //!
