@@ -56,7 +56,11 @@ const RULES: &[Rule] = &[
         not: &["cardea-iso7816"],
         ..Rule::new("cardea-store", Tier::Platform)
     },
-    Rule::new("cardea-pki", Tier::Platform),
+    Rule {
+        // Keys and certificates as files: what a card is, the programs know.
+        not: &["cardea-card"],
+        ..Rule::new("cardea-pki", Tier::Platform)
+    },
     Rule {
         // It comes into other people's processes: the card stays on the daemon's side.
         not: &["cardea-card", "cardea-iso7816"],
@@ -251,18 +255,20 @@ mod tests {
             ("cardea-client", &["minicbor", "rustix"]),
             ("cardea-store", &["cardea-card", "rustix"]),
             ("cardea-tpm", &["cardea-card", "getrandom"]),
+            ("cardea-pki", &["cardea-iso7816", "der"]),
             (
                 "cardea-daemon",
                 &[
                     "cardea-card",
                     "cardea-client",
+                    "cardea-pki",
                     "cardea-store",
                     "cardea-tpm",
                     "tokio",
                 ],
             ),
             ("cardea-ifd", &["cardea-client", "zeroize"]),
-            ("cardea-cli", &["cardea-client", "clap"]),
+            ("cardea-cli", &["cardea-client", "cardea-pki", "clap"]),
             (
                 "cardea-testkit",
                 &["cardea-daemon", "cardea-ifd", "cardea-iso7816"],
@@ -305,6 +311,14 @@ mod tests {
         assert_eq!(
             wrong(&[("cardea-tpm", &["cardea-iso7816"]), ("cardea-iso7816", &[])]),
             ["cardea-tpm needs cardea-iso7816: they do not know each other"]
+        );
+    }
+
+    #[test]
+    fn key_files_that_know_cards_are_found() {
+        assert_eq!(
+            wrong(&[("cardea-pki", &["cardea-card"]), ("cardea-card", &[])]),
+            ["cardea-pki needs cardea-card: they do not know each other"]
         );
     }
 

@@ -1,0 +1,272 @@
+//! X.509 certificates: what is in them, not whether to trust them.
+
+use sha2::{Digest, Sha256};
+
+use crate::asn1::{self, Reader};
+use crate::error::quotable;
+use crate::kind::rsa_kind;
+use crate::pem::{self, Content};
+use crate::public_key::read_curve;
+use crate::{AlternativeName, Error, KeyKind, MAX_INPUT, Name, PublicKey, oid, time};
+
+const WHAT: &str = "certificate";
+
+/// A certificate (RFC 5280); its signature is not checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    subject: Name,
+    issuer: Name,
+    serial: Vec<u8>,
+    not_before: i64,
+    not_after: i64,
+    spki: Vec<u8>,
+    public_key: Result<PublicKey, Error>,
+    key_description: String,
+    alternative_names: Vec<AlternativeName>,
+}
+
+impl Certificate {
+    /// Reads the first certificate of a file, PEM or DER.
+    ///
+    /// # Errors
+    /// [`Error::NoCertificate`] says what a PEM file has instead, [`Error::Malformed`] that it is damaged.
+    pub fn parse(input: &[u8]) -> Result<Self, Error> {
+        Self::parse_all(input)?
+            .into_iter()
+            .next()
+            .ok_or(Error::Malformed { what: WHAT })
+    }
+
+    /// Reads all certificates of a PEM file, at least one, or the one that the DER is.
+    ///
+    /// # Errors
+    /// As [`Certificate::parse`].
+    pub fn parse_all(input: &[u8]) -> Result<Vec<Self>, Error> {
+        if input.len() > MAX_INPUT {
+            return Err(Error::TooLarge(input.len()));
+        }
+        if !pem::is_pem(input) {
+            return Ok(vec![Self::from_der(input)?]);
+        }
+        let mut found = Vec::new();
+        let mut others = Vec::new();
+        for block in pem::blocks(input, WHAT)? {
+            match (block.label.as_str(), block.content) {
+                ("CERTIFICATE" | "X509 CERTIFICATE", Content::Der(der)) => {
+                    found.push(Self::from_der(&der)?);
+                }
+                (label, _) => others.push(quotable(label)),
+            }
+        }
+        if found.is_empty() {
+            others.dedup();
+            return Err(Error::NoCertificate {
+                found: others.join(", "),
+            });
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, Error> {
+        let mut certificate = Reader::whole(der, WHAT)?;
+        let mut tbs = certificate.sequence()?;
+        certificate.sequence()?;
+        certificate.bits()?;
+        certificate.finish()?;
+
+        // The version: extensions are read where there are some.
+        tbs.constructed(0)?;
+        let serial = tbs.integer()?.to_vec();
+        tbs.sequence()?;
+        let issuer = Name::from_der(tbs.encoded()?)?;
+        let mut validity = tbs.sequence()?;
+        let malformed = || Error::Malformed {
+            what: "certificate's validity",
+        };
+        let not_before = time::parse(validity.any()?).ok_or_else(malformed)?;
+        let not_after = time::parse(validity.any()?).ok_or_else(malformed)?;
+        validity.finish()?;
+        let subject = Name::from_der(tbs.encoded()?)?;
+        let spki = tbs.encoded()?;
+        let (public_key, key_description) = describe_key(spki)?;
+        let alternative_names = read_alternative_names(tbs)?;
+        Ok(Self {
+            der: der.to_vec(),
+            subject,
+            issuer,
+            serial,
+            not_before,
+            not_after,
+            spki: spki.to_vec(),
+            public_key,
+            key_description,
+            alternative_names,
+        })
+    }
+
+    /// The DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.der)
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub const fn subject(&self) -> &Name {
+        &self.subject
+    }
+
+    /// Who says so.
+    #[must_use]
+    pub const fn issuer(&self) -> &Name {
+        &self.issuer
+    }
+
+    /// The serial number: the bytes of the INTEGER, a leading zero included.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// The first second in which it is valid, since 1970.
+    #[must_use]
+    pub const fn not_before(&self) -> i64 {
+        self.not_before
+    }
+
+    /// The last second in which it is valid, since 1970.
+    #[must_use]
+    pub const fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// The SubjectPublicKeyInfo, DER, as the certificate has it.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// The public key.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedKey`] if no card holds such a key; what else may be wrong with a key.
+    pub fn public_key(&self) -> Result<&PublicKey, Error> {
+        self.public_key.as_ref().map_err(Clone::clone)
+    }
+
+    /// The kind of its key; none if no card holds such a key.
+    #[must_use]
+    pub fn key_kind(&self) -> Option<KeyKind> {
+        self.public_key.as_ref().ok().map(PublicKey::kind)
+    }
+
+    /// What its key is, for people: also of kinds that no card holds.
+    #[must_use]
+    pub fn key_description(&self) -> &str {
+        &self.key_description
+    }
+
+    /// The SHA-256 of the DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(&self.der).into()
+    }
+
+    /// The subject's other names; those of other kinds than [`AlternativeName`] are left out.
+    #[must_use]
+    pub fn alternative_names(&self) -> &[AlternativeName] {
+        &self.alternative_names
+    }
+
+    /// Whether it is for this key.
+    #[must_use]
+    pub fn matches(&self, key: &PublicKey) -> bool {
+        self.public_key.as_ref() == Ok(key)
+    }
+
+    /// Whether subject and issuer are the same name.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject.der() == self.issuer.der()
+    }
+}
+
+/// The key, and what people call it.
+fn describe_key(spki: &[u8]) -> Result<(Result<PublicKey, Error>, String), Error> {
+    let key = PublicKey::parse(spki);
+    if let Ok(key) = &key {
+        let description = key.kind().to_string();
+        return Ok((Ok(key.clone()), description));
+    }
+    let mut fields = Reader::whole(spki, WHAT)?;
+    let mut algorithm = fields.sequence()?;
+    let description = match algorithm.oid()? {
+        oid::RSA_ENCRYPTION => {
+            let mut numbers = Reader::whole(fields.bits()?, WHAT)?;
+            match rsa_kind(numbers.unsigned()?) {
+                Ok(kind) => kind.to_string(),
+                Err(found) => found,
+            }
+        }
+        oid::EC_PUBLIC_KEY => match read_curve(&mut algorithm) {
+            Ok(curve) => curve.key_kind().to_string(),
+            Err(Error::UnsupportedKey { found }) => found,
+            Err(error) => return Err(error),
+        },
+        other => oid::describe(other),
+    };
+    Ok((key, description))
+}
+
+/// From behind the SubjectPublicKeyInfo.
+fn read_alternative_names(mut tbs: Reader<'_>) -> Result<Vec<AlternativeName>, Error> {
+    let mut found = Vec::new();
+    while !tbs.is_empty() {
+        let Some(mut extensions) = tbs.constructed(3)? else {
+            // The unique identifiers of version 2.
+            tbs.any()?;
+            continue;
+        };
+        let mut extensions = extensions.sequence()?;
+        while !extensions.is_empty() {
+            let mut extension = extensions.sequence()?;
+            let kind = extension.oid()?;
+            if extension.next_is(der::Tag::Boolean) {
+                extension.boolean()?;
+            }
+            let value = extension.octets()?;
+            extension.finish()?;
+            if kind == oid::SUBJECT_ALT_NAME {
+                found.extend(AlternativeName::read_all(value)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl AsRef<[u8]> for Certificate {
+    fn as_ref(&self) -> &[u8] {
+        &self.der
+    }
+}
+
+/// One extension (RFC 5280, section 4.1).
+pub(crate) fn extension(
+    kind: der::asn1::ObjectIdentifier,
+    is_critical: bool,
+    value: &[u8],
+) -> Vec<u8> {
+    let mut parts = vec![asn1::oid(kind)];
+    if is_critical {
+        parts.push(asn1::element(asn1::TAG_BOOLEAN, &[0xff]));
+    }
+    parts.push(asn1::element(asn1::TAG_OCTET_STRING, value));
+    asn1::sequence(&parts)
+}

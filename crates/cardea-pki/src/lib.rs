@@ -1,0 +1,48 @@
+//! Keys, certificates and requests as they lie in files: what a card takes in and what it hands out.
+//!
+//! What: private keys ([`PrivateKey`]: PKCS#8 plain and encrypted, PKCS#1, SEC 1), PKCS#12 ([`Pkcs12`]),
+//! certificates ([`Certificate`]), requests and self-signed certificates in two steps, because the signature is made
+//! in the TPM ([`RequestBuilder`], [`SelfSignedBuilder`], [`ToBeSigned`]), public keys ([`PublicKey`]: SPKI, OpenSSH).
+//! What not: chains and revocation; whether a certificate is to be trusted is for whoever uses it to say.
+//! Begin with [`PrivateKey::parse`] or [`RequestBuilder`].
+//!
+//! What never happens here:
+//! * I/O, a clock, randomness: files, times and serial numbers are handed in;
+//! * an operation with a private key, except finding the public point that belongs to it;
+//! * a copy of a secret in memory that is not erased when it is dropped, as far as this crate holds it;
+//! * a panic on what a file contains, or work without bound that a file asks for.
+
+#![forbid(unsafe_code)]
+
+mod alternative_name;
+mod asn1;
+mod ber;
+mod builder;
+mod certificate;
+mod error;
+mod kind;
+mod name;
+mod oid;
+mod pbe;
+mod pem;
+mod pkcs12;
+mod private_key;
+mod public_key;
+mod signature;
+mod time;
+mod usage;
+
+pub use alternative_name::AlternativeName;
+pub use builder::{RequestBuilder, SelfSignedBuilder, Signed, ToBeSigned};
+pub use certificate::Certificate;
+pub use error::Error;
+pub use kind::{Curve, KeyKind};
+pub use name::Name;
+pub use pkcs12::Pkcs12;
+pub use private_key::{EcPrivateKey, PrivateKey, RsaPrivateKey};
+pub use public_key::{EcPublicKey, PublicKey, RsaPublicKey};
+pub use signature::{DigestAlgorithm, SignatureAlgorithm};
+pub use usage::{ExtendedKeyUsage, KeyUsage};
+
+/// The largest file that is looked at: a PKCS#12 file with a long chain has a tenth of it.
+pub const MAX_INPUT: usize = 1 << 20;

@@ -1,0 +1,15 @@
+//! What a program does with this crate: files that OpenSSL, OpenSSH and NSS made, and requests that OpenSSL reads.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
+mod certificates;
+mod damage;
+mod keys;
+mod pkcs12;
+mod requests;
+mod support;
