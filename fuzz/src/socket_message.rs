@@ -9,7 +9,8 @@ use std::time::Duration;
 use cardea_client::ServerEnd;
 use cardea_client::frame::{self, Channel, FrameError};
 use cardea_client::message::{
-    CreateCard, Failure, FailureKind, Hello, MAGIC, MAX_FRAME, PowerAction, Reply, Request,
+    AdminAnswer, Authority, CreateCard, Failure, FailureKind, Hash, Hello, MAGIC, MAX_FRAME,
+    NewContent, NewKey, Operation, PowerAction, PrivateKey, Reference, Reply, Request,
     SecretBytes, VERSION,
 };
 use minicbor::{Decode, Encode};
@@ -121,17 +122,59 @@ fn seeds() -> Vec<Vec<u8>> {
             card: "Alice".to_owned(),
         },
         Request::CreateCard(CreateCard {
-            name: "Alice".to_owned(),
-            pin: secret(),
-            puk: Some(secret()),
-            admin_key: Some(SecretBytes::new(vec![1; 24])),
-            blank: false,
             owner: Some(1000),
+            pin_policy: Some([1; 32]),
+            pin_tries: Some(3),
+            ..CreateCard::new(
+                "Alice",
+                NewContent::Personalised {
+                    pin: secret(),
+                    puk: Some(secret()),
+                    admin_key: Some(SecretBytes::new(vec![1; 24])),
+                    blank: false,
+                },
+            )
         }),
+        Request::CreateCard(CreateCard::new(
+            "Bob",
+            NewContent::Uninitialised { puk: true },
+        )),
         Request::ChangePin {
             card: "0123".to_owned(),
             old: secret(),
             new: secret(),
+            reference: Reference::Puk,
+        },
+        Request::UnblockPin {
+            card: "0123".to_owned(),
+            by: Authority::Admin(AdminAnswer {
+                challenge: vec![1; 8],
+                response: SecretBytes::new(vec![2; 8]),
+            }),
+            new: secret(),
+        },
+        Request::ImportKey {
+            card: "0123".to_owned(),
+            pin: secret(),
+            key: NewKey {
+                label: Some("mail".to_owned()),
+                always: true,
+                sign_only: false,
+            },
+            material: PrivateKey::Ec {
+                scalar: SecretBytes::new(vec![1; 32]),
+                x: vec![2; 32],
+                y: vec![3; 32],
+            },
+        },
+        Request::UseKey {
+            card: "0123".to_owned(),
+            pin: secret(),
+            reference: 0x81,
+            operation: Operation::SignPkcs1 {
+                hash: Hash::Sha256,
+                digest: vec![4; 32],
+            },
         },
         Request::TpmStatus,
         Request::WaitSlotStates {

@@ -4,8 +4,10 @@
 //! handler → [`Reply`] or [`Failure`] → response APDU.
 //! A handler changes a copy of the record and commits it: saved first, then current.
 
+mod admin;
 mod check;
 mod failure;
+mod keys;
 mod pin;
 mod response;
 mod security;
@@ -15,19 +17,21 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::keys::NewKey;
+
 pub(crate) use self::failure::Failure;
 pub(crate) use self::response::Reply;
 pub(crate) use self::transport::Command;
 
 use self::pin::StatusCache;
-use self::security::{Mark, Security};
+use self::security::{Limits, Mark, Role, Security};
 use self::transport::Transport;
 use crate::gids;
 use crate::gids::access::{self, Access, Roles};
 use crate::pin_policy::{PinPolicy, PinRuleError};
 use crate::record::{CardRecord, FileRecord, KeyRecord};
 use crate::token::{
-    CardStore, Clock, KeyAlgorithm, KeyInfo, PinError, PinReference, PrivateOperation, Rng,
+    AdminError, CardStore, Clock, KeyAlgorithm, KeyClass, KeyInfo, PinError, PrivateOperation, Rng,
     StoreError, Token, TokenError, TokenErrorKind,
 };
 
@@ -37,10 +41,6 @@ pub struct Card {
     token: Box<dyn Token>,
     store: Box<dyn CardStore>,
     clock: Box<dyn Clock>,
-    #[expect(
-        dead_code,
-        reason = "challenges of the administrator are drawn from it"
-    )]
     rng: Box<dyn Rng>,
     pin_policy: PinPolicy,
     security: Security,
@@ -66,6 +66,12 @@ pub enum CardError {
     /// The record contradicts itself; the text names the part.
     #[error("the card's record is damaged: {0}")]
     Damaged(String),
+    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    #[error(transparent)]
+    Admin(AdminError),
+    /// The card already has what was to be made, or not what it was to be made from.
+    #[error("{0}")]
+    Conflict(String),
     /// PIN or PUK wrong or blocked.
     #[error(transparent)]
     Pin(PinError),
@@ -85,6 +91,16 @@ impl From<PinError> for CardError {
         match error {
             PinError::Token(error) => Self::Token(error),
             error => Self::Pin(error),
+        }
+    }
+}
+
+impl From<AdminError> for CardError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Store(error) => Self::Store(error),
+            AdminError::Token(error) => Self::Token(error),
+            error => Self::Admin(error),
         }
     }
 }
@@ -182,14 +198,19 @@ impl Card {
             0 => None,
             seconds => Some(Duration::from_secs(seconds.into())),
         };
-        self.change_security(|security| security.expire(now, session, idle));
+        self.change_security(|security| security.expire(now, Limits { session, idle }));
+    }
+
+    /// Ends everything that is verified, on all connections: the host is about to sleep, or an
+    /// administrator wants it.
+    pub fn end_all(&mut self) {
+        self.change_security(Security::clear);
     }
 
     /// Whether the PIN is verified on this connection.
     #[must_use]
     pub fn is_verified(&self, connection: &Connection) -> bool {
-        self.security
-            .is_verified(&connection.mark, PinReference::Pin)
+        self.security.has(&connection.mark, Role::User)
     }
 
     /// The card's keys, by reference.
@@ -231,9 +252,11 @@ impl Card {
         self.token.as_mut()
     }
 
-    /// Uses a key; who may is already decided.
+    /// Uses a key; who may is already decided, but for keys that want the PIN every time: there it must
+    /// be this connection that has just verified it.
     pub(crate) fn operate(
         &mut self,
+        connection: &Connection,
         reference: u8,
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -243,7 +266,29 @@ impl Card {
             .iter()
             .find(|key| key.reference == reference)
             .ok_or(Failure::Conditions)?;
+        if self.token.describe(key)?.class == KeyClass::Always {
+            if !self.security.is_armed_by(&connection.mark) {
+                return Err(Failure::SecurityStatus);
+            }
+            // Used up, however it ends; the token has seen to its own half.
+            self.security.disarm();
+            let result = self.token.operate(key, operation);
+            if let Err(error) = &result
+                && error.kind() == TokenErrorKind::NotAuthenticated
+            {
+                return Err(Failure::SecurityStatus);
+            }
+            return Ok(result?);
+        }
         Ok(self.token.operate(key, operation)?)
+    }
+
+    /// Any command but the choice of the key drops the one operation that a verification has allowed with
+    /// keys that want the PIN every time.
+    pub(crate) fn disarm(&mut self, connection: &Connection) {
+        if self.security.is_armed_by(&connection.mark) {
+            self.change_security(Security::disarm);
+        }
     }
 
     pub(crate) fn file(&self, id: u16) -> Option<&FileRecord> {
@@ -276,7 +321,8 @@ impl Card {
         Ok(())
     }
 
-    /// What was done needed the verified PIN, unless anybody may: the idle limit counts from here.
+    /// What was done needed the verified PIN or the administrator, unless anybody may: the idle limits
+    /// count from here.
     pub(crate) fn note_use(&mut self, connection: &Connection, rules: &[u8], access: Access) {
         if !access::allows(rules, access, Roles::default()) {
             self.touch(connection);
@@ -295,16 +341,12 @@ impl Card {
     pub(crate) fn roles(&self, connection: &Connection) -> Roles {
         Roles {
             user: self.is_verified(connection),
-            admin: false,
+            admin: self.security.has(&connection.mark, Role::Admin),
         }
     }
 
-    pub(crate) fn is_reference_verified(
-        &self,
-        connection: &Connection,
-        reference: PinReference,
-    ) -> bool {
-        self.security.is_verified(&connection.mark, reference)
+    pub(crate) fn has_role(&self, connection: &Connection, role: impl Into<Role>) -> bool {
+        self.security.has(&connection.mark, role.into())
     }
 
     /// VERIFY with P2 = 82, activation of the DF: this connection is nobody again.
@@ -312,28 +354,50 @@ impl Card {
         self.change_security(|security| security.revoke_all(&connection.mark));
     }
 
+    /// Whether the rules are in force; else the card waits for its personalisation.
+    #[must_use]
+    pub fn is_operational(&self) -> bool {
+        self.record.gids.life_cycle == gids::OPERATIONAL
+    }
+
     fn touch(&mut self, connection: &Connection) {
         let now = self.clock.now();
-        self.security.touch(&connection.mark, now);
+        for role in [Role::User, Role::Admin] {
+            self.security.touch(&connection.mark, role, now);
+        }
     }
 
     /// Changes who is verified; with the last one goes what would let the token work.
     fn change_security(&mut self, change: impl FnOnce(&mut Security)) {
-        let before = self.security.anyone_verified();
+        let verified = self.security.anyone_verified();
+        let administered = self.security.anyone_administers();
+        let armed = self.security.anyone_armed();
         change(&mut self.security);
-        if before && !self.security.anyone_verified() {
+        if verified && !self.security.anyone_verified() {
             self.token.logout();
+        } else if armed && !self.security.anyone_armed() {
+            self.token.disarm();
+        }
+        if administered && !self.security.anyone_administers() {
+            self.token.end_administration();
         }
     }
 
     fn end_all_verifications(&mut self) {
-        self.change_security(Security::clear);
+        self.change_security(Security::clear_users);
     }
 
     /// A comparison succeeded in the token but gave nobody a role.
     fn end_unused_verification(&mut self) {
         if !self.security.anyone_verified() {
             self.token.logout();
+        }
+    }
+
+    /// A PUK or an administrator was accepted in the token but nobody has the role.
+    fn end_unused_administration(&mut self) {
+        if !self.security.anyone_administers() {
+            self.token.end_administration();
         }
     }
 

@@ -7,10 +7,12 @@
 //! Begin with `execute` for the commands, [`created_card`] for what a new card holds.
 
 pub(crate) mod access;
-mod content;
+mod authenticate;
+pub(crate) mod content;
 mod digest_info;
 mod environment;
 mod file_management;
+pub(crate) mod filesystem;
 mod generate;
 mod get_data;
 mod mechanism;
@@ -18,15 +20,19 @@ mod operation;
 mod pin;
 mod public_key;
 mod put_data;
+mod put_key;
 mod select;
 mod templates;
 
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 
-pub use self::content::{Freshness, blank_card, bump_freshness, created_card};
+pub use self::content::{Freshness, blank_card, bump_freshness, created_card, uninitialised_card};
+pub use self::filesystem::KeyUsage;
 
 pub(crate) use self::content::{ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, OPERATIONAL};
-pub(crate) use self::file_management::{is_key_range, is_reserved, kind};
+pub(crate) use self::file_management::{
+    is_key_range, is_reserved, key_erased, key_loaded, kind, new_key_file,
+};
 pub(crate) use self::mechanism::parse_templates;
 
 /// What a well-formed card keeps to.
@@ -50,11 +56,16 @@ pub const AID: &[u8; 11] = &[
 /// References of user keys; the key file of `kk` is `B0kk`, the container `kk − 81`.
 pub const KEY_REFERENCES: std::ops::RangeInclusive<u8> = 0x81..=0x9E;
 
+/// Reference of the administrator's key; that of the PIN is the same number in another name space.
+pub(crate) const ADMIN_KEY: u8 = 0x80;
+
 /// State of the application on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) selection: Selection,
     pub(crate) environment: environment::Environment,
+    /// The challenge that the next command may answer.
+    challenge: Option<authenticate::Challenge>,
 }
 
 /// What is current besides the application.
@@ -75,21 +86,42 @@ pub(crate) fn execute(
     connection: &mut Connection,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
-    match Instruction::parse(command.ins)? {
+    // Any other command between the two steps destroys the challenge.
+    let challenge = connection.state.challenge.take();
+    let instruction = Instruction::parse(command.ins);
+    let keeps_armed = matches!(
+        instruction,
+        Ok(Instruction::ManageSecurityEnvironment | Instruction::PerformSecurityOperation)
+    );
+    if !keeps_armed {
+        card.disarm(connection);
+    }
+    let instruction = instruction?;
+    if !card.is_operational() && instruction.is_for_operational_cards() {
+        return Err(Failure::NotAllowed);
+    }
+    let reply = match instruction {
         Instruction::ActivateFile => file_management::activate(card, connection, command),
         Instruction::ChangeReferenceData => pin::change(card, connection, command),
         Instruction::CreateFile => file_management::create(card, connection, command),
         Instruction::DeleteFile => file_management::delete(card, connection, command),
-        Instruction::GeneralAuthenticate => environment::authenticate(connection, command),
+        Instruction::GeneralAuthenticate => {
+            authenticate::authenticate(card, connection, challenge, command)
+        }
         Instruction::Generate => generate::generate(card, connection, command),
         Instruction::GetData => get_data::get_data(card, connection, command),
         Instruction::ManageSecurityEnvironment => environment::manage(card, connection, command),
         Instruction::PerformSecurityOperation => operation::perform(card, connection, command),
         Instruction::PutData => put_data::put_data(card, connection, command),
-        Instruction::ResetRetryCounter => pin::reset_retry_counter(card, command),
+        Instruction::ResetRetryCounter => pin::reset_retry_counter(card, connection, command),
         Instruction::Select => select::select(card, connection, command),
+        Instruction::TerminateDf => file_management::terminate(card, connection, command),
         Instruction::Verify => pin::verify(card, connection, command),
+    };
+    if matches!(instruction, Instruction::PerformSecurityOperation) {
+        card.disarm(connection);
     }
+    reply
 }
 
 /// Whether a command may come in parts (command chaining, ISO 7816-4 §5.3.3).
@@ -107,11 +139,13 @@ pub(crate) fn may_chain(ins: u8) -> Result<(), Failure> {
         | Instruction::DeleteFile
         | Instruction::Generate
         | Instruction::GetData
-        | Instruction::Select => Err(Failure::Chaining),
+        | Instruction::Select
+        | Instruction::TerminateDf => Err(Failure::Chaining),
     }
 }
 
 /// The commands of the application. GET RESPONSE belongs to the transport.
+#[derive(Clone, Copy)]
 enum Instruction {
     ActivateFile,
     ChangeReferenceData,
@@ -125,12 +159,13 @@ enum Instruction {
     PutData,
     ResetRetryCounter,
     Select,
+    TerminateDf,
     Verify,
 }
 
 impl Instruction {
-    /// TERMINATE DF (`E6`), INTERNAL AUTHENTICATE (`88`) and the BER-TLV variants `21`, `25`, `2D` are
-    /// in the specification's list, but no client sends them and the profile does not grant them.
+    /// INTERNAL AUTHENTICATE (`88`) and the BER-TLV variants `21`, `25`, `2D` are in the specification's
+    /// list, but no client sends them.
     fn parse(ins: u8) -> Result<Self, Failure> {
         match ins {
             0x20 => Ok(Self::Verify),
@@ -146,7 +181,28 @@ impl Instruction {
             0xDB => Ok(Self::PutData),
             0xE0 => Ok(Self::CreateFile),
             0xE4 => Ok(Self::DeleteFile),
+            0xE6 => Ok(Self::TerminateDf),
             _ => Err(Failure::Instruction),
+        }
+    }
+
+    /// In initialisation state there are no rights and no cryptography (GIDS 2.0, life cycle).
+    fn is_for_operational_cards(self) -> bool {
+        match self {
+            Self::GeneralAuthenticate
+            | Self::ManageSecurityEnvironment
+            | Self::PerformSecurityOperation
+            | Self::ResetRetryCounter
+            | Self::TerminateDf => true,
+            Self::ActivateFile
+            | Self::ChangeReferenceData
+            | Self::CreateFile
+            | Self::DeleteFile
+            | Self::Generate
+            | Self::GetData
+            | Self::PutData
+            | Self::Select
+            | Self::Verify => false,
         }
     }
 }

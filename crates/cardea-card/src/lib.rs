@@ -14,4 +14,4 @@ pub mod record;
 pub mod secret;
 pub mod token;
 
-pub use engine::{Card, CardError, Connection};
+pub use engine::{Card, CardError, Connection, NewKey};

@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Internal identity of a card: 16 random bytes, constant for its life.
 ///
@@ -206,6 +207,30 @@ pub struct TpmRecord {
     /// Attestation key.
     #[n(9)]
     pub attestation_key: Option<ObjectBlob>,
+    /// The sealed key that belongs to the vault before an unfinished change of the admin key.
+    #[n(10)]
+    pub previous_sealed_key: Option<ObjectBlob>,
+    /// In object mode: what stands for the indices.
+    #[n(11)]
+    pub counter_objects: Option<Vec<CounterObject>>,
+}
+
+/// An object whose authorisation value is a secret that the TPM's global lockout protects.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CounterObject {
+    /// Whose secret it is.
+    #[n(0)]
+    pub role: IndexRole,
+    /// The object, replaced with every new value.
+    #[n(1)]
+    pub object: ObjectBlob,
+    /// Tries after a success.
+    #[n(2)]
+    pub limit: u32,
+    /// Wrong tries since the last success, as far as this file knows.
+    #[n(3)]
+    pub count: u32,
 }
 
 /// Where PIN tries are counted.
@@ -313,6 +338,31 @@ pub struct Vault {
     pub tag: [u8; 32],
 }
 
+impl Vault {
+    /// The entry with this challenge.
+    #[must_use]
+    pub fn entry(&self, kind: VaultKind, challenge: &[u8]) -> Option<&VaultEntry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.kind == kind && entry.challenge == challenge)
+    }
+
+    /// Whether it has an entry with this challenge.
+    #[must_use]
+    pub fn has(&self, kind: VaultKind, challenge: &[u8]) -> bool {
+        self.entry(kind, challenge).is_some()
+    }
+
+    /// Answers that are left, of each form.
+    #[must_use]
+    pub fn left(&self, kind: VaultKind) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| entry.kind == kind)
+            .count()
+    }
+}
+
 /// Form of administrator authentication that an entry serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -368,6 +418,12 @@ pub struct KeyRecord {
     /// TPMT_TK_CREATION; empty for an imported key.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub creation_ticket: Vec<u8>,
+    /// Name shown to people where it is not the container's.
+    #[n(4)]
+    pub label: Option<String>,
+    /// Identifier that a client chose for it.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub client_id: Option<Vec<u8>>,
 }
 
 /// Files of the GIDS application.
@@ -419,16 +475,24 @@ pub struct DataObject {
 }
 
 /// Random first values of a card left in initialisation state; removed at activation.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+///
+/// Each goes as soon as the TPM is known to have another value: one that is still here may open its index.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 #[cbor(map)]
 pub struct Provisional {
     /// Authorisation value of the PIN index.
     #[cbor(n(0), with = "minicbor::bytes")]
-    pub pin: [u8; 32],
+    pub pin: Option<[u8; 32]>,
     /// Authorisation value of the ADM index.
     #[cbor(n(1), with = "minicbor::bytes")]
-    pub adm: [u8; 32],
+    pub adm: Option<[u8; 32]>,
     /// Authorisation value of the PUK index, if there is one.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub puk: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Provisional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provisional")
+    }
 }

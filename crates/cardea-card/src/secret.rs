@@ -1,9 +1,55 @@
-//! PINs and PUKs in memory: fixed size, erased on drop, never printed.
+//! Secrets in memory: PINs, PUKs, admin keys and private keys on their way in.
+//! Fixed size, erased on drop, never printed.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::token::KeyAlgorithm;
+
+/// A 24-byte 3DES admin key.
+pub type AdminKeyBytes = Zeroizing<[u8; 24]>;
+
+/// A private key that was made elsewhere. Numbers are big-endian.
+pub enum PrivateKey {
+    /// On a NIST curve.
+    Ec {
+        /// P-256 or P-384.
+        algorithm: KeyAlgorithm,
+        /// The scalar, at the curve's full length.
+        scalar: Zeroizing<Vec<u8>>,
+        /// Public abscissa, at the curve's full length.
+        x: Vec<u8>,
+        /// Public ordinate, at the curve's full length.
+        y: Vec<u8>,
+    },
+    /// RSA with exponent 65537.
+    Rsa {
+        /// RSA-2048 or RSA-3072.
+        algorithm: KeyAlgorithm,
+        /// Modulus, as long as the algorithm's.
+        modulus: Vec<u8>,
+        /// One of the two primes, half as long as the modulus.
+        prime: Zeroizing<Vec<u8>>,
+    },
+}
+
+impl PrivateKey {
+    /// Algorithm and size.
+    #[must_use]
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        match self {
+            Self::Ec { algorithm, .. } | Self::Rsa { algorithm, .. } => *algorithm,
+        }
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({:?})", self.algorithm())
+    }
+}
 
 /// A PIN or PUK as typed: 1 to 127 bytes (GIDS 2.0; the upper bound is the one-byte short Lc form's
 /// use in every client).

@@ -1,6 +1,7 @@
 //! What the card applications need from the world below: keys, PINs, persistence, time, randomness.
 //!
-//! `cardea-tpm` implements [`KeyStore`] and [`PinAuthority`] on a TPM; the testkit has both in software.
+//! `cardea-tpm` implements [`KeyStore`], [`PinAuthority`] and [`AdminAuthority`] on a TPM; the testkit has
+//! them in software.
 //! The applications know neither; the suites run over both.
 
 use std::error::Error;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::record::{CardRecord, KeyRecord};
-use crate::secret::Pin;
+use crate::record::{CardRecord, KeyRecord, Provisional, TpmRecord};
+use crate::secret::{AdminKeyBytes, Pin, PrivateKey};
 
 /// Algorithm and size of a private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -279,6 +280,59 @@ impl Error for TokenError {
     }
 }
 
+/// Form of administrator authentication (GIDS 2.0, GENERAL AUTHENTICATE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AdminForm {
+    /// The host proves that it knows the admin key: a challenge of 8 bytes.
+    External,
+    /// Host and card prove it to each other: challenges of 16 bytes.
+    Mutual,
+}
+
+/// What the host says to a challenge.
+#[derive(Clone, Copy)]
+pub enum AdminAnswer<'a> {
+    /// 3DES of the challenge.
+    External(&'a [u8; 8]),
+    /// E(K, card's challenge ‖ host's challenge ‖ Z1 ‖ 80).
+    Mutual {
+        /// The host's challenge.
+        host: &'a [u8; 16],
+        /// The cryptogram.
+        cryptogram: &'a [u8; 40],
+    },
+}
+
+/// Why an administrator was not accepted, or a new admin key was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// Too many wrong answers lately: nothing was looked at.
+    #[error("the administrator must wait {seconds} s after wrong answers")]
+    Delayed {
+        /// Seconds until the next answer is looked at.
+        seconds: u32,
+    },
+    /// The card file could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something else failed.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Wrong; the TPM has counted it.
+    #[error("the administrator's answer is wrong")]
+    Wrong,
+}
+
+/// Whose proof lets the PIN be set without the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unblocker {
+    /// The administrator, on a card without PUK.
+    Admin,
+    /// The PUK.
+    Puk,
+}
+
 /// Why a PIN or PUK was not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -335,6 +389,20 @@ pub trait KeyStore {
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError>;
 
+    /// Takes a key that was made elsewhere; it is marked as imported for ever. Needs no PIN.
+    /// The record's reference is the one given.
+    ///
+    /// # Errors
+    ///
+    /// `BadData` when the parts do not fit each other, `Unsupported`, `Lost`, `Busy`, `Unavailable`,
+    /// `Internal`.
+    fn import(
+        &mut self,
+        reference: u8,
+        key: &PrivateKey,
+        class: KeyClass,
+    ) -> Result<KeyRecord, TokenError>;
+
     /// The key is deleted or replaced: drops what is cached of it.
     fn forget(&mut self, key: &KeyRecord);
 }
@@ -364,14 +432,107 @@ pub trait PinAuthority {
     /// [`PinError`].
     fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError>;
 
+    /// Sets the PIN and gives it its tries back, on the word of somebody who proved it less than 60 s ago:
+    /// the PUK by [`verify`](Self::verify), the administrator by [`AdminAuthority::answer`].
+    /// Ends every verification. If it fails half-way, the PIN is blocked with the new value.
+    ///
+    /// # Errors
+    ///
+    /// `NotAuthenticated` without such a proof, `NotConfigured` when this authority does not unblock this
+    /// card; `Lost`, `Busy`, `Unavailable`, `Internal`.
+    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError>;
+
+    /// Replaces the random first value of a card in initialisation state; `None` = by random bytes that
+    /// nobody knows. May be repeated after an interruption.
+    ///
+    /// # Errors
+    ///
+    /// `NotConfigured` for a PUK that the card has not; `NotAuthenticated` when no first value works any
+    /// more; `Lost`, `Busy`, `Unavailable`, `Internal`.
+    fn initialise(
+        &mut self,
+        reference: PinReference,
+        provisional: &Provisional,
+        new: Option<&Pin>,
+    ) -> Result<(), TokenError>;
+
     /// Ends the verification: what would allow another operation is erased.
     fn logout(&mut self);
+
+    /// Drops the one operation with an always-class key that the last verification allowed.
+    fn disarm(&mut self);
 }
 
-/// A card's token: keys and PINs of the same TPM.
-pub trait Token: KeyStore + PinAuthority + Send {}
+/// The token's own part of a card's record, and how to replace it.
+pub trait TokenRecord {
+    /// As last saved.
+    fn current(&self) -> &TpmRecord;
 
-impl<T: KeyStore + PinAuthority + Send> Token for T {}
+    /// Replaces it. When it returns, the new one survives a power cut; when it fails, the old one is
+    /// still there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn save(&mut self, record: TpmRecord) -> Result<(), StoreError>;
+}
+
+/// The administrator, who has a 24-byte 3DES key and proves it by answers. Bound to one card.
+pub trait AdminAuthority {
+    /// A challenge, 8 or 16 bytes, to which no right answer was given yet. Changes nothing: it stays good
+    /// for later.
+    ///
+    /// # Errors
+    ///
+    /// `NotConfigured` on a card without administrator, `Full` when every challenge is used up.
+    fn challenge(&mut self, record: &TpmRecord, form: AdminForm) -> Result<Vec<u8>, TokenError>;
+
+    /// Judges an answer; the mutual form gives the card's cryptogram. The TPM counts a wrong one.
+    /// A right one is never accepted again, and lets [`replace_key`](Self::replace_key) and
+    /// [`PinAuthority::unblock`] be used for 60 s.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`].
+    fn answer(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        challenge: &[u8],
+        answer: AdminAnswer<'_>,
+    ) -> Result<Option<[u8; 40]>, AdminError>;
+
+    /// Sets a new admin key.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Token`] with `NotAuthenticated` without an answer of the last 60 s.
+    fn replace_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        key: &AdminKeyBytes,
+    ) -> Result<(), AdminError>;
+
+    /// Sets the first admin key of a card in initialisation state; `None` = nobody will ever be
+    /// administrator. May be repeated after an interruption.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Wrong`] when a first key was already set; [`AdminError`].
+    fn initialise_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
+        key: Option<&AdminKeyBytes>,
+    ) -> Result<(), AdminError>;
+
+    /// Erases the proofs of administrator and PUK.
+    fn end_administration(&mut self);
+}
+
+/// A card's token: keys, PINs and administrator of the same TPM.
+pub trait Token: KeyStore + PinAuthority + AdminAuthority + Send {}
+
+impl<T: KeyStore + PinAuthority + AdminAuthority + Send> Token for T {}
 
 /// A card file could not be written; the previous content is still there.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use cardea_client::message::{CardDetails, CreateCard, Reply, Request, SecretBytes};
+use cardea_client::message::{CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes};
 use nix::unistd::User;
 use serde_json::Value;
 
@@ -52,13 +52,15 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
     };
     let with_administrator = admin_key.is_some();
     let with_puk = puk.is_some();
-    let request = Request::CreateCard(CreateCard {
-        name: arguments.name.clone(),
+    let content = NewContent::Personalised {
         pin,
         puk,
         admin_key,
         blank: arguments.blank,
+    };
+    let request = Request::CreateCard(CreateCard {
         owner,
+        ..CreateCard::new(arguments.name.clone(), content)
     });
     let details = match connection.call(&request, "creating the card")? {
         Reply::Card(details) => *details,

@@ -45,7 +45,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Lost => Self::Lost,
             FailureKind::NoTpm | FailureKind::Protocol => Self::Away,
             FailureKind::NotFound => Self::NotFound,
-            FailureKind::PinWrong => Self::PinWrong,
+            FailureKind::AdminWrong | FailureKind::PinWrong => Self::PinWrong,
         }
     }
 }
@@ -103,6 +103,7 @@ mod tests {
     #[test]
     fn every_kind_of_failure_has_its_documented_code() {
         let table = [
+            (FailureKind::AdminWrong, 4),
             (FailureKind::Ambiguous, 8),
             (FailureKind::Blocked, 5),
             (FailureKind::Busy, 12),

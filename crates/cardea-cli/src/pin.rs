@@ -1,6 +1,6 @@
 //! `cardea pin …`
 
-use cardea_client::message::{Reply, Request};
+use cardea_client::message::{Reference, Reply, Request};
 
 use crate::arguments::PinVerb;
 use crate::connection::Connection;
@@ -42,6 +42,7 @@ fn change(
         card: card.card_id,
         old: secret::pin("PIN", old, Purpose::Compare)?,
         new: secret::pin("new PIN", new, Purpose::Set)?,
+        reference: Reference::Pin,
     };
     match connection.call(&request, "changing the PIN")? {
         Reply::Done => {}

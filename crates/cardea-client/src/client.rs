@@ -275,11 +275,23 @@ fn only_asks(request: &Request) -> bool {
         | Request::TpmStatus
         | Request::ReaderInfo
         | Request::SlotStates
-        | Request::WaitSlotStates { .. } => true,
+        | Request::WaitSlotStates { .. }
+        | Request::AdminChallenge { .. }
+        | Request::ReadCertificate { .. } => true,
         Request::CreateCard(_)
         | Request::DestroyCard { .. }
         | Request::ChangePin { .. }
         | Request::Power { .. }
-        | Request::Transmit { .. } => false,
+        | Request::Transmit { .. }
+        | Request::VerifyPin { .. }
+        | Request::UnblockPin { .. }
+        | Request::VerifyAdmin { .. }
+        | Request::ChangeAdminKey { .. }
+        | Request::GenerateKey { .. }
+        | Request::ImportKey { .. }
+        | Request::DeleteKey { .. }
+        | Request::UseKey { .. }
+        | Request::StoreCertificate { .. }
+        | Request::DeleteCertificate { .. } => false,
     }
 }

@@ -4,10 +4,21 @@
 //! The first frame in each direction is [`Hello`]; a daemon of another version answers its own and closes.
 //! Then every [`Request`] is answered by any number of [`Reply::Progress`] and one other reply.
 
+mod description;
+mod order;
+
 use std::fmt;
 
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub use self::description::{
+    CardDetails, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+};
+pub use self::order::{
+    AdminAnswer, Authority, CreateCard, Hash, NewContent, NewKey, Operation, PowerAction,
+    PrivateKey, Reference,
+};
 
 /// Version of this vocabulary; both ends must have the same.
 pub const VERSION: u32 = 1;
@@ -79,18 +90,21 @@ pub enum Request {
         #[n(0)]
         card: String,
     },
-    /// Replaces the PIN by a new one.
+    /// Replaces PIN or PUK by a new one.
     #[n(4)]
     ChangePin {
         /// Which card.
         #[n(0)]
         card: String,
-        /// Present PIN.
+        /// Present value.
         #[n(1)]
         old: SecretBytes,
-        /// New PIN.
+        /// New value.
         #[n(2)]
         new: SecretBytes,
+        /// Which of the two.
+        #[n(3)]
+        reference: Reference,
     },
     /// State of the TPM.
     #[n(5)]
@@ -131,45 +145,162 @@ pub enum Request {
         #[n(1)]
         apdu: SecretBytes,
     },
-}
-
-/// Power events of ISO/IEC 7816-3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum PowerAction {
-    /// Power down.
-    #[n(0)]
-    Down,
-    /// Cold or warm reset.
-    #[n(1)]
-    Reset,
-    /// Power up.
-    #[n(2)]
-    Up,
-}
-
-/// Parameters of a new card.
-#[derive(Debug, Encode, Decode)]
-#[cbor(map)]
-pub struct CreateCard {
-    /// Name shown to people, 1 to 127 bytes of UTF-8 without control characters.
-    #[n(0)]
-    pub name: String,
-    /// The first PIN.
-    #[n(1)]
-    pub pin: SecretBytes,
-    /// PUK, if the card is to have one.
-    #[n(2)]
-    pub puk: Option<SecretBytes>,
-    /// 24-byte 3DES admin key; absent = random and discarded, a card without administrator.
-    #[n(3)]
-    pub admin_key: Option<SecretBytes>,
-    /// Leave the file system out (blank card).
-    #[n(4)]
-    pub blank: bool,
-    /// Owner's user id; absent = the caller's.
-    #[n(5)]
-    pub owner: Option<u32>,
+    /// Compares PIN or PUK, and keeps nothing of it.
+    #[n(11)]
+    VerifyPin {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// What was typed.
+        #[n(1)]
+        value: SecretBytes,
+        /// Which of the two.
+        #[n(2)]
+        reference: Reference,
+    },
+    /// Sets a new PIN, and gives it its tries back.
+    #[n(12)]
+    UnblockPin {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// On whose word.
+        #[n(1)]
+        by: Authority,
+        /// New PIN.
+        #[n(2)]
+        new: SecretBytes,
+    },
+    /// A challenge for the administrator, 8 bytes: [`Reply::Challenge`]. It stays good until it is answered.
+    #[n(13)]
+    AdminChallenge {
+        /// Which card.
+        #[n(0)]
+        card: String,
+    },
+    /// Judges an administrator's answer, and keeps nothing of it.
+    #[n(14)]
+    VerifyAdmin {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Challenge and answer.
+        #[n(1)]
+        answer: AdminAnswer,
+    },
+    /// Sets a new admin key.
+    #[n(15)]
+    ChangeAdminKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Challenge and answer.
+        #[n(1)]
+        answer: AdminAnswer,
+        /// 24-byte 3DES key.
+        #[n(2)]
+        new: SecretBytes,
+    },
+    /// Makes a key in the TPM: [`Reply::Key`].
+    #[n(16)]
+    GenerateKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// What it is to be.
+        #[n(2)]
+        key: NewKey,
+        /// `rsa-2048`, `rsa-3072`, `p-256`, `p-384`.
+        #[n(3)]
+        algorithm: String,
+    },
+    /// Imports a key that was made elsewhere: [`Reply::Key`].
+    #[n(17)]
+    ImportKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// What it is to be.
+        #[n(2)]
+        key: NewKey,
+        /// Its numbers.
+        #[n(3)]
+        material: PrivateKey,
+    },
+    /// Deletes a key and its certificate.
+    #[n(18)]
+    DeleteKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// Key reference.
+        #[n(2)]
+        reference: u8,
+    },
+    /// Uses a key: [`Reply::Result`].
+    #[n(19)]
+    UseKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// Key reference.
+        #[n(2)]
+        reference: u8,
+        /// What to do.
+        #[n(3)]
+        operation: Operation,
+    },
+    /// The certificate of a key: [`Reply::Certificate`].
+    #[n(20)]
+    ReadCertificate {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Key reference.
+        #[n(1)]
+        reference: u8,
+    },
+    /// Stores the certificate of a key in place of an earlier one.
+    #[n(21)]
+    StoreCertificate {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// Key reference.
+        #[n(2)]
+        reference: u8,
+        /// DER, at most 64 KiB.
+        #[cbor(n(3), with = "minicbor::bytes")]
+        der: Vec<u8>,
+    },
+    /// Removes the certificate of a key.
+    #[n(22)]
+    DeleteCertificate {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN.
+        #[n(1)]
+        pin: SecretBytes,
+        /// Key reference.
+        #[n(2)]
+        reference: u8,
+    },
 }
 
 /// What the daemon answers.
@@ -216,6 +347,18 @@ pub enum Reply {
     /// Answer to `Transmit`: response APDU.
     #[n(9)]
     Response(#[n(0)] SecretBytes),
+    /// Answer to `AdminChallenge`: 8 bytes.
+    #[n(10)]
+    Challenge(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `GenerateKey` and `ImportKey`.
+    #[n(11)]
+    Key(#[n(0)] Box<KeySummary>),
+    /// Answer to `UseKey`: signature, plain text or secret.
+    #[n(12)]
+    Result(#[n(0)] SecretBytes),
+    /// Answer to `ReadCertificate`: DER.
+    #[n(13)]
+    Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
 /// A refusal or failure, for people and programs.
@@ -276,166 +419,7 @@ pub enum FailureKind {
     /// The TPM is locked out for a while.
     #[n(12)]
     Lockout,
-}
-
-/// State of a card as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum CardState {
-    /// Usable.
-    #[n(0)]
-    Ready,
-    /// PIN blocked.
-    #[n(1)]
-    Blocked,
-    /// Made by another TPM.
-    #[n(2)]
-    Foreign,
-    /// TPM cleared or an index deleted: can only be removed.
-    #[n(3)]
-    Lost,
-    /// The card file has no valid host HMAC or claims what is another card's.
-    #[n(4)]
-    NotTrusted,
-    /// The card file is damaged or of a newer version.
-    #[n(5)]
-    Unreadable,
-    /// The TPM cannot be reached at the moment.
-    #[n(6)]
-    TpmAway,
-}
-
-/// A card in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct CardSummary {
-    /// Card id, 32 hexadecimal digits.
-    #[n(0)]
-    pub card_id: String,
-    /// `ROOT\SMARTCARDREADER\NNNN`.
-    #[n(1)]
-    pub instance_id: String,
-    /// Name shown to people.
-    #[n(2)]
-    pub name: String,
-    /// Owner's user id.
-    #[n(3)]
-    pub owner: u32,
-    /// State.
-    #[n(4)]
-    pub state: CardState,
-    /// Why it is not `Ready`; empty otherwise.
-    #[n(5)]
-    pub reason: String,
-    /// Slot of the reader; absent = no reader.
-    #[n(6)]
-    pub slot: Option<u8>,
-    /// Name of the PC/SC reader, as pcscd shows it with the default configuration.
-    #[n(7)]
-    pub reader: Option<String>,
-}
-
-/// Everything about a card.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct CardDetails {
-    /// As in the list.
-    #[n(0)]
-    pub summary: CardSummary,
-    /// Seconds since 1970-01-01 UTC.
-    #[n(1)]
-    pub created: u64,
-    /// PIN tries left and limit; absent when the TPM cannot say.
-    #[n(2)]
-    pub pin: Option<Tries>,
-    /// PUK tries left and limit; absent without PUK.
-    #[n(3)]
-    pub puk: Option<Tries>,
-    /// Whether the card has an administrator (an admin key somebody knows).
-    #[n(4)]
-    pub administrator: bool,
-    /// Keys.
-    #[n(5)]
-    pub keys: Vec<KeySummary>,
-    /// `nv` or `object`: where wrong PINs are counted.
-    #[n(6)]
-    pub counter_mode: String,
-    /// Warnings for the administrator, in words.
-    #[n(7)]
-    pub warnings: Vec<String>,
-}
-
-/// A counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Tries {
-    /// Tries left.
-    #[n(0)]
-    pub left: u32,
-    /// Tries after a success.
-    #[n(1)]
-    pub limit: u32,
-}
-
-/// A key of a card.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct KeySummary {
-    /// Key reference, `0x81` to `0x9E`.
-    #[n(0)]
-    pub reference: u8,
-    /// `rsa-2048`, `rsa-3072`, `p-256`, `p-384`.
-    #[n(1)]
-    pub algorithm: String,
-    /// `generated` or `imported`.
-    #[n(2)]
-    pub origin: String,
-    /// `session` (PIN once) or `always` (PIN every time).
-    #[n(3)]
-    pub pin: String,
-}
-
-/// State of the TPM.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct TpmStatus {
-    /// Where it is, as given to `--tpm`.
-    #[n(0)]
-    pub address: String,
-    /// Maker, four characters.
-    #[n(1)]
-    pub manufacturer: String,
-    /// Vendor's text.
-    #[n(2)]
-    pub vendor: String,
-    /// Firmware version, two 32-bit halves.
-    #[n(3)]
-    pub firmware: u64,
-    /// Specification revision times 100.
-    #[n(4)]
-    pub revision: u32,
-    /// Slots for loaded objects at least available.
-    #[n(5)]
-    pub transient_slots: u32,
-    /// Failures that count towards the TPM-wide lockout.
-    #[n(6)]
-    pub lockout_count: u32,
-    /// Failures at which the TPM locks.
-    #[n(7)]
-    pub lockout_max: u32,
-    /// Seconds after which one failure is forgotten.
-    #[n(8)]
-    pub lockout_recovery: u32,
-    /// Whether the TPM is locked out.
-    #[n(9)]
-    pub in_lockout: bool,
-    /// Whether an owner authorisation is set.
-    #[n(10)]
-    pub owner_auth_set: bool,
-    /// Whether a lockout authorisation is set.
-    #[n(11)]
-    pub lockout_auth_set: bool,
-    /// Algorithms of keys that cards can have.
-    #[n(12)]
-    pub algorithms: Vec<String>,
+    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    #[n(13)]
+    AdminWrong,
 }

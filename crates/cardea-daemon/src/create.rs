@@ -6,12 +6,15 @@
 use std::sync::Arc;
 
 use cardea_card::gids;
-use cardea_card::record::{CardId, CardRecord, SecretLengths, Settings, TpmRecord};
+use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::{CardId, CardRecord, SecretLengths, Settings};
 use cardea_card::secret::Pin;
 use cardea_card::token::Rng;
-use cardea_client::message::{CardDetails, CreateCard, Failure, FailureKind, SecretBytes};
+use cardea_client::message::{
+    CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes,
+};
 use cardea_store::{Intent, IntentKind};
-use cardea_tpm::{AdminKey, NewCard};
+use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::ambient::{SystemRng, unix_time};
 use crate::failure::{fail, of_store, of_tpm};
@@ -22,23 +25,35 @@ use crate::permission::Caller;
 use crate::startup::{indices, open};
 use crate::{describe, failure};
 
-/// Shortest PIN and PUK (MS-TPMVSC: a policy may go down to 4).
-pub(crate) const MIN_SECRET: usize = 4;
-
 /// Longest PIN that OpenSC 0.23 sends to a GIDS card.
 const OPENSC_MAX_PIN: usize = 15;
 
 /// Longest name in bytes.
 const MAX_NAME: usize = 127;
 
+/// Most tries that can be chosen for PIN or PUK.
+const MAX_TRIES: u32 = 255;
+
+/// Longest time limit: ten years, as the card file takes it.
+const MAX_SECONDS: u32 = 10 * 365 * 24 * 60 * 60;
+
 /// A request whose values were all checked.
 struct Order {
     name: String,
     owner: u32,
-    blank: bool,
+    gids: Gids,
     lengths: SecretLengths,
+    settings: Settings,
     secrets: NewCard,
     warnings: Vec<String>,
+}
+
+/// What the card application begins with.
+#[derive(Clone, Copy)]
+enum Gids {
+    Blank,
+    Created,
+    Uninitialised,
 }
 
 /// Makes a card and answers with its description.
@@ -85,6 +100,7 @@ fn make(
     let prepared = service
         .prepare_card(&taken(host), order.secrets)
         .map_err(|error| of_tpm(&error))?;
+    let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,
         kind: IntentKind::Create,
@@ -114,7 +130,23 @@ fn make(
     };
     fault::point("create-tpm");
     progress("writing the card file");
-    let record = record(id, order.name, order.owner, order.lengths, order.blank, tpm);
+    let record = CardRecord {
+        id,
+        name: order.name,
+        owner: order.owner,
+        created: unix_time(),
+        settings: order.settings,
+        lengths: order.lengths,
+        tpm,
+        keys: Vec::new(),
+        gids: match order.gids {
+            Gids::Blank => gids::blank_card(),
+            Gids::Created => gids::created_card(id),
+            Gids::Uninitialised => gids::uninitialised_card(),
+        },
+        certificates_written: 0,
+        provisional,
+    };
     if let Err(error) = host.store.create(&record) {
         // The file may be there all the same (a folder that could not be synced): it goes first,
         // because a file without indices is a lost card and indices without a file are named by the intent.
@@ -200,33 +232,6 @@ fn abandon(host: &Host, intent: Intent) {
     }
 }
 
-fn record(
-    id: CardId,
-    name: String,
-    owner: u32,
-    lengths: SecretLengths,
-    blank: bool,
-    tpm: TpmRecord,
-) -> CardRecord {
-    CardRecord {
-        id,
-        name,
-        owner,
-        created: unix_time(),
-        settings: Settings::default(),
-        lengths,
-        tpm,
-        keys: Vec::new(),
-        gids: if blank {
-            gids::blank_card()
-        } else {
-            gids::created_card(id)
-        },
-        certificates_written: 0,
-        provisional: None,
-    }
-}
-
 fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
     let invalid = |text: String| fail(FailureKind::Invalid, text);
     let name = request.name;
@@ -243,52 +248,106 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
     if owner == u32::MAX {
         return Err(invalid(format!("{owner} is not a user id")));
     }
+    let policy = match &request.pin_policy {
+        None => PinPolicy::default(),
+        Some(bytes) => PinPolicy::parse(bytes).map_err(|error| invalid(error.to_string()))?,
+    };
+    let tries = |what: &str, given: Option<u32>, usual: u32| match given {
+        None => Ok(usual),
+        Some(tries) if (1..=MAX_TRIES).contains(&tries) => Ok(tries),
+        Some(tries) => Err(invalid(format!(
+            "a {what} has 1 to {MAX_TRIES} tries, not {tries}"
+        ))),
+    };
+    let (pin_limit, puk_limit) = (
+        tries("PIN", request.pin_tries, PIN_LIMIT)?,
+        tries("PUK", request.puk_tries, PUK_LIMIT)?,
+    );
+    let usual = Settings::default();
+    let settings = Settings {
+        pin_policy: request.pin_policy,
+        session_limit: request.session_limit.unwrap_or(usual.session_limit),
+        idle_limit: request.idle_limit.unwrap_or(usual.idle_limit),
+        ..usual
+    };
+    if settings.session_limit == 0
+        || settings.session_limit > MAX_SECONDS
+        || settings.idle_limit > MAX_SECONDS
+    {
+        return Err(invalid(
+            "a session lasts at least a second, and no limit is longer than ten years".into(),
+        ));
+    }
     let mut warnings = Vec::new();
-    let pin = secret("PIN", &request.pin, &mut warnings)?;
-    let puk = request
-        .puk
-        .map(|puk| secret("PUK", &puk, &mut warnings))
-        .transpose()?;
-    let admin_key = request
-        .admin_key
-        .map(|key| admin_key(&key, &mut warnings))
-        .transpose()?;
+    let (secrets, lengths, gids) = first_values(request.content, &policy, &mut warnings)?;
     Ok(Order {
         name,
         owner,
-        blank: request.blank,
-        lengths: SecretLengths {
-            pin: vec![pin.len()],
-            puk: puk.iter().map(Pin::len).collect(),
-        },
+        gids,
+        lengths,
+        settings,
         secrets: NewCard {
-            pin,
-            puk,
-            admin_key,
+            secrets,
+            pin_limit,
+            puk_limit,
         },
         warnings,
     })
 }
 
-fn secret(what: &str, bytes: &SecretBytes, warnings: &mut Vec<String>) -> Result<Pin, Failure> {
+fn first_values(
+    content: NewContent,
+    policy: &PinPolicy,
+    warnings: &mut Vec<String>,
+) -> Result<(NewSecrets, SecretLengths, Gids), Failure> {
+    let (pin, puk, key, blank) = match content {
+        NewContent::Uninitialised { puk } => {
+            let gids = Gids::Uninitialised;
+            return Ok((NewSecrets::Random { puk }, SecretLengths::default(), gids));
+        }
+        NewContent::Personalised {
+            pin,
+            puk,
+            admin_key,
+            blank,
+        } => (pin, puk, admin_key, blank),
+    };
+    let pin = secret("PIN", &pin, policy, warnings)?;
+    let puk = puk
+        .map(|puk| secret("PUK", &puk, &PinPolicy::puk(), warnings))
+        .transpose()?;
+    let admin_key = key.map(|key| admin_key(&key, warnings)).transpose()?;
+    let lengths = SecretLengths {
+        pin: vec![pin.len()],
+        puk: puk.iter().map(Pin::len).collect(),
+    };
+    let secrets = NewSecrets::Given {
+        pin,
+        puk,
+        admin_key,
+    };
+    let gids = if blank { Gids::Blank } else { Gids::Created };
+    Ok((secrets, lengths, gids))
+}
+
+fn secret(
+    what: &str,
+    bytes: &SecretBytes,
+    policy: &PinPolicy,
+    warnings: &mut Vec<String>,
+) -> Result<Pin, Failure> {
     let length = bytes.expose().len();
     if length > OPENSC_MAX_PIN {
         warnings.push(format!(
             "OpenSC cannot enter a {what} of more than {OPENSC_MAX_PIN} bytes"
         ));
     }
-    Pin::new(bytes.expose())
-        .ok()
-        .filter(|_| length >= MIN_SECRET)
-        .ok_or_else(|| {
-            fail(
-                FailureKind::Invalid,
-                format!(
-                    "a {what} has {MIN_SECRET} to {} bytes, not {length}",
-                    Pin::MAX
-                ),
-            )
-        })
+    let pin =
+        Pin::new(bytes.expose()).map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
+    policy
+        .check(&pin)
+        .map_err(|error| fail(FailureKind::Invalid, format!("{what}: {error}")))?;
+    Ok(pin)
 }
 
 fn admin_key(bytes: &SecretBytes, warnings: &mut Vec<String>) -> Result<AdminKey, Failure> {
@@ -323,13 +382,22 @@ mod tests {
     use super::*;
 
     fn request() -> CreateCard {
+        CreateCard::new(
+            "card",
+            NewContent::with_pin(SecretBytes::new(b"123456".to_vec())),
+        )
+    }
+
+    fn with(pin: &[u8], puk: Option<&[u8]>, key: Option<&[u8]>) -> CreateCard {
+        let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
         CreateCard {
-            name: "card".into(),
-            pin: SecretBytes::new(b"123456".to_vec()),
-            puk: None,
-            admin_key: None,
-            blank: false,
-            owner: None,
+            content: NewContent::Personalised {
+                pin: secret(pin),
+                puk: puk.map(secret),
+                admin_key: key.map(secret),
+                blank: false,
+            },
+            ..request()
         }
     }
 
@@ -366,30 +434,91 @@ mod tests {
     }
 
     #[test]
-    fn pins_and_puks_have_4_to_127_bytes_and_long_ones_warn() {
-        for (length, good) in [(0, false), (3, false), (4, true), (127, true), (128, false)] {
-            let secret = || SecretBytes::new(vec![b'1'; length]);
-            let pin = CreateCard {
-                pin: secret(),
-                ..request()
-            };
-            let puk = CreateCard {
-                puk: Some(secret()),
-                ..request()
-            };
-            assert_eq!(kind(pin).is_none(), good, "PIN of {length}");
-            assert_eq!(kind(puk).is_none(), good, "PUK of {length}");
+    fn pins_have_4_to_127_bytes_puks_8_to_127_and_long_ones_warn() {
+        for (length, pin_good, puk_good) in [
+            (0, false, false),
+            (3, false, false),
+            (4, true, false),
+            (7, true, false),
+            (8, true, true),
+            (127, true, true),
+            (128, false, false),
+        ] {
+            let value = vec![b'1'; length];
+            assert_eq!(
+                kind(with(&value, None, None)).is_none(),
+                pin_good,
+                "PIN of {length}"
+            );
+            let puk = with(b"123456", Some(&value), None);
+            assert_eq!(kind(puk).is_none(), puk_good, "PUK of {length}");
         }
         for (length, warnings) in [(15, 0), (16, 1)] {
-            let order = check(
-                CALLER,
-                CreateCard {
-                    pin: SecretBytes::new(vec![b'1'; length]),
-                    ..request()
-                },
-            );
+            let order = check(CALLER, with(&vec![b'1'; length], None, None));
             assert_eq!(order.ok().unwrap().warnings.len(), warnings);
         }
+    }
+
+    #[test]
+    fn the_first_pin_obeys_the_policy_and_impossible_policies_and_limits_are_refused() {
+        let mut policy = [0; 32];
+        for (field, value) in [1, 6, 8, 0, 0, 1, 0, 0].into_iter().enumerate() {
+            policy[4 * field] = value;
+        }
+        let of = |pin: &[u8]| {
+            kind(CreateCard {
+                pin_policy: Some(policy),
+                ..with(pin, None, None)
+            })
+        };
+        assert_eq!(of(b"12345"), Some(FailureKind::Invalid));
+        assert_eq!(of(b"abcdef"), Some(FailureKind::Invalid));
+        assert_eq!(of(b"abcde1"), None);
+        assert_eq!(of(b"123456789"), Some(FailureKind::Invalid));
+        policy[0] = 0;
+        assert_eq!(
+            kind(CreateCard {
+                pin_policy: Some(policy),
+                ..request()
+            }),
+            Some(FailureKind::Invalid)
+        );
+        for (pin_tries, puk_tries, good) in [
+            (Some(0), None, false),
+            (Some(1), Some(255), true),
+            (None, Some(256), false),
+        ] {
+            let limits = CreateCard {
+                pin_tries,
+                puk_tries,
+                ..request()
+            };
+            assert_eq!(kind(limits).is_none(), good);
+        }
+        for (session_limit, good) in [(0, false), (1, true), (u32::MAX, false)] {
+            let limits = CreateCard {
+                session_limit: Some(session_limit),
+                ..request()
+            };
+            assert_eq!(kind(limits).is_none(), good);
+        }
+    }
+
+    #[test]
+    fn a_card_for_others_to_personalise_has_no_secret_of_ours() {
+        let order = check(
+            CALLER,
+            CreateCard {
+                content: NewContent::Uninitialised { puk: true },
+                ..request()
+            },
+        );
+        let order = order.ok().unwrap();
+        assert!(order.lengths.pin.is_empty());
+        assert!(matches!(
+            order.secrets.secrets,
+            NewSecrets::Random { puk: true }
+        ));
     }
 
     #[test]
@@ -417,10 +546,7 @@ mod tests {
         assert!(weakness(&key).unwrap().contains("single DES"));
         key[16] ^= 2;
         assert_eq!(weakness(&key), None);
-        let short = CreateCard {
-            admin_key: Some(SecretBytes::new(vec![1; 16])),
-            ..request()
-        };
+        let short = with(b"123456", None, Some(&[1; 16]));
         assert_eq!(kind(short), Some(FailureKind::Invalid));
     }
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use cardea_card::Card;
 use cardea_card::record::{CardRecord, CounterMode};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
-use cardea_client::message::{CardDetails, CardState, CardSummary, KeySummary, TpmStatus, Tries};
+use cardea_client::message::{
+    CardDetails, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+};
 
 use crate::failure::token_kind;
 use crate::host::Host;
@@ -49,7 +52,9 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
                 puk = live.pin_status(PinReference::Puk).ok();
             }
             match live.keys() {
-                Ok(known) => keys = known.iter().map(key_summary).collect(),
+                Ok(known) => {
+                    keys = known.iter().map(|key| key_summary(live, key)).collect();
+                }
                 Err(error) => warnings.push(format!(
                     "the keys cannot be read: {}",
                     crate::failure::chain(&error)
@@ -83,6 +88,20 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
             .unwrap_or_default()
             .to_owned(),
         warnings,
+        pin_policy: record
+            .as_ref()
+            .and_then(|record| record.settings.pin_policy),
+        session_limit: record
+            .as_ref()
+            .map(|record| record.settings.session_limit)
+            .unwrap_or_default(),
+        idle_limit: record
+            .as_ref()
+            .map(|record| record.settings.idle_limit)
+            .unwrap_or_default(),
+        uninitialised: record
+            .as_ref()
+            .is_some_and(|record| record.provisional.is_some()),
     }
 }
 
@@ -153,7 +172,8 @@ fn tries(status: PinStatus) -> Tries {
     }
 }
 
-fn key_summary((reference, key): &(u8, KeyInfo)) -> KeySummary {
+/// A key as the list shows it.
+pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeySummary {
     KeySummary {
         reference: *reference,
         algorithm: algorithm_word(key.algorithm).to_owned(),
@@ -167,7 +187,31 @@ fn key_summary((reference, key): &(u8, KeyInfo)) -> KeySummary {
             KeyClass::Session => "session",
         }
         .to_owned(),
+        label: card.key_label(*reference).unwrap_or_default(),
+        public: match &key.public {
+            cardea_card::token::PublicKey::Rsa { modulus, exponent } => PublicKey::Rsa {
+                modulus: modulus.clone(),
+                exponent: *exponent,
+            },
+            cardea_card::token::PublicKey::Ec { x, y } => PublicKey::Ec {
+                x: x.clone(),
+                y: y.clone(),
+            },
+        },
+        certificate: card.certificate(*reference).is_some(),
     }
+}
+
+/// The algorithm behind a word of the socket.
+pub(crate) fn algorithm(word: &str) -> Option<KeyAlgorithm> {
+    [
+        KeyAlgorithm::P256,
+        KeyAlgorithm::P384,
+        KeyAlgorithm::Rsa2048,
+        KeyAlgorithm::Rsa3072,
+    ]
+    .into_iter()
+    .find(|algorithm| algorithm_word(*algorithm) == word)
 }
 
 fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {

@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use cardea_card::CardError;
-use cardea_card::token::{PinError, TokenErrorKind};
+use cardea_card::token::{AdminError, PinError, TokenErrorKind};
 use cardea_client::message::{Failure, FailureKind};
 use cardea_store::StoreError;
 use cardea_tpm::{ResponseCode, TpmError};
@@ -92,6 +92,15 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
             message: format!("wrong PIN; {left} tries left"),
             tries_left: Some(*left),
         },
+        CardError::Admin(AdminError::Delayed { seconds }) => fail(
+            FailureKind::AdminWrong,
+            format!("too many wrong answers from the administrator; try again in {seconds} s"),
+        ),
+        CardError::Admin(_) => fail(
+            FailureKind::AdminWrong,
+            "the administrator's answer is wrong; was it made for this card's challenge?",
+        ),
+        CardError::Conflict(what) => fail(FailureKind::Invalid, what.clone()),
         CardError::Rule(rule) => fail(FailureKind::Invalid, rule.to_string()),
         other => {
             let cause = chain(other);

@@ -23,6 +23,7 @@ mod limits;
 pub mod notify;
 mod peer;
 pub mod permission;
+mod personal;
 mod selection;
 mod server;
 mod session;

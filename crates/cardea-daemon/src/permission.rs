@@ -35,6 +35,18 @@ pub fn audience(request: &Request) -> Audience {
         Request::WaitSlotStates { .. } => Audience::Anyone,
         Request::Power { .. } => Audience::Reader,
         Request::Transmit { .. } => Audience::Reader,
+        Request::VerifyPin { .. } => Audience::Owner,
+        Request::UnblockPin { .. } => Audience::Owner,
+        Request::AdminChallenge { .. } => Audience::Owner,
+        Request::VerifyAdmin { .. } => Audience::Owner,
+        Request::ChangeAdminKey { .. } => Audience::Owner,
+        Request::GenerateKey { .. } => Audience::Owner,
+        Request::ImportKey { .. } => Audience::Owner,
+        Request::DeleteKey { .. } => Audience::Owner,
+        Request::UseKey { .. } => Audience::Owner,
+        Request::ReadCertificate { .. } => Audience::Owner,
+        Request::StoreCertificate { .. } => Audience::Owner,
+        Request::DeleteCertificate { .. } => Audience::Owner,
     }
 }
 
@@ -71,7 +83,10 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use cardea_client::message::{CreateCard, PowerAction, SecretBytes};
+    use cardea_client::message::{
+        AdminAnswer, Authority, CreateCard, NewContent, NewKey, Operation, PowerAction, PrivateKey,
+        Reference, SecretBytes,
+    };
 
     use super::*;
 
@@ -83,14 +98,17 @@ mod tests {
     fn table() -> Vec<(Request, [bool; 4])> {
         let card = || String::from("card");
         let secret = || SecretBytes::new(b"123456".to_vec());
-        let create = CreateCard {
-            name: card(),
-            pin: secret(),
-            puk: None,
-            admin_key: None,
-            blank: false,
-            owner: None,
+        let create = CreateCard::new(card(), NewContent::with_pin(secret()));
+        let answer = || AdminAnswer {
+            challenge: vec![0; 8],
+            response: secret(),
         };
+        let new_key = || NewKey {
+            label: None,
+            always: false,
+            sign_only: false,
+        };
+        let (pin, reference) = (secret, 0x81);
         let rows = vec![
             (Request::ListCards, [true, true, true, true]),
             (
@@ -107,6 +125,7 @@ mod tests {
                     card: card(),
                     old: secret(),
                     new: secret(),
+                    reference: Reference::Pin,
                 },
                 [true, true, false, false],
             ),
@@ -135,6 +154,71 @@ mod tests {
                 [false, false, false, true],
             ),
         ];
+        let owners = [
+            Request::VerifyPin {
+                card: card(),
+                value: secret(),
+                reference: Reference::Puk,
+            },
+            Request::UnblockPin {
+                card: card(),
+                by: Authority::Puk(secret()),
+                new: secret(),
+            },
+            Request::AdminChallenge { card: card() },
+            Request::VerifyAdmin {
+                card: card(),
+                answer: answer(),
+            },
+            Request::ChangeAdminKey {
+                card: card(),
+                answer: answer(),
+                new: secret(),
+            },
+            Request::GenerateKey {
+                card: card(),
+                pin: pin(),
+                key: new_key(),
+                algorithm: "p-256".into(),
+            },
+            Request::ImportKey {
+                card: card(),
+                pin: pin(),
+                key: new_key(),
+                material: PrivateKey::Rsa {
+                    modulus: Vec::new(),
+                    prime: secret(),
+                },
+            },
+            Request::DeleteKey {
+                card: card(),
+                pin: pin(),
+                reference,
+            },
+            Request::UseKey {
+                card: card(),
+                pin: pin(),
+                reference,
+                operation: Operation::SignEcdsa { digest: Vec::new() },
+            },
+            Request::ReadCertificate {
+                card: card(),
+                reference,
+            },
+            Request::StoreCertificate {
+                card: card(),
+                pin: pin(),
+                reference,
+                der: Vec::new(),
+            },
+            Request::DeleteCertificate {
+                card: card(),
+                pin: pin(),
+                reference,
+            },
+        ];
+        let owners = owners.map(|request| (request, [true, true, false, false]));
+        let rows: Vec<_> = rows.into_iter().chain(owners).collect();
         let mut seen: Vec<usize> = rows.iter().map(|(request, _)| variant(request)).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..rows.len()).collect::<Vec<_>>(), "one row each");
@@ -154,6 +238,18 @@ mod tests {
             Request::WaitSlotStates { .. } => 8,
             Request::Power { .. } => 9,
             Request::Transmit { .. } => 10,
+            Request::VerifyPin { .. } => 11,
+            Request::UnblockPin { .. } => 12,
+            Request::AdminChallenge { .. } => 13,
+            Request::VerifyAdmin { .. } => 14,
+            Request::ChangeAdminKey { .. } => 15,
+            Request::GenerateKey { .. } => 16,
+            Request::ImportKey { .. } => 17,
+            Request::DeleteKey { .. } => 18,
+            Request::UseKey { .. } => 19,
+            Request::ReadCertificate { .. } => 20,
+            Request::StoreCertificate { .. } => 21,
+            Request::DeleteCertificate { .. } => 22,
         }
     }
 

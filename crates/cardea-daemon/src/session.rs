@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cardea_card::secret::Pin;
-use cardea_card::token::PinReference;
 use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
 
-use crate::failure::{fail, of_card, of_tpm};
+use crate::failure::{fail, of_tpm};
 use crate::host::Host;
-use crate::hosted::{Binding, Body};
+use crate::hosted::Binding;
 use crate::permission::{Audience, Caller, audience};
+use crate::personal::Desk;
 use crate::{create, describe, destroy};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
@@ -63,10 +62,60 @@ impl Session {
                 destroy::destroy(host, self.caller, &card, progress)?;
                 Ok(Reply::Done)
             }
-            Request::ChangePin { card, old, new } => {
-                self.change_pin(&card, &old, &new)?;
-                Ok(Reply::Done)
+            Request::ChangePin {
+                card,
+                old,
+                new,
+                reference,
+            } => self.desk(&card).change_pin(reference, &old, &new),
+            Request::VerifyPin {
+                card,
+                value,
+                reference,
+            } => self.desk(&card).verify_pin(reference, &value),
+            Request::UnblockPin { card, by, new } => self.desk(&card).unblock(&by, &new),
+            Request::AdminChallenge { card } => self.desk(&card).admin_challenge(),
+            Request::VerifyAdmin { card, answer } => self.desk(&card).verify_admin(&answer),
+            Request::ChangeAdminKey { card, answer, new } => {
+                self.desk(&card).change_admin_key(&answer, &new)
             }
+            Request::GenerateKey {
+                card,
+                pin,
+                key,
+                algorithm,
+            } => self.desk(&card).generate_key(&pin, &key, &algorithm),
+            Request::ImportKey {
+                card,
+                pin,
+                key,
+                material,
+            } => self.desk(&card).import_key(&pin, &key, &material),
+            Request::DeleteKey {
+                card,
+                pin,
+                reference,
+            } => self.desk(&card).delete_key(&pin, reference),
+            Request::UseKey {
+                card,
+                pin,
+                reference,
+                operation,
+            } => self.desk(&card).use_key(&pin, reference, &operation),
+            Request::ReadCertificate { card, reference } => {
+                self.desk(&card).read_certificate(reference)
+            }
+            Request::StoreCertificate {
+                card,
+                pin,
+                reference,
+                der,
+            } => self.desk(&card).store_certificate(&pin, reference, &der),
+            Request::DeleteCertificate {
+                card,
+                pin,
+                reference,
+            } => self.desk(&card).delete_certificate(&pin, reference),
             Request::TpmStatus => {
                 let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
                 let status = service.status().map_err(|error| of_tpm(&error))?;
@@ -90,34 +139,12 @@ impl Session {
     }
 
     /// By the engine, so that there is one PIN truth for all doors.
-    fn change_pin(
-        &self,
-        selector: &str,
-        old: &SecretBytes,
-        new: &SecretBytes,
-    ) -> Result<(), Failure> {
-        let card = self.host.find(selector, self.caller)?;
-        let new = Pin::new(new.expose())
-            .ok()
-            .filter(|pin| usize::from(pin.len()) >= create::MIN_SECRET)
-            .ok_or_else(|| {
-                fail(
-                    FailureKind::Invalid,
-                    format!("a PIN has {} to {} bytes", create::MIN_SECRET, Pin::MAX),
-                )
-            })?;
-        let mut body = card.body();
-        let Body::Live(live) = &mut *body else {
-            return Err(unusable(&card.view()));
-        };
-        let old = Pin::new(old.expose())
-            .map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
-        let mut connection = live.connect();
-        let result = live.change_pin(&mut connection, PinReference::Pin, &old, &new);
-        live.disconnect(connection);
-        result.map_err(|error| of_card(&error))?;
-        tracing::info!(card = %card.selector(), by = self.caller.uid, "PIN changed");
-        Ok(())
+    fn desk<'a>(&'a self, selector: &'a str) -> Desk<'a> {
+        Desk {
+            host: &self.host,
+            caller: self.caller,
+            selector,
+        }
     }
 
     fn power(&mut self, slot: u8, action: PowerAction) -> Result<Reply, Failure> {
@@ -188,7 +215,7 @@ fn empty_slot() -> Failure {
     fail(FailureKind::NotFound, "there is no card in this slot")
 }
 
-fn unusable(view: &crate::hosted::View) -> Failure {
+pub(crate) fn unusable(view: &crate::hosted::View) -> Failure {
     use cardea_client::message::CardState;
     let kind = match view.state {
         CardState::TpmAway => FailureKind::NoTpm,

@@ -370,6 +370,8 @@ mod tests {
                 previous_vault: None,
                 sealed_key: None,
                 attestation_key: None,
+                previous_sealed_key: None,
+                counter_objects: None,
             },
             keys: Vec::new(),
             gids: GidsRecord {

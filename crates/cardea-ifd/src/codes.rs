@@ -71,7 +71,8 @@ impl Error {
     pub(crate) fn of_refusal(kind: FailureKind) -> Self {
         match kind {
             FailureKind::NotFound => Self::Absent,
-            FailureKind::Ambiguous
+            FailureKind::AdminWrong
+            | FailureKind::Ambiguous
             | FailureKind::Blocked
             | FailureKind::Busy
             | FailureKind::Denied

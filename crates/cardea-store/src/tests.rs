@@ -50,6 +50,8 @@ fn record(name: &str) -> CardRecord {
             previous_vault: None,
             sealed_key: None,
             attestation_key: None,
+            previous_sealed_key: None,
+            counter_objects: None,
         },
         keys: vec![],
         gids: GidsRecord {

@@ -25,6 +25,9 @@ const MAX_RULES: usize = 32 * 1024;
 const MAX_BLOB: usize = 4096;
 const MAX_APPROVALS: usize = 32;
 const MAX_ENTRIES: usize = 1024;
+/// CKA_LABEL and CKA_ID as clients use them.
+const MAX_LABEL: usize = 255;
+const MAX_CLIENT_ID: usize = 255;
 /// Ten years in seconds: a TPM's expiration is a signed 32-bit number.
 const MAX_TIME: u32 = 10 * 365 * 24 * 60 * 60;
 
@@ -94,6 +97,17 @@ fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {
     require(
         sizes.iter().all(|size| *size <= MAX_BLOB),
         "a key is too large",
+    )?;
+    let label = key.label.as_deref().unwrap_or("-");
+    require(
+        (1..=MAX_LABEL).contains(&label.len()) && !label.chars().any(char::is_control),
+        "the label of a key is empty, too long or has control characters",
+    )?;
+    require(
+        key.client_id
+            .as_ref()
+            .is_none_or(|id| id.len() <= MAX_CLIENT_ID),
+        "the identifier of a key is too long",
     )
 }
 
@@ -138,7 +152,14 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     )?;
     let mut vaults = tpm.vault.iter().chain(&tpm.previous_vault);
     vaults.try_for_each(validate_vault)?;
-    for blob in tpm.sealed_key.iter().chain(&tpm.attestation_key) {
+    let counters = tpm.counter_objects.as_deref().unwrap_or_default();
+    require(
+        counters.len() <= MAX_INDICES && all_different(counters.iter().map(|object| object.role)),
+        "the counters in objects are not a card's",
+    )?;
+    let counters = counters.iter().map(|counter| &counter.object);
+    let sealed = tpm.sealed_key.iter().chain(&tpm.previous_sealed_key);
+    for blob in sealed.chain(&tpm.attestation_key).chain(counters) {
         require(
             blob.private.len() <= MAX_BLOB && blob.public.len() <= MAX_BLOB,
             "a TPM object is too large",

@@ -1,20 +1,22 @@
 //! The traits of `cardea-card` in software: a token, a store, a clock and a source of randomness that
 //! tests can steer. Nothing here protects anything.
 
+mod admin;
 mod ambient;
 mod keys;
 mod record;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cardea_card::record::KeyRecord;
-use cardea_card::secret::Pin;
+use cardea_card::record::{KeyRecord, Provisional};
+use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
-    PrivateOperation, TokenError, TokenErrorKind,
+    PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
 use zeroize::Zeroizing;
 
+pub(crate) use self::admin::empty_vault;
 pub use self::ambient::{ManualClock, MemoryStore, SeededRng};
 pub use self::record::CARD_ID;
 pub use self::record::card_record;
@@ -42,6 +44,8 @@ struct Chip {
     supported: Vec<KeyAlgorithm>,
     verified: bool,
     once: bool,
+    admin: admin::Admin,
+    puk_proved: bool,
     fail_next: Option<TokenErrorKind>,
     fail_next_change: Option<TokenErrorKind>,
     tally: Tally,
@@ -88,6 +92,8 @@ impl SoftwareToken {
             ],
             verified: false,
             once: false,
+            admin: admin::Admin::default(),
+            puk_proved: false,
             fail_next: None,
             fail_next_change: None,
             tally: Tally::default(),
@@ -102,6 +108,11 @@ impl SoftwareToken {
     /// The next change of a PIN or PUK fails with this kind; nothing happens to the chip.
     pub fn fail_next_change(&self, kind: TokenErrorKind) {
         self.chip().fail_next_change = Some(kind);
+    }
+
+    /// Somebody with this key is administrator.
+    pub fn set_admin_key(&self, key: [u8; 24]) {
+        self.chip().admin.set_key(key);
     }
 
     /// Only these algorithms from now on.
@@ -213,6 +224,29 @@ impl KeyStore for SoftwareToken {
             object,
             creation_hash: Vec::new(),
             creation_ticket: Vec::new(),
+            label: None,
+            client_id: None,
+        })
+    }
+
+    fn import(
+        &mut self,
+        reference: u8,
+        key: &PrivateKey,
+        class: KeyClass,
+    ) -> Result<KeyRecord, TokenError> {
+        let mut chip = self.chip();
+        chip.fault()?;
+        if !chip.supported.contains(&key.algorithm()) {
+            return Err(TokenErrorKind::Unsupported.into());
+        }
+        Ok(KeyRecord {
+            reference,
+            object: keys::import(&chip.id, key, class)?,
+            creation_hash: Vec::new(),
+            creation_ticket: Vec::new(),
+            label: None,
+            client_id: None,
         })
     }
 
@@ -260,9 +294,12 @@ impl PinAuthority for SoftwareToken {
         let mut chip = self.chip();
         chip.tally.verifications += 1;
         chip.compare(reference, pin)?;
-        if reference == PinReference::Pin {
-            chip.verified = true;
-            chip.once = true;
+        match reference {
+            PinReference::Pin => {
+                chip.verified = true;
+                chip.once = true;
+            }
+            PinReference::Puk => chip.puk_proved = true,
         }
         Ok(())
     }
@@ -278,9 +315,44 @@ impl PinAuthority for SoftwareToken {
         Ok(())
     }
 
+    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
+        let mut chip = self.chip();
+        chip.fault()?;
+        let proved = match by {
+            Unblocker::Admin if chip.puk.is_some() => {
+                return Err(TokenErrorKind::NotConfigured.into());
+            }
+            Unblocker::Admin => chip.admin.is_proved(),
+            Unblocker::Puk => chip.puk_proved,
+        };
+        if !proved {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
+        chip.pin = Secret::new(new.clone(), PIN_LIMIT);
+        chip.end();
+        Ok(())
+    }
+
+    fn initialise(
+        &mut self,
+        reference: PinReference,
+        _provisional: &Provisional,
+        new: Option<&Pin>,
+    ) -> Result<(), TokenError> {
+        let mut chip = self.chip();
+        chip.fault()?;
+        let nobody_knows = Pin::new(&[0xA5; 127]).map_err(|_| TokenErrorKind::Internal)?;
+        chip.secret(reference)?.value = new.cloned().unwrap_or(nobody_knows);
+        Ok(())
+    }
+
     fn logout(&mut self) {
         let mut chip = self.chip();
         chip.tally.logouts += 1;
         chip.end();
+    }
+
+    fn disarm(&mut self) {
+        self.chip().once = false;
     }
 }

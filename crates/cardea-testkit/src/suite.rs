@@ -6,11 +6,14 @@
 mod cases;
 mod transcripts;
 
-use cardea_card::Card;
-
-use crate::software::{ManualClock, MemoryStore, SeededRng, SoftwareToken, card_record};
-use crate::transcript::{CardKind, PIN, PUK};
+use cardea_card::record::{CardId, IndexRecord, IndexRole, Provisional, SecretLengths};
 use cardea_card::secret::Pin;
+use cardea_card::{Card, gids};
+
+use crate::software::{
+    CARD_ID, ManualClock, MemoryStore, SeededRng, SoftwareToken, card_record, empty_vault,
+};
+use crate::transcript::{ADMIN_KEY, CardKind, PIN, PUK};
 
 pub use self::transcripts::TRANSCRIPTS;
 
@@ -65,23 +68,52 @@ impl SoftwareCard {
     #[must_use]
     #[expect(clippy::panic, reason = "a fixture has no one to report to")]
     pub fn new(kind: CardKind) -> (Card, Self) {
-        let gids = match kind {
-            CardKind::Blank => cardea_card::gids::blank_card(),
-            CardKind::Created | CardKind::WithPuk => cardea_card::gids::created_card(
-                cardea_card::record::CardId::new(crate::software::CARD_ID),
-            ),
-        };
         let length = |secret: &[u8]| u8::try_from(secret.len()).unwrap_or(u8::MAX);
         let pin = |secret: &[u8]| {
             Pin::new(secret).unwrap_or_else(|error| panic!("the test PIN is not one: {error}"))
         };
-        let puk = (kind == CardKind::WithPuk).then_some(PUK);
-        let record = card_record(gids, length(PIN), puk.map(length));
+        let uninitialised = matches!(
+            kind,
+            CardKind::Uninitialised | CardKind::UninitialisedWithPuk
+        );
+        let gids = match kind {
+            CardKind::Blank => gids::blank_card(),
+            _ if uninitialised => gids::uninitialised_card(),
+            _ => gids::created_card(CardId::new(CARD_ID)),
+        };
+        let puk = matches!(
+            kind,
+            CardKind::AdminAndPuk | CardKind::UninitialisedWithPuk | CardKind::WithPuk
+        )
+        .then_some(PUK);
+        let mut record = card_record(gids, length(PIN), puk.map(length));
         let parts = Self {
             token: SoftwareToken::new(pin(PIN), puk.map(pin), 7),
             store: MemoryStore::default(),
             clock: ManualClock::default(),
         };
+        if matches!(kind, CardKind::Admin | CardKind::AdminAndPuk) {
+            parts.token.set_admin_key(*ADMIN_KEY);
+            record.tpm.vault = Some(empty_vault());
+        }
+        if uninitialised {
+            record.lengths = SecretLengths::default();
+            record.provisional = Some(Provisional {
+                pin: Some([1; 32]),
+                adm: Some([2; 32]),
+                puk: puk.map(|_| [3; 32]),
+            });
+            // All that the engine looks at of an index.
+            record.tpm.indices = puk
+                .map(|_| IndexRecord {
+                    role: IndexRole::Puk,
+                    handle: 0,
+                    name: Vec::new(),
+                    limit: 0,
+                })
+                .into_iter()
+                .collect();
+        }
         match parts.open(record) {
             Ok(card) => (card, parts),
             Err(error) => panic!("the card does not open: {error}"),

@@ -1,11 +1,12 @@
 //! Cards over a real token on a software TPM, in process.
 
 use cardea_card::Card;
-use cardea_card::record::{CardRecord, GidsRecord};
+use cardea_card::record::{CardId, CardRecord, GidsRecord, Provisional};
 use cardea_card::secret::Pin;
-use cardea_tpm::{AdminKey, NewCard, Service};
+use cardea_tpm::{AdminKey, NewCard, NewSecrets, Service};
 
-use crate::software::{ManualClock, MemoryStore, SeededRng, card_record};
+use crate::software::{CARD_ID, ManualClock, MemoryStore, SeededRng, card_record};
+use crate::transcript::{ADMIN_KEY, CardKind, PIN, PUK};
 
 /// The record of a new card in this TPM.
 ///
@@ -21,21 +22,69 @@ pub fn new_record(
     admin_key: Option<&[u8; 24]>,
 ) -> CardRecord {
     let secret = |typed: &[u8]| Pin::new(typed).expect("a PIN");
-    let new = NewCard {
-        pin: secret(pin),
-        puk: puk.map(secret),
-        admin_key: admin_key.map(|key| AdminKey::new(key).expect("24 bytes")),
-    };
+    let (mut record, _) = make(
+        service,
+        gids,
+        NewSecrets::Given {
+            pin: secret(pin),
+            puk: puk.map(secret),
+            admin_key: admin_key.map(|key| AdminKey::new(key).expect("24 bytes")),
+        },
+    );
+    let length = |typed: &[u8]| u8::try_from(typed.len()).expect("at most 127");
+    record.lengths.pin = vec![length(pin)];
+    record.lengths.puk = puk.map(length).into_iter().collect();
+    record
+}
+
+/// The record of a new card in initialisation state, with an index for a PUK or without.
+///
+/// # Panics
+///
+/// When the TPM does not make it.
+#[must_use]
+pub fn uninitialised_record(service: &Service, puk: bool) -> CardRecord {
+    let gids = cardea_card::gids::uninitialised_card();
+    let (mut record, provisional) = make(service, gids, NewSecrets::Random { puk });
+    record.provisional = provisional;
+    record.lengths.pin.clear();
+    record
+}
+
+/// The record of a new card of one of the kinds that transcripts name.
+///
+/// # Panics
+///
+/// When the TPM does not make it.
+#[must_use]
+pub fn record_of_kind(service: &Service, kind: CardKind) -> CardRecord {
+    let created = || cardea_card::gids::created_card(CardId::new(CARD_ID));
+    match kind {
+        CardKind::Admin => new_record(service, created(), PIN, None, Some(ADMIN_KEY)),
+        CardKind::AdminAndPuk => new_record(service, created(), PIN, Some(PUK), Some(ADMIN_KEY)),
+        CardKind::Blank => new_record(service, cardea_card::gids::blank_card(), PIN, None, None),
+        CardKind::Created => new_record(service, created(), PIN, None, None),
+        CardKind::Uninitialised => uninitialised_record(service, false),
+        CardKind::UninitialisedWithPuk => uninitialised_record(service, true),
+        CardKind::WithPuk => new_record(service, created(), PIN, Some(PUK), None),
+    }
+}
+
+fn make(
+    service: &Service,
+    gids: GidsRecord,
+    secrets: NewSecrets,
+) -> (CardRecord, Option<Provisional>) {
     let prepared = service
-        .prepare_card(&[], new)
+        .prepare_card(&[], NewCard::new(secrets))
         .expect("the TPM is fit for cards");
+    let provisional = prepared.provisional().cloned();
     let tpm = service
         .create_card(prepared, &mut |_| {})
         .expect("the card is made");
-    let length = |typed: &[u8]| u8::try_from(typed.len()).expect("at most 127");
-    let mut record = card_record(gids, length(pin), puk.map(length));
+    let mut record = card_record(gids, 0, None);
     record.tpm = tpm;
-    record
+    (record, provisional)
 }
 
 /// A card on its token, with a store in memory.

@@ -5,7 +5,7 @@
 //!
 //! | step | meaning |
 //! |---|---|
-//! | `card created`, `card blank`, `card puk` | which card the transcript is for; once, first |
+//! | `card KIND` | which card the transcript is for, once, first: `admin`, `admin+puk`, `blank`, `created`, `puk`, `uninitialised`, `uninitialised+puk` |
 //! | `> HEX` | send this command |
 //! | `< PATTERN` | the response must match, status word included |
 //! | `reset` | warm reset of the connection |
@@ -14,12 +14,15 @@
 //! | `set NAME HEX` | defines a variable |
 //! | `encrypt SCHEME PUBLIC PLAIN NAME` | encrypts to the public key (`7F49` template) and defines a variable; `pkcs1`, `oaep` (SHA-1), `raw` |
 //! | `verify SCHEME PUBLIC DATA SIGNATURE` | the signature must be right; `pkcs1` (data as sent to the card), `raw` (the padded block), `ecdsa` (hash; DER signature) |
+//! | `external KEY CHALLENGE NAME` | answers a challenge of external authentication with an admin key |
+//! | `mutual KEY CARD HOST NAME` | the host's cryptogram of mutual authentication |
+//! | `mutual-answer KEY CARD HOST CRYPTOGRAM` | the card's cryptogram must be right |
 //! | `differ HEX HEX` | the two must not be equal |
 //!
 //! In HEX, blanks do not matter except in arguments of steps, and `{name}` or `{name[a..b]}` stands for
 //! a variable or a part of it. In PATTERN also `??` for any byte, `*` for any number of bytes (once),
 //! and `{name:N}` or `{name:*}` to define a variable as the next N bytes or as what `*` would match.
-//! `{pin}`, `{puk}` and `{cardid}` are defined from the start.
+//! `{pin}`, `{puk}`, `{adminkey}` and `{cardid}` are defined from the start.
 
 mod cryptography;
 mod parse;
@@ -43,10 +46,18 @@ pub struct Transcript {
 /// Which card a transcript or a test is for. All have the PIN [`PIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CardKind {
+    /// As `Created`, with the admin key [`ADMIN_KEY`].
+    Admin,
+    /// As `Admin`, with the PUK [`PUK`].
+    AdminAndPuk,
     /// Operational without file system.
     Blank,
     /// Operational with file system.
     Created,
+    /// In initialisation state, without PIN.
+    Uninitialised,
+    /// The same, with room for a PUK.
+    UninitialisedWithPuk,
     /// As `Created`, with the PUK [`PUK`].
     WithPuk,
 }
@@ -55,6 +66,8 @@ pub enum CardKind {
 pub const PIN: &[u8] = b"123456";
 /// PUK of test cards.
 pub const PUK: &[u8] = b"12345678";
+/// Admin key of test cards: not the usual default, so that nothing works by chance.
+pub const ADMIN_KEY: &[u8; 24] = b"0123456789abcdefFEDCBA98";
 
 /// A line that is not a step, or a step that did not go as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +93,9 @@ enum Step {
     Differ(Hex, Hex),
     Disconnect(String),
     Encrypt(Encryption, Hex, Hex, String),
+    External(Hex, Hex, String),
+    Mutual(Hex, Hex, Hex, String),
+    MutualAnswer(Hex, Hex, Hex, Hex),
     Reset,
     Response(Pattern),
     Set(String, Hex),
@@ -157,6 +173,7 @@ impl<'a> Player<'a> {
         let variables = [
             ("pin", PIN.to_vec()),
             ("puk", PUK.to_vec()),
+            ("adminkey", ADMIN_KEY.to_vec()),
             ("cardid", card.record().id.as_bytes().to_vec()),
         ];
         Self {
@@ -204,6 +221,25 @@ impl<'a> Player<'a> {
                 let cryptogram = cryptography::encrypt(*scheme, &public, &plain)?;
                 self.variables.insert(name.clone(), cryptogram);
             }
+            Step::External(key, challenge, name) => {
+                let key = key.resolve(&self.variables)?;
+                let challenge = challenge.resolve(&self.variables)?;
+                let answer = cryptography::external(&key, &challenge)?;
+                self.variables.insert(name.clone(), answer);
+            }
+            Step::Mutual(key, card, host, name) => {
+                let key = key.resolve(&self.variables)?;
+                let card = card.resolve(&self.variables)?;
+                let host = host.resolve(&self.variables)?;
+                let cryptogram = cryptography::mutual(&key, &card, &host)?;
+                self.variables.insert(name.clone(), cryptogram);
+            }
+            Step::MutualAnswer(key, card, host, cryptogram) => cryptography::mutual_answer(
+                &key.resolve(&self.variables)?,
+                &card.resolve(&self.variables)?,
+                &host.resolve(&self.variables)?,
+                &cryptogram.resolve(&self.variables)?,
+            )?,
             Step::Reset => {
                 let (card, connection) = self.connection();
                 card.reset(connection);

@@ -5,8 +5,9 @@ mod policy;
 
 use std::time::Instant;
 
+use crate::crypto::SecretUse;
 use crate::error::{ResponseCode, TpmError};
-use crate::policy::name_of;
+use crate::policy::{cc, name_of};
 use crate::session::{NONCE, Session, Use, attribute};
 use crate::srk::Parent;
 use crate::tpm::{Command, Handle, Response, Tpm, random};
@@ -34,6 +35,7 @@ pub(crate) mod code {
     pub(crate) const STARTUP: u32 = TpmCc::Startup as u32;
     pub(crate) const CREATE: u32 = TpmCc::Create as u32;
     pub(crate) const ECDH_ZGEN: u32 = TpmCc::EcdhZGen as u32;
+    pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
     pub(crate) const LOAD: u32 = TpmCc::Load as u32;
     pub(crate) const RSA_DECRYPT: u32 = TpmCc::RsaDecrypt as u32;
     pub(crate) const SIGN: u32 = TpmCc::Sign as u32;
@@ -221,10 +223,11 @@ impl Tpm {
         let (salt, encrypted) = match salt_to {
             Some(parent) => {
                 let (salt, encrypted) =
-                    crate::crypto::salt(&parent.key, &mut random).ok_or(TpmError::Protocol {
-                        command: NAME,
-                        what: "the storage root key is an impossible one",
-                    })?;
+                    crate::crypto::shared_secret(&parent.key, SecretUse::Session, &mut random)
+                        .ok_or(TpmError::Protocol {
+                            command: NAME,
+                            what: "the storage root key is an impossible one",
+                        })?;
                 (Some(salt), encrypted)
             }
             None => (None, Vec::new()),
@@ -394,6 +397,52 @@ impl Tpm {
             });
         }
         Ok(response.handle)
+    }
+
+    /// TPM2_Import of an object in an outer wrap, without inner wrap: contents of TPM2B_PRIVATE.
+    pub(crate) fn import(
+        &mut self,
+        parent: &Parent,
+        channel: &mut Session,
+        public: &[u8],
+        wrapped: &[u8],
+        seed: &[u8],
+    ) -> Result<Vec<u8>, TpmError> {
+        let response = self.with(
+            Command {
+                name: "Import",
+                code: code::IMPORT,
+                handles: &[Handle::named(parent.handle, &parent.name)],
+                parameters: Writer::new()
+                    .sized(&[])
+                    .sized(public)
+                    .sized(wrapped)
+                    .sized(seed)
+                    .u16(ALG_NULL),
+            },
+            &mut [Use::session(channel, &[], attribute::CONTINUE)],
+        )?;
+        let mut reader = response.reader();
+        let private = reader.sized()?.to_vec();
+        reader.finish()?;
+        Ok(private)
+    }
+
+    /// TPM2_Unseal, the answer encrypted; ends the session.
+    pub(crate) fn unseal(
+        &mut self,
+        object: Handle<'_>,
+        session: &mut Session,
+    ) -> Result<Response, TpmError> {
+        self.with(
+            Command {
+                name: "Unseal",
+                code: cc::UNSEAL,
+                handles: &[object],
+                parameters: Writer::new(),
+            },
+            &mut [Use::session(session, &[], attribute::ENCRYPT)],
+        )
     }
 
     /// TPM2_Load of nothing with an empty authorisation: how it fails tells whether that was right.

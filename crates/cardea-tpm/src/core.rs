@@ -296,6 +296,13 @@ impl Core {
         self.flush_sessions(runtime);
     }
 
+    /// Drops the one operation with an always-class key.
+    pub(crate) fn disarm(&mut self, card: u64) {
+        if let Some((session, _)) = self.runtime(card).once.take() {
+            self.flush(session.handle);
+        }
+    }
+
     fn flush_sessions(&mut self, runtime: Runtime) {
         let handles = runtime.session.iter().map(|session| session.handle);
         let once = runtime.once.iter().map(|(session, _)| session.handle);

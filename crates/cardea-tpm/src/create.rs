@@ -1,7 +1,7 @@
 //! Making and unmaking a card's objects in the TPM.
 
 use cardea_card::record::{
-    Approval, CounterMode, IndexRecord, IndexRole, ObjectBlob, SrkRecord, TpmRecord, Vault,
+    Approval, CounterMode, IndexRecord, IndexRole, Provisional, SrkRecord, TpmRecord, Vault,
 };
 use cardea_card::secret::Pin;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
@@ -9,13 +9,14 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;
 
+use crate::admin::seal;
 use crate::anchor::{Anchor, NV_RANGE};
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{
     ApprovalId, NV_DEFINED, NV_WRITTEN, Names, REF_INIT, a_hash, birth_public, cc, index_policy,
-    init_policy, name_of, nv_public, role_ref, sealed_policy, sealed_template, signed_hash,
+    init_policy, name_of, nv_public, role_ref, signed_hash,
 };
 use crate::session::Session;
 use crate::tpm::random;
@@ -32,12 +33,47 @@ pub const ADM_LIMIT: u32 = 10_000;
 /// What a new card is made with.
 #[derive(Debug)]
 pub struct NewCard {
-    /// The first PIN.
-    pub pin: Pin,
-    /// The PUK, if there is to be one.
-    pub puk: Option<Pin>,
-    /// The admin key; none makes a card without administrator.
-    pub admin_key: Option<AdminKey>,
+    /// The first values.
+    pub secrets: NewSecrets,
+    /// Tries of the PIN, 1 to 255: [`PIN_LIMIT`] unless somebody chose.
+    pub pin_limit: u32,
+    /// Tries of the PUK, 1 to 255: [`PUK_LIMIT`] unless somebody chose.
+    pub puk_limit: u32,
+}
+
+/// First values of a card's indices.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "secrets stay in one place; a card is made once"
+)]
+pub enum NewSecrets {
+    /// For a card in operational state.
+    Given {
+        /// The first PIN.
+        pin: Pin,
+        /// The PUK, if there is to be one.
+        puk: Option<Pin>,
+        /// The admin key; none makes a card without administrator.
+        admin_key: Option<AdminKey>,
+    },
+    /// Random ones, for a card in initialisation state; with an index for a PUK or without.
+    Random {
+        /// Whether there is to be a PUK.
+        puk: bool,
+    },
+}
+
+impl NewCard {
+    /// With the usual numbers of tries.
+    #[must_use]
+    pub fn new(secrets: NewSecrets) -> Self {
+        Self {
+            secrets,
+            pin_limit: PIN_LIMIT,
+            puk_limit: PUK_LIMIT,
+        }
+    }
 }
 
 /// An index that is about to be defined: handle and policy tell it from anybody else's.
@@ -53,6 +89,7 @@ pub struct IntentIndex {
 pub struct PreparedCard {
     new: NewCard,
     admin: Option<Admin>,
+    provisional: Option<Provisional>,
     birth: SigningKey,
     birth_public: Vec<u8>,
     base: u32,
@@ -74,7 +111,7 @@ impl Admin {
         random(&mut *mask);
         Self {
             masked_key: key.masked(&mask),
-            vault: make_vault(key, &value, &mask, &mut random),
+            vault: make_vault(key, &value, &mask, &[], &mut random),
             value,
         }
     }
@@ -91,8 +128,13 @@ impl PreparedCard {
         let (Some(x), Some(y)) = (coordinate(point.x()), coordinate(point.y())) else {
             return Err(TpmError::Unfit("a birth key has no coordinates".into()));
         };
+        let (admin, provisional) = match &new.secrets {
+            NewSecrets::Given { admin_key, .. } => (admin_key.as_ref().map(Admin::new), None),
+            NewSecrets::Random { puk } => (None, Some(provisional(*puk))),
+        };
         Ok(Self {
-            admin: new.admin_key.as_ref().map(Admin::new),
+            admin,
+            provisional,
             new,
             birth: SigningKey::from(secret),
             birth_public: birth_public(&x, &y),
@@ -112,26 +154,54 @@ impl PreparedCard {
             .collect()
     }
 
+    /// The random first values of a card in initialisation state, for its file.
+    #[must_use]
+    pub fn provisional(&self) -> Option<&Provisional> {
+        self.provisional.as_ref()
+    }
+
     fn roles(&self) -> impl Iterator<Item = IndexRole> {
-        let adm = self.admin.is_some().then_some(IndexRole::Adm);
-        let puk = self.new.puk.is_some().then_some(IndexRole::Puk);
+        let (adm, puk) = match &self.new.secrets {
+            NewSecrets::Given { puk, admin_key, .. } => (admin_key.is_some(), puk.is_some()),
+            NewSecrets::Random { puk } => (true, *puk),
+        };
+        let adm = adm.then_some(IndexRole::Adm);
+        let puk = puk.then_some(IndexRole::Puk);
         [Some(IndexRole::Pin), adm, puk].into_iter().flatten()
     }
 
     /// Role, value, limit and name for people of each index.
     fn values(&self, salt: &[u8; 16]) -> Vec<(IndexRole, AuthValue, u32, &'static str)> {
-        let typed = |role, pin: &Pin| auth_value(salt, role, pin.expose());
-        let pin = typed(IndexRole::Pin, &self.new.pin);
-        let mut values = vec![(IndexRole::Pin, pin, PIN_LIMIT, "PIN")];
-        if let Some(admin) = &self.admin {
-            let value = admin.value.clone();
-            values.push((IndexRole::Adm, value, ADM_LIMIT, "admin value"));
-        }
-        if let Some(puk) = &self.new.puk {
-            let value = typed(IndexRole::Puk, puk);
-            values.push((IndexRole::Puk, value, PUK_LIMIT, "PUK"));
+        let mut values = Vec::new();
+        for role in self.roles() {
+            let (limit, name) = match role {
+                IndexRole::Pin => (self.new.pin_limit, "PIN"),
+                IndexRole::Adm => (ADM_LIMIT, "admin value"),
+                IndexRole::Puk => (self.new.puk_limit, "PUK"),
+            };
+            if let Some(value) = self.value(role, salt) {
+                values.push((role, value, limit, name));
+            }
         }
         values
+    }
+
+    fn value(&self, role: IndexRole, salt: &[u8; 16]) -> Option<AuthValue> {
+        let typed = |secret: &Pin| auth_value(salt, role, secret.expose());
+        match (&self.new.secrets, &self.provisional) {
+            (_, Some(provisional)) => match role {
+                IndexRole::Pin => provisional.pin,
+                IndexRole::Adm => provisional.adm,
+                IndexRole::Puk => provisional.puk,
+            }
+            .map(Zeroizing::new),
+            (NewSecrets::Given { pin, puk, .. }, None) => match role {
+                IndexRole::Pin => Some(typed(pin)),
+                IndexRole::Adm => self.admin.as_ref().map(|admin| admin.value.clone()),
+                IndexRole::Puk => puk.as_ref().map(typed),
+            },
+            (NewSecrets::Random { .. }, None) => None,
+        }
     }
 
     fn handle(&self, role: IndexRole) -> u32 {
@@ -149,6 +219,19 @@ impl PreparedCard {
             .sign_prehash(digest)
             .map_err(|_| TpmError::Unfit("the birth key could not sign".into()))?;
         Ok(signature.to_bytes().into())
+    }
+}
+
+fn provisional(puk: bool) -> Provisional {
+    let value = || {
+        let mut value = [0; 32];
+        random(&mut value);
+        value
+    };
+    Provisional {
+        pin: Some(value()),
+        adm: Some(value()),
+        puk: puk.then(value),
     }
 }
 
@@ -245,19 +328,7 @@ fn create_with_birth(
         progress("sealing the admin key");
         vault = Some(admin.vault.clone());
         // The birth key's slot is the one that the new object needs next to the SRK's.
-        let template = sealed_template(&sealed_policy(adm_name));
-        let (tpm, srk, channel) = core.link()?.parts()?;
-        let sealed = tpm.create(srk, channel, &*admin.masked_key, &template)?;
-        if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
-            return Err(TpmError::Protocol {
-                command: "Create",
-                what: "not the template's object",
-            });
-        }
-        sealed_key = Some(ObjectBlob {
-            private: sealed.private,
-            public: sealed.public,
-        });
+        sealed_key = Some(seal(core, adm_name, &admin.masked_key)?);
     }
 
     let record = TpmRecord {
@@ -271,6 +342,8 @@ fn create_with_birth(
         previous_vault: None,
         sealed_key,
         attestation_key: None,
+        previous_sealed_key: None,
+        counter_objects: None,
     };
     Anchor::from_tpm_record(&record, 0)
         .map_err(|fault| TpmError::Unfit(format!("the TPM made something else: {fault}")))?;

@@ -84,8 +84,23 @@ pub(crate) fn cfb(
     }
 }
 
-/// Label of session salts.
-const SECRET: &str = "SECRET";
+/// What a secret that is told to a storage key is for (TPM 2.0 Part 1 annex B.10.4, C.6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretUse {
+    /// Seed of an outer wrap.
+    Duplicate,
+    /// Salt of a session.
+    Session,
+}
+
+impl SecretUse {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Duplicate => "DUPLICATE",
+            Self::Session => "SECRET",
+        }
+    }
+}
 
 /// Public half of a storage key, at full lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,19 +111,20 @@ pub(crate) enum StorageKey {
     Rsa(Box<[u8; 256]>),
 }
 
-/// A salt for a session and what tells it to the TPM (the content of TPM2B_ENCRYPTED_SECRET).
+/// A fresh secret and what tells it to the TPM (the content of TPM2B_ENCRYPTED_SECRET).
 ///
 /// None when the key is impossible: a point off its curve, a modulus that is even or too short.
-pub(crate) fn salt(
+pub(crate) fn shared_secret(
     key: &StorageKey,
+    purpose: SecretUse,
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Option<(Zeroizing<[u8; 32]>, Vec<u8>)> {
     match key {
-        StorageKey::Ecc { x, y } => ecc_salt(x, y, random),
+        StorageKey::Ecc { x, y } => ecc_secret(x, y, purpose, random),
         StorageKey::Rsa(modulus) => {
             let mut salt = Zeroizing::new([0; 32]);
             random(&mut *salt);
-            let encrypted = rsa_oaep(modulus, SECRET, &salt, random)?;
+            let encrypted = rsa_oaep(modulus, purpose.label(), &salt, random)?;
             Some((salt, encrypted.to_vec()))
         }
     }
@@ -157,9 +173,10 @@ fn mgf1(seed: &[u8], target: &mut [u8]) {
 }
 
 /// One-pass ECDH with an ephemeral key, whose point is what the TPM is told.
-fn ecc_salt(
+fn ecc_secret(
     x: &[u8; 32],
     y: &[u8; 32],
+    purpose: SecretUse,
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Option<(Zeroizing<[u8; 32]>, Vec<u8>)> {
     let mut sec1 = vec![4];
@@ -170,7 +187,7 @@ fn ecc_salt(
     let point = secret.public_key().to_sec1_point(false);
     let (own_x, own_y) = (point.x()?, point.y()?);
     let shared = p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), peer.as_affine());
-    let salt = kdfe(shared.raw_secret_bytes(), SECRET, own_x, x);
+    let salt = kdfe(shared.raw_secret_bytes(), purpose.label(), own_x, x);
     let mut encoded = Vec::with_capacity(68);
     for coordinate in [own_x, own_y] {
         encoded.extend_from_slice(&32u16.to_be_bytes());
@@ -188,6 +205,25 @@ pub(crate) fn secret_scalar(random: &mut dyn FnMut(&mut [u8])) -> p256::SecretKe
             return key;
         }
     }
+}
+
+/// The outer wrap of an object on its way to a storage key (TPM 2.0 Part 1 §23.3.2.2):
+/// the integrity value and the encrypted sensitive area, contents of TPM2B_PRIVATE.
+pub(crate) fn outer_wrap(seed: &[u8; 32], name: &[u8], sensitive: &[u8]) -> Zeroizing<Vec<u8>> {
+    let length = u16::try_from(sensitive.len()).unwrap_or(u16::MAX);
+    let mut area = Zeroizing::new(Vec::with_capacity(sensitive.len() + 2));
+    area.extend_from_slice(&length.to_be_bytes());
+    area.extend_from_slice(sensitive);
+    let key = kdfa(seed, "STORAGE", name, &[], 128);
+    if let Ok(key) = <&[u8; 16]>::try_from(&key[..]) {
+        cfb_mode::Encryptor::<Aes128>::new(key.into(), &[0; 16].into()).encrypt(&mut area);
+    }
+    let integrity = hmac(&kdfa(seed, "INTEGRITY", &[], &[], 256), &[&area, name]);
+    let mut wrapped = Zeroizing::new(Vec::with_capacity(34 + area.len()));
+    wrapped.extend_from_slice(&32u16.to_be_bytes());
+    wrapped.extend_from_slice(&*integrity);
+    wrapped.extend_from_slice(&area);
+    wrapped
 }
 
 #[cfg(test)]
@@ -230,7 +266,7 @@ mod tests {
     fn kdfe_gives_the_value_of_another_program() {
         let z: Vec<u8> = (0x40..0x60).collect();
         assert_eq!(
-            kdfe(&z, SECRET, &hex(U), &hex(V))[..],
+            kdfe(&z, SecretUse::Session.label(), &hex(U), &hex(V))[..],
             hex("28c98ae2a689f8c24f956eca27310059f607f33d28fdea0456ceff107366054a")
         );
     }
@@ -269,7 +305,7 @@ mod tests {
             x: x.into(),
             y: y.into(),
         };
-        let (salt, told) = salt(&key, &mut system_random).unwrap();
+        let (salt, told) = shared_secret(&key, SecretUse::Session, &mut system_random).unwrap();
         assert_eq!((&told[..2], &told[34..36]), (&[0, 32][..], &[0, 32][..]));
         let (own_x, own_y) = (&told[2..34], &told[36..]);
         let peer = p256::PublicKey::from_sec1_bytes(&[&[4], own_x, own_y].concat()).unwrap();
@@ -291,19 +327,24 @@ mod tests {
             x: [1; 32],
             y: [1; 32],
         };
-        assert!(salt(&key, &mut system_random).is_none());
+        assert!(shared_secret(&key, SecretUse::Session, &mut system_random).is_none());
     }
 
     #[test]
     fn rsa_key_finds_the_salt_that_it_was_told() {
         let private = rsa::RsaPrivateKey::new(&mut rand_core_old::OsRng, 2048).unwrap();
         let modulus: [u8; 256] = private.n().to_bytes_be().try_into().unwrap();
-        let (salt, told) = salt(&StorageKey::Rsa(modulus.into()), &mut system_random).unwrap();
+        let (salt, told) = shared_secret(
+            &StorageKey::Rsa(modulus.into()),
+            SecretUse::Session,
+            &mut system_random,
+        )
+        .unwrap();
         let padding = rsa::Oaep::new_with_label::<rsa::sha2::Sha256, _>("SECRET\0");
         assert_eq!(private.decrypt(padding, &told).unwrap(), salt[..]);
         for impossible in [[0xFE; 256], [0x01; 256]] {
             let key = StorageKey::Rsa(impossible.into());
-            assert!(super::salt(&key, &mut system_random).is_none());
+            assert!(super::shared_secret(&key, SecretUse::Session, &mut system_random).is_none());
         }
     }
 }

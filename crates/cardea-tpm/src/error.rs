@@ -22,6 +22,8 @@ impl ResponseCode {
     pub const HASH: Self = Self(0x083);
     pub const VALUE: Self = Self(0x084);
     pub const HANDLE: Self = Self(0x08B);
+    pub const KEY_SIZE: Self = Self(0x087);
+    pub const RANGE: Self = Self(0x08D);
     pub const AUTH_FAIL: Self = Self(0x08E);
     pub const SCHEME: Self = Self(0x092);
     pub const SIZE: Self = Self(0x095);
@@ -103,6 +105,9 @@ pub enum TpmError {
     /// The TPM has gone into failure mode (TPM 2.0 Part 1 §12.3) and does nothing until it is restarted.
     #[error("the TPM is in failure mode; restart the machine")]
     FailureMode,
+    /// The random first value of a card in initialisation state was replaced already.
+    #[error("the first value was replaced already")]
+    FirstValueGone,
     /// The TPM was cleared or is not the one that made the card.
     #[error(
         "the storage root key is another one: not the TPM that made the card, or it was cleared"
@@ -111,6 +116,9 @@ pub enum TpmError {
     /// An NV index of the card is not there or another one.
     #[error("{0}")]
     Lost(String),
+    /// The private and public parts of a key that was to be imported do not belong together.
+    #[error("the parts of the key do not fit each other")]
+    Mismatch,
     /// The TPM has no room for another index.
     #[error("the TPM has no NV room for the card's counters: {0}")]
     NvFull(#[source] Box<TpmError>),
@@ -188,6 +196,8 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
     use ResponseCode as Rc;
     let code = match error {
         TpmError::Foreign | TpmError::Lost(_) => return TokenErrorKind::Lost,
+        TpmError::FirstValueGone => return TokenErrorKind::NotAuthenticated,
+        TpmError::Mismatch => return TokenErrorKind::BadData,
         TpmError::NvFull(_) => return TokenErrorKind::Full,
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,
         TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod anchor;
 pub mod auth;
 mod commands;
@@ -17,11 +18,13 @@ mod core;
 mod create;
 mod crypto;
 mod error;
+mod import;
 mod operate;
 mod owned;
 mod perform;
 pub mod policy;
 mod probe;
+mod proof;
 mod queue;
 mod service;
 mod session;
@@ -35,7 +38,7 @@ pub mod vault;
 mod wire;
 
 pub use anchor::{CardFault, NV_RANGE};
-pub use create::{ADM_LIMIT, IntentIndex, NewCard, PIN_LIMIT, PUK_LIMIT, PreparedCard};
+pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
 pub use service::Service;
 pub use status::Status;

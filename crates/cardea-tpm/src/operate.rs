@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
     Wrong,
 }
 
-fn verdict(result: Result<(), TpmError>) -> Result<Verdict, TpmError> {
+pub(crate) fn verdict(result: Result<(), TpmError>) -> Result<Verdict, TpmError> {
     match result {
         Ok(()) => Ok(Verdict::Right),
         Err(error) => match error.code() {
@@ -216,35 +216,10 @@ fn ensure_session(core: &mut Core, card: u64) -> Result<(), TpmError> {
 }
 
 /// With a nonce the time runs from the start of the session, so its age is added, rounded up.
-fn expiration(started: Instant, limit: u32) -> i32 {
+pub(crate) fn expiration(started: Instant, limit: u32) -> i32 {
     let age = started.elapsed().as_secs() + 1;
     let seconds = i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX);
     -seconds
-}
-
-/// Compares without granting anything.
-pub(crate) fn compare(
-    core: &mut Core,
-    card: u64,
-    anchor: &Anchor,
-    index: &Index,
-    auth: &AuthValue,
-) -> Result<Verdict, TpmError> {
-    require_own_tpm(core, anchor)?;
-    core.channel()?;
-    let session = core.policy_session(card)?;
-    let (tpm, _, channel) = core.link()?.parts()?;
-    let asked = tpm.policy_secret(
-        index.handle,
-        &index.name,
-        channel,
-        &auth[..],
-        &session,
-        REF_CHANGE,
-        0,
-    );
-    core.flush(session.handle);
-    verdict(asked.map(drop))
 }
 
 /// Replaces PIN or PUK by its holder.
@@ -330,6 +305,8 @@ pub(crate) fn generate(
         },
         creation_hash: made.creation_hash,
         creation_ticket: made.creation_ticket,
+        label: None,
+        client_id: None,
     };
     match anchor.describe(&key) {
         Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),

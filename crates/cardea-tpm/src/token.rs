@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cardea_card::record::{IndexRole, KeyRecord};
-use cardea_card::secret::Pin;
+use cardea_card::record::{IndexRole, KeyRecord, Provisional};
+use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
-    PrivateOperation, TokenError, TokenErrorKind,
+    PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
 use zeroize::Zeroizing;
 
+use crate::admin::Administration;
 use crate::anchor::{Anchor, Index};
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
 use crate::error::{TpmError, token_error};
+use crate::import::{self, Incoming};
 use crate::operate::{self, Verdict};
 use crate::owned::OwnedOperation;
+use crate::policy::ApprovalId;
+use crate::proof::{self, Proof};
 use crate::service::Inner;
 
 /// How long a counter that was read is shown again without asking the TPM: clients poll it.
@@ -30,6 +34,8 @@ pub struct CardToken {
     anchor: Arc<Anchor>,
     /// Whether the card has keys that want the PIN every time.
     always: AtomicBool,
+    pub(crate) administration: Administration,
+    pub(crate) puk_proof: Option<Proof>,
     counters: [Option<(Instant, PinStatus)>; 2],
 }
 
@@ -45,11 +51,13 @@ impl CardToken {
             card,
             anchor: Arc::new(anchor),
             always: AtomicBool::new(always),
+            administration: Administration::default(),
+            puk_proof: None,
             counters: [None; 2],
         }
     }
 
-    fn run<R: Send + 'static>(
+    pub(crate) fn run<R: Send + 'static>(
         &self,
         mut operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
     ) -> Result<R, TokenError> {
@@ -167,6 +175,21 @@ impl KeyStore for CardToken {
         .ok_or_else(|| TokenErrorKind::NotAuthenticated.into())
     }
 
+    fn import(
+        &mut self,
+        reference: u8,
+        key: &PrivateKey,
+        class: KeyClass,
+    ) -> Result<KeyRecord, TokenError> {
+        let incoming = Incoming::new(&self.anchor, key, class);
+        let key =
+            self.run(move |core, _, anchor| import::import(core, anchor, reference, &incoming))?;
+        if class == KeyClass::Always {
+            self.always.store(true, Ordering::Relaxed);
+        }
+        Ok(key)
+    }
+
     fn forget(&mut self, key: &KeyRecord) {
         let public = key.object.public.clone();
         self.service
@@ -197,10 +220,16 @@ impl PinAuthority for CardToken {
                 operate::verify_pin(core, card, anchor, &auth, once)
             })?,
             PinReference::Puk => {
-                let index = self.index(reference)?.clone();
-                self.run(move |core, card, anchor| {
-                    operate::compare(core, card, anchor, &index, &auth)
-                })?
+                self.puk_proof = None;
+                let proved = self
+                    .run(move |core, card, anchor| proof::prove_puk(core, card, anchor, &auth))?;
+                match proved {
+                    Ok(proof) => {
+                        self.puk_proof = Some(proof);
+                        Verdict::Right
+                    }
+                    Err(verdict) => verdict,
+                }
             }
         };
         self.judge(reference, verdict)
@@ -213,6 +242,46 @@ impl PinAuthority for CardToken {
             operate::change(core, card, anchor, &index, &old, &new)
         })?;
         self.judge(reference, verdict)
+    }
+
+    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
+        let (proof, role) = match by {
+            Unblocker::Admin => self.proof_for(PinReference::Pin)?,
+            Unblocker::Puk => self.proof_for(PinReference::Puk)?,
+        };
+        let id = match by {
+            Unblocker::Admin => ApprovalId::P2,
+            Unblocker::Puk => ApprovalId::P5,
+        };
+        if self.anchor.approval(id).is_none() {
+            return Err(TokenErrorKind::NotConfigured.into());
+        }
+        let auth = self.auth(PinReference::Pin, new)?;
+        *self.counter(PinReference::Pin) = None;
+        self.run(move |core, card, anchor| proof::unblock(core, card, anchor, &proof, role, &auth))
+    }
+
+    fn initialise(
+        &mut self,
+        reference: PinReference,
+        provisional: &Provisional,
+        new: Option<&Pin>,
+    ) -> Result<(), TokenError> {
+        let role = self.index(reference)?.role;
+        let auth = new.map(|new| self.auth(reference, new)).transpose()?;
+        let provisional = provisional.clone();
+        *self.counter(PinReference::Pin) = None;
+        *self.counter(PinReference::Puk) = None;
+        self.run(move |core, card, anchor| {
+            proof::initialise(core, card, anchor, role, &provisional, auth.as_ref())
+        })
+    }
+
+    fn disarm(&mut self) {
+        drop(self.run(|core, card, _| {
+            core.disarm(card);
+            Ok(())
+        }));
     }
 
     fn logout(&mut self) {

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use cardea_card::record::{Vault, VaultEntry, VaultKind};
-use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
+use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use des::TdesEde3;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -56,6 +56,52 @@ impl AdminKey {
         }
     }
 
+    /// The inverse of [`encrypt`](Self::encrypt).
+    pub fn decrypt(&self, data: &mut [u8]) {
+        let mut cipher = cbc::Decryptor::<TdesEde3>::new(&self.0.into(), &[0; 8].into());
+        for block in data.chunks_exact_mut(8) {
+            if let Ok(block) = block.try_into() {
+                let block: &mut [u8; 8] = block;
+                cipher.decrypt_block(block.into());
+            }
+        }
+    }
+
+    /// The card's part of mutual authentication (GIDS 2.0): checks the host's cryptogram
+    /// E(K, card's challenge ‖ host's challenge ‖ Z1 ‖ 80) and answers E(K, host's ‖ card's ‖ Z2 ‖ 80),
+    /// Z1 and Z2 being 7 random bytes each that nobody uses. `None` when the cryptogram is wrong.
+    #[must_use]
+    pub fn answer_mutual(
+        &self,
+        card: &[u8; 16],
+        host: &[u8; 16],
+        cryptogram: &[u8; 40],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<[u8; 40]> {
+        let mut plain = Zeroizing::new(*cryptogram);
+        self.decrypt(&mut *plain);
+        let (own, rest) = plain.split_first_chunk::<16>()?;
+        let (theirs, rest) = rest.split_first_chunk::<16>()?;
+        let padding = rest.last()?;
+        if !bool::from(own.ct_eq(card) & theirs.ct_eq(host) & padding.ct_eq(&0x80)) {
+            return None;
+        }
+        let mut secret = [0; 7];
+        random(&mut secret);
+        let mut answer: [u8; 40] = [&host[..], card, &secret, &[0x80]]
+            .concat()
+            .try_into()
+            .ok()?;
+        self.encrypt(&mut answer);
+        Some(answer)
+    }
+
+    /// The key that the TPM has sealed as K ⊕ m.
+    #[must_use]
+    pub fn unmasked(masked: &[u8; 24], mask: &[u8; 24]) -> Self {
+        Self(*Self(*masked).masked(mask))
+    }
+
     /// K ⊕ m, the form in which the TPM seals it.
     #[must_use]
     pub fn masked(&self, mask: &[u8; 24]) -> Zeroizing<[u8; 24]> {
@@ -74,37 +120,84 @@ impl fmt::Debug for AdminKey {
     }
 }
 
-/// A vault of 64 entries of each kind for this admin key.
+/// A vault of 64 entries of each kind for this admin key. Challenges in `known` come first: 8 bytes for an
+/// external entry, 16 for a mutual one.
 #[must_use]
 pub fn make_vault(
     key: &AdminKey,
     admin_value: &[u8; 32],
     mask: &[u8; 24],
+    known: &[&[u8]],
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Vault {
     let mut entries = Vec::with_capacity(2 * ENTRIES);
     for kind in [VaultKind::External, VaultKind::Mutual] {
-        for _ in 0..ENTRIES {
-            entries.push(make_entry(kind, key, admin_value, mask, random));
+        let known = known
+            .iter()
+            .filter(|challenge| challenge.len() == challenge_length(kind));
+        for challenge in known.take(ENTRIES) {
+            entries.push(make_entry(
+                kind,
+                challenge.to_vec(),
+                key,
+                admin_value,
+                mask,
+                random,
+            ));
         }
     }
-    let tag = tag(admin_value, &entries);
-    Vault {
+    let mut vault = Vault {
         rounds: ROUNDS,
         entries,
-        tag,
+        tag: [0; 32],
+    };
+    refill(&mut vault, key, admin_value, mask, random);
+    vault
+}
+
+/// Fills a vault up to 64 entries of each kind.
+pub fn refill(
+    vault: &mut Vault,
+    key: &AdminKey,
+    admin_value: &[u8; 32],
+    mask: &[u8; 24],
+    random: &mut dyn FnMut(&mut [u8]),
+) {
+    for kind in [VaultKind::External, VaultKind::Mutual] {
+        let present = vault
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == kind)
+            .count();
+        for _ in present..ENTRIES {
+            let mut challenge = vec![0; challenge_length(kind)];
+            random(&mut challenge);
+            let entry = make_entry(kind, challenge, key, admin_value, mask, random);
+            vault.entries.push(entry);
+        }
+    }
+    vault.rounds = ROUNDS;
+    vault.tag = tag(admin_value, &vault.entries);
+}
+
+/// A vault that no answer opens.
+#[must_use]
+pub fn closed() -> Vault {
+    Vault {
+        rounds: ROUNDS,
+        entries: Vec::new(),
+        tag: [0; 32],
     }
 }
 
 fn make_entry(
     kind: VaultKind,
+    challenge: Vec<u8>,
     key: &AdminKey,
     admin_value: &[u8; 32],
     mask: &[u8; 24],
     random: &mut dyn FnMut(&mut [u8]),
 ) -> VaultEntry {
-    let mut challenge = vec![0; challenge_length(kind)];
-    random(&mut challenge);
     let mut answer = Zeroizing::new(challenge.clone());
     key.encrypt(&mut answer);
     let mut salt = [0; 16];
@@ -152,7 +245,7 @@ pub fn mask(vault: &Vault, entry: &VaultEntry, answer: &[u8]) -> Option<Zeroizin
 #[error("the admin vault was changed by someone without the admin value")]
 pub struct TagError;
 
-/// The vault for a new admin value, without the entry that was answered.
+/// The vault for a new admin value, with the entries that are to be kept: never the one that was answered.
 ///
 /// # Errors
 ///
@@ -160,7 +253,7 @@ pub struct TagError;
 /// hand the next value to whoever put them there.
 pub fn rotate(
     vault: &Vault,
-    answered: &[u8],
+    keep: impl Fn(&VaultEntry) -> bool,
     old: &[u8; 32],
     new: &[u8; 32],
     random: &mut dyn FnMut(&mut [u8]),
@@ -171,7 +264,7 @@ pub fn rotate(
     let entries: Vec<_> = vault
         .entries
         .iter()
-        .filter(|entry| entry.challenge != answered)
+        .filter(|entry| keep(entry))
         .map(|entry| VaultEntry {
             admin_value: encrypt(&entry.public, b"adm", new, random),
             ..entry.clone()
@@ -275,7 +368,7 @@ mod tests {
     /// Made once: unoptimised key derivation takes seconds.
     static MADE: LazyLock<(AdminKey, Vault)> = LazyLock::new(|| {
         let key = AdminKey::new(&[0x5A; 24]).unwrap();
-        let vault = make_vault(&key, &[1; 32], &[2; 24], &mut counter());
+        let vault = make_vault(&key, &[1; 32], &[2; 24], &[], &mut counter());
         (key, vault)
     });
 
@@ -353,18 +446,18 @@ mod tests {
         for change in changes {
             let mut vault = honest.clone();
             change(&mut vault);
-            let rotated = rotate(&vault, &[], &[1; 32], &[9; 32], &mut counter());
+            let rotated = rotate(&vault, |_| true, &[1; 32], &[9; 32], &mut counter());
             assert_eq!(rotated.unwrap_err(), TagError);
         }
-        let other_value = rotate(&honest, &[], &[3; 32], &[9; 32], &mut counter());
+        let other_value = rotate(&honest, |_| true, &[3; 32], &[9; 32], &mut counter());
         assert_eq!(other_value.unwrap_err(), TagError);
     }
 
     #[test]
     fn rotated_vault_keeps_the_mask_and_rotates_again() {
         let (key, first) = vault();
-        let second = rotate(&first, &[], &[1; 32], &[9; 32], &mut counter()).unwrap();
-        let third = rotate(&second, &[], &[9; 32], &[8; 32], &mut counter()).unwrap();
+        let second = rotate(&first, |_| true, &[1; 32], &[9; 32], &mut counter()).unwrap();
+        let third = rotate(&second, |_| true, &[9; 32], &[8; 32], &mut counter()).unwrap();
         let entry = &third.entries[ENTRIES];
         let mut answer = entry.challenge.clone();
         key.encrypt(&mut answer);
@@ -422,7 +515,14 @@ mod tests {
     fn rotation_needs_no_answer_and_drops_the_entry() {
         let (key, old) = vault();
         let answered = old.entries[0].challenge.clone();
-        let new = rotate(&old, &answered, &[1; 32], &[9; 32], &mut counter()).unwrap();
+        let new = rotate(
+            &old,
+            |entry| entry.challenge != answered,
+            &[1; 32],
+            &[9; 32],
+            &mut counter(),
+        )
+        .unwrap();
         assert_eq!(new.entries.len(), 2 * ENTRIES - 1);
         let entry = &new.entries[5];
         let mut answer = entry.challenge.clone();
@@ -434,7 +534,7 @@ mod tests {
     fn rotation_refuses_a_public_key_that_somebody_slipped_in() {
         let (_, mut vault) = vault();
         vault.entries[3].public = [7; 32];
-        let rotated = rotate(&vault, &[], &[1; 32], &[9; 32], &mut counter());
+        let rotated = rotate(&vault, |_| true, &[1; 32], &[9; 32], &mut counter());
         assert_eq!(rotated.unwrap_err(), TagError);
     }
 }

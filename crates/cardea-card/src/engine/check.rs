@@ -14,10 +14,19 @@ use crate::record::{CardRecord, FileRecord};
 
 /// Checks everything that later code relies on; gives the card's PIN policy.
 pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
-    if record.gids.life_cycle != OPERATIONAL || record.provisional.is_some() {
-        return Err(damaged("the application is not in operational state"));
+    let operational = record.provisional.is_none();
+    if record.gids.life_cycle
+        != if operational {
+            OPERATIONAL
+        } else {
+            limits::INITIALISATION
+        }
+    {
+        return Err(damaged(
+            "the life cycle of the application is not one that it can have",
+        ));
     }
-    lengths(record)?;
+    lengths(record, operational)?;
     if record.gids.files.len() > limits::MAX_FILES {
         return Err(damaged("too many files"));
     }
@@ -39,12 +48,12 @@ pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
     }
 }
 
-fn lengths(record: &CardRecord) -> Result<(), CardError> {
+fn lengths(record: &CardRecord, operational: bool) -> Result<(), CardError> {
     let valid = |lengths: &[u8]| {
         lengths.len() <= 2 && lengths.iter().all(|length| (1..=127).contains(length))
     };
     let lengths = &record.lengths;
-    if lengths.pin.is_empty() || !valid(&lengths.pin) || !valid(&lengths.puk) {
+    if operational && lengths.pin.is_empty() || !valid(&lengths.pin) || !valid(&lengths.puk) {
         return Err(damaged("the lengths of PIN and PUK are not valid"));
     }
     Ok(())
@@ -68,13 +77,16 @@ fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
         if !file.objects.is_empty() || gids::parse_templates(&file.templates).is_err() {
             return Err("malformed key file");
         }
-        let has_key = file.id == ADMIN_KEY_FILE
-            || record
-                .keys
-                .iter()
-                .any(|key| gids::key_file_id(key.reference) == file.id);
+        // Of the administrator's key only the token knows whether it is there.
+        let has_key = (file.id != ADMIN_KEY_FILE).then(|| {
+            let mut keys = record.keys.iter();
+            keys.any(|key| gids::key_file_id(key.reference) == file.id)
+        });
         match (file.life_cycle, has_key) {
-            (limits::INITIALISATION, _) | (0x05 | 0x07, true) | (0x04 | 0x06, false) => Ok(()),
+            (limits::INITIALISATION | 0x04..=0x07, None)
+            | (limits::INITIALISATION, Some(_))
+            | (0x05 | 0x07, Some(true))
+            | (0x04 | 0x06, Some(false)) => Ok(()),
             _ => Err("the life cycle does not fit the key"),
         }
     } else {

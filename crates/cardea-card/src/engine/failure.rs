@@ -5,11 +5,14 @@ use std::error::Error;
 use cardea_iso7816::StatusWord;
 
 use super::CardError;
-use crate::token::{PinError, StoreError, TokenError, TokenErrorKind};
+use crate::token::{AdminError, PinError, StoreError, TokenError, TokenErrorKind};
 
 /// Why a command was refused. Handlers return it; [`Failure::status`] is the only way to the wire.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The administrator was not accepted.
+    #[error("administrator not accepted")]
+    Admin(#[source] AdminError),
     /// The class byte belongs to no command of this card.
     #[error("class byte not supported")]
     Class,
@@ -46,9 +49,9 @@ pub(crate) enum Failure {
     /// No room for it.
     #[error("not enough memory")]
     Memory,
-    /// The command needs a current elementary file.
-    #[error("no current elementary file")]
-    NoCurrentFile,
+    /// The command needs a current elementary file, or another life cycle state.
+    #[error("not allowed: no current elementary file, or the wrong life cycle state")]
+    NotAllowed,
     /// No such data object, key or PIN reference.
     #[error("reference not found")]
     NotFound,
@@ -90,9 +93,21 @@ impl From<PinError> for Failure {
     }
 }
 
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Store(error) => Self::Store(error),
+            AdminError::Token(error) => Self::Token(error),
+            error => Self::Admin(error),
+        }
+    }
+}
+
 impl From<CardError> for Failure {
     fn from(error: CardError) -> Self {
         match error {
+            CardError::Admin(error) => error.into(),
+            CardError::Conflict(_) => Self::Conditions,
             CardError::Damaged(_) => Self::Damaged,
             CardError::Pin(error) => error.into(),
             CardError::Rule(_) => Self::Data,
@@ -108,6 +123,7 @@ impl Failure {
     /// A TPM lockout is a temporary condition and never `69 83`: users would burn the PUK on it.
     pub(crate) fn status(&self) -> StatusWord {
         match self {
+            Self::Admin(error) => admin_status(error),
             Self::Class => StatusWord::CLASS_NOT_SUPPORTED,
             Self::Chaining => StatusWord::CHAINING_NOT_SUPPORTED,
             Self::Channel => StatusWord::CHANNEL_NOT_SUPPORTED,
@@ -120,7 +136,7 @@ impl Failure {
             Self::Length => StatusWord::WRONG_LENGTH,
             Self::LengthMismatch => StatusWord::LC_TLV_MISMATCH,
             Self::Memory => StatusWord::NOT_ENOUGH_MEMORY,
-            Self::NoCurrentFile => StatusWord::NO_CURRENT_EF,
+            Self::NotAllowed => StatusWord::NO_CURRENT_EF,
             Self::NotFound => StatusWord::REFERENCE_NOT_FOUND,
             Self::Parameters => StatusWord::WRONG_P1_P2,
             Self::Pin(error) => pin_status(error),
@@ -157,6 +173,16 @@ impl Failure {
                 "command refused"
             ),
         }
+    }
+}
+
+/// An answer that comes too soon was not looked at; the client may try again later.
+fn admin_status(error: &AdminError) -> StatusWord {
+    match error {
+        AdminError::Delayed { .. } => StatusWord::CONDITIONS_NOT_SATISFIED,
+        AdminError::Store(_) => StatusWord::MEMORY_FAILURE,
+        AdminError::Token(error) => token_status(error.kind()),
+        AdminError::Wrong => StatusWord::SECURITY_STATUS_NOT_SATISFIED,
     }
 }
 
@@ -268,6 +294,9 @@ mod tests {
     fn every_refusal_has_its_status_word() {
         let store = || StoreError("full".into());
         for (failure, status) in [
+            (AdminError::Wrong.into(), 0x6982),
+            (AdminError::Delayed { seconds: 1 }.into(), 0x6985),
+            (AdminError::Store(store()).into(), 0x6581),
             (Failure::Class, 0x6E00),
             (Failure::Chaining, 0x6884),
             (Failure::Channel, 0x6881),
@@ -280,7 +309,7 @@ mod tests {
             (Failure::Length, 0x6700),
             (Failure::LengthMismatch, 0x6A85),
             (Failure::Memory, 0x6A84),
-            (Failure::NoCurrentFile, 0x6986),
+            (Failure::NotAllowed, 0x6986),
             (Failure::NotFound, 0x6A88),
             (Failure::Parameters, 0x6A86),
             (Failure::SecureMessaging, 0x6882),

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
+use super::security::{Role, Security};
 use super::{Card, CardError, Connection};
 use crate::pin_policy::PinPolicy;
+use crate::record::IndexRole;
 use crate::secret::Pin;
-use crate::token::{PinError, PinReference, PinStatus, TokenErrorKind};
+use crate::token::{KeyClass, PinError, PinReference, PinStatus, TokenErrorKind, Unblocker};
 
 /// How long a counter that was read may be shown again. Clients poll it before and after everything,
 /// and reading it costs several TPM commands; what the engine itself does to it is known at once.
@@ -56,7 +58,24 @@ impl Card {
     /// Whether the card has a PUK.
     #[must_use]
     pub fn has_puk(&self) -> bool {
-        !self.record.lengths.puk.is_empty()
+        let tpm = &self.record.tpm;
+        let mut roles = tpm.indices.iter().map(|index| index.role).chain(
+            tpm.counter_objects
+                .iter()
+                .flatten()
+                .map(|object| object.role),
+        );
+        !self.record.lengths.puk.is_empty() || roles.any(|role| role == IndexRole::Puk)
+    }
+
+    /// Whether a new PIN or PUK obeys the card's policy: asked before a try is spent on the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Rule`] names the rule; [`CardError::Token`] without a PUK.
+    pub fn check_new(&self, reference: PinReference, new: &Pin) -> Result<(), CardError> {
+        self.must_have(reference)?;
+        Ok(self.policy(reference).check(new)?)
     }
 
     /// Compares a PIN or PUK; a right PIN lets this connection use the card's keys.
@@ -74,10 +93,25 @@ impl Card {
         pin: &Pin,
     ) -> Result<(), CardError> {
         self.compare(connection, reference, pin)?;
-        let now = self.clock.now();
-        self.security.grant(&connection.mark, reference, now);
         self.settle_length(reference, pin.len());
+        self.grant(connection, reference);
         Ok(())
+    }
+
+    fn grant(&mut self, connection: &Connection, reference: PinReference) {
+        let now = self.clock.now();
+        self.security.grant(&connection.mark, reference.into(), now);
+        if reference == PinReference::Pin && self.has_always_keys() {
+            self.security.arm(&connection.mark, now);
+        }
+    }
+
+    fn has_always_keys(&self) -> bool {
+        self.record.keys.iter().any(|key| {
+            self.token
+                .describe(key)
+                .is_ok_and(|info| info.class == KeyClass::Always)
+        })
     }
 
     /// Replaces a PIN or PUK by a new one that obeys the card's policy.
@@ -101,8 +135,6 @@ impl Card {
 
     /// CHANGE REFERENCE DATA: old and new value without delimiter, to be cut at the recorded length.
     ///
-    /// After an interrupted change there are two recorded lengths. The newer is tried first; the other
-    /// only while more than one try is left, so that the guess never blocks the card by itself.
     /// `new` of no valid length breaks the policy, but only after the old value was compared: lengths
     /// cannot be probed without spending tries.
     pub(crate) fn change_joined(
@@ -112,27 +144,45 @@ impl Card {
         joined: &[u8],
     ) -> Result<(), CardError> {
         self.must_have(reference)?;
+        let (old, new) = self.matching_cut(connection, reference, joined)?;
+        match new {
+            Ok(new) => self.replace(connection, reference, &old, &new),
+            Err(error) => {
+                self.end_unused_verification();
+                self.end_unused_administration();
+                Err(error)
+            }
+        }
+    }
+
+    /// The present value at the beginning of `joined`, compared with success, and what follows it.
+    ///
+    /// After an interrupted change there are two recorded lengths. The newer is tried first; the other
+    /// only while more than one try is left, so that the guess never blocks the card by itself.
+    fn matching_cut(
+        &mut self,
+        connection: &Connection,
+        reference: PinReference,
+        joined: &[u8],
+    ) -> Result<(Pin, Result<Pin, CardError>), CardError> {
         let lengths = self.lengths(reference).clone();
         let mut refused = CardError::from(TokenErrorKind::NotConfigured);
+        let policy = match reference {
+            PinReference::Pin => self.pin_policy,
+            PinReference::Puk => PinPolicy::puk(),
+        };
         for (position, length) in lengths.iter().enumerate() {
             // Shorter than the old value alone: wrong, and counted as such.
             let (old, new) = joined
                 .split_at_checked(usize::from(*length))
                 .unwrap_or((joined, &[]));
             let Ok(old) = Pin::new(old) else {
-                return Err(CardError::Rule(self.policy(reference).length_error()));
+                return Err(CardError::Rule(policy.length_error()));
             };
             match self.compare(connection, reference, &old) {
                 Ok(()) => {
-                    let new = Pin::new(new)
-                        .map_err(|_| CardError::Rule(self.policy(reference).length_error()));
-                    return match new {
-                        Ok(new) => self.replace(connection, reference, &old, &new),
-                        Err(error) => {
-                            self.end_unused_verification();
-                            Err(error)
-                        }
-                    };
+                    let new = Pin::new(new).map_err(|_| CardError::Rule(policy.length_error()));
+                    return Ok((old, new));
                 }
                 Err(CardError::Pin(PinError::Wrong { left })) => {
                     refused = CardError::Pin(PinError::Wrong { left });
@@ -156,6 +206,7 @@ impl Card {
     ) -> Result<(), CardError> {
         if let Err(error) = self.policy(reference).check(new) {
             self.end_unused_verification();
+            self.end_unused_administration();
             return Err(CardError::Rule(error));
         }
         // Both lengths are on disk before the TPM changes: a crash in between must not make
@@ -164,12 +215,13 @@ impl Card {
         candidates.dedup();
         if let Err(error) = self.save_lengths(reference, candidates) {
             self.end_unused_verification();
+            self.end_unused_administration();
             return Err(error);
         }
         self.forget_status(reference);
         let changed = self.token.change(reference, old, new);
         // The token has ended every verification, whatever it answered.
-        self.security.clear();
+        self.change_security(Security::clear);
         if let Err(error) = changed {
             self.token.logout();
             return Err(error.into());
@@ -178,16 +230,117 @@ impl Card {
         // The comparison counts as verification (GIDS 2.0, CHANGE REFERENCE DATA). The change itself
         // is done: if this fails, the client is merely asked for the PIN again.
         match self.token.verify(reference, new) {
-            Ok(()) => {
-                let now = self.clock.now();
-                self.security.grant(&connection.mark, reference, now);
-            }
+            Ok(()) => self.grant(connection, reference),
             Err(error) => tracing::warn!(
                 error = &error as &dyn Error,
                 "the new PIN could not be verified at once"
             ),
         }
         Ok(())
+    }
+
+    /// Sets a new PIN by the PUK, and gives it its tries back. A wrong PUK costs one of its own tries.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Pin`] for the PUK; [`CardError::Rule`]; [`CardError::Store`] before anything was changed;
+    /// [`CardError::Token`], after which the PIN may be blocked with the new value.
+    pub fn unblock_by_puk(
+        &mut self,
+        connection: &mut Connection,
+        puk: &Pin,
+        new: &Pin,
+    ) -> Result<(), CardError> {
+        self.compare(connection, PinReference::Puk, puk)?;
+        self.settle_length(PinReference::Puk, puk.len());
+        let result = self.set_pin(Unblocker::Puk, new);
+        self.end_unused_administration();
+        result
+    }
+
+    /// RESET RETRY COUNTER with P1 = 00: PUK and new PIN without delimiter, cut as
+    /// [`change_joined`](Self::change_joined) does.
+    pub(crate) fn unblock_joined(
+        &mut self,
+        connection: &mut Connection,
+        joined: &[u8],
+    ) -> Result<(), CardError> {
+        self.must_have(PinReference::Puk)?;
+        let (puk, new) = self.matching_cut(connection, PinReference::Puk, joined)?;
+        self.settle_length(PinReference::Puk, puk.len());
+        let result = new.and_then(|new| self.set_pin(Unblocker::Puk, &new));
+        self.end_unused_administration();
+        result
+    }
+
+    /// Sets a new PIN by the administrator who is authenticated on this connection, and gives it its tries
+    /// back. Afterwards nobody is authenticated on this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`unblock_by_puk`](Self::unblock_by_puk); `NotAuthenticated` without administrator,
+    /// [`CardError::Conflict`] on a card with a PUK.
+    pub fn unblock_by_admin(
+        &mut self,
+        connection: &mut Connection,
+        new: &Pin,
+    ) -> Result<(), CardError> {
+        if self.has_puk() {
+            return Err(CardError::Conflict(
+                "the PIN of a card with a PUK is unblocked by the PUK".into(),
+            ));
+        }
+        if !self.has_role(connection, Role::Admin) {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
+        self.set_pin(Unblocker::Admin, new)?;
+        self.deauthenticate(connection);
+        Ok(())
+    }
+
+    /// A new PIN on the word of somebody whom the token knows.
+    fn set_pin(&mut self, by: Unblocker, new: &Pin) -> Result<(), CardError> {
+        self.pin_policy.check(new)?;
+        let mut candidates = vec![new.len()];
+        candidates.extend(self.record.lengths.pin.first());
+        candidates.dedup();
+        self.save_lengths(PinReference::Pin, candidates)?;
+        self.forget_status(PinReference::Pin);
+        let done = self.token.unblock(by, new);
+        // The present PIN may be another one now, whatever the token answered.
+        self.end_all_verifications();
+        done?;
+        self.settle_length(PinReference::Pin, new.len());
+        Ok(())
+    }
+
+    /// CHANGE REFERENCE DATA with P1 = 01: the first PIN or PUK of a card in initialisation state.
+    pub(crate) fn initialise_pin(
+        &mut self,
+        reference: PinReference,
+        new: &Pin,
+    ) -> Result<(), CardError> {
+        self.must_have(reference)?;
+        self.policy(reference).check(new)?;
+        let Some(provisional) = self.record.provisional.clone() else {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        };
+        self.save_lengths(reference, vec![new.len()])?;
+        self.forget_status(reference);
+        self.token.initialise(reference, &provisional, Some(new))?;
+        self.first_value_gone(reference)
+    }
+
+    /// The token is known to have another value than the random first one.
+    pub(super) fn first_value_gone(&mut self, reference: PinReference) -> Result<(), CardError> {
+        let mut record = self.record.clone();
+        if let Some(provisional) = &mut record.provisional {
+            match reference {
+                PinReference::Pin => provisional.pin = None,
+                PinReference::Puk => provisional.puk = None,
+            }
+        }
+        Ok(self.commit(record)?)
     }
 
     /// The comparison alone, with its consequences if it fails.
@@ -203,11 +356,13 @@ impl Card {
             return Ok(());
         };
         match (&error, reference) {
-            (PinError::Wrong { left: 0 }, _) | (PinError::Blocked, PinReference::Pin) => {
+            (PinError::Wrong { left: 0 } | PinError::Blocked, PinReference::Pin) => {
                 self.end_all_verifications();
             }
             (PinError::Wrong { .. }, _) | (PinError::Blocked, PinReference::Puk) => {
-                self.change_security(|security| security.revoke(&connection.mark, reference));
+                self.change_security(|security| {
+                    security.revoke(&connection.mark, reference.into())
+                });
             }
             (PinError::Token(_), _) => {}
         }
@@ -251,7 +406,7 @@ impl Card {
         }
     }
 
-    fn forget_status(&mut self, reference: PinReference) {
+    pub(super) fn forget_status(&mut self, reference: PinReference) {
         *self.statuses.entry(reference) = None;
     }
 

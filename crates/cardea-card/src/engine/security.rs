@@ -13,99 +13,184 @@ use crate::token::PinReference;
 #[derive(Debug, Default)]
 pub(crate) struct Mark(Arc<()>);
 
+/// Whose word a connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Answered the card's challenge.
+    Admin,
+    /// Verified the PUK.
+    Puk,
+    /// Verified the PIN.
+    User,
+}
+
+impl From<PinReference> for Role {
+    fn from(reference: PinReference) -> Self {
+        match reference {
+            PinReference::Pin => Self::User,
+            PinReference::Puk => Self::Puk,
+        }
+    }
+}
+
+/// How long roles last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The user's, since the verification.
+    pub(crate) session: Duration,
+    /// The user's, since the PIN was last needed.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// The administrator's and the PUK's roles end this long after they were last needed.
+const ADMIN_IDLE: Duration = Duration::from_secs(60);
+
 /// Roles of all connections of a card.
 #[derive(Debug, Default)]
 pub(crate) struct Security {
     sessions: Vec<Session>,
+    /// The connection whose verification armed one operation with an always-class key, and when.
+    armed: Option<(Weak<()>, Duration)>,
 }
+
+/// The TPM lets an armed operation wait as long.
+const ARMED_LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Session {
     mark: Weak<()>,
+    admin: Option<Period>,
+    puk: Option<Period>,
     user: Option<Period>,
-    puk: bool,
 }
 
-/// Since when the PIN is verified and when that was last needed.
+/// Since when a role is held and when it was last needed.
 #[derive(Clone, Copy, Debug)]
 struct Period {
     since: Duration,
     used: Duration,
 }
 
+impl Period {
+    fn is_within(self, now: Duration, total: Option<Duration>, idle: Option<Duration>) -> bool {
+        total.is_none_or(|limit| now.saturating_sub(self.since) <= limit)
+            && idle.is_none_or(|limit| now.saturating_sub(self.used) <= limit)
+    }
+}
+
 impl Security {
-    /// The reference was verified on this connection.
-    pub(crate) fn grant(&mut self, mark: &Mark, reference: PinReference, now: Duration) {
-        self.change(mark, |session| match reference {
-            PinReference::Pin => {
-                session.user = Some(Period {
-                    since: now,
-                    used: now,
-                });
-            }
-            PinReference::Puk => session.puk = true,
+    /// This connection has the role from now on.
+    pub(crate) fn grant(&mut self, mark: &Mark, role: Role, now: Duration) {
+        self.change(mark, |session| {
+            *session.role(role) = Some(Period {
+                since: now,
+                used: now,
+            });
         });
     }
 
-    /// The reference is no longer verified on this connection.
-    pub(crate) fn revoke(&mut self, mark: &Mark, reference: PinReference) {
-        self.change(mark, |session| match reference {
-            PinReference::Pin => session.user = None,
-            PinReference::Puk => session.puk = false,
-        });
+    /// This connection has the role no longer.
+    pub(crate) fn revoke(&mut self, mark: &Mark, role: Role) {
+        self.change(mark, |session| *session.role(role) = None);
     }
 
-    /// Nothing is verified on this connection any more.
+    /// This connection has no role any more.
     pub(crate) fn revoke_all(&mut self, mark: &Mark) {
         self.sessions.retain(|session| !session.belongs_to(mark));
-    }
-
-    /// Nothing is verified on any connection any more.
-    pub(crate) fn clear(&mut self) {
-        self.sessions.clear();
-    }
-
-    /// Ends what is older than its limits and what belongs to dropped connections.
-    pub(crate) fn expire(
-        &mut self,
-        now: Duration,
-        session_limit: Duration,
-        idle: Option<Duration>,
-    ) {
-        for session in &mut self.sessions {
-            session.user = session.user.filter(|period| {
-                now.saturating_sub(period.since) <= session_limit
-                    && idle.is_none_or(|limit| now.saturating_sub(period.used) <= limit)
-            });
+        if self.is_armed_by(mark) {
+            self.armed = None;
         }
-        self.sessions
-            .retain(|session| session.mark.strong_count() > 0);
+    }
+
+    /// The PIN is verified on no connection any more.
+    pub(crate) fn clear_users(&mut self) {
+        for session in &mut self.sessions {
+            session.user = None;
+        }
+        self.armed = None;
         self.tidy();
     }
 
-    /// The verification of the PIN on this connection was needed just now.
-    pub(crate) fn touch(&mut self, mark: &Mark, now: Duration) {
+    /// Nobody has any role on any connection.
+    pub(crate) fn clear(&mut self) {
+        self.sessions.clear();
+        self.armed = None;
+    }
+
+    /// Ends what is older than its limits and what belongs to dropped connections.
+    pub(crate) fn expire(&mut self, now: Duration, limits: Limits) {
+        for session in &mut self.sessions {
+            session.user = session
+                .user
+                .filter(|period| period.is_within(now, Some(limits.session), limits.idle));
+            for role in [&mut session.admin, &mut session.puk] {
+                *role = role.filter(|period| period.is_within(now, None, Some(ADMIN_IDLE)));
+            }
+        }
+        self.sessions
+            .retain(|session| session.mark.strong_count() > 0);
+        self.armed = self.armed.take().filter(|(mark, since)| {
+            mark.strong_count() > 0 && now.saturating_sub(*since) <= ARMED_LIFE
+        });
+        self.tidy();
+    }
+
+    /// A role of this connection was needed just now.
+    pub(crate) fn touch(&mut self, mark: &Mark, role: Role, now: Duration) {
         self.change(mark, |session| {
-            if let Some(period) = &mut session.user {
+            if let Some(period) = session.role(role) {
                 period.used = now;
             }
         });
     }
 
-    /// Whether the reference is verified on this connection.
-    pub(crate) fn is_verified(&self, mark: &Mark, reference: PinReference) -> bool {
+    /// Whether this connection has the role.
+    pub(crate) fn has(&self, mark: &Mark, role: Role) -> bool {
         self.sessions
             .iter()
             .find(|session| session.belongs_to(mark))
-            .is_some_and(|session| match reference {
-                PinReference::Pin => session.user.is_some(),
-                PinReference::Puk => session.puk,
+            .is_some_and(|session| {
+                match role {
+                    Role::Admin => session.admin,
+                    Role::Puk => session.puk,
+                    Role::User => session.user,
+                }
+                .is_some()
             })
     }
 
     /// Whether the PIN is verified on any connection.
     pub(crate) fn anyone_verified(&self) -> bool {
         self.sessions.iter().any(|session| session.user.is_some())
+    }
+
+    /// Whether any connection is the administrator's or has verified the PUK.
+    pub(crate) fn anyone_administers(&self) -> bool {
+        self.sessions
+            .iter()
+            .any(|session| session.admin.is_some() || session.puk.is_some())
+    }
+
+    /// The verification on this connection allows one operation with an always-class key.
+    pub(crate) fn arm(&mut self, mark: &Mark, now: Duration) {
+        self.armed = Some((Arc::downgrade(&mark.0), now));
+    }
+
+    /// The one operation is used up or dropped.
+    pub(crate) fn disarm(&mut self) {
+        self.armed = None;
+    }
+
+    /// Whether the one operation is this connection's.
+    pub(crate) fn is_armed_by(&self, mark: &Mark) -> bool {
+        self.armed
+            .as_ref()
+            .is_some_and(|(armed, _)| armed.as_ptr() == Arc::as_ptr(&mark.0))
+    }
+
+    /// Whether any connection may do one operation with an always-class key.
+    pub(crate) fn anyone_armed(&self) -> bool {
+        self.armed.is_some()
     }
 
     /// Applies a change to the session of this connection, which is made if need be.
@@ -115,8 +200,9 @@ impl Security {
         } else {
             let mut session = Session {
                 mark: Arc::downgrade(&mark.0),
+                admin: None,
+                puk: None,
                 user: None,
-                puk: false,
             };
             change(&mut session);
             self.sessions.push(session);
@@ -125,8 +211,9 @@ impl Security {
     }
 
     fn tidy(&mut self) {
-        self.sessions
-            .retain(|session| session.user.is_some() || session.puk);
+        self.sessions.retain(|session| {
+            session.user.is_some() || session.puk.is_some() || session.admin.is_some()
+        });
     }
 }
 
@@ -134,6 +221,14 @@ impl Session {
     /// The weak reference keeps the allocation, so an address is never used twice while it counts.
     fn belongs_to(&self, mark: &Mark) -> bool {
         self.mark.as_ptr() == Arc::as_ptr(&mark.0)
+    }
+
+    fn role(&mut self, role: Role) -> &mut Option<Period> {
+        match role {
+            Role::Admin => &mut self.admin,
+            Role::Puk => &mut self.puk,
+            Role::User => &mut self.user,
+        }
     }
 }
 
@@ -143,45 +238,84 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn limits(session: Duration, idle: Option<Duration>) -> Limits {
+        Limits { session, idle }
+    }
+
     #[test]
     fn roles_belong_to_one_connection() {
         let (a, b) = (Mark::default(), Mark::default());
         let mut security = Security::default();
-        security.grant(&a, PinReference::Pin, Duration::ZERO);
-        security.grant(&b, PinReference::Puk, Duration::ZERO);
-        assert!(security.is_verified(&a, PinReference::Pin));
-        assert!(!security.is_verified(&a, PinReference::Puk));
-        assert!(!security.is_verified(&b, PinReference::Pin));
-        security.revoke(&a, PinReference::Pin);
+        security.grant(&a, Role::User, Duration::ZERO);
+        security.grant(&b, Role::Puk, Duration::ZERO);
+        security.grant(&b, Role::Admin, Duration::ZERO);
+        assert!(security.has(&a, Role::User));
+        assert!(!security.has(&a, Role::Puk) && !security.has(&a, Role::Admin));
+        assert!(!security.has(&b, Role::User));
+        security.revoke(&a, Role::User);
         assert!(!security.anyone_verified());
-        assert!(security.is_verified(&b, PinReference::Puk));
+        assert!(security.has(&b, Role::Puk) && security.has(&b, Role::Admin));
+        security.revoke(&b, Role::Puk);
+        assert!(security.anyone_administers());
+        security.revoke_all(&b);
+        assert!(!security.anyone_administers());
     }
 
     #[test]
     fn dropped_connection_loses_its_roles() {
         let a = Mark::default();
         let mut security = Security::default();
-        security.grant(&a, PinReference::Pin, Duration::ZERO);
+        security.grant(&a, Role::User, Duration::ZERO);
+        security.arm(&a, Duration::ZERO);
         drop(a);
-        security.expire(Duration::ZERO, HOUR, None);
-        assert!(!security.anyone_verified());
+        security.expire(Duration::ZERO, limits(HOUR, None));
+        assert!(!security.anyone_verified() && !security.anyone_armed());
     }
 
     #[test]
     fn verification_ends_at_its_limits() {
         let a = Mark::default();
         let mut security = Security::default();
-        security.grant(&a, PinReference::Pin, HOUR);
-        security.expire(2 * HOUR, HOUR, None);
+        security.grant(&a, Role::User, HOUR);
+        security.expire(2 * HOUR, limits(HOUR, None));
         assert!(security.anyone_verified());
-        security.expire(2 * HOUR + Duration::from_secs(1), HOUR, None);
+        security.expire(2 * HOUR + Duration::from_secs(1), limits(HOUR, None));
         assert!(!security.anyone_verified());
 
-        security.grant(&a, PinReference::Pin, HOUR);
-        security.touch(&a, 2 * HOUR);
-        security.expire(3 * HOUR, 9 * HOUR, Some(HOUR));
+        security.grant(&a, Role::User, HOUR);
+        security.touch(&a, Role::User, 2 * HOUR);
+        security.expire(3 * HOUR, limits(9 * HOUR, Some(HOUR)));
         assert!(security.anyone_verified());
-        security.expire(4 * HOUR, 9 * HOUR, Some(HOUR));
+        security.expire(4 * HOUR, limits(9 * HOUR, Some(HOUR)));
         assert!(!security.anyone_verified());
+    }
+
+    #[test]
+    fn administrator_and_puk_end_a_minute_after_their_last_use() {
+        let a = Mark::default();
+        let mut security = Security::default();
+        security.grant(&a, Role::Admin, Duration::ZERO);
+        security.grant(&a, Role::Puk, Duration::ZERO);
+        security.touch(&a, Role::Admin, ADMIN_IDLE);
+        security.expire(2 * ADMIN_IDLE, limits(HOUR, None));
+        assert!(security.has(&a, Role::Admin) && !security.has(&a, Role::Puk));
+        security.expire(3 * ADMIN_IDLE, limits(HOUR, None));
+        assert!(!security.anyone_administers());
+    }
+
+    #[test]
+    fn one_operation_is_armed_for_one_connection_and_half_a_minute() {
+        let (a, b) = (Mark::default(), Mark::default());
+        let mut security = Security::default();
+        security.arm(&a, Duration::ZERO);
+        assert!(security.is_armed_by(&a) && !security.is_armed_by(&b));
+        security.revoke_all(&b);
+        security.expire(ARMED_LIFE, limits(HOUR, None));
+        assert!(security.is_armed_by(&a));
+        security.expire(ARMED_LIFE * 2, limits(HOUR, None));
+        assert!(!security.anyone_armed());
+        security.arm(&a, Duration::ZERO);
+        security.revoke_all(&a);
+        assert!(!security.anyone_armed());
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum Access {
     PutData,
     /// Key file: PUT KEY.
     PutKey,
+    /// DF: TERMINATE DF.
+    Terminate,
     /// Key file: MANAGE SECURITY ENVIRONMENT, that is, use of the key.
     Use,
 }
@@ -45,6 +47,7 @@ pub(crate) struct Roles {
 impl Access {
     fn bit(self) -> u8 {
         match self {
+            Self::Terminate => 0x20,
             Self::Generate => 0x08,
             Self::Use => 0x04,
             Self::CreateFile | Self::PutData | Self::PutKey => 0x02,

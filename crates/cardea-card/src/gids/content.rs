@@ -3,6 +3,7 @@
 //!
 //! Numbers inside these files are little-endian.
 
+use super::file_management::INITIALISATION;
 use crate::record::{CardId, DataObject, FileRecord, GidsRecord};
 
 /// Elementary file of the directory table and the key map.
@@ -34,6 +35,15 @@ pub enum Freshness {
     Files,
     /// A PIN.
     Pins,
+}
+
+/// A card in initialisation state: no file at all, for personalisation by others (`gids-tool -X`).
+#[must_use]
+pub fn uninitialised_card() -> GidsRecord {
+    GidsRecord {
+        life_cycle: INITIALISATION,
+        files: Vec::new(),
+    }
 }
 
 /// An operational card without file system: the electrical profile

@@ -1,4 +1,4 @@
-//! MANAGE SECURITY ENVIRONMENT and GENERAL AUTHENTICATE (GIDS 2.0; ISO 7816-4).
+//! MANAGE SECURITY ENVIRONMENT (GIDS 2.0; ISO 7816-4).
 
 use cardea_iso7816::tlv;
 
@@ -13,7 +13,7 @@ use crate::record::FileRecord;
 /// operations.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
-    authentication: Option<KeyUse>,
+    pub(super) authentication: Option<KeyUse>,
     pub(super) confidentiality: Option<KeyUse>,
     pub(super) signature: Option<KeyUse>,
 }
@@ -53,26 +53,6 @@ pub(super) fn manage(
         Purpose::Signature => environment.signature = chosen,
     }
     Ok(Reply::Done)
-}
-
-/// GENERAL AUTHENTICATE: nobody is administrator of this card, every answer is refused.
-pub(super) fn authenticate(
-    connection: &Connection,
-    command: &Command<'_>,
-) -> Result<Reply, Failure> {
-    if (command.p1, command.p2) != (0, 0) {
-        return Err(Failure::Parameters);
-    }
-    let outer = tlv::parse_single(command.data).map_err(|_| Failure::Data)?;
-    let inner = tlv::parse_single(outer.value).map_err(|_| Failure::Data)?;
-    match (outer.tag, inner.tag, inner.value) {
-        (0x7C, 0x81, _) | (0x7C, 0x82, [_, ..]) => {}
-        _ => return Err(Failure::Data),
-    }
-    match connection.state.environment.authentication {
-        None => Err(Failure::Conditions),
-        Some(_) => Err(Failure::SecurityStatus),
-    }
 }
 
 /// What P1 says the environment is for.

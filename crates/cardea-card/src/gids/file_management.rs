@@ -3,13 +3,15 @@
 use cardea_iso7816::tlv;
 
 use super::access::{self, Access, FileKind};
+use super::filesystem::KeyUsage;
 use super::mechanism::{Purpose, Template, parse_templates};
 use super::templates::DF_RULES;
 use super::{
     ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, Selection, key_file_id,
 };
 use crate::engine::{Card, Command, Connection, Failure, Reply};
-use crate::record::FileRecord;
+use crate::record::{FileRecord, GidsRecord};
+use crate::token::{KeyAlgorithm, KeyClass};
 
 /// Most elementary files of a card: the profile's seven, 30 keys, and room for more data files.
 pub(crate) const MAX_FILES: usize = 128;
@@ -20,7 +22,9 @@ pub(crate) const INITIALISATION: u8 = 0x03;
 /// Life cycle bit: activated (`05`, `07`), else deactivated (`04`, `06`).
 const ACTIVATED: u8 = 0x01;
 
-/// Life cycle status of an operational file made after the DF became operational.
+/// Life cycle status of an operational file made before the DF became operational.
+const OPERATIONAL_EARLY: u8 = 0x04;
+/// Life cycle status of an operational file made after it.
 const OPERATIONAL_LATE: u8 = 0x06;
 
 /// CREATE FILE. The new file becomes current.
@@ -33,7 +37,9 @@ pub(super) fn create(
         return Err(Failure::Parameters);
     }
     let file = parse(command.data)?;
-    card.permit(connection, &DF_RULES, Access::CreateFile)?;
+    if card.is_operational() {
+        card.permit(connection, &DF_RULES, Access::CreateFile)?;
+    }
     if file.descriptor == KEY_DESCRIPTOR {
         check_key_file(card, connection, &file)?;
     }
@@ -62,16 +68,23 @@ pub(super) fn activate(
     match connection.state.selection {
         Selection::None => Err(Failure::FileNotFound),
         Selection::Df => {
+            card.activate()?;
             card.deauthenticate(connection);
             Ok(Reply::Done)
         }
         Selection::File(id) => {
-            let has_key = id == ADMIN_KEY_FILE
-                || card
-                    .record()
-                    .keys
-                    .iter()
-                    .any(|k| key_file_id(k.reference) == id);
+            let has_key = match id {
+                ADMIN_KEY_FILE => card.has_administrator(),
+                id => {
+                    let mut keys = card.record().keys.iter();
+                    keys.any(|key| key_file_id(key.reference) == id)
+                }
+            };
+            let state = if card.is_operational() {
+                OPERATIONAL_LATE
+            } else {
+                OPERATIONAL_EARLY
+            };
             let mut record = card.record().clone();
             let file = record
                 .gids
@@ -81,7 +94,7 @@ pub(super) fn activate(
                 .ok_or(Failure::FileNotFound)?;
             if file.life_cycle == INITIALISATION {
                 let active = file.descriptor == DATA_DESCRIPTOR || has_key;
-                file.life_cycle = OPERATIONAL_LATE | if active { ACTIVATED } else { 0 };
+                file.life_cycle = state | if active { ACTIVATED } else { 0 };
                 card.commit(record)?;
             }
             Ok(Reply::Done)
@@ -97,13 +110,16 @@ pub(super) fn delete(
 ) -> Result<Reply, Failure> {
     check_empty(command)?;
     let Selection::File(id) = connection.state.selection else {
-        return Err(Failure::NoCurrentFile);
+        return Err(Failure::NotAllowed);
     };
-    let file = card.file(id).ok_or(Failure::NoCurrentFile)?.clone();
-    card.permit(connection, &DF_RULES, Access::DeleteFile)?;
+    let file = card.file(id).ok_or(Failure::NotAllowed)?.clone();
+    if card.is_operational() {
+        card.permit(connection, &DF_RULES, Access::DeleteFile)?;
+    }
     // What only an administrator may create, only an administrator may delete.
     if file.descriptor == KEY_DESCRIPTOR
         && authenticates_administrator(&parse_templates(&file.templates)?)
+        && card.is_operational()
         && !card.roles(connection).admin
     {
         return Err(Failure::SecurityStatus);
@@ -124,11 +140,86 @@ pub(super) fn delete(
     Ok(Reply::Done)
 }
 
-/// A key was loaded into this file: deactivated becomes activated.
-pub(super) fn key_loaded(file: &mut FileRecord) {
-    if file.life_cycle != INITIALISATION {
+/// TERMINATE DF: the profile grants it to nobody.
+pub(super) fn terminate(
+    card: &mut Card,
+    connection: &Connection,
+    command: &Command<'_>,
+) -> Result<Reply, Failure> {
+    check_empty(command)?;
+    card.permit(connection, &DF_RULES, Access::Terminate)?;
+    Err(Failure::Unsupported)
+}
+
+/// The file of a key that the product itself makes, activated: rules and templates are those of the clients.
+pub(crate) fn new_key_file(
+    reference: u8,
+    algorithm: KeyAlgorithm,
+    usage: KeyUsage,
+    class: KeyClass,
+) -> FileRecord {
+    let (size, mechanisms): (u8, &[(u32, u8)]) = match (algorithm, usage) {
+        (KeyAlgorithm::P256, _) => (0x0C, &[(0xB6, 0x10)]),
+        (KeyAlgorithm::P384, _) => (0x0D, &[(0xB6, 0x10)]),
+        (rsa, usage) => (
+            if rsa == KeyAlgorithm::Rsa3072 {
+                0x08
+            } else {
+                0x07
+            },
+            match usage {
+                KeyUsage::Exchange => &[
+                    (0xB8, 0x00),
+                    (0xB8, 0x80),
+                    (0xB8, 0x40),
+                    (0xB6, 0x10),
+                    (0xB6, 0x50),
+                ],
+                KeyUsage::Signature => &[(0xB6, 0x10), (0xB6, 0x50)],
+            },
+        ),
+    };
+    let mut templates = Vec::new();
+    for (tag, padding) in mechanisms {
+        let template = tlv::build(*tag, |out| {
+            tlv::write(out, 0x80, &[padding | size]);
+            tlv::write(out, 0x83, &[reference]);
+            tlv::write(out, 0x95, &[Template::COMPUTE]);
+            if class == KeyClass::Always {
+                tlv::write(out, 0xA3, &[0x90, 0x02, 0x00, 0x01]);
+            }
+        });
+        templates.extend(template);
+    }
+    FileRecord {
+        id: key_file_id(reference),
+        descriptor: KEY_DESCRIPTOR,
+        life_cycle: OPERATIONAL_LATE | ACTIVATED,
+        access: vec![0x8F, 0x10, 0x10, 0x10, 0x00],
+        templates,
+        objects: Vec::new(),
+    }
+}
+
+/// A key was loaded into its file: deactivated becomes activated.
+pub(crate) fn key_loaded(record: &mut GidsRecord, reference: u8) {
+    if let Some(file) = operational_file(record, reference) {
         file.life_cycle |= ACTIVATED;
     }
+}
+
+/// The key of a file is gone: activated becomes deactivated.
+pub(crate) fn key_erased(record: &mut GidsRecord, reference: u8) {
+    if let Some(file) = operational_file(record, reference) {
+        file.life_cycle &= !ACTIVATED;
+    }
+}
+
+fn operational_file(record: &mut GidsRecord, reference: u8) -> Option<&mut FileRecord> {
+    record
+        .files
+        .iter_mut()
+        .find(|file| file.id == key_file_id(reference) && file.life_cycle != INITIALISATION)
 }
 
 /// Neither parameters nor data; a superfluous Le is accepted everywhere.
@@ -190,7 +281,10 @@ fn parse(data: &[u8]) -> Result<FileRecord, Failure> {
 /// A key file must be one that the card can fill: fail here, not at first use.
 fn check_key_file(card: &Card, connection: &Connection, file: &FileRecord) -> Result<(), Failure> {
     let templates = parse_templates(&file.templates)?;
-    if authenticates_administrator(&templates) && !card.roles(connection).admin {
+    if authenticates_administrator(&templates)
+        && card.is_operational()
+        && !card.roles(connection).admin
+    {
         return Err(Failure::SecurityStatus);
     }
     let reference = reference_of(file.id);

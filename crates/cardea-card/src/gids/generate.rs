@@ -6,10 +6,9 @@ use zeroize::Zeroizing;
 use super::access::Access;
 use super::environment::key_file;
 use super::get_data::is_operational;
-use super::mechanism::{algorithm, parse_templates};
-use super::{KEY_REFERENCES, file_management, public_key};
+use super::mechanism::{algorithm, key_class, parse_templates};
+use super::{KEY_REFERENCES, public_key};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
-use crate::token::KeyClass;
 
 /// Executes the command. Windows and pkcs15-init send no Le and read the public key afterwards; they
 /// must not be given data.
@@ -30,7 +29,8 @@ pub(super) fn generate(
         return Err(Failure::Data);
     }
     let algorithm = algorithm(size)?;
-    let listed = parse_templates(&file.templates)?
+    let templates = parse_templates(&file.templates)?;
+    let listed = templates
         .iter()
         .any(|template| template.mechanism.algorithm() == Some(algorithm));
     if !listed {
@@ -39,34 +39,12 @@ pub(super) fn generate(
     if !card.supports(algorithm) {
         return Err(Failure::Unsupported);
     }
-
     let key = card
         .token()
-        .generate(reference, algorithm, KeyClass::Session)?;
-    let public = match card.describe(&key) {
-        Ok(info) => info.public,
-        Err(failure) => {
-            card.token().forget(&key);
-            return Err(failure);
-        }
-    };
-    let replaced = card.key(reference).cloned();
-    let mut record = card.record().clone();
-    record.keys.retain(|old| old.reference != reference);
-    record.keys.push(key.clone());
-    if let Some(file) = record.gids.files.iter_mut().find(|f| f.id == file.id) {
-        file_management::key_loaded(file);
-    }
-    // The old key works until the new one is saved.
-    if let Err(error) = card.commit(record) {
-        card.token().forget(&key);
-        return Err(error.into());
-    }
-    if let Some(old) = replaced {
-        card.token().forget(&old);
-    }
+        .generate(reference, algorithm, key_class(&templates))?;
+    let info = card.install_key(key)?;
     Ok(Reply::OnRequest(Zeroizing::new(public_key::template(
-        &public,
+        &info.public,
     ))))
 }
 

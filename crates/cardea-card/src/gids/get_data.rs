@@ -25,7 +25,7 @@ pub(super) fn get_data(
         0x3FFF => application(card, connection, &request),
         0x0000 => match connection.state.selection {
             Selection::File(id) => file(card, connection, id, &request),
-            Selection::Df | Selection::None => Err(Failure::NoCurrentFile),
+            Selection::Df | Selection::None => Err(Failure::NotAllowed),
         },
         id => {
             let reply = file(card, connection, id, &request)?;

@@ -3,7 +3,7 @@
 use cardea_iso7816::tlv;
 
 use crate::engine::Failure;
-use crate::token::KeyAlgorithm;
+use crate::token::{KeyAlgorithm, KeyClass};
 
 /// What a control reference template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,8 @@ pub(crate) struct Template {
     pub(crate) mechanism: Mechanism,
     /// Usage qualifier, tag `95`.
     pub(crate) usage: u8,
+    /// Key usage counter 1: the PIN before every use.
+    pub(crate) every_time: bool,
 }
 
 impl Template {
@@ -143,6 +145,7 @@ pub(crate) fn parse_templates(value: &[u8]) -> Result<Vec<Template>, Failure> {
 fn parse_template(purpose: Purpose, value: &[u8]) -> Result<Template, Failure> {
     let mut mechanism = None;
     let mut usage = None;
+    let mut every_time = None;
     for object in tlv::Reader::new(value) {
         let object = object.map_err(|_| Failure::Data)?;
         match (object.tag, object.value) {
@@ -153,9 +156,11 @@ fn parse_template(purpose: Purpose, value: &[u8]) -> Result<Template, Failure> {
             (0x95, &[byte]) if usage.is_none() && byte & 0x3F == 0 && byte != 0 => {
                 usage = Some(byte);
             }
-            // A key usage counter would be a promise (PIN every nth time) that is not kept;
-            // zero means no limit.
-            (0xA3, &[0x90, 0x02, 0, 0]) => {}
+            // Key usage counter: 0 means no limit, 1 the PIN every time. Another one would be a promise
+            // (PIN every nth time) that is not kept.
+            (0xA3, &[0x90, 0x02, 0, count @ (0 | 1)]) if every_time.is_none() => {
+                every_time = Some(count == 1);
+            }
             _ => return Err(Failure::Data),
         }
     }
@@ -163,7 +168,17 @@ fn parse_template(purpose: Purpose, value: &[u8]) -> Result<Template, Failure> {
         purpose,
         mechanism: mechanism.ok_or(Failure::Data)?,
         usage: usage.unwrap_or(Template::COMPUTE),
+        every_time: every_time.unwrap_or(false),
     })
+}
+
+/// The class of a key in a file with these templates: the strictest that any of them asks for.
+pub(crate) fn key_class(templates: &[Template]) -> KeyClass {
+    if templates.iter().any(|template| template.every_time) {
+        KeyClass::Always
+    } else {
+        KeyClass::Session
+    }
 }
 
 #[cfg(test)]
@@ -235,10 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_usage_counter_is_refused_unless_zero() {
-        let with = |low| [0xB6, 9, 0x80, 1, 0x57, 0xA3, 4, 0x90, 2, 0, low];
-        assert!(parse_templates(&with(0)).is_ok());
-        assert!(matches!(parse_templates(&with(1)), Err(Failure::Data)));
+    fn a_key_usage_counter_of_one_means_the_pin_every_time_and_more_is_refused() {
+        let class = |low| {
+            parse_templates(&[0xB6, 9, 0x80, 1, 0x57, 0xA3, 4, 0x90, 2, 0, low])
+                .map(|templates| key_class(&templates))
+        };
+        assert!(matches!(class(0), Ok(KeyClass::Session)));
+        assert!(matches!(class(1), Ok(KeyClass::Always)));
+        assert!(matches!(class(2), Err(Failure::Data)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn perform(
     };
     let chosen = chosen.ok_or(Failure::Conditions)?;
     check_use(card, connection, chosen)?;
-    operate(card, chosen, command.data).map(Reply::Held)
+    operate(card, connection, chosen, command.data).map(Reply::Held)
 }
 
 /// Everything that MSE checked, again: the PIN may have been cleared, the file deleted or replaced.
@@ -43,13 +43,19 @@ fn check_use(card: &mut Card, connection: &Connection, chosen: KeyUse) -> Result
     Ok(())
 }
 
-fn operate(card: &mut Card, chosen: KeyUse, data: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn operate(
+    card: &mut Card,
+    connection: &Connection,
+    chosen: KeyUse,
+    data: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let reference = chosen.reference;
     match chosen.mechanism {
         Mechanism::AdminTripleDes => Err(Failure::Conditions),
         Mechanism::DecipherOaep(algorithm) => {
             let cryptogram = block(data, algorithm)?;
             card.operate(
+                connection,
                 reference,
                 PrivateOperation::DecryptOaep {
                     hash: HashAlgorithm::Sha1,
@@ -60,26 +66,40 @@ fn operate(card: &mut Card, chosen: KeyUse, data: &[u8]) -> Result<Zeroizing<Vec
         }
         Mechanism::DecipherPkcs1(algorithm) => {
             let cryptogram = block(data, algorithm)?;
-            card.operate(reference, PrivateOperation::DecryptPkcs1 { cryptogram })
+            card.operate(
+                connection,
+                reference,
+                PrivateOperation::DecryptPkcs1 { cryptogram },
+            )
         }
         Mechanism::DecipherRaw(algorithm) | Mechanism::SignRaw(algorithm) => {
             let block = block(data, algorithm)?;
-            card.operate(reference, PrivateOperation::RsaRaw { block })
+            card.operate(connection, reference, PrivateOperation::RsaRaw { block })
         }
         Mechanism::SignEcdsa(algorithm) => {
             if data.is_empty() || data.len() > MAX_DIGEST {
                 return Err(Failure::Data);
             }
-            let plain = card.operate(reference, PrivateOperation::SignEcdsa { digest: data })?;
+            let plain = card.operate(
+                connection,
+                reference,
+                PrivateOperation::SignEcdsa { digest: data },
+            )?;
             der_signature(&plain, algorithm).map(Zeroizing::new)
         }
         Mechanism::SignPkcs1(algorithm) => match digest_info::recognise(data) {
-            Some((hash, digest)) => {
-                card.operate(reference, PrivateOperation::SignPkcs1 { hash, digest })
-            }
+            Some((hash, digest)) => card.operate(
+                connection,
+                reference,
+                PrivateOperation::SignPkcs1 { hash, digest },
+            ),
             None => {
                 let block = digest_info::pad(data, algorithm.size()).ok_or(Failure::Data)?;
-                card.operate(reference, PrivateOperation::RsaRaw { block: &block })
+                card.operate(
+                    connection,
+                    reference,
+                    PrivateOperation::RsaRaw { block: &block },
+                )
             }
         },
     }

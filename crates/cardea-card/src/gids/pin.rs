@@ -33,7 +33,7 @@ fn status(
     connection: &Connection,
     reference: PinReference,
 ) -> Result<Reply, Failure> {
-    if card.is_reference_verified(connection, reference) {
+    if card.has_role(connection, reference) {
         return Ok(Reply::Done);
     }
     let status = card.recent_pin_status(reference)?;
@@ -60,26 +60,41 @@ pub(super) fn change(
             card.change_joined(connection, reference, command.data)?;
             Ok(Reply::Done)
         }
-        // New value alone: sets the first PIN of a card that is being initialised.
+        // New value alone: sets the first PIN or PUK of a card that is being initialised.
         0x01 => {
-            existing(card, command.p2)?;
-            Err(Failure::Conditions)
+            let reference = existing(card, command.p2)?;
+            if card.is_operational() {
+                return Err(Failure::Conditions);
+            }
+            let new = Pin::new(command.data).map_err(|_| Failure::Data)?;
+            card.initialise_pin(reference, &new)?;
+            Ok(Reply::Done)
         }
         _ => Err(Failure::Parameters),
     }
 }
 
 /// RESET RETRY COUNTER of the PIN, by the PUK (P1 = 00) or the administrator (P1 = 02).
-///
-/// Neither is an authority over the PIN on this card yet: the PUK's form is refused as a function that
-/// the card does not have, the administrator's because no administrator is authenticated.
-pub(super) fn reset_retry_counter(card: &Card, command: &Command<'_>) -> Result<Reply, Failure> {
+pub(super) fn reset_retry_counter(
+    card: &mut Card,
+    connection: &mut Connection,
+    command: &Command<'_>,
+) -> Result<Reply, Failure> {
     match (command.p1, command.p2) {
-        (0x00, 0x80) if card.has_puk() => Err(Failure::Unsupported),
-        (0x00, 0x80) => Err(Failure::NotFound),
-        // With a PUK the administrator cannot reset the PIN.
-        (0x02, 0x80) if card.has_puk() => Err(Failure::Conditions),
-        (0x02, 0x80) => Err(Failure::SecurityStatus),
+        (0x00, 0x80) => {
+            existing(card, 0x81)?;
+            if command.data.is_empty() {
+                return Err(Failure::Length);
+            }
+            card.unblock_joined(connection, command.data)?;
+            Ok(Reply::Done)
+        }
+        // With a PUK the administrator cannot reset the PIN: Conditions, by the engine.
+        (0x02, 0x80) => {
+            let new = Pin::new(command.data).map_err(|_| Failure::Data)?;
+            card.unblock_by_admin(connection, &new)?;
+            Ok(Reply::Done)
+        }
         _ => Err(Failure::Parameters),
     }
 }

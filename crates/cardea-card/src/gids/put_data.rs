@@ -4,9 +4,8 @@ use cardea_iso7816::tlv;
 
 use super::access::Access;
 use super::content::{CONTENT_FILE, is_certificate};
-use super::environment::key_file;
 use super::get_data::is_operational;
-use super::{DATA_DESCRIPTOR, Selection};
+use super::{DATA_DESCRIPTOR, Selection, put_key};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::{CardRecord, DataObject, FileRecord};
 
@@ -26,11 +25,11 @@ pub(super) fn put_data(
 ) -> Result<Reply, Failure> {
     let object = single_object(command.data)?;
     let id = match u16::from_be_bytes([command.p1, command.p2]) {
-        0x3FFF if object.tag == 0x70 => return put_key(card, connection, object.value),
+        0x3FFF if object.tag == 0x70 => return put_key::put_key(card, connection, object.value),
         0x3FFF => find_unique(card, object.tag)?,
         0x0000 => match connection.state.selection {
             Selection::File(id) => id,
-            Selection::Df | Selection::None => return Err(Failure::NoCurrentFile),
+            Selection::Df | Selection::None => return Err(Failure::NotAllowed),
         },
         id => id,
     };
@@ -118,27 +117,6 @@ fn total(record: &CardRecord) -> usize {
         .flat_map(|file| &file.objects)
         .map(|object| object.value.len())
         .sum()
-}
-
-/// PUT KEY: `70 { 84 kk, A5 { … } }`. The rules come first (the administrator's key is the
-/// administrator's alone to set); keys made outside the TPM are not taken.
-fn put_key(card: &mut Card, connection: &Connection, value: &[u8]) -> Result<Reply, Failure> {
-    let mut reference = None;
-    let mut key_data = false;
-    for object in tlv::Reader::new(value) {
-        let object = object.map_err(|_| Failure::Data)?;
-        match (object.tag, object.value) {
-            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
-            (0xA5, _) if !key_data => key_data = true,
-            _ => return Err(Failure::Data),
-        }
-    }
-    let reference = reference.filter(|_| key_data).ok_or(Failure::Data)?;
-    let file = key_file(card, reference)?;
-    if is_operational(card, &file) {
-        card.permit(connection, &file.access, Access::PutKey)?;
-    }
-    Err(Failure::Unsupported)
 }
 
 #[cfg(test)]

@@ -86,13 +86,13 @@ fn damaged_records_are_refused_with_the_reason() {
         change(record.gids.files.iter_mut().find(|f| f.id == id).unwrap());
     };
     let damages: Vec<(&str, Damage)> = vec![
-        ("operational", Box::new(|r| r.gids.life_cycle = 0x03)),
+        ("life cycle", Box::new(|r| r.gids.life_cycle = 0x03)),
         (
-            "operational",
+            "life cycle",
             Box::new(|r| {
                 r.provisional = Some(Provisional {
-                    pin: [0; 32],
-                    adm: [0; 32],
+                    pin: Some([0; 32]),
+                    adm: Some([0; 32]),
                     puk: None,
                 });
             }),
@@ -185,6 +185,8 @@ fn damaged_records_are_refused_with_the_reason() {
                     },
                     creation_hash: Vec::new(),
                     creation_ticket: Vec::new(),
+                    label: None,
+                    client_id: None,
                 });
             }),
         ),

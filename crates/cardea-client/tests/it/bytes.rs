@@ -1,8 +1,8 @@
 //! The bytes of messages, as `docs/formats/socket.md` tells them: a change here is a new version.
 
 use cardea_client::message::{
-    CreateCard, Failure, FailureKind, Hello, MAGIC, PowerAction, Reply, Request, SecretBytes,
-    VERSION,
+    CreateCard, Failure, FailureKind, Hello, MAGIC, NewContent, PowerAction, Reference, Reply,
+    Request, SecretBytes, VERSION,
 };
 
 fn hex(message: impl minicbor::Encode<()>) -> String {
@@ -23,19 +23,23 @@ fn greeting_and_requests_keep_their_bytes() {
     assert_eq!(hex(hello), "a200666361726465610101");
     let card = || "A".to_owned();
     let create = CreateCard {
-        name: card(),
-        pin: secret(b"1"),
-        puk: None,
-        admin_key: Some(secret(b"2")),
-        blank: true,
         owner: Some(5),
+        ..CreateCard::new(
+            card(),
+            NewContent::Personalised {
+                pin: secret(b"1"),
+                puk: None,
+                admin_key: Some(secret(b"2")),
+                blank: true,
+            },
+        )
     };
     for (request, bytes) in [
         (Request::ListCards, "820080"),
         (Request::ShowCard { card: card() }, "8201816141"),
         (
             Request::CreateCard(create),
-            "820281a500614101413103413204f50505",
+            "820281a3006141018200844131f64132f50205",
         ),
         (Request::DestroyCard { card: card() }, "8203816141"),
         (
@@ -43,8 +47,9 @@ fn greeting_and_requests_keep_their_bytes() {
                 card: card(),
                 old: secret(b"1"),
                 new: secret(b"2"),
+                reference: Reference::Pin,
             },
-            "820483614141314132",
+            "82048461414131413200",
         ),
         (Request::TpmStatus, "820580"),
         (Request::ReaderInfo, "820680"),

@@ -2,17 +2,15 @@
 //! The places exist in builds with debug assertions only.
 #![cfg(debug_assertions)]
 
-use cardea_client::message::{CardState, FailureKind, Reply, Request, SecretBytes};
+use cardea_client::message::{CardState, FailureKind, Reply, Request};
 
-use crate::support::{Place, creation, destruction, order};
+use crate::support::{Place, administered, creation, destruction};
 
 /// Kills the daemon during a creation at this place; false when the creation never came there.
 fn create_and_crash(place: &Place, fault: &str) -> bool {
     let mut process = place.spawn(Some(fault));
     let mut client = place.client();
-    let mut order = order("new");
-    order.puk = Some(SecretBytes::new(b"87654321".to_vec()));
-    order.admin_key = Some(SecretBytes::new((0..24).collect()));
+    let order = administered("new", Some(b"87654321"));
     client.send(&Request::CreateCard(order));
     let crashed = client.reply().is_none();
     if crashed {
@@ -151,9 +149,7 @@ fn tpm_killed_during_a_creation_leaves_all_of_a_card_or_nothing() {
         let daemon = place.start();
         let mut client = place.client();
         client.create("kept");
-        let mut order = order("new");
-        order.puk = Some(SecretBytes::new(b"87654321".to_vec()));
-        order.admin_key = Some(SecretBytes::new((0..24).collect()));
+        let order = administered("new", Some(b"87654321"));
         client.send(&Request::CreateCard(order));
         for _ in 0..steps {
             client.frame();

@@ -76,6 +76,7 @@ fn file_of_another_host_is_refused_and_its_removal_touches_no_index() {
         card: "victim".into(),
         old: cardea_client::message::SecretBytes::new(b"000000".to_vec()),
         new: cardea_client::message::SecretBytes::new(b"111111".to_vec()),
+        reference: cardea_client::message::Reference::Pin,
     };
     assert_eq!(client.kind(&change), FailureKind::Failed);
     client.done(&destruction("victim"));

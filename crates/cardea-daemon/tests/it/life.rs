@@ -6,11 +6,11 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{CardState, FailureKind, Reply, Request, SecretBytes};
+use cardea_client::message::{CardState, FailureKind, Reference, Reply, Request, SecretBytes};
 use cardea_daemon::Daemon;
 use rustix::process::Signal;
 
-use crate::support::{LIMIT, PIN, Place, Process, creation, destruction, order, until};
+use crate::support::{LIMIT, PIN, Place, Process, administered, creation, destruction, until};
 
 #[test]
 fn card_is_made_used_and_destroyed_without_a_trace_in_the_tpm() {
@@ -40,9 +40,7 @@ fn card_is_made_used_and_destroyed_without_a_trace_in_the_tpm() {
 fn card_with_puk_and_admin_key_has_all_three_indices() {
     let place = Place::new();
     let daemon = place.start();
-    let mut order = order("full");
-    order.puk = Some(SecretBytes::new(b"87654321".to_vec()));
-    order.admin_key = Some(SecretBytes::new((0..24).collect()));
+    let order = administered("full", Some(b"87654321"));
     let card = match place.client().call(&Request::CreateCard(order)) {
         Reply::Card(card) => *card,
         other => panic!("{other:?}"),
@@ -229,6 +227,7 @@ fn pin_is_changed_with_the_old_one_only_and_wrong_ones_cost_tries() {
         card: "work".into(),
         old: SecretBytes::new(old.to_vec()),
         new: SecretBytes::new(new.to_vec()),
+        reference: Reference::Pin,
     };
     client.done(&change(PIN, b"654321"));
     let wrong = client.failure(&change(PIN, b"1111"));
@@ -258,8 +257,7 @@ fn slow_creation_does_not_hold_up_requests_without_tpm_work() {
     let _daemon = place.start();
     let mut maker = place.client();
     let mut other = place.client();
-    let mut order = order("slow");
-    order.admin_key = Some(SecretBytes::new((0..24).collect()));
+    let order = administered("slow", None);
     maker.send(&Request::CreateCard(order));
     // As soon as the first step is announced, the creation is under way.
     assert!(matches!(

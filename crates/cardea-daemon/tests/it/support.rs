@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::{
-    CardDetails, CardSummary, CreateCard, Failure, FailureKind, Hello, MAGIC, PowerAction, Reply,
-    Request, SecretBytes, VERSION,
+    CardDetails, CardSummary, CreateCard, Failure, FailureKind, Hello, MAGIC, NewContent,
+    PowerAction, Reply, Request, SecretBytes, VERSION,
 };
 use cardea_daemon::{Config, Daemon};
 use cardea_tpm::{Address, Service};
@@ -348,15 +348,22 @@ pub(crate) fn transmission(slot: u8, apdu: &[u8]) -> Request {
 }
 
 pub(crate) fn order(name: &str) -> CreateCard {
-    CreateCard {
-        name: name.into(),
-        pin: SecretBytes::new(PIN.to_vec()),
-        puk: None,
-        admin_key: None,
-        blank: false,
-        owner: None,
-    }
+    CreateCard::new(name, NewContent::with_pin(SecretBytes::new(PIN.to_vec())))
 }
+
+/// With an administrator, and with a PUK or without.
+pub(crate) fn administered(name: &str, puk: Option<&[u8]>) -> CreateCard {
+    let content = NewContent::Personalised {
+        pin: SecretBytes::new(PIN.to_vec()),
+        puk: puk.map(|puk| SecretBytes::new(puk.to_vec())),
+        admin_key: Some(SecretBytes::new(ADMIN_KEY.to_vec())),
+        blank: false,
+    };
+    CreateCard::new(name, content)
+}
+
+/// Admin key of [`administered`] cards.
+pub(crate) const ADMIN_KEY: [u8; 24] = *b"0123456789abcdefFEDCBA98";
 
 pub(crate) fn creation(name: &str) -> Request {
     Request::CreateCard(order(name))

@@ -1,9 +1,9 @@
 //! Records of every shape that a card can have.
 
 use cardea_card::record::{
-    Approval, CardId, CardRecord, CounterMode, DataObject, FileRecord, GidsRecord, IndexRecord,
-    IndexRole, KeyRecord, ObjectBlob, Provisional, ReaderVisibility, SecretLengths, Settings,
-    SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
+    Approval, CardId, CardRecord, CounterMode, CounterObject, DataObject, FileRecord, GidsRecord,
+    IndexRecord, IndexRole, KeyRecord, ObjectBlob, Provisional, ReaderVisibility, SecretLengths,
+    Settings, SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -116,7 +116,24 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             template,
         },
     );
-    let objects = (option::of(object()), option::of(object()));
+    let counters = vec((object(), any::<(u32, u32)>()), 0..=3).prop_map(|given| {
+        let roles = [IndexRole::Pin, IndexRole::Adm, IndexRole::Puk];
+        let given = roles.into_iter().zip(given);
+        given
+            .map(|(role, (object, (limit, count)))| CounterObject {
+                role,
+                object,
+                limit,
+                count,
+            })
+            .collect::<Vec<_>>()
+    });
+    let objects = (
+        option::of(object()),
+        option::of(object()),
+        option::of(object()),
+        option::of(counters),
+    );
     let vaults = (option::of(vault()), option::of(vault()));
     let first = (mode, srk, any::<[u8; 16]>(), bytes(90), indices());
     (first, vec(approval(), 0..14), vaults, objects).prop_map(
@@ -131,19 +148,25 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             previous_vault: vaults.1,
             sealed_key: objects.0,
             attestation_key: objects.1,
+            previous_sealed_key: objects.2,
+            counter_objects: objects.3,
         },
     )
 }
 
 fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
-    btree_map(0x81..=0x9Eu8, (object(), bytes(34), bytes(72)), 0..=5).prop_map(|keys| {
+    let names = (option::of("[a-zA-Zäöü€ 0-9]{1,30}"), option::of(bytes(64)));
+    let key = (object(), bytes(34), bytes(72), names);
+    btree_map(0x81..=0x9Eu8, key, 0..=5).prop_map(|keys| {
         let keys = keys.into_iter();
         keys.map(
-            |(reference, (object, creation_hash, creation_ticket))| KeyRecord {
+            |(reference, (object, creation_hash, creation_ticket, (label, client_id)))| KeyRecord {
                 reference,
                 object,
                 creation_hash,
                 creation_ticket,
+                label,
+                client_id,
             },
         )
         .collect()
@@ -178,8 +201,8 @@ fn gids() -> impl Strategy<Value = GidsRecord> {
 pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
     let length = || vec(1..=127u8, 0..=2);
     let lengths = (length(), length()).prop_map(|(pin, puk)| SecretLengths { pin, puk });
-    let provisional = option::of(any::<([u8; 32], [u8; 32], Option<[u8; 32]>)>())
-        .prop_map(|given| given.map(|(pin, adm, puk)| Provisional { pin, adm, puk }));
+    let provisional = option::of(any::<[Option<[u8; 32]>; 3]>())
+        .prop_map(|given| given.map(|[pin, adm, puk]| Provisional { pin, adm, puk }));
     let text = "[a-zA-Zäöü€ 0-9]{1,30}";
     let first = (
         any::<[u8; 16]>(),
@@ -288,6 +311,8 @@ pub(super) fn full(name: &str) -> CardRecord {
             object: object(reference),
             creation_hash: vec![0x51; creation],
             creation_ticket: vec![0x52; 2 * creation],
+            label: None,
+            client_id: None,
         })
         .collect();
     record.gids.files = vec![
@@ -319,8 +344,8 @@ pub(super) fn full(name: &str) -> CardRecord {
     ];
     record.certificates_written = 3;
     record.provisional = Some(Provisional {
-        pin: [0x71; 32],
-        adm: [0x72; 32],
+        pin: Some([0x71; 32]),
+        adm: Some([0x72; 32]),
         puk: Some([0x73; 32]),
     });
     record

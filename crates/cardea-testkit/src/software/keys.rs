@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use cardea_card::record::ObjectBlob;
+use cardea_card::secret::PrivateKey;
 use cardea_card::token::{
     HashAlgorithm, KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PrivateOperation, PublicKey, Rng,
     TokenError, TokenErrorKind,
@@ -66,6 +67,63 @@ pub(super) fn generate(
     Ok(ObjectBlob { private, public })
 }
 
+/// Takes a key that was made elsewhere.
+pub(super) fn import(
+    chip: &[u8; 16],
+    key: &PrivateKey,
+    class: KeyClass,
+) -> Result<ObjectBlob, TokenError> {
+    let algorithm = key.algorithm();
+    let mut private = chip.to_vec();
+    let mut public = vec![code(algorithm), u8::from(class == KeyClass::Always), 1];
+    match key {
+        PrivateKey::Ec { scalar, x, y, .. } => {
+            private.extend_from_slice(scalar);
+            let expected = match algorithm {
+                KeyAlgorithm::P256 => p256::SecretKey::from_slice(scalar)
+                    .map_err(bad)?
+                    .public_key()
+                    .to_sec1_point(false)
+                    .as_bytes()
+                    .to_vec(),
+                _ => p384::SecretKey::from_slice(scalar)
+                    .map_err(bad)?
+                    .public_key()
+                    .to_sec1_point(false)
+                    .as_bytes()
+                    .to_vec(),
+            };
+            public.extend_from_slice(x);
+            public.extend_from_slice(y);
+            if expected.get(1..) != public.get(3..) {
+                return Err(TokenErrorKind::BadData.into());
+            }
+        }
+        PrivateKey::Rsa { modulus, prime, .. } => {
+            imported(modulus, prime)?;
+            private.push(IMPORTED);
+            private.extend_from_slice(prime);
+            public.extend_from_slice(modulus);
+        }
+    }
+    Ok(ObjectBlob { private, public })
+}
+
+/// Stands where the number of a prepared RSA key stands.
+const IMPORTED: u8 = 0xFF;
+
+fn imported(modulus: &[u8], prime: &[u8]) -> Result<RsaPrivateKey, TokenError> {
+    let (n, p) = (
+        BigUint::from_bytes_be(modulus),
+        BigUint::from_bytes_be(prime),
+    );
+    let q = &n / &p;
+    if &q * &p != n {
+        return Err(TokenErrorKind::BadData.into());
+    }
+    RsaPrivateKey::from_p_q(p, q, BigUint::from(65537u32)).map_err(bad)
+}
+
 /// What a key is, from its public part alone.
 pub(super) fn describe(object: &ObjectBlob) -> Result<KeyInfo, TokenError> {
     let (&[algorithm, class, origin], key) = object
@@ -98,18 +156,20 @@ pub(super) fn describe(object: &ObjectBlob) -> Result<KeyInfo, TokenError> {
                 y: y.to_vec(),
             }
         }
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 if key.len() == size && origin == 0 => {
-            PublicKey::Rsa {
-                modulus: key.to_vec(),
-                exponent: 65537,
-            }
-        }
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 if key.len() == size => PublicKey::Rsa {
+            modulus: key.to_vec(),
+            exponent: 65537,
+        },
         _ => return Err(TokenErrorKind::Internal.into()),
     };
     Ok(KeyInfo {
         algorithm,
         class,
-        origin: KeyOrigin::Generated,
+        origin: match origin {
+            0 => KeyOrigin::Generated,
+            1 => KeyOrigin::Imported,
+            _ => return Err(TokenErrorKind::Internal.into()),
+        },
         public,
     })
 }
@@ -130,7 +190,11 @@ pub(super) fn operate(
         KeyAlgorithm::P256 => p256_operation(private, operation),
         KeyAlgorithm::P384 => p384_operation(private, operation),
         KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => {
-            let number = private.first().copied().ok_or(TokenErrorKind::Lost)?;
+            let (&number, prime) = private.split_first().ok_or(TokenErrorKind::Lost)?;
+            if let (IMPORTED, PublicKey::Rsa { modulus, .. }) = (number, &info.public) {
+                let key = imported(modulus, prime)?;
+                return rsa_operation(&key, operation, rng).map(Zeroizing::new);
+            }
             let key = prepared(info.algorithm)
                 .get(usize::from(number))
                 .filter(|key| {

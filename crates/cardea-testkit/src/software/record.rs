@@ -37,6 +37,8 @@ pub fn card_record(gids: GidsRecord, pin_length: u8, puk_length: Option<u8>) -> 
             previous_vault: None,
             sealed_key: None,
             attestation_key: None,
+            previous_sealed_key: None,
+            counter_objects: None,
         },
         keys: Vec::new(),
         gids,

@@ -13,12 +13,18 @@ macro_rules! transcripts {
 }
 
 transcripts![
+    "admin.txt",
     "administrator.txt",
     "blank.txt",
     "connections.txt",
     "curves.txt",
     "data-objects.txt",
+    "every-time.txt",
     "files.txt",
+    "import-curve.txt",
+    "import.txt",
+    "initialise-puk.txt",
+    "initialise.txt",
     "opensc-generate.txt",
     "opensc-probe.txt",
     "opensc-recorded-cert.txt",
@@ -32,6 +38,7 @@ transcripts![
     "rsa3072.txt",
     "select.txt",
     "transport.txt",
+    "unblock-puk.txt",
     "windows-enrol.txt",
     "windows-probe.txt",
 ];

@@ -1,6 +1,7 @@
 //! What a client does with a card's public key.
 
 use cardea_iso7816::tlv;
+use cardea_tpm::AdminKey;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rsa::hazmat::rsa_encrypt;
 use rsa::traits::PublicKeyParts;
@@ -112,4 +113,39 @@ fn widened(digest: &[u8], size: usize) -> Vec<u8> {
     let mut out = vec![0; size.saturating_sub(digest.len())];
     out.extend_from_slice(digest);
     out
+}
+
+fn admin_key(key: &[u8]) -> Result<AdminKey, String> {
+    AdminKey::new(key).map_err(|error| error.to_string())
+}
+
+/// The answer to a challenge of external authentication.
+pub(super) fn external(key: &[u8], challenge: &[u8]) -> Result<Vec<u8>, String> {
+    let mut answer = challenge.to_vec();
+    admin_key(key)?.encrypt(&mut answer);
+    Ok(answer)
+}
+
+/// The host's part of mutual authentication; Z1 is fixed, since nobody uses it.
+pub(super) fn mutual(key: &[u8], card: &[u8], host: &[u8]) -> Result<Vec<u8>, String> {
+    let mut cryptogram = [card, host, &[0x5A; 7], &[0x80]].concat();
+    admin_key(key)?.encrypt(&mut cryptogram);
+    Ok(cryptogram)
+}
+
+/// Whether the card's part is right.
+pub(super) fn mutual_answer(
+    key: &[u8],
+    card: &[u8],
+    host: &[u8],
+    cryptogram: &[u8],
+) -> Result<(), String> {
+    let mut plain = cryptogram.to_vec();
+    admin_key(key)?.decrypt(&mut plain);
+    let expected = [host, card].concat();
+    if plain.len() == 40 && plain.starts_with(&expected) && plain.ends_with(&[0x80]) {
+        Ok(())
+    } else {
+        Err("the card's cryptogram is wrong".to_owned())
+    }
 }

@@ -13,8 +13,12 @@ pub(super) fn parse(text: &str) -> Result<Transcript, TranscriptError> {
                 return Err(fail("the card is named once, first".to_owned()));
             }
             card = Some(match kind.trim() {
+                "admin" => CardKind::Admin,
+                "admin+puk" => CardKind::AdminAndPuk,
                 "blank" => CardKind::Blank,
                 "created" => CardKind::Created,
+                "uninitialised" => CardKind::Uninitialised,
+                "uninitialised+puk" => CardKind::UninitialisedWithPuk,
                 "puk" => CardKind::WithPuk,
                 other => return Err(fail(format!("unknown card {other}"))),
             });
@@ -76,6 +80,23 @@ fn step(line: &str) -> Result<Step, String> {
                 (*name).to_owned(),
             ))
         }
+        ["external", key, challenge, name] => Ok(Step::External(
+            Hex::parse(key)?,
+            Hex::parse(challenge)?,
+            (*name).to_owned(),
+        )),
+        ["mutual", key, card, host, name] => Ok(Step::Mutual(
+            Hex::parse(key)?,
+            Hex::parse(card)?,
+            Hex::parse(host)?,
+            (*name).to_owned(),
+        )),
+        ["mutual-answer", key, card, host, cryptogram] => Ok(Step::MutualAnswer(
+            Hex::parse(key)?,
+            Hex::parse(card)?,
+            Hex::parse(host)?,
+            Hex::parse(cryptogram)?,
+        )),
         ["reset"] => Ok(Step::Reset),
         ["set", name, value @ ..] if !value.is_empty() => {
             Ok(Step::Set((*name).to_owned(), Hex::parse(&value.concat())?))

@@ -8,7 +8,7 @@ use cardea_card::record::{
     CardId, CardRecord, GidsRecord, KeyRecord, SecretLengths, Settings, TpmRecord,
 };
 use cardea_card::secret::Pin;
-use cardea_tpm::{AdminKey, CardToken, NewCard, Service};
+use cardea_tpm::{AdminKey, CardToken, NewCard, NewSecrets, Service};
 
 pub(crate) const PIN: &[u8] = b"123456";
 pub(crate) const PUK: &[u8] = b"87654321";
@@ -103,12 +103,12 @@ pub(crate) enum Kind {
 }
 
 pub(crate) fn new_card(kind: Kind) -> NewCard {
-    NewCard {
+    NewCard::new(NewSecrets::Given {
         pin: pin(PIN),
         puk: matches!(kind, Kind::Puk | Kind::AdminAndPuk).then(|| pin(PUK)),
         admin_key: matches!(kind, Kind::Admin | Kind::AdminAndPuk)
             .then(|| AdminKey::new(&ADMIN_KEY).unwrap()),
-    }
+    })
 }
 
 pub(crate) fn make(service: &Service, kind: Kind) -> CardRecord {

@@ -1,0 +1,178 @@
+//! The administrator: challenges, answers, the admin key; and the end of the initialisation state.
+
+use super::security::Role;
+use super::{Card, CardError, Connection};
+use crate::gids;
+use crate::record::{CardRecord, TpmRecord};
+use crate::secret::AdminKeyBytes;
+use crate::token::{
+    AdminAnswer, AdminError, AdminForm, CardStore, PinReference, StoreError, Token, TokenErrorKind,
+    TokenRecord,
+};
+
+/// The record and its store as the token sees them: its own part, saved before it is current.
+struct Ledger<'a> {
+    record: &'a mut CardRecord,
+    store: &'a mut dyn CardStore,
+}
+
+impl TokenRecord for Ledger<'_> {
+    fn current(&self) -> &TpmRecord {
+        &self.record.tpm
+    }
+
+    fn save(&mut self, tpm: TpmRecord) -> Result<(), StoreError> {
+        let mut record = self.record.clone();
+        record.tpm = tpm;
+        self.store.save(&record)?;
+        *self.record = record;
+        Ok(())
+    }
+}
+
+impl Card {
+    /// Whether somebody can be this card's administrator.
+    #[must_use]
+    pub fn has_administrator(&self) -> bool {
+        self.record.tpm.vault.is_some()
+    }
+
+    /// A challenge, 8 bytes (external) or 16 (mutual), to which no right answer was given yet.
+    /// It stays good until somebody answers it, on whatever connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`]: `NotConfigured` without administrator, `Full` when all are used up.
+    pub fn admin_challenge(&mut self, form: AdminForm) -> Result<Vec<u8>, CardError> {
+        Ok(self.token.challenge(&self.record.tpm, form)?)
+    }
+
+    /// Judges the answer to a challenge; the mutual form gives the card's cryptogram. A right one makes this
+    /// connection the administrator's until a minute after its last use; a wrong one, which the TPM counts,
+    /// ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Admin`]; [`CardError::Token`], [`CardError::Store`] when it could not be judged.
+    pub fn admin_answer(
+        &mut self,
+        connection: &mut Connection,
+        challenge: &[u8],
+        answer: AdminAnswer<'_>,
+    ) -> Result<Option<[u8; 40]>, CardError> {
+        let result = self.with_ledger(|token, ledger| token.answer(ledger, challenge, answer));
+        match result {
+            Ok(cryptogram) => {
+                let now = self.clock.now();
+                self.security.grant(&connection.mark, Role::Admin, now);
+                Ok(cryptogram)
+            }
+            Err(error) => {
+                self.change_security(|security| security.revoke(&connection.mark, Role::Admin));
+                self.end_unused_administration();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sets a new admin key, by the administrator who is authenticated on this connection.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`] with `NotAuthenticated` without one, or when the answer is more than a minute
+    /// old; others, after which the card has the old key or the new one.
+    pub fn change_admin_key(
+        &mut self,
+        connection: &mut Connection,
+        key: &AdminKeyBytes,
+    ) -> Result<(), CardError> {
+        if !self.has_role(connection, Role::Admin) {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
+        let result = self.with_ledger(|token, ledger| token.replace_key(ledger, key));
+        match result {
+            Err(AdminError::Token(error)) if error.kind() == TokenErrorKind::NotAuthenticated => {
+                // The proof is over sooner than the role.
+                self.change_security(|security| security.revoke(&connection.mark, Role::Admin));
+                Err(error.into())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// PUT KEY in initialisation state: the first admin key.
+    pub(crate) fn initialise_admin_key(&mut self, key: &AdminKeyBytes) -> Result<(), CardError> {
+        let first = self
+            .record
+            .provisional
+            .as_ref()
+            .and_then(|values| values.adm);
+        let Some(first) = first.map(zeroize::Zeroizing::new) else {
+            return Err(CardError::Conflict(
+                "the card's first admin key is set already".into(),
+            ));
+        };
+        self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, Some(key)))?;
+        self.first_admin_value_gone()
+    }
+
+    /// ACTIVATE of the DF. Every value that was not set becomes random bytes that nobody knows: else a copy
+    /// of the file from before would reset the card for ever. Then the rules are in force.
+    pub(crate) fn activate(&mut self) -> Result<(), CardError> {
+        let Some(provisional) = self.record.provisional.clone() else {
+            return Ok(());
+        };
+        if let Some(first) = provisional.adm {
+            let first = zeroize::Zeroizing::new(first);
+            match self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, None)) {
+                // An interrupted PUT KEY had reached the TPM.
+                Ok(()) | Err(AdminError::Wrong) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.first_admin_value_gone()?;
+        }
+        for (reference, first) in [
+            (PinReference::Pin, provisional.pin),
+            (PinReference::Puk, provisional.puk),
+        ] {
+            if first.is_none() {
+                continue;
+            }
+            self.forget_status(reference);
+            match self.token.initialise(reference, &provisional, None) {
+                Ok(()) => {}
+                // The same, with CHANGE REFERENCE DATA.
+                Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.first_value_gone(reference)?;
+        }
+        let mut record = self.record.clone();
+        record.provisional = None;
+        record.gids.life_cycle = gids::OPERATIONAL;
+        if record.lengths.pin.is_empty() {
+            // Nobody knows the PIN, whatever its length; the record wants one.
+            record.lengths.pin = vec![u8::MAX >> 1];
+        }
+        Ok(self.commit(record)?)
+    }
+
+    fn first_admin_value_gone(&mut self) -> Result<(), CardError> {
+        let mut record = self.record.clone();
+        if let Some(provisional) = &mut record.provisional {
+            provisional.adm = None;
+        }
+        Ok(self.commit(record)?)
+    }
+
+    fn with_ledger<R>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Token, &mut Ledger<'_>) -> Result<R, AdminError>,
+    ) -> Result<R, AdminError> {
+        let mut ledger = Ledger {
+            record: &mut self.record,
+            store: self.store.as_mut(),
+        };
+        work(self.token.as_mut(), &mut ledger)
+    }
+}

@@ -1,0 +1,307 @@
+//! PUT KEY, a form of PUT DATA (GIDS 2.0): the admin key, and user keys that were made elsewhere.
+//!
+//! `70 { 84 kk, A5 { [83 type] [84 00] 87 value [88 kcv] } }`. The key check value is not looked at:
+//! gids-tool sends that of the default key with every key.
+
+use cardea_iso7816::tlv;
+use zeroize::Zeroizing;
+
+use super::access::Access;
+use super::environment::key_file;
+use super::get_data::is_operational;
+use super::mechanism::{Template, key_class, parse_templates};
+use super::{ADMIN_KEY_FILE, KEY_REFERENCES};
+use crate::engine::{Card, Connection, Failure, Reply};
+use crate::secret::{AdminKeyBytes, PrivateKey};
+use crate::token::KeyAlgorithm;
+
+/// What `A5` holds.
+#[derive(Debug)]
+enum KeyData<'a> {
+    /// PKCS#1 RSAPrivateKey.
+    Rsa(&'a [u8]),
+    /// `SEQUENCE { 1, d, 04 ‖ X ‖ Y }`.
+    Ec(&'a [u8]),
+    /// Raw bytes.
+    Symmetric(&'a [u8]),
+    /// Empty: erase the key.
+    Zeroise,
+}
+
+/// Executes the command; `value` is that of tag `70`.
+pub(super) fn put_key(
+    card: &mut Card,
+    connection: &mut Connection,
+    value: &[u8],
+) -> Result<Reply, Failure> {
+    let (reference, data) = parse(value)?;
+    let file = key_file(card, reference)?;
+    if is_operational(card, &file) {
+        card.permit(connection, &file.access, Access::PutKey)?;
+    }
+    let data = parse_key_data(data)?;
+    if file.id == ADMIN_KEY_FILE {
+        return put_admin_key(card, connection, &data);
+    }
+    if !KEY_REFERENCES.contains(&reference) {
+        return Err(Failure::Data);
+    }
+    let key = match data {
+        KeyData::Rsa(value) => rsa_key(value)?,
+        KeyData::Ec(value) => ec_key(value)?,
+        KeyData::Symmetric(_) => return Err(Failure::Data),
+        KeyData::Zeroise => {
+            card.erase_key(reference)?;
+            return Ok(Reply::Done);
+        }
+    };
+    let templates = parse_templates(&file.templates)?;
+    check_listed(&templates, key.algorithm())?;
+    if !card.supports(key.algorithm()) {
+        return Err(Failure::Unsupported);
+    }
+    let made = card
+        .token()
+        .import(reference, &key, key_class(&templates))?;
+    card.install_key(made)?;
+    Ok(Reply::Done)
+}
+
+fn put_admin_key(
+    card: &mut Card,
+    connection: &mut Connection,
+    data: &KeyData<'_>,
+) -> Result<Reply, Failure> {
+    let KeyData::Symmetric(bytes) = data else {
+        return Err(Failure::Data);
+    };
+    let key: AdminKeyBytes = Zeroizing::new((*bytes).try_into().map_err(|_| Failure::Data)?);
+    if card.is_operational() {
+        card.change_admin_key(connection, &key)?;
+    } else {
+        card.initialise_admin_key(&key)?;
+    }
+    card.admin_key_loaded()?;
+    Ok(Reply::Done)
+}
+
+/// A key whose kind or size the key file does not list is refused.
+fn check_listed(templates: &[Template], algorithm: KeyAlgorithm) -> Result<(), Failure> {
+    let listed = templates
+        .iter()
+        .any(|template| template.mechanism.algorithm() == Some(algorithm));
+    if listed { Ok(()) } else { Err(Failure::Data) }
+}
+
+/// Reference and value of `A5`.
+fn parse(value: &[u8]) -> Result<(u8, &[u8]), Failure> {
+    let mut reference = None;
+    let mut data = None;
+    for object in tlv::Reader::new(value) {
+        let object = object.map_err(|_| Failure::Data)?;
+        match (object.tag, object.value) {
+            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
+            (0xA5, value) if data.is_none() => data = Some(value),
+            _ => return Err(Failure::Data),
+        }
+    }
+    reference.zip(data).ok_or(Failure::Data)
+}
+
+fn parse_key_data(data: &[u8]) -> Result<KeyData<'_>, Failure> {
+    if data.is_empty() {
+        return Ok(KeyData::Zeroise);
+    }
+    let mut kind = None;
+    let mut transport = false;
+    let mut key = None;
+    let mut check = false;
+    for object in tlv::Reader::new(data) {
+        let object = object.map_err(|_| Failure::Data)?;
+        match (object.tag, object.value) {
+            (0x83, &[byte]) if kind.is_none() => kind = Some(byte),
+            // Transport key 0: the value is in the clear; no other transport key exists.
+            (0x84, &[0]) if !transport => transport = true,
+            (0x87, value) if key.is_none() => key = Some(value),
+            (0x88, &[_, _, _]) if !check => check = true,
+            _ => return Err(Failure::Data),
+        }
+    }
+    let key = key.ok_or(Failure::Data)?;
+    match kind {
+        None | Some(0x01) => Ok(KeyData::Symmetric(key)),
+        Some(0x02) => Ok(KeyData::Rsa(key)),
+        Some(0x03) => Ok(KeyData::Ec(key)),
+        Some(_) => Err(Failure::Data),
+    }
+}
+
+/// RSAPrivateKey (RFC 8017 §A.1.2). The INTEGERs are unsigned and sloppy: OpenSC omits the leading zero,
+/// Windows has it, and either may give a value a byte short.
+fn rsa_key(value: &[u8]) -> Result<PrivateKey, Failure> {
+    let [version, n, e, _d, p, q, _, _, _] = sequence(value)?;
+    if !integer(version)?.is_empty() {
+        return Err(Failure::Data);
+    }
+    let (modulus, p, q) = (integer(n)?, integer(p)?, integer(q)?);
+    let algorithm = match modulus.len() {
+        256 => KeyAlgorithm::Rsa2048,
+        384 => KeyAlgorithm::Rsa3072,
+        _ => return Err(Failure::Unsupported),
+    };
+    // The TPM's keys have the default exponent, and primes of half the length.
+    if integer(e)? != [0x01, 0x00, 0x01] {
+        return Err(Failure::Unsupported);
+    }
+    let half = algorithm.size() / 2;
+    if p.len() != half || q.len() != half || product(p, q)[..] != *modulus {
+        return Err(Failure::Data);
+    }
+    Ok(PrivateKey::Rsa {
+        algorithm,
+        modulus: modulus.to_vec(),
+        prime: Zeroizing::new(p.to_vec()),
+    })
+}
+
+/// The specification's form of an elliptic-curve key. Whether point and scalar fit, the TPM finds out.
+fn ec_key(value: &[u8]) -> Result<PrivateKey, Failure> {
+    let [version, d, point] = sequence(value)?;
+    if integer(version)? != [1] {
+        return Err(Failure::Data);
+    }
+    let (0x04, d, 0x04, [0x04, point @ ..]) = (d.tag, d.value, point.tag, point.value) else {
+        return Err(Failure::Data);
+    };
+    let algorithm = match point.len() {
+        64 => KeyAlgorithm::P256,
+        96 => KeyAlgorithm::P384,
+        _ => return Err(Failure::Unsupported),
+    };
+    let size = algorithm.size();
+    let (x, y) = point.split_at(size);
+    let digits = without_zeros(d);
+    let missing = size.checked_sub(digits.len()).ok_or(Failure::Data)?;
+    let mut scalar = Zeroizing::new(Vec::with_capacity(size));
+    scalar.resize(missing, 0);
+    scalar.extend_from_slice(digits);
+    Ok(PrivateKey::Ec {
+        algorithm,
+        scalar,
+        x: x.to_vec(),
+        y: y.to_vec(),
+    })
+}
+
+/// The first elements of a SEQUENCE; more than N are an error.
+fn sequence<const N: usize>(value: &[u8]) -> Result<[tlv::Tlv<'_>; N], Failure> {
+    let outer = tlv::parse_single(value).map_err(|_| Failure::Data)?;
+    if outer.tag != 0x30 {
+        return Err(Failure::Data);
+    }
+    let elements: Vec<_> = tlv::Reader::new(outer.value)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::Data)?;
+    elements.try_into().map_err(|_| Failure::Data)
+}
+
+fn integer(element: tlv::Tlv<'_>) -> Result<&[u8], Failure> {
+    if element.tag != 0x02 {
+        return Err(Failure::Data);
+    }
+    Ok(without_zeros(element.value))
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}
+
+/// a · b, as long as both together. Schoolbook: once for each import.
+fn product(a: &[u8], b: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut digits = Zeroizing::new(vec![0u8; a.len() + b.len()]);
+    for (i, x) in a.iter().rev().enumerate() {
+        let mut carry = 0u32;
+        let row = digits.iter_mut().rev().skip(i);
+        for (digit, y) in row.zip(b.iter().rev().map(Some).chain(std::iter::repeat(None))) {
+            let y = y.copied().unwrap_or(0);
+            let sum = u32::from(*digit) + u32::from(*x) * u32::from(y) + carry;
+            let [high1, high2, high3, low] = sum.to_be_bytes();
+            *digit = low;
+            carry = u32::from_be_bytes([0, high1, high2, high3]);
+        }
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn product_is_the_product() {
+        assert_eq!(
+            product(&[0xFF, 0xFF], &[0xFF, 0xFF])[..],
+            [0xFF, 0xFE, 0, 1]
+        );
+        assert_eq!(product(&[2], &[3])[..], [0, 6]);
+        assert_eq!(product(&[1, 0], &[0x12, 0x34])[..], [0, 0x12, 0x34, 0]);
+        assert_eq!(product(&[0x12, 0x34], &[1, 0])[..], [0, 0x12, 0x34, 0]);
+    }
+
+    #[test]
+    fn the_admin_key_command_of_every_client_is_understood() {
+        let mut command = vec![0x84, 1, 0x80, 0xA5, 0x1F, 0x87, 0x18];
+        command.extend([7; 24]);
+        command.extend([0x88, 3, 0xB0, 0x73, 0xDC]);
+        let (reference, data) = parse(&command).unwrap();
+        assert_eq!(reference, 0x80);
+        assert!(matches!(
+            parse_key_data(data).unwrap(),
+            KeyData::Symmetric(key) if key == [7; 24]
+        ));
+    }
+
+    #[test]
+    fn malformed_keys_are_refused() {
+        assert!(matches!(parse_key_data(&[]), Ok(KeyData::Zeroise)));
+        for wrong in [
+            &[0x83, 1, 4, 0x87, 1, 0][..],
+            &[0x83, 1, 2],
+            &[0x84, 1, 1, 0x87, 1, 0],
+            &[0x87, 1, 0, 0x87, 1, 0],
+            &[0x87, 2, 0],
+            &[0x99, 0],
+        ] {
+            assert!(parse_key_data(wrong).is_err(), "{wrong:02x?}");
+        }
+        for wrong in [
+            &[][..],
+            &[0x30, 0],
+            &[0x30, 3, 2, 1, 0],
+            &[0x31, 3, 2, 1, 0],
+            &[0x30, 0x81],
+        ] {
+            assert!(rsa_key(wrong).is_err() && ec_key(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn a_point_of_another_curve_is_unsupported_and_a_long_scalar_malformed() {
+        let key = |size: usize, scalar: usize| {
+            let mut content = vec![2, 1, 1];
+            tlv::write(&mut content, 0x04, &vec![1; scalar]);
+            tlv::write(&mut content, 0x04, &[&[4][..], &vec![2; 2 * size]].concat());
+            let mut out = Vec::new();
+            tlv::write(&mut out, 0x30, &content);
+            out
+        };
+        assert!(matches!(
+            ec_key(&key(32, 31)),
+            Ok(PrivateKey::Ec { algorithm: KeyAlgorithm::P256, scalar, .. })
+                if scalar.len() == 32 && scalar[0] == 0
+        ));
+        assert!(matches!(ec_key(&key(66, 66)), Err(Failure::Unsupported)));
+        assert!(matches!(ec_key(&key(32, 33)), Err(Failure::Data)));
+    }
+}

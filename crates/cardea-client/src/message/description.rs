@@ -1,0 +1,211 @@
+//! Cards, keys and the TPM as the daemon describes them.
+
+use minicbor::{Decode, Encode};
+
+/// State of a card as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CardState {
+    /// Usable.
+    #[n(0)]
+    Ready,
+    /// PIN blocked.
+    #[n(1)]
+    Blocked,
+    /// Made by another TPM.
+    #[n(2)]
+    Foreign,
+    /// TPM cleared or an index deleted: can only be removed.
+    #[n(3)]
+    Lost,
+    /// The card file has no valid host HMAC or claims what is another card's.
+    #[n(4)]
+    NotTrusted,
+    /// The card file is damaged or of a newer version.
+    #[n(5)]
+    Unreadable,
+    /// The TPM cannot be reached at the moment.
+    #[n(6)]
+    TpmAway,
+}
+
+/// A card in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardSummary {
+    /// Card id, 32 hexadecimal digits.
+    #[n(0)]
+    pub card_id: String,
+    /// `ROOT\SMARTCARDREADER\NNNN`.
+    #[n(1)]
+    pub instance_id: String,
+    /// Name shown to people.
+    #[n(2)]
+    pub name: String,
+    /// Owner's user id.
+    #[n(3)]
+    pub owner: u32,
+    /// State.
+    #[n(4)]
+    pub state: CardState,
+    /// Why it is not `Ready`; empty otherwise.
+    #[n(5)]
+    pub reason: String,
+    /// Slot of the reader; absent = no reader.
+    #[n(6)]
+    pub slot: Option<u8>,
+    /// Name of the PC/SC reader, as pcscd shows it with the default configuration.
+    #[n(7)]
+    pub reader: Option<String>,
+}
+
+/// Everything about a card.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardDetails {
+    /// As in the list.
+    #[n(0)]
+    pub summary: CardSummary,
+    /// Seconds since 1970-01-01 UTC.
+    #[n(1)]
+    pub created: u64,
+    /// PIN tries left and limit; absent when the TPM cannot say.
+    #[n(2)]
+    pub pin: Option<Tries>,
+    /// PUK tries left and limit; absent without PUK.
+    #[n(3)]
+    pub puk: Option<Tries>,
+    /// Whether the card has an administrator (an admin key somebody knows).
+    #[n(4)]
+    pub administrator: bool,
+    /// Keys.
+    #[n(5)]
+    pub keys: Vec<KeySummary>,
+    /// `nv` or `object`: where wrong PINs are counted.
+    #[n(6)]
+    pub counter_mode: String,
+    /// Warnings for the administrator, in words.
+    #[n(7)]
+    pub warnings: Vec<String>,
+    /// PIN policy, 32 bytes as in MS-TPMVSC; absent = 4 to 127 bytes, any characters.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub pin_policy: Option<[u8; 32]>,
+    /// Longest life of a PIN verification in seconds.
+    #[n(9)]
+    pub session_limit: u32,
+    /// Seconds without use after which a PIN verification ends; 0 = never.
+    #[n(10)]
+    pub idle_limit: u32,
+    /// Whether the card waits for its personalisation.
+    #[n(11)]
+    pub uninitialised: bool,
+}
+
+/// A counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Tries {
+    /// Tries left.
+    #[n(0)]
+    pub left: u32,
+    /// Tries after a success.
+    #[n(1)]
+    pub limit: u32,
+}
+
+/// A key of a card.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeySummary {
+    /// Key reference, `0x81` to `0x9E`.
+    #[n(0)]
+    pub reference: u8,
+    /// `rsa-2048`, `rsa-3072`, `p-256`, `p-384`.
+    #[n(1)]
+    pub algorithm: String,
+    /// `generated` or `imported`.
+    #[n(2)]
+    pub origin: String,
+    /// `session` (PIN once) or `always` (PIN every time).
+    #[n(3)]
+    pub pin: String,
+    /// Name shown to people; empty without one.
+    #[n(4)]
+    pub label: String,
+    /// Public half.
+    #[n(5)]
+    pub public: PublicKey,
+    /// Whether it has a certificate.
+    #[n(6)]
+    pub certificate: bool,
+}
+
+/// A public key, numbers big-endian.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PublicKey {
+    /// RSA.
+    #[n(0)]
+    Rsa {
+        /// Modulus.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        modulus: Vec<u8>,
+        /// Public exponent.
+        #[n(1)]
+        exponent: u32,
+    },
+    /// P-256 or P-384.
+    #[n(1)]
+    Ec {
+        /// Abscissa.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        x: Vec<u8>,
+        /// Ordinate.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        y: Vec<u8>,
+    },
+}
+
+/// State of the TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TpmStatus {
+    /// Where it is, as given to `--tpm`.
+    #[n(0)]
+    pub address: String,
+    /// Maker, four characters.
+    #[n(1)]
+    pub manufacturer: String,
+    /// Vendor's text.
+    #[n(2)]
+    pub vendor: String,
+    /// Firmware version, two 32-bit halves.
+    #[n(3)]
+    pub firmware: u64,
+    /// Specification revision times 100.
+    #[n(4)]
+    pub revision: u32,
+    /// Slots for loaded objects at least available.
+    #[n(5)]
+    pub transient_slots: u32,
+    /// Failures that count towards the TPM-wide lockout.
+    #[n(6)]
+    pub lockout_count: u32,
+    /// Failures at which the TPM locks.
+    #[n(7)]
+    pub lockout_max: u32,
+    /// Seconds after which one failure is forgotten.
+    #[n(8)]
+    pub lockout_recovery: u32,
+    /// Whether the TPM is locked out.
+    #[n(9)]
+    pub in_lockout: bool,
+    /// Whether an owner authorisation is set.
+    #[n(10)]
+    pub owner_auth_set: bool,
+    /// Whether a lockout authorisation is set.
+    #[n(11)]
+    pub lockout_auth_set: bool,
+    /// Algorithms of keys that cards can have.
+    #[n(12)]
+    pub algorithms: Vec<String>,
+}

@@ -1,0 +1,481 @@
+//! The administrator of a card, who is known by answers alone: the vault, its rotation, a new admin key.
+//!
+//! The steps that touch the TPM and the card file keep this order: the file with the old and the new vault,
+//! the TPM, the file with the new vault. After an interruption the TPM has one of the two values, and both
+//! vaults can be asked.
+
+use std::time::{Duration, Instant};
+
+use cardea_card::record::{IndexRole, ObjectBlob, TpmRecord, Vault, VaultKind};
+use cardea_card::secret::AdminKeyBytes;
+use cardea_card::token::{
+    AdminAnswer, AdminAuthority, AdminError, AdminForm, PinReference, TokenError, TokenErrorKind,
+    TokenRecord,
+};
+use zeroize::Zeroizing;
+
+use crate::auth::AuthValue;
+use crate::error::TpmError;
+use crate::operate::{self, Verdict};
+use crate::policy::{ApprovalId, sealed_policy, sealed_template};
+use crate::proof::{self, AdminProof};
+use crate::token::CardToken;
+use crate::tpm::random;
+use crate::vault::{self, AdminKey};
+
+/// Wrong answers after which further ones have to wait.
+const FREE_FAILURES: u32 = 5;
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What is remembered of an administrator between two requests.
+#[derive(Default)]
+pub(crate) struct Administration {
+    proof: Option<AdminProof>,
+    /// Wrong answers in a row, by the TPM's count; unknown before the first answer.
+    failures: Option<u32>,
+    /// When the next answer is looked at.
+    next: Option<Instant>,
+}
+
+impl Administration {
+    pub(crate) fn fresh(&self) -> Option<&AdminProof> {
+        self.proof
+            .as_ref()
+            .filter(|proof| proof.admin.is_fresh() && proof.admin_key.is_fresh())
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.proof = None;
+    }
+
+    /// The TPM's count is known: how long the next answer has to wait.
+    fn count(&mut self, failures: u32) {
+        self.failures = Some(failures);
+        self.next = failures.checked_sub(FREE_FAILURES).map(|beyond| {
+            let wait = Duration::from_secs(1 << beyond.min(10));
+            Instant::now() + wait.min(LONGEST_WAIT)
+        });
+    }
+}
+
+/// A vault that may be the TPM's, with the sealed key that belongs to it.
+struct Candidate {
+    vault: Vault,
+    sealed: Option<ObjectBlob>,
+}
+
+/// The vaults to try, the newest first.
+fn candidates(record: &TpmRecord) -> Vec<Candidate> {
+    let newest = record.vault.iter().map(|vault| Candidate {
+        vault: vault.clone(),
+        sealed: record.sealed_key.clone(),
+    });
+    let previous = record.previous_vault.iter().map(|vault| Candidate {
+        vault: vault.clone(),
+        sealed: record
+            .previous_sealed_key
+            .clone()
+            .or_else(|| record.sealed_key.clone()),
+    });
+    newest.chain(previous).collect()
+}
+
+/// Challenges of a form that every vault in the file has: whichever the TPM has, it can judge the answer.
+fn common_challenges(vaults: &[Candidate], kind: VaultKind) -> Vec<Vec<u8>> {
+    let Some((first, others)) = vaults.split_first() else {
+        return Vec::new();
+    };
+    first
+        .vault
+        .entries
+        .iter()
+        .filter(|entry| {
+            entry.kind == kind
+                && others
+                    .iter()
+                    .all(|other| other.vault.has(kind, &entry.challenge))
+        })
+        .map(|entry| entry.challenge.clone())
+        .collect()
+}
+
+fn kind_of(form: AdminForm) -> VaultKind {
+    match form {
+        AdminForm::External => VaultKind::External,
+        AdminForm::Mutual => VaultKind::Mutual,
+    }
+}
+
+fn random_value() -> AuthValue {
+    let mut value = Zeroizing::new([0; 32]);
+    random(&mut *value);
+    value
+}
+
+fn refused(kind: TokenErrorKind) -> AdminError {
+    AdminError::Token(kind.into())
+}
+
+impl AdminAuthority for CardToken {
+    fn challenge(&mut self, record: &TpmRecord, form: AdminForm) -> Result<Vec<u8>, TokenError> {
+        if record.vault.is_none() {
+            return Err(TokenErrorKind::NotConfigured.into());
+        }
+        let mut pool = common_challenges(&candidates(record), kind_of(form));
+        if pool.is_empty() {
+            return Err(TokenErrorKind::Full.into());
+        }
+        let mut draw = [0; 4];
+        random(&mut draw);
+        let position = u32::from_be_bytes(draw) as usize % pool.len();
+        Ok(pool.swap_remove(position))
+    }
+
+    fn answer(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        challenge: &[u8],
+        answer: AdminAnswer<'_>,
+    ) -> Result<Option<[u8; 40]>, AdminError> {
+        self.administration.end();
+        let (kind, response) = match &answer {
+            AdminAnswer::External(answer) => (VaultKind::External, answer.as_slice()),
+            AdminAnswer::Mutual { cryptogram, .. } => {
+                (VaultKind::Mutual, cryptogram.split_at(16).0)
+            }
+        };
+        let vaults = candidates(record.current());
+        if vaults.is_empty() {
+            return Err(refused(TokenErrorKind::NotConfigured));
+        }
+        if !common_challenges(&vaults, kind)
+            .iter()
+            .any(|known| known == challenge)
+        {
+            return Err(refused(TokenErrorKind::NotAuthenticated));
+        }
+        self.wait_for_turn()?;
+        let (position, value, proof) = self.judge_answer(&vaults, kind, challenge, response)?;
+        let Some(accepted) = vaults.get(position) else {
+            return Err(refused(TokenErrorKind::Internal));
+        };
+        // With the mutual form the admin key is at hand for a moment: to check the host's part, to answer,
+        // and to refill the vault.
+        let mut mutual = match &answer {
+            AdminAnswer::External(_) => Ok(None),
+            AdminAnswer::Mutual { host, cryptogram } => self
+                .unseal_key(accepted, challenge, response, &proof)
+                .map(|(key, mask)| {
+                    let card = challenge.try_into().ok();
+                    let reply = card
+                        .and_then(|card| key.answer_mutual(card, host, cryptogram, &mut random));
+                    Some((key, mask, reply))
+                }),
+        };
+        let at_hand = match &mut mutual {
+            Ok(Some((key, mask, Some(_)))) => Some((&*key, &*mask)),
+            _ => None,
+        };
+        self.rotate(
+            record, &vaults, position, challenge, &value, &proof, at_hand,
+        )?;
+        let reply = match mutual? {
+            None => None,
+            Some((_, _, Some(reply))) => Some(reply),
+            // The first block was right and the rest was not: the entry is spent.
+            Some((_, _, None)) => return Err(AdminError::Wrong),
+        };
+        self.administration.proof = Some(proof);
+        Ok(reply)
+    }
+
+    fn replace_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        key: &AdminKeyBytes,
+    ) -> Result<(), AdminError> {
+        let Some(proof) = self.administration.fresh().cloned() else {
+            return Err(refused(TokenErrorKind::NotAuthenticated));
+        };
+        let before = record.current().clone();
+        let vaults = candidates(&before);
+        let unused =
+            [VaultKind::External, VaultKind::Mutual].map(|kind| common_challenges(&vaults, kind));
+        let value = random_value();
+        let (vault, sealed) = self.make_vault(key, &value, &unused)?;
+        record.save(TpmRecord {
+            vault: Some(vault),
+            previous_vault: before.vault.clone(),
+            sealed_key: Some(sealed),
+            previous_sealed_key: before.sealed_key.clone(),
+            ..before.clone()
+        })?;
+        let replaced = self.run(move |core, card, anchor| {
+            proof::replace_value(core, card, anchor, &proof.admin_key, ApprovalId::A0, &value)
+        });
+        if let Err(error) = replaced {
+            if error.kind() == TokenErrorKind::NotAuthenticated {
+                // The TPM said no: it has the old value, and the file need not doubt it.
+                record.save(before)?;
+            }
+            return Err(error.into());
+        }
+        self.forget_previous(record);
+        Ok(())
+    }
+
+    fn initialise_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
+        key: Option<&AdminKeyBytes>,
+    ) -> Result<(), AdminError> {
+        let first = Zeroizing::new(*first_value);
+        let proved =
+            self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &first))?;
+        let proof = proved.map_err(|_| AdminError::Wrong)?;
+        let value = random_value();
+        let (vault, sealed) = match key {
+            None => (None, None),
+            Some(key) => {
+                let (vault, sealed) = self.make_vault(key, &value, &[Vec::new(), Vec::new()])?;
+                (Some(vault), Some(sealed))
+            }
+        };
+        record.save(TpmRecord {
+            vault,
+            sealed_key: sealed,
+            ..record.current().clone()
+        })?;
+        self.run(move |core, card, anchor| {
+            proof::replace_value(core, card, anchor, &proof.admin_key, ApprovalId::A0, &value)
+        })?;
+        Ok(())
+    }
+
+    fn end_administration(&mut self) {
+        self.administration.end();
+        self.puk_proof = None;
+    }
+}
+
+impl CardToken {
+    /// Refuses an answer that comes too soon after wrong ones. The count is the TPM's, so that a restart
+    /// does not help.
+    fn wait_for_turn(&mut self) -> Result<(), AdminError> {
+        if self.administration.failures.is_none() {
+            self.count_failures()?;
+        }
+        let left = self
+            .administration
+            .next
+            .map(|next| next.saturating_duration_since(Instant::now()))
+            .filter(|left| !left.is_zero());
+        match left {
+            None => Ok(()),
+            Some(left) => Err(AdminError::Delayed {
+                seconds: u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX),
+            }),
+        }
+    }
+
+    fn count_failures(&mut self) -> Result<(), TokenError> {
+        let status = self
+            .run(|core, card, anchor| operate::read_counter(core, card, anchor, IndexRole::Adm))?;
+        let failures = status.limit.saturating_sub(status.left);
+        self.administration.count(failures);
+        Ok(())
+    }
+
+    /// Every answer gives a candidate for the admin value, and the TPM decides and counts.
+    fn judge_answer(
+        &mut self,
+        vaults: &[Candidate],
+        kind: VaultKind,
+        challenge: &[u8],
+        response: &[u8],
+    ) -> Result<(usize, AuthValue, AdminProof), AdminError> {
+        for (position, candidate) in vaults.iter().enumerate() {
+            let entry = candidate.vault.entry(kind, challenge);
+            let value = entry.and_then(|entry| vault::candidate(&candidate.vault, entry, response));
+            let Some(value) = value else {
+                continue;
+            };
+            let shown = value.clone();
+            let proved =
+                self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &shown))?;
+            match proved {
+                Ok(proof) => {
+                    self.administration.count(0);
+                    return Ok((position, value, proof));
+                }
+                Err(Verdict::Blocked) => {
+                    tracing::error!("the administrator is shut out for good by wrong answers");
+                    break;
+                }
+                Err(Verdict::Right | Verdict::Wrong) => {}
+            }
+        }
+        self.count_failures()?;
+        Err(AdminError::Wrong)
+    }
+
+    /// The admin key, from what the TPM has sealed and what only this answer opens.
+    fn unseal_key(
+        &self,
+        accepted: &Candidate,
+        challenge: &[u8],
+        response: &[u8],
+        proof: &AdminProof,
+    ) -> Result<(AdminKey, Zeroizing<[u8; 24]>), AdminError> {
+        let entry = accepted.vault.entry(VaultKind::Mutual, challenge);
+        let mask = entry.and_then(|entry| vault::mask(&accepted.vault, entry, response));
+        let (Some(mask), Some(sealed)) = (mask, accepted.sealed.clone()) else {
+            return Err(refused(TokenErrorKind::Internal));
+        };
+        let proof = proof.admin.clone();
+        let masked =
+            self.run(move |core, card, anchor| proof::unseal(core, card, anchor, &proof, &sealed))?;
+        Ok((AdminKey::unmasked(&masked, &mask), mask))
+    }
+
+    /// Replaces the admin value, so that an older file with the answer just given opens nothing.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `answer`, cut out for reading"
+    )]
+    fn rotate(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        vaults: &[Candidate],
+        position: usize,
+        challenge: &[u8],
+        value: &AuthValue,
+        proof: &AdminProof,
+        at_hand: Option<(&AdminKey, &Zeroizing<[u8; 24]>)>,
+    ) -> Result<(), AdminError> {
+        let Some(accepted) = vaults.get(position) else {
+            return Err(refused(TokenErrorKind::Internal));
+        };
+        let common = |kind, known: &[u8]| vaults.iter().all(|other| other.vault.has(kind, known));
+        let new = random_value();
+        let rotated = vault::rotate(
+            &accepted.vault,
+            |entry| entry.challenge != challenge && common(entry.kind, &entry.challenge),
+            value,
+            &new,
+            &mut random,
+        );
+        let mut damaged = false;
+        let vault = match (rotated, at_hand) {
+            (Ok(mut vault), Some((key, mask))) => {
+                vault::refill(&mut vault, key, &new, mask, &mut random);
+                Some(vault)
+            }
+            (Ok(vault), None) => Some(vault),
+            (Err(error), Some((key, mask))) => {
+                tracing::error!(error = %error, "the admin vault is made anew");
+                Some(vault::make_vault(key, &new, mask, &[], &mut random))
+            }
+            (Err(error), None) => {
+                // Re-encrypting would hand the new value to whoever changed the vault.
+                tracing::error!(error = %error, "the card has no administrator any more");
+                damaged = true;
+                None
+            }
+        };
+        record.save(TpmRecord {
+            vault: vault.or_else(|| Some(vault::closed())),
+            previous_vault: Some(accepted.vault.clone()),
+            sealed_key: accepted.sealed.clone(),
+            previous_sealed_key: None,
+            ..record.current().clone()
+        })?;
+        let proof = proof.admin_key.clone();
+        self.run(move |core, card, anchor| {
+            proof::replace_value(core, card, anchor, &proof, ApprovalId::A0, &new)
+        })?;
+        self.forget_previous(record);
+        if damaged {
+            return Err(refused(TokenErrorKind::Lost));
+        }
+        Ok(())
+    }
+
+    /// The TPM has the new value. If the file cannot be written now, it names both, and the next answer
+    /// finds out.
+    fn forget_previous(&self, record: &mut dyn TokenRecord) {
+        let saved = record.save(TpmRecord {
+            previous_vault: None,
+            previous_sealed_key: None,
+            ..record.current().clone()
+        });
+        if let Err(error) = saved {
+            tracing::warn!(error = %error, "the previous admin vault is still in the card file");
+        }
+    }
+
+    /// A vault for this key and value, and the key sealed. Challenges that are not answered yet are taken
+    /// over: whichever key the host uses, the answer is judged by the value that the TPM has.
+    fn make_vault(
+        &self,
+        key: &AdminKeyBytes,
+        value: &AuthValue,
+        unused: &[Vec<Vec<u8>>; 2],
+    ) -> Result<(Vault, ObjectBlob), AdminError> {
+        let key = AdminKey::new(&**key).map_err(|_| refused(TokenErrorKind::BadData))?;
+        let mut mask = Zeroizing::new([0; 24]);
+        random(&mut *mask);
+        let unused: Vec<_> = unused.iter().flatten().map(Vec::as_slice).collect();
+        let vault = vault::make_vault(&key, value, &mask, &unused, &mut random);
+        let masked = key.masked(&mask);
+        let sealed = self.run(move |core, _, anchor| {
+            operate::require_own_tpm(core, anchor)?;
+            let adm = anchor
+                .index(IndexRole::Adm)
+                .ok_or_else(|| TpmError::Lost("the card has no administrator".into()))?;
+            seal(core, &adm.name, &masked)
+        })?;
+        Ok((vault, sealed))
+    }
+
+    pub(crate) fn proof_for(
+        &self,
+        reference: PinReference,
+    ) -> Result<(proof::Proof, IndexRole), TokenError> {
+        let proof = match reference {
+            PinReference::Puk => self.puk_proof.as_ref().filter(|proof| proof.is_fresh()),
+            PinReference::Pin => self.administration.fresh().map(|proof| &proof.admin),
+        };
+        let role = match reference {
+            PinReference::Puk => IndexRole::Puk,
+            PinReference::Pin => IndexRole::Adm,
+        };
+        let proof = proof.ok_or(TokenErrorKind::NotAuthenticated)?;
+        Ok((proof.clone(), role))
+    }
+}
+
+/// Seals K ⊕ m under the ADM index.
+pub(crate) fn seal(
+    core: &mut crate::core::Core,
+    adm_name: &[u8],
+    masked: &[u8; 24],
+) -> Result<ObjectBlob, TpmError> {
+    let template = sealed_template(&sealed_policy(adm_name));
+    core.channel()?;
+    core.room_for_key()?;
+    let (tpm, srk, channel) = core.link()?.parts()?;
+    let sealed = tpm.create(srk, channel, masked, &template)?;
+    if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
+        return Err(TpmError::Protocol {
+            command: "Create",
+            what: "not the template's object",
+        });
+    }
+    Ok(ObjectBlob {
+        private: sealed.private,
+        public: sealed.public,
+    })
+}

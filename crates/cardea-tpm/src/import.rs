@@ -1,0 +1,105 @@
+//! Private keys from outside, wrapped to the storage root key (TPM 2.0 Part 1 §23.3).
+
+use cardea_card::record::{KeyRecord, ObjectBlob};
+use cardea_card::secret::PrivateKey;
+use cardea_card::token::{KeyClass, KeyOrigin};
+use zeroize::Zeroizing;
+
+use crate::anchor::Anchor;
+use crate::core::Core;
+use crate::crypto::{SecretUse, outer_wrap, shared_secret};
+use crate::error::{ResponseCode, TpmError};
+use crate::operate::require_own_tpm;
+use crate::policy::{key_head, name_of};
+use crate::tpm::random;
+use crate::wire::Writer;
+
+const ALG_RSA: u16 = 0x0001;
+const ALG_ECC: u16 = 0x0023;
+
+/// A key as TPM2_Import takes it.
+pub(crate) struct Incoming {
+    /// TPMT_PUBLIC.
+    public: Vec<u8>,
+    /// TPMT_SENSITIVE.
+    sensitive: Zeroizing<Vec<u8>>,
+}
+
+impl Incoming {
+    pub(crate) fn new(anchor: &Anchor, key: &PrivateKey, class: KeyClass) -> Self {
+        let head = key_head(key.algorithm(), KeyOrigin::Imported, anchor.policy(class));
+        let (kind, unique, secret) = match key {
+            PrivateKey::Ec { scalar, x, y, .. } => {
+                (ALG_ECC, Writer::new().sized(x).sized(y), scalar)
+            }
+            PrivateKey::Rsa { modulus, prime, .. } => {
+                (ALG_RSA, Writer::new().sized(modulus), prime)
+            }
+        };
+        let sensitive = Writer::new()
+            .u16(kind)
+            .sized(&[])
+            .sized(&[])
+            .sized(secret)
+            .finish();
+        Self {
+            public: [&head[..], &unique.finish()[..]].concat(),
+            sensitive: Zeroizing::new(sensitive.to_vec()),
+        }
+    }
+}
+
+/// Imports a key, and loads it, whereby the TPM compares its public and private parts.
+pub(crate) fn import(
+    core: &mut Core,
+    anchor: &Anchor,
+    reference: u8,
+    incoming: &Incoming,
+) -> Result<KeyRecord, TpmError> {
+    require_own_tpm(core, anchor)?;
+    core.channel()?;
+    core.room_for_key()?;
+    let (tpm, srk, channel) = core.link()?.parts()?;
+    let (seed, encrypted) =
+        shared_secret(&srk.key, SecretUse::Duplicate, &mut random).ok_or(TpmError::Protocol {
+            command: "Import",
+            what: "the storage root key is an impossible one",
+        })?;
+    let name = name_of(&incoming.public);
+    let wrapped = outer_wrap(&seed, &name, &incoming.sensitive);
+    let private = tpm
+        .import(srk, channel, &incoming.public, &wrapped, &encrypted)
+        .map_err(mismatch)?;
+    core.load(&private, &incoming.public).map_err(mismatch)?;
+    let key = KeyRecord {
+        reference,
+        object: ObjectBlob {
+            private,
+            public: incoming.public.clone(),
+        },
+        creation_hash: Vec::new(),
+        creation_ticket: Vec::new(),
+        label: None,
+        client_id: None,
+    };
+    match anchor.describe(&key) {
+        Some(_) => Ok(key),
+        None => Err(TpmError::Mismatch),
+    }
+}
+
+/// Whatever a TPM finds wrong with an object that was wrapped to it just now is wrong with its parts.
+fn mismatch(error: TpmError) -> TpmError {
+    match error.code() {
+        Some(
+            ResponseCode::BINDING
+            | ResponseCode::ECC_POINT
+            | ResponseCode::INTEGRITY
+            | ResponseCode::KEY_SIZE
+            | ResponseCode::RANGE
+            | ResponseCode::SIZE
+            | ResponseCode::VALUE,
+        ) => TpmError::Mismatch,
+        _ => error,
+    }
+}
