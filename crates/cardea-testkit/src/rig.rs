@@ -6,12 +6,16 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use cardea_client::Client;
+use cardea_client::message::{CreateCard, NewContent, Reply, Request, SecretBytes};
 use tempfile::TempDir;
 
 use crate::pcscd::Pcscd;
 use crate::process::{Outcome, Running, run, wait_for};
 use crate::swtpm::Swtpm;
+use crate::transcript::ADMIN_KEY;
 
 /// PIN of the cards that a rig makes.
 pub const PIN: &str = "271828";
@@ -220,15 +224,70 @@ impl Rig {
         let made = self.daemon.cardea(&arguments);
         assert!(made.success, "{}", made.text);
         let id = json_text(&made.text, "card_id").expect("the card has an id");
-        let slot = self.cards.len().to_string();
-        self.cards.push(id.clone());
-        if json_text(&made.text, "reader").is_some() {
-            wait_for("the card's insertion", || {
-                self.run("opensc-tool", &["--reader", &slot, "--atr"])
-                    .success
-            });
-        }
+        self.seated(&id, json_text(&made.text, "reader").is_some());
         id
+    }
+
+    /// Makes a card over the private socket and gives its id.
+    ///
+    /// # Panics
+    ///
+    /// When the card cannot be made or does not appear.
+    pub fn order(&mut self, order: CreateCard) -> String {
+        let mut client = Client::connect(&self.daemon.socket()).expect("the daemon answers");
+        let reply = client
+            .call_with_progress(
+                &Request::CreateCard(order),
+                Duration::from_secs(60),
+                &mut |_| {},
+            )
+            .expect("an answer");
+        match reply {
+            Reply::Card(card) => {
+                self.seated(&card.summary.card_id, card.summary.reader.is_some());
+                card.summary.card_id
+            }
+            other => panic!("no card was made: {other:?}"),
+        }
+    }
+
+    /// A card with PIN [`PIN`], the admin key [`ADMIN_KEY`] and perhaps a PUK.
+    ///
+    /// # Panics
+    ///
+    /// When the card cannot be made or does not appear.
+    pub fn administered(&mut self, name: &str, puk: Option<&str>) -> String {
+        let secret = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
+        self.order(CreateCard::new(
+            name,
+            NewContent::Personalised {
+                pin: secret(PIN),
+                puk: puk.map(secret),
+                admin_key: Some(SecretBytes::new(ADMIN_KEY.to_vec())),
+                blank: false,
+            },
+        ))
+    }
+
+    fn seated(&mut self, id: &str, has_reader: bool) {
+        let slot = self.cards.len();
+        self.cards.push(id.to_owned());
+        if has_reader {
+            self.wait_for_card(slot);
+        }
+    }
+
+    /// Waits until pcscd shows the card in a slot: after creation, or after a restart of the daemon.
+    ///
+    /// # Panics
+    ///
+    /// When it does not appear.
+    pub fn wait_for_card(&self, slot: usize) {
+        let slot = slot.to_string();
+        wait_for("the card's insertion", || {
+            self.run("opensc-tool", &["--reader", &slot, "--atr"])
+                .success
+        });
     }
 
     /// Id of the first card made.

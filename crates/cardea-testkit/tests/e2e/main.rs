@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod administrator;
 mod fixtures;
 mod opensc;
 mod promises;
