@@ -16,6 +16,7 @@ transcripts![
     "admin.txt",
     "administrator.txt",
     "blank.txt",
+    "conformance.txt",
     "connections.txt",
     "curves.txt",
     "data-objects.txt",
