@@ -6,14 +6,16 @@
 
 use std::time::Duration;
 
+use cardea_card::gids::KeyUsage;
 use cardea_card::secret::Pin;
-use cardea_card::token::{PinReference, TokenErrorKind};
-use cardea_card::{Card, Connection};
+use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, TokenErrorKind};
+use cardea_card::{Card, Connection, NewKey};
 use cardea_iso7816::{
     Chaining, Class, CommandApdu, Interindustry, ResponseApdu, SecureMessaging, StatusWord,
 };
 use cardea_testkit::suite::{SoftwareCard, TRANSCRIPTS};
-use cardea_testkit::transcript::{CardKind, PIN, PUK};
+use cardea_testkit::transcript::{ADMIN_KEY, CardKind, PIN, PUK};
+use cardea_tpm::AdminKey;
 
 use crate::Target;
 use crate::seeds::{Input, push_part};
@@ -86,9 +88,21 @@ enum Step {
     Wait,
     /// VERIFY with a wrong PIN.
     WrongPin,
+    /// External authentication with the right admin key.
+    Administrator,
+    /// Mutual authentication with it.
+    MutualAdministrator,
+    /// RESET RETRY COUNTER with the right PIN, by whoever is administrator.
+    AdminUnblock,
+    /// A byte follows: a key made through the other door; what kind, by its bits.
+    OwnKey,
+    /// A byte follows: the key with that reference is deleted through the other door.
+    DeleteOwnKey,
+    /// A byte follows: a certificate is stored for the key with that reference through the other door.
+    OwnCertificate,
 }
 
-const ALL_STEPS: [Step; 14] = [
+const ALL_STEPS: [Step; 20] = [
     Step::Command,
     Step::Again,
     Step::BreakStore,
@@ -103,9 +117,24 @@ const ALL_STEPS: [Step; 14] = [
     Step::TokenReset,
     Step::Wait,
     Step::WrongPin,
+    Step::Administrator,
+    Step::MutualAdministrator,
+    Step::AdminUnblock,
+    Step::OwnKey,
+    Step::DeleteOwnKey,
+    Step::OwnCertificate,
 ];
 
-const KINDS: [CardKind; 3] = [CardKind::Created, CardKind::Blank, CardKind::WithPuk];
+/// The first three are what the transcripts' seeds say by number.
+const KINDS: [CardKind; 7] = [
+    CardKind::Created,
+    CardKind::Blank,
+    CardKind::WithPuk,
+    CardKind::Admin,
+    CardKind::AdminAndPuk,
+    CardKind::Uninitialised,
+    CardKind::UninitialisedWithPuk,
+];
 
 const FAULTS: [TokenErrorKind; 7] = [
     TokenErrorKind::Busy,
@@ -124,6 +153,8 @@ struct Host {
     current: usize,
     last: Vec<u8>,
     saves: u32,
+    /// Whether a connection may have been the administrator's since its last reset.
+    administers: [bool; 3],
 }
 
 fn run(input: &[u8]) {
@@ -153,6 +184,7 @@ impl Host {
             current: 0,
             last: Vec::new(),
             saves: 0,
+            administers: [false; 3],
         }
     }
 
@@ -186,12 +218,14 @@ impl Host {
                 let new = self.card.connect();
                 let old = std::mem::replace(&mut self.connections[self.current], new);
                 self.card.disconnect(old);
+                self.administers[self.current] = false;
             }
             Step::RightPin => self.transmit(&[&[0, 0x20, 0, 0x80, 6], PIN].concat()),
             Step::RightPuk => self.transmit(&[&[0, 0x2C, 0, 0x80, 14], PUK, PIN].concat()),
             Step::Reset => {
                 let (card, connection) = self.connection();
                 card.reset(connection);
+                self.administers[self.current] = false;
                 assert!(!self.card.is_verified(&self.connections[self.current]));
             }
             Step::Restart => self.restart(),
@@ -201,12 +235,78 @@ impl Host {
                 self.parts.clock.advance(Duration::from_secs(60 * minutes));
             }
             Step::WrongPin => self.transmit(b"\x00\x20\x00\x80\x06654321"),
+            Step::Administrator => self.administrator(None),
+            Step::MutualAdministrator => self.administrator(Some([0x73; 16])),
+            Step::AdminUnblock => self.transmit(&[&[0, 0x2C, 2, 0x80, 6], PIN].concat()),
+            Step::OwnKey => {
+                let bits = input.byte()?;
+                let new = NewKey {
+                    label: (bits & 4 != 0).then(|| "own".to_owned()),
+                    usage: KeyUsage::Exchange,
+                    class: if bits & 2 == 0 {
+                        KeyClass::Session
+                    } else {
+                        KeyClass::Always
+                    },
+                };
+                let algorithm = if bits & 1 == 0 {
+                    KeyAlgorithm::P256
+                } else {
+                    KeyAlgorithm::Rsa2048
+                };
+                let (card, connection) = self.connection();
+                let verified = card.is_verified(connection);
+                let made = card.generate_key(connection, algorithm, &new);
+                assert!(verified || made.is_err(), "a key without the PIN");
+            }
+            Step::DeleteOwnKey => {
+                let reference = input.byte()?;
+                let (card, connection) = self.connection();
+                let verified = card.is_verified(connection);
+                let gone = card.delete_key(connection, reference);
+                assert!(verified || gone.is_err(), "deleted without the PIN");
+            }
+            Step::OwnCertificate => {
+                let reference = input.byte()?;
+                let (card, connection) = self.connection();
+                let certificate = vec![reference; 300];
+                if card
+                    .store_certificate(connection, reference, &certificate)
+                    .is_ok()
+                {
+                    assert_eq!(card.certificate(reference), Some(certificate));
+                }
+            }
         }
         Some(())
     }
 
+    /// Both steps of GENERAL AUTHENTICATE, as somebody who has the key.
+    fn administrator(&mut self, host: Option<[u8; 16]>) {
+        let key = AdminKey::new(ADMIN_KEY).expect("24 bytes");
+        self.transmit(b"\x00\x22\xC1\xA4\x03\x83\x01\x80");
+        let asked = match host {
+            None => b"\x00\x87\x00\x00\x04\x7C\x02\x81\x00\x00".to_vec(),
+            Some(host) => [b"\x00\x87\x00\x00\x14\x7C\x12\x81\x10", &host[..]].concat(),
+        };
+        let (card, connection) = self.connection();
+        let response = card.transmit(connection, &asked);
+        let Some(challenge) = response.get(4..response.len().saturating_sub(2)) else {
+            return;
+        };
+        let mut answer = match host {
+            None => challenge.to_vec(),
+            Some(host) => [challenge, &host, &[0; 7], &[0x80]].concat(),
+        };
+        key.encrypt(&mut answer);
+        let length = u8::try_from(answer.len()).expect("8 or 40 bytes");
+        let head = [0, 0x87, 0, 0, length + 4, 0x7C, length + 2, 0x82, length];
+        self.transmit(&[&head, &answer[..]].concat());
+    }
+
     fn transmit(&mut self, command: &[u8]) {
         let verified = self.card.is_verified(&self.connections[self.current]);
+        let operational = self.card.is_operational();
         let (card, connection) = self.connection();
         let response = card.transmit(connection, command);
         let response = ResponseApdu::parse(&response).expect("a status word at least");
@@ -232,12 +332,17 @@ impl Host {
             secure_messaging: SecureMessaging::None,
             channel: 0,
         });
+        if command.ins == 0x87 && response.status == StatusWord::SUCCESS {
+            self.administers[self.current] = true;
+        }
         if verified || Class::from_byte(command.cla) != complete {
             return;
         }
-        // Nobody who has not shown the PIN on this connection uses a key, or makes or deletes files. (A key
-        // file that is not activated yet is free for all.)
-        if matches!(command.ins, 0x2A | 0xE0 | 0xE4) {
+        // Nobody who has not shown the PIN on this connection uses a key, or, but for the administrator, makes or
+        // deletes files. (A key file that is not activated yet is free for all, and so is a card in
+        // initialisation state.)
+        let files = operational && !self.administers[self.current];
+        if command.ins == 0x2A || files && matches!(command.ins, 0xE0 | 0xE4) {
             assert!(
                 !matches!(sw1, 0x61 | 0x90),
                 "without the PIN: {command:?}: {}",
@@ -263,6 +368,7 @@ impl Host {
         let card = self.parts.open(record);
         self.card = card.expect("what was saved can be opened");
         self.connections = (0..3).map(|_| self.card.connect()).collect();
+        self.administers = [false; 3];
     }
 
     fn connection(&mut self) -> (&mut Card, &mut Connection) {
@@ -331,6 +437,32 @@ fn seeds() -> Vec<Vec<u8>> {
     step(&mut blocked, Step::RightPin);
     step(&mut blocked, Step::ChangePin);
     seeds.push(blocked);
+    let mut administrator = vec![3];
+    for _ in 0..5 {
+        step(&mut administrator, Step::WrongPin);
+    }
+    step(&mut administrator, Step::Administrator);
+    step(&mut administrator, Step::AdminUnblock);
+    step(&mut administrator, Step::RightPin);
+    for (kind, reference) in [(1, 0x81), (2, 0x9E), (7, 0x82)] {
+        step(&mut administrator, Step::OwnKey);
+        administrator.push(kind);
+        step(&mut administrator, Step::OwnCertificate);
+        administrator.push(reference);
+    }
+    command(&mut administrator, environment);
+    step(&mut administrator, Step::RightPin);
+    command(&mut administrator, sign);
+    step(&mut administrator, Step::DeleteOwnKey);
+    administrator.push(0x81);
+    step(&mut administrator, Step::MutualAdministrator);
+    command(
+        &mut administrator,
+        b"\x00\xDB\x3F\xFF\x26\x70\x24\x84\x01\x80\xA5\x1F\x87\x180123456789abcdefFEDCBA98\x88\x03\xB0\x73\xDC",
+    );
+    step(&mut administrator, Step::Restart);
+    step(&mut administrator, Step::Administrator);
+    seeds.push(administrator);
     seeds
 }
 
@@ -370,10 +502,16 @@ fn transcript(text: &str) -> Vec<u8> {
     }
     let mut seed = vec![0];
     for line in lines {
-        if line.starts_with("card blank") {
-            seed[0] = 1;
-        } else if line.starts_with("card puk") {
-            seed[0] = 2;
+        if let Some(kind) = line.strip_prefix("card ") {
+            seed[0] = match kind.trim() {
+                "blank" => 1,
+                "puk" => 2,
+                "admin" => 3,
+                "admin+puk" => 4,
+                "uninitialised" => 5,
+                "uninitialised+puk" => 6,
+                _ => 0,
+            };
         } else if line.starts_with("reset") {
             step(&mut seed, Step::Reset);
         } else if let Some(bytes) = line.strip_prefix('>').and_then(hexadecimal) {
@@ -393,6 +531,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text
         .replace("{pin}", &known(PIN))
         .replace("{puk}", &known(PUK))
+        .replace("{adminkey}", &known(ADMIN_KEY))
         .bytes()
         .filter(|byte| !byte.is_ascii_whitespace())
         .collect();

@@ -132,7 +132,13 @@ fn engine(record: CardRecord) {
 fn seeds() -> Vec<Vec<u8>> {
     let key = host_key();
     let mut seeds = Vec::new();
-    for kind in [CardKind::Blank, CardKind::Created, CardKind::WithPuk] {
+    for kind in [
+        CardKind::Admin,
+        CardKind::Blank,
+        CardKind::Created,
+        CardKind::UninitialisedWithPuk,
+        CardKind::WithPuk,
+    ] {
         let record = record(kind);
         let body = minicbor::to_vec(&record).expect("a record can be written");
         seeds.push([BODY, &body].concat());
@@ -153,7 +159,7 @@ fn record(kind: CardKind) -> CardRecord {
         name: name(number),
         limit: 5,
     };
-    record.tpm.indices.push(index(IndexRole::Pin, 1));
+    record.tpm.indices = vec![index(IndexRole::Pin, 1)];
     record.tpm.indices.push(index(IndexRole::Adm, 2));
     if kind != CardKind::Blank {
         let key = parts
