@@ -45,7 +45,12 @@ pub struct Card {
     pin_policy: PinPolicy,
     security: Security,
     statuses: StatusCache,
+    /// What the clock said of sleep when it was last looked at.
+    slept: Duration,
 }
+
+/// Two readings of a clock that differ by less do not mean that the machine has slept.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// State of one client connection: selection, security environment, chaining, pending response.
 ///
@@ -130,7 +135,9 @@ impl Card {
         for key in &record.keys {
             token.describe(key)?;
         }
+        let slept = clock.slept();
         Ok(Self {
+            slept,
             record,
             token,
             store,
@@ -189,9 +196,16 @@ impl Card {
         self.change_security(|security| security.revoke_all(&connection.mark));
     }
 
-    /// Ends verifications that have become too old (session and idle limit of the card's settings).
+    /// Ends verifications that have become too old (session and idle limit of the card's settings), and all
+    /// when the machine has slept: somebody else may have woken it.
     /// Happens by itself at every command; for the host's timer, so that it also happens without any.
     pub fn expire(&mut self) {
+        let slept = self.clock.slept();
+        if slept.saturating_sub(self.slept) >= SHORTEST_SLEEP {
+            tracing::debug!("the machine has slept: nobody is verified any more");
+            self.end_all();
+        }
+        self.slept = slept;
         let now = self.clock.now();
         let session = Duration::from_secs(self.record.settings.session_limit.into());
         let idle = match self.record.settings.idle_limit {

@@ -554,6 +554,9 @@ pub trait CardStore: Send {
 pub trait Clock: Send {
     /// Time since an arbitrary fixed moment.
     fn now(&self) -> Duration;
+
+    /// How much of it the machine has slept.
+    fn slept(&self) -> Duration;
 }
 
 /// Randomness for challenges, identifiers and padding.

@@ -11,12 +11,22 @@ pub(crate) struct BootClock;
 
 impl Clock for BootClock {
     fn now(&self) -> Duration {
-        let now = clock_gettime(ClockId::Boottime);
-        Duration::new(
-            now.tv_sec.try_into().unwrap_or_default(),
-            now.tv_nsec.try_into().unwrap_or_default(),
-        )
+        read(ClockId::Boottime)
     }
+
+    /// `CLOCK_MONOTONIC` stands still during suspend.
+    fn slept(&self) -> Duration {
+        let awake = read(ClockId::Monotonic);
+        read(ClockId::Boottime).saturating_sub(awake)
+    }
+}
+
+fn read(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or_default(),
+        now.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 /// The kernel's generator.

@@ -16,6 +16,19 @@ fn card(change: impl FnOnce(&mut cardea_card::record::Settings)) -> (Card, Softw
 }
 
 #[test]
+fn sleep_ends_every_verification() {
+    let (mut card, parts) = card(|_| {});
+    let mut connection = card.connect();
+    assert_eq!(send(&mut card, &mut connection, VERIFY), "9000");
+    parts.clock.advance(Duration::from_secs(5));
+    assert_eq!(send(&mut card, &mut connection, QUERY), "9000");
+    parts.clock.sleep(Duration::from_secs(5));
+    card.expire();
+    assert!(!parts.token.is_verified(), "the token has forgotten it too");
+    assert_eq!(send(&mut card, &mut connection, QUERY), "63C5");
+}
+
+#[test]
 fn verification_ends_with_the_session_limit() {
     let (mut card, parts) = card(|settings| settings.session_limit = 60);
     let mut connection = card.connect();

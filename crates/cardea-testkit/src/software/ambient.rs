@@ -59,19 +59,37 @@ impl CardStore for MemoryStore {
 
 /// Time that passes only when told to. Clones show the same time.
 #[derive(Clone, Debug, Default)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock(Arc<Times>);
+
+/// In milliseconds.
+#[derive(Debug, Default)]
+struct Times {
+    now: AtomicU64,
+    slept: AtomicU64,
+}
 
 impl ManualClock {
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.0.fetch_add(millis, Ordering::Relaxed);
+        self.0.now.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// The machine sleeps.
+    pub fn sleep(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.0.slept.fetch_add(millis, Ordering::Relaxed);
+        self.advance(time);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Relaxed))
+        Duration::from_millis(self.0.now.load(Ordering::Relaxed))
+    }
+
+    fn slept(&self) -> Duration {
+        Duration::from_millis(self.0.slept.load(Ordering::Relaxed))
     }
 }
 
