@@ -12,6 +12,7 @@ mod deps;
 mod fuzz;
 mod install;
 mod shell;
+mod soak;
 mod tools;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Build for release and install
     Install(install::InstallArguments),
+    /// Eight clients against one daemon for a long time
+    Soak(soak::Arguments),
     /// Remove what `install` has put in place
     Uninstall(install::UninstallArguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Deps => deps::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Install(arguments) => install::install(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Uninstall(arguments) => install::uninstall(&arguments),
     };
     match result {

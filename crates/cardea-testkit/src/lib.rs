@@ -18,7 +18,7 @@ pub mod multiplexer;
 pub mod pcscd;
 pub mod process;
 pub mod rig;
-
+pub mod soak;
 pub mod software;
 pub mod suite;
 pub mod swtpm;

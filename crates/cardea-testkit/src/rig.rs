@@ -121,6 +121,24 @@ impl Daemon {
         }
     }
 
+    /// Its resident memory in KiB.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn resident_memory(&self) -> u64 {
+        let process = self.process.as_ref().expect("the daemon runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))
+            .expect("the process is there");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("its memory is told");
+        let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> String {

@@ -12,6 +12,7 @@ use crate::session::{NONCE, Session, Use, attribute};
 use crate::srk::Parent;
 use crate::tpm::{Command, Handle, Response, Tpm, random};
 use crate::wire::Writer;
+use zeroize::Zeroizing;
 
 /// TPM_RH_OWNER.
 pub(crate) const OWNER: u32 = 0x4000_0001;
@@ -35,6 +36,8 @@ pub(crate) mod code {
     pub(crate) const STARTUP: u32 = TpmCc::Startup as u32;
     pub(crate) const CREATE: u32 = TpmCc::Create as u32;
     pub(crate) const ECDH_ZGEN: u32 = TpmCc::EcdhZGen as u32;
+    pub(crate) const CONTEXT_LOAD: u32 = TpmCc::ContextLoad as u32;
+    pub(crate) const CONTEXT_SAVE: u32 = TpmCc::ContextSave as u32;
     pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
     pub(crate) const LOAD: u32 = TpmCc::Load as u32;
     pub(crate) const RSA_DECRYPT: u32 = TpmCc::RsaDecrypt as u32;
@@ -208,6 +211,28 @@ impl Tpm {
             parameters: Writer::new().u32(handle),
         })
         .map(drop)
+    }
+
+    /// TPM2_ContextSave of a session, which leaves its slot: TPMS_CONTEXT.
+    pub(crate) fn context_save(&mut self, session: u32) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let response = self.plain(Command {
+            name: "ContextSave",
+            code: code::CONTEXT_SAVE,
+            handles: &[Handle::plain(session)],
+            parameters: Writer::new(),
+        })?;
+        Ok(Zeroizing::new(response.reader().rest().to_vec()))
+    }
+
+    /// TPM2_ContextLoad: the session's handle.
+    pub(crate) fn context_load(&mut self, context: &[u8]) -> Result<u32, TpmError> {
+        let response = self.plain_handle(Command {
+            name: "ContextLoad",
+            code: code::CONTEXT_LOAD,
+            handles: &[],
+            parameters: Writer::new().raw(context),
+        })?;
+        Ok(response.handle)
     }
 
     /// TPM2_StartAuthSession: SHA-256; salted to `salt_to` with AES-128-CFB, or unsalted without.

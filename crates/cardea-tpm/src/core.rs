@@ -49,10 +49,33 @@ pub(crate) struct Runtime {
     pub(crate) armed: bool,
     pub(crate) ticket: Option<Ticket>,
     /// Policy session for one operation with an always-class key.
-    pub(crate) once: Option<(Session, Instant)>,
+    pub(crate) once: Option<Once>,
     /// An operation has emptied the session; arm it again when there is time.
     pub(crate) rearm: bool,
     used: u64,
+}
+
+/// An armed policy session for one operation. Nothing but the PIN can arm another, so it is never flushed for
+/// another card's sake but saved (TPM2_ContextSave).
+pub(crate) struct Once {
+    pub(crate) session: Session,
+    armed: Instant,
+    saved: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Once {
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            session,
+            armed: Instant::now(),
+            saved: None,
+        }
+    }
+
+    /// Whether its time is over; the TPM would refuse it too.
+    pub(crate) fn is_over(&self) -> bool {
+        self.armed.elapsed() >= ONCE_TIME
+    }
 }
 
 struct LoadedKey {
@@ -298,14 +321,71 @@ impl Core {
 
     /// Drops the one operation with an always-class key.
     pub(crate) fn disarm(&mut self, card: u64) {
-        if let Some((session, _)) = self.runtime(card).once.take() {
-            self.flush(session.handle);
+        if let Some(once) = self.runtime(card).once.take() {
+            self.flush(once.session.handle);
+        }
+    }
+
+    /// The card's session for one operation, loaded; the caller gives it back or flushes it.
+    pub(crate) fn take_once(&mut self, card: u64) -> Result<Option<Once>, TpmError> {
+        let Some(mut once) = self.runtime(card).once.take() else {
+            return Ok(None);
+        };
+        if once.is_over() {
+            self.flush(once.session.handle);
+            return Ok(None);
+        }
+        if let Some(context) = once.saved.take() {
+            self.room_for_session(card);
+            let loaded = self.link()?.tpm.context_load(&context);
+            if loaded? != once.session.handle {
+                return Err(TpmError::Protocol {
+                    command: "ContextLoad",
+                    what: "another session was loaded",
+                });
+            }
+        }
+        Ok(Some(once))
+    }
+
+    /// Takes a card's session for one operation out of the TPM's slots.
+    fn park(&mut self, card: u64) {
+        let Some(mut once) = self
+            .cards
+            .get_mut(&card)
+            .and_then(|runtime| runtime.once.take())
+        else {
+            return;
+        };
+        let Some(link) = &mut self.link else { return };
+        match link.tpm.context_save(once.session.handle) {
+            Ok(context) => {
+                once.saved = Some(context);
+                self.runtime(card).once = Some(once);
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "a session could not be saved");
+                self.flush(once.session.handle);
+            }
+        }
+    }
+
+    /// Flushes the sessions for one operation whose time is over.
+    fn drop_old(&mut self) {
+        let over: Vec<u64> = self
+            .cards
+            .iter()
+            .filter(|(_, runtime)| runtime.once.as_ref().is_some_and(Once::is_over))
+            .map(|(card, _)| *card)
+            .collect();
+        for card in over {
+            self.disarm(card);
         }
     }
 
     fn flush_sessions(&mut self, runtime: Runtime) {
         let handles = runtime.session.iter().map(|session| session.handle);
-        let once = runtime.once.iter().map(|(session, _)| session.handle);
+        let once = runtime.once.iter().map(|once| once.session.handle);
         let handles: Vec<u32> = handles.chain(once).collect();
         for handle in handles {
             self.flush(handle);
@@ -325,46 +405,52 @@ impl Core {
     }
 
     /// Makes sure that one more session can be started for this card.
+    ///
+    /// Cards' sessions give way before sessions for one operation do: a ticket arms another of the former.
     pub(crate) fn room_for_session(&mut self, card: u64) {
-        let channel = usize::from(
-            self.link
-                .as_ref()
-                .is_some_and(|link| link.channel.is_some()),
-        );
+        self.drop_old();
+        let channel = self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.channel.is_some());
         loop {
+            let has_once =
+                |runtime: &Runtime| runtime.once.as_ref().is_some_and(|o| o.saved.is_none());
             let loaded: usize = self
                 .cards
                 .values()
                 .map(|runtime| {
-                    usize::from(runtime.session.is_some()) + usize::from(runtime.once.is_some())
+                    usize::from(runtime.session.is_some()) + usize::from(has_once(runtime))
                 })
                 .sum();
-            if channel + loaded < LOADED_SESSIONS {
+            if usize::from(channel) + loaded < LOADED_SESSIONS {
                 return;
             }
-            let oldest = self
-                .cards
-                .iter_mut()
-                .filter(|(id, runtime)| {
-                    **id != card && (runtime.session.is_some() || runtime.once.is_some())
-                })
-                .min_by_key(|(_, runtime)| runtime.used)
-                .map(|(_, runtime)| runtime);
-            let freed = match oldest {
-                Some(runtime) => {
-                    runtime.armed = false;
-                    runtime.rearm = false;
-                    runtime
-                        .session
-                        .take()
-                        .or_else(|| runtime.once.take().map(|(session, _)| session))
-                }
-                // Its own `once` session and a session for changes exclude each other.
-                None => self.runtime(card).once.take().map(|(session, _)| session),
+            let others = self.cards.iter().filter(|(id, _)| **id != card);
+            let oldest = |wanted: &dyn Fn(&Runtime) -> bool| {
+                others
+                    .clone()
+                    .filter(|(_, runtime)| wanted(runtime))
+                    .min_by_key(|(_, runtime)| runtime.used)
+                    .map(|(id, _)| *id)
             };
-            match freed {
-                Some(session) => self.flush(session.handle),
-                None => return,
+            let own = self.cards.get(&card).filter(|runtime| has_once(runtime));
+            let session = oldest(&|runtime| runtime.session.is_some());
+            let once = oldest(&has_once).or(own.map(|_| card));
+            if let Some(oldest) = session {
+                let Some(runtime) = self.cards.get_mut(&oldest) else {
+                    return;
+                };
+                runtime.armed = false;
+                runtime.rearm = false;
+                let session = runtime.session.take();
+                session
+                    .into_iter()
+                    .for_each(|session| self.flush(session.handle));
+            } else if let Some(oldest) = once {
+                self.park(oldest);
+            } else {
+                return;
             }
         }
     }
@@ -450,18 +536,23 @@ impl Core {
     /// Frees every slot that we hold; tickets stay, so cards stay verified.
     fn make_room(&mut self) {
         self.unload_all();
+        let armed: Vec<u64> = self
+            .cards
+            .iter()
+            .filter(|(_, runtime)| runtime.once.as_ref().is_some_and(|o| o.saved.is_none()))
+            .map(|(card, _)| *card)
+            .collect();
+        for card in armed {
+            self.park(card);
+        }
         let sessions: Vec<Session> = self
             .cards
             .values_mut()
             .flat_map(|runtime| {
                 runtime.armed = false;
                 runtime.rearm = false;
-                [
-                    runtime.session.take(),
-                    runtime.once.take().map(|(session, _)| session),
-                ]
+                runtime.session.take()
             })
-            .flatten()
             .chain(self.link.as_mut().and_then(|link| link.channel.take()))
             .collect();
         for session in sessions {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, CardFault, Index};
 use crate::auth::AuthValue;
-use crate::core::{Core, ONCE_TIME, Ticket};
+use crate::core::{Core, ONCE_TIME, Once, Ticket};
 use crate::error::{ResponseCode, TpmError};
 use crate::perform::perform;
 use crate::policy::{
@@ -129,9 +129,7 @@ pub(crate) fn verify_pin(
 ) -> Result<Verdict, TpmError> {
     require_own_tpm(core, anchor)?;
     core.channel()?;
-    if let Some((stale, _)) = core.runtime(card).once.take() {
-        core.flush(stale.handle);
-    }
+    core.disarm(card);
     for attempt in 0.. {
         ensure_session(core, card)?;
         let (link, runtime) = core.split(card)?;
@@ -195,7 +193,7 @@ fn arm_once(core: &mut Core, card: u64, anchor: &Anchor, auth: &AuthValue) -> Re
     );
     match asked {
         Ok(_) => {
-            core.runtime(card).once = Some((session, Instant::now()));
+            core.runtime(card).once = Some(Once::new(session));
             Ok(())
         }
         Err(error) => {
@@ -398,24 +396,26 @@ fn operate_once(
     size: usize,
     operation: PrivateOperation<'_>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
-    let Some((mut session, armed)) = core.runtime(card).once.take() else {
+    // The channel comes first: no session may be begun while this one is in nobody's books.
+    core.channel()?;
+    let handle = core.load(&key.object.private, &key.object.public)?;
+    let Some(mut once) = core.take_once(card)? else {
         return Ok(None);
     };
-    if armed.elapsed() >= ONCE_TIME {
-        core.flush(session.handle);
-        return Ok(None);
-    }
     let name = name_of(&key.object.public);
-    let result = core
-        .load(&key.object.private, &key.object.public)
-        .and_then(|handle| {
-            let (key, tpm) = (Handle::named(handle, &name), &mut core.link()?.tpm);
-            perform(tpm, key, &mut session, 0, size, operation).map_err(|error| failure(tpm, error))
-        });
+    let tpm = &mut core.link()?.tpm;
+    let key = Handle::named(handle, &name);
+    let result = perform(tpm, key, &mut once.session, 0, size, operation)
+        .map_err(|error| failure(tpm, error));
     match result {
         Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.code().is_some_and(ResponseCode::out_of_slots) => {
+            // Nothing was done: the same once more, when there is room.
+            core.runtime(card).once = Some(once);
+            Err(error)
+        }
         Err(error) => {
-            core.flush(session.handle);
+            core.flush(once.session.handle);
             match error.code() {
                 Some(ResponseCode::EXPIRED | ResponseCode::POLICY_FAIL) => Ok(None),
                 _ => Err(error),

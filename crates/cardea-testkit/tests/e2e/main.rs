@@ -9,3 +9,4 @@ mod administrator;
 mod fixtures;
 mod opensc;
 mod promises;
+mod soak;

@@ -55,6 +55,45 @@ fn ten_verified_cards_sign_in_turn_on_three_sessions() {
 }
 
 #[test]
+fn a_pin_typed_for_one_operation_is_not_lost_to_another_card() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let mut cards: Vec<_> = (0..6)
+        .map(|_| {
+            let card = make(&service, Kind::Plain);
+            let mut token = token(&service, &card);
+            let key = token
+                .generate(0x81, KeyAlgorithm::P256, KeyClass::Always)
+                .unwrap();
+            (token, key)
+        })
+        .collect();
+    for _ in 0..2 {
+        for (token, _) in &mut cards {
+            token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+        }
+        for (token, key) in &mut cards {
+            token.operate(key, SIGN).unwrap();
+            assert_eq!(
+                token.operate(key, SIGN).unwrap_err().kind(),
+                TokenErrorKind::NotAuthenticated
+            );
+        }
+    }
+    // What is dropped is dropped in the TPM's storage as well as in its slots.
+    for (token, _) in &mut cards {
+        token.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    }
+    for (token, key) in &mut cards {
+        token.disarm();
+        assert_eq!(
+            token.operate(key, SIGN).unwrap_err().kind(),
+            TokenErrorKind::NotAuthenticated
+        );
+    }
+}
+
+#[test]
 fn power_cut_ends_the_verification_and_loses_nothing_else() {
     let mut tpm = Swtpm::start();
     let service = tpm.service();
