@@ -512,17 +512,29 @@ pub trait AdminAuthority {
         key: &AdminKeyBytes,
     ) -> Result<(), AdminError>;
 
-    /// Sets the first admin key of a card in initialisation state; `None` = nobody will ever be
-    /// administrator. May be repeated after an interruption.
+    /// Sets the admin key of a card in initialisation state, once or again.
     ///
     /// # Errors
     ///
-    /// [`AdminError::Wrong`] when a first key was already set; [`AdminError`].
+    /// [`AdminError::Wrong`] when the first value was replaced already; [`AdminError`].
     fn initialise_key(
         &mut self,
         record: &mut dyn TokenRecord,
         first_value: &[u8; 32],
-        key: Option<&AdminKeyBytes>,
+        key: &AdminKeyBytes,
+    ) -> Result<(), AdminError>;
+
+    /// Replaces the random first value of a card in initialisation state by one that nobody knows; only the
+    /// holder of the admin key that was set, if one was, can answer for it. May be repeated after an
+    /// interruption.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`].
+    fn replace_first_value(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
     ) -> Result<(), AdminError>;
 
     /// Erases the proofs of administrator and PUK.

@@ -16,6 +16,7 @@
 pub mod fault_store;
 pub mod multiplexer;
 pub mod pcscd;
+pub mod power_cut;
 pub mod process;
 pub mod rig;
 pub mod soak;

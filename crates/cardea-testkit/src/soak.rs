@@ -278,7 +278,7 @@ fn sign(
     tally.signatures.fetch_add(1, Ordering::Relaxed);
     // Every signature is looked at as such, one in sixteen as to whether it is right.
     let signature = Signature::from_slice(signature.expose()).expect("r and s");
-    if byte % 16 == 0 {
+    if byte.is_multiple_of(16) {
         public
             .verify_prehash(&digest, &signature)
             .expect("the signature is right");
@@ -288,7 +288,7 @@ fn sign(
 /// VERIFY, MSE, PSO as a PC/SC client sends them, on a connection of its own to the card.
 fn over_the_reader(client: &mut Client, target: &Target, byte: u8, tally: &Tally) {
     let slot = target.slot;
-    let mut power = |client: &mut Client, action| {
+    let power = |client: &mut Client, action| {
         call(client, &Request::Power { slot, action });
     };
     power(client, PowerAction::Up);
@@ -304,7 +304,7 @@ fn over_the_reader(client: &mut Client, target: &Target, byte: u8, tally: &Tally
     };
     let verify = [&[0, 0x20, 0, 0x80, 6], PIN.as_bytes()].concat();
     assert_eq!(send(&verify), [0x90, 0x00]);
-    let (reference, public) = if byte % 2 == 0 {
+    let (reference, public) = if byte.is_multiple_of(2) {
         &target.session
     } else {
         &target.always
@@ -325,7 +325,7 @@ fn over_the_reader(client: &mut Client, target: &Target, byte: u8, tally: &Tally
         .verify_prehash(&[byte; 32], &signature)
         .expect("the signature is right");
     tally.signatures.fetch_add(1, Ordering::Relaxed);
-    if byte % 4 == 0 {
+    if byte.is_multiple_of(4) {
         call(
             client,
             &Request::Power {

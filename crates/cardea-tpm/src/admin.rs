@@ -229,28 +229,50 @@ impl AdminAuthority for CardToken {
         &mut self,
         record: &mut dyn TokenRecord,
         first_value: &[u8; 32],
-        key: Option<&AdminKeyBytes>,
+        key: &AdminKeyBytes,
     ) -> Result<(), AdminError> {
         let first = Zeroizing::new(*first_value);
-        let proved =
-            self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &first))?;
-        let proof = proved.map_err(|_| AdminError::Wrong)?;
-        let value = random_value();
-        let (vault, sealed) = match key {
-            None => (None, None),
-            Some(key) => {
-                let (vault, sealed) = self.make_vault(key, &value, &[Vec::new(), Vec::new()])?;
-                (Some(vault), Some(sealed))
+        self.prove_first(&first)?.map_err(|_| AdminError::Wrong)?;
+        let (vault, sealed) = self.make_vault(key, &first, &[Vec::new(), Vec::new()])?;
+        record.save(TpmRecord {
+            vault: Some(vault),
+            sealed_key: Some(sealed),
+            ..record.current().clone()
+        })?;
+        Ok(())
+    }
+
+    fn replace_first_value(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
+    ) -> Result<(), AdminError> {
+        let first = Zeroizing::new(*first_value);
+        let proof = match self.prove_first(&first)? {
+            Ok(proof) => proof,
+            // Interrupted after the TPM had its new value.
+            Err(_) => {
+                self.forget_previous(record);
+                return Ok(());
             }
         };
+        let value = random_value();
+        let before = record.current().clone();
+        let vault = before.vault.as_ref().map(|vault| {
+            vault::rotate(vault, |_| true, &first, &value, &mut random).unwrap_or_else(|error| {
+                tracing::error!(error = %error, "the card has no administrator");
+                vault::closed()
+            })
+        });
         record.save(TpmRecord {
             vault,
-            sealed_key: sealed,
-            ..record.current().clone()
+            previous_vault: before.vault.clone(),
+            ..before
         })?;
         self.run(move |core, card, anchor| {
             proof::replace_value(core, card, anchor, &proof.admin_key, ApprovalId::A0, &value)
         })?;
+        self.forget_previous(record);
         Ok(())
     }
 
@@ -278,6 +300,11 @@ impl CardToken {
                 seconds: u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX),
             }),
         }
+    }
+
+    fn prove_first(&self, first: &AuthValue) -> Result<Result<AdminProof, Verdict>, TokenError> {
+        let first = first.clone();
+        self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &first))
     }
 
     fn count_failures(&mut self) -> Result<(), TokenError> {

@@ -100,7 +100,8 @@ impl Card {
         }
     }
 
-    /// PUT KEY in initialisation state: the first admin key.
+    /// PUT KEY in initialisation state. The first value stays until activation, so that an interrupted
+    /// personalisation can be begun again.
     pub(crate) fn initialise_admin_key(&mut self, key: &AdminKeyBytes) -> Result<(), CardError> {
         let first = self
             .record
@@ -109,14 +110,13 @@ impl Card {
             .and_then(|values| values.adm);
         let Some(first) = first.map(zeroize::Zeroizing::new) else {
             return Err(CardError::Conflict(
-                "the card's first admin key is set already".into(),
+                "the card's first admin value is replaced already".into(),
             ));
         };
-        self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, Some(key)))?;
-        self.first_admin_value_gone()
+        Ok(self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, key))?)
     }
 
-    /// ACTIVATE of the DF. Every value that was not set becomes random bytes that nobody knows: else a copy
+    /// ACTIVATE of the DF. Every first value that is left becomes random bytes that nobody knows: else a copy
     /// of the file from before would reset the card for ever. Then the rules are in force.
     pub(crate) fn activate(&mut self) -> Result<(), CardError> {
         let Some(provisional) = self.record.provisional.clone() else {
@@ -124,11 +124,7 @@ impl Card {
         };
         if let Some(first) = provisional.adm {
             let first = zeroize::Zeroizing::new(first);
-            match self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, None)) {
-                // An interrupted PUT KEY had reached the TPM.
-                Ok(()) | Err(AdminError::Wrong) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.with_ledger(|token, ledger| token.replace_first_value(ledger, &first))?;
             self.first_admin_value_gone()?;
         }
         for (reference, first) in [
@@ -141,7 +137,7 @@ impl Card {
             self.forget_status(reference);
             match self.token.initialise(reference, &provisional, None) {
                 Ok(()) => {}
-                // The same, with CHANGE REFERENCE DATA.
+                // An interrupted CHANGE REFERENCE DATA had reached the TPM.
                 Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {}
                 Err(error) => return Err(error.into()),
             }

@@ -327,7 +327,13 @@ impl Card {
         };
         self.save_lengths(reference, vec![new.len()])?;
         self.forget_status(reference);
-        self.token.initialise(reference, &provisional, Some(new))?;
+        match self.token.initialise(reference, &provisional, Some(new)) {
+            Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {
+                // Set before, and nobody is left who could set it again.
+                return Err(CardError::Conflict("this value is set already".into()));
+            }
+            other => other?,
+        }
         self.first_value_gone(reference)
     }
 

@@ -67,9 +67,9 @@ fn not_configured() -> TokenError {
 }
 
 /// What tells the engine that there is an administrator.
-fn with_vault(record: &TpmRecord, present: bool) -> TpmRecord {
+fn with_vault(record: &TpmRecord) -> TpmRecord {
     TpmRecord {
-        vault: present.then(empty_vault),
+        vault: Some(empty_vault()),
         ..record.clone()
     }
 }
@@ -125,7 +125,7 @@ impl AdminAuthority for SoftwareToken {
         if !chip.admin.proved {
             return Err(TokenError::from(TokenErrorKind::NotAuthenticated).into());
         }
-        record.save(with_vault(record.current(), true))?;
+        record.save(with_vault(record.current()))?;
         chip.admin.set_key(**key);
         Ok(())
     }
@@ -134,13 +134,21 @@ impl AdminAuthority for SoftwareToken {
         &mut self,
         record: &mut dyn TokenRecord,
         _first_value: &[u8; 32],
-        key: Option<&AdminKeyBytes>,
+        key: &AdminKeyBytes,
     ) -> Result<(), AdminError> {
         let mut chip = self.chip();
         chip.fault()?;
-        record.save(with_vault(record.current(), key.is_some()))?;
-        chip.admin.key = key.and_then(|key| AdminKey::new(&**key).ok());
+        record.save(with_vault(record.current()))?;
+        chip.admin.set_key(**key);
         Ok(())
+    }
+
+    fn replace_first_value(
+        &mut self,
+        _record: &mut dyn TokenRecord,
+        _first_value: &[u8; 32],
+    ) -> Result<(), AdminError> {
+        Ok(self.chip().fault()?)
     }
 
     fn end_administration(&mut self) {
