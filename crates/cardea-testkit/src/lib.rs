@@ -14,6 +14,7 @@
 )]
 
 pub mod fault_store;
+pub mod machine;
 pub mod multiplexer;
 pub mod pcscd;
 pub mod power_cut;

@@ -7,6 +7,9 @@
 
 mod administrator;
 mod fixtures;
+// The machine is an amd64 one, and its programs are the products as they were built.
+#[cfg(target_arch = "x86_64")]
+mod kernel_tpm;
 mod opensc;
 mod promises;
 mod soak;
