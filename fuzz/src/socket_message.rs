@@ -10,8 +10,8 @@ use cardea_client::ServerEnd;
 use cardea_client::frame::{self, Channel, FrameError};
 use cardea_client::message::{
     AdminAnswer, Authority, CreateCard, Failure, FailureKind, Hash, Hello, MAGIC, MAX_FRAME,
-    NewContent, NewKey, Operation, PowerAction, PrivateKey, Reference, Reply, Request,
-    SecretBytes, VERSION,
+    NewContent, NewKey, Operation, PowerAction, PrivateKey, Reference, Reply, Request, SecretBytes,
+    VERSION,
 };
 use minicbor::{Decode, Encode};
 

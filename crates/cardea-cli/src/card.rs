@@ -108,7 +108,10 @@ fn destroy(card: &str, yes: bool, connection: &mut Connection) -> Result<(), Fai
             card.card_id
         ))?;
     }
-    let request = Request::DestroyCard { card: card.card_id };
+    let request = Request::DestroyCard {
+        card: card.card_id,
+        owner_auth: None,
+    };
     match connection.call(&request, "destroying the card")? {
         Reply::Done => {}
         _ => return Err(Connection::unexpected()),

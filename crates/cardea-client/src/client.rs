@@ -277,7 +277,8 @@ fn only_asks(request: &Request) -> bool {
         | Request::SlotStates
         | Request::WaitSlotStates { .. }
         | Request::AdminChallenge { .. }
-        | Request::ReadCertificate { .. } => true,
+        | Request::ReadCertificate { .. }
+        | Request::ListIndices => true,
         Request::CreateCard(_)
         | Request::DestroyCard { .. }
         | Request::ChangePin { .. }
@@ -292,6 +293,10 @@ fn only_asks(request: &Request) -> bool {
         | Request::DeleteKey { .. }
         | Request::UseKey { .. }
         | Request::StoreCertificate { .. }
-        | Request::DeleteCertificate { .. } => false,
+        | Request::DeleteCertificate { .. }
+        | Request::SetHierarchyAuth { .. }
+        | Request::ResetLockout { .. }
+        | Request::SetLockoutParameters { .. }
+        | Request::RemoveIndex { .. } => false,
     }
 }

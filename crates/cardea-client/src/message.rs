@@ -13,11 +13,11 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::description::{
-    CardDetails, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+    CardDetails, CardState, CardSummary, IndexSummary, KeySummary, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
-    AdminAnswer, Authority, CreateCard, Hash, NewContent, NewKey, Operation, PowerAction,
-    PrivateKey, Reference,
+    AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, Operation,
+    PowerAction, PrivateKey, Reference,
 };
 
 /// Version of this vocabulary; both ends must have the same.
@@ -89,6 +89,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
+        /// The TPM's owner authorisation, where one is set.
+        #[n(1)]
+        owner_auth: Option<SecretBytes>,
     },
     /// Replaces PIN or PUK by a new one.
     #[n(4)]
@@ -301,6 +304,55 @@ pub enum Request {
         #[n(2)]
         reference: u8,
     },
+    /// Sets an authorisation of the TPM.
+    #[n(23)]
+    SetHierarchyAuth {
+        /// Which one.
+        #[n(0)]
+        hierarchy: Hierarchy,
+        /// Present value; empty = none is set.
+        #[n(1)]
+        old: SecretBytes,
+        /// New value, at most 32 bytes.
+        #[n(2)]
+        new: SecretBytes,
+    },
+    /// Forgets all failures that count towards the TPM-wide lockout, and ends it.
+    #[n(24)]
+    ResetLockout {
+        /// Lockout authorisation; empty = none is set.
+        #[n(0)]
+        auth: SecretBytes,
+    },
+    /// Sets when the TPM locks, and for how long.
+    #[n(25)]
+    SetLockoutParameters {
+        /// Lockout authorisation; empty = none is set.
+        #[n(0)]
+        auth: SecretBytes,
+        /// Failures at which it locks.
+        #[n(1)]
+        max_tries: u32,
+        /// Seconds after which one failure is forgotten.
+        #[n(2)]
+        recovery: u32,
+        /// Seconds for which a wrong lockout authorisation shuts that authorisation itself.
+        #[n(3)]
+        lockout_recovery: u32,
+    },
+    /// Every NV index in the cards' range: [`Reply::Indices`].
+    #[n(26)]
+    ListIndices,
+    /// Removes an index that no known card or unfinished operation claims.
+    #[n(27)]
+    RemoveIndex {
+        /// Its handle.
+        #[n(0)]
+        handle: u32,
+        /// The TPM's owner authorisation, where one is set.
+        #[n(1)]
+        owner_auth: Option<SecretBytes>,
+    },
 }
 
 /// What the daemon answers.
@@ -359,6 +411,9 @@ pub enum Reply {
     /// Answer to `ReadCertificate`: DER.
     #[n(13)]
     Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `ListIndices`.
+    #[n(14)]
+    Indices(#[n(0)] Vec<IndexSummary>),
 }
 
 /// A refusal or failure, for people and programs.

@@ -14,9 +14,10 @@ use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes,
 };
 use cardea_store::{Intent, IntentKind};
-use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
+use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
 
 use crate::ambient::{SystemRng, unix_time};
+use crate::care::as_owner;
 use crate::failure::{fail, of_store, of_tpm};
 use crate::fault;
 use crate::host::{Host, lock};
@@ -45,6 +46,7 @@ struct Order {
     lengths: SecretLengths,
     settings: Settings,
     secrets: NewCard,
+    owner_auth: Option<SecretBytes>,
     warnings: Vec<String>,
 }
 
@@ -91,7 +93,7 @@ fn make(
     order: Order,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Arc<HostedCard>, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+    let service = as_owner(host, order.owner_auth.as_ref())?;
     let mut id = [0; 16];
     SystemRng.fill(&mut id);
     let id = CardId::new(id);
@@ -124,7 +126,7 @@ fn make(
     let tpm = match created {
         Ok(tpm) => tpm,
         Err(error) => {
-            abandon(host, intent);
+            abandon(host, &service, intent);
             return Err(of_tpm(&error));
         }
     };
@@ -153,7 +155,7 @@ fn make(
         if let Err(error) = host.store.remove(&host.store.path(id)) {
             tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
         }
-        abandon(host, intent);
+        abandon(host, &service, intent);
         return Err(of_store(&error));
     }
     fault::point("create-file");
@@ -214,11 +216,9 @@ fn taken(host: &Host) -> Vec<u32> {
 }
 
 /// Creation failed: undefines what is left of it now, or leaves that to the keeper.
-fn abandon(host: &Host, intent: Intent) {
-    let undone = host
-        .tpm
-        .service()
-        .and_then(|service| service.undo_intent(&indices(&intent)))
+fn abandon(host: &Host, service: &Service, intent: Intent) {
+    let undone = service
+        .undo_intent(&indices(&intent))
         .map_err(|error| failure::chain(&error))
         .and_then(|()| {
             host.store
@@ -291,6 +291,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
             pin_limit,
             puk_limit,
         },
+        owner_auth: request.owner_auth,
         warnings,
     })
 }

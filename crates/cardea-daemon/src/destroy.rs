@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use cardea_card::record::{CardId, CardRecord, TpmRecord};
-use cardea_client::message::{CardState, Failure, FailureKind};
+use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
 use cardea_store::{Intent, IntentKind};
 use cardea_tpm::policy;
 
+use crate::care::as_owner;
 use crate::failure::{self, fail, of_store, of_tpm};
 use crate::fault;
 use crate::host::{Host, lock};
@@ -18,6 +19,7 @@ pub(crate) fn destroy(
     host: &Host,
     caller: Caller,
     selector: &str,
+    owner_auth: Option<&SecretBytes>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
     let _guard = host.provision(progress);
@@ -38,7 +40,7 @@ pub(crate) fn destroy(
             drop(body);
             host.slots.remove(&card);
             drop(before);
-            if let Err(failure) = undefine(host, id, &record, state, progress) {
+            if let Err(failure) = undefine(host, id, &record, (state, owner_auth), progress) {
                 put_back(host, &card, record);
                 return Err(failure);
             }
@@ -73,10 +75,10 @@ fn undefine(
     host: &Host,
     id: CardId,
     record: &CardRecord,
-    state: CardState,
+    (state, owner_auth): (CardState, Option<&SecretBytes>),
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+    let service = as_owner(host, owner_auth)?;
     let intent = Intent {
         card: id,
         kind: IntentKind::Destroy,

@@ -62,8 +62,11 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         ) =>
         {
             fail(
-                FailureKind::Failed,
-                format!("the TPM's owner authorisation is set; cards need it empty ({cause})"),
+                FailureKind::Denied,
+                format!(
+                    "the TPM's owner authorisation is set, and none or a wrong one was given: \
+                     --owner-auth-file gives it ({cause})"
+                ),
             )
         }
         TpmError::Response { code, .. } if code.base() == ResponseCode::LOCKOUT => lockout(&cause),

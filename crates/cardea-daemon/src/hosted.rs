@@ -26,6 +26,8 @@ pub(crate) struct HostedCard {
     pub(crate) created: u64,
     /// NV handles that it claims.
     pub(crate) handles: Vec<u32>,
+    /// What they are for, in the same order.
+    roles: Vec<IndexRole>,
     body: Mutex<Body>,
     /// What was last known, so that a list need not wait for a card at work.
     view: Mutex<View>,
@@ -125,6 +127,7 @@ impl HostedCard {
                 .iter()
                 .map(|index| index.handle)
                 .collect(),
+            roles: record.tpm.indices.iter().map(|index| index.role).collect(),
             body: Mutex::new(body),
             view: Mutex::new(view),
         }
@@ -144,6 +147,7 @@ impl HostedCard {
             owner: None,
             created: 0,
             handles: Vec::new(),
+            roles: Vec::new(),
             body: Mutex::new(Body::Refused(refused)),
             view: Mutex::new(View::new(CardState::Unreadable, reason)),
         }
@@ -166,6 +170,12 @@ impl HostedCard {
             owner,
             ..Self::unreadable(place, String::new())
         }
+    }
+
+    /// What this card claims the index for.
+    pub(crate) fn role_of(&self, handle: u32) -> Option<IndexRole> {
+        let position = self.handles.iter().position(|claimed| *claimed == handle)?;
+        self.roles.get(position).copied()
     }
 
     /// The card id, or the name of a file that has none.

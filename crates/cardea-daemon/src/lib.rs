@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod ambient;
+mod care;
 pub mod config;
 mod create;
 mod daemon;

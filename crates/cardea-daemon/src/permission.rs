@@ -47,6 +47,11 @@ pub fn audience(request: &Request) -> Audience {
         Request::ReadCertificate { .. } => Audience::Owner,
         Request::StoreCertificate { .. } => Audience::Owner,
         Request::DeleteCertificate { .. } => Audience::Owner,
+        Request::SetHierarchyAuth { .. } => Audience::Administrator,
+        Request::ResetLockout { .. } => Audience::Administrator,
+        Request::SetLockoutParameters { .. } => Audience::Administrator,
+        Request::ListIndices => Audience::Administrator,
+        Request::RemoveIndex { .. } => Audience::Administrator,
     }
 }
 
@@ -84,8 +89,8 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use cardea_client::message::{
-        AdminAnswer, Authority, CreateCard, NewContent, NewKey, Operation, PowerAction, PrivateKey,
-        Reference, SecretBytes,
+        AdminAnswer, Authority, CreateCard, Hierarchy, NewContent, NewKey, Operation, PowerAction,
+        PrivateKey, Reference, SecretBytes,
     };
 
     use super::*;
@@ -117,7 +122,10 @@ mod tests {
             ),
             (Request::CreateCard(create), [true, false, false, false]),
             (
-                Request::DestroyCard { card: card() },
+                Request::DestroyCard {
+                    card: card(),
+                    owner_auth: None,
+                },
                 [true, false, false, false],
             ),
             (
@@ -218,7 +226,31 @@ mod tests {
             },
         ];
         let owners = owners.map(|request| (request, [true, true, false, false]));
-        let rows: Vec<_> = rows.into_iter().chain(owners).collect();
+        let administrators = [
+            Request::SetHierarchyAuth {
+                hierarchy: Hierarchy::Owner,
+                old: secret(),
+                new: secret(),
+            },
+            Request::ResetLockout { auth: secret() },
+            Request::SetLockoutParameters {
+                auth: secret(),
+                max_tries: 1,
+                recovery: 1,
+                lockout_recovery: 1,
+            },
+            Request::ListIndices,
+            Request::RemoveIndex {
+                handle: 0,
+                owner_auth: None,
+            },
+        ];
+        let administrators = administrators.map(|request| (request, [true, false, false, false]));
+        let rows: Vec<_> = rows
+            .into_iter()
+            .chain(owners)
+            .chain(administrators)
+            .collect();
         let mut seen: Vec<usize> = rows.iter().map(|(request, _)| variant(request)).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..rows.len()).collect::<Vec<_>>(), "one row each");
@@ -250,6 +282,11 @@ mod tests {
             Request::ReadCertificate { .. } => 20,
             Request::StoreCertificate { .. } => 21,
             Request::DeleteCertificate { .. } => 22,
+            Request::SetHierarchyAuth { .. } => 23,
+            Request::ResetLockout { .. } => 24,
+            Request::SetLockoutParameters { .. } => 25,
+            Request::ListIndices => 26,
+            Request::RemoveIndex { .. } => 27,
         }
     }
 

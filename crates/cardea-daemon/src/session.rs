@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
+use cardea_tpm::LockoutParameters;
 
 use crate::failure::{fail, of_tpm};
 use crate::host::Host;
 use crate::hosted::Binding;
 use crate::permission::{Audience, Caller, audience};
 use crate::personal::Desk;
-use crate::{create, describe, destroy};
+use crate::{care, create, describe, destroy};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -58,9 +59,32 @@ impl Session {
                 let details = create::create(host, self.caller, order, progress)?;
                 Ok(Reply::Card(Box::new(details)))
             }
-            Request::DestroyCard { card } => {
-                destroy::destroy(host, self.caller, &card, progress)?;
+            Request::DestroyCard { card, owner_auth } => {
+                destroy::destroy(host, self.caller, &card, owner_auth.as_ref(), progress)?;
                 Ok(Reply::Done)
+            }
+            Request::SetHierarchyAuth {
+                hierarchy,
+                old,
+                new,
+            } => care::set_hierarchy_auth(host, hierarchy, &old, &new),
+            Request::ResetLockout { auth } => care::reset_lockout(host, &auth),
+            Request::SetLockoutParameters {
+                auth,
+                max_tries,
+                recovery,
+                lockout_recovery,
+            } => {
+                let parameters = LockoutParameters {
+                    max_tries,
+                    recovery,
+                    lockout_recovery,
+                };
+                care::set_lockout_parameters(host, &auth, parameters)
+            }
+            Request::ListIndices => Ok(Reply::Indices(care::indices(host)?)),
+            Request::RemoveIndex { handle, owner_auth } => {
+                care::remove_index(host, handle, owner_auth.as_ref())
             }
             Request::ChangePin {
                 card,

@@ -167,7 +167,7 @@ fn settle(host: &Host) -> bool {
     if !idle {
         match host.tpm.service() {
             Ok(service) => {
-                settled = finish_intents(host, &service);
+                settled = finish_intents(host, &service.with_owner(crate::care::credential()));
                 for card in waiting {
                     settled &= check(host, &card, &service);
                 }

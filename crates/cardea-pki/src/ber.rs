@@ -1,4 +1,4 @@
-//! BER to DER: NSS (Firefox, Thunderbird) and old Windows write PKCS#12 with lengths at the end and OCTET STRINGs in
+//! BER to DER: NSS (Firefox, Thunderbird) and old Windows write PKCS#12 with lengths at the end and octet strings in
 //! pieces.
 
 use zeroize::Zeroizing;
@@ -11,9 +11,9 @@ const MAX_DEPTH: usize = 32;
 const CONSTRUCTED: u8 = 0x20;
 const CONSTRUCTED_OCTET_STRING: u8 = TAG_OCTET_STRING | CONSTRUCTED;
 
-/// The one element that the bytes are, with definite lengths and whole OCTET STRINGs.
+/// The one element that the bytes are, with definite lengths and whole octet strings.
 ///
-/// `[n]` IMPLICIT OCTET STRINGs in pieces cannot be told from others here: whoever reads them joins them.
+/// `[n]` IMPLICIT octet strings in pieces cannot be told from others here: whoever reads them joins them.
 pub(crate) fn to_der(bytes: &[u8], what: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
     let malformed = Error::Malformed { what };
     let mut rest = bytes;

@@ -365,7 +365,13 @@ fn appearance(context: &pcsc::Context, reader: &CString, socket: &str, round: us
     let seen = Instant::now();
     let (mut client, card, acknowledged) = creator.join().unwrap();
     let reply = client
-        .call(&Request::DestroyCard { card }, Duration::from_secs(60))
+        .call(
+            &Request::DestroyCard {
+                card,
+                owner_auth: None,
+            },
+            Duration::from_secs(60),
+        )
         .unwrap();
     assert!(matches!(reply, Reply::Done), "{reply:?}");
     seen.saturating_duration_since(acknowledged)

@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 /// TPM_RH_OWNER.
 pub(crate) const OWNER: u32 = 0x4000_0001;
 const NULL: u32 = 0x4000_0007;
+/// TPM_RH_LOCKOUT.
+pub(crate) const LOCKOUT: u32 = 0x4000_000A;
 
 const ALG_SHA256: u16 = 0x000B;
 const ALG_RSA: u16 = 0x0001;
@@ -38,6 +40,9 @@ pub(crate) mod code {
     pub(crate) const ECDH_ZGEN: u32 = TpmCc::EcdhZGen as u32;
     pub(crate) const CONTEXT_LOAD: u32 = TpmCc::ContextLoad as u32;
     pub(crate) const CONTEXT_SAVE: u32 = TpmCc::ContextSave as u32;
+    pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = TpmCc::HierarchyChangeAuth as u32;
+    pub(crate) const LOCK_RESET: u32 = TpmCc::DictionaryAttackLockReset as u32;
+    pub(crate) const LOCK_PARAMETERS: u32 = TpmCc::DictionaryAttackParameters as u32;
     pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
     pub(crate) const LOAD: u32 = TpmCc::Load as u32;
     pub(crate) const RSA_DECRYPT: u32 = TpmCc::RsaDecrypt as u32;
@@ -323,13 +328,26 @@ impl Tpm {
         Ok(response.reader().sized()?.to_vec())
     }
 
-    /// TPM2_CreatePrimary in the owner hierarchy with an empty owner authorisation.
+    /// TPM2_CreatePrimary in the owner hierarchy.
     pub(crate) fn create_primary(&mut self, template: &[u8]) -> Result<(u32, Vec<u8>), TpmError> {
+        let command = Command {
+            name: "CreatePrimary",
+            code: code::CREATE_PRIMARY,
+            handles: &[Handle::plain(OWNER)],
+            parameters: Writer::new().u16(4).u32(0).sized(template).u16(0).u32(0),
+        };
+        let response = self.as_owner(command, None, true)?;
+        let public = response.reader().sized()?.to_vec();
+        Ok((response.handle, public))
+    }
+
+    /// TPM2_CreatePrimary in the null hierarchy, which needs no authorisation.
+    pub(crate) fn create_temporary(&mut self, template: &[u8]) -> Result<(u32, Vec<u8>), TpmError> {
         let response = self.with_handle(
             Command {
                 name: "CreatePrimary",
                 code: code::CREATE_PRIMARY,
-                handles: &[Handle::plain(OWNER)],
+                handles: &[Handle::plain(NULL)],
                 parameters: Writer::new().u16(4).u32(0).sized(template).u16(0).u32(0),
             },
             &mut [Use::empty_password()],
@@ -345,14 +363,77 @@ impl Tpm {
         name: &[u8],
         persistent: u32,
     ) -> Result<(), TpmError> {
-        self.with(
+        self.as_owner(
             Command {
                 name: "EvictControl",
                 code: code::EVICT_CONTROL,
                 handles: &[Handle::plain(OWNER), Handle::named(object, name)],
                 parameters: Writer::new().u32(persistent),
             },
-            &mut [Use::empty_password()],
+            None,
+            false,
+        )
+        .map(drop)
+    }
+
+    /// TPM2_HierarchyChangeAuth, the new value encrypted in the session that shows the old one.
+    pub(crate) fn hierarchy_change_auth(
+        &mut self,
+        hierarchy: u32,
+        session: &mut Session,
+        old: &[u8],
+        new: &[u8],
+    ) -> Result<(), TpmError> {
+        let attributes = attribute::CONTINUE | attribute::DECRYPT;
+        self.with(
+            Command {
+                name: "HierarchyChangeAuth",
+                code: code::HIERARCHY_CHANGE_AUTH,
+                handles: &[Handle::plain(hierarchy)],
+                parameters: Writer::new().sized(new),
+            },
+            &mut [Use::session(session, old, attributes).changing_to(new)],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_DictionaryAttackLockReset.
+    pub(crate) fn lock_reset(
+        &mut self,
+        session: &mut Session,
+        auth: &[u8],
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "DictionaryAttackLockReset",
+                code: code::LOCK_RESET,
+                handles: &[Handle::plain(LOCKOUT)],
+                parameters: Writer::new(),
+            },
+            &mut [Use::session(session, auth, attribute::CONTINUE)],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_DictionaryAttackParameters: failures, seconds for one of them, seconds for the lockout
+    /// authorisation.
+    pub(crate) fn lock_parameters(
+        &mut self,
+        session: &mut Session,
+        auth: &[u8],
+        parameters: [u32; 3],
+    ) -> Result<(), TpmError> {
+        let parameters = parameters
+            .into_iter()
+            .fold(Writer::new(), |out, value| out.u32(value));
+        self.with(
+            Command {
+                name: "DictionaryAttackParameters",
+                code: code::LOCK_PARAMETERS,
+                handles: &[Handle::plain(LOCKOUT)],
+                parameters,
+            },
+            &mut [Use::session(session, auth, attribute::CONTINUE)],
         )
         .map(drop)
     }

@@ -413,6 +413,10 @@ impl Core {
             .link
             .as_ref()
             .is_some_and(|link| link.channel.is_some());
+        let owner = self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.tpm.owner.is_some());
         loop {
             let has_once =
                 |runtime: &Runtime| runtime.once.as_ref().is_some_and(|o| o.saved.is_none());
@@ -423,7 +427,7 @@ impl Core {
                     usize::from(runtime.session.is_some()) + usize::from(has_once(runtime))
                 })
                 .sum();
-            if usize::from(channel) + loaded < LOADED_SESSIONS {
+            if usize::from(channel) + usize::from(owner) + loaded < LOADED_SESSIONS {
                 return;
             }
             let others = self.cards.iter().filter(|(id, _)| **id != card);

@@ -13,6 +13,7 @@
 mod admin;
 mod anchor;
 pub mod auth;
+mod care;
 mod commands;
 mod core;
 mod create;
@@ -38,6 +39,9 @@ pub mod vault;
 mod wire;
 
 pub use anchor::{CardFault, NV_RANGE};
+pub use care::{
+    DefinedIndex, Hierarchy, HierarchyAuth, HierarchyAuthLengthError, LockoutParameters,
+};
 pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
 pub use service::Service;

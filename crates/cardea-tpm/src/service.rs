@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
 
 use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
+use crate::care::{HierarchyAuth, begin_owner, end_owner};
 use crate::core::Core;
 use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::TpmError;
@@ -28,6 +29,7 @@ const SERVICE: Lane = 0;
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    owner: Option<Arc<HierarchyAuth>>,
 }
 
 pub(crate) struct Inner {
@@ -59,7 +61,15 @@ impl Service {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            owner: None,
         })
+    }
+
+    pub(crate) fn authorised(&self, owner: Option<HierarchyAuth>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            owner: owner.map(Arc::new),
+        }
     }
 
     /// Where the TPM is.
@@ -74,13 +84,14 @@ impl Service {
         self.inner.count.clone()
     }
 
-    fn run<R: Send + 'static>(
+    pub(crate) fn run<R: Send + 'static>(
         &self,
         mut operation: impl FnMut(&mut Core) -> Result<R, TpmError> + Send + 'static,
     ) -> Result<R, TpmError> {
-        self.inner
-            .queue
-            .run(SERVICE, move |core| core.attempt(&mut operation))?
+        let owner = self.owner.clone();
+        self.inner.queue.run(SERVICE, move |core| {
+            core.attempt(|core| as_owner(core, owner.as_deref(), &mut operation))
+        })?
     }
 
     /// Maker, version, slots, lockout.
@@ -127,13 +138,18 @@ impl Service {
         progress: &mut dyn FnMut(&str),
     ) -> Result<TpmRecord, TpmError> {
         let card = self.next_card();
+        let owner = self.owner.clone();
         let (sender, steps) = std::sync::mpsc::channel::<String>();
         let (done, result) = std::sync::mpsc::sync_channel(1);
         self.inner.queue.post(
             SERVICE,
             Box::new(move |core| {
                 let mut tell = |step: &str| drop(sender.send(step.to_owned()));
-                let made = core.attempt(|core| create(core, card, &prepared, &mut tell));
+                let made = core.attempt(|core| {
+                    as_owner(core, owner.as_deref(), &mut |core| {
+                        create(core, card, &prepared, &mut tell)
+                    })
+                });
                 core.remove(card);
                 drop(sender);
                 drop(done.send(made));
@@ -253,6 +269,20 @@ impl Service {
     fn next_card(&self) -> u64 {
         self.inner.next.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Runs an operation with the owner's authorisation at hand, if there is one.
+fn as_owner<R>(
+    core: &mut Core,
+    owner: Option<&HierarchyAuth>,
+    operation: &mut impl FnMut(&mut Core) -> Result<R, TpmError>,
+) -> Result<R, TpmError> {
+    if let Some(owner) = owner {
+        begin_owner(core, owner)?;
+    }
+    let result = operation(core);
+    end_owner(core);
+    result
 }
 
 /// Idle work: arms one session whose use emptied it, so that the next operation is a single command.

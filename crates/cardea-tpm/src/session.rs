@@ -58,6 +58,8 @@ pub(crate) struct Use<'a> {
     session: Option<&'a mut Session>,
     /// Authorisation value of the entity, without trailing zeros; part of the HMAC key.
     auth: Zeroizing<Vec<u8>>,
+    /// Its value after the command, where the command changes it.
+    changed: Option<Zeroizing<Vec<u8>>>,
     attributes: u8,
     nonce_caller: [u8; NONCE],
 }
@@ -73,6 +75,7 @@ impl<'a> Use<'a> {
         Self {
             session: None,
             auth: Zeroizing::new(without_trailing_zeros(value).to_vec()),
+            changed: None,
             attributes: attribute::CONTINUE,
             nonce_caller: [0; NONCE],
         }
@@ -83,9 +86,17 @@ impl<'a> Use<'a> {
         Self {
             session: Some(session),
             auth: Zeroizing::new(without_trailing_zeros(auth).to_vec()),
+            changed: None,
             attributes,
             nonce_caller: [0; NONCE],
         }
+    }
+
+    /// For a command that replaces the entity's value: the response's HMAC is made with the new one
+    /// (TPM 2.0 Part 1 §19.6.8).
+    pub(crate) fn changing_to(mut self, new: &[u8]) -> Self {
+        self.changed = Some(Zeroizing::new(without_trailing_zeros(new).to_vec()));
+        self
     }
 
     pub(crate) fn refresh(&mut self, random: &mut dyn FnMut(&mut [u8])) {
@@ -171,6 +182,9 @@ impl<'a> Use<'a> {
         attributes: u8,
         mac: &[u8],
     ) -> Result<(), TpmError> {
+        if let Some(changed) = self.changed.take() {
+            self.auth = changed;
+        }
         let key = self.hmac_key();
         let Some(session) = &mut self.session else {
             return if nonce_tpm.is_empty() && mac.is_empty() {

@@ -50,7 +50,7 @@ impl SrkForm {
 
 impl Parent {
     /// None: the key has another form than cards need.
-    fn from_public(handle: u32, public: &[u8]) -> Option<Self> {
+    pub(crate) fn from_public(handle: u32, public: &[u8]) -> Option<Self> {
         let (form, unique) = SrkForm::of(public)?;
         let mut reader = Reader::new("ReadPublic", unique);
         let key = match form {

@@ -2,6 +2,7 @@
 
 use cardea_card::token::KeyAlgorithm;
 
+use crate::anchor::NV_RANGE;
 use crate::core::Core;
 use crate::error::TpmError;
 
@@ -18,16 +19,26 @@ pub struct Status {
     pub revision: u32,
     /// Slots for loaded objects at least available.
     pub transient_slots: u32,
+    /// Slots for loaded sessions at least available.
+    pub session_slots: u32,
+    /// NV indices defined, whoever made them.
+    pub nv_indices: u32,
+    /// NV indices among them in the range of cards.
+    pub card_indices: u32,
     /// Failures that count towards the TPM-wide lockout.
     pub lockout_count: u32,
     /// Failures at which the TPM locks.
     pub lockout_max: u32,
     /// Seconds after which one failure is forgotten.
     pub lockout_recovery: u32,
+    /// Seconds for which a wrong lockout authorisation shuts that authorisation itself.
+    pub lockout_auth_recovery: u32,
     /// Whether the TPM is locked out.
     pub in_lockout: bool,
     /// Whether an owner authorisation is set.
     pub owner_auth_set: bool,
+    /// Whether an endorsement authorisation is set.
+    pub endorsement_auth_set: bool,
     /// Whether a lockout authorisation is set.
     pub lockout_auth_set: bool,
     /// Keys that cards can have.
@@ -40,15 +51,21 @@ const VENDOR: std::ops::RangeInclusive<u32> = 0x106..=0x109;
 const FIRMWARE_1: u32 = 0x10B;
 const FIRMWARE_2: u32 = 0x10C;
 const TRANSIENT_MIN: u32 = 0x10E;
+const LOADED_MIN: u32 = 0x110;
 const PERMANENT: u32 = 0x200;
+const NV_INDICES: u32 = 0x202;
 const LOCKOUT_COUNTER: u32 = 0x20E;
 const MAX_AUTH_FAIL: u32 = 0x20F;
 const LOCKOUT_INTERVAL: u32 = 0x210;
+const LOCKOUT_RECOVERY: u32 = 0x211;
 
 impl Status {
     pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
         let mut properties = core.link()?.tpm.properties(0x100)?;
         properties.extend(core.link()?.tpm.properties(0x200)?);
+        let handles = core.link()?.tpm.handles(*NV_RANGE.start())?;
+        let ours = handles.iter().filter(|handle| NV_RANGE.contains(handle));
+        let card_indices = u32::try_from(ours.count()).unwrap_or(u32::MAX);
         let get = |wanted| {
             properties
                 .iter()
@@ -70,11 +87,16 @@ impl Status {
             firmware: u64::from(get(FIRMWARE_1)) << 32 | u64::from(get(FIRMWARE_2)),
             revision: get(REVISION),
             transient_slots: get(TRANSIENT_MIN),
+            session_slots: get(LOADED_MIN),
+            nv_indices: get(NV_INDICES),
+            card_indices,
             lockout_count: get(LOCKOUT_COUNTER),
             lockout_max: get(MAX_AUTH_FAIL),
             lockout_recovery: get(LOCKOUT_INTERVAL),
+            lockout_auth_recovery: get(LOCKOUT_RECOVERY),
             in_lockout: permanent & 0x200 != 0,
             owner_auth_set: permanent & 1 != 0,
+            endorsement_auth_set: permanent & 2 != 0,
             lockout_auth_set: permanent & 4 != 0,
             algorithms: Vec::new(),
         };

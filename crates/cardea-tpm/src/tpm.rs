@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::commands::code;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::hash;
-use crate::session::{Use, attribute};
+use crate::session::{Session, Use, attribute};
 use crate::transport::{COMMAND_TIME, KEY_TIME, MAX_RESPONSE, Transport};
 use crate::wire::{Erased, Reader, Writer};
 
@@ -82,8 +82,24 @@ impl Response {
     }
 }
 
+/// The owner's authorisation value and a salted session to show it in.
+pub(crate) struct Owner {
+    pub(crate) session: Session,
+    pub(crate) value: Zeroizing<Vec<u8>>,
+}
+
+/// The owner's part in a command.
+pub(crate) fn owner_use(owner: &mut Option<Owner>) -> Use<'_> {
+    match owner {
+        None => Use::empty_password(),
+        Some(Owner { session, value }) => Use::session(session, value, attribute::CONTINUE),
+    }
+}
+
 /// A connection.
 pub(crate) struct Tpm {
+    /// How the owner is authorised while somebody's authorisation is at hand; else by an empty password.
+    pub(crate) owner: Option<Owner>,
     transport: Box<dyn Transport>,
     count: CommandCount,
     command: Erased,
@@ -93,6 +109,7 @@ pub(crate) struct Tpm {
 impl Tpm {
     pub(crate) fn new(transport: Box<dyn Transport>, count: CommandCount) -> Self {
         Self {
+            owner: None,
             transport,
             count,
             command: Erased::with_capacity(MAX_RESPONSE),
@@ -112,6 +129,22 @@ impl Tpm {
     pub(crate) fn raw(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
         self.count.add();
         self.transport.transact(command, response, KEY_TIME)
+    }
+
+    /// A command whose first handle is the owner hierarchy, with further sessions.
+    pub(crate) fn as_owner(
+        &mut self,
+        command: Command<'_>,
+        further: Option<Use<'_>>,
+        has_handle: bool,
+    ) -> Result<Response, TpmError> {
+        let mut owner = self.owner.take();
+        let result = match further {
+            None => self.run(command, &mut [owner_use(&mut owner)], has_handle),
+            Some(further) => self.run(command, &mut [owner_use(&mut owner), further], has_handle),
+        };
+        self.owner = owner;
+        result
     }
 
     /// A command without sessions.

@@ -208,4 +208,43 @@ pub struct TpmStatus {
     /// Algorithms of keys that cards can have.
     #[n(12)]
     pub algorithms: Vec<String>,
+    /// Slots for loaded sessions at least available.
+    #[n(13)]
+    pub session_slots: u32,
+    /// NV indices defined, whoever made them.
+    #[n(14)]
+    pub nv_indices: u32,
+    /// NV indices among them in the range of cards.
+    #[n(15)]
+    pub card_indices: u32,
+    /// Seconds for which a wrong lockout authorisation shuts that authorisation itself.
+    #[n(16)]
+    pub lockout_auth_recovery: u32,
+    /// Whether an endorsement authorisation is set.
+    #[n(17)]
+    pub endorsement_auth_set: bool,
+}
+
+/// An NV index in the cards' range.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct IndexSummary {
+    /// Its handle.
+    #[n(0)]
+    pub handle: u32,
+    /// Whether it was written; one that was not is left from an interrupted creation.
+    #[n(1)]
+    pub written: bool,
+    /// Id of the card that claims it.
+    #[n(2)]
+    pub card: Option<String>,
+    /// Name of that card.
+    #[n(3)]
+    pub name: Option<String>,
+    /// `pin`, `adm` or `puk`, if a card claims it.
+    #[n(4)]
+    pub role: Option<String>,
+    /// Whether an unfinished operation names it.
+    #[n(5)]
+    pub unfinished: bool,
 }

@@ -4,6 +4,18 @@ use minicbor::{Decode, Encode};
 
 use super::SecretBytes;
 
+/// An authorisation of the TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Hierarchy {
+    /// Resets the lockout, clears the TPM.
+    #[n(0)]
+    Lockout,
+    /// Defines and deletes indices.
+    #[n(1)]
+    Owner,
+}
+
 /// Which secret of a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -212,6 +224,9 @@ pub struct CreateCard {
     /// Seconds without use after which a PIN verification ends; absent or 0 = never.
     #[n(7)]
     pub idle_limit: Option<u32>,
+    /// The TPM's owner authorisation, where one is set.
+    #[n(8)]
+    pub owner_auth: Option<SecretBytes>,
 }
 
 impl CreateCard {
@@ -227,6 +242,7 @@ impl CreateCard {
             puk_tries: None,
             session_limit: None,
             idle_limit: None,
+            owner_auth: None,
         }
     }
 }

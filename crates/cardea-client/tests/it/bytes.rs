@@ -41,7 +41,13 @@ fn greeting_and_requests_keep_their_bytes() {
             Request::CreateCard(create),
             "820281a3006141018200844131f64132f50205",
         ),
-        (Request::DestroyCard { card: card() }, "8203816141"),
+        (
+            Request::DestroyCard {
+                card: card(),
+                owner_auth: None,
+            },
+            "8203816141",
+        ),
         (
             Request::ChangePin {
                 card: card(),

@@ -370,5 +370,8 @@ pub(crate) fn creation(name: &str) -> Request {
 }
 
 pub(crate) fn destruction(card: &str) -> Request {
-    Request::DestroyCard { card: card.into() }
+    Request::DestroyCard {
+        card: card.into(),
+        owner_auth: None,
+    }
 }

@@ -15,31 +15,31 @@ impl Tpm {
         auth: &[u8; 32],
         public: &[u8],
     ) -> Result<(), TpmError> {
-        self.with(
+        let attributes = attribute::CONTINUE | attribute::DECRYPT;
+        self.as_owner(
             Command {
                 name: "NV_DefineSpace",
                 code: code::NV_DEFINE_SPACE,
                 handles: &[Handle::plain(OWNER)],
                 parameters: Writer::new().sized(auth).sized(public),
             },
-            &mut [
-                Use::empty_password(),
-                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
-            ],
+            Some(Use::session(channel, &[], attributes)),
+            false,
         )
         .map(drop)
     }
 
     /// TPM2_NV_UndefineSpace.
     pub(crate) fn nv_undefine(&mut self, index: u32, name: &[u8]) -> Result<(), TpmError> {
-        self.with(
+        self.as_owner(
             Command {
                 name: "NV_UndefineSpace",
                 code: code::NV_UNDEFINE_SPACE,
                 handles: &[Handle::plain(OWNER), Handle::named(index, name)],
                 parameters: Writer::new(),
             },
-            &mut [Use::empty_password()],
+            None,
+            false,
         )
         .map(drop)
     }

@@ -10,6 +10,7 @@
 
 mod attacks;
 mod cards;
+mod care;
 mod faults;
 mod keys;
 mod policies;

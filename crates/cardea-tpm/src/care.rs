@@ -1,0 +1,254 @@
+//! Care of the TPM itself: hierarchy authorisations, the lockout, indices.
+
+use std::fmt;
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::anchor::NV_RANGE;
+use crate::commands::{LOCKOUT, OWNER, SessionKind};
+use crate::core::Core;
+use crate::error::{ResponseCode, TpmError};
+use crate::policy::{NV_DEFINED, NV_WRITTEN, SrkForm, name_of, nv_public, srk_template};
+use crate::service::Service;
+use crate::session::Session;
+use crate::srk::Parent;
+use crate::tpm::Owner;
+
+/// Authorisation value of a hierarchy: at most 32 bytes, erased on drop, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct HierarchyAuth(Vec<u8>);
+
+/// A value that no hierarchy can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an authorisation of the TPM has at most 32 bytes, not {0}")]
+pub struct HierarchyAuthLengthError(pub usize);
+
+impl HierarchyAuth {
+    /// Takes the bytes; empty = none is set.
+    ///
+    /// # Errors
+    ///
+    /// [`HierarchyAuthLengthError`] for more than 32 bytes: every TPM takes that many.
+    pub fn new(bytes: &[u8]) -> Result<Self, HierarchyAuthLengthError> {
+        if bytes.len() > 32 {
+            return Err(HierarchyAuthLengthError(bytes.len()));
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// Whether none is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for HierarchyAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HierarchyAuth")
+    }
+}
+
+/// A hierarchy whose authorisation can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Resets the lockout, clears the TPM.
+    Lockout,
+    /// Defines and deletes indices, makes storage root keys.
+    Owner,
+}
+
+/// When the TPM locks, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockoutParameters {
+    /// Failures at which it locks.
+    pub max_tries: u32,
+    /// Seconds after which one failure is forgotten.
+    pub recovery: u32,
+    /// Seconds for which a wrong lockout authorisation shuts that authorisation itself.
+    pub lockout_recovery: u32,
+}
+
+/// An NV index in the range of cards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefinedIndex {
+    /// Its handle.
+    pub handle: u32,
+    /// Its policy, if it has the form of a card's index.
+    pub policy: Option<[u8; 32]>,
+    /// Whether it was written.
+    pub written: bool,
+}
+
+impl Service {
+    /// The same service with the owner's authorisation at hand for everything that is asked of it through this
+    /// value; empty or none = the owner has none.
+    #[must_use]
+    pub fn with_owner(&self, owner: Option<HierarchyAuth>) -> Self {
+        self.authorised(owner.filter(|owner| !owner.is_empty()))
+    }
+
+    /// Sets the authorisation of a hierarchy.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::Response`] for a wrong old value; a wrong value for the lockout shuts it for a while.
+    pub fn set_hierarchy_auth(
+        &self,
+        hierarchy: Hierarchy,
+        old: &HierarchyAuth,
+        new: &HierarchyAuth,
+    ) -> Result<(), TpmError> {
+        let (old, new) = (old.clone(), new.clone());
+        let handle = match hierarchy {
+            Hierarchy::Lockout => LOCKOUT,
+            Hierarchy::Owner => OWNER,
+        };
+        self.run(move |core| {
+            in_session(core, |core, session| {
+                core.link()?
+                    .tpm
+                    .hierarchy_change_auth(handle, session, &old.0, &new.0)
+            })
+        })
+    }
+
+    /// Forgets all failures and ends a lockout.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn reset_lockout(&self, auth: &HierarchyAuth) -> Result<(), TpmError> {
+        let auth = auth.clone();
+        self.run(move |core| {
+            in_session(core, |core, session| {
+                core.link()?.tpm.lock_reset(session, &auth.0)
+            })
+        })
+    }
+
+    /// Sets when the TPM locks, and for how long.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn set_lockout_parameters(
+        &self,
+        auth: &HierarchyAuth,
+        parameters: LockoutParameters,
+    ) -> Result<(), TpmError> {
+        let auth = auth.clone();
+        let values = [
+            parameters.max_tries,
+            parameters.recovery,
+            parameters.lockout_recovery,
+        ];
+        self.run(move |core| {
+            in_session(core, |core, session| {
+                core.link()?.tpm.lock_parameters(session, &auth.0, values)
+            })
+        })
+    }
+
+    /// Every NV index in the cards' range, whoever made it.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn indices(&self) -> Result<Vec<DefinedIndex>, TpmError> {
+        self.run(|core| {
+            let tpm = &mut core.link()?.tpm;
+            let mut indices = Vec::new();
+            for handle in tpm.handles(*NV_RANGE.start())? {
+                if !NV_RANGE.contains(&handle) {
+                    continue;
+                }
+                let public = tpm.nv_read_public(handle)?;
+                let policy = policy_of(handle, &public);
+                indices.push(DefinedIndex {
+                    handle,
+                    written: public.get(6).is_some_and(|byte| byte & 0x20 != 0),
+                    policy,
+                });
+            }
+            Ok(indices)
+        })
+    }
+
+    /// Undefines an index in the cards' range by its handle, whatever it is. False: it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::Unfit`] outside the range; [`TpmError`].
+    pub fn undefine_index(&self, handle: u32) -> Result<bool, TpmError> {
+        if !NV_RANGE.contains(&handle) {
+            return Err(TpmError::Unfit(format!(
+                "0x{handle:08X} is not in the range of cards' indices"
+            )));
+        }
+        self.run(move |core| {
+            let tpm = &mut core.link()?.tpm;
+            let public = match tpm.nv_read_public(handle) {
+                Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(false),
+                other => other?,
+            };
+            tpm.nv_undefine(handle, &name_of(&public))?;
+            Ok(true)
+        })
+    }
+}
+
+/// The policy of a public area of a card's form.
+fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
+    let policy: [u8; 32] = public.get(12..44)?.try_into().ok()?;
+    [NV_DEFINED, NV_WRITTEN]
+        .iter()
+        .any(|attributes| *public == nv_public(handle, *attributes, &policy))
+        .then_some(policy)
+}
+
+/// Works in a salted HMAC session of its own.
+fn in_session<R>(
+    core: &mut Core,
+    work: impl FnOnce(&mut Core, &mut Session) -> Result<R, TpmError>,
+) -> Result<R, TpmError> {
+    let mut session = private_session(core)?;
+    let result = work(core, &mut session);
+    core.flush(session.handle);
+    result
+}
+
+/// Shows the owner's authorisation with every command that asks for it, until [`end_owner`].
+pub(crate) fn begin_owner(core: &mut Core, value: &HierarchyAuth) -> Result<(), TpmError> {
+    let session = private_session(core)?;
+    core.link()?.tpm.owner = Some(Owner {
+        session,
+        value: Zeroizing::new(value.0.clone()),
+    });
+    Ok(())
+}
+
+/// Erases it.
+pub(crate) fn end_owner(core: &mut Core) {
+    let owner = core.link().ok().and_then(|link| link.tpm.owner.take());
+    if let Some(owner) = owner {
+        core.flush(owner.session.handle);
+    }
+}
+
+/// A session salted to a key of the null hierarchy, made for it: there may be no storage root key yet, or none
+/// that may be made without the authorisation that is to travel in this session. Nobody who only listens learns
+/// the salt.
+fn private_session(core: &mut Core) -> Result<Session, TpmError> {
+    core.unload_all();
+    core.room_for_session(u64::MAX);
+    let tpm = &mut core.link()?.tpm;
+    let (key, public) = tpm.create_temporary(&srk_template(SrkForm::Ecc))?;
+    let parent = Parent::from_public(key, &public).ok_or(TpmError::Protocol {
+        command: "CreatePrimary",
+        what: "not the template's key",
+    });
+    let session = parent.and_then(|parent| tpm.start_session(SessionKind::Hmac, Some(&parent)));
+    core.flush(key);
+    session
+}
