@@ -13,6 +13,7 @@ use crate::fault;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::permission::Caller;
+use crate::startup::check;
 
 /// Destroys or removes the card that the selector means.
 pub(crate) fn destroy(
@@ -122,7 +123,7 @@ fn indices_of(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
         .collect()
 }
 
-/// The card is still there, as far as is known: the keeper finds out what is left of it.
+/// The card is still there, as far as is known: it is looked at again, now if the TPM answers, else by the keeper.
 fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
     host.forget(card);
     let place = Place {
@@ -131,6 +132,15 @@ fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
         instance: card.instance,
     };
     let again = HostedCard::new(place, &record.clone(), Body::Waiting(record), View::away());
-    host.add(Arc::new(again));
-    host.wake_keeper();
+    let again = Arc::new(again);
+    host.add(Arc::clone(&again));
+    let checked = host
+        .tpm
+        .service()
+        .is_ok_and(|service| check(host, &again, &service));
+    if checked {
+        host.seat_cards();
+    } else {
+        host.wake_keeper();
+    }
 }

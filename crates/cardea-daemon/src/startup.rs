@@ -238,7 +238,7 @@ pub(crate) fn indices(intent: &Intent) -> Vec<IntentIndex> {
 }
 
 /// Compares a waiting card with its TPM and takes it into use; false when the TPM could not say.
-fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
+pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
     let mut body = card.body();
     let Body::Waiting(record) = &*body else {
         return true;
