@@ -58,6 +58,23 @@ impl Pkcs12 {
         Err(Error::Malformed { what: WHAT })
     }
 
+    /// Whether a file begins as PKCS#12 does, sound or not: to tell it from the files of
+    /// [`PrivateKey::parse`].
+    #[must_use]
+    pub fn looks_like(input: &[u8]) -> bool {
+        if pem::is_pem(input) {
+            return pem::blocks(input, WHAT)
+                .is_ok_and(|blocks| blocks.iter().any(|block| block.label == "PKCS12"));
+        }
+        // A SEQUENCE of whatever length, and version 3, which no private key has.
+        let content = match input {
+            [0x30, len @ 0x81..=0x84, rest @ ..] => rest.get(usize::from(len & 0x7f)..),
+            [0x30, _, rest @ ..] => Some(rest),
+            _ => None,
+        };
+        content.is_some_and(|content| content.starts_with(&[2, 1, 3]))
+    }
+
     /// The key.
     #[must_use]
     pub const fn key(&self) -> &PrivateKey {

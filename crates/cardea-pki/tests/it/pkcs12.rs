@@ -127,3 +127,17 @@ fn what_is_not_taken_says_why() {
         assert!(error.to_string().contains(part), "{file}: {error}");
     }
 }
+
+#[test]
+fn pkcs12_is_told_from_private_keys_by_its_beginning() {
+    for entry in std::fs::read_dir(crate::support::path("")).unwrap() {
+        let path = entry.unwrap().path();
+        let expected = path.extension().is_some_and(|ending| ending == "p12");
+        let content = std::fs::read(&path).unwrap();
+        assert_eq!(Pkcs12::looks_like(&content), expected, "{}", path.display());
+    }
+    for damaged in [&b""[..], b"0", b"0\x82", b"0\x82\x01", b"0\x03\x02\x01"] {
+        assert!(!Pkcs12::looks_like(damaged), "{damaged:?}");
+    }
+    assert!(Pkcs12::looks_like(b"0\x03\x02\x01\x03"));
+}
