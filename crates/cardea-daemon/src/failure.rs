@@ -92,7 +92,7 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
         },
         CardError::Pin(PinError::Wrong { left }) => Failure {
             kind: FailureKind::PinWrong,
-            message: format!("wrong PIN; {left} tries left"),
+            message: format!("wrong PIN; {}", tries_left(*left)),
             tries_left: Some(*left),
         },
         CardError::Admin(AdminError::Delayed { seconds }) => fail(
@@ -101,7 +101,7 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
         ),
         CardError::Admin(_) => fail(
             FailureKind::AdminWrong,
-            "the administrator's answer is wrong; was it made for this card's challenge?",
+            "the administrator's answer is wrong; it must be for a challenge of this card that was not answered yet",
         ),
         CardError::Conflict(what) => fail(FailureKind::Invalid, what.clone()),
         CardError::Rule(rule) => fail(FailureKind::Invalid, rule.to_string()),
@@ -113,6 +113,14 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
                 None => fail(FailureKind::Failed, cause),
             }
         }
+    }
+}
+
+/// In words.
+pub(crate) fn tries_left(tries: u32) -> String {
+    match tries {
+        1 => "1 try left".to_owned(),
+        _ => format!("{tries} tries left"),
     }
 }
 

@@ -6,7 +6,8 @@
 use cardea_card::gids::{Freshness, KeyUsage};
 use cardea_card::secret::Pin;
 use cardea_card::token::{
-    AdminForm, HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation,
+    AdminError, AdminForm, HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation,
+    TokenErrorKind,
 };
 use cardea_card::{Card, CardError, Connection, NewKey, secret};
 use cardea_client::message::{
@@ -16,7 +17,7 @@ use cardea_client::message::{
 use zeroize::Zeroizing;
 
 use crate::describe::key_summary;
-use crate::failure::{fail, of_card};
+use crate::failure::{fail, of_card, token_kind, tries_left};
 use crate::host::Host;
 use crate::hosted::Body;
 use crate::permission::Caller;
@@ -45,7 +46,7 @@ impl Desk<'_> {
         let mut connection = live.connect();
         let result = work(live, &mut connection);
         live.disconnect(connection);
-        result.map_err(|error| of_card(&error))
+        result.map_err(|error| told(&error))
     }
 
     /// The same with the PIN verified.
@@ -125,8 +126,22 @@ impl Desk<'_> {
     }
 
     pub(crate) fn admin_challenge(&self) -> Result<Reply, Failure> {
-        self.with_card(|card, _| card.admin_challenge(AdminForm::External))
-            .map(Reply::Challenge)
+        self.with_card(|card, _| {
+            if !card.has_administrator() {
+                return Err(CardError::Conflict(
+                    "this card has no administrator: nobody has its admin key".into(),
+                ));
+            }
+            card.admin_challenge(AdminForm::External)
+        })
+        .map(Reply::Challenge)
+        .map_err(|failure| match failure.kind {
+            FailureKind::Full => fail(
+                FailureKind::Full,
+                "the card has no challenge left; a mutual authentication or a new admin key makes new ones",
+            ),
+            _ => failure,
+        })
     }
 
     pub(crate) fn verify_admin(&self, answer: &AdminAnswer) -> Result<Reply, Failure> {
@@ -268,6 +283,22 @@ impl Desk<'_> {
     }
 }
 
+/// What [`of_card`] says of cards as a whole means something else for what is on one.
+fn told(error: &CardError) -> Failure {
+    let failure = of_card(error);
+    match token_kind(error) {
+        Some(TokenErrorKind::Full) => fail(
+            FailureKind::Full,
+            "the card has no room for this; delete a key or a certificate first",
+        ),
+        Some(TokenErrorKind::Unsupported) => fail(
+            FailureKind::Failed,
+            "the TPM has no keys of this algorithm; `cardea tpm status` shows those it has",
+        ),
+        _ => failure,
+    }
+}
+
 fn be_administrator(
     card: &mut Card,
     connection: &mut Connection,
@@ -284,6 +315,11 @@ fn be_administrator(
         cardea_card::token::AdminAnswer::External(response),
     )
     .map(drop)
+    .map_err(|error| match token_kind(&error) {
+        // A challenge of another card, or one that was answered.
+        Some(TokenErrorKind::NotAuthenticated) => AdminError::Wrong.into(),
+        _ => error,
+    })
 }
 
 fn summary_of(card: &Card, reference: u8) -> Result<message::KeySummary, CardError> {
@@ -291,7 +327,7 @@ fn summary_of(card: &Card, reference: u8) -> Result<message::KeySummary, CardErr
     let found = known.iter().find(|(present, _)| *present == reference);
     match found {
         Some(entry) => Ok(key_summary(card, entry)),
-        None => Err(cardea_card::token::TokenErrorKind::Internal.into()),
+        None => Err(TokenErrorKind::Internal.into()),
     }
 }
 
@@ -306,7 +342,7 @@ fn typed(what: &str, bytes: &SecretBytes) -> Result<Pin, Failure> {
     Pin::new(bytes.expose()).map_err(|_| {
         fail(
             FailureKind::Invalid,
-            format!("a {what} has 4 to {} bytes", Pin::MAX),
+            format!("a {what} has 1 to {} bytes", Pin::MAX),
         )
     })
 }
@@ -330,8 +366,8 @@ fn about(reference: Reference, failure: Failure) -> Failure {
     match (reference, failure.kind) {
         (Reference::Puk, FailureKind::PinWrong) => Failure {
             message: format!(
-                "wrong PUK; {} tries left",
-                failure.tries_left.unwrap_or_default()
+                "wrong PUK; {}",
+                tries_left(failure.tries_left.unwrap_or_default())
             ),
             ..failure
         },
