@@ -43,6 +43,13 @@ impl Desk<'_> {
         let Body::Live(live) = &mut *body else {
             return Err(crate::session::unusable(&card.view()));
         };
+        if live.record().provisional.is_some() {
+            // Its first values are nobody's: trying one would only spend tries.
+            return Err(fail(
+                FailureKind::Invalid,
+                "the card is in initialisation state and has no PIN yet; personalise it first",
+            ));
+        }
         let mut connection = live.connect();
         let result = work(live, &mut connection);
         live.disconnect(connection);
