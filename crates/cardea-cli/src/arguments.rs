@@ -1,9 +1,20 @@
 //! The command line.
+//!
+//! Secrets come by prompt, file or descriptor: no argument takes one, which a test below holds on to.
+
+mod secrets;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::secrets::{
+    AdminArguments, AdminVerb, NewAdminKeyArguments, PinArguments, PinVerb, PukVerb,
+    UnblockArguments,
+};
+use crate::duration::Seconds;
+use crate::policy::Policy;
 
 /// Virtual smart cards in the machine's TPM.
 #[derive(Debug, Parser)]
@@ -11,8 +22,8 @@ use clap::{Args, Parser, Subcommand};
     name = "cardea",
     version,
     about,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon or no TPM, 4 PIN wrong, 5 PIN blocked, \
-                  6 denied, 7 not found, 8 ambiguous, 9 card lost, 10 TPM full, 11 TPM lockout, 12 busy."
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon or no TPM, 4 PIN, PUK, response or passphrase wrong, 5 blocked, \
+                  6 denied, 7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout, 12 busy."
 )]
 pub(crate) struct Cli {
     /// Socket of the daemon
@@ -31,12 +42,18 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
+    /// The administrator of a card, who answers challenges with the admin key
+    #[command(subcommand)]
+    Admin(AdminVerb),
     /// Cards: create, list, show, destroy
     #[command(subcommand)]
     Card(CardVerb),
     /// The PIN of a card
     #[command(subcommand)]
     Pin(PinVerb),
+    /// The PUK of a card
+    #[command(subcommand)]
+    Puk(PukVerb),
     /// Print the reader.conf.d entry that makes pcscd show the cards of this daemon
     ReaderConf {
         /// Handler library
@@ -87,15 +104,48 @@ pub(crate) struct CreateArguments {
     /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes), `prompt`
     #[arg(long, value_name = "KEY", default_value = "random")]
     pub(crate) admin_key: AdminKeySource,
-    /// File with the PIN, 4 to 127 bytes; one newline at its end does not count [default: asked]
-    #[arg(long, value_name = "FILE", conflicts_with = "pin_fd")]
-    pub(crate) pin_file: Option<PathBuf>,
-    /// Open file descriptor to read the PIN from
-    #[arg(long, value_name = "N")]
-    pub(crate) pin_fd: Option<u32>,
-    /// File with a PUK, 4 to 127 bytes; the PIN of a card with PUK is unblocked by the PUK alone [default: no PUK]
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    pub(crate) pin: PinArguments,
+    /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with PUK is unblocked by the PUK alone
+    #[arg(long, conflicts_with_all = ["puk_file", "puk_fd"])]
+    pub(crate) puk: bool,
+    /// File with a PUK [default: no PUK]
+    #[arg(long, value_name = "FILE", conflicts_with = "puk_fd")]
     pub(crate) puk_file: Option<PathBuf>,
+    /// Open file descriptor to read a PUK from
+    #[arg(long, value_name = "N")]
+    pub(crate) puk_fd: Option<u32>,
+    /// What PINs must look like: `min` and `max` (4 to 127 bytes), and for `upper`, `lower`, `digits`,
+    /// `special`, `other` one of `required`, `allowed`, `disallowed`;
+    /// as in min=4,max=8,digits=required [default: 4 to 127 bytes, any characters]
+    #[arg(long, value_name = "RULES")]
+    pub(crate) pin_policy: Option<Policy>,
+    /// Wrong PINs in a row that block it, 1 to 255 [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) pin_tries: Option<u32>,
+    /// Wrong PUKs in a row that block it, 1 to 255 [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) puk_tries: Option<u32>,
+    /// How long a typed PIN counts at most: 30s, 10m, 8h [default: 8h]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) session_limit: Option<Seconds>,
+    /// How long a typed PIN counts while the card is not used; 0s = as long as the session [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) idle_limit: Option<Seconds>,
+    /// Leave the card in initialisation state: PIN and admin key are set by whoever personalises it
+    #[arg(
+        long,
+        conflicts_with_all = ["pin_file", "pin_fd", "puk", "puk_file", "puk_fd", "admin_key", "blank"]
+    )]
+    pub(crate) uninitialised: bool,
+    /// With `--uninitialised`: make room for a PUK
+    // A requirement that conflicts with something given is dropped by clap: so the conflicts are here too.
+    #[arg(
+        long,
+        requires = "uninitialised",
+        conflicts_with_all = ["pin_file", "pin_fd", "puk", "puk_file", "puk_fd", "admin_key", "blank"]
+    )]
+    pub(crate) with_puk: bool,
     /// Owner of the card, by name or user id [default: you]
     #[arg(long, value_name = "USER")]
     pub(crate) owner: Option<String>,
@@ -104,27 +154,6 @@ pub(crate) struct CreateArguments {
     pub(crate) blank: bool,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PinVerb {
-    /// Change the PIN
-    Change {
-        #[command(flatten)]
-        card: CardArgument,
-        /// File with the present PIN [default: asked]
-        #[arg(long, value_name = "FILE", conflicts_with = "pin_fd")]
-        pin_file: Option<PathBuf>,
-        /// Open file descriptor to read the present PIN from
-        #[arg(long, value_name = "N")]
-        pin_fd: Option<u32>,
-        /// File with the new PIN, 4 to 127 bytes [default: asked]
-        #[arg(long, value_name = "FILE", conflicts_with = "new_pin_fd")]
-        new_pin_file: Option<PathBuf>,
-        /// Open file descriptor to read the new PIN from
-        #[arg(long, value_name = "N")]
-        new_pin_fd: Option<u32>,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,6 +212,34 @@ mod tests {
     #[test]
     fn definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Every option that has a secret's name is a switch, or names a file, a descriptor or a number.
+    #[test]
+    fn no_argument_takes_a_secret() {
+        let mut commands = vec![Cli::command()];
+        let mut seen = 0;
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                let secret = ["pin", "puk", "passphrase", "admin_key", "new_key"]
+                    .iter()
+                    .any(|word| id.contains(word));
+                if !secret || !argument.get_action().takes_values() {
+                    continue;
+                }
+                seen += 1;
+                assert!(
+                    id.ends_with("_file")
+                        || id.ends_with("_fd")
+                        || ["pin_policy", "pin_tries", "puk_tries", "admin_key"].contains(&id),
+                    "{id} of {}",
+                    command.get_name()
+                );
+            }
+        }
+        assert!(seen > 15, "{seen}");
     }
 
     #[test]

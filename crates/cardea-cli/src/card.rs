@@ -1,7 +1,5 @@
 //! `cardea card …`
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use cardea_client::message::{CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes};
 use nix::unistd::User;
 use serde_json::Value;
@@ -12,7 +10,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{
     Colour, details_json, details_text, list_text, note, print, print_json, printable, summary_json,
 };
-use crate::secret::{self, Purpose, Source};
+use crate::policy::Policy;
+use crate::prompt::confirm;
+use crate::secret::{self, Source};
 
 /// The admin key of Microsoft's tool for `/adminkey default` (TPM virtual smart cards).
 const DEFAULT_ADMIN_KEY: [u8; 24] = [
@@ -33,33 +33,21 @@ pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Fa
 
 fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
-    let pin = Source {
-        file: arguments.pin_file.as_deref(),
-        fd: arguments.pin_fd,
-    };
-    // The order of the prompts is that of Microsoft's tool: admin key, PIN, PUK.
-    let admin_key = admin_key(&arguments.admin_key)?;
-    let pin = secret::pin("PIN", &pin, Purpose::Set)?;
-    let puk = match &arguments.puk_file {
-        Some(path) => {
-            let source = Source {
-                file: Some(path),
-                fd: None,
-            };
-            Some(secret::pin("PUK", &source, Purpose::Set)?)
+    let content = if arguments.uninitialised {
+        NewContent::Uninitialised {
+            puk: arguments.with_puk,
         }
-        None => None,
+    } else {
+        personalised(arguments)?
     };
-    let with_administrator = admin_key.is_some();
-    let with_puk = puk.is_some();
-    let content = NewContent::Personalised {
-        pin,
-        puk,
-        admin_key,
-        blank: arguments.blank,
-    };
+    let consequence = consequence(&content);
     let request = Request::CreateCard(CreateCard {
         owner,
+        pin_policy: arguments.pin_policy.map(Policy::to_bytes),
+        pin_tries: arguments.pin_tries,
+        puk_tries: arguments.puk_tries,
+        session_limit: arguments.session_limit.map(|limit| limit.0),
+        idle_limit: arguments.idle_limit.map(|limit| limit.0),
         ..CreateCard::new(arguments.name.clone(), content)
     });
     let details = match connection.call(&request, "creating the card")? {
@@ -67,20 +55,61 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         _ => return Err(Connection::unexpected()),
     };
     print_details(&details, arguments.output)?;
-    if !with_administrator && !with_puk {
-        note("the card has no administrator and no PUK: a blocked PIN cannot be unblocked")?;
-    } else if !with_administrator {
-        note("the card has no administrator: only the PUK unblocks the PIN")?;
+    if let Some(text) = consequence {
+        note(text)?;
     }
     Ok(())
 }
 
+/// Asks for what the card is to begin with. The order of the prompts is that of Microsoft's tool: admin key,
+/// PIN, PUK.
+fn personalised(arguments: &CreateArguments) -> Result<NewContent, Failure> {
+    let policy = arguments.pin_policy.unwrap_or_default();
+    let puk = Source {
+        file: arguments.puk_file.as_deref(),
+        fd: arguments.puk_fd,
+    };
+    let admin_key = admin_key(&arguments.admin_key)?;
+    let pin = secret::new("PIN", &arguments.pin.source(), &policy)?;
+    let puk = (arguments.puk || puk.is_given())
+        .then(|| secret::new("PUK", &puk, &Policy::puk()))
+        .transpose()?;
+    Ok(NewContent::Personalised {
+        pin,
+        puk,
+        admin_key,
+        blank: arguments.blank,
+    })
+}
+
+/// What the choice of secrets means for a blocked PIN.
+fn consequence(content: &NewContent) -> Option<&'static str> {
+    match content {
+        NewContent::Uninitialised { .. } => Some(
+            "the card waits for its personalisation: until then whoever can reach it sets its PIN and admin key",
+        ),
+        NewContent::Personalised {
+            admin_key: Some(_), ..
+        } => None,
+        NewContent::Personalised { puk: Some(_), .. } => {
+            Some("the card has no administrator: only the PUK unblocks the PIN")
+        }
+        NewContent::Personalised { .. } => {
+            Some("the card has no administrator and no PUK: a blocked PIN cannot be unblocked")
+        }
+    }
+}
+
 /// `None`: a random key that is discarded, so nobody needs to make it.
 fn admin_key(source: &AdminKeySource) -> Result<Option<SecretBytes>, Failure> {
+    let read = |file| {
+        let key = secret::admin_key("admin key", &Source { file, fd: None })?;
+        Ok(SecretBytes::new(key.to_vec()))
+    };
     match source {
         AdminKeySource::Default => Ok(Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
-        AdminKeySource::File(path) => secret::admin_key_from_file(path).map(Some),
-        AdminKeySource::Prompt => secret::admin_key_from_terminal().map(Some),
+        AdminKeySource::File(path) => read(Some(path.as_path())).map(Some),
+        AdminKeySource::Prompt => read(None).map(Some),
         AdminKeySource::Random => Ok(None),
     }
 }
@@ -103,10 +132,11 @@ fn destroy(card: &str, yes: bool, connection: &mut Connection) -> Result<(), Fai
     let card = connection.show(card)?.summary;
     let name = printable(&card.name);
     if !yes {
-        confirm(&format!(
-            "destroy card {name} ({})? Its keys are gone for ever [y/N] ",
+        let question = format!(
+            "destroy card {name} ({})? Its keys are gone for ever",
             card.card_id
-        ))?;
+        );
+        confirm(&question, "nothing destroyed")?;
     }
     let request = Request::DestroyCard {
         card: card.card_id,
@@ -118,23 +148,6 @@ fn destroy(card: &str, yes: bool, connection: &mut Connection) -> Result<(), Fai
     }
     note(&format!("card {name} destroyed"))?;
     Ok(())
-}
-
-fn confirm(question: &str) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "destroying asks first and there is no terminal; give --yes",
-        ));
-    }
-    let mut err = io::stderr().lock();
-    err.write_all(question.as_bytes())?;
-    err.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Failed, "nothing destroyed")),
-    }
 }
 
 fn list(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {

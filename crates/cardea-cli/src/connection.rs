@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cardea_client::message::{CardDetails, Reply, Request};
+use cardea_client::message::{CardDetails, CardState, Reply, Request};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
@@ -46,15 +46,47 @@ impl Connection {
         Failure::caused(Exit::Away, error, hint)
     }
 
-    /// The card that a selector means.
+    /// The same for a request that is done and has nothing to say.
+    pub(crate) fn order(&mut self, request: &Request, what: &str) -> Result<(), Failure> {
+        match self.call(request, what)? {
+            Reply::Done => Ok(()),
+            _ => Err(Self::unexpected()),
+        }
+    }
+
+    /// The card that a selector means, its keys in the order of their references.
     pub(crate) fn show(&mut self, card: &str) -> Result<CardDetails, Failure> {
         let request = Request::ShowCard {
             card: card.to_owned(),
         };
         match self.call(&request, "reading the card")? {
-            Reply::Card(details) => Ok(*details),
+            Reply::Card(mut details) => {
+                details.keys.sort_by_key(|key| key.reference);
+                Ok(*details)
+            }
             _ => Err(Self::unexpected()),
         }
+    }
+
+    /// The same for a card that is to be used: asked before any secret is, so that nobody types one for a card
+    /// that is not there or cannot take it, or by a wrong name into another.
+    pub(crate) fn usable(&mut self, card: &str) -> Result<CardDetails, Failure> {
+        let details = self.show(card)?;
+        let exit = match details.summary.state {
+            CardState::Ready | CardState::Blocked if details.uninitialised => {
+                return Err(Failure::usage(
+                    "the card is in initialisation state and has no PIN yet; personalise it first",
+                ));
+            }
+            CardState::Ready | CardState::Blocked => return Ok(details),
+            CardState::Foreign | CardState::Lost => Exit::Lost,
+            CardState::NotTrusted | CardState::Unreadable => Exit::Failed,
+            CardState::TpmAway => Exit::Away,
+        };
+        Err(Failure::new(
+            exit,
+            format!("the card cannot be used: {}", details.summary.reason),
+        ))
     }
 
     /// An answer to something else.

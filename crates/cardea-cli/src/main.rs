@@ -1,17 +1,22 @@
-//! The command `cardea`: cards, PINs and the TPM from the command line.
+//! The command `cardea`: cards, their PINs, keys and certificates, and the TPM from the command line.
 //!
-//! What: one request to the daemon per command, text or JSON, documented exit codes.
+//! What: requests to the daemon, text or JSON, documented exit codes.
 //! What not: no card logic and no TPM; no secret ever in an argument.
 //! Begin with [`arguments::Cli`].
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod arguments;
 mod card;
 mod connection;
+mod duration;
 mod exit;
+mod file;
+mod hex;
 mod output;
 mod pin;
+mod policy;
 mod progress;
 mod prompt;
 mod reader_conf;
@@ -44,8 +49,10 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     let mut connection = Connection::new(&cli.socket);
     match &cli.noun {
+        Noun::Admin(verb) => admin::run(verb, &mut connection),
         Noun::Card(verb) => card::run(verb, &mut connection),
         Noun::Pin(verb) => pin::run(verb, &mut connection),
+        Noun::Puk(verb) => pin::run_puk(verb, &mut connection),
         Noun::ReaderConf { library, slots } => {
             reader_conf::run(&cli.socket, library, *slots, &mut connection)
         }

@@ -2,9 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use cardea_client::message::{CardDetails, CardState, CardSummary, Tries};
+use cardea_client::message::{CardDetails, CardState, CardSummary, KeySummary, Tries};
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
+
+use crate::duration::Seconds;
+use crate::policy::Policy;
 
 /// The word for a state, in text and JSON.
 pub(crate) fn state_word(state: CardState) -> &'static str {
@@ -37,11 +40,17 @@ impl Colour {
     }
 
     fn paint(self, state: CardState, text: &str) -> String {
-        let code = match state {
-            CardState::Ready => "32",
-            CardState::TpmAway => "33",
-            _ => "31",
-        };
+        self.with(
+            match state {
+                CardState::Ready => "32",
+                CardState::TpmAway => "33",
+                _ => "31",
+            },
+            text,
+        )
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
         match self {
             Self::Off => text.to_owned(),
             Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
@@ -99,9 +108,11 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         .map(|key| {
             json!({
                 "reference": format!("{:02X}", key.reference),
+                "label": label(key),
                 "algorithm": key.algorithm,
                 "origin": key.origin,
                 "pin": key.pin,
+                "certificate": key.certificate,
             })
         })
         .collect();
@@ -111,6 +122,10 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "pin": tries(card.pin),
         "puk": tries(card.puk),
         "administrator": card.administrator,
+        "uninitialised": card.uninitialised,
+        "pin_policy": Policy::of(card.pin_policy.as_ref()).to_json(),
+        "session_limit": card.session_limit,
+        "idle_limit": (card.idle_limit != 0).then_some(card.idle_limit),
         "counter_mode": card.counter_mode,
         "keys": keys,
         "warnings": card.warnings,
@@ -119,6 +134,20 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         value.extend(more);
     }
     value
+}
+
+/// A key's name for people.
+pub(crate) fn label(key: &KeySummary) -> Option<&str> {
+    (!key.label.is_empty()).then_some(&key.label)
+}
+
+/// When a key wants the PIN.
+pub(crate) fn pin_words(key: &KeySummary) -> &'static str {
+    if key.pin == "always" {
+        "every time"
+    } else {
+        "once per session"
+    }
 }
 
 /// A table with a row per card; the id is cut to what tells the cards apart, at least 8 digits.
@@ -137,9 +166,28 @@ pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
                 .unwrap_or_else(|| "no reader".to_owned()),
         ]
     }));
-    let widths: Vec<usize> = (0..6)
+    let mut text = table(&rows, |row, column, padded| {
+        let card = row.checked_sub(1).and_then(|index| cards.get(index));
+        match (column, card) {
+            (4, Some(card)) => colour.paint(card.state, padded),
+            _ => padded.to_owned(),
+        }
+    });
+    for card in cards.iter().filter(|card| !card.reason.is_empty()) {
+        let id: String = card.card_id.chars().take(length).collect();
+        text.push_str(&format!("{id}: {}\n", printable(&card.reason)));
+    }
+    text
+}
+
+/// Columns as wide as their widest cell. `paint` gets row, column and padded text.
+pub(crate) fn table<const N: usize>(
+    rows: &[[String; N]],
+    paint: impl Fn(usize, usize, &str) -> String,
+) -> String {
+    let widths: Vec<usize> = (0..N)
         .map(|column| {
-            let width = |row: &[String; 6]| row.get(column).map_or(0, |cell| cell.chars().count());
+            let width = |row: &[String; N]| row.get(column).map_or(0, |cell| cell.chars().count());
             rows.iter().map(width).max().unwrap_or(0)
         })
         .collect();
@@ -147,20 +195,11 @@ pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let padded = format!("{cell:<width$}");
-            let card = number.checked_sub(1).and_then(|index| cards.get(index));
-            match (column, card) {
-                (4, Some(card)) => line.push_str(&colour.paint(card.state, &padded)),
-                _ => line.push_str(&padded),
-            }
+            line.push_str(&paint(number, column, &format!("{cell:<width$}")));
             line.push_str("  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');
-    }
-    for card in cards.iter().filter(|card| !card.reason.is_empty()) {
-        let id: String = card.card_id.chars().take(length).collect();
-        text.push_str(&format!("{id}: {}\n", printable(&card.reason)));
     }
     text
 }
@@ -203,6 +242,12 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     if !summary.reason.is_empty() {
         lines.push(("reason", printable(&summary.reason)));
     }
+    if card.uninitialised {
+        lines.push((
+            "personalised",
+            "no: in initialisation state, waits for PIN and admin key".to_owned(),
+        ));
+    }
     lines.extend([
         (
             "reader",
@@ -211,8 +256,20 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
                 .clone()
                 .unwrap_or_else(|| "no reader".to_owned()),
         ),
-        ("created", utc(card.created)),
+        (
+            "created",
+            utc(i64::try_from(card.created).unwrap_or(i64::MAX)),
+        ),
         ("PIN", tries(card.pin, "not known")),
+        (
+            "PIN policy",
+            Policy::of(card.pin_policy.as_ref()).to_string(),
+        ),
+        (
+            "session limit",
+            limit_words(card.session_limit, "not known"),
+        ),
+        ("idle limit", limit_words(card.idle_limit, "none")),
         ("PUK", tries(card.puk, "none")),
         (
             "administrator",
@@ -228,25 +285,35 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         lines.push(("keys", "none".to_owned()));
     }
     for key in &card.keys {
-        lines.push((
-            "key",
-            format!(
-                "{:02X} {}, {}, PIN {}",
-                key.reference,
-                key.algorithm,
-                key.origin,
-                if key.pin == "always" {
-                    "every time"
-                } else {
-                    "once per session"
-                }
-            ),
-        ));
+        lines.push(("key", key_line(key)));
     }
     lines
         .iter()
         .map(|(label, value)| format!("{:<15}{value}\n", format!("{label}:")))
         .collect()
+}
+
+fn key_line(key: &KeySummary) -> String {
+    let mut parts = vec![
+        format!("{:02X} {}", key.reference, key.algorithm),
+        key.origin.clone(),
+        format!("PIN {}", pin_words(key)),
+    ];
+    if key.certificate {
+        parts.push("with certificate".to_owned());
+    }
+    if let Some(label) = label(key) {
+        parts.push(format!("\"{}\"", printable(label)));
+    }
+    parts.join(", ")
+}
+
+/// `zero`: what no limit means.
+fn limit_words(seconds: u32, zero: &str) -> String {
+    match seconds {
+        0 => zero.to_owned(),
+        _ => Seconds(seconds).to_string(),
+    }
 }
 
 /// The user's name, or the number where the user database has none.
@@ -257,36 +324,28 @@ fn owner_name(uid: u32) -> String {
     }
 }
 
-/// A time in UTC, from seconds since 1970 (days to civil date in the proleptic Gregorian calendar).
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+/// A time in UTC, from seconds since 1970 (days to civil date: Howard Hinnant's `civil_from_days`).
+pub(crate) fn utc(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
     };
-    // 400 years have a fixed number of days, so the loop below is short for every input.
-    let mut year = 1970 + days / 146_097 * 400;
-    let mut day = days % 146_097;
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if day < length {
-            break;
-        }
-        day -= length;
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if day < length {
-            break;
-        }
-        day -= length;
-        month += 1;
-    }
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!(
-        "{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02} UTC",
-        day + 1
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
     )
 }
 
@@ -314,7 +373,8 @@ mod tests {
         assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59 UTC");
         assert_eq!(utc(4_107_542_399), "2100-02-28 23:59:59 UTC");
         assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00 UTC");
-        assert!(utc(u64::MAX).ends_with("UTC"));
+        assert_eq!(utc(-1), "1969-12-31 23:59:59 UTC");
+        assert!(utc(i64::MAX).ends_with("UTC") && utc(i64::MIN).ends_with("UTC"));
     }
 
     #[test]

@@ -1,53 +1,133 @@
-//! `cardea pin …`
+//! `cardea pin …` and `cardea puk …`
 
-use cardea_client::message::{Reference, Reply, Request};
+use cardea_client::message::{Authority, CardDetails, Reference, Request};
 
-use crate::arguments::PinVerb;
+use crate::admin;
+use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
 use crate::connection::Connection;
 use crate::exit::Failure;
 use crate::output::note;
-use crate::secret::{self, Purpose, Source};
+use crate::policy::Policy;
+use crate::secret::{self, Source};
 
 pub(crate) fn run(verb: &PinVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {
-        PinVerb::Change {
-            card,
-            pin_file,
-            pin_fd,
-            new_pin_file,
-            new_pin_fd,
-        } => {
-            let old = Source {
-                file: pin_file.as_deref(),
-                fd: *pin_fd,
-            };
-            let new = Source {
-                file: new_pin_file.as_deref(),
-                fd: *new_pin_fd,
-            };
-            change(&card.card, &old, &new, connection)
+        PinVerb::Change { card, old, new } => {
+            let card = connection.usable(&card.card)?;
+            change(
+                &card,
+                Reference::Pin,
+                &old.source(),
+                &new.source(),
+                connection,
+            )
+        }
+        PinVerb::Unblock(arguments) => unblock(arguments, connection),
+        PinVerb::Verify { card, pin } => {
+            let card = connection.usable(&card.card)?;
+            verify(&card, Reference::Pin, &pin.source(), connection)
+        }
+    }
+}
+
+pub(crate) fn run_puk(verb: &PukVerb, connection: &mut Connection) -> Result<(), Failure> {
+    match verb {
+        PukVerb::Change { card, old, new } => {
+            let card = connection.usable(&card.card)?;
+            must_have_puk(&card)?;
+            change(
+                &card,
+                Reference::Puk,
+                &old.source(),
+                &new.source(),
+                connection,
+            )
+        }
+        PukVerb::Verify { card, puk } => {
+            let card = connection.usable(&card.card)?;
+            must_have_puk(&card)?;
+            verify(&card, Reference::Puk, &puk.source(), connection)
         }
     }
 }
 
 fn change(
-    card: &str,
+    card: &CardDetails,
+    reference: Reference,
     old: &Source<'_>,
     new: &Source<'_>,
     connection: &mut Connection,
 ) -> Result<(), Failure> {
-    // Asked first, so that nobody types a PIN for a card that is not there, or by a wrong name into another.
-    let card = connection.show(card)?.summary;
-    let request = Request::ChangePin {
-        card: card.card_id,
-        old: secret::pin("PIN", old, Purpose::Compare)?,
-        new: secret::pin("new PIN", new, Purpose::Set)?,
-        reference: Reference::Pin,
+    let (word, policy) = match reference {
+        Reference::Pin => ("PIN", Policy::of(card.pin_policy.as_ref())),
+        Reference::Puk => ("PUK", Policy::puk()),
     };
-    match connection.call(&request, "changing the PIN")? {
-        Reply::Done => {}
-        _ => return Err(Connection::unexpected()),
-    }
-    note(&format!("PIN of {} changed", card.name))?;
+    let request = Request::ChangePin {
+        card: card.summary.card_id.clone(),
+        old: secret::present(word, old)?,
+        new: secret::new(&format!("new {word}"), new, &policy)?,
+        reference,
+    };
+    connection.order(&request, &format!("changing the {word}"))?;
+    note(&format!("{word} of {} changed", card.summary.name))?;
     Ok(())
+}
+
+fn verify(
+    card: &CardDetails,
+    reference: Reference,
+    source: &Source<'_>,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let word = match reference {
+        Reference::Pin => "PIN",
+        Reference::Puk => "PUK",
+    };
+    let request = Request::VerifyPin {
+        card: card.summary.card_id.clone(),
+        value: secret::present(word, source)?,
+        reference,
+    };
+    connection.order(&request, &format!("comparing the {word}"))?;
+    note(&format!("{word} of {} is right", card.summary.name))?;
+    Ok(())
+}
+
+fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<(), Failure> {
+    let card = connection.usable(&arguments.card.card)?;
+    let puk = arguments.value.source();
+    let wants_puk = arguments.puk || puk.is_given();
+    let wants_admin = arguments.admin || arguments.answer.is_given();
+    let by = if wants_puk || (!wants_admin && card.puk.is_some()) {
+        must_have_puk(&card)?;
+        Authority::Puk(secret::present("PUK", &puk)?)
+    } else {
+        if card.puk.is_some() {
+            return Err(Failure::usage(
+                "this card has a PUK: the PUK unblocks its PIN, not the admin key",
+            ));
+        }
+        if !card.administrator {
+            return Err(Failure::usage(
+                "this card has neither PUK nor administrator: its PIN cannot be unblocked",
+            ));
+        }
+        Authority::Admin(admin::answer(&card, &arguments.answer, connection)?)
+    };
+    let policy = Policy::of(card.pin_policy.as_ref());
+    let request = Request::UnblockPin {
+        card: card.summary.card_id.clone(),
+        by,
+        new: secret::new("new PIN", &arguments.new.source(), &policy)?,
+    };
+    connection.order(&request, "unblocking the PIN")?;
+    note(&format!("PIN of {} unblocked", card.summary.name))?;
+    Ok(())
+}
+
+fn must_have_puk(card: &CardDetails) -> Result<(), Failure> {
+    match card.puk {
+        Some(_) => Ok(()),
+        None => Err(Failure::usage("this card has no PUK")),
+    }
 }

@@ -4,11 +4,14 @@
 //! The line is edited here and not by the terminal, so that an interrupt leaves the terminal as it was.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::exit::{Exit, Failure};
+use crate::output::printable;
 
 /// Longest line: an admin key in hexadecimal digits, and room for mistakes.
 const MAX_LINE: usize = 256;
@@ -27,6 +30,35 @@ pub(crate) fn ask(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     (&terminal).write_all(b"\n")?;
     drop(silence);
     line
+}
+
+/// Asks for a line that may be seen; the terminal edits it.
+///
+/// # Errors
+///
+/// As [`ask`]; control-C ends the program.
+pub(crate) fn ask_shown(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    (&terminal).write_all(prompt.as_bytes())?;
+    read_line(&terminal)
+}
+
+/// Asks before something is gone for ever. `refused` says what was not done.
+pub(crate) fn confirm(question: &str, refused: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "this is asked first and there is no terminal; give --yes",
+        ));
+    }
+    let mut err = io::stderr().lock();
+    err.write_all(format!("{} [y/N] ", printable(question)).as_bytes())?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, refused)),
+    }
 }
 
 /// The terminal without echo; as before on drop.

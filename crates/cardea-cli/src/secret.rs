@@ -8,39 +8,49 @@ use cardea_client::message::SecretBytes;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
+use crate::hex;
+use crate::policy::Policy;
 
 /// Longest PIN and PUK (GIDS 2.0).
 const MAX_PIN: usize = 127;
 
-/// Longest secret file: a key in hexadecimal digits, a PIN, a newline.
+/// Longest secret file: a key in hexadecimal digits, a PIN, a passphrase, a newline.
 const MAX_FILE: usize = 256;
 
 const ADMIN_KEY_LENGTH: usize = 24;
 
+/// A 3DES key.
+pub(crate) type AdminKey = Zeroizing<[u8; ADMIN_KEY_LENGTH]>;
+
 /// Where one secret comes from: file before descriptor before terminal.
+#[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) file: Option<&'a Path>,
     pub(crate) fd: Option<u32>,
 }
 
-/// Whether a secret is compared or set: one that is set is asked twice.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Compare,
-    Set,
+impl Source<'_> {
+    /// Whether it is a file or a descriptor.
+    pub(crate) fn is_given(&self) -> bool {
+        self.file.is_some() || self.fd.is_some()
+    }
+
+    /// `None`: it is to be asked for.
+    fn path(&self) -> Option<PathBuf> {
+        // Opening by this name duplicates what the descriptor refers to; no descriptor is taken over.
+        let of_fd = || {
+            self.fd
+                .map(|fd| PathBuf::from(format!("/proc/self/fd/{fd}")))
+        };
+        self.file.map(Path::to_owned).or_else(of_fd)
+    }
 }
 
-/// A PIN or PUK. `what` is its name in prompts and errors.
-pub(crate) fn pin(
-    what: &str,
-    source: &Source<'_>,
-    purpose: Purpose,
-) -> Result<SecretBytes, Failure> {
-    let typed = match (source.file, source.fd) {
-        (Some(path), _) => read(path, what)?,
-        // Opening by this name duplicates what the descriptor refers to; no descriptor is taken over.
-        (None, Some(fd)) => read(&PathBuf::from(format!("/proc/self/fd/{fd}")), what)?,
-        (None, None) => ask(what, purpose)?,
+/// A PIN or PUK that is compared. `what` is its name in prompts and errors.
+pub(crate) fn present(what: &str, source: &Source<'_>) -> Result<SecretBytes, Failure> {
+    let typed = match source.path() {
+        Some(path) => read(&path, what)?,
+        None => prompt(&format!("{what}: "), what)?,
     };
     if typed.is_empty() || typed.len() > MAX_PIN {
         return Err(Failure::usage(format!(
@@ -51,34 +61,38 @@ pub(crate) fn pin(
     Ok(SecretBytes::new(typed.to_vec()))
 }
 
-/// An admin key from a file of 48 hexadecimal digits or of 24 bytes.
-pub(crate) fn admin_key_from_file(path: &Path) -> Result<SecretBytes, Failure> {
-    let content = read_whole(path, "admin key")?;
-    if content.len() == ADMIN_KEY_LENGTH {
-        return Ok(SecretBytes::new(content.to_vec()));
-    }
-    admin_key_from_digits(without_newline(&content))
-}
-
-/// An admin key typed as 48 hexadecimal digits, twice.
-pub(crate) fn admin_key_from_terminal() -> Result<SecretBytes, Failure> {
-    admin_key_from_digits(&ask("admin key (48 hexadecimal digits)", Purpose::Set)?)
-}
-
-fn admin_key_from_digits(digits: &[u8]) -> Result<SecretBytes, Failure> {
-    let wrong =
-        || Failure::usage("an admin key is 48 hexadecimal digits (in a file also 24 bytes)");
-    if digits.len() != 2 * ADMIN_KEY_LENGTH {
-        return Err(wrong());
-    }
-    let mut key = Zeroizing::new([0; ADMIN_KEY_LENGTH]);
-    for (target, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        for &digit in pair {
-            let nibble = char::from(digit).to_digit(16).ok_or_else(wrong)?;
-            *target = *target << 4 | u8::try_from(nibble).unwrap_or_default();
+/// A PIN or PUK that is set: asked twice, and looked at before it is sent.
+pub(crate) fn new(
+    what: &str,
+    source: &Source<'_>,
+    policy: &Policy,
+) -> Result<SecretBytes, Failure> {
+    let check = |typed: &[u8]| policy.check(what, typed).map_err(Failure::usage);
+    let typed = match source.path() {
+        Some(path) => {
+            let typed = read(&path, what)?;
+            check(&typed)?;
+            typed
         }
+        None => ask_twice(what, check)?,
+    };
+    Ok(SecretBytes::new(typed.to_vec()))
+}
+
+/// An admin key: 48 hexadecimal digits, in a file also 24 bytes. One that is asked for is one that is set.
+pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Failure> {
+    let content = match source.path() {
+        Some(path) => read_whole(&path, what)?,
+        None => ask_twice(&format!("{what} (48 hexadecimal digits)"), |_| Ok(()))?,
+    };
+    if source.is_given()
+        && let Ok(bytes) = content.as_slice().try_into()
+    {
+        return Ok(Zeroizing::new(bytes));
     }
-    Ok(SecretBytes::new(key.to_vec()))
+    hex::parse(&content).ok_or_else(|| {
+        Failure::usage("an admin key is 48 hexadecimal digits (in a file also 24 bytes)")
+    })
 }
 
 /// The content without one newline at its end.
@@ -118,15 +132,17 @@ fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\n").unwrap_or(content)
 }
 
-fn ask(what: &str, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn ask_twice(
+    what: &str,
+    check: impl FnOnce(&[u8]) -> Result<(), Failure>,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let first = prompt(&format!("{what}: "), what)?;
-    if purpose == Purpose::Set {
-        let again = prompt(&format!("{what} again: "), what)?;
-        if *first != *again {
-            return Err(Failure::usage(format!(
-                "the two entries of the {what} differ"
-            )));
-        }
+    check(&first)?;
+    let again = prompt(&format!("{what} again: "), what)?;
+    if *first != *again {
+        return Err(Failure::usage(format!(
+            "the two entries of the {what} differ"
+        )));
     }
     Ok(first)
 }
@@ -138,6 +154,19 @@ fn prompt(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
             "the {what} cannot be asked for on a terminal ({error}); use a file or a descriptor"
         )),
     })
+}
+
+/// What an administrator answers to a challenge: shown while it is typed, for it is long and serves once.
+pub(crate) fn response() -> Result<hex::Block, Failure> {
+    let typed = crate::prompt::ask_shown("response: ").map_err(|error| {
+        Failure::usage(format!(
+            "the response cannot be asked for on a terminal ({error}); use --admin-key-file, or \
+             --challenge and --response"
+        ))
+    })?;
+    hex::parse(&typed)
+        .map(|bytes| hex::Block(*bytes))
+        .ok_or_else(|| Failure::usage("a response is 16 hexadecimal digits; blanks do not count"))
 }
 
 #[cfg(test)]
@@ -154,14 +183,18 @@ mod tests {
             file: Some(&path),
             fd: None,
         };
-        pin("PIN", &source, Purpose::Set)
+        present("PIN", &source)
     }
 
-    fn key_from_file(content: &[u8]) -> Result<SecretBytes, Failure> {
+    fn key_from_file(content: &[u8]) -> Result<AdminKey, Failure> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         fs::write(&path, content).unwrap();
-        admin_key_from_file(&path)
+        let source = Source {
+            file: Some(&path),
+            fd: None,
+        };
+        admin_key("admin key", &source)
     }
 
     #[test]
@@ -189,7 +222,7 @@ mod tests {
             file: None,
             fd: Some(u32::try_from(std::os::fd::AsRawFd::as_raw_fd(&reader)).unwrap()),
         };
-        let secret = pin("PIN", &source, Purpose::Set).unwrap();
+        let secret = present("PIN", &source).unwrap();
         assert_eq!(secret.expose(), b"4711");
     }
 
@@ -197,15 +230,15 @@ mod tests {
     fn admin_key_is_24_bytes_or_48_digits() {
         let digits = b"0123456789ABCDEF23456789abcdef01456789ABCDEF0123";
         let key = key_from_file(digits).unwrap();
-        assert_eq!(key.expose().first(), Some(&0x01));
-        assert_eq!(key.expose().last(), Some(&0x23));
-        assert_eq!(key.expose().len(), 24);
-        assert_eq!(key_from_file(&[7; 24]).unwrap().expose(), [7; 24]);
+        assert_eq!(key.first(), Some(&0x01));
+        assert_eq!(key.last(), Some(&0x23));
+        assert_eq!(*key_from_file(&[7; 24]).unwrap(), [7; 24]);
         let mut line = digits.to_vec();
         line.push(b'\n');
         assert_eq!(key_from_file(&line).unwrap(), key);
         for bad in [
             &digits[1..],
+            &[7; 25],
             b"",
             b"zz23456789ABCDEF23456789abcdef01456789ABCDEF0123",
         ] {

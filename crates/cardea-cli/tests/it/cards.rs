@@ -68,6 +68,139 @@ fn creation_says_what_the_choice_of_keys_means() {
 }
 
 #[test]
+fn policy_tries_and_limits_are_set_and_shown() {
+    let place = Place::new();
+    let options = [
+        "--pin-policy",
+        "min=6,max=8,digits=required,other=disallowed",
+        "--pin-tries",
+        "3",
+        "--puk-tries",
+        "7",
+        "--session-limit",
+        "90m",
+        "--idle-limit",
+        "10m",
+        "--puk-file",
+        &place.file("puk", "87654321"),
+    ];
+    let card = place.create("strict", &options);
+    let show = place.run(&["card", "show", "strict"]);
+    assert_snapshot!("strict_text", redact(&show.out, &card));
+    assert_snapshot!(
+        "strict_json",
+        redact(&serde_json::to_string_pretty(&card).unwrap(), &card)
+    );
+    // The policy binds later PINs too, before a try is spent.
+    let pin = place.path("pin");
+    let pin = pin.to_str().unwrap();
+    for (new, part) in [
+        ("12345", "5 bytes"),
+        ("123456789", "6 to 8"),
+        ("abcdef", "a digit"),
+        ("12345ä", "non-ASCII"),
+    ] {
+        let new = place.file("new", new);
+        let arguments = [
+            "pin",
+            "change",
+            "strict",
+            "--pin-file",
+            pin,
+            "--new-pin-file",
+            &new,
+        ];
+        let run = place.run(&arguments);
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.err.contains(part), "{run:?}");
+    }
+    let card = place.run(&["card", "show", "strict", "--json"]).json();
+    assert_eq!(card["pin"]["left"], 3);
+}
+
+#[test]
+fn pin_against_the_policy_makes_no_card() {
+    let place = Place::new();
+    let pin = place.path("pin");
+    let create = |options: &[&str]| {
+        let mut arguments = vec!["card", "create", "--name", "x"];
+        arguments.extend(["--pin-file", pin.to_str().unwrap()]);
+        arguments.extend(options);
+        place.run(&arguments)
+    };
+    for (policy, part) in [
+        ("min=7", "6 bytes; it must have 7 to 127"),
+        ("lower=required", "must have a small letter"),
+        ("digits=disallowed", "must not have digits"),
+        ("min=9,max=8", "larger than max"),
+        ("min=2", "from 4 to 127"),
+        ("digit=required", "`digit` is unknown"),
+        ("digits=yes", "not `yes`"),
+        ("12345", "keyword=value"),
+    ] {
+        let run = create(&["--pin-policy", policy]);
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.err.contains(part), "{run:?}");
+    }
+    for options in [
+        &["--pin-tries", "0"][..],
+        &["--pin-tries", "256"],
+        &["--puk-tries", "x"],
+        &["--session-limit", "8"],
+        &["--session-limit", "0s"],
+        &["--session-limit", "4000d"],
+        &["--idle-limit", "-1s"],
+        &["--with-puk"],
+        &["--puk-file", &place.file("puk", "1234567")],
+    ] {
+        let run = create(options);
+        assert_eq!(run.code, 2, "{options:?} {run:?}");
+    }
+    assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
+}
+
+#[test]
+fn card_in_initialisation_state_asks_for_nothing_and_says_so() {
+    let place = Place::new();
+    for options in [&[][..], &["--with-puk"]] {
+        let mut arguments = vec!["card", "create", "--name", "fresh", "--uninitialised"];
+        arguments.extend(options);
+        let run = place.run(&arguments);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.err.contains("waits for its personalisation"), "{run:?}");
+        assert!(run.out.contains("in initialisation state"), "{run:?}");
+        let card = place.run(&["card", "show", "fresh", "--json"]).json();
+        assert_eq!(card["uninitialised"], true);
+        assert_eq!(card["puk"].is_null(), options.is_empty(), "{card}");
+        assert_eq!(place.run(&["card", "destroy", "fresh", "--yes"]).code, 0);
+    }
+    let pin = place.path("pin");
+    let pin = pin.to_str().unwrap();
+    for options in [
+        &["--pin-file", pin][..],
+        &["--puk-file", pin],
+        &["--puk"],
+        &["--admin-key", "default"],
+        &["--blank"],
+    ] {
+        let mut arguments = vec!["card", "create", "--name", "x", "--uninitialised"];
+        arguments.extend(options);
+        let run = place.run(&arguments);
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.err.contains("cannot be used with"), "{run:?}");
+    }
+}
+
+#[test]
+fn long_secrets_warn_about_opensc() {
+    let place = Place::new();
+    let long = place.file("long", "1234567890123456");
+    let run = place.run(&["card", "create", "--name", "x", "--pin-file", &long]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.err.contains("OpenSC cannot enter"), "{run:?}");
+}
+
+#[test]
 fn blank_card_is_created() {
     let place = Place::new();
     let card = place.create("blank", &["--blank", "--admin-key", "default"]);

@@ -114,6 +114,43 @@ fn unknown_card_is_7_and_ambiguous_name_is_8() {
     assert_eq!(place.run(&["card", "show", instance]).code, 0);
 }
 
+/// None of these reads a secret first: the files are not there.
+const USES: &[&[&str]] = &[
+    &["pin", "verify", "work", "--pin-file", "/nonexistent"],
+    &["pin", "change", "work", "--pin-file", "/nonexistent"],
+    &["pin", "unblock", "work", "--puk-file", "/nonexistent"],
+    &["puk", "verify", "work", "--puk-file", "/nonexistent"],
+    &["admin", "challenge", "work"],
+];
+
+#[test]
+fn card_of_another_tpm_is_9_before_anything_is_asked() {
+    let mut place = Place::new();
+    place.create("work", &["--admin-key", "default"]);
+    place.exchange_tpm();
+    assert_eq!(
+        place.run(&["card", "show", "work", "--json"]).json()["state"],
+        "foreign"
+    );
+    for arguments in USES {
+        let run = place.run(arguments);
+        assert_eq!(run.code, 9, "{arguments:?} {run:?}");
+        assert!(run.err.contains("cannot be used"), "{run:?}");
+    }
+}
+
+#[test]
+fn card_in_initialisation_state_is_2_before_anything_is_asked() {
+    let place = Place::new();
+    let create = ["card", "create", "--name", "work", "--uninitialised"];
+    assert_eq!(place.run(&create).code, 0);
+    for arguments in USES {
+        let run = place.run(arguments);
+        assert_eq!(run.code, 2, "{arguments:?} {run:?}");
+        assert!(run.err.contains("personalise it first"), "{run:?}");
+    }
+}
+
 #[test]
 fn values_that_the_daemon_refuses_are_2() {
     let place = Place::new();

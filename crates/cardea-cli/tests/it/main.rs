@@ -10,4 +10,5 @@
 mod cards;
 mod errors;
 mod prompts;
+mod secrets;
 mod support;

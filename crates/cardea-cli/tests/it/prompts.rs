@@ -29,6 +29,12 @@ impl Terminal {
 
     /// Waits until the terminal shows this after what was awaited before, then types a line.
     fn answer(&mut self, prompt: &str, line: &str) {
+        self.wait_for(prompt);
+        self.type_line(line);
+    }
+
+    /// What was shown up to this.
+    fn wait_for(&mut self, prompt: &str) -> String {
         let start = self.seen.len();
         let out = self.child.stdout.as_mut().unwrap();
         let mut byte = [0];
@@ -36,6 +42,10 @@ impl Terminal {
             assert_eq!(out.read(&mut byte).unwrap(), 1, "{:?}", self.seen);
             self.seen.push(char::from(byte[0]));
         }
+        self.seen[start..].to_owned()
+    }
+
+    fn type_line(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         writeln!(input, "{line}").unwrap();
     }
@@ -95,6 +105,93 @@ fn two_different_entries_make_nothing() {
 }
 
 #[test]
+fn pin_against_the_policy_is_not_asked_again() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed --pin-policy min=8 --puk");
+    terminal.answer("PIN: ", "123456");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 2, "{seen}");
+    assert!(seen.contains("6 bytes; it must have 8 to 127"), "{seen}");
+}
+
+#[test]
+fn puk_is_asked_for_and_unblocks() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed --puk");
+    for (prompt, typed) in [("PIN: ", "48151623"), ("PUK: ", "87654321")] {
+        terminal.answer(prompt, typed);
+        terminal.answer(&prompt.replace(':', " again:"), typed);
+    }
+    assert_eq!(terminal.end().0, 0);
+    let mut terminal = Terminal::run(&place, "pin unblock typed");
+    terminal.answer("PUK: ", "87654321");
+    terminal.answer("new PIN: ", "123456");
+    terminal.answer("new PIN again: ", "123456");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    assert!(
+        !seen.contains("87654321") && !seen.contains("123456"),
+        "{seen}"
+    );
+    let mut terminal = Terminal::run(&place, "puk change typed");
+    terminal.answer("PUK: ", "87654321");
+    terminal.answer("new PUK: ", "11112222");
+    terminal.answer("new PUK again: ", "11112222");
+    assert_eq!(terminal.end().0, 0);
+    for (command, prompt, typed) in [
+        ("pin verify typed", "PIN: ", "123456"),
+        ("puk verify typed", "PUK: ", "11112222"),
+    ] {
+        let mut terminal = Terminal::run(&place, command);
+        terminal.answer(prompt, typed);
+        let (code, seen) = terminal.end();
+        assert_eq!(code, 0, "{seen}");
+    }
+}
+
+#[test]
+fn response_is_typed_with_blanks_to_the_challenge_shown() {
+    let place = Place::new();
+    let key = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";
+    let file = format!("file:{}", place.file("key", key));
+    let id = place.create("typed", &["--admin-key", &file])["card_id"].clone();
+    let unblock = |typed: &dyn Fn(&str) -> String| {
+        let mut terminal = Terminal::run(&place, "pin unblock typed --admin");
+        let seen = terminal.wait_for("response: ");
+        assert!(seen.contains(id.as_str().unwrap()), "{seen}");
+        let challenge = seen.split("challenge: ").nth(1).unwrap();
+        let challenge = challenge.lines().next().unwrap().trim().to_owned();
+        terminal.type_line(&typed(&challenge));
+        terminal
+    };
+    let terminal = unblock(&|_| "0011 2233 4455".into());
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 2, "{seen}");
+    assert!(seen.contains("16 hexadecimal digits"), "{seen}");
+    let respond = |challenge: &str| {
+        let digits = crate::secrets::respond(challenge, key);
+        format!("{} {}", &digits[..4], &digits[4..])
+    };
+    let mut terminal = unblock(&respond);
+    terminal.answer("new PIN: ", "654321");
+    terminal.answer("new PIN again: ", "654321");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    let mut terminal = unblock(&|_| "0011223344556677".into());
+    terminal.answer("new PIN: ", "111111");
+    terminal.answer("new PIN again: ", "111111");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 4, "{seen}");
+    let new = place.file("new", "654321");
+    assert_eq!(
+        place
+            .run(&["pin", "verify", "typed", "--pin-file", &new])
+            .code,
+        0
+    );
+}
+
+#[test]
 fn admin_key_is_asked_in_hexadecimal() {
     let place = Place::new();
     let key = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";
@@ -108,6 +205,20 @@ fn admin_key_is_asked_in_hexadecimal() {
     assert_eq!(code, 0, "{seen}");
     let card = place.run(&["card", "show", "--json", "typed"]).json();
     assert_eq!(card["administrator"], true);
+    // The present key by a file, the new one typed.
+    let file = place.file("key", key);
+    let command = format!("admin change-key typed --admin-key-file {file}");
+    let new = "FEDCBA9876543210EFCDAB8967452301DEBC9A7856341290";
+    let mut terminal = Terminal::run(&place, &command);
+    for prompt in ["digits): ", "digits) again: "] {
+        terminal.answer(prompt, new);
+    }
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    assert!(!seen.contains(new), "{seen}");
+    let file = place.file("key", new);
+    let verify = ["admin", "verify", "typed", "--admin-key-file", &file];
+    assert_eq!(place.run(&verify).code, 0);
 }
 
 #[test]

@@ -26,15 +26,26 @@ impl Place {
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut place = Self::without_daemon();
-        let tpm = format!("simulator:{}", place.path("tpm").display());
+        place.start(change);
+        place
+    }
+
+    fn start(&mut self, change: impl FnOnce(&mut Config)) {
+        let tpm = format!("simulator:{}", self.path("tpm").display());
         let mut config = Config::new(
-            place.path("state"),
-            place.path("socket"),
+            self.path("state"),
+            self.path("socket"),
             tpm.parse().unwrap(),
         );
         change(&mut config);
-        place.daemon = Some(Daemon::start(config).unwrap());
-        place
+        self.daemon = Some(Daemon::start(config).unwrap());
+    }
+
+    /// The daemon starts again, and finds another TPM.
+    pub(crate) fn exchange_tpm(&mut self) {
+        self.daemon = None;
+        fs::remove_dir_all(self.path("tpm")).unwrap();
+        self.start(|_| {});
     }
 
     pub(crate) fn without_daemon() -> Self {

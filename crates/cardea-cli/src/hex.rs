@@ -1,0 +1,88 @@
+//! Hexadecimal digits, as people type them and read them out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+/// Exactly `N` bytes; blanks anywhere do not count.
+pub(crate) fn parse<const N: usize>(text: &[u8]) -> Option<Zeroizing<[u8; N]>> {
+    let mut digits = text
+        .iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|&byte| char::from(byte).to_digit(16));
+    let mut bytes = Zeroizing::new([0; N]);
+    for byte in bytes.iter_mut() {
+        let (high, low) = (digits.next()??, digits.next()??);
+        *byte = u8::try_from(high << 4 | low).ok()?;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
+/// Digits without blanks.
+pub(crate) fn plain(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Digits in groups of four.
+pub(crate) fn grouped(bytes: &[u8]) -> String {
+    let groups: Vec<String> = bytes.chunks(2).map(plain).collect();
+    groups.join(" ")
+}
+
+/// A challenge or a response: a block of DES.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block(pub(crate) [u8; 8]);
+
+impl FromStr for Block {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match parse(text.as_bytes()) {
+            Some(bytes) => Ok(Self(*bytes)),
+            None => Err("must be 16 hexadecimal digits"),
+        }
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Block(8 bytes)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_do_not_count_and_everything_else_does() {
+        let block = Block([0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]);
+        for text in [
+            "0123456789ABCDEF",
+            "0123 4567 89ab cdef",
+            " 01\t23456789ABCDEF\r\n",
+            "0 123456789ABCDE F",
+        ] {
+            assert_eq!(text.parse(), Ok(block), "{text:?}");
+        }
+        for text in [
+            "",
+            "0123456789ABCDE",
+            "0123456789ABCDEF0",
+            "0123456789ABCDEF01",
+            "0123456789ABCDEG",
+            "0123-4567-89AB-CDEF",
+        ] {
+            assert!(text.parse::<Block>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn digits_come_in_groups_of_four() {
+        assert_eq!(grouped(&[1, 0x23, 0x45, 0x67]), "0123 4567");
+        assert_eq!(grouped(&[0xAB, 0xCD, 0xEF]), "ABCD EF");
+        assert_eq!(grouped(&[]), "");
+        assert_eq!(plain(&[0xAB, 0x0D]), "AB0D");
+    }
+}
