@@ -2,6 +2,8 @@
 //!
 //! Secrets come by prompt, file or descriptor: no argument takes one, which a test below holds on to.
 
+mod certificates;
+mod keys;
 mod secrets;
 
 use std::path::PathBuf;
@@ -9,9 +11,11 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
+pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::secrets::{
-    AdminArguments, AdminVerb, NewAdminKeyArguments, PinArguments, PinVerb, PukVerb,
-    UnblockArguments,
+    AdminArguments, AdminVerb, NewAdminKeyArguments, PassphraseArguments, PinArguments, PinVerb,
+    PukVerb, UnblockArguments,
 };
 use crate::duration::Seconds;
 use crate::policy::Policy;
@@ -48,6 +52,15 @@ pub(crate) enum Noun {
     /// Cards: create, list, show, destroy
     #[command(subcommand)]
     Card(CardVerb),
+    /// The certificates of a card's keys
+    #[command(subcommand)]
+    Cert(CertVerb),
+    /// Requests for certificates (PKCS#10)
+    #[command(subcommand)]
+    Csr(CsrVerb),
+    /// The keys of a card
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// The PIN of a card
     #[command(subcommand)]
     Pin(PinVerb),
@@ -239,7 +252,7 @@ mod tests {
                 );
             }
         }
-        assert!(seen > 15, "{seen}");
+        assert!(seen > 20, "{seen}");
     }
 
     #[test]

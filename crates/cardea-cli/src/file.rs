@@ -1,11 +1,57 @@
-//! Files that are written.
+//! Files that are read and written.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use crate::exit::{Exit, Failure};
+
+/// A key or certificate file, whole; what it held is erased from memory when it is dropped.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    const ROOM: usize = cardea_pki::MAX_INPUT + 1;
+    let fail =
+        |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", path.display()));
+    // Filled in place, so that no grown allocation leaves a copy behind.
+    let mut content = Zeroizing::new(vec![0; ROOM]);
+    let mut length = 0;
+    let mut file = File::open(path).map_err(fail)?;
+    while let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    // A file of full length is too long by one, and refused by who reads it.
+    content.truncate(length);
+    Ok(content)
+}
+
+/// Data for a file that may be there already, or for stdout.
+pub(crate) fn write(path: Option<&Path>, data: &[u8]) -> Result<(), Failure> {
+    let Some(path) = path else {
+        let mut out = io::stdout().lock();
+        out.write_all(data)?;
+        return Ok(out.flush()?);
+    };
+    File::create(path)
+        .and_then(|mut file| file.write_all(data))
+        .map_err(|error| not_written(path, &error))
+}
+
+/// Refuses bytes that a terminal would obey.
+pub(crate) fn not_to_terminal(path: Option<&Path>) -> Result<(), Failure> {
+    if path.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "DER is not for terminals; give --out FILE, or --format pem",
+        ));
+    }
+    Ok(())
+}
 
 /// A new file that only its owner can read; on the disk when this returns.
 pub(crate) fn write_secret(path: &Path, data: &[u8]) -> Result<(), Failure> {
@@ -63,5 +109,12 @@ mod tests {
         assert_eq!(again.exit, Exit::Usage);
         assert_eq!(std::fs::read(&path).unwrap(), b"key");
         assert!(write_secret(&folder.path().join("no/key"), b"key").is_err());
+    }
+
+    #[test]
+    fn what_is_read_has_a_limit() {
+        let content = read(Path::new("/dev/zero")).unwrap();
+        assert_eq!(content.len(), cardea_pki::MAX_INPUT + 1);
+        assert!(read(Path::new("/nonexistent")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The command `cardea`: cards, their PINs, keys and certificates, and the TPM from the command line.
 //!
-//! What: requests to the daemon, text or JSON, documented exit codes.
+//! What: requests to the daemon, text or JSON, documented exit codes; key and certificate files.
 //! What not: no card logic and no TPM; no secret ever in an argument.
 //! Begin with [`arguments::Cli`].
 
@@ -9,11 +9,14 @@
 mod admin;
 mod arguments;
 mod card;
+mod certificate;
 mod connection;
 mod duration;
 mod exit;
 mod file;
 mod hex;
+mod import;
+mod key;
 mod output;
 mod pin;
 mod policy;
@@ -21,6 +24,7 @@ mod progress;
 mod prompt;
 mod reader_conf;
 mod secret;
+mod signing;
 mod tpm;
 
 use std::process::ExitCode;
@@ -51,6 +55,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.noun {
         Noun::Admin(verb) => admin::run(verb, &mut connection),
         Noun::Card(verb) => card::run(verb, &mut connection),
+        Noun::Cert(verb) => certificate::run(verb, &mut connection),
+        Noun::Csr(verb) => signing::run(verb, &mut connection),
+        Noun::Key(verb) => key::run(verb, &mut connection),
         Noun::Pin(verb) => pin::run(verb, &mut connection),
         Noun::Puk(verb) => pin::run_puk(verb, &mut connection),
         Noun::ReaderConf { library, slots } => {

@@ -50,6 +50,10 @@ impl Colour {
         )
     }
 
+    pub(crate) fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
     fn with(self, code: &str, text: &str) -> String {
         match self {
             Self::Off => text.to_owned(),

@@ -79,6 +79,14 @@ pub(crate) fn new(
     Ok(SecretBytes::new(typed.to_vec()))
 }
 
+/// The passphrase of a file.
+pub(crate) fn passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match source.path() {
+        Some(path) => read(&path, "passphrase"),
+        None => prompt("passphrase of the file: ", "passphrase"),
+    }
+}
+
 /// An admin key: 48 hexadecimal digits, in a file also 24 bytes. One that is asked for is one that is set.
 pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Failure> {
     let content = match source.path() {

@@ -43,6 +43,13 @@ secret_arguments!(PinArguments, "PIN", pin_file, pin_fd);
 secret_arguments!(NewPinArguments, "new PIN", new_pin_file, new_pin_fd);
 secret_arguments!(PukArguments, "PUK", puk_file, puk_fd);
 secret_arguments!(NewPukArguments, "new PUK", new_puk_file, new_puk_fd);
+secret_arguments!(
+    PassphraseArguments,
+    "passphrase",
+    passphrase_file,
+    passphrase_fd
+);
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinVerb {
     /// Change the PIN

@@ -121,6 +121,11 @@ const USES: &[&[&str]] = &[
     &["pin", "unblock", "work", "--puk-file", "/nonexistent"],
     &["puk", "verify", "work", "--puk-file", "/nonexistent"],
     &["admin", "challenge", "work"],
+    &["key", "list", "work"],
+    &["key", "import", "work", "/nonexistent"],
+    &["cert", "list", "work"],
+    &["cert", "import", "work", "/nonexistent"],
+    &["csr", "create", "work", "--key", "81", "--subject", "CN=x"],
 ];
 
 #[test]

@@ -8,7 +8,10 @@
 )]
 
 mod cards;
+mod certificates;
 mod errors;
+mod keys;
+mod lines;
 mod prompts;
 mod secrets;
 mod support;

@@ -192,6 +192,45 @@ fn response_is_typed_with_blanks_to_the_challenge_shown() {
 }
 
 #[test]
+fn passphrase_is_asked_only_for_files_that_need_one() {
+    let place = Place::new();
+    place.create("typed", &[]);
+    let fixture = |name: &str| {
+        format!(
+            "{}/../cardea-pki/tests/data/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    };
+    let mut terminal = Terminal::run(
+        &place,
+        &format!("key import typed {}", fixture("modern.p12")),
+    );
+    terminal.answer("passphrase of the file: ", "sesame");
+    terminal.answer("PIN: ", "123456");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    assert!(!seen.contains("sesame"), "{seen}");
+    let mut terminal = Terminal::run(
+        &place,
+        &format!("key import typed {}", fixture("p256.pkcs8.pem")),
+    );
+    terminal.answer("PIN: ", "123456");
+    assert_eq!(terminal.end().0, 0);
+    let mut terminal = Terminal::run(&place, "key delete typed 9E --pin-fd 0");
+    terminal.answer("[y/N] ", "n");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 1, "{seen}");
+    assert!(seen.contains("nothing deleted"), "{seen}");
+    // DER is not for terminals.
+    let mut terminal = Terminal::run(&place, "key delete typed 9E");
+    terminal.answer("[y/N] ", "y");
+    terminal.answer("PIN: ", "123456");
+    assert_eq!(terminal.end().0, 0);
+    let (code, seen) = Terminal::run(&place, "cert export typed 81 --format der").end();
+    assert_eq!(code, 2, "{seen}");
+}
+
+#[test]
 fn admin_key_is_asked_in_hexadecimal() {
     let place = Place::new();
     let key = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";

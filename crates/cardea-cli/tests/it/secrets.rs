@@ -210,6 +210,7 @@ fn no_option_takes_a_secret_and_none_is_repeated() {
         "pin unblock work --new-pin 48151623",
         "puk change work --new-puk=48151623",
         "admin change-key work --new-key=48151623",
+        "key import work file --passphrase=48151623",
         "card create --name x --puk=48151623",
     ] {
         let run = scene.run(line);

@@ -1,0 +1,123 @@
+//! `cardea key …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Delete a key and its certificate: the key is gone for ever
+    Delete {
+        #[command(flatten)]
+        card: CardArgument,
+        #[command(flatten)]
+        key: KeyArgument,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        pin: PinArguments,
+    },
+    /// Print the public half of a key
+    ExportPublic {
+        #[command(flatten)]
+        card: CardArgument,
+        #[command(flatten)]
+        key: KeyArgument,
+        /// SubjectPublicKeyInfo, or a line for authorized_keys
+        #[arg(long, value_name = "FORMAT", default_value = "pem")]
+        format: PublicFormat,
+        /// File to write [default: stdout]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Make a key in the TPM
+    Generate {
+        #[command(flatten)]
+        card: CardArgument,
+        /// What key
+        #[arg(long, value_name = "ALGORITHM")]
+        algorithm: Algorithm,
+        #[command(flatten)]
+        options: NewKeyArguments,
+        #[command(flatten)]
+        pin: PinArguments,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Import a key that was made elsewhere, and the certificate that a PKCS#12 file has for it
+    Import {
+        #[command(flatten)]
+        card: CardArgument,
+        /// PKCS#12, PKCS#8, PKCS#1 or SEC 1, PEM or DER
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        options: NewKeyArguments,
+        #[command(flatten)]
+        passphrase: PassphraseArguments,
+        #[command(flatten)]
+        pin: PinArguments,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// List the keys
+    List {
+        #[command(flatten)]
+        card: CardArgument,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgument {
+    /// Key reference (two hexadecimal digits, as in `key list`) or label
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewKeyArguments {
+    /// Name shown to people, 1 to 127 bytes [default: a random one; the file's, where it has one]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+    /// Ask for the PIN before every use
+    #[arg(long)]
+    pub(crate) pin_every_time: bool,
+    /// RSA: for signatures only, not for decryption
+    #[arg(long)]
+    pub(crate) sign_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Algorithm {
+    #[value(name = "rsa-2048")]
+    Rsa2048,
+    #[value(name = "rsa-3072")]
+    Rsa3072,
+    #[value(name = "p-256")]
+    P256,
+    #[value(name = "p-384")]
+    P384,
+}
+
+impl Algorithm {
+    /// The word on the socket.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::P256 => "p-256",
+            Self::P384 => "p-384",
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PublicFormat {
+    Pem,
+    Ssh,
+}

@@ -1,0 +1,164 @@
+//! `cardea key import`: a key that was made elsewhere, and its certificate.
+
+use std::path::Path;
+
+use cardea_client::message::{
+    CardDetails, KeySummary, NewKey, PrivateKey as Material, Reply, Request, SecretBytes,
+};
+use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
+
+use crate::arguments::{NewKeyArguments, OutputArguments};
+use crate::certificate::{self, Stored};
+use crate::connection::Connection;
+use crate::exit::{Exit, Failure};
+use crate::file;
+use crate::key::{print_new, public_key, shortened, title};
+use crate::output::note;
+use crate::secret;
+
+/// Where the key and the secrets come from.
+pub(crate) struct Source<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) passphrase: &'a secret::Source<'a>,
+    pub(crate) pin: &'a secret::Source<'a>,
+}
+
+/// What a file has.
+struct Found {
+    key: PrivateKey,
+    certificate: Option<Certificate>,
+    others: usize,
+    name: Option<String>,
+}
+
+pub(crate) fn run(
+    card: &CardDetails,
+    source: &Source<'_>,
+    options: &NewKeyArguments,
+    output: OutputArguments,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let found = read(source)?;
+    let is_rsa = matches!(found.key, PrivateKey::Rsa(_));
+    if options.sign_only && !is_rsa {
+        return Err(Failure::usage("--sign-only is for RSA keys"));
+    }
+    if let Some(present) = present(card, &found.key) {
+        return Err(Failure::usage(format!(
+            "the card has this key already: {}",
+            title(present)
+        )));
+    }
+    if let Some(certificate) = &found.certificate {
+        certificate::check_length(certificate.der())?;
+    }
+    let pin = secret::present("PIN", source.pin)?;
+    let request = Request::ImportKey {
+        card: card.summary.card_id.clone(),
+        pin: pin.clone(),
+        key: NewKey {
+            label: options.label.clone().or_else(|| found.name.clone()),
+            always: options.pin_every_time,
+            sign_only: options.sign_only,
+        },
+        material: material(&found.key),
+    };
+    let mut key = match connection.call(&request, "importing the key")? {
+        Reply::Key(key) => *key,
+        _ => return Err(Connection::unexpected()),
+    };
+    drop(request);
+    note(&format!(
+        "key {} imported; it is marked as imported for ever, because whoever has a copy of {} has the key",
+        title(&key),
+        source.file.display()
+    ))?;
+    let mut stored = None;
+    if let Some(certificate) = &found.certificate {
+        certificate::store(card, key.reference, pin, certificate.der(), connection).map_err(
+            |failure| {
+                Failure::new(
+                    failure.exit,
+                    format!("the key was imported, its certificate was not stored: {failure}"),
+                )
+            },
+        )?;
+        key.certificate = true;
+        stored = Some(Stored::new(key.reference, certificate.der()));
+        note(&format!(
+            "certificate of {} stored with it",
+            certificate.subject()
+        ))?;
+    }
+    if found.others > 0 {
+        note("the other certificates of the file were not stored: a card keeps one for each key")?;
+    }
+    print_new(&key, stored.as_ref(), output)
+}
+
+/// Reads the file, asking for its passphrase when it turns out to need one.
+fn read(source: &Source<'_>) -> Result<Found, Failure> {
+    let content = file::read(source.file)?;
+    let given = source
+        .passphrase
+        .is_given()
+        .then(|| secret::passphrase(source.passphrase))
+        .transpose()?;
+    let found = match parse(&content, given.as_deref().map(Vec::as_slice)) {
+        Err(Error::PassphraseNeeded) if given.is_none() => {
+            let typed = secret::passphrase(source.passphrase)?;
+            parse(&content, Some(&typed))
+        }
+        other => other,
+    };
+    found.map_err(|error| {
+        let exit = match error {
+            Error::WrongPassphrase => Exit::PinWrong,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, format!("{}: {error}", source.file.display()))
+    })
+}
+
+fn parse(content: &[u8], passphrase: Option<&[u8]>) -> Result<Found, Error> {
+    if !Pkcs12::looks_like(content) {
+        return Ok(Found {
+            key: PrivateKey::parse(content, passphrase)?,
+            certificate: None,
+            others: 0,
+            name: None,
+        });
+    }
+    let file = Pkcs12::parse(content, passphrase)?;
+    let certificate = file.certificate().cloned();
+    let common_name = certificate
+        .as_ref()
+        .and_then(|certificate| certificate.subject().common_name());
+    Ok(Found {
+        name: file.friendly_name().or(common_name).and_then(shortened),
+        others: file.other_certificates().len(),
+        certificate,
+        key: file.into_key(),
+    })
+}
+
+/// The same key on the card.
+fn present<'a>(card: &'a CardDetails, key: &PrivateKey) -> Option<&'a KeySummary> {
+    card.keys
+        .iter()
+        .find(|present| public_key(present).is_ok_and(|public| public == *key.public_key()))
+}
+
+fn material(key: &PrivateKey) -> Material {
+    match key {
+        PrivateKey::Rsa(key) => Material::Rsa {
+            modulus: key.n().to_vec(),
+            prime: SecretBytes::new(key.p().to_vec()),
+        },
+        PrivateKey::Ec(key) => Material::Ec {
+            scalar: SecretBytes::new(key.d().to_vec()),
+            x: key.x().to_vec(),
+            y: key.y().to_vec(),
+        },
+    }
+}

@@ -1,0 +1,315 @@
+//! Certificates and requests, with OpenSSL as a second opinion.
+
+use std::fs;
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::lines::{data, fixture, json, openssl, place, run, says, tries};
+use crate::support::Run;
+
+#[test]
+fn certificates_are_stored_with_their_keys_only() {
+    let place = place();
+    for file in ["rsa2048.pkcs8.pem", "p256.pkcs8.pem"] {
+        let name = file.split('.').next().unwrap();
+        says(
+            &place,
+            &format!("key import work %{file} --label {name} --pin-file @pin"),
+            0,
+        );
+    }
+    let none = run(&place, "cert list work");
+    assert_eq!(
+        (none.out.as_str(), none.notes().as_str()),
+        ("", "no certificates\n")
+    );
+    says(&place, "cert export work p256", 7);
+    says(&place, "cert delete work p256 --yes --pin-file @pin", 7);
+
+    // Another key's, a wrong file, a wrong PIN: nothing is stored, and only the PIN costs a try.
+    let import = |rest: &str, code| {
+        says(
+            &place,
+            &format!("cert import work {rest} --pin-file @pin"),
+            code,
+        )
+    };
+    let mut said = import("%p384.cert.pem", 2);
+    said += &import("%ca.cert.pem", 2);
+    said += &import("%rsa2048.cert.pem --key p256", 2);
+    said += &import("%p256.pkcs8.pem", 2);
+    import("%p256.cert.pem --key 85", 7);
+    says(
+        &place,
+        "cert import work %p256.cert.pem --pin-file @wrong",
+        4,
+    );
+    assert_eq!(
+        json(&place, "cert list work --json"),
+        Value::Array(Vec::new())
+    );
+
+    // The key is found by its public half, also among the certificates of a chain.
+    let chain =
+        ["ca.cert.pem", "p256.cert.pem"].map(|name| fs::read_to_string(fixture(name)).unwrap());
+    place.file("chain", &chain.concat());
+    said += &import("@chain", 0);
+    said += &import("%rsa2048.cert.der --key rsa2048", 0);
+    said += &import("%rsa2048.cert.pem", 0);
+    assert_snapshot!("cert_import", said);
+
+    let list = json(&place, "cert list work --json");
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    assert_snapshot!("cert_list_text", stable(&data(&place, "cert list work")));
+    assert_eq!(data(&place, "cert export work p256"), chain[1]);
+    says(
+        &place,
+        "cert export work rsa2048 --format der --out @der",
+        0,
+    );
+    assert_eq!(
+        fs::read(place.path("der")).unwrap(),
+        fs::read(fixture("rsa2048.cert.der")).unwrap()
+    );
+
+    says(&place, "cert delete work p256 --pin-file @pin", 2);
+    says(&place, "cert delete work p256 --yes --pin-file @pin", 0);
+    assert_eq!(
+        json(&place, "cert list work --json")
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    // A key takes its certificate along.
+    says(&place, "key delete work rsa2048 --yes --pin-file @pin", 0);
+    assert_eq!(
+        json(&place, "cert list work --json"),
+        Value::Array(Vec::new())
+    );
+}
+
+/// Without what differs when the fixtures are made anew.
+fn stable(text: &str) -> String {
+    text.lines()
+        .map(|line| match line.trim_start().split(':').next() {
+            Some(word @ ("valid" | "serial" | "SHA-256")) => format!("  {word}: […]\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect()
+}
+
+#[test]
+fn expired_certificate_is_marked() {
+    let place = place();
+    says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
+    let (key, out) = (fixture("p256.pkcs8.pem"), place.path("old"));
+    let csr = place.path("csr");
+    let (csr, out) = (csr.to_str().unwrap(), out.to_str().unwrap());
+    openssl(&[
+        "req",
+        "-new",
+        "-key",
+        &key,
+        "-subj",
+        "/CN=Old\x1b[31m",
+        "-out",
+        csr,
+    ]);
+    openssl(&[
+        "x509", "-req", "-in", csr, "-key", &key, "-days", "-1", "-out", out,
+    ]);
+    let said = says(&place, "cert import work @old --pin-file @pin", 0);
+    assert!(
+        said.contains("warning: the certificate is expired"),
+        "{said}"
+    );
+    let text = data(&place, "cert list work");
+    assert!(
+        text.contains(", expired") && !text.contains('\x1b'),
+        "{text:?}"
+    );
+    assert!(data(&place, "key list work").contains("(expired)"));
+    assert_eq!(
+        json(&place, "cert list work --json")[0]["validity"],
+        "expired"
+    );
+}
+
+#[test]
+fn requests_are_as_openssl_wants_them() {
+    let place = place();
+    place.file("openssl.cnf", "");
+    for (algorithm, more) in [
+        ("rsa-2048", ""),
+        ("rsa-2048", " --pin-every-time"),
+        ("rsa-3072", " --sign-only"),
+        ("p-256", ""),
+        ("p-384", ""),
+    ] {
+        let generate = format!("key generate work --pin-file @pin --algorithm {algorithm}{more}");
+        let key = data(&place, &generate);
+        let create = format!(
+            "csr create work --key {} --subject CN=Ada,O=Example,C=GB --san email:ada@example.org \
+             --san upn:ada@EXAMPLE.ORG --san dns:ada.example.org --eku clientAuth --eku smartcardLogon \
+             --key-usage digitalSignature --pin-file @pin",
+            key.trim()
+        );
+        let pem = data(&place, &create);
+        assert_eq!(data(&place, &format!("{create} --out @csr")), "");
+        assert!(
+            pem.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
+            "{pem}"
+        );
+        let csr = place.path("csr");
+        let text = openssl(&[
+            "req",
+            "-verify",
+            "-noout",
+            "-text",
+            "-in",
+            csr.to_str().unwrap(),
+        ]);
+        for part in [
+            "verify OK",
+            "Subject: C = GB, O = Example, CN = Ada",
+            "email:ada@example.org",
+            "DNS:ada.example.org",
+            "UPN",
+            "TLS Web Client Authentication",
+            "Digital Signature",
+        ] {
+            assert!(text.contains(part), "{algorithm}: no {part} in {text}");
+        }
+        data(&place, &format!("{create} --format der --out @der"));
+        let der = place.path("der");
+        openssl(&[
+            "req",
+            "-verify",
+            "-inform",
+            "DER",
+            "-noout",
+            "-in",
+            der.to_str().unwrap(),
+        ]);
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_meant_cost_nothing() {
+    let place = place();
+    data(
+        &place,
+        "key generate work --pin-file @pin --algorithm p-256 --label k",
+    );
+    let create = |rest: &str, code| {
+        let said = says(
+            &place,
+            &format!("csr create work {rest} --pin-file @pin --out @csr"),
+            code,
+        );
+        assert!(!place.path("csr").exists(), "{rest}");
+        said
+    };
+    create("--key k", 2);
+    create("--key k --subject Ada", 2);
+    create("--key k --subject CN=", 2);
+    create("--key k --subject CN=x --san example.org", 2);
+    create("--key k --subject CN=x --eku logon", 2);
+    create("--key other --subject CN=x", 7);
+    assert_eq!(tries(&place), 5);
+    says(
+        &place,
+        "csr create work --key k --subject CN=x --pin-file @wrong --out @csr",
+        4,
+    );
+    assert!(!place.path("csr").exists());
+    says(
+        &place,
+        "csr create work --key k --subject CN=x --pin-file @pin --out /nonexistent/csr",
+        1,
+    );
+    // A subject is not needed beside another name.
+    let mut command = place.command(&["csr", "create", "work", "--key", "k", "--subject", ""]);
+    let pin = place.path("pin");
+    command.args(["--pin-file", pin.to_str().unwrap()]);
+    assert_eq!(Run::of(command.output().unwrap()).code, 2);
+    command.args(["--san", "dns:example.org"]);
+    assert_eq!(Run::of(command.output().unwrap()).code, 0);
+}
+
+#[test]
+fn self_signed_certificate_is_stored_and_verifies() {
+    let place = place();
+    for (algorithm, name) in [("rsa-2048", "one"), ("p-384", "two")] {
+        data(
+            &place,
+            &format!("key generate work --pin-file @pin --algorithm {algorithm} --label {name}"),
+        );
+        let sign = format!(
+            "cert self-sign work --key {name} --subject CN={name} --san email:ada@example.org --eku clientAuth"
+        );
+        says(&place, &format!("{sign} --pin-file @wrong"), 4);
+        assert_eq!(
+            json(&place, "key list work --json")[0]["certificate"].is_null(),
+            name == "one"
+        );
+        let said = says(&place, &format!("{sign} --days 30 --pin-file @pin"), 0);
+        assert!(said.contains("valid until"), "{said}");
+        data(&place, &format!("cert export work {name} --out @{name}"));
+        let path = place.path(name);
+        let path = path.to_str().unwrap();
+        openssl(&["verify", "-CAfile", path, "-check_ss_sig", path]);
+        openssl(&["x509", "-checkend", "2500000", "-noout", "-in", path]);
+        let text = openssl(&["x509", "-noout", "-text", "-in", path]);
+        assert!(text.contains("email:ada@example.org"), "{text}");
+        // It is not replaced without a word.
+        says(&place, &format!("{sign} --pin-file @pin"), 2);
+        says(&place, &format!("{sign} --pin-file @pin --yes"), 0);
+        assert_ne!(
+            data(&place, &format!("cert export work {name}")),
+            fs::read_to_string(path).unwrap()
+        );
+    }
+    for wrong in ["--days 0", "--days x", "--days 99999"] {
+        says(
+            &place,
+            &format!("cert self-sign work --key one --subject CN=x --yes {wrong}"),
+            2,
+        );
+    }
+    let list = json(&place, "key list work --json");
+    assert_eq!(list[0]["certificate"]["subject"], "CN=one");
+    assert_eq!(list[0]["certificate"]["validity"], "valid");
+}
+
+#[test]
+fn certificate_that_is_too_long_costs_nothing() {
+    let place = place();
+    let (key, out) = (fixture("p256.pkcs8.pem"), place.path("long"));
+    let name = format!("nsComment={}", "x".repeat(66_000));
+    let out = out.to_str().unwrap();
+    openssl(&[
+        "req", "-x509", "-new", "-key", &key, "-subj", "/CN=Long", "-addext", &name, "-out", out,
+    ]);
+    let p12 = place.path("long.p12");
+    let p12 = p12.to_str().unwrap();
+    openssl(&[
+        "pkcs12",
+        "-export",
+        "-inkey",
+        &key,
+        "-in",
+        out,
+        "-passout",
+        "pass:sesame",
+        "-out",
+        p12,
+    ]);
+    let import = "key import work @long.p12 --passphrase-file @sesame --pin-file @wrong";
+    assert!(says(&place, import, 2).contains("a card takes 65536"));
+    says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
+    says(&place, "cert import work @long --pin-file @wrong", 2);
+    assert_eq!(tries(&place), 5);
+}
