@@ -11,5 +11,6 @@ mod crash;
 mod disbelief;
 mod life;
 mod messages;
+mod personal;
 mod reader;
 mod support;

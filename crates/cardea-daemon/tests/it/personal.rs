@@ -1,0 +1,95 @@
+//! What the socket says to holders and administrators of cards.
+
+use cardea_client::message::{
+    AdminAnswer, CreateCard, FailureKind, NewContent, NewKey, Reference, Reply, Request,
+    SecretBytes,
+};
+
+use crate::support::{PIN, Place, administered};
+
+fn secret(bytes: &[u8]) -> SecretBytes {
+    SecretBytes::new(bytes.to_vec())
+}
+
+fn card() -> String {
+    "work".to_owned()
+}
+
+fn generation(algorithm: &str) -> Request {
+    Request::GenerateKey {
+        card: card(),
+        pin: secret(PIN),
+        key: NewKey {
+            label: None,
+            always: false,
+            sign_only: false,
+        },
+        algorithm: algorithm.to_owned(),
+    }
+}
+
+#[test]
+fn card_in_initialisation_state_spends_no_tries() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    let order = CreateCard::new("work", NewContent::Uninitialised { puk: true });
+    assert!(matches!(
+        client.call(&Request::CreateCard(order)),
+        Reply::Card(_)
+    ));
+    for reference in [Reference::Pin, Reference::Puk] {
+        let failure = client.failure(&Request::VerifyPin {
+            card: card(),
+            value: secret(PIN),
+            reference,
+        });
+        assert_eq!(failure.kind, FailureKind::Invalid, "{failure:?}");
+        assert!(failure.message.contains("personalise"), "{failure:?}");
+    }
+    assert_eq!(
+        client.kind(&generation("p-256")),
+        FailureKind::Invalid,
+        "no key either"
+    );
+    let shown = client.show("work");
+    assert_eq!(shown.pin.unwrap().left, 5);
+    assert_eq!(shown.puk.unwrap().left, 10);
+}
+
+#[test]
+fn challenge_of_no_vault_and_card_without_administrator_are_told() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    client.call(&Request::CreateCard(administered("work", None)));
+    let failure = client.failure(&Request::VerifyAdmin {
+        card: card(),
+        answer: AdminAnswer {
+            challenge: vec![0; 8],
+            response: secret(&[0; 8]),
+        },
+    });
+    assert_eq!(failure.kind, FailureKind::AdminWrong, "{failure:?}");
+    client.create("plain");
+    let failure = client.failure(&Request::AdminChallenge {
+        card: "plain".into(),
+    });
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(failure.message.contains("no administrator"), "{failure:?}");
+}
+
+#[test]
+fn full_card_is_not_called_a_full_tpm() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    client.create("work");
+    for _ in 0..30 {
+        let reply = client.call(&generation("p-256"));
+        assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
+    }
+    let failure = client.failure(&generation("p-256"));
+    assert_eq!(failure.kind, FailureKind::Full);
+    assert!(failure.message.contains("delete a key"), "{failure:?}");
+}
