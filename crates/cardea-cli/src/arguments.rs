@@ -5,6 +5,7 @@
 mod certificates;
 mod keys;
 mod secrets;
+mod tpm;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ pub(crate) use self::secrets::{
     AdminArguments, AdminVerb, NewAdminKeyArguments, PassphraseArguments, PinArguments, PinVerb,
     PukVerb, UnblockArguments,
 };
+pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments, TpmVerb, Which};
 use crate::duration::Seconds;
 use crate::policy::Policy;
 
@@ -89,6 +91,8 @@ pub(crate) enum CardVerb {
     Destroy {
         #[command(flatten)]
         card: CardArgument,
+        #[command(flatten)]
+        tpm_owner: OwnerArguments,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -166,16 +170,9 @@ pub(crate) struct CreateArguments {
     #[arg(long)]
     pub(crate) blank: bool,
     #[command(flatten)]
+    pub(crate) tpm_owner: OwnerArguments,
+    #[command(flatten)]
     pub(crate) output: OutputArguments,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TpmVerb {
-    /// Maker, algorithms and lockout of the TPM
-    Status {
-        #[command(flatten)]
-        output: OutputArguments,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -236,7 +233,7 @@ mod tests {
             commands.extend(command.get_subcommands().cloned());
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
-                let secret = ["pin", "puk", "passphrase", "admin_key", "new_key"]
+                let secret = ["pin", "puk", "passphrase", "admin_key", "new_key", "auth"]
                     .iter()
                     .any(|word| id.contains(word));
                 if !secret || !argument.get_action().takes_values() {

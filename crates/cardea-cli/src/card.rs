@@ -4,7 +4,9 @@ use cardea_client::message::{CardDetails, CreateCard, NewContent, Reply, Request
 use nix::unistd::User;
 use serde_json::Value;
 
-use crate::arguments::{AdminKeySource, CardVerb, CreateArguments, OutputArguments};
+use crate::arguments::{
+    AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments,
+};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
 use crate::output::{
@@ -22,7 +24,11 @@ const DEFAULT_ADMIN_KEY: [u8; 24] = [
 pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {
         CardVerb::Create(arguments) => create(arguments, connection),
-        CardVerb::Destroy { card, yes } => destroy(&card.card, *yes, connection),
+        CardVerb::Destroy {
+            card,
+            tpm_owner,
+            yes,
+        } => destroy(&card.card, tpm_owner, *yes, connection),
         CardVerb::List { output } => list(*output, connection),
         CardVerb::Show { card, output } => {
             let details = connection.show(&card.card)?;
@@ -33,6 +39,7 @@ pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Fa
 
 fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
+    let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     let content = if arguments.uninitialised {
         NewContent::Uninitialised {
             puk: arguments.with_puk,
@@ -48,6 +55,7 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         puk_tries: arguments.puk_tries,
         session_limit: arguments.session_limit.map(|limit| limit.0),
         idle_limit: arguments.idle_limit.map(|limit| limit.0),
+        owner_auth,
         ..CreateCard::new(arguments.name.clone(), content)
     });
     let details = match connection.call(&request, "creating the card")? {
@@ -128,7 +136,13 @@ fn user_id(user: &str) -> Result<u32, Failure> {
     }
 }
 
-fn destroy(card: &str, yes: bool, connection: &mut Connection) -> Result<(), Failure> {
+fn destroy(
+    card: &str,
+    owner: &OwnerArguments,
+    yes: bool,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let owner_auth = secret::owner_auth(&owner.source())?;
     let card = connection.show(card)?.summary;
     let name = printable(&card.name);
     if !yes {
@@ -140,7 +154,7 @@ fn destroy(card: &str, yes: bool, connection: &mut Connection) -> Result<(), Fai
     }
     let request = Request::DestroyCard {
         card: card.card_id,
-        owner_auth: None,
+        owner_auth,
     };
     match connection.call(&request, "destroying the card")? {
         Reply::Done => {}

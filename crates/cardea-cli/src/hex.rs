@@ -19,6 +19,18 @@ pub(crate) fn parse<const N: usize>(text: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     digits.next().is_none().then_some(bytes)
 }
 
+/// Any number of bytes; blanks anywhere do not count.
+pub(crate) fn parse_any(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    while let Some(&high) = digits.next() {
+        let high = char::from(high).to_digit(16)?;
+        let low = char::from(*digits.next()?).to_digit(16)?;
+        bytes.push(u8::try_from(high << 4 | low).ok()?);
+    }
+    Some(bytes)
+}
+
 /// Digits without blanks.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()

@@ -15,3 +15,4 @@ mod lines;
 mod prompts;
 mod secrets;
 mod support;
+mod tpm;

@@ -2,6 +2,7 @@
 //! somebody, full. A lockout of the TPM is never shown as a blocked PIN.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests, outside the functions that clippy knows to be tests"

@@ -1,0 +1,143 @@
+//! `cardea tpm …`, and where the TPM's own authorisations come from.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::OutputArguments;
+use crate::duration::Seconds;
+use crate::secret::Source;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TpmVerb {
+    /// List the NV indices in the range of cards, and whose they are; or remove one that nobody claims
+    Indices(IndicesArguments),
+    /// Set the TPM's owner and lockout authorisation
+    Provision(Box<ProvisionArguments>),
+    /// End a lockout of the TPM and forget the failures that led to it
+    ResetLockout {
+        #[command(flatten)]
+        auth: LockoutArguments,
+    },
+    /// Maker, room, slots, authorisations and lockout of the TPM
+    Status {
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndicesArguments {
+    /// Remove the index with this handle, as the list shows it: 0x01C2…
+    #[arg(long, value_name = "HANDLE", conflicts_with = "json")]
+    pub(crate) remove: Option<Handle>,
+    /// Do not ask
+    #[arg(long, requires = "remove")]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArguments,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+/// An NV handle, `0x` and eight hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(pub(crate) u32);
+
+impl std::str::FromStr for Handle {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix("0x")
+            .filter(|digits| digits.len() == 8)
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .map(Self)
+            .ok_or("must be 0x and eight hexadecimal digits")
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProvisionArguments {
+    /// Only one of the two
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) only: Option<Which>,
+    /// New file for the random values, for the administrator's safe
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// File with the new owner authorisation [default: random]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) owner_auth_file: Option<PathBuf>,
+    /// File with the new lockout authorisation [default: random]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lockout_auth_file: Option<PathBuf>,
+    /// File with the present owner authorisation, where one is set
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old_owner_auth_file: Option<PathBuf>,
+    /// File with the present lockout authorisation, where one is set
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old_lockout_auth_file: Option<PathBuf>,
+    /// Failures at which the TPM locks
+    #[arg(
+        long,
+        value_name = "N",
+        requires_all = ["recovery_time", "lockout_recovery_time"],
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) max_tries: Option<u32>,
+    /// Time after which the TPM forgets one failure: 30s, 10m, 8h
+    #[arg(long, value_name = "DURATION", requires = "max_tries")]
+    pub(crate) recovery_time: Option<Seconds>,
+    /// Time for which a wrong lockout authorisation shuts that authorisation itself; 0s = until the machine
+    /// starts anew
+    #[arg(long, value_name = "DURATION", requires = "max_tries")]
+    pub(crate) lockout_recovery_time: Option<Seconds>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Which {
+    Lockout,
+    Owner,
+}
+
+/// The TPM's owner authorisation.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArguments {
+    /// File with the TPM's owner authorisation, where one is set; that of `tpm provision` is understood
+    #[arg(long, value_name = "FILE", conflicts_with = "owner_auth_fd")]
+    pub(crate) owner_auth_file: Option<PathBuf>,
+    /// Open file descriptor to read it from
+    #[arg(long, value_name = "N")]
+    pub(crate) owner_auth_fd: Option<u32>,
+}
+
+impl OwnerArguments {
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source {
+            file: self.owner_auth_file.as_deref(),
+            fd: self.owner_auth_fd,
+        }
+    }
+}
+
+/// The TPM's lockout authorisation.
+#[derive(Debug, Args)]
+pub(crate) struct LockoutArguments {
+    /// File with the TPM's lockout authorisation, where one is set; that of `tpm provision` is understood
+    #[arg(long, value_name = "FILE", conflicts_with = "lockout_auth_fd")]
+    pub(crate) lockout_auth_file: Option<PathBuf>,
+    /// Open file descriptor to read it from
+    #[arg(long, value_name = "N")]
+    pub(crate) lockout_auth_fd: Option<u32>,
+}
+
+impl LockoutArguments {
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source {
+            file: self.lockout_auth_file.as_deref(),
+            fd: self.lockout_auth_fd,
+        }
+    }
+}
