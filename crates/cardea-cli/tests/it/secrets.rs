@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
 
-use crate::support::{Place, Run};
+use crate::support::{OTHER_USER, Place, Run};
 
 const KEY: &str = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";
 const OTHER_KEY: &str = "FEDCBA9876543210EFCDAB8967452301DEBC9A7856341290";
@@ -198,6 +199,30 @@ fn descriptor_that_is_closed_early_costs_no_try() {
     // Not open at all.
     assert_eq!(scene.run("pin verify work --pin-fd 77").code, 2);
     assert_eq!(scene.left("pin"), 5);
+}
+
+#[test]
+fn descriptors_serve_users_who_are_not_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    place.create("own", &["--owner", "daemon"]);
+    let program = place.program();
+    let script = format!(
+        "echo 123456 | {} pin verify own --pin-fd 0",
+        program.display()
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .env("CARDEA_SOCKET", place.path("socket"))
+        .uid(OTHER_USER)
+        .gid(OTHER_USER)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let run = Run::of(output);
+    assert_eq!(run.code, 0, "{run:?}");
 }
 
 #[test]
