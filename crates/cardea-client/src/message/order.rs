@@ -39,7 +39,7 @@ pub enum Authority {
     Puk(#[n(0)] SecretBytes),
 }
 
-/// An answer to a challenge of [`Request::AdminChallenge`]: 3DES of it under the admin key (ECB, one block).
+/// An answer to a challenge of `AdminChallenge`: 3DES of it under the admin key (ECB, one block).
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct AdminAnswer {
