@@ -155,7 +155,7 @@ fn seeds() -> Vec<Vec<u8>> {
         },
         Request::ImportKey {
             card: "0123".to_owned(),
-            pin: secret(),
+            pin: Some(secret()),
             key: NewKey {
                 label: Some("mail".to_owned()),
                 always: true,
@@ -169,7 +169,7 @@ fn seeds() -> Vec<Vec<u8>> {
         },
         Request::UseKey {
             card: "0123".to_owned(),
-            pin: secret(),
+            pin: Some(secret()),
             reference: 0x81,
             operation: Operation::SignPkcs1 {
                 hash: Hash::Sha256,

@@ -251,7 +251,7 @@ pub(crate) fn store(
     check_length(der)?;
     let request = Request::StoreCertificate {
         card: card.summary.card_id.clone(),
-        pin,
+        pin: Some(pin),
         reference,
         der: der.to_vec(),
     };
@@ -421,7 +421,7 @@ fn delete(
     }
     let request = Request::DeleteCertificate {
         card: card.summary.card_id.clone(),
-        pin: secret::present("PIN", &pin.source())?,
+        pin: Some(secret::present("PIN", &pin.source())?),
         reference: key.reference,
     };
     connection.order(&request, "deleting the certificate")?;

@@ -38,7 +38,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Blocked => Self::Blocked,
             FailureKind::Busy => Self::Busy,
             FailureKind::Denied => Self::Denied,
-            FailureKind::Failed => Self::Failed,
+            FailureKind::Failed | FailureKind::NotLoggedIn => Self::Failed,
             FailureKind::Full => Self::Full,
             FailureKind::Invalid => Self::Usage,
             FailureKind::Lockout => Self::Lockout,
@@ -115,6 +115,7 @@ mod tests {
             (FailureKind::Lost, 9),
             (FailureKind::NoTpm, 3),
             (FailureKind::NotFound, 7),
+            (FailureKind::NotLoggedIn, 1),
             (FailureKind::PinWrong, 4),
             (FailureKind::Protocol, 3),
         ];

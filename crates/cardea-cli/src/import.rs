@@ -55,7 +55,7 @@ pub(crate) fn run(
     let pin = secret::present("PIN", source.pin)?;
     let request = Request::ImportKey {
         card: card.summary.card_id.clone(),
-        pin: pin.clone(),
+        pin: Some(pin.clone()),
         key: NewKey {
             label: options.label.clone().or_else(|| found.name.clone()),
             always: options.pin_every_time,

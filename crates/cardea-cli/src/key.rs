@@ -187,7 +187,7 @@ fn generate(
 ) -> Result<(), Failure> {
     let request = Request::GenerateKey {
         card: card.summary.card_id.clone(),
-        pin: secret::present("PIN", &pin.source())?,
+        pin: Some(secret::present("PIN", &pin.source())?),
         key,
         algorithm: algorithm.word().to_owned(),
     };
@@ -236,7 +236,7 @@ fn delete(
     }
     let request = Request::DeleteKey {
         card: card.summary.card_id.clone(),
-        pin: secret::present("PIN", &pin.source())?,
+        pin: Some(secret::present("PIN", &pin.source())?),
         reference: key.reference,
     };
     connection.order(&request, "deleting the key")?;

@@ -109,7 +109,7 @@ pub(crate) fn sign(
     };
     let request = Request::UseKey {
         card: card.summary.card_id.clone(),
-        pin: pin.clone(),
+        pin: Some(pin.clone()),
         reference: key.reference,
         operation,
     };

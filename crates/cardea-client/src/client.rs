@@ -297,6 +297,8 @@ fn only_asks(request: &Request) -> bool {
         | Request::SetHierarchyAuth { .. }
         | Request::ResetLockout { .. }
         | Request::SetLockoutParameters { .. }
-        | Request::RemoveIndex { .. } => false,
+        | Request::RemoveIndex { .. }
+        | Request::Login { .. }
+        | Request::Logout { .. } => false,
     }
 }

@@ -210,9 +210,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// What it is to be.
         #[n(2)]
         key: NewKey,
@@ -226,9 +226,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// What it is to be.
         #[n(2)]
         key: NewKey,
@@ -242,9 +242,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// Key reference.
         #[n(2)]
         reference: u8,
@@ -255,9 +255,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// Key reference.
         #[n(2)]
         reference: u8,
@@ -281,9 +281,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// Key reference.
         #[n(2)]
         reference: u8,
@@ -297,9 +297,9 @@ pub enum Request {
         /// Which card.
         #[n(0)]
         card: String,
-        /// The card's PIN.
+        /// The card's PIN; absent = verified by `Login` on this connection.
         #[n(1)]
-        pin: SecretBytes,
+        pin: Option<SecretBytes>,
         /// Key reference.
         #[n(2)]
         reference: u8,
@@ -352,6 +352,23 @@ pub enum Request {
         /// The TPM's owner authorisation, where one is set.
         #[n(1)]
         owner_auth: Option<SecretBytes>,
+    },
+    /// Verifies the PIN for this connection, until `Logout`, its end or a limit of the card.
+    #[n(28)]
+    Login {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// What was typed.
+        #[n(1)]
+        pin: SecretBytes,
+    },
+    /// Ends what `Login` has verified on this connection.
+    #[n(29)]
+    Logout {
+        /// Which card.
+        #[n(0)]
+        card: String,
     },
 }
 
@@ -477,4 +494,7 @@ pub enum FailureKind {
     /// The administrator's answer is wrong, or comes too soon after wrong ones.
     #[n(13)]
     AdminWrong,
+    /// The PIN is not verified on this connection, or no longer.
+    #[n(14)]
+    NotLoggedIn,
 }

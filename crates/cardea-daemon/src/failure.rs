@@ -145,6 +145,7 @@ fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
         TokenErrorKind::Full => full(cause),
         TokenErrorKind::Lockout => lockout(cause),
         TokenErrorKind::Lost => fail(FailureKind::Lost, cause),
+        TokenErrorKind::NotAuthenticated => fail(FailureKind::NotLoggedIn, cause),
         TokenErrorKind::NotConfigured => fail(FailureKind::Invalid, cause),
         TokenErrorKind::Unavailable => fail(FailureKind::NoTpm, cause),
         _ => fail(FailureKind::Failed, cause),

@@ -47,6 +47,8 @@ pub fn audience(request: &Request) -> Audience {
         Request::ReadCertificate { .. } => Audience::Owner,
         Request::StoreCertificate { .. } => Audience::Owner,
         Request::DeleteCertificate { .. } => Audience::Owner,
+        Request::Login { .. } => Audience::Owner,
+        Request::Logout { .. } => Audience::Owner,
         Request::SetHierarchyAuth { .. } => Audience::Administrator,
         Request::ResetLockout { .. } => Audience::Administrator,
         Request::SetLockoutParameters { .. } => Audience::Administrator,
@@ -185,13 +187,13 @@ mod tests {
             },
             Request::GenerateKey {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 key: new_key(),
                 algorithm: "p-256".into(),
             },
             Request::ImportKey {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 key: new_key(),
                 material: PrivateKey::Rsa {
                     modulus: Vec::new(),
@@ -200,12 +202,12 @@ mod tests {
             },
             Request::DeleteKey {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 reference,
             },
             Request::UseKey {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 reference,
                 operation: Operation::SignEcdsa { digest: Vec::new() },
             },
@@ -215,15 +217,20 @@ mod tests {
             },
             Request::StoreCertificate {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 reference,
                 der: Vec::new(),
             },
             Request::DeleteCertificate {
                 card: card(),
-                pin: pin(),
+                pin: Some(pin()),
                 reference,
             },
+            Request::Login {
+                card: card(),
+                pin: pin(),
+            },
+            Request::Logout { card: card() },
         ];
         let owners = owners.map(|request| (request, [true, true, false, false]));
         let administrators = [
@@ -287,6 +294,8 @@ mod tests {
             Request::SetLockoutParameters { .. } => 25,
             Request::ListIndices => 26,
             Request::RemoveIndex { .. } => 27,
+            Request::Login { .. } => 28,
+            Request::Logout { .. } => 29,
         }
     }
 

@@ -3,6 +3,9 @@
 //! Each request is one connection to the engine, which ends with it: what was verified for it serves
 //! nothing else.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use cardea_card::gids::{Freshness, KeyUsage};
 use cardea_card::secret::Pin;
 use cardea_card::token::{
@@ -19,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::describe::key_summary;
 use crate::failure::{fail, of_card, token_kind, tries_left};
 use crate::host::Host;
-use crate::hosted::Body;
+use crate::hosted::{Body, HostedCard};
 use crate::permission::Caller;
 
 /// Longest label in bytes.
@@ -30,6 +33,24 @@ pub(crate) struct Desk<'a> {
     pub(crate) host: &'a Host,
     pub(crate) caller: Caller,
     pub(crate) selector: &'a str,
+    pub(crate) logins: &'a RefCell<Vec<Login>>,
+}
+
+/// A card on which this client has verified the PIN, until it says so or goes away.
+#[derive(Debug)]
+pub(crate) struct Login {
+    card: Arc<HostedCard>,
+    connection: Option<Connection>,
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        if let (Body::Live(live), Some(connection)) =
+            (&mut *self.card.body(), self.connection.take())
+        {
+            live.disconnect(connection);
+        }
+    }
 }
 
 impl Desk<'_> {
@@ -56,17 +77,77 @@ impl Desk<'_> {
         result.map_err(|error| told(&error))
     }
 
-    /// The same with the PIN verified.
+    /// The same with the PIN verified: by the one given, or on the connection that `login` has kept.
     fn with_pin<R>(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         work: impl FnOnce(&mut Card, &mut Connection) -> Result<R, CardError>,
     ) -> Result<R, Failure> {
+        let Some(pin) = pin else {
+            return self.with_login(work);
+        };
         let pin = typed("PIN", pin)?;
         self.with_card(|card, connection| {
             card.verify_pin(connection, PinReference::Pin, &pin)?;
             work(card, connection)
         })
+    }
+
+    fn with_login<R>(
+        &self,
+        work: impl FnOnce(&mut Card, &mut Connection) -> Result<R, CardError>,
+    ) -> Result<R, Failure> {
+        let card = self.host.find(self.selector, self.caller)?;
+        let mut logins = self.logins.borrow_mut();
+        let login = logins
+            .iter_mut()
+            .find(|login| Arc::ptr_eq(&login.card, &card));
+        let Some(connection) = login.and_then(|login| login.connection.as_mut()) else {
+            return Err(fail(
+                FailureKind::NotLoggedIn,
+                "the PIN is not verified on this connection",
+            ));
+        };
+        let mut body = card.body();
+        let Body::Live(live) = &mut *body else {
+            return Err(crate::session::unusable(&card.view()));
+        };
+        work(live, connection).map_err(|error| told(&error))
+    }
+
+    /// Verifies the PIN for as long as this client is there. A wrong one ends an earlier login.
+    pub(crate) fn login(&self, pin: &SecretBytes) -> Result<Reply, Failure> {
+        let pin = typed("PIN", pin)?;
+        let card = self.host.find(self.selector, self.caller)?;
+        // Refuses cards that cannot be used, and makes sure that this one can.
+        self.with_card(|_, _| Ok(()))?;
+        let mut logins = self.logins.borrow_mut();
+        if !logins.iter().any(|login| Arc::ptr_eq(&login.card, &card)) {
+            let connection = match &mut *card.body() {
+                Body::Live(live) => live.connect(),
+                _ => return Err(crate::session::unusable(&card.view())),
+            };
+            logins.push(Login {
+                card,
+                connection: Some(connection),
+            });
+        }
+        drop(logins);
+        let verified = self
+            .with_login(|card, connection| card.verify_pin(connection, PinReference::Pin, &pin));
+        if let Err(failure) = verified {
+            self.logout()?;
+            return Err(failure);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Ends the login, if there is one.
+    pub(crate) fn logout(&self) -> Result<Reply, Failure> {
+        let card = self.host.find(self.selector, self.caller)?;
+        let mut logins = self.logins.borrow_mut();
+        logins.retain(|login| !Arc::ptr_eq(&login.card, &card));
+        Ok(Reply::Done)
     }
 
     fn log(&self, what: &str) {
@@ -178,7 +259,7 @@ impl Desk<'_> {
 
     pub(crate) fn generate_key(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         key: &message::NewKey,
         algorithm: &str,
     ) -> Result<Reply, Failure> {
@@ -199,7 +280,7 @@ impl Desk<'_> {
 
     pub(crate) fn import_key(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         key: &message::NewKey,
         material: &message::PrivateKey,
     ) -> Result<Reply, Failure> {
@@ -218,7 +299,11 @@ impl Desk<'_> {
         Ok(Reply::Key(Box::new(summary)))
     }
 
-    pub(crate) fn delete_key(&self, pin: &SecretBytes, reference: u8) -> Result<Reply, Failure> {
+    pub(crate) fn delete_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        reference: u8,
+    ) -> Result<Reply, Failure> {
         self.known_key(reference)?;
         self.with_pin(pin, |card, connection| {
             card.delete_key(connection, reference)
@@ -229,7 +314,7 @@ impl Desk<'_> {
 
     pub(crate) fn use_key(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         reference: u8,
         operation: &Operation,
     ) -> Result<Reply, Failure> {
@@ -249,7 +334,7 @@ impl Desk<'_> {
 
     pub(crate) fn store_certificate(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         reference: u8,
         der: &[u8],
     ) -> Result<Reply, Failure> {
@@ -263,7 +348,7 @@ impl Desk<'_> {
 
     pub(crate) fn delete_certificate(
         &self,
-        pin: &SecretBytes,
+        pin: Option<&SecretBytes>,
         reference: u8,
     ) -> Result<Reply, Failure> {
         self.known_key(reference)?;

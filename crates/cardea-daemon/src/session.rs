@@ -1,5 +1,6 @@
 //! One client from its greeting to its end: permission, then the work of each message.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::failure::{fail, of_tpm};
 use crate::host::Host;
 use crate::hosted::Binding;
 use crate::permission::{Audience, Caller, audience};
-use crate::personal::Desk;
+use crate::personal::{Desk, Login};
 use crate::{care, create, describe, destroy};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
@@ -22,6 +23,7 @@ pub(crate) struct Session {
     host: Arc<Host>,
     caller: Caller,
     binding: Option<Binding>,
+    logins: RefCell<Vec<Login>>,
 }
 
 impl Session {
@@ -30,6 +32,7 @@ impl Session {
             host,
             caller,
             binding: None,
+            logins: RefCell::default(),
         }
     }
 
@@ -63,6 +66,8 @@ impl Session {
                 destroy::destroy(host, self.caller, &card, owner_auth.as_ref(), progress)?;
                 Ok(Reply::Done)
             }
+            Request::Login { card, pin } => self.desk(&card).login(&pin),
+            Request::Logout { card } => self.desk(&card).logout(),
             Request::SetHierarchyAuth {
                 hierarchy,
                 old,
@@ -108,24 +113,28 @@ impl Session {
                 pin,
                 key,
                 algorithm,
-            } => self.desk(&card).generate_key(&pin, &key, &algorithm),
+            } => self
+                .desk(&card)
+                .generate_key(pin.as_ref(), &key, &algorithm),
             Request::ImportKey {
                 card,
                 pin,
                 key,
                 material,
-            } => self.desk(&card).import_key(&pin, &key, &material),
+            } => self.desk(&card).import_key(pin.as_ref(), &key, &material),
             Request::DeleteKey {
                 card,
                 pin,
                 reference,
-            } => self.desk(&card).delete_key(&pin, reference),
+            } => self.desk(&card).delete_key(pin.as_ref(), reference),
             Request::UseKey {
                 card,
                 pin,
                 reference,
                 operation,
-            } => self.desk(&card).use_key(&pin, reference, &operation),
+            } => self
+                .desk(&card)
+                .use_key(pin.as_ref(), reference, &operation),
             Request::ReadCertificate { card, reference } => {
                 self.desk(&card).read_certificate(reference)
             }
@@ -134,12 +143,14 @@ impl Session {
                 pin,
                 reference,
                 der,
-            } => self.desk(&card).store_certificate(&pin, reference, &der),
+            } => self
+                .desk(&card)
+                .store_certificate(pin.as_ref(), reference, &der),
             Request::DeleteCertificate {
                 card,
                 pin,
                 reference,
-            } => self.desk(&card).delete_certificate(&pin, reference),
+            } => self.desk(&card).delete_certificate(pin.as_ref(), reference),
             Request::TpmStatus => {
                 let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
                 let status = service.status().map_err(|error| of_tpm(&error))?;
@@ -168,6 +179,7 @@ impl Session {
             host: &self.host,
             caller: self.caller,
             selector,
+            logins: &self.logins,
         }
     }
 

@@ -82,6 +82,7 @@ impl Error {
             | FailureKind::Lockout
             | FailureKind::Lost
             | FailureKind::NoTpm
+            | FailureKind::NotLoggedIn
             | FailureKind::PinWrong
             | FailureKind::Protocol => Self::Failed,
         }

@@ -163,7 +163,7 @@ fn prepare(socket: &Path, number: usize) -> Target {
     let mut key = |always| {
         let request = Request::GenerateKey {
             card: card_id.clone(),
-            pin: pin(),
+            pin: Some(pin()),
             key: NewKey {
                 label: None,
                 always,
@@ -266,7 +266,7 @@ fn sign(
     let digest = [byte; 32];
     let request = Request::UseKey {
         card: target.card.clone(),
-        pin: pin(),
+        pin: Some(pin()),
         reference: *reference,
         operation: Operation::SignEcdsa {
             digest: digest.to_vec(),

@@ -18,7 +18,7 @@ fn card() -> String {
 fn generation(algorithm: &str) -> Request {
     Request::GenerateKey {
         card: card(),
-        pin: secret(PIN),
+        pin: Some(secret(PIN)),
         key: NewKey {
             label: None,
             always: false,

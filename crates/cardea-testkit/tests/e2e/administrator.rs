@@ -401,7 +401,7 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
         .call_with_progress(
             &Request::GenerateKey {
                 card: rig.card_id(),
-                pin: SecretBytes::new(PIN.as_bytes().to_vec()),
+                pin: Some(SecretBytes::new(PIN.as_bytes().to_vec())),
                 key: NewKey {
                     label: Some("signing".into()),
                     always: true,

@@ -70,7 +70,7 @@ impl Place {
     fn key(&self) -> u8 {
         let made = self.ask(&Request::GenerateKey {
             card: "card".into(),
-            pin: secret(PIN),
+            pin: Some(secret(PIN)),
             key: NewKey {
                 label: None,
                 always: false,
@@ -87,7 +87,7 @@ impl Place {
     fn sign(&self, reference: u8) -> Result<Reply, Failure> {
         self.ask(&Request::UseKey {
             card: "card".into(),
-            pin: secret(PIN),
+            pin: Some(secret(PIN)),
             reference,
             operation: Operation::SignEcdsa {
                 digest: vec![1; 32],
