@@ -219,7 +219,7 @@ mod tests {
             (TokenErrorKind::KeyUse, FailureKind::Failed),
             (TokenErrorKind::Lockout, FailureKind::Lockout),
             (TokenErrorKind::Lost, FailureKind::Lost),
-            (TokenErrorKind::NotAuthenticated, FailureKind::Failed),
+            (TokenErrorKind::NotAuthenticated, FailureKind::NotLoggedIn),
             (TokenErrorKind::NotConfigured, FailureKind::Invalid),
             (TokenErrorKind::Unavailable, FailureKind::NoTpm),
             (TokenErrorKind::Unsupported, FailureKind::Failed),
