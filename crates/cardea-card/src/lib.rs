@@ -13,5 +13,7 @@ pub mod pin_policy;
 pub mod record;
 pub mod secret;
 pub mod token;
+#[cfg(feature = "weakened")]
+pub mod weakened;
 
 pub use engine::{Card, CardError, Connection, NewKey};

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use cardea_card::record::{
     CardId, CardRecord, FileRecord, IndexRole, KeyRecord, TpmRecord, Vault, VaultEntry, VaultKind,
 };
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 /// NV handles of cards (tpm-design section 1): owner space away from the certificates of the maker.
 pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
@@ -227,6 +229,10 @@ fn is_name(name: &[u8]) -> bool {
 #[must_use]
 pub fn conflicts(records: &[&CardRecord]) -> Vec<(CardId, CardId, u32)> {
     let mut found = Vec::new();
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ManyClaimants) {
+        return found;
+    }
     for (position, one) in records.iter().enumerate() {
         for other in records.iter().skip(position + 1) {
             for index in &one.tpm.indices {

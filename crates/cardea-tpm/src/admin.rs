@@ -12,6 +12,8 @@ use cardea_card::token::{
     AdminAnswer, AdminAuthority, AdminError, AdminForm, PinReference, TokenError, TokenErrorKind,
     TokenRecord,
 };
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::auth::AuthValue;
@@ -311,6 +313,12 @@ impl CardToken {
         let status = self
             .run(|core, card, anchor| operate::read_counter(core, card, anchor, IndexRole::Adm))?;
         let failures = status.limit.saturating_sub(status.left);
+        #[cfg(feature = "weakened")]
+        let failures = if weakened::has(Weakness::ForgottenFailures) {
+            self.administration.failures.map_or(0, |known| known + 1)
+        } else {
+            failures
+        };
         self.administration.count(failures);
         Ok(())
     }
@@ -387,6 +395,12 @@ impl CardToken {
         };
         let common = |kind, known: &[u8]| vaults.iter().all(|other| other.vault.has(kind, known));
         let new = random_value();
+        #[cfg(feature = "weakened")]
+        let new = if weakened::has(Weakness::NoRotation) {
+            value.clone()
+        } else {
+            new
+        };
         let rotated = vault::rotate(
             &accepted.vault,
             |entry| entry.challenge != challenge && common(entry.kind, &entry.challenge),

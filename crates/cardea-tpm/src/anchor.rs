@@ -2,6 +2,8 @@
 
 use cardea_card::record::{CardRecord, CounterMode, IndexRecord, IndexRole, KeyRecord, TpmRecord};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 use crate::create::IntentIndex;
 use crate::error::TpmError;
@@ -165,6 +167,14 @@ impl Anchor {
                     let head = key_head(algorithm, origin, self.policy(class));
                     if let Some(unique) = key.object.public.strip_prefix(&head[..]) {
                         let public = unique_field(algorithm, unique)?;
+                        #[cfg(feature = "weakened")]
+                        let origin = if weakened::has(Weakness::OriginFromFlag)
+                            && !key.creation_hash.is_empty()
+                        {
+                            KeyOrigin::Generated
+                        } else {
+                            origin
+                        };
                         return Some(KeyInfo {
                             algorithm,
                             class,

@@ -5,6 +5,9 @@ mod policy;
 
 use std::time::Instant;
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
+
 use crate::crypto::SecretUse;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{cc, name_of};
@@ -547,7 +550,7 @@ impl Tpm {
                 handles: &[object],
                 parameters: Writer::new(),
             },
-            &mut [Use::session(session, &[], attribute::ENCRYPT)],
+            &mut [Use::session(session, &[], encrypt())],
         )
     }
 
@@ -639,7 +642,7 @@ impl Tpm {
                 handles: &[key],
                 parameters: parameters.sized(label),
             },
-            &mut [Use::session(session, &[], attributes | attribute::ENCRYPT)],
+            &mut [Use::session(session, &[], attributes | encrypt())],
         )
     }
 
@@ -660,9 +663,18 @@ impl Tpm {
                 handles: &[key],
                 parameters: Writer::new().sized(&point),
             },
-            &mut [Use::session(session, &[], attributes | attribute::ENCRYPT)],
+            &mut [Use::session(session, &[], attributes | encrypt())],
         )
     }
+}
+
+/// The answer's first parameter comes encrypted.
+fn encrypt() -> u8 {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ClearAnswers) {
+        return 0;
+    }
+    attribute::ENCRYPT
 }
 
 /// TPMT_SIGNATURE: ECDSA with SHA-256, r ‖ s.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use cardea_card::record::SrkRecord;
 use cardea_card::token::KeyAlgorithm;
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::commands::SessionKind;
@@ -475,6 +477,10 @@ impl Core {
         self.room_for_session(card);
         let link = self.link()?;
         let srk = link.srk()?.clone();
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::UnsaltedSessions) {
+            return link.tpm.start_session(SessionKind::Policy, None);
+        }
         link.tpm.start_session(SessionKind::Policy, Some(&srk))
     }
 

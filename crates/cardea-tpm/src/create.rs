@@ -4,6 +4,8 @@ use cardea_card::record::{
     Approval, CounterMode, IndexRecord, IndexRole, Provisional, SrkRecord, TpmRecord, Vault,
 };
 use cardea_card::secret::Pin;
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
@@ -399,7 +401,9 @@ fn write_first(
     let signature = prepared.sign(&signed_hash(&session.nonce_tpm, REF_INIT))?;
     let ticket = approve(core, prepared, birth, &approved, role_ref(role))?;
     let tpm = &mut core.link()?.tpm;
-    tpm.policy_signed(birth, &birth_name, session, REF_INIT, &signature)?;
+    if birth_key_signs() {
+        tpm.policy_signed(birth, &birth_name, session, REF_INIT, &signature)?;
+    }
     tpm.policy_command_code(session, cc::NV_WRITE)?;
     if tpm.policy_digest(session)? != approved {
         return Err(TpmError::Unfit(
@@ -417,6 +421,15 @@ fn write_first(
     let (_, pin_limit) = data.split_at_mut(4);
     pin_limit.copy_from_slice(&limit.to_be_bytes());
     tpm.nv_write(handle, &name, session, 0, &data)
+}
+
+/// The approval alone would serve whoever comes later.
+fn birth_key_signs() -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ApprovedFirstWrite) {
+        return false;
+    }
+    true
 }
 
 fn approve(

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOperation};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, CardFault, Index};
@@ -215,6 +217,10 @@ fn ensure_session(core: &mut Core, card: u64) -> Result<(), TpmError> {
 
 /// With a nonce the time runs from the start of the session, so its age is added, rounded up.
 pub(crate) fn expiration(started: Instant, limit: u32) -> i32 {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::EndlessTickets) {
+        return -i32::MAX;
+    }
     let age = started.elapsed().as_secs() + 1;
     let seconds = i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX);
     -seconds
@@ -308,6 +314,8 @@ pub(crate) fn generate(
     };
     match anchor.describe(&key) {
         Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),
+        #[cfg(feature = "weakened")]
+        Some(_) if weakened::has(Weakness::LaxPolicy) => Ok(key),
         _ => Err(TpmError::Protocol {
             command: "Create",
             what: "not the template's key",

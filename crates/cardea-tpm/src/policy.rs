@@ -6,6 +6,8 @@
 
 use cardea_card::record::IndexRole;
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use sha2::{Digest, Sha256};
 
 /// Digest of an empty policy.
@@ -105,6 +107,12 @@ pub fn command_code(old: &[u8; 32], code: u32) -> [u8; 32] {
 #[must_use]
 pub fn authorize(name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
     update(&ZERO, cc::POLICY_AUTHORIZE, name, policy_ref)
+}
+
+/// PolicyAuthValue (TPM 2.0 Part 3 §23.17).
+#[cfg(feature = "weakened")]
+fn auth_value() -> [u8; 32] {
+    hash(&[&ZERO, &0x16Bu32.to_be_bytes()])
 }
 
 fn update(old: &[u8; 32], code: u32, name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
@@ -260,6 +268,14 @@ impl ApprovalId {
     /// The approved digest; none if the card has not the index that it names.
     #[must_use]
     pub fn digest(self, names: &Names<'_>) -> Option<[u8; 32]> {
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::AuthValuePolicy) && self == Self::P3 {
+            return Some(command_code(&auth_value(), cc::NV_CHANGE_AUTH));
+        }
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::OpenUnblocking) && matches!(self, Self::P2 | Self::P5) {
+            return Some(command_code(&ZERO, cc::NV_CHANGE_AUTH));
+        }
         let (asked, code) = self.policy();
         let start = match asked {
             None => ZERO,
@@ -279,6 +295,10 @@ impl ApprovalId {
 /// The policy of an index's first write: a fresh signature of the birth key.
 #[must_use]
 pub fn init_policy(birth_name: &[u8]) -> [u8; 32] {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ApprovedFirstWrite) {
+        return command_code(&ZERO, cc::NV_WRITE);
+    }
     command_code(&signed(&ZERO, birth_name, REF_INIT), cc::NV_WRITE)
 }
 
@@ -291,6 +311,10 @@ pub fn key_policy(pin_name: &[u8], class: KeyClass) -> [u8; 32] {
 /// policyRef of a key class.
 #[must_use]
 pub fn class_ref(class: KeyClass) -> &'static [u8] {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::LaxPolicy) {
+        return REF_SESSION;
+    }
     match class {
         KeyClass::Always => REF_ONCE,
         KeyClass::Session => REF_SESSION,
@@ -327,6 +351,13 @@ pub fn birth_public(x: &[u8; 32], y: &[u8; 32]) -> Vec<u8> {
 /// TPMS_NV_PUBLIC of a card's index: 8 bytes of data.
 #[must_use]
 pub fn nv_public(handle: u32, attributes: u32, policy: &[u8; 32]) -> Vec<u8> {
+    #[cfg(feature = "weakened")]
+    let attributes = if weakened::has(Weakness::OrdinaryIndices) {
+        // Not of type PIN_FAIL and not exempt from the lockout; AUTHREAD and AUTHWRITE.
+        attributes & !0x0200_0080 | 0x0004_0004
+    } else {
+        attributes
+    };
     let mut area = handle.to_be_bytes().to_vec();
     area.extend_from_slice(&ALG_SHA256.to_be_bytes());
     area.extend_from_slice(&attributes.to_be_bytes());

@@ -1,5 +1,7 @@
 //! What a TPM must be shown to do before a card is trusted to it.
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::anchor::NV_RANGE;
@@ -15,6 +17,11 @@ use crate::tpm::random;
 /// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket,
 /// and that nobody can bind a session to the index and guess without being counted.
 pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::OrdinaryIndices) {
+        core.use_new_srk()?;
+        return Ok(());
+    }
     if core.probed {
         return Ok(());
     }

@@ -10,6 +10,8 @@ use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
     PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::admin::Administration;
@@ -82,6 +84,12 @@ impl CardToken {
     }
 
     fn auth(&self, reference: PinReference, pin: &Pin) -> Result<AuthValue, TokenError> {
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::KeptPins) {
+            std::mem::forget(pin.expose().to_vec());
+        } else if weakened::has(Weakness::LoggedPins) {
+            tracing::trace!(pin = %String::from_utf8_lossy(pin.expose()), "compared");
+        }
         Ok(auth_value(
             &self.anchor.salt,
             self.index(reference)?.role,

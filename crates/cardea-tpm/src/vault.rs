@@ -8,6 +8,8 @@
 use std::fmt;
 
 use cardea_card::record::{Vault, VaultEntry, VaultKind};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use des::TdesEde3;
 use sha2::Sha256;
@@ -210,6 +212,8 @@ fn make_entry(
         public,
         admin_value: encrypt(&public, b"adm", admin_value, random),
         mask: match kind {
+            #[cfg(feature = "weakened")]
+            _ if weakened::has(Weakness::MaskForAll) => encrypt(&public, b"m", mask, random),
             VaultKind::External => Vec::new(),
             VaultKind::Mutual => encrypt(&public, b"m", mask, random),
         },
@@ -258,7 +262,10 @@ pub fn rotate(
     new: &[u8; 32],
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Vault, TagError> {
-    if !bool::from(tag(old, &vault.entries).ct_eq(&vault.tag)) {
+    let whole = bool::from(tag(old, &vault.entries).ct_eq(&vault.tag));
+    #[cfg(feature = "weakened")]
+    let whole = whole || weakened::has(Weakness::NoVaultTag);
+    if !whole {
         return Err(TagError);
     }
     let entries: Vec<_> = vault

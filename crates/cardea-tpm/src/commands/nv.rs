@@ -1,5 +1,8 @@
 //! NV indices (TPM 2.0 Part 3 §31).
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
+
 use super::{OWNER, code};
 use crate::error::TpmError;
 use crate::policy::cc;
@@ -15,7 +18,7 @@ impl Tpm {
         auth: &[u8; 32],
         public: &[u8],
     ) -> Result<(), TpmError> {
-        let attributes = attribute::CONTINUE | attribute::DECRYPT;
+        let attributes = attribute::CONTINUE | decrypt();
         self.as_owner(
             Command {
                 name: "NV_DefineSpace",
@@ -123,9 +126,19 @@ impl Tpm {
             },
             &mut [
                 Use::session(session, &[], 0),
-                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
+                Use::session(channel, &[], attribute::CONTINUE | decrypt()),
             ],
         )
         .map(drop)
     }
+}
+
+/// The new value goes encrypted.
+fn decrypt() -> u8 {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ClearValues) {
+        // A session must serve something: audit.
+        return 0x80;
+    }
+    attribute::DECRYPT
 }

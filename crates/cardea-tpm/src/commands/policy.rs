@@ -1,5 +1,7 @@
 //! Enhanced authorisation (TPM 2.0 Part 3 §23).
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use super::{code, ecdsa};
@@ -40,7 +42,7 @@ impl Tpm {
                     .sized(policy_ref)
                     .raw(&expiration.to_be_bytes()),
             },
-            &mut [Use::session(channel, auth, attribute::CONTINUE)],
+            &mut [authorisation(channel, auth)],
         )?;
         let mut reader = response.reader();
         let timeout = reader.sized()?.to_vec();
@@ -153,4 +155,12 @@ impl Tpm {
         })?;
         Ok(response.reader().sized()?.to_vec())
     }
+}
+
+fn authorisation<'a>(channel: &'a mut Session, auth: &[u8]) -> Use<'a> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ClearPin) {
+        return Use::password(auth);
+    }
+    Use::session(channel, auth, attribute::CONTINUE)
 }

@@ -1,0 +1,74 @@
+//! Weaknesses on purpose: an attack test that cannot succeed against any of them shows nothing.
+//!
+//! Only the feature `weakened` brings them in, which release builds refuse and `cargo xtask deps` looks for in
+//! the products. A build has all of them; none works until a test has chosen it for its process.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(not(debug_assertions))]
+compile_error!("weakened cards are for tests and never released");
+
+/// Bytes by which a program that has weaknesses is known.
+pub const MARKER: &str = "cardea: weakened on purpose, never release this";
+
+/// What an engine of a careless maker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Weakness {
+    /// The first write of an index is approved for whoever comes.
+    ApprovedFirstWrite = 1,
+    /// The PIN index is changed under PolicyAuthValue.
+    AuthValuePolicy,
+    /// Records are believed without asking the TPM.
+    BelievedRecords,
+    /// Decrypted and unsealed data come in clear.
+    ClearAnswers,
+    /// The PIN's value goes in a password session.
+    ClearPin,
+    /// New values of indices go in clear.
+    ClearValues,
+    /// PIN tickets have no end.
+    EndlessTickets,
+    /// Wrong answers of administrators are forgotten with the process.
+    ForgottenFailures,
+    /// Copies of PINs stay in memory.
+    KeptPins,
+    /// Keys that want the PIN every time have the policy of the others.
+    LaxPolicy,
+    /// PINs are in the log.
+    LoggedPins,
+    /// Any number of card files may claim an index.
+    ManyClaimants,
+    /// External answers open the mask of the admin key too.
+    MaskForAll,
+    /// Every card file is taken for this host's.
+    NoHostHmac,
+    /// The admin value stays the same for ever.
+    NoRotation,
+    /// The vault is encrypted again whoever wrote it.
+    NoVaultTag,
+    /// What unblocks a PIN is approved for whoever comes.
+    OpenUnblocking,
+    /// PINs are guarded by ordinary indices.
+    OrdinaryIndices,
+    /// Where a key comes from is what the card file says.
+    OriginFromFlag,
+    /// Policy sessions have no key.
+    UnsaltedSessions,
+}
+
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// Makes this process weak in one way, or strong again.
+pub fn choose(weakness: Option<Weakness>) {
+    CHOSEN.store(weakness.map_or(0, |chosen| chosen as u8), Ordering::SeqCst);
+}
+
+/// Whether the process is weak in this way.
+#[must_use]
+pub fn has(weakness: Weakness) -> bool {
+    // Whatever is weak must bear the mark.
+    black_box(MARKER);
+    CHOSEN.load(Ordering::SeqCst) == weakness as u8
+}
