@@ -2,11 +2,72 @@
 //! Fixed size, erased on drop, never printed.
 
 use std::fmt;
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
 
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::token::KeyAlgorithm;
+
+/// Overwrites what finished calls of this thread have left on its stack: secrets that were moved about by
+/// value. Erasing a value where it is at last does not reach the places where it was before.
+#[inline(never)]
+pub fn erase_stack() {
+    black_box(&mut [0u8; STACK]);
+}
+
+/// Deeper than any call with a secret goes.
+const STACK: usize = 64 * 1024;
+
+/// Secret bytes that stay where they are when their owner is moved, so that no move leaves a copy; erased on
+/// drop, never printed.
+#[derive(Clone)]
+pub struct Held<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> Held<N> {
+    /// Zeros, to be written in place.
+    #[must_use]
+    pub fn zeroed() -> Self {
+        Self(Box::new([0; N]))
+    }
+
+    /// A copy of these bytes.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8; N]) -> Self {
+        let mut held = Self::zeroed();
+        held.0.copy_from_slice(bytes);
+        held
+    }
+}
+
+impl<const N: usize> Deref for Held<N> {
+    type Target = [u8; N];
+
+    fn deref(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> DerefMut for Held<N> {
+    fn deref_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> Drop for Held<N> {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl<const N: usize> ZeroizeOnDrop for Held<N> {}
+
+impl<const N: usize> fmt::Debug for Held<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({N} bytes)")
+    }
+}
 
 /// A 24-byte 3DES admin key.
 pub type AdminKeyBytes = Zeroizing<[u8; 24]>;
@@ -54,12 +115,14 @@ impl fmt::Debug for PrivateKey {
 /// A PIN or PUK as typed: 1 to 127 bytes (GIDS 2.0; the upper bound is the one-byte short Lc form's
 /// use in every client).
 ///
-/// The buffer has a fixed size, so that no copy stays behind in a grown allocation.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// The buffer has a fixed size and place, so that no copy stays behind in a grown allocation or after a move.
+#[derive(Clone)]
 pub struct Pin {
-    bytes: [u8; Pin::MAX],
+    bytes: Held<{ Pin::MAX }>,
     len: u8,
 }
+
+impl ZeroizeOnDrop for Pin {}
 
 /// A PIN or PUK of 0 or of more than 127 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +140,7 @@ impl Pin {
     /// [`PinLengthError`] for 0 or more than 127 bytes.
     pub fn new(typed: &[u8]) -> Result<Self, PinLengthError> {
         let len = u8::try_from(typed.len()).map_err(|_| PinLengthError(typed.len()))?;
-        let mut bytes = [0; Self::MAX];
+        let mut bytes = Held::zeroed();
         match bytes.get_mut(..typed.len()) {
             Some(target) if !typed.is_empty() => target.copy_from_slice(typed),
             _ => return Err(PinLengthError(typed.len())),
@@ -106,7 +169,7 @@ impl Pin {
 
 impl PartialEq for Pin {
     fn eq(&self, other: &Self) -> bool {
-        (self.len.ct_eq(&other.len) & self.bytes.ct_eq(&other.bytes)).into()
+        (self.len.ct_eq(&other.len) & self.bytes.ct_eq(&*other.bytes)).into()
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cardea_card::secret::erase_stack;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{FailureKind, Reply, Request};
 use cardea_client::{Client, ServerEnd};
@@ -293,6 +294,8 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
         };
         let reply = session.answer(request, &mut progress);
         client.reply(&reply)?;
+        drop(reply);
+        erase_stack();
     }
     Ok(())
 }

@@ -7,14 +7,13 @@
 use std::time::{Duration, Instant};
 
 use cardea_card::record::{IndexRole, ObjectBlob, TpmRecord, Vault, VaultKind};
-use cardea_card::secret::AdminKeyBytes;
+use cardea_card::secret::{AdminKeyBytes, Held};
 use cardea_card::token::{
     AdminAnswer, AdminAuthority, AdminError, AdminForm, PinReference, TokenError, TokenErrorKind,
     TokenRecord,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
-use zeroize::Zeroizing;
 
 use crate::auth::AuthValue;
 use crate::error::TpmError;
@@ -110,7 +109,7 @@ fn kind_of(form: AdminForm) -> VaultKind {
 }
 
 fn random_value() -> AuthValue {
-    let mut value = Zeroizing::new([0; 32]);
+    let mut value = AuthValue::zeroed();
     random(&mut *value);
     value
 }
@@ -233,7 +232,7 @@ impl AdminAuthority for CardToken {
         first_value: &[u8; 32],
         key: &AdminKeyBytes,
     ) -> Result<(), AdminError> {
-        let first = Zeroizing::new(*first_value);
+        let first = AuthValue::copy_of(first_value);
         self.prove_first(&first)?.map_err(|_| AdminError::Wrong)?;
         let (vault, sealed) = self.make_vault(key, &first, &[Vec::new(), Vec::new()])?;
         record.save(TpmRecord {
@@ -249,7 +248,7 @@ impl AdminAuthority for CardToken {
         record: &mut dyn TokenRecord,
         first_value: &[u8; 32],
     ) -> Result<(), AdminError> {
-        let first = Zeroizing::new(*first_value);
+        let first = AuthValue::copy_of(first_value);
         let proof = match self.prove_first(&first)? {
             Ok(proof) => proof,
             // Interrupted after the TPM had its new value.
@@ -363,7 +362,7 @@ impl CardToken {
         challenge: &[u8],
         response: &[u8],
         proof: &AdminProof,
-    ) -> Result<(AdminKey, Zeroizing<[u8; 24]>), AdminError> {
+    ) -> Result<(AdminKey, Held<24>), AdminError> {
         let entry = accepted.vault.entry(VaultKind::Mutual, challenge);
         let mask = entry.and_then(|entry| vault::mask(&accepted.vault, entry, response));
         let (Some(mask), Some(sealed)) = (mask, accepted.sealed.clone()) else {
@@ -388,7 +387,7 @@ impl CardToken {
         challenge: &[u8],
         value: &AuthValue,
         proof: &AdminProof,
-        at_hand: Option<(&AdminKey, &Zeroizing<[u8; 24]>)>,
+        at_hand: Option<(&AdminKey, &Held<24>)>,
     ) -> Result<(), AdminError> {
         let Some(accepted) = vaults.get(position) else {
             return Err(refused(TokenErrorKind::Internal));
@@ -466,7 +465,7 @@ impl CardToken {
         unused: &[Vec<Vec<u8>>; 2],
     ) -> Result<(Vault, ObjectBlob), AdminError> {
         let key = AdminKey::new(&**key).map_err(|_| refused(TokenErrorKind::BadData))?;
-        let mut mask = Zeroizing::new([0; 24]);
+        let mut mask = Held::zeroed();
         random(&mut *mask);
         let unused: Vec<_> = unused.iter().flatten().map(Vec::as_slice).collect();
         let vault = vault::make_vault(&key, value, &mask, &unused, &mut random);

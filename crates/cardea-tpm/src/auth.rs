@@ -1,31 +1,37 @@
 //! Authorisation values of a card's indices.
 
 use cardea_card::record::IndexRole;
+use cardea_card::secret::{Held, erase_stack};
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use crate::policy::role_ref;
 
 /// A 32-byte authorisation value.
-pub type AuthValue = Zeroizing<[u8; 32]>;
+pub type AuthValue = Held<32>;
 
 /// HMAC-SHA-256(salt, role ‖ 00 ‖ bytes as typed): the longest value that an index of nameAlg SHA-256
 /// takes, whatever the length of the PIN (1 to 127 bytes).
 #[must_use]
 pub fn auth_value(salt: &[u8; 16], role: IndexRole, typed: &[u8]) -> AuthValue {
-    hmac(salt, &[role_ref(role), &[0], typed])
+    let value = hmac(salt, &[role_ref(role), &[0], typed]);
+    // The hash leaves its result there, and whatever is made next would carry it along in its gaps.
+    erase_stack();
+    value
 }
 
 /// HMAC-SHA-256 over the parts, one after the other.
 #[must_use]
-pub fn hmac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub fn hmac(key: &[u8], parts: &[&[u8]]) -> AuthValue {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     for part in parts {
         mac.update(part);
     }
-    Zeroizing::new(mac.finalize().into_bytes().into())
+    let mut value = Held::zeroed();
+    mac.finalize_into((&mut *value).into());
+    value
 }
 
 /// The value as a TPM keeps it: trailing zeros are not part of it (TPM 2.0 Part 1 §19.6.4.3).

@@ -3,13 +3,12 @@
 use cardea_card::record::{
     Approval, CounterMode, IndexRecord, IndexRole, Provisional, SrkRecord, TpmRecord, Vault,
 };
-use cardea_card::secret::Pin;
+use cardea_card::secret::{Held, Pin};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
-use zeroize::Zeroizing;
 
 use crate::admin::seal;
 use crate::anchor::{Anchor, NV_RANGE};
@@ -45,10 +44,6 @@ pub struct NewCard {
 
 /// First values of a card's indices.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "secrets stay in one place; a card is made once"
-)]
 pub enum NewSecrets {
     /// For a card in operational state.
     Given {
@@ -92,7 +87,8 @@ pub struct PreparedCard {
     new: NewCard,
     admin: Option<Admin>,
     provisional: Option<Provisional>,
-    birth: SigningKey,
+    /// Boxed: where it is moved it would leave a copy, and whoever finds one can take the card over.
+    birth: Box<SigningKey>,
     birth_public: Vec<u8>,
     base: u32,
 }
@@ -101,15 +97,15 @@ pub struct PreparedCard {
 /// prepares a card has it; the TPM thread serves the other cards meanwhile.
 struct Admin {
     value: AuthValue,
-    masked_key: Zeroizing<[u8; 24]>,
+    masked_key: Held<24>,
     vault: Vault,
 }
 
 impl Admin {
     fn new(key: &AdminKey) -> Self {
-        let mut value: AuthValue = Zeroizing::new([0; 32]);
+        let mut value = AuthValue::zeroed();
         random(&mut *value);
-        let mut mask = Zeroizing::new([0; 24]);
+        let mut mask = Held::zeroed();
         random(&mut *mask);
         Self {
             masked_key: key.masked(&mask),
@@ -138,7 +134,7 @@ impl PreparedCard {
             admin,
             provisional,
             new,
-            birth: SigningKey::from(secret),
+            birth: Box::new(SigningKey::from(secret)),
             birth_public: birth_public(&x, &y),
             base,
         })
@@ -196,7 +192,7 @@ impl PreparedCard {
                 IndexRole::Adm => provisional.adm,
                 IndexRole::Puk => provisional.puk,
             }
-            .map(Zeroizing::new),
+            .map(|first| AuthValue::copy_of(&first)),
             (NewSecrets::Given { pin, puk, .. }, None) => match role {
                 IndexRole::Pin => Some(typed(pin)),
                 IndexRole::Adm => self.admin.as_ref().map(|admin| admin.value.clone()),

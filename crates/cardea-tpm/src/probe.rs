@@ -2,7 +2,6 @@
 
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
-use zeroize::Zeroizing;
 
 use crate::anchor::NV_RANGE;
 use crate::auth::AuthValue;
@@ -38,7 +37,7 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     core.channel()?;
     let policy = command_code(&ZERO, cc::NV_WRITE);
     let handle = probe_handle(core, taken, &policy)?;
-    let mut auth: AuthValue = Zeroizing::new([0; 32]);
+    let mut auth = AuthValue::zeroed();
     random(&mut *auth);
     let result = make_probe(core, handle, &policy, &auth)
         .and_then(|name| probe_index(core, handle, &name, &auth));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cardea_card::record::{IndexRole, ObjectBlob, Provisional};
+use cardea_card::secret::Held;
 use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, Index};
@@ -247,7 +248,7 @@ pub(crate) fn unseal(
     anchor: &Anchor,
     proof: &Proof,
     sealed: &ObjectBlob,
-) -> Result<Zeroizing<[u8; 24]>, TpmError> {
+) -> Result<Held<24>, TpmError> {
     require_own_tpm(core, anchor)?;
     let handle = core.load(&sealed.private, &sealed.public)?;
     let session = core.policy_session(card)?;
@@ -262,7 +263,7 @@ fn unseal_loaded(
     name: &[u8; 34],
     proof: &Proof,
     mut session: Session,
-) -> Result<Zeroizing<[u8; 24]>, TpmError> {
+) -> Result<Held<24>, TpmError> {
     let tpm = &mut core.link()?.tpm;
     let unsealed = tpm
         .policy_ticket(
@@ -280,11 +281,11 @@ fn unseal_loaded(
     let response = unsealed?;
     let mut reader = response.reader();
     let content = reader.sized()?;
-    let key = <[u8; 24]>::try_from(content).map_err(|_| TpmError::Protocol {
+    let key = <&[u8; 24]>::try_from(content).map_err(|_| TpmError::Protocol {
         command: "Unseal",
         what: "not an admin key",
     })?;
-    Ok(Zeroizing::new(key))
+    Ok(Held::copy_of(key))
 }
 
 /// Replaces the random first value of PIN or PUK.
@@ -299,7 +300,7 @@ pub(crate) fn initialise(
     provisional: &Provisional,
     new: Option<&AuthValue>,
 ) -> Result<(), TpmError> {
-    let mut random_value = Zeroizing::new([0; 32]);
+    let mut random_value = AuthValue::zeroed();
     random(&mut *random_value);
     let target = new.unwrap_or(&random_value);
     let has_puk = anchor.index(IndexRole::Puk).is_some();
@@ -313,7 +314,7 @@ pub(crate) fn initialise(
             let (Some(first), Some(index)) = (first, anchor.index(authority)) else {
                 continue;
             };
-            let first = Zeroizing::new(first);
+            let first = AuthValue::copy_of(&first);
             let proved = prove(core, card, anchor, index, &first, &[policy_ref])?;
             if let Ok(proof) = one(proved)? {
                 return unblock(core, card, anchor, &proof, authority, target);
@@ -324,7 +325,10 @@ pub(crate) fn initialise(
         IndexRole::Puk => provisional.puk,
         IndexRole::Adm | IndexRole::Pin => provisional.pin,
     };
-    let (Some(first), Some(index)) = (first.map(Zeroizing::new), anchor.index(role)) else {
+    let (Some(first), Some(index)) = (
+        first.map(|first| AuthValue::copy_of(&first)),
+        anchor.index(role),
+    ) else {
         return Err(TpmError::FirstValueGone);
     };
     match crate::operate::change(core, card, anchor, index, &first, target)? {

@@ -8,10 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
+use cardea_card::secret::erase_stack;
+
 use crate::core::Core;
 use crate::error::TpmError;
 
-type Job = Box<dyn FnOnce(&mut Core) + Send>;
+/// Called once, where it lies: what it holds of secrets is erased there. A `FnOnce` would be moved out of its
+/// box, and the box freed with a copy.
+type Job = Box<dyn FnMut(&mut Core) + Send>;
 
 /// A row of jobs of its own.
 pub(crate) type Lane = u64;
@@ -54,11 +58,13 @@ impl Queue {
         });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("tpm".into()).spawn(move || {
-            while let Some(job) = next(&theirs, &mut core, &idle) {
+            while let Some(mut job) = next(&theirs, &mut core, &idle) {
                 if catch_unwind(AssertUnwindSafe(|| job(&mut core))).is_err() {
                     tracing::error!("a TPM job panicked; the TPM's sessions are begun anew");
                     core.disconnect();
                 }
+                drop(job);
+                erase_stack();
             }
         })?;
         Ok(Self {
@@ -71,7 +77,7 @@ impl Queue {
     pub(crate) fn run<R: Send + 'static>(
         &self,
         lane: Lane,
-        job: impl FnOnce(&mut Core) -> R + Send + 'static,
+        mut job: impl FnMut(&mut Core) -> R + Send + 'static,
     ) -> Result<R, TpmError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.post(lane, Box::new(move |core| drop(sender.send(job(core)))));

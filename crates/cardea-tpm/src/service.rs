@@ -143,17 +143,22 @@ impl Service {
         let owner = self.owner.clone();
         let (sender, steps) = std::sync::mpsc::channel::<String>();
         let (done, result) = std::sync::mpsc::sync_channel(1);
+        let mut sender = Some(sender);
         self.inner.queue.post(
             SERVICE,
             Box::new(move |core| {
-                let mut tell = |step: &str| drop(sender.send(step.to_owned()));
+                let mut tell = |step: &str| {
+                    if let Some(sender) = &sender {
+                        drop(sender.send(step.to_owned()));
+                    }
+                };
                 let made = core.attempt(|core| {
                     as_owner(core, owner.as_deref(), &mut |core| {
                         create(core, card, &prepared, &mut tell)
                     })
                 });
                 core.remove(card);
-                drop(sender);
+                sender = None;
                 drop(done.send(made));
             }),
         );

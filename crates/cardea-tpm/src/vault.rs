@@ -8,6 +8,7 @@
 use std::fmt;
 
 use cardea_card::record::{Vault, VaultEntry, VaultKind};
+use cardea_card::secret::{Held, erase_stack};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
@@ -15,7 +16,7 @@ use des::TdesEde3;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::auth::hmac;
 
@@ -26,8 +27,10 @@ pub const ENTRIES: usize = 64;
 pub const ROUNDS: u32 = 4096;
 
 /// A 24-byte three-key 3DES key. Weak keys work: the default key of the field is single DES in effect.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct AdminKey([u8; 24]);
+#[derive(Clone)]
+pub struct AdminKey(Held<24>);
+
+impl ZeroizeOnDrop for AdminKey {}
 
 /// An admin key that has not 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,13 +46,13 @@ impl AdminKey {
     pub fn new(bytes: &[u8]) -> Result<Self, AdminKeyLengthError> {
         bytes
             .try_into()
-            .map(Self)
+            .map(|bytes| Self(Held::copy_of(bytes)))
             .map_err(|_| AdminKeyLengthError(bytes.len()))
     }
 
     /// 3DES-EDE-CBC with zero IV and no padding over whole blocks of 8 bytes; a rest is left as it is.
     pub fn encrypt(&self, data: &mut [u8]) {
-        let mut cipher = cbc::Encryptor::<TdesEde3>::new(&self.0.into(), &[0; 8].into());
+        let mut cipher = cbc::Encryptor::<TdesEde3>::new((&*self.0).into(), &[0; 8].into());
         for block in data.chunks_exact_mut(8) {
             if let Ok(block) = block.try_into() {
                 let block: &mut [u8; 8] = block;
@@ -60,7 +63,7 @@ impl AdminKey {
 
     /// The inverse of [`encrypt`](Self::encrypt).
     pub fn decrypt(&self, data: &mut [u8]) {
-        let mut cipher = cbc::Decryptor::<TdesEde3>::new(&self.0.into(), &[0; 8].into());
+        let mut cipher = cbc::Decryptor::<TdesEde3>::new((&*self.0).into(), &[0; 8].into());
         for block in data.chunks_exact_mut(8) {
             if let Ok(block) = block.try_into() {
                 let block: &mut [u8; 8] = block;
@@ -101,13 +104,13 @@ impl AdminKey {
     /// The key that the TPM has sealed as K ⊕ m.
     #[must_use]
     pub fn unmasked(masked: &[u8; 24], mask: &[u8; 24]) -> Self {
-        Self(*Self(*masked).masked(mask))
+        Self(Self(Held::copy_of(masked)).masked(mask))
     }
 
     /// K ⊕ m, the form in which the TPM seals it.
     #[must_use]
-    pub fn masked(&self, mask: &[u8; 24]) -> Zeroizing<[u8; 24]> {
-        let mut masked = Zeroizing::new(self.0);
+    pub fn masked(&self, mask: &[u8; 24]) -> Held<24> {
+        let mut masked = self.0.clone();
         masked
             .iter_mut()
             .zip(mask)
@@ -232,14 +235,14 @@ pub fn challenge_length(kind: VaultKind) -> usize {
 /// The admin value that an answer stands for; garbage for a wrong answer, and only the TPM knows which.
 /// None for an entry of impossible size.
 #[must_use]
-pub fn candidate(vault: &Vault, entry: &VaultEntry, answer: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+pub fn candidate(vault: &Vault, entry: &VaultEntry, answer: &[u8]) -> Option<Held<32>> {
     let secret = answer_key(answer, &entry.salt, vault.rounds);
     decrypt(&secret, b"adm", &entry.admin_value)
 }
 
 /// The mask m of a mutual entry; garbage for a wrong answer, none for an external entry.
 #[must_use]
-pub fn mask(vault: &Vault, entry: &VaultEntry, answer: &[u8]) -> Option<Zeroizing<[u8; 24]>> {
+pub fn mask(vault: &Vault, entry: &VaultEntry, answer: &[u8]) -> Option<Held<24>> {
     let secret = answer_key(answer, &entry.salt, vault.rounds);
     decrypt(&secret, b"m", &entry.mask)
 }
@@ -336,13 +339,9 @@ fn encrypt(
     stored
 }
 
-fn decrypt<const N: usize>(
-    secret: &StaticSecret,
-    label: &[u8],
-    stored: &[u8],
-) -> Option<Zeroizing<[u8; N]>> {
+fn decrypt<const N: usize>(secret: &StaticSecret, label: &[u8], stored: &[u8]) -> Option<Held<N>> {
     let (epk, content) = stored.split_first_chunk::<32>()?;
-    let mut plain = Zeroizing::new(<[u8; N]>::try_from(content).ok()?);
+    let mut plain = Held::copy_of(content.try_into().ok()?);
     let public = PublicKey::from(secret).to_bytes();
     let shared = secret.diffie_hellman(&PublicKey::from(*epk));
     let keystream = hmac(shared.as_bytes(), &[label, &[0], epk, &public]);
@@ -350,6 +349,7 @@ fn decrypt<const N: usize>(
         .iter_mut()
         .zip(keystream.iter())
         .for_each(|(byte, key)| *byte ^= key);
+    erase_stack();
     Some(plain)
 }
 
