@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{deps, install, tools};
+use crate::{deps, install, tools, weakened};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("build", build),
     ("clippy", clippy),
     ("tests", tests),
+    ("weak engines", |workspace, _| weakened::test(workspace)),
     ("doc tests", doc_tests),
     ("documentation", documentation),
     ("installation", |workspace, _| install::rehearse(workspace)),

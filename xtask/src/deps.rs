@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::shell::{self, Workspace, say};
+use crate::{install, weakened};
 
 /// Packages by name; a package that is there in several versions is one here.
 pub(crate) type Graph = BTreeMap<String, Package>;
@@ -43,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
         0 => {
             let members = graph.values().filter(|package| package.member).count();
             say(&format!("deps: {members} crates, no violation"));
-            Ok(())
+            weakened::products_are_without(&workspace, &install::PACKAGES)
         }
         count => bail!("{count} violations of the direction of dependencies"),
     }

@@ -16,6 +16,7 @@ use clap::Args;
 
 use self::items::{Item, Kind, Prefix};
 use crate::shell::{self, Workspace, say};
+use crate::weakened;
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArguments {
@@ -46,7 +47,7 @@ struct Place {
 }
 
 /// The packages that installation builds.
-const PACKAGES: [&str; 3] = ["cardea-cli", "cardea-daemon", "cardea-ifd"];
+pub(crate) const PACKAGES: [&str; 3] = ["cardea-cli", "cardea-daemon", "cardea-ifd"];
 
 /// Name of the service.
 const SERVICE: &str = "cardea.service";
@@ -152,6 +153,10 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
     }
+    let files = shell::output(Command::new("find").arg(&root).args(["-type", "f"]))?;
+    files
+        .lines()
+        .try_for_each(|file| weakened::is_without(Path::new(file)))?;
     uninstall(&UninstallArguments {
         place: place()?,
         purge: false,

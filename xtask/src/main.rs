@@ -14,6 +14,7 @@ mod install;
 mod shell;
 mod soak;
 mod tools;
+mod weakened;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,35 @@
+//! What attackers try, each written once: it must come to nothing against the engine, and succeed against an
+//! engine that is weak on purpose (feature `weakened`), or the test would show nothing.
+//!
+//! `docs/threat-model.md` has the table.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+#![cfg_attr(
+    feature = "weakened",
+    allow(dead_code, reason = "not every attack has a weakness of its own")
+)]
+
+mod bench;
+mod bus;
+mod edited;
+mod forged;
+mod guesses;
+mod lockout;
+mod memory;
+mod needles;
+mod raw;
+mod rollback;
+mod sessions;
+mod takeover;
+mod tickets;
+mod vault;
+#[cfg(feature = "weakened")]
+mod weakened;
+#[cfg(not(feature = "weakened"))]
+mod withstood;

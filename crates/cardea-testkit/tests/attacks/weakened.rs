@@ -1,0 +1,211 @@
+//! Attacks against engines that are weak on purpose: each must succeed.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use cardea_card::weakened::{MARKER, Weakness, choose};
+use cardea_daemon::{Config, Daemon};
+
+use crate::bench::Outcome;
+use crate::memory::Places;
+use crate::{bus, edited, forged, guesses, lockout, memory, rollback, sessions, takeover};
+use crate::{tickets, vault};
+
+/// One weakness at a time in a process.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn succeeds(weakness: Weakness, attack: impl FnOnce() -> Outcome) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    choose(Some(weakness));
+    let outcome = attack();
+    choose(None);
+    assert!(outcome.is_err(), "{weakness:?} is not noticed");
+}
+
+#[test]
+fn counter_made_again_where_the_first_write_is_approved_for_all() {
+    succeeds(Weakness::ApprovedFirstWrite, takeover::counter_made_again);
+}
+
+#[test]
+fn guesses_where_a_policy_asks_for_the_value_itself() {
+    succeeds(Weakness::AuthValuePolicy, guesses::every_way_to_guess);
+}
+
+#[test]
+fn older_card_file_where_the_admin_value_stays() {
+    succeeds(Weakness::NoRotation, rollback::older_card_file);
+}
+
+#[test]
+fn used_answer_where_the_admin_value_stays() {
+    succeeds(Weakness::NoRotation, vault::used_answer);
+}
+
+#[test]
+fn edited_file_where_nobody_looks_at_the_hmac() {
+    succeeds(Weakness::NoHostHmac, edited::every_byte);
+}
+
+#[test]
+fn other_owner_where_nobody_looks_at_the_hmac() {
+    succeeds(Weakness::NoHostHmac, forged::other_owner);
+}
+
+#[test]
+fn old_ticket_where_tickets_have_no_end() {
+    succeeds(Weakness::EndlessTickets, tickets::used_after_its_time);
+}
+
+#[test]
+fn ticket_where_all_keys_have_one_policy() {
+    let attack = tickets::used_for_a_key_that_wants_the_pin_every_time;
+    succeeds(Weakness::LaxPolicy, attack);
+}
+
+#[test]
+fn armed_session_where_sessions_have_no_key() {
+    succeeds(
+        Weakness::UnsaltedSessions,
+        sessions::armed_session_of_the_daemon,
+    );
+}
+
+#[test]
+fn interrupted_pin_change_where_sessions_have_no_key() {
+    succeeds(
+        Weakness::UnsaltedSessions,
+        sessions::session_of_a_pin_change,
+    );
+}
+
+#[test]
+fn guessed_answers_where_the_daemon_forgets_them() {
+    succeeds(Weakness::ForgottenFailures, vault::guessing_answers);
+}
+
+#[test]
+fn external_answer_where_it_opens_the_mask() {
+    succeeds(
+        Weakness::MaskForAll,
+        vault::admin_key_from_an_external_answer,
+    );
+}
+
+#[test]
+fn planted_entry_where_the_vault_has_no_tag() {
+    succeeds(Weakness::NoVaultTag, vault::planted_entry);
+}
+
+#[test]
+fn card_file_and_tpm_where_unblocking_is_approved_for_all() {
+    succeeds(Weakness::OpenUnblocking, vault::pin_reset_without_a_secret);
+}
+
+#[test]
+fn wrong_pins_where_counters_are_ordinary_indices() {
+    succeeds(Weakness::OrdinaryIndices, lockout::thirty_wrong_pins);
+}
+
+#[test]
+fn listener_where_pins_go_in_password_sessions() {
+    succeeds(Weakness::ClearPin, bus::listening);
+}
+
+#[test]
+fn listener_where_new_values_go_in_clear() {
+    succeeds(Weakness::ClearValues, bus::listening);
+}
+
+#[test]
+fn listener_where_answers_come_in_clear() {
+    succeeds(Weakness::ClearAnswers, bus::listening);
+}
+
+#[test]
+fn memory_where_pins_are_kept() {
+    succeeds(Weakness::KeptPins, || memory::memory_after_logout(keeping));
+}
+
+#[test]
+fn log_where_pins_are_written() {
+    succeeds(Weakness::LoggedPins, || memory::log_and_files(logging));
+}
+
+#[test]
+fn second_file_where_any_number_may_claim() {
+    succeeds(Weakness::ManyClaimants, forged::second_claimant);
+}
+
+#[test]
+fn borrowed_parts_where_records_are_believed() {
+    succeeds(Weakness::BelievedRecords, forged::borrowed_parts);
+}
+
+#[test]
+fn imported_key_where_a_flag_tells_its_origin() {
+    succeeds(
+        Weakness::OriginFromFlag,
+        forged::imported_key_shown_as_generated,
+    );
+}
+
+/// What `xtask` looks for in the products is in whatever has weaknesses.
+#[test]
+fn program_with_weaknesses_bears_their_mark() {
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let marked = program
+        .windows(MARKER.len())
+        .any(|window| window == MARKER.as_bytes());
+    assert!(marked);
+    assert!(include_str!("../../../../xtask/src/weakened.rs").contains(MARKER));
+}
+
+/// This test program as a daemon.
+fn daemon(weakness: &str, places: &Places) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["weakened::victim", "--exact", "--nocapture"])
+        .env(VICTIM, weakness)
+        .env("CARDEA_WEAK_TPM", &places.tpm)
+        .env("CARDEA_WEAK_STATE", &places.state)
+        .env("CARDEA_WEAK_SOCKET", &places.socket);
+    command
+}
+
+const VICTIM: &str = "CARDEA_WEAK_VICTIM";
+
+fn keeping(places: &Places) -> Command {
+    daemon("kept", places)
+}
+
+fn logging(places: &Places) -> Command {
+    daemon("logged", places)
+}
+
+/// Not a test but the process of [`daemon`].
+#[test]
+fn victim() {
+    let Ok(weakness) = std::env::var(VICTIM) else {
+        return;
+    };
+    choose(Some(match weakness.as_str() {
+        "kept" => Weakness::KeptPins,
+        "logged" => Weakness::LoggedPins,
+        other => panic!("{other}"),
+    }));
+    let option = |name: &str| std::env::var(format!("CARDEA_WEAK_{name}")).unwrap();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let tpm = option("TPM").parse().unwrap();
+    let state = PathBuf::from(option("STATE"));
+    let config = Config::new(state, PathBuf::from(option("SOCKET")), tpm);
+    let _daemon = Daemon::start(config).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
