@@ -70,6 +70,11 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// The same with something to add.
+    pub(crate) fn and(self, more: &str) -> Self {
+        Self::new(self.exit, format!("{}; {more}", self.message))
+    }
+
     /// An error with the whole chain of causes, and what to do about it.
     pub(crate) fn caused(exit: Exit, error: &dyn std::error::Error, hint: &str) -> Self {
         let mut message = error.to_string();

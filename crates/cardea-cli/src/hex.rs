@@ -19,21 +19,18 @@ pub(crate) fn parse<const N: usize>(text: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     digits.next().is_none().then_some(bytes)
 }
 
-/// Any number of bytes; blanks anywhere do not count.
-pub(crate) fn parse_any(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut digits = text.iter().filter(|byte| !byte.is_ascii_whitespace());
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    while let Some(&high) = digits.next() {
-        let high = char::from(high).to_digit(16)?;
-        let low = char::from(*digits.next()?).to_digit(16)?;
-        bytes.push(u8::try_from(high << 4 | low).ok()?);
-    }
-    Some(bytes)
-}
-
 /// Digits without blanks.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Digits of a secret, after what `text` has: nothing of them stays elsewhere if `text` has room.
+pub(crate) fn push(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase()));
+        }
+    }
 }
 
 /// Digits in groups of four.
@@ -96,5 +93,8 @@ mod tests {
         assert_eq!(grouped(&[0xAB, 0xCD, 0xEF]), "ABCD EF");
         assert_eq!(grouped(&[]), "");
         assert_eq!(plain(&[0xAB, 0x0D]), "AB0D");
+        let mut text = String::from("hex:");
+        push(&mut text, &[0xAB, 0x0D]);
+        assert_eq!(text, "hex:AB0D");
     }
 }

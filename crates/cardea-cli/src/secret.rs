@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cardea_client::message::SecretBytes;
+use cardea_client::message::{Hierarchy, SecretBytes};
+use cardea_client::parse_authorisation;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -103,43 +104,25 @@ pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Fai
     })
 }
 
-/// Longest authorisation of the TPM.
-const MAX_AUTH: usize = 32;
-
 /// The TPM's owner authorisation, if one is given.
 pub(crate) fn owner_auth(source: &Source<'_>) -> Result<Option<SecretBytes>, Failure> {
-    hierarchy_auth("owner", source)
+    hierarchy_auth(Hierarchy::Owner, source)
 }
 
-/// An authorisation of the TPM: `NAME-auth hex:…` in the file that `tpm provision` writes, else the content
-/// itself, without one newline at its end; `hex:` before it means hexadecimal digits. It is never asked for:
-/// most TPMs have none.
+/// An authorisation of the TPM, in any form of [`parse_authorisation`]. It is never asked for: most TPMs have
+/// none.
 pub(crate) fn hierarchy_auth(
-    name: &str,
+    hierarchy: Hierarchy,
     source: &Source<'_>,
 ) -> Result<Option<SecretBytes>, Failure> {
     let Some(path) = source.path() else {
         return Ok(None);
     };
-    let what = format!("{name} authorisation");
-    let content = read(&path, &what)?;
-    let label = format!("{name}-auth ");
-    let value = content
-        .split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(label.as_bytes()))
-        .unwrap_or(&content);
-    let bytes = match value.strip_prefix(b"hex:") {
-        Some(digits) => hex::parse_any(digits)
-            .ok_or_else(|| Failure::usage(format!("the {what} is not hexadecimal digits")))?,
-        None => Zeroizing::new(value.to_vec()),
-    };
-    if bytes.is_empty() || bytes.len() > MAX_AUTH {
-        return Err(Failure::usage(format!(
-            "the {what} has {} bytes; 1 to {MAX_AUTH} are possible",
-            bytes.len()
-        )));
-    }
-    Ok(Some(SecretBytes::new(bytes.to_vec())))
+    let what = format!("{} authorisation", hierarchy.word());
+    let content = read_whole(&path, &what)?;
+    parse_authorisation(hierarchy, &content)
+        .map(Some)
+        .map_err(|error| Failure::usage(format!("the {what} in {} {error}", path.display())))
 }
 
 /// The content without one newline at its end.

@@ -1,7 +1,8 @@
 //! `cardea tpm …`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use cardea_client::MAX_AUTHORISATION;
 use cardea_client::message::{Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmStatus};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -22,12 +23,8 @@ pub(crate) fn run(verb: &TpmVerb, connection: &mut Connection) -> Result<(), Fai
         },
         TpmVerb::Provision(arguments) => provision(arguments, connection),
         TpmVerb::ResetLockout { auth } => {
-            let auth = present("lockout", &auth.source())?;
-            done(
-                &Request::ResetLockout { auth },
-                "resetting the lockout",
-                connection,
-            )?;
+            let auth = present(Hierarchy::Lockout, &auth.source())?;
+            connection.order(&Request::ResetLockout { auth }, "resetting the lockout")?;
             note("lockout reset")?;
             Ok(())
         }
@@ -35,112 +32,208 @@ pub(crate) fn run(verb: &TpmVerb, connection: &mut Connection) -> Result<(), Fai
     }
 }
 
-fn done(request: &Request, what: &str, connection: &mut Connection) -> Result<(), Failure> {
-    match connection.call(request, what)? {
-        Reply::Done => Ok(()),
-        _ => Err(Connection::unexpected()),
-    }
+/// An authorisation that may not be set; then it is empty.
+fn present(hierarchy: Hierarchy, source: &Source<'_>) -> Result<SecretBytes, Failure> {
+    let given = secret::hierarchy_auth(hierarchy, source)?;
+    Ok(given.unwrap_or_else(|| SecretBytes::new(Vec::new())))
 }
 
-/// An authorisation that may not be set; then it is empty.
-fn present(name: &str, source: &Source<'_>) -> Result<SecretBytes, Failure> {
-    let given = secret::hierarchy_auth(name, source)?;
-    Ok(given.unwrap_or_else(|| SecretBytes::new(Vec::new())))
+/// An authorisation that is going to be set.
+struct Change {
+    hierarchy: Hierarchy,
+    old: SecretBytes,
+    new: SecretBytes,
+}
+
+/// What `tpm provision` is going to do.
+struct Plan {
+    changes: Vec<Change>,
+    /// Present lockout authorisation, tries, recovery, recovery of the authorisation.
+    parameters: Option<(SecretBytes, [u32; 3])>,
+    /// The random values, for the file.
+    kept: Zeroizing<String>,
 }
 
 /// Random or given values. Random ones are on the disk before the TPM has them: a file without effect is
 /// harmless, a TPM whose authorisation nobody knows is not.
 fn provision(arguments: &ProvisionArguments, connection: &mut Connection) -> Result<(), Failure> {
+    let status = ask_status(connection)?;
+    // Who may not do this learns it before there is a question, or a file.
+    connection.call(&Request::ListIndices, "asking the TPM")?;
+    let plan = plan(arguments, &status)?;
+    if !arguments.yes {
+        confirm(
+            "set the TPM's authorisations? Without the owner's nobody makes or destroys cards, without the \
+             lockout's nobody ends a lockout; who loses them can only clear the TPM in the firmware's setup, \
+             which destroys all cards",
+            "nothing set",
+        )?;
+    }
+    let out = arguments.out.as_deref().filter(|_| !plan.kept.is_empty());
+    if let Some(out) = out {
+        file::write_secret(out, plan.kept.as_bytes())?;
+        note(&format!(
+            "{} holds the values; keep it in a safe place, not on this machine",
+            out.display()
+        ))?;
+    }
+    let mut set = Vec::new();
+    carry_out(plan, &mut set, connection).map_err(|failure| match out {
+        None => failure,
+        Some(out) => failure.and(&whats_next(&set, out)),
+    })
+}
+
+/// What a file of random values is good for after a failure.
+fn whats_next(set: &[Hierarchy], out: &Path) -> String {
+    let set: Vec<_> = set.iter().map(|hierarchy| hierarchy.word()).collect();
+    let set = match set.as_slice() {
+        [] => "set so far: nothing".to_owned(),
+        words => format!("set so far: {}", words.join(", ")),
+    };
+    let out = out.display();
+    format!(
+        "{set}; `cardea tpm status` tells what is set; to go on with the values in {out}, give it as \
+         --owner-auth-file and --lockout-auth-file in place of --out, with --only for one of them"
+    )
+}
+
+fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Failure> {
     fn file(path: &Option<PathBuf>) -> Source<'_> {
         Source {
             file: path.as_deref(),
             fd: None,
         }
     }
+    let old_lockout = file(&arguments.old_lockout_auth_file);
     let both = [
         (
             Which::Lockout,
-            "lockout",
             Hierarchy::Lockout,
             file(&arguments.lockout_auth_file),
-            file(&arguments.old_lockout_auth_file),
+            old_lockout,
         ),
         (
             Which::Owner,
-            "owner",
             Hierarchy::Owner,
             file(&arguments.owner_auth_file),
             file(&arguments.old_owner_auth_file),
         ),
     ];
-    let wanted = both
-        .iter()
-        .filter(|(which, ..)| arguments.only.is_none_or(|only| only == *which));
     let mut changes = Vec::new();
-    let mut kept = Zeroizing::new(String::new());
-    for (_, name, hierarchy, new, old) in wanted {
-        let old = present(name, old)?;
-        let new = match secret::hierarchy_auth(name, new)? {
+    // Room for all of it, so that no grown allocation leaves a copy behind.
+    let mut kept = Zeroizing::new(String::with_capacity(256));
+    for (_, hierarchy, new, old) in both
+        .into_iter()
+        .filter(|(which, ..)| arguments.only.is_none_or(|only| only == *which))
+    {
+        fits(status, hierarchy, &old)?;
+        let old = present(hierarchy, &old)?;
+        let new = match secret::hierarchy_auth(hierarchy, &new)? {
             Some(given) => given,
-            None => {
-                let mut random = Zeroizing::new([0; 32]);
-                getrandom::fill(&mut *random).map_err(|error| {
-                    Failure::new(Exit::Failed, format!("no random bytes: {error}"))
-                })?;
-                kept.push_str(&format!("{name}-auth hex:{}\n", hex::plain(&*random)));
-                SecretBytes::new(random.to_vec())
-            }
+            None => random(hierarchy, &mut kept)?,
         };
-        changes.push((*name, *hierarchy, old, new));
+        changes.push(Change {
+            hierarchy,
+            old,
+            new,
+        });
     }
     if !kept.is_empty() && arguments.out.is_none() {
         return Err(Failure::usage(
             "random values need a file to go to: give --out FILE, or the values themselves",
         ));
     }
-    if !arguments.yes {
-        confirm(
-            "set the TPM's authorisations? Without them nobody makes or destroys cards, or ends a lockout",
-            "nothing set",
-        )?;
-    }
-    // Who may not do this, or has no TPM, learns it before there is a file.
-    connection.call(&Request::ListIndices, "asking the TPM")?;
-    if let (false, Some(out)) = (kept.is_empty(), &arguments.out) {
-        file::write_secret(out, kept.as_bytes())?;
-        note(&format!(
-            "{} holds the values; keep it in a safe place, not on this machine",
-            out.display()
-        ))?;
-    }
-    // While the lockout authorisation is still the present one.
-    if let (Some(max_tries), Some(recovery), Some(lockout_recovery)) = (
+    let parameters = [
         arguments.max_tries,
-        arguments.recovery_time,
-        arguments.lockout_recovery_time,
-    ) {
-        let old = file(&arguments.old_lockout_auth_file);
+        arguments.recovery_time.map(|time| time.0),
+        arguments.lockout_recovery.map(|time| time.0),
+    ];
+    let present_parameters = [
+        status.lockout_max,
+        status.lockout_recovery,
+        status.lockout_auth_recovery,
+    ];
+    let parameters = if parameters.iter().any(Option::is_some) {
+        fits(status, Hierarchy::Lockout, &old_lockout)?;
+        let mut values = present_parameters;
+        for (value, given) in values.iter_mut().zip(parameters) {
+            *value = given.unwrap_or(*value);
+        }
+        Some((present(Hierarchy::Lockout, &old_lockout)?, values))
+    } else {
+        None
+    };
+    Ok(Plan {
+        changes,
+        parameters,
+        kept,
+    })
+}
+
+/// Whether the present value is given if there is one, and only then: told before there is a file.
+fn fits(status: &TpmStatus, hierarchy: Hierarchy, old: &Source<'_>) -> Result<(), Failure> {
+    let set = match hierarchy {
+        Hierarchy::Lockout => status.lockout_auth_set,
+        Hierarchy::Owner => status.owner_auth_set,
+    };
+    let word = hierarchy.word();
+    match (set, old.is_given()) {
+        (true, false) => Err(Failure::usage(format!(
+            "the TPM's {word} authorisation is set already: give it with --old-{word}-auth-file, or leave it as \
+             it is with --only"
+        ))),
+        (false, true) => Err(Failure::usage(format!(
+            "the TPM has no {word} authorisation: leave --old-{word}-auth-file out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// 32 random bytes, and a line for the file.
+fn random(hierarchy: Hierarchy, kept: &mut String) -> Result<SecretBytes, Failure> {
+    let mut random = vec![0; MAX_AUTHORISATION];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(Exit::Failed, format!("no random bytes: {error}")))?;
+    let random = SecretBytes::new(random);
+    kept.push_str(hierarchy.word());
+    kept.push_str("-auth hex:");
+    hex::push(kept, random.expose());
+    kept.push('\n');
+    Ok(random)
+}
+
+fn carry_out(
+    plan: Plan,
+    set: &mut Vec<Hierarchy>,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    // While the lockout authorisation is still the present one.
+    if let Some((auth, [max_tries, recovery, lockout_recovery])) = plan.parameters {
         let request = Request::SetLockoutParameters {
-            auth: present("lockout", &old)?,
+            auth,
             max_tries,
-            recovery: recovery.0,
-            lockout_recovery: lockout_recovery.0,
+            recovery,
+            lockout_recovery,
         };
-        done(&request, "setting the lockout", connection)?;
+        connection.order(&request, "setting the lockout")?;
         note("lockout parameters set")?;
     }
-    for (name, hierarchy, old, new) in changes {
+    for Change {
+        hierarchy,
+        old,
+        new,
+    } in plan.changes
+    {
         let request = Request::SetHierarchyAuth {
             hierarchy,
             old,
             new,
         };
-        done(
-            &request,
-            &format!("setting the {name} authorisation"),
-            connection,
-        )?;
-        note(&format!("{name} authorisation set"))?;
+        let word = hierarchy.word();
+        connection.order(&request, &format!("setting the {word} authorisation"))?;
+        set.push(hierarchy);
+        note(&format!("{word} authorisation set"))?;
     }
     Ok(())
 }
@@ -169,6 +262,7 @@ fn index_json(index: &IndexSummary) -> Value {
         "name": index.name,
         "role": index.role,
         "unfinished": index.unfinished,
+        "card_form": index.card_form,
     })
 }
 
@@ -181,6 +275,7 @@ fn index_text(index: &IndexSummary) -> String {
             printable(card)
         ),
         _ if index.unfinished => "an unfinished operation's".to_owned(),
+        _ if !index.card_form => "unknown: other software made it".to_owned(),
         _ => "unknown: of a card that is not here, or left behind".to_owned(),
     };
     let written = if index.written { "" } else { ", not written" };
@@ -200,16 +295,20 @@ fn remove(
         confirm(&question, "nothing removed")?;
     }
     let request = Request::RemoveIndex { handle, owner_auth };
-    done(&request, "removing the index", connection)?;
+    connection.order(&request, "removing the index")?;
     note(&format!("0x{handle:08X} removed"))?;
     Ok(())
 }
 
+fn ask_status(connection: &mut Connection) -> Result<TpmStatus, Failure> {
+    match connection.call(&Request::TpmStatus, "asking the TPM")? {
+        Reply::Tpm(status) => Ok(status),
+        _ => Err(Connection::unexpected()),
+    }
+}
+
 fn status(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let status = match connection.call(&Request::TpmStatus, "asking the TPM")? {
-        Reply::Tpm(status) => status,
-        _ => return Err(Connection::unexpected()),
-    };
+    let status = ask_status(connection)?;
     if output.json {
         print_json(&to_json(&status))?;
     } else {
@@ -229,6 +328,7 @@ fn to_json(status: &TpmStatus) -> Value {
         "session_slots": status.session_slots,
         "nv_indices": status.nv_indices,
         "card_indices": status.card_indices,
+        "known_indices": status.known_indices,
         "algorithms": status.algorithms,
         "owner_auth_set": status.owner_auth_set,
         "endorsement_auth_set": status.endorsement_auth_set,
@@ -272,8 +372,9 @@ fn to_text(status: &TpmStatus) -> String {
         (
             "NV indices",
             format!(
-                "{}, {} of them in the range of cards; how many more fit, no TPM tells",
-                status.nv_indices, status.card_indices
+                "{}, {} of them in the range of cards, {} of cards known here; how many more cards fit is not \
+                 told by this TPM",
+                status.nv_indices, status.card_indices, status.known_indices
             ),
         ),
         ("algorithms", status.algorithms.join(", ")),
@@ -314,6 +415,9 @@ fn lockout_auth_text(status: &TpmStatus) -> String {
     }
 }
 
+/// Who waits longer than that waits for an administrator.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// Seconds that a lockout lasts at most; none when only the administrator ends it.
 fn longest(status: &TpmStatus) -> Option<u64> {
     if !status.in_lockout {
@@ -322,7 +426,7 @@ fn longest(status: &TpmStatus) -> Option<u64> {
     let beyond = u64::from(status.lockout_count.saturating_sub(status.lockout_max)) + 1;
     match status.lockout_recovery {
         0 => None,
-        seconds => Some(beyond * u64::from(seconds)),
+        seconds => Some(beyond * u64::from(seconds)).filter(|longest| *longest <= YEAR),
     }
 }
 
@@ -337,10 +441,13 @@ fn lockout_text(status: &TpmStatus) -> String {
     };
     let locked = match (status.in_lockout, longest(status)) {
         (false, _) => "",
-        (true, None) => "; locked until the administrator resets it (tpm reset-lockout)",
+        (true, None) => {
+            "; locked until the administrator resets it (tpm reset-lockout); cards are not affected"
+        }
         (true, Some(seconds)) => {
             return format!(
-                "{counted}, {forgotten}; locked for at most {seconds} s (cards are not affected)"
+                "{counted}, {forgotten}; locked for at most {seconds} s, or until the administrator resets it \
+                 (tpm reset-lockout); cards are not affected"
             );
         }
     };
@@ -374,6 +481,7 @@ mod tests {
             session_slots: 3,
             nv_indices: 0,
             card_indices: 0,
+            known_indices: 0,
             lockout_count: 33,
             lockout_max: 32,
             lockout_recovery: 600,
@@ -386,9 +494,11 @@ mod tests {
         };
         assert_eq!(longest(&status), Some(1200));
         assert!(lockout_text(&status).contains("at most 1200 s"));
-        status.lockout_recovery = 0;
-        assert_eq!(longest(&status), None);
-        assert!(lockout_text(&status).contains("until the administrator"));
+        for never in [0, u32::MAX] {
+            status.lockout_recovery = never;
+            assert_eq!(longest(&status), None);
+            assert!(lockout_text(&status).contains("locked until the administrator"));
+        }
         status.in_lockout = false;
         assert_eq!(longest(&status), Some(0));
     }

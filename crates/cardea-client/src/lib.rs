@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authorisation;
 mod buffer;
 mod client;
 pub mod frame;
@@ -19,6 +20,9 @@ mod server;
 mod transmit;
 mod watch;
 
+pub use authorisation::{
+    AuthorisationError, MAX_AUTHORISATION, MAX_AUTHORISATION_FILE, parse_authorisation,
+};
 pub use client::{Client, ClientError};
 pub use server::ServerEnd;
 pub use watch::{Insertion, Wake, Watch, Woken};

@@ -1,42 +1,148 @@
 //! Care of the TPM: its authorisations, its lockout, and whose its indices are.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use cardea_card::record::IndexRole;
-use cardea_client::message::{Failure, FailureKind, Hierarchy, IndexSummary, Reply, SecretBytes};
-use cardea_tpm::{HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError};
+use cardea_client::message::{
+    self, CardState, Failure, FailureKind, IndexSummary, Reply, SecretBytes,
+};
+use cardea_client::{MAX_AUTHORISATION_FILE, parse_authorisation};
+use cardea_tpm::{Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError};
 use zeroize::Zeroizing;
 
-use crate::failure::{fail, of_tpm};
+use crate::failure::{chain, fail, of_tpm};
 use crate::host::{Host, lock};
-use crate::startup::indices as intent_indices;
+use crate::startup::{finish_intents, indices as intent_indices};
 
 /// Name of the service credential with the owner authorisation (systemd.exec(5), `LoadCredentialEncrypted=`).
 const CREDENTIAL: &str = "owner-auth";
 
-/// The TPM, with the owner's authorisation at hand for the work that needs it: the one given, else that of the
-/// service's credential, else none.
-pub(crate) fn as_owner(host: &Host, given: Option<&SecretBytes>) -> Result<Service, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-    let owner = match given {
-        Some(given) => Some(auth(given)?),
-        None => credential(),
-    };
-    Ok(service.with_owner(owner))
+/// The TPM for work that takes the owner's authorisation where one is set.
+pub(crate) struct Owner {
+    /// With the authorisation at hand, if there is one.
+    pub(crate) service: Service,
+    at_hand: AtHand,
 }
 
-/// The owner authorisation that the service manager keeps for the daemon.
+/// Where the authorisation came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtHand {
+    Credential,
+    Given,
+    Nothing,
+}
+
+impl Owner {
+    /// The authorisation that was given, else that of the service's credential where the TPM has one, else none.
+    pub(crate) fn new(host: &Host, given: Option<&SecretBytes>) -> Result<Self, Failure> {
+        let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+        let set = || {
+            service
+                .is_set(Hierarchy::Owner)
+                .map_err(|error| of_tpm(&error))
+        };
+        let (owner, at_hand) = match given {
+            Some(given) if !set()? => {
+                drop(auth(given)?);
+                return Err(not_set(Hierarchy::Owner));
+            }
+            Some(given) => (Some(auth(given)?), AtHand::Given),
+            None => match credential() {
+                Some(credential) if set()? => (Some(credential), AtHand::Credential),
+                _ => (None, AtHand::Nothing),
+            },
+        };
+        Ok(Self {
+            service: service.with_owner(owner),
+            at_hand,
+        })
+    }
+
+    /// Refuses before anything is begun where an authorisation is set and none is at hand.
+    pub(crate) fn require(&self) -> Result<(), Failure> {
+        let missing = self.at_hand == AtHand::Nothing
+            && self
+                .service
+                .is_set(Hierarchy::Owner)
+                .map_err(|error| of_tpm(&error))?;
+        if missing {
+            return Err(self.failure(&TpmError::AuthMissing(Hierarchy::Owner)));
+        }
+        Ok(())
+    }
+
+    /// What is told of an error of its work.
+    pub(crate) fn failure(&self, error: &TpmError) -> Failure {
+        if !error.refuses_owner() {
+            return of_tpm(error);
+        }
+        tracing::warn!(error = chain(error), at_hand = ?self.at_hand, "owner authorisation refused");
+        let text = match self.at_hand {
+            AtHand::Credential => {
+                "the owner authorisation in the daemon's service credential `owner-auth` is not the TPM's; \
+                 correct the credential and restart the daemon, or give the right one with --owner-auth-file"
+            }
+            AtHand::Given => {
+                "the owner authorisation that was given is not the TPM's; nothing was changed and no try is \
+                 counted: give the right one with --owner-auth-file or --owner-auth-fd"
+            }
+            AtHand::Nothing => OWNER_MISSING,
+        };
+        fail(FailureKind::Denied, text)
+    }
+
+    /// Ends what waited for this authorisation. The caller holds the provisioning lock.
+    pub(crate) fn finish_pending(&self, host: &Host) {
+        if self.at_hand == AtHand::Given {
+            finish_intents(host, &self.service);
+            host.seat_cards();
+        }
+    }
+}
+
+/// What is told where the owner's authorisation is set and nobody gave it.
+pub(crate) const OWNER_MISSING: &str = "the TPM's owner authorisation is set, and making and deleting cards takes it: give it with \
+     --owner-auth-file or --owner-auth-fd, or keep it as the daemon's service credential `owner-auth`";
+
+/// The owner authorisation that the service manager keeps for the daemon, in any form that the command takes.
 pub(crate) fn credential() -> Option<HierarchyAuth> {
     let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
     let path = folder.join(CREDENTIAL);
-    let bytes = Zeroizing::new(std::fs::read(&path).ok()?);
-    match HierarchyAuth::new(&bytes) {
-        Ok(auth) => Some(auth),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "credential not used");
-            None
+    let read = || {
+        let content = match read_secret(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| error.to_string())?,
+        };
+        let value = parse_authorisation(message::Hierarchy::Owner, &content)
+            .map_err(|error| error.to_string())?;
+        HierarchyAuth::new(value.expose())
+            .map(Some)
+            .map_err(|error| error.to_string())
+    };
+    read().unwrap_or_else(|error: String| {
+        tracing::warn!(path = %path.display(), error, "service credential not used");
+        None
+    })
+}
+
+/// Filled in place, so that no grown allocation leaves a copy behind.
+fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(vec![0; MAX_AUTHORISATION_FILE + 1]);
+    let mut file = File::open(path)?;
+    let mut length = 0;
+    while let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest)? {
+            0 => break,
+            count => length += count,
         }
     }
+    if length > MAX_AUTHORISATION_FILE {
+        return Err(io::Error::other("it is too long for an authorisation"));
+    }
+    content.truncate(length);
+    Ok(content)
 }
 
 fn auth(bytes: &SecretBytes) -> Result<HierarchyAuth, Failure> {
@@ -46,20 +152,29 @@ fn auth(bytes: &SecretBytes) -> Result<HierarchyAuth, Failure> {
 
 pub(crate) fn set_hierarchy_auth(
     host: &Host,
-    hierarchy: Hierarchy,
+    hierarchy: message::Hierarchy,
     old: &SecretBytes,
     new: &SecretBytes,
 ) -> Result<Reply, Failure> {
     let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
     let (old, new) = (auth(old)?, auth(new)?);
-    let (which, word) = match hierarchy {
-        Hierarchy::Lockout => (cardea_tpm::Hierarchy::Lockout, "lockout"),
-        Hierarchy::Owner => (cardea_tpm::Hierarchy::Owner, "owner"),
+    let which = match hierarchy {
+        message::Hierarchy::Lockout => Hierarchy::Lockout,
+        message::Hierarchy::Owner => Hierarchy::Owner,
     };
     service
         .set_hierarchy_auth(which, &old, &new)
-        .map_err(|error| refused(word, &error))?;
-    tracing::info!(hierarchy = word, "authorisation set");
+        .map_err(|error| match error {
+            TpmError::AuthMissing(_) => fail(
+                FailureKind::Denied,
+                format!(
+                    "the TPM's {which} authorisation is set already and was not given; nothing was tried: \
+                     --old-{which}-auth-file gives it"
+                ),
+            ),
+            error => refused(which, &error),
+        })?;
+    tracing::info!(hierarchy = %which, "authorisation set");
     Ok(Reply::Done)
 }
 
@@ -67,7 +182,7 @@ pub(crate) fn reset_lockout(host: &Host, given: &SecretBytes) -> Result<Reply, F
     let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
     service
         .reset_lockout(&auth(given)?)
-        .map_err(|error| refused("lockout", &error))?;
+        .map_err(|error| refused(Hierarchy::Lockout, &error))?;
     tracing::info!("lockout reset");
     Ok(Reply::Done)
 }
@@ -86,32 +201,47 @@ pub(crate) fn set_lockout_parameters(
     }
     service
         .set_lockout_parameters(&auth(given)?, parameters)
-        .map_err(|error| refused("lockout", &error))?;
+        .map_err(|error| refused(Hierarchy::Lockout, &error))?;
     tracing::info!(?parameters, "lockout parameters set");
     Ok(Reply::Done)
 }
 
 /// What a TPM says to an authorisation that is wrong or missing.
-fn refused(word: &str, error: &TpmError) -> Failure {
-    match error.code() {
-        Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL) => fail(
+fn refused(which: Hierarchy, error: &TpmError) -> Failure {
+    match (error, error.code(), which) {
+        (TpmError::AuthNotSet(which), ..) => not_set(*which),
+        (TpmError::AuthMissing(_), ..) => fail(
             FailureKind::Denied,
-            format!(
-                "the {word} authorisation is wrong{}",
-                if word == "lockout" {
-                    "; the TPM now refuses it for the time that `cardea tpm status` shows"
-                } else {
-                    ""
-                }
-            ),
+            "the TPM's lockout authorisation is set and was not given; nothing was tried: \
+             --lockout-auth-file or --lockout-auth-fd gives it",
         ),
-        Some(ResponseCode::LOCKOUT) if word == "lockout" => fail(
+        (_, Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL), Hierarchy::Lockout) => fail(
+            FailureKind::Denied,
+            "the lockout authorisation is wrong; the TPM now refuses it, the right one too, for the time that \
+             `cardea tpm status` shows",
+        ),
+        (_, Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL), Hierarchy::Owner) => fail(
+            FailureKind::Denied,
+            "the owner authorisation is wrong; nothing was changed and no try is counted: \
+             --old-owner-auth-file gives the present one",
+        ),
+        (_, Some(ResponseCode::LOCKOUT), Hierarchy::Lockout) => fail(
             FailureKind::Lockout,
             "the TPM refuses the lockout authorisation after a wrong one; wait for the time that \
              `cardea tpm status` shows, or restart the machine where that is 0",
         ),
         _ => of_tpm(error),
     }
+}
+
+fn not_set(which: Hierarchy) -> Failure {
+    fail(
+        FailureKind::Invalid,
+        format!(
+            "the TPM has no {which} authorisation, and the one given was not tried; leave it out, or, if one \
+             was set before, find out who cleared the TPM"
+        ),
+    )
 }
 
 /// Every index in the cards' range, and whose it is.
@@ -137,6 +267,7 @@ pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
                 }
                 .to_owned()
             }),
+            card_form: index.policy.is_some(),
             unfinished: intents
                 .iter()
                 .flat_map(intent_indices)
@@ -154,6 +285,9 @@ pub(crate) fn remove_index(
     owner_auth: Option<&SecretBytes>,
 ) -> Result<Reply, Failure> {
     let _guard = host.provision(&mut |_| {});
+    let owner = Owner::new(host, owner_auth)?;
+    owner.require()?;
+    owner.finish_pending(host);
     let listed = indices(host)?;
     let name = format!("0x{handle:08X}");
     let Some(index) = listed.iter().find(|index| index.handle == handle) else {
@@ -176,9 +310,25 @@ pub(crate) fn remove_index(
             format!("{name} belongs to an unfinished operation, which the daemon ends by itself"),
         ));
     }
-    as_owner(host, owner_auth)?
+    // Such a file does not tell which indices are its card's; a newer version may read it.
+    if let Some(card) = host
+        .cards()
+        .iter()
+        .find(|card| card.view().state == CardState::Unreadable && card.handles.is_empty())
+    {
+        return Err(fail(
+            FailureKind::Denied,
+            format!(
+                "{name} may belong to card {}, whose file cannot be read; mend that file, or give its card up \
+                 first with `cardea card destroy`",
+                card.selector()
+            ),
+        ));
+    }
+    owner
+        .service
         .undefine_index(handle)
-        .map_err(|error| of_tpm(&error))?;
+        .map_err(|error| owner.failure(&error))?;
     tracing::warn!(handle = name, "unknown index removed");
     Ok(Reply::Done)
 }

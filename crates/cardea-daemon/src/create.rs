@@ -17,8 +17,8 @@ use cardea_store::{Intent, IntentKind};
 use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
 
 use crate::ambient::{SystemRng, unix_time};
-use crate::care::as_owner;
-use crate::failure::{fail, of_store, of_tpm};
+use crate::care::Owner;
+use crate::failure::{fail, of_store};
 use crate::fault;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Place, View};
@@ -93,7 +93,11 @@ fn make(
     order: Order,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Arc<HostedCard>, Failure> {
-    let service = as_owner(host, order.owner_auth.as_ref())?;
+    let owner = Owner::new(host, order.owner_auth.as_ref())?;
+    owner.require()?;
+    // What waits for the authorisation takes room until it is undone.
+    owner.finish_pending(host);
+    let service = &owner.service;
     let mut id = [0; 16];
     SystemRng.fill(&mut id);
     let id = CardId::new(id);
@@ -101,7 +105,7 @@ fn make(
     progress("preparing the card");
     let prepared = service
         .prepare_card(&taken(host), order.secrets)
-        .map_err(|error| of_tpm(&error))?;
+        .map_err(|error| owner.failure(&error))?;
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,
@@ -126,8 +130,8 @@ fn make(
     let tpm = match created {
         Ok(tpm) => tpm,
         Err(error) => {
-            abandon(host, &service, intent);
-            return Err(of_tpm(&error));
+            abandon(host, service, intent);
+            return Err(owner.failure(&error));
         }
     };
     fault::point("create-tpm");
@@ -155,7 +159,7 @@ fn make(
         if let Err(error) = host.store.remove(&host.store.path(id)) {
             tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
         }
-        abandon(host, &service, intent);
+        abandon(host, service, intent);
         return Err(of_store(&error));
     }
     fault::point("create-file");
@@ -176,7 +180,7 @@ fn make(
         path: host.store.path(id),
         instance,
     };
-    match open(host, &record, &service) {
+    match open(host, &record, service) {
         Ok(live) => {
             let body = Body::Live(Box::new(live));
             Ok(Arc::new(HostedCard::new(

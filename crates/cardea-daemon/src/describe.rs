@@ -224,7 +224,10 @@ fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
 }
 
 /// The TPM's state in the words of the socket.
-pub(crate) fn tpm_status(address: String, status: cardea_tpm::Status) -> TpmStatus {
+pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
+    let cards = host.cards();
+    let known = |handle: &&u32| cards.iter().any(|card| card.role_of(**handle).is_some());
+    let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
     TpmStatus {
         address,
         manufacturer: status.manufacturer,
@@ -237,7 +240,8 @@ pub(crate) fn tpm_status(address: String, status: cardea_tpm::Status) -> TpmStat
         lockout_recovery: status.lockout_recovery,
         session_slots: status.session_slots,
         nv_indices: status.nv_indices,
-        card_indices: status.card_indices,
+        known_indices: number(status.card_indices.iter().filter(known).count()),
+        card_indices: number(status.card_indices.len()),
         lockout_auth_recovery: status.lockout_auth_recovery,
         endorsement_auth_set: status.endorsement_auth_set,
         in_lockout: status.in_lockout,

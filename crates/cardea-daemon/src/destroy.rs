@@ -7,8 +7,8 @@ use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
 use cardea_store::{Intent, IntentKind};
 use cardea_tpm::policy;
 
-use crate::care::as_owner;
-use crate::failure::{self, fail, of_store, of_tpm};
+use crate::care::Owner;
+use crate::failure::{self, fail, of_store};
 use crate::fault;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
@@ -34,15 +34,29 @@ pub(crate) fn destroy(
         Body::Refused(Refused { record, indices }) => (record.clone(), *indices),
         Body::Waiting(record) => (Some(record.clone()), Indices::Own),
     };
+    let mut at_hand = None;
     match (record, card.id, indices) {
         (Some(record), Some(id), Indices::Own) => {
+            // Before the card is taken out of use.
+            let owner = at_hand.insert(Owner::new(host, owner_auth)?);
+            let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
             // From here on no connection reaches the card any more.
             let before = std::mem::replace(&mut *body, Body::Gone);
             drop(body);
             host.slots.remove(&card);
             drop(before);
-            if let Err(failure) = undefine(host, id, &record, (state, owner_auth), progress) {
-                put_back(host, &card, record);
+            let begun = if begun { Begun::Earlier } else { Begun::Now };
+            if let Err(failure) = undefine(host, id, &record, (state, begun, owner), progress) {
+                match begun {
+                    // The intent stands: it is not a card again while the keeper may end it at any moment.
+                    Begun::Earlier => {
+                        *card.body() = Body::Refused(Refused {
+                            record: Some(record),
+                            indices: Indices::Own,
+                        });
+                    }
+                    Begun::Now => put_back(host, &card, record),
+                }
                 return Err(failure);
             }
         }
@@ -60,26 +74,37 @@ pub(crate) fn destroy(
     fault::point("destroy-file");
     if let Some(id) = card.id {
         lock(&host.intents).retain(|intent| intent.card != id);
+        lock(&host.told).remove(&id);
         host.store
             .remove_intent(id)
             .and_then(|()| host.store.release_instance(id))
             .map_err(|error| of_store(&error))?;
     }
     host.forget(&card);
+    if let Some(owner) = &at_hand {
+        owner.finish_pending(host);
+    }
     host.seat_cards();
     tracing::info!(card = %card.selector(), name = card.name, by = caller.uid, "card destroyed");
     Ok(())
 }
 
-/// Intent, then the card's own indices. When it fails, the intent is gone and the card can be looked at again.
+/// Whether a destruction was begun before and not finished.
+#[derive(Clone, Copy)]
+enum Begun {
+    Earlier,
+    Now,
+}
+
+/// Intent, then the card's own indices. When it fails, an intent of now is gone and the card can be looked at
+/// again.
 fn undefine(
     host: &Host,
     id: CardId,
     record: &CardRecord,
-    (state, owner_auth): (CardState, Option<&SecretBytes>),
+    (state, begun, owner): (CardState, Begun, &Owner),
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
-    let service = as_owner(host, owner_auth)?;
     let intent = Intent {
         card: id,
         kind: IntentKind::Destroy,
@@ -90,17 +115,22 @@ fn undefine(
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
     progress("deleting the card's objects in the TPM");
-    match service.destroy_card(&record.tpm) {
+    match owner.service.destroy_card(&record.tpm) {
         Ok(()) => {}
-        // What a cleared TPM says about a lost card is no reason to keep its file.
-        Err(error) if state == CardState::Lost && !failure::is_away(&error) => {
+        // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is
+        // missing is one, as nothing but the file tells whose the indices are.
+        Err(error)
+            if state == CardState::Lost && !failure::is_away(&error) && !error.refuses_owner() =>
+        {
             tracing::warn!(card = %id, error = failure::chain(&error), "lost card's indices not deleted");
         }
         Err(error) => {
-            if let Err(error) = host.store.remove_intent(id) {
+            if matches!(begun, Begun::Now)
+                && let Err(error) = host.store.remove_intent(id)
+            {
                 tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
             }
-            return Err(of_tpm(&error));
+            return Err(owner.failure(&error));
         }
     }
     fault::point("destroy-tpm");

@@ -47,28 +47,22 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     tracing::warn!(error = cause, "TPM");
     match error {
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
+        // Other attributes than those of a card's index were never asked for (tpm-design section 7).
+        TpmError::NvFull(refused) if refused.code() == Some(ResponseCode::ATTRIBUTES) => fail(
+            FailureKind::Full,
+            format!("this TPM has no counters for PINs in its NV, and cannot hold cards ({cause})"),
+        ),
         TpmError::NvFull(_) => full(&cause),
         TpmError::Stopped | TpmError::Transport { .. } => fail(
             FailureKind::NoTpm,
             format!("the TPM cannot be reached: {cause}"),
         ),
-        TpmError::Response {
-            handle: Some(OWNER),
-            code,
-            ..
-        } if matches!(
-            code.base(),
-            ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL
-        ) =>
-        {
-            fail(
-                FailureKind::Denied,
-                format!(
-                    "the TPM's owner authorisation is set, and none or a wrong one was given: \
-                     --owner-auth-file gives it ({cause})"
-                ),
-            )
-        }
+        error if error.refuses_owner() => fail(
+            FailureKind::Denied,
+            format!("{} ({cause})", crate::care::OWNER_MISSING),
+        ),
+        TpmError::AuthMissing(_) => fail(FailureKind::Denied, cause),
+        TpmError::AuthNotSet(_) => fail(FailureKind::Invalid, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::LOCKOUT => lockout(&cause),
         TpmError::Response { code, .. } if code.out_of_slots() || code.asks_for_retry() => {
             fail(FailureKind::Busy, cause)
@@ -155,25 +149,31 @@ fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
 fn full(cause: &str) -> Failure {
     fail(
         FailureKind::Full,
-        format!("the TPM has no room for another card; destroy one first ({cause})"),
+        format!(
+            "the TPM has no room for another card: destroy one that is not needed (`cardea card destroy`), or \
+             remove what was left behind (`cardea tpm indices` lists it) ({cause})"
+        ),
     )
 }
 
 fn lockout(cause: &str) -> Failure {
     fail(
         FailureKind::Lockout,
-        format!("the TPM is locked out for a while; `cardea tpm status` tells more ({cause})"),
+        format!(
+            "the TPM is locked out for a while, which is no blocked PIN: `cardea tpm status` tells how long at \
+             most, `cardea tpm reset-lockout` ends it ({cause})"
+        ),
     )
 }
-
-/// TPM_RH_OWNER (TPM 2.0 Part 2 §7.4).
-const OWNER: u32 = 0x4000_0001;
 
 #[cfg(test)]
 mod tests {
     use cardea_card::token::TokenError;
 
     use super::*;
+
+    /// TPM_RH_OWNER (TPM 2.0 Part 2 §7.4).
+    const OWNER: u32 = 0x4000_0001;
 
     fn response(handle: Option<u32>, code: u32) -> TpmError {
         TpmError::Response {

@@ -1,9 +1,11 @@
 //! What all connections share: the cards, their slots, the TPM and the store.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+use cardea_card::record::CardId;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
 use cardea_tpm::{Address, Service, TpmError};
@@ -27,6 +29,8 @@ pub(crate) struct Host {
     provisioning: Mutex<()>,
     /// Intents that were not finished before.
     pub(crate) intents: Mutex<Vec<Intent>>,
+    /// What was last told of those that cannot be finished yet.
+    pub(crate) told: Mutex<HashMap<CardId, String>>,
     duty: Mutex<Duty>,
     duty_changed: Condvar,
 }
@@ -49,6 +53,7 @@ impl Host {
             cards: Mutex::default(),
             provisioning: Mutex::default(),
             intents: Mutex::default(),
+            told: Mutex::default(),
             duty: Mutex::default(),
             duty_changed: Condvar::new(),
         }

@@ -155,7 +155,7 @@ impl Session {
                 let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
                 let status = service.status().map_err(|error| of_tpm(&error))?;
                 let address = service.address().to_string();
-                Ok(Reply::Tpm(describe::tpm_status(address, status)))
+                Ok(Reply::Tpm(describe::tpm_status(host, address, status)))
             }
             Request::ReaderInfo => Ok(Reply::Reader {
                 slots: host.slots.count(),

@@ -167,7 +167,7 @@ fn settle(host: &Host) -> bool {
     if !idle {
         match host.tpm.service() {
             Ok(service) => {
-                settled = finish_intents(host, &service.with_owner(crate::care::credential()));
+                settled = finish_intents(host, &for_keeper(&service));
                 for card in waiting {
                     settled &= check(host, &card, &service);
                 }
@@ -187,31 +187,79 @@ fn settle(host: &Host) -> bool {
     settled
 }
 
-/// Undefines what interrupted creations and destructions left, and only what they named.
-fn finish_intents(host: &Host, service: &Service) -> bool {
-    let open = std::mem::take(&mut *lock(&host.intents));
-    let mut left = Vec::new();
-    for intent in open {
-        if let Err(error) = finish_intent(host, service, &intent) {
-            tracing::warn!(card = %intent.card, error, "interrupted operation not finished");
-            left.push(intent);
-        }
-    }
-    let done = left.is_empty();
-    lock(&host.intents).extend(left);
-    done
+/// The TPM with the owner's authorisation from the service's credential, if both have one.
+fn for_keeper(service: &Service) -> Service {
+    let set = || {
+        service
+            .is_set(cardea_tpm::Hierarchy::Owner)
+            .is_ok_and(|set| set)
+    };
+    service.with_owner(crate::care::credential().filter(|_| set()))
 }
 
-fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), String> {
-    let text = |error: &dyn std::error::Error| crate::failure::chain(error);
-    service
-        .undo_intent(&indices(intent))
-        .map_err(|error| text(&error))?;
-    if let Some(card) = host
-        .cards()
+/// Undefines what interrupted creations and destructions left, and only what they named. False: the TPM or the
+/// folder may do better soon. What waits for the owner's authorisation does not come of itself, and is looked at
+/// again with the usual rounds, or as soon as somebody gives it.
+pub(crate) fn finish_intents(host: &Host, service: &Service) -> bool {
+    let open = std::mem::take(&mut *lock(&host.intents));
+    let mut left = Vec::new();
+    let mut settled = true;
+    for intent in open {
+        match finish_intent(host, service, &intent) {
+            Ok(()) => {
+                lock(&host.told).remove(&intent.card);
+            }
+            Err(why) => {
+                let text = match &why {
+                    Unfinished::OwnerNeeded => OWNER_NEEDED.to_owned(),
+                    Unfinished::Other(error) => {
+                        settled = false;
+                        error.clone()
+                    }
+                };
+                // Once, and again when it is something else.
+                let told = lock(&host.told).insert(intent.card, text.clone());
+                if told.as_ref() != Some(&text) {
+                    tracing::warn!(card = %intent.card, kind = ?intent.kind, error = text, "interrupted operation not finished, it waits");
+                }
+                if let (Unfinished::OwnerNeeded, Some(card)) = (&why, card_of(host, &intent)) {
+                    let reason = "being destroyed; waits for the TPM's owner authorisation: \
+                                  `cardea card destroy` with --owner-auth-file ends it";
+                    card.set_view(View::new(CardState::TpmAway, reason));
+                }
+                left.push(intent);
+            }
+        }
+    }
+    lock(&host.intents).extend(left);
+    settled
+}
+
+/// What the log says of that.
+const OWNER_NEEDED: &str = "the TPM's owner authorisation is set, and none or a wrong one is at hand: keep it as the service credential \
+     `owner-auth`, or give it to the next `cardea card create` or `card destroy`";
+
+/// Why an interrupted operation could not be ended.
+enum Unfinished {
+    OwnerNeeded,
+    Other(String),
+}
+
+fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
+    host.cards()
         .into_iter()
         .find(|card| card.id == Some(intent.card))
-    {
+}
+
+fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), Unfinished> {
+    let text = |error: &dyn std::error::Error| Unfinished::Other(crate::failure::chain(error));
+    service
+        .undo_intent(&indices(intent))
+        .map_err(|error| match error.refuses_owner() {
+            true => Unfinished::OwnerNeeded,
+            false => text(&error),
+        })?;
+    if let Some(card) = card_of(host, intent) {
         host.slots.remove(&card);
         *card.body() = Body::Gone;
         host.store
@@ -243,7 +291,14 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
     let Body::Waiting(record) = &*body else {
         return true;
     };
-    let fault = match service.check_card(record) {
+    let checked = match service.check_card(record) {
+        // The storage root key is gone, and only the owner makes it again.
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => {
+            for_keeper(service).check_card(record)
+        }
+        checked => checked,
+    };
+    let fault = match checked {
         Ok(()) => match open(host, record, service) {
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
@@ -253,6 +308,15 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
             }
             Err(reason) => View::new(CardState::Unreadable, reason),
         },
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => {
+            let reason = "the TPM's storage root key was removed, and its owner authorisation is needed to make \
+                          it again: keep it as the daemon's service credential `owner-auth`";
+            if card.view().reason != reason {
+                tracing::warn!(card = %card.selector(), reason, "card not checked");
+            }
+            card.set_view(View::new(CardState::TpmAway, reason));
+            return true;
+        }
         Err(CardFault::Tpm(error)) => {
             let reason = crate::failure::chain(&error);
             tracing::debug!(card = %card.selector(), error = reason, "card not checked");

@@ -12,6 +12,7 @@ use crate::policy::{NV_DEFINED, NV_WRITTEN, SrkForm, name_of, nv_public, srk_tem
 use crate::service::Service;
 use crate::session::Session;
 use crate::srk::Parent;
+use crate::status::PERMANENT;
 use crate::tpm::Owner;
 
 /// Authorisation value of a hierarchy: at most 32 bytes, erased on drop, never printed.
@@ -58,6 +59,33 @@ pub enum Hierarchy {
     Owner,
 }
 
+impl Hierarchy {
+    fn handle(self) -> u32 {
+        match self {
+            Self::Lockout => LOCKOUT,
+            Self::Owner => OWNER,
+        }
+    }
+
+    /// Its bit in TPMA_PERMANENT (TPM 2.0 Part 2 §8.6).
+    fn is_set_in(self, permanent: u32) -> bool {
+        let bit = match self {
+            Self::Lockout => 4,
+            Self::Owner => 1,
+        };
+        permanent & bit != 0
+    }
+}
+
+impl fmt::Display for Hierarchy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lockout => "lockout",
+            Self::Owner => "owner",
+        })
+    }
+}
+
 /// When the TPM locks, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockoutParameters {
@@ -88,11 +116,21 @@ impl Service {
         self.authorised(owner.filter(|owner| !owner.is_empty()))
     }
 
+    /// Whether a hierarchy has an authorisation.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn is_set(&self, hierarchy: Hierarchy) -> Result<bool, TpmError> {
+        self.run(move |core| is_set(core, hierarchy))
+    }
+
     /// Sets the authorisation of a hierarchy.
     ///
     /// # Errors
     ///
-    /// [`TpmError::Response`] for a wrong old value; a wrong value for the lockout shuts it for a while.
+    /// [`TpmError::AuthMissing`] and [`TpmError::AuthNotSet`], where nothing was tried; [`TpmError::Response`]
+    /// for a wrong old value; a wrong value for the lockout shuts it for a while.
     pub fn set_hierarchy_auth(
         &self,
         hierarchy: Hierarchy,
@@ -100,15 +138,12 @@ impl Service {
         new: &HierarchyAuth,
     ) -> Result<(), TpmError> {
         let (old, new) = (old.clone(), new.clone());
-        let handle = match hierarchy {
-            Hierarchy::Lockout => LOCKOUT,
-            Hierarchy::Owner => OWNER,
-        };
         self.run(move |core| {
+            may_try(core, hierarchy, &old)?;
             in_session(core, |core, session| {
                 core.link()?
                     .tpm
-                    .hierarchy_change_auth(handle, session, &old.0, &new.0)
+                    .hierarchy_change_auth(hierarchy.handle(), session, &old.0, &new.0)
             })
         })
     }
@@ -117,10 +152,11 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`TpmError`].
+    /// As [`set_hierarchy_auth`](Self::set_hierarchy_auth).
     pub fn reset_lockout(&self, auth: &HierarchyAuth) -> Result<(), TpmError> {
         let auth = auth.clone();
         self.run(move |core| {
+            may_try(core, Hierarchy::Lockout, &auth)?;
             in_session(core, |core, session| {
                 core.link()?.tpm.lock_reset(session, &auth.0)
             })
@@ -131,7 +167,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`TpmError`].
+    /// As [`set_hierarchy_auth`](Self::set_hierarchy_auth).
     pub fn set_lockout_parameters(
         &self,
         auth: &HierarchyAuth,
@@ -144,6 +180,7 @@ impl Service {
             parameters.lockout_recovery,
         ];
         self.run(move |core| {
+            may_try(core, Hierarchy::Lockout, &auth)?;
             in_session(core, |core, session| {
                 core.link()?.tpm.lock_parameters(session, &auth.0, values)
             })
@@ -207,6 +244,28 @@ fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
         .then_some(policy)
 }
 
+fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
+    let properties = core.link()?.tpm.properties(PERMANENT)?;
+    let permanent = properties
+        .first()
+        .filter(|(property, _)| *property == PERMANENT)
+        .ok_or(TpmError::Protocol {
+            command: "GetCapability",
+            what: "the TPM does not tell its state",
+        })?;
+    Ok(hierarchy.is_set_in(permanent.1))
+}
+
+/// Refuses what can only be wrong. A wrong lockout authorisation, and an empty one is one, makes the TPM refuse
+/// the right one too, for a day where nobody has changed that.
+fn may_try(core: &mut Core, hierarchy: Hierarchy, auth: &HierarchyAuth) -> Result<(), TpmError> {
+    match (is_set(core, hierarchy)?, auth.is_empty()) {
+        (true, true) => Err(TpmError::AuthMissing(hierarchy)),
+        (false, false) => Err(TpmError::AuthNotSet(hierarchy)),
+        _ => Ok(()),
+    }
+}
+
 /// Works in a salted HMAC session of its own.
 fn in_session<R>(
     core: &mut Core,
@@ -236,13 +295,17 @@ pub(crate) fn end_owner(core: &mut Core) {
     }
 }
 
-/// A session salted to a key of the null hierarchy, made for it: there may be no storage root key yet, or none
-/// that may be made without the authorisation that is to travel in this session. Nobody who only listens learns
-/// the salt.
+/// A session for authorisations, salted to a storage root key whose Name some card has recorded: then nobody
+/// between us and the TPM has put in a key of his own. Without such a key, and there may be none at all, it is
+/// salted to one of the null hierarchy made for it: nobody who only listens learns the salt.
 fn private_session(core: &mut Core) -> Result<Session, TpmError> {
     core.unload_all();
     core.room_for_session(u64::MAX);
-    let tpm = &mut core.link()?.tpm;
+    let link = core.link()?;
+    if let Some(recorded) = link.recorded_srk() {
+        return link.tpm.start_session(SessionKind::Hmac, Some(&recorded));
+    }
+    let tpm = &mut link.tpm;
     let (key, public) = tpm.create_temporary(&srk_template(SrkForm::Ecc))?;
     let parent = Parent::from_public(key, &public).ok_or(TpmError::Protocol {
         command: "CreatePrimary",

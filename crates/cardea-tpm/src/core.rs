@@ -94,6 +94,8 @@ pub(crate) struct Link {
     srk: Option<usize>,
     /// The one of new cards.
     new_srk: Option<usize>,
+    /// One whose Name a card has recorded.
+    recorded_srk: Option<usize>,
     /// Names that this TPM has not and cannot make again.
     foreign: Vec<[u8; 34]>,
     channel: Option<Session>,
@@ -201,6 +203,7 @@ impl Core {
                 }
             }
         };
+        self.link()?.recorded_srk = Some(index);
         self.select_srk(index)
     }
 
@@ -247,6 +250,7 @@ impl Core {
             srks: Vec::new(),
             srk: None,
             new_srk: None,
+            recorded_srk: None,
             foreign: Vec::new(),
             channel: None,
             keys: Vec::new(),
@@ -619,6 +623,11 @@ impl Link {
         self.srk
             .and_then(|index| self.srks.get(index))
             .ok_or(TpmError::Stopped)
+    }
+
+    /// A storage root key that is the one some card was made with, if one is in use.
+    pub(crate) fn recorded_srk(&self) -> Option<Parent> {
+        self.srks.get(self.recorded_srk?).cloned()
     }
 
     fn remember(&mut self, found: Parent) -> usize {

@@ -5,6 +5,9 @@ use std::{fmt, io};
 use cardea_card::token::{TokenError, TokenErrorKind};
 use tpm2_protocol::data::TpmRc;
 
+use crate::care::Hierarchy;
+use crate::commands::OWNER;
+
 /// A TPM response code (TPM 2.0 Part 2 §6.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResponseCode(pub u32);
@@ -102,6 +105,12 @@ impl fmt::Debug for ResponseCode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TpmError {
+    /// An authorisation was given for a hierarchy that has none; it was not tried.
+    #[error("the TPM has no {0} authorisation")]
+    AuthNotSet(Hierarchy),
+    /// A hierarchy has an authorisation and none was given; nothing was tried.
+    #[error("the TPM's {0} authorisation is set")]
+    AuthMissing(Hierarchy),
     /// The TPM has gone into failure mode (TPM 2.0 Part 1 §12.3) and does nothing until it is restarted.
     #[error("the TPM is in failure mode; restart the machine")]
     FailureMode,
@@ -167,6 +176,24 @@ impl TpmError {
         }
     }
 
+    /// Whether the owner's authorisation is missing or wrong. The owner hierarchy is
+    /// outside the lockout, so nothing counts such failures.
+    #[must_use]
+    pub fn refuses_owner(&self) -> bool {
+        match self {
+            Self::AuthMissing(Hierarchy::Owner) => true,
+            Self::Response {
+                handle: Some(OWNER),
+                code,
+                ..
+            } => matches!(
+                code.base(),
+                ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the connection cannot be used any more: what the TPM did is not known, so its sessions'
     /// nonces are not either, and going on would look like wrong PINs. A code that no TPM gives is such a
     /// case, as an error response has no HMAC.
@@ -196,6 +223,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
     use ResponseCode as Rc;
     let code = match error {
         TpmError::Foreign | TpmError::Lost(_) => return TokenErrorKind::Lost,
+        TpmError::AuthMissing(_) | TpmError::AuthNotSet(_) => return TokenErrorKind::Internal,
         TpmError::FirstValueGone => return TokenErrorKind::NotAuthenticated,
         TpmError::Mismatch => return TokenErrorKind::BadData,
         TpmError::NvFull(_) => return TokenErrorKind::Full,

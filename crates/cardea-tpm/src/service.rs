@@ -221,14 +221,21 @@ impl Service {
             }
         }
         let mut fault = None;
+        let owner = self.owner.clone();
         let checked = self.inner.queue.run(SERVICE, move |core| {
-            core.attempt(|core| match check(core, &anchor) {
-                Err(CardFault::Tpm(error)) => Err(error),
-                Err(other) => {
-                    fault = Some(other);
-                    Ok(())
-                }
-                Ok(()) => Ok(()),
+            core.attempt(|core| {
+                as_owner(
+                    core,
+                    owner.as_deref(),
+                    &mut |core| match check(core, &anchor) {
+                        Err(CardFault::Tpm(error)) => Err(error),
+                        Err(other) => {
+                            fault = Some(other);
+                            Ok(())
+                        }
+                        Ok(()) => Ok(()),
+                    },
+                )
             })
             .map(|()| fault.take())
         })?;

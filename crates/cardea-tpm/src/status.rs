@@ -23,8 +23,11 @@ pub struct Status {
     pub session_slots: u32,
     /// NV indices defined, whoever made them.
     pub nv_indices: u32,
-    /// NV indices among them in the range of cards.
-    pub card_indices: u32,
+    /// NV indices among them in the range of cards, by their handles.
+    ///
+    /// How many more fit is not among the properties. TPM_PT_NV_COUNTERS_AVAIL is about another type of index:
+    /// a software TPM with room for 947 of ours says 25, and says so still when ten of them are there.
+    pub card_indices: Vec<u32>,
     /// Failures that count towards the TPM-wide lockout.
     pub lockout_count: u32,
     /// Failures at which the TPM locks.
@@ -52,7 +55,7 @@ const FIRMWARE_1: u32 = 0x10B;
 const FIRMWARE_2: u32 = 0x10C;
 const TRANSIENT_MIN: u32 = 0x10E;
 const LOADED_MIN: u32 = 0x110;
-const PERMANENT: u32 = 0x200;
+pub(crate) const PERMANENT: u32 = 0x200;
 const NV_INDICES: u32 = 0x202;
 const LOCKOUT_COUNTER: u32 = 0x20E;
 const MAX_AUTH_FAIL: u32 = 0x20F;
@@ -63,9 +66,8 @@ impl Status {
     pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
         let mut properties = core.link()?.tpm.properties(0x100)?;
         properties.extend(core.link()?.tpm.properties(0x200)?);
-        let handles = core.link()?.tpm.handles(*NV_RANGE.start())?;
-        let ours = handles.iter().filter(|handle| NV_RANGE.contains(handle));
-        let card_indices = u32::try_from(ours.count()).unwrap_or(u32::MAX);
+        let mut card_indices = core.link()?.tpm.handles(*NV_RANGE.start())?;
+        card_indices.retain(|handle| NV_RANGE.contains(handle));
         let get = |wanted| {
             properties
                 .iter()

@@ -77,20 +77,15 @@ pub(crate) struct ProvisionArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) old_lockout_auth_file: Option<PathBuf>,
     /// Failures at which the TPM locks
-    #[arg(
-        long,
-        value_name = "N",
-        requires_all = ["recovery_time", "lockout_recovery_time"],
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tries: Option<u32>,
     /// Time after which the TPM forgets one failure: 30s, 10m, 8h
-    #[arg(long, value_name = "DURATION", requires = "max_tries")]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) recovery_time: Option<Seconds>,
     /// Time for which a wrong lockout authorisation shuts that authorisation itself; 0s = until the machine
     /// starts anew
-    #[arg(long, value_name = "DURATION", requires = "max_tries")]
-    pub(crate) lockout_recovery_time: Option<Seconds>,
+    #[arg(long, value_name = "DURATION", visible_alias = "lockout-recovery-time")]
+    pub(crate) lockout_recovery: Option<Seconds>,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

@@ -42,14 +42,57 @@ fn provisioned_authorisations_are_in_the_file_before_they_are_in_the_tpm_and_wor
     let gone = place.run(&[&destroy[..], &["--owner-auth-file", &safe]].concat());
     assert_eq!(gone.code, 0, "{}", gone.err);
 
+    // What can only be wrong is not tried: the right one is still taken.
+    let missing = place.run(&["tpm", "reset-lockout"]);
+    assert_eq!(missing.code, 6, "{}", missing.err);
+    assert!(
+        missing.err.contains("--lockout-auth-file"),
+        "{}",
+        missing.err
+    );
     let reset = place.run(&["tpm", "reset-lockout", "--lockout-auth-file", &safe]);
     assert_eq!(reset.code, 0, "{}", reset.err);
     let refused = place.run(&["tpm", "reset-lockout", "--lockout-auth-file", &wrong]);
     assert_eq!(refused.code, 6, "{}", refused.err);
     assert!(refused.err.contains("refuses it"), "{}", refused.err);
 
-    // Given values in place of the random ones, and parameters of the lockout.
+    // Given values in place of the random ones; the present one is asked for by name, before there is a file.
     let own = place.file("own", "hex:00112233");
+    let new = place.path("new").display().to_string();
+    let refused = place.run(&[
+        "tpm",
+        "provision",
+        "--only",
+        "owner",
+        "--yes",
+        "--out",
+        &new,
+    ]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(
+        refused.err.contains("--old-owner-auth-file"),
+        "{}",
+        refused.err
+    );
+    assert!(!place.path("new").exists());
+    // A wrong one: the file is there, the TPM as it was, and both are told.
+    let refused = place.run(&[
+        "tpm",
+        "provision",
+        "--only",
+        "owner",
+        "--yes",
+        "--out",
+        &new,
+        "--old-owner-auth-file",
+        &wrong,
+    ]);
+    assert_eq!(refused.code, 6, "{}", refused.err);
+    assert!(
+        refused.err.contains("set so far: nothing") && refused.err.contains(&new),
+        "{}",
+        refused.err
+    );
     let changed = place.run(&[
         "tpm",
         "provision",
@@ -71,6 +114,34 @@ fn provisioned_authorisations_are_in_the_file_before_they_are_in_the_tpm_and_wor
         &own,
     ]);
     assert_eq!(gone.code, 0, "{}", gone.err);
+}
+
+#[test]
+fn files_of_authorisations_are_read_for_what_they_are() {
+    let place = Place::new();
+    let pin = place.file("pin", "271828");
+    for (content, says) in [
+        ("lockout-auth hex:0011\n", "another authorisation"),
+        ("hex:0g", "hexadecimal"),
+        ("", "0 bytes"),
+        ("0123456789abcdef0123456789abcdef0", "33 bytes"),
+    ] {
+        let file = place.file("auth", content);
+        let create = ["card", "create", "--name", "card", "--pin-file", &pin];
+        let refused = place.run(&[&create[..], &["--owner-auth-file", &file]].concat());
+        assert_eq!(refused.code, 2, "{}", refused.err);
+        assert!(refused.err.contains(says), "{content:?}: {}", refused.err);
+    }
+    // There is none: what was given is not tried.
+    let file = place.file("auth", "hex:0011");
+    let reset = place.run(&["tpm", "reset-lockout", "--lockout-auth-file", &file]);
+    assert_eq!(reset.code, 2, "{}", reset.err);
+    assert!(
+        reset.err.contains("no lockout authorisation"),
+        "{}",
+        reset.err
+    );
+    assert_eq!(place.run(&["tpm", "reset-lockout"]).code, 0);
 }
 
 #[test]
@@ -102,6 +173,42 @@ fn lockout_parameters_are_set_and_shown() {
     let text = place.run(&["tpm", "status"]).out;
     assert!(text.contains("one forgotten every 600 s"), "{text}");
     assert!(text.contains("shuts it for 3600 s"), "{text}");
+    // One alone: the others stay, and so does the authorisation.
+    let own = place.file("own", "hex:00112233");
+    let changed = place.run(&[
+        "tpm",
+        "provision",
+        "--yes",
+        "--only",
+        "lockout",
+        "--old-lockout-auth-file",
+        &safe,
+        "--lockout-auth-file",
+        &safe,
+        "--lockout-recovery",
+        "2h",
+    ]);
+    assert_eq!(changed.code, 0, "{}", changed.err);
+    let lockout = &place.run(&["tpm", "status", "--json"]).json()["lockout"];
+    assert_eq!(lockout["max"], 9);
+    assert_eq!(lockout["auth_recovery_seconds"], 7200);
+    let wrong = place.run(&[
+        "tpm",
+        "provision",
+        "--yes",
+        "--only",
+        "owner",
+        "--owner-auth-file",
+        &own,
+        "--max-tries",
+        "3",
+    ]);
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+    assert!(
+        wrong.err.contains("--old-lockout-auth-file"),
+        "{}",
+        wrong.err
+    );
 }
 
 #[test]
@@ -115,6 +222,15 @@ fn indices_are_listed_with_their_cards_and_only_unknown_ones_removed() {
     assert!(listed.iter().all(|index| index["name"] == "work"));
     let text = place.run(&["tpm", "indices"]).out;
     assert!(text.contains("pin of work"), "{text}");
+    let status = place.run(&["tpm", "status", "--json"]).json();
+    for member in ["nv_indices", "card_indices", "known_indices"] {
+        assert_eq!(status[member], 2, "{member}");
+    }
+    let status = place.run(&["tpm", "status"]).out;
+    assert!(
+        status.contains("2 of cards known here") && status.contains("not told by this TPM"),
+        "{status}"
+    );
 
     let handle = listed[0]["handle"].as_str().unwrap();
     let refused = place.run(&["tpm", "indices", "--remove", handle, "--yes"]);

@@ -223,6 +223,9 @@ pub struct TpmStatus {
     /// Whether an endorsement authorisation is set.
     #[n(17)]
     pub endorsement_auth_set: bool,
+    /// NV indices of cards that the daemon knows.
+    #[n(18)]
+    pub known_indices: u32,
 }
 
 /// An NV index in the cards' range.
@@ -247,4 +250,7 @@ pub struct IndexSummary {
     /// Whether an unfinished operation names it.
     #[n(5)]
     pub unfinished: bool,
+    /// Whether it has the form of a card's index; else other software made it.
+    #[n(6)]
+    pub card_form: bool,
 }

@@ -16,6 +16,17 @@ pub enum Hierarchy {
     Owner,
 }
 
+impl Hierarchy {
+    /// Its word in messages and files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Lockout => "lockout",
+            Self::Owner => "owner",
+        }
+    }
+}
+
 /// Which secret of a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]

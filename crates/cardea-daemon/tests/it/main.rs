@@ -11,6 +11,7 @@ mod crash;
 mod disbelief;
 mod life;
 mod messages;
+mod owner;
 mod personal;
 mod reader;
 mod support;

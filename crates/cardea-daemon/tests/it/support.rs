@@ -142,7 +142,27 @@ impl Place {
         process
     }
 
+    /// The same with a changed command.
+    pub(crate) fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Process {
+        let mut command = self.command();
+        change(&mut command);
+        let mut process = Process(command.spawn().unwrap());
+        until("the daemon serves", || {
+            assert!(process.is_running(), "the daemon ended at start");
+            UnixStream::connect(self.socket()).is_ok()
+        });
+        process
+    }
+
     pub(crate) fn spawn_unready(&self, fault: Option<&str>) -> Process {
+        let mut command = self.command();
+        if let Some(fault) = fault {
+            command.env("CARDEA_FAULT_POINT", fault);
+        }
+        Process(command.spawn().unwrap())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cardea-daemon"));
         command
             .arg("--state-dir")
@@ -152,10 +172,7 @@ impl Place {
             .arg("--tpm")
             .arg(self.tpm.address().to_string())
             .stderr(Stdio::null());
-        if let Some(fault) = fault {
-            command.env("CARDEA_FAULT_POINT", fault);
-        }
-        Process(command.spawn().unwrap())
+        command
     }
 }
 

@@ -21,6 +21,7 @@ use cardea_testkit::swtpm::Swtpm;
 
 const PIN: &[u8] = b"271828";
 const POLICY_SECRET: u32 = 0x151;
+const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
 
 /// Daemon and TPM with a multiplexer between them.
 struct Place {
@@ -175,10 +176,15 @@ fn a_lockout_of_the_tpm_leaves_cards_alone_and_is_never_a_blocked_pin() {
         Fault::Replace(vec![0x80, 1, 0, 0, 0, 10, 0, 0, 0x09, 0x21]),
     );
     assert_eq!(over_the_reader(&place, &[verify_apdu()]), [[0x69, 0x85]]);
-    // The administrator ends it.
-    place
-        .ask(&Request::ResetLockout { auth: secret(b"") })
-        .unwrap();
+    // The administrator is told how long it lasts, and ends it.
+    let told = place.daemon.cardea(&["tpm", "status"]);
+    assert!(
+        told.text.contains("locked for at most") && told.text.contains("tpm reset-lockout"),
+        "{}",
+        told.text
+    );
+    let ended = place.daemon.cardea(&["tpm", "reset-lockout"]);
+    assert!(ended.success, "{}", ended.text);
     let Ok(Reply::Tpm(status)) = place.ask(&Request::TpmStatus) else {
         panic!("no status")
     };
@@ -277,6 +283,8 @@ fn a_cleared_tpm_is_told_and_the_card_can_only_be_removed() {
     );
     let refused = place.verify(PIN).unwrap_err();
     assert_eq!(refused.kind, FailureKind::Lost, "{refused:?}");
+    let told = place.daemon.cardea(&["card", "show", "card"]);
+    assert!(told.text.contains("the TPM was cleared"), "{}", told.text);
     place
         .ask(&Request::DestroyCard {
             card: "card".into(),
@@ -338,7 +346,9 @@ fn a_full_tpm_is_told_and_nothing_is_left_of_the_card() {
     }
     let refused = place.create("second").unwrap_err();
     assert_eq!(refused.kind, FailureKind::Full, "{refused:?}");
-    assert!(refused.message.contains("no room"), "{}", refused.message);
+    for way in ["no room", "cardea card destroy", "cardea tpm indices"] {
+        assert!(refused.message.contains(way), "{}", refused.message);
+    }
     let Ok(Reply::Indices(left)) = place.ask(&Request::ListIndices) else {
         panic!("no list")
     };
@@ -353,4 +363,55 @@ fn a_full_tpm_is_told_and_nothing_is_left_of_the_card() {
     assert_eq!(refused.kind, FailureKind::Denied);
     let unknown = place.ask(&remove(0x01C2_F000)).unwrap_err();
     assert_eq!(unknown.kind, FailureKind::NotFound);
+}
+
+/// Where a power cut can meet `tpm provision`: the random values are in the file whatever the TPM has, and the
+/// work goes on from there.
+#[test]
+fn provisioning_cut_off_at_any_moment_loses_no_value() {
+    let owner_set = |place: &Place| match place.ask(&Request::TpmStatus) {
+        Ok(Reply::Tpm(status)) => (status.lockout_auth_set, status.owner_auth_set),
+        other => panic!("{other:?}"),
+    };
+    // The lockout's comes first.
+    for (skip, fault, set) in [
+        (0, Fault::DropBefore, (false, false)),
+        (0, Fault::DropAfter, (true, false)),
+        (1, Fault::DropBefore, (true, false)),
+        (1, Fault::DropAfter, (true, true)),
+    ] {
+        let place = Place::new();
+        let folder = tempfile::tempdir().unwrap();
+        let safe = folder.path().join("safe").display().to_string();
+        let trigger = Trigger::command(HIERARCHY_CHANGE_AUTH).after(skip);
+        place.tpm.inject(trigger, fault);
+        let cut = place
+            .daemon
+            .cardea(&["tpm", "provision", "--yes", "--out", &safe]);
+        assert!(
+            !cut.success && cut.text.contains("to go on with the values in"),
+            "{}",
+            cut.text
+        );
+        let content = std::fs::read_to_string(&safe).unwrap();
+        assert_eq!(content.lines().count(), 2);
+        assert_eq!(owner_set(&place), set);
+        let (lockout, owner) = set;
+        for (word, set) in [("lockout", lockout), ("owner", owner)] {
+            let option = format!("--{word}-auth-file");
+            let only = ["tpm", "provision", "--yes", "--only", word];
+            if !set {
+                let on = place
+                    .daemon
+                    .cardea(&[&only[..], &[&option, &safe]].concat());
+                assert!(on.success, "{}", on.text);
+            }
+            // Whatever was set is what the file says.
+            let old = format!("--old-{word}-auth-file");
+            let again = [&only[..], &[&option, &safe, &old, &safe]].concat();
+            let again = place.daemon.cardea(&again);
+            assert!(again.success, "{}", again.text);
+        }
+        assert_eq!(owner_set(&place), (true, true));
+    }
 }

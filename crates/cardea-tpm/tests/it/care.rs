@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use cardea_tpm::{Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError};
+use cardea_tpm::{
+    CardFault, Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError,
+};
 
 use crate::proxy::Proxy;
 use crate::support::{Kind, Swtpm, make, new_card};
 
 const OWNER: &[u8] = b"the owner's authorisation value";
 const LOCKOUT: &[u8] = b"the lockout's own value 01234567";
+const OTHER: &[u8] = b"another value of the lockout's";
 
 fn auth(value: &[u8]) -> HierarchyAuth {
     HierarchyAuth::new(value).unwrap()
@@ -26,10 +29,8 @@ fn create(service: &Service) -> Result<cardea_card::record::TpmRecord, TpmError>
     service.create_card(prepared, &mut |_| {})
 }
 
-#[test]
-fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
-    let tpm = Swtpm::start();
-    let proxy = Proxy::start(&tpm.socket());
+/// Everything that goes through the proxy.
+fn listen(proxy: &Proxy) -> Arc<Mutex<Vec<u8>>> {
     let bus: Arc<Mutex<Vec<u8>>> = Arc::default();
     let record = Arc::clone(&bus);
     proxy.behave(Box::new(move |command, tpm| {
@@ -39,6 +40,21 @@ fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
         record.extend_from_slice(&response);
         Some(response)
     }));
+    bus
+}
+
+fn heard(bus: &Mutex<Vec<u8>>, value: &[u8]) -> bool {
+    bus.lock()
+        .unwrap()
+        .windows(value.len())
+        .any(|window| window == value)
+}
+
+#[test]
+fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
+    let tpm = Swtpm::start();
+    let proxy = Proxy::start(&tpm.socket());
+    let bus = listen(&proxy);
     let service = proxy.service();
     // Before there is any storage root key: the value travels all the same.
     let none = auth(b"");
@@ -61,14 +77,17 @@ fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
         .set_hierarchy_auth(Hierarchy::Owner, &auth(OWNER), &none)
         .unwrap();
     make(&service, Kind::Plain);
-    let bus = bus.lock().unwrap();
-    assert!(!bus.windows(OWNER.len()).any(|window| window == OWNER));
+    assert!(!heard(&bus, OWNER));
+    // The listener does hear what goes in clear.
+    assert!(heard(&bus, &card.indices[0].name));
 }
 
 #[test]
-fn lockout_is_set_up_and_reset_by_its_authorisation() {
+fn lockout_is_set_up_and_reset_by_its_authorisation_which_is_never_seen() {
     let tpm = Swtpm::start();
-    let service = tpm.service();
+    let proxy = Proxy::start(&tpm.socket());
+    let bus = listen(&proxy);
+    let service = proxy.service();
     let none = auth(b"");
     let parameters = LockoutParameters {
         max_tries: 7,
@@ -83,12 +102,121 @@ fn lockout_is_set_up_and_reset_by_its_authorisation() {
     assert!(status.lockout_auth_set);
     assert_eq!((status.lockout_max, status.lockout_recovery), (7, 11));
     service.reset_lockout(&auth(LOCKOUT)).unwrap();
+    service
+        .set_hierarchy_auth(Hierarchy::Lockout, &auth(LOCKOUT), &auth(OTHER))
+        .unwrap();
+    service
+        .set_lockout_parameters(&auth(OTHER), parameters)
+        .unwrap();
+    service
+        .set_hierarchy_auth(Hierarchy::Lockout, &auth(OTHER), &auth(LOCKOUT))
+        .unwrap();
+    assert!(!heard(&bus, LOCKOUT) && !heard(&bus, OTHER));
     assert!(refused(
         &service.reset_lockout(&auth(b"wrong")).unwrap_err()
     ));
     // A wrong one shuts the authorisation itself; with no time for that, until the TPM starts anew.
     let shut = service.reset_lockout(&auth(LOCKOUT)).unwrap_err();
     assert_eq!(shut.code(), Some(ResponseCode::LOCKOUT), "{shut}");
+}
+
+#[test]
+fn authorisation_that_can_only_be_wrong_is_not_tried() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let (none, lockout) = (auth(b""), auth(LOCKOUT));
+    let parameters = LockoutParameters {
+        max_tries: 7,
+        recovery: 11,
+        lockout_recovery: 0,
+    };
+    // One try would shut the lockout's authorisation until the TPM starts anew.
+    service.set_lockout_parameters(&none, parameters).unwrap();
+    let all = |given: &HierarchyAuth| {
+        [
+            service.reset_lockout(given),
+            service.set_lockout_parameters(given, parameters),
+            service.set_hierarchy_auth(Hierarchy::Lockout, given, &lockout),
+        ]
+    };
+    for refused in all(&lockout) {
+        assert!(
+            matches!(refused, Err(TpmError::AuthNotSet(Hierarchy::Lockout))),
+            "{refused:?}"
+        );
+    }
+    service.reset_lockout(&none).unwrap();
+    service
+        .set_hierarchy_auth(Hierarchy::Lockout, &none, &lockout)
+        .unwrap();
+    for refused in all(&none) {
+        assert!(
+            matches!(refused, Err(TpmError::AuthMissing(Hierarchy::Lockout))),
+            "{refused:?}"
+        );
+    }
+    service.reset_lockout(&lockout).unwrap();
+    assert!(!service.is_set(Hierarchy::Owner).unwrap());
+    let refused = service
+        .set_hierarchy_auth(Hierarchy::Owner, &auth(OWNER), &auth(OWNER))
+        .unwrap_err();
+    assert!(
+        matches!(refused, TpmError::AuthNotSet(Hierarchy::Owner)),
+        "{refused}"
+    );
+}
+
+#[test]
+fn storage_root_key_that_was_evicted_is_made_again_by_the_owner_alone() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let card = make(&service, Kind::Plain);
+    service
+        .set_hierarchy_auth(Hierarchy::Owner, &auth(b""), &auth(OWNER))
+        .unwrap();
+    // With the card in use its own storage root key carries the authorisation.
+    let owner = service.with_owner(Some(auth(OWNER)));
+    service.check_card(&card).unwrap();
+    let count = service.command_count();
+    let before = count.get();
+    assert!(owner.undefine_index(NOBODYS).is_ok_and(|there| !there));
+    assert_eq!(
+        count.get() - before,
+        3,
+        "a session, the look, the session's end; no other key is made"
+    );
+    owner.destroy_card(&create(&owner).unwrap()).unwrap();
+    let wrong = service.with_owner(Some(auth(b"wrong")));
+    assert!(create(&wrong).unwrap_err().refuses_owner());
+    drop((service, owner, wrong));
+
+    evict_srk(&tpm);
+    let service = tpm.service();
+    let refused = service.check_card(&card).unwrap_err();
+    assert!(
+        matches!(&refused, CardFault::Tpm(error) if error.refuses_owner()),
+        "{refused:?}"
+    );
+    let owner = service.with_owner(Some(auth(OWNER)));
+    owner.check_card(&card).unwrap();
+    service.check_card(&card).unwrap();
+}
+
+/// In the range of cards and no card's.
+const NOBODYS: u32 = 0x01C2_F000;
+
+/// TPM2_EvictControl of the storage root key, as other software would, with the owner's password.
+fn evict_srk(tpm: &Swtpm) {
+    let mut command = vec![0x80, 2, 0, 0, 0, 0, 0, 0, 1, 0x20];
+    command.extend([0x40, 0, 0, 1, 0x81, 0, 0, 1]);
+    let length = u8::try_from(OWNER.len()).unwrap();
+    command.extend([0, 0, 0, 9 + length, 0x40, 0, 0, 9, 0, 0, 1, 0, length]);
+    command.extend(OWNER);
+    command.extend([0x81, 0, 0, 1]);
+    let size = u32::try_from(command.len()).unwrap();
+    command[2..6].copy_from_slice(&size.to_be_bytes());
+    let (response, _) = tpm.service().raw(command).unwrap();
+    assert_eq!(response[6..10], [0; 4], "{response:02X?}");
 }
 
 #[test]
@@ -116,7 +244,9 @@ fn status_counts_indices_and_slots() {
     let service = tpm.service();
     make(&service, Kind::AdminAndPuk);
     let status = service.status().unwrap();
-    assert_eq!((status.nv_indices, status.card_indices), (3, 3));
+    assert_eq!(status.nv_indices, 3);
+    assert_eq!(status.card_indices, service.defined_indices().unwrap());
+    assert_eq!(status.card_indices.len(), 3);
     assert_eq!((status.transient_slots, status.session_slots), (3, 3));
     assert!(!status.endorsement_auth_set);
 }
