@@ -87,9 +87,11 @@ const RULES: &[Rule] = &[
 const CLIENT: &str = "cardea-client";
 
 /// What a cdylib may need directly from others: ABI definitions, pure hash and signature-verification
-/// crates, errors, erasure of secrets, and system calls.
+/// crates, errors, erasure of secrets, random bytes, and system calls.
 const CDYLIB_MAY_NEED: &[&str] = &[
+    "cryptoki-sys",
     "ecdsa",
+    "getrandom",
     "p256",
     "p384",
     "rsa",
