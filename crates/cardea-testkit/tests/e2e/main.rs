@@ -11,5 +11,6 @@ mod fixtures;
 #[cfg(target_arch = "x86_64")]
 mod kernel_tpm;
 mod opensc;
+mod pkcs11;
 mod promises;
 mod soak;
