@@ -248,6 +248,7 @@ impl Host {
                     } else {
                         KeyClass::Always
                     },
+                    id: (bits & 8 != 0).then(|| vec![bits >> 4]),
                 };
                 let algorithm = if bits & 1 == 0 {
                     KeyAlgorithm::P256

@@ -10,8 +10,8 @@ use cardea_client::ServerEnd;
 use cardea_client::frame::{self, Channel, FrameError};
 use cardea_client::message::{
     AdminAnswer, Authority, CreateCard, Failure, FailureKind, Hash, Hello, MAGIC, MAX_FRAME,
-    NewContent, NewKey, Operation, PowerAction, PrivateKey, Reference, Reply, Request, SecretBytes,
-    VERSION,
+    NewContent, NewKey, NewObject, ObjectKind, Operation, PowerAction, PrivateKey, Reference,
+    Reply, Request, SecretBytes, Thing, VERSION,
 };
 use minicbor::{Decode, Encode};
 
@@ -160,6 +160,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 label: Some("mail".to_owned()),
                 always: true,
                 sign_only: false,
+                id: Some(vec![7]),
             },
             material: PrivateKey::Ec {
                 scalar: SecretBytes::new(vec![1; 32]),
@@ -177,6 +178,29 @@ fn seeds() -> Vec<Vec<u8>> {
             },
         },
         Request::TpmStatus,
+        Request::CardContents {
+            card: "0123".to_owned(),
+            known: 7,
+        },
+        Request::StoreObject {
+            card: "0123".to_owned(),
+            pin: None,
+            object: NewObject {
+                kind: ObjectKind::Data,
+                label: "note".to_owned(),
+                id: vec![6, 1, 42],
+                application: "mail".to_owned(),
+                value: vec![1, 2, 3],
+            },
+        },
+        Request::Rename {
+            card: "0123".to_owned(),
+            pin: None,
+            thing: Thing::Key(0x81),
+            label: Some("mail".to_owned()),
+            id: Some(vec![1]),
+        },
+        Request::JoinLogins { ticket: secret() },
         Request::WaitSlotStates {
             generation: 7,
             timeout_ms: 1000,

@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod failure;
 mod keys;
+mod objects;
 mod pin;
 mod response;
 mod security;
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use self::keys::NewKey;
+pub use self::keys::{NewKey, PendingOperation};
+pub use self::objects::NewObject;
 
 pub(crate) use self::failure::Failure;
 pub(crate) use self::response::Reply;
@@ -47,6 +49,8 @@ pub struct Card {
     statuses: StatusCache,
     /// What the clock said of sleep when it was last looked at.
     slept: Duration,
+    /// Changes with the record.
+    revision: u64,
 }
 
 /// Two readings of a clock that differ by less do not mean that the machine has slept.
@@ -136,8 +140,12 @@ impl Card {
             token.describe(key)?;
         }
         let slept = clock.slept();
+        let mut rng = rng;
+        let mut revision = [0; 8];
+        rng.fill(&mut revision);
         Ok(Self {
             slept,
+            revision: u64::from_ne_bytes(revision) | 1,
             record,
             token,
             store,
@@ -153,6 +161,12 @@ impl Card {
     #[must_use]
     pub fn record(&self) -> &CardRecord {
         &self.record
+    }
+
+    /// Differs whenever the record may, also between two lives of the host; never 0.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Answer to reset.
@@ -258,6 +272,7 @@ impl Card {
         if record != self.record {
             self.store.save(&record)?;
             self.record = record;
+            self.revision = self.revision.wrapping_add(2);
         }
         Ok(())
     }

@@ -16,4 +16,4 @@ pub mod token;
 #[cfg(feature = "weakened")]
 pub mod weakened;
 
-pub use engine::{Card, CardError, Connection, NewKey};
+pub use engine::{Card, CardError, Connection, NewKey, NewObject, PendingOperation};

@@ -112,6 +112,9 @@ pub struct CardRecord {
     /// Present only in initialisation state.
     #[n(10)]
     pub provisional: Option<Provisional>,
+    /// Objects of PKCS#11 clients that belong to no key, in order of creation.
+    #[n(11)]
+    pub objects: Option<Vec<ObjectRecord>>,
 }
 
 /// Choices of the administrator that bind the engine.
@@ -424,6 +427,42 @@ pub struct KeyRecord {
     /// Identifier that a client chose for it.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub client_id: Option<Vec<u8>>,
+}
+
+/// An object that PKCS#11 clients keep on the card beside its keys. Everybody who sees the card may read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ObjectRecord {
+    /// Constant for its life, unique on the card.
+    #[n(0)]
+    pub number: u32,
+    /// What it is.
+    #[n(1)]
+    pub kind: ObjectKind,
+    /// Name shown to people, at most 255 bytes; may be empty.
+    #[n(2)]
+    pub label: String,
+    /// `CKA_ID` of a certificate, DER of the `CKA_OBJECT_ID` of data; at most 255 bytes.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+    /// `CKA_APPLICATION` of data, at most 255 bytes; empty for certificates.
+    #[n(4)]
+    pub application: String,
+    /// DER of a certificate, or the data; at most 64 KiB.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// What an [`ObjectRecord`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ObjectKind {
+    /// An X.509 certificate of a key that is not on the card.
+    #[n(0)]
+    Certificate,
+    /// Data of an application.
+    #[n(1)]
+    Data,
 }
 
 /// Files of the GIDS application.

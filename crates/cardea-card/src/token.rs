@@ -351,6 +351,9 @@ pub enum PinError {
     },
 }
 
+/// An operation that was checked and not yet done.
+pub type PendingResult = Box<dyn FnOnce() -> Result<Zeroizing<Vec<u8>>, TokenError> + Send>;
+
 /// Private keys. Bound to one card.
 pub trait KeyStore {
     /// Whether keys of this algorithm can be made.
@@ -388,6 +391,18 @@ pub trait KeyStore {
         key: &KeyRecord,
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError>;
+
+    /// The same in two steps: what is given here needs neither the token nor its card to be run, so that
+    /// the next operation can be on its way meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `BadData`, `KeyUse`, `Internal`: what can be told without the TPM. The rest comes when it is run.
+    fn begin(
+        &mut self,
+        key: &KeyRecord,
+        operation: PrivateOperation<'_>,
+    ) -> Result<PendingResult, TokenError>;
 
     /// Takes a key that was made elsewhere; it is marked as imported for ever. Needs no PIN.
     /// The record's reference is the one given.

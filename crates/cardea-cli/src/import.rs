@@ -60,6 +60,7 @@ pub(crate) fn run(
             label: options.label.clone().or_else(|| found.name.clone()),
             always: options.pin_every_time,
             sign_only: options.sign_only,
+            id: None,
         },
         material: material(&found.key),
     };

@@ -174,6 +174,7 @@ fn new_key(options: &NewKeyArguments, algorithm: Algorithm) -> Result<NewKey, Fa
         label: options.label.clone(),
         always: options.pin_every_time,
         sign_only: options.sign_only,
+        id: None,
     })
 }
 
@@ -333,6 +334,8 @@ mod tests {
                 y: vec![2; 32],
             },
             certificate: false,
+            id: vec![reference - 0x81],
+            sign_only: false,
         }
     }
 

@@ -53,6 +53,7 @@ pub enum ClientError {
 pub struct Client {
     path: PathBuf,
     link: Option<Link>,
+    connections: u64,
 }
 
 impl Client {
@@ -61,6 +62,7 @@ impl Client {
         Self {
             path: path.into(),
             link: None,
+            connections: 0,
         }
     }
 
@@ -154,6 +156,12 @@ impl Client {
         self.link.as_ref().is_some_and(Link::is_ours)
     }
 
+    /// How many connections there were so far: what was bound to an earlier one is gone when this changes.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
     /// Ends the connection, and with it what the daemon has bound to it. The next call makes a new one.
     pub fn disconnect(&mut self) {
         if let Some(link) = self.link.take() {
@@ -197,7 +205,11 @@ impl Client {
     fn link(&mut self, timeout: Duration) -> Result<&mut Link, ClientError> {
         match &mut self.link {
             Some(link) => Ok(link),
-            none => Ok(none.insert(open(&self.path, timeout.min(CONNECT_TIME))?)),
+            none => {
+                let link = open(&self.path, timeout.min(CONNECT_TIME))?;
+                self.connections += 1;
+                Ok(none.insert(link))
+            }
         }
     }
 }
@@ -278,7 +290,13 @@ fn only_asks(request: &Request) -> bool {
         | Request::WaitSlotStates { .. }
         | Request::AdminChallenge { .. }
         | Request::ReadCertificate { .. }
-        | Request::ListIndices => true,
+        | Request::ListIndices
+        | Request::CardStates
+        | Request::WaitCardStates { .. }
+        | Request::CardStatus { .. }
+        | Request::CardContents { .. }
+        | Request::ReadObject { .. }
+        | Request::Random => true,
         Request::CreateCard(_)
         | Request::DestroyCard { .. }
         | Request::ChangePin { .. }
@@ -299,6 +317,12 @@ fn only_asks(request: &Request) -> bool {
         | Request::SetLockoutParameters { .. }
         | Request::RemoveIndex { .. }
         | Request::Login { .. }
-        | Request::Logout { .. } => false,
+        | Request::Logout { .. }
+        | Request::StoreObject { .. }
+        | Request::Rename { .. }
+        | Request::DeleteObject { .. }
+        | Request::ShareLogins
+        | Request::JoinLogins { .. }
+        | Request::VerifyAdminKey { .. } => false,
     }
 }

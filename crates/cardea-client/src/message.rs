@@ -13,11 +13,12 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::description::{
-    CardDetails, CardState, CardSummary, IndexSummary, KeySummary, PublicKey, TpmStatus, Tries,
+    CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents, IndexSummary,
+    KeySummary, ObjectSummary, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
-    AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, Operation,
-    PowerAction, PrivateKey, Reference,
+    AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
+    Operation, PowerAction, PrivateKey, Reference, Thing,
 };
 
 /// Version of this vocabulary; both ends must have the same.
@@ -370,6 +371,115 @@ pub enum Request {
         #[n(0)]
         card: String,
     },
+    /// The cards that the caller may use and their states as last known, without asking the TPM:
+    /// [`Reply::Overview`].
+    #[n(30)]
+    CardStates,
+    /// As `CardStates`, but waits until the generation differs from the given one, or the time is over.
+    #[n(31)]
+    WaitCardStates {
+        /// Generation known to the caller; 0 is never current.
+        #[n(0)]
+        generation: u64,
+        /// Longest wait in milliseconds; the daemon may answer earlier.
+        #[n(1)]
+        timeout_ms: u32,
+    },
+    /// What a card says of its PINs, as last known: [`Reply::Status`].
+    #[n(32)]
+    CardStatus {
+        /// Which card.
+        #[n(0)]
+        card: String,
+    },
+    /// Keys and objects of a card: [`Reply::Contents`].
+    #[n(33)]
+    CardContents {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Revision known to the caller; 0 is never current.
+        #[n(1)]
+        known: u64,
+    },
+    /// The content of an object: [`Reply::Certificate`], whatever it is.
+    #[n(34)]
+    ReadObject {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The object's number.
+        #[n(1)]
+        number: u32,
+    },
+    /// Keeps an object that belongs to no key: [`Reply::Object`].
+    #[n(35)]
+    StoreObject {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN; absent = verified by `Login` on this connection.
+        #[n(1)]
+        pin: Option<SecretBytes>,
+        /// What it is.
+        #[n(2)]
+        object: NewObject,
+    },
+    /// Gives a key or an object another name or identifier.
+    #[n(36)]
+    Rename {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN; absent = verified by `Login` on this connection.
+        #[n(1)]
+        pin: Option<SecretBytes>,
+        /// What is renamed.
+        #[n(2)]
+        thing: Thing,
+        /// The new name; absent = as it is.
+        #[n(3)]
+        label: Option<String>,
+        /// The new identifier; absent = as it is.
+        #[cbor(n(4), with = "minicbor::bytes")]
+        id: Option<Vec<u8>>,
+    },
+    /// Deletes an object.
+    #[n(37)]
+    DeleteObject {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// The card's PIN; absent = verified by `Login` on this connection.
+        #[n(1)]
+        pin: Option<SecretBytes>,
+        /// The object's number.
+        #[n(2)]
+        number: u32,
+    },
+    /// 32 bytes of the TPM's random number generator: [`Reply::Result`].
+    #[n(38)]
+    Random,
+    /// A ticket by which other connections of the same program share the logins of this one: [`Reply::Result`].
+    #[n(39)]
+    ShareLogins,
+    /// This connection has the logins of the one that got the ticket, instead of its own.
+    #[n(40)]
+    JoinLogins {
+        /// As given to `ShareLogins` on another connection of the same user.
+        #[n(0)]
+        ticket: SecretBytes,
+    },
+    /// Judges an admin key, as `VerifyAdmin` does an answer.
+    #[n(41)]
+    VerifyAdminKey {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// 24-byte 3DES key.
+        #[n(1)]
+        key: SecretBytes,
+    },
 }
 
 /// What the daemon answers.
@@ -422,15 +532,45 @@ pub enum Reply {
     /// Answer to `GenerateKey` and `ImportKey`.
     #[n(11)]
     Key(#[n(0)] Box<KeySummary>),
-    /// Answer to `UseKey`: signature, plain text or secret.
+    /// Answer to `UseKey`: signature, plain text or secret; to `Random` and `ShareLogins`: their bytes.
     #[n(12)]
     Result(#[n(0)] SecretBytes),
-    /// Answer to `ReadCertificate`: DER.
+    /// Answer to `ReadCertificate`: DER; to `ReadObject`: its content.
     #[n(13)]
     Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// Answer to `ListIndices`.
     #[n(14)]
     Indices(#[n(0)] Vec<IndexSummary>),
+    /// Answer to `CardStates` and `WaitCardStates`.
+    #[n(15)]
+    Overview {
+        /// Changes whenever a card comes, goes or changes its state.
+        #[n(0)]
+        generation: u64,
+        /// The caller's cards.
+        #[n(1)]
+        cards: Vec<CardOverview>,
+    },
+    /// Answer to `CardStatus`.
+    #[n(16)]
+    Status(#[n(0)] Box<CardStatus>),
+    /// Answer to `CardContents`.
+    #[n(17)]
+    Contents {
+        /// Differs whenever the contents may.
+        #[n(0)]
+        revision: u64,
+        /// Absent when the caller knows this revision.
+        #[n(1)]
+        contents: Option<Contents>,
+    },
+    /// Answer to `StoreObject`.
+    #[n(18)]
+    Object {
+        /// The new object's number.
+        #[n(0)]
+        number: u32,
+    },
 }
 
 /// A refusal or failure, for people and programs.

@@ -151,6 +151,7 @@ fn make(
             Gids::Uninitialised => gids::uninitialised_card(),
         },
         certificates_written: 0,
+        objects: None,
         provisional,
     };
     if let Err(error) = host.store.create(&record) {

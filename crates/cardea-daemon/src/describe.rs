@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use cardea_card::Card;
+use cardea_card::gids::KeyUsage;
 use cardea_card::record::{CardRecord, CounterMode};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
 use cardea_client::message::{
-    CardDetails, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+    CardDetails, CardOverview, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
 };
 
 use crate::failure::token_kind;
@@ -21,7 +22,7 @@ use crate::startup::recheck;
 const NO_OWNER: u32 = u32::MAX;
 
 /// A vault with fewer unused entries of a kind cannot serve many more administrators (tpm-design section 6).
-const FEW_VAULT_ENTRIES: usize = 16;
+pub(crate) const FEW_VAULT_ENTRIES: usize = 16;
 
 /// Cards in a list. Does not wait for a card at work: its last known state is shown.
 pub(crate) fn summaries(host: &Host, cards: &[Arc<HostedCard>]) -> Vec<CardSummary> {
@@ -143,6 +144,24 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
     }
 }
 
+/// A card as last known.
+pub(crate) fn overview(card: &HostedCard) -> CardOverview {
+    let view = card.view();
+    // A card at work is asked the next time.
+    if let Some(body) = card.try_body()
+        && let Body::Live(live) = &*body
+    {
+        card.set_uninitialised(live.record().provisional.is_some());
+    }
+    CardOverview {
+        card_id: card.selector(),
+        name: card.name.clone(),
+        state: view.state,
+        reason: view.reason,
+        uninitialised: card.is_uninitialised(),
+    }
+}
+
 fn warning_of_vault(record: &CardRecord) -> Option<String> {
     let vault = record.tpm.vault.as_ref()?;
     let kinds = [
@@ -165,7 +184,7 @@ fn warning_of_vault(record: &CardRecord) -> Option<String> {
     })
 }
 
-fn tries(status: PinStatus) -> Tries {
+pub(crate) fn tries(status: PinStatus) -> Tries {
     Tries {
         left: status.left,
         limit: status.limit,
@@ -199,6 +218,8 @@ pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeyS
             },
         },
         certificate: card.certificate(*reference).is_some(),
+        id: card.key_id(*reference).unwrap_or_default(),
+        sign_only: card.key_usage(*reference) == KeyUsage::Signature,
     }
 }
 

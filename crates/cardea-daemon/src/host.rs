@@ -10,6 +10,7 @@ use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
 use cardea_tpm::{Address, Service, TpmError};
 
+use crate::application::Applications;
 use crate::hosted::{Body, HostedCard};
 use crate::peer::Roles;
 use crate::permission::Caller;
@@ -24,7 +25,9 @@ pub(crate) struct Host {
     pub(crate) store: Store,
     pub(crate) tpm: Tpm,
     pub(crate) slots: Slots<HostedCard>,
+    pub(crate) applications: Applications,
     cards: Mutex<Vec<Arc<HostedCard>>>,
+    cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
     provisioning: Mutex<()>,
     /// Intents that were not finished before.
@@ -50,7 +53,9 @@ impl Host {
             store,
             tpm: Tpm::new(address),
             slots: Slots::new(slots),
+            applications: Applications::default(),
             cards: Mutex::default(),
+            cards_changed: Condvar::new(),
             provisioning: Mutex::default(),
             intents: Mutex::default(),
             told: Mutex::default(),
@@ -68,10 +73,18 @@ impl Host {
         let mut cards = lock(&self.cards);
         cards.push(card);
         cards.sort_by_key(|card| (card.instance.is_none(), card.instance));
+        self.cards_changed.notify_all();
     }
 
     pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
         lock(&self.cards).retain(|other| !Arc::ptr_eq(other, card));
+        self.cards_changed.notify_all();
+    }
+
+    /// Sleeps until a card comes or goes, or the time is over. What else changes is for the caller to see.
+    pub(crate) fn await_cards(&self, limit: Duration) {
+        let cards = lock(&self.cards);
+        drop(self.cards_changed.wait_timeout(cards, limit));
     }
 
     /// Waits until nobody else makes or destroys cards; `waiting` is called when that takes time.
@@ -101,6 +114,16 @@ impl Host {
 
     /// The card that a user means.
     pub(crate) fn find(&self, selector: &str, caller: Caller) -> Result<Arc<HostedCard>, Failure> {
+        // Programs give the id: the way there must not grow with the number of cards.
+        if let Ok(id) = selector.parse::<CardId>() {
+            let cards = lock(&self.cards);
+            let mut named = cards.iter().filter(|card| card.id == Some(id));
+            if let (Some(card), None) = (named.next(), named.next())
+                && caller.may_see(card.owner)
+            {
+                return Ok(Arc::clone(card));
+            }
+        }
         select(self.cards(), selector, caller)
     }
 

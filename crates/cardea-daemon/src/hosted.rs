@@ -1,6 +1,7 @@
 //! One card as the daemon holds it: alive, waiting for its TPM, refused, or gone.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cardea_card::record::{CardId, CardRecord, IndexRole};
@@ -31,6 +32,7 @@ pub(crate) struct HostedCard {
     body: Mutex<Body>,
     /// What was last known, so that a list need not wait for a card at work.
     view: Mutex<View>,
+    uninitialised: AtomicBool,
 }
 
 /// What there is of a card.
@@ -130,6 +132,7 @@ impl HostedCard {
             roles: record.tpm.indices.iter().map(|index| index.role).collect(),
             body: Mutex::new(body),
             view: Mutex::new(view),
+            uninitialised: AtomicBool::new(record.provisional.is_some()),
         }
     }
 
@@ -150,6 +153,7 @@ impl HostedCard {
             roles: Vec::new(),
             body: Mutex::new(Body::Refused(refused)),
             view: Mutex::new(View::new(CardState::Unreadable, reason)),
+            uninitialised: AtomicBool::new(false),
         }
     }
 
@@ -211,6 +215,15 @@ impl HostedCard {
             Err(TryLockError::Poisoned(body)) => Some(body.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Whether it waited for its personalisation when it was last looked at.
+    pub(crate) fn is_uninitialised(&self) -> bool {
+        self.uninitialised.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_uninitialised(&self, uninitialised: bool) {
+        self.uninitialised.store(uninitialised, Ordering::Relaxed);
     }
 
     pub(crate) fn view(&self) -> View {

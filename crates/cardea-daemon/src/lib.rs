@@ -9,8 +9,10 @@
 #![forbid(unsafe_code)]
 
 mod ambient;
+mod application;
 mod care;
 pub mod config;
+mod contents;
 mod create;
 mod daemon;
 mod describe;

@@ -19,7 +19,8 @@ pub enum Audience {
 
 /// The table.
 ///
-/// `ListCards` is for anyone because the answer is filtered: who is no administrator sees own cards only.
+/// `ListCards` and `CardStates` are for anyone because the answer is filtered: who is no administrator sees
+/// own cards only. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
 /// The states of the slots are no secret: pcscd tells them to every user.
 #[must_use]
 pub fn audience(request: &Request) -> Audience {
@@ -54,6 +55,18 @@ pub fn audience(request: &Request) -> Audience {
         Request::SetLockoutParameters { .. } => Audience::Administrator,
         Request::ListIndices => Audience::Administrator,
         Request::RemoveIndex { .. } => Audience::Administrator,
+        Request::CardStates => Audience::Anyone,
+        Request::WaitCardStates { .. } => Audience::Anyone,
+        Request::CardStatus { .. } => Audience::Owner,
+        Request::CardContents { .. } => Audience::Owner,
+        Request::ReadObject { .. } => Audience::Owner,
+        Request::StoreObject { .. } => Audience::Owner,
+        Request::Rename { .. } => Audience::Owner,
+        Request::DeleteObject { .. } => Audience::Owner,
+        Request::Random => Audience::Anyone,
+        Request::ShareLogins => Audience::Anyone,
+        Request::JoinLogins { .. } => Audience::Anyone,
+        Request::VerifyAdminKey { .. } => Audience::Owner,
     }
 }
 
@@ -91,8 +104,8 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use cardea_client::message::{
-        AdminAnswer, Authority, CreateCard, Hierarchy, NewContent, NewKey, Operation, PowerAction,
-        PrivateKey, Reference, SecretBytes,
+        AdminAnswer, Authority, CreateCard, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
+        Operation, PowerAction, PrivateKey, Reference, SecretBytes, Thing,
     };
 
     use super::*;
@@ -114,6 +127,7 @@ mod tests {
             label: None,
             always: false,
             sign_only: false,
+            id: None,
         };
         let (pin, reference) = (secret, 0x81);
         let rows = vec![
@@ -141,6 +155,20 @@ mod tests {
             ),
             (Request::TpmStatus, [true, true, true, true]),
             (Request::ReaderInfo, [true, true, true, true]),
+            (Request::CardStates, [true, true, true, true]),
+            (
+                Request::WaitCardStates {
+                    generation: 0,
+                    timeout_ms: 0,
+                },
+                [true, true, true, true],
+            ),
+            (Request::Random, [true, true, true, true]),
+            (Request::ShareLogins, [true, true, true, true]),
+            (
+                Request::JoinLogins { ticket: secret() },
+                [true, true, true, true],
+            ),
             (Request::SlotStates, [true, true, true, true]),
             (
                 Request::WaitSlotStates {
@@ -231,6 +259,42 @@ mod tests {
                 pin: pin(),
             },
             Request::Logout { card: card() },
+            Request::CardStatus { card: card() },
+            Request::CardContents {
+                card: card(),
+                known: 0,
+            },
+            Request::ReadObject {
+                card: card(),
+                number: 1,
+            },
+            Request::StoreObject {
+                card: card(),
+                pin: None,
+                object: NewObject {
+                    kind: ObjectKind::Data,
+                    label: String::new(),
+                    id: Vec::new(),
+                    application: String::new(),
+                    value: Vec::new(),
+                },
+            },
+            Request::Rename {
+                card: card(),
+                pin: None,
+                thing: Thing::Key(reference),
+                label: None,
+                id: None,
+            },
+            Request::DeleteObject {
+                card: card(),
+                pin: None,
+                number: 1,
+            },
+            Request::VerifyAdminKey {
+                card: card(),
+                key: secret(),
+            },
         ];
         let owners = owners.map(|request| (request, [true, true, false, false]));
         let administrators = [
@@ -296,6 +360,18 @@ mod tests {
             Request::RemoveIndex { .. } => 27,
             Request::Login { .. } => 28,
             Request::Logout { .. } => 29,
+            Request::CardStates => 30,
+            Request::WaitCardStates { .. } => 31,
+            Request::CardStatus { .. } => 32,
+            Request::CardContents { .. } => 33,
+            Request::ReadObject { .. } => 34,
+            Request::StoreObject { .. } => 35,
+            Request::Rename { .. } => 36,
+            Request::DeleteObject { .. } => 37,
+            Request::Random => 38,
+            Request::ShareLogins => 39,
+            Request::JoinLogins { .. } => 40,
+            Request::VerifyAdminKey { .. } => 41,
         }
     }
 

@@ -1,21 +1,26 @@
 //! One client from its greeting to its end: permission, then the work of each message.
 
-use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
 use cardea_tpm::LockoutParameters;
 
+use crate::application::Application;
 use crate::failure::{fail, of_tpm};
 use crate::host::Host;
 use crate::hosted::Binding;
 use crate::permission::{Audience, Caller, audience};
-use crate::personal::{Desk, Login};
+use crate::personal::Desk;
 use crate::{care, create, describe, destroy};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a card's state may differ before those who wait for a change are told. Coming and going is told
+/// at once.
+const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What one connection may do and has done.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) struct Session {
     host: Arc<Host>,
     caller: Caller,
     binding: Option<Binding>,
-    logins: RefCell<Vec<Login>>,
+    application: Arc<Application>,
 }
 
 impl Session {
@@ -32,7 +37,7 @@ impl Session {
             host,
             caller,
             binding: None,
-            logins: RefCell::default(),
+            application: Application::new(caller.uid),
         }
     }
 
@@ -49,6 +54,43 @@ impl Session {
     fn work(&mut self, request: Request, progress: &mut dyn FnMut(&str)) -> Result<Reply, Failure> {
         let host = &self.host;
         match request {
+            Request::CardStates => Ok(self.card_states()),
+            Request::WaitCardStates {
+                generation,
+                timeout_ms,
+            } => Ok(self.wait_card_states(generation, Duration::from_millis(timeout_ms.into()))),
+            Request::CardStatus { card } => self.desk(&card).status(),
+            Request::CardContents { card, known } => self.desk(&card).contents(known),
+            Request::ReadObject { card, number } => self.desk(&card).read_object(number),
+            Request::StoreObject { card, pin, object } => {
+                self.desk(&card).store_object(pin.as_ref(), &object)
+            }
+            Request::Rename {
+                card,
+                pin,
+                thing,
+                label,
+                id,
+            } => self
+                .desk(&card)
+                .rename(pin.as_ref(), thing, label.as_deref(), id.as_deref()),
+            Request::DeleteObject { card, pin, number } => {
+                self.desk(&card).delete_object(pin.as_ref(), number)
+            }
+            Request::VerifyAdminKey { card, key } => self.desk(&card).verify_admin_key(&key),
+            Request::ShareLogins => {
+                let ticket = host.applications.ticket(&self.application)?;
+                Ok(Reply::Result(ticket))
+            }
+            Request::JoinLogins { ticket } => {
+                self.application = host.applications.find(&ticket, self.caller.uid)?;
+                Ok(Reply::Done)
+            }
+            Request::Random => {
+                let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+                let bytes = service.random().map_err(|error| of_tpm(&error))?;
+                Ok(Reply::Result(SecretBytes::new(bytes.to_vec())))
+            }
             Request::ListCards => {
                 let mut cards = host.cards();
                 cards.retain(|card| self.caller.may_see(card.owner));
@@ -173,13 +215,47 @@ impl Session {
         }
     }
 
+    /// The caller's cards, and a number that differs when they do.
+    fn card_states(&self) -> Reply {
+        let cards = self.host.cards();
+        let cards = cards.iter().filter(|card| self.caller.may_see(card.owner));
+        let cards: Vec<_> = cards.map(|card| describe::overview(card)).collect();
+        let mut hasher = DefaultHasher::new();
+        for card in &cards {
+            (
+                &card.card_id,
+                &card.name,
+                card.state as u8,
+                card.uninitialised,
+            )
+                .hash(&mut hasher);
+        }
+        Reply::Overview {
+            generation: hasher.finish() | 1,
+            cards,
+        }
+    }
+
+    fn wait_card_states(&self, known: u64, limit: Duration) -> Reply {
+        let deadline = Instant::now() + limit.min(LONGEST_WAIT);
+        loop {
+            let states = self.card_states();
+            let left = deadline.saturating_duration_since(Instant::now());
+            match &states {
+                Reply::Overview { generation, .. } if *generation == known && !left.is_zero() => {}
+                _ => return states,
+            }
+            self.host.await_cards(left.min(STATE_INTERVAL));
+        }
+    }
+
     /// By the engine, so that there is one PIN truth for all doors.
     fn desk<'a>(&'a self, selector: &'a str) -> Desk<'a> {
         Desk {
             host: &self.host,
             caller: self.caller,
             selector,
-            logins: &self.logins,
+            application: &self.application,
         }
     }
 

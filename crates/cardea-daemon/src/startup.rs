@@ -443,6 +443,7 @@ mod tests {
                 files: Vec::new(),
             },
             certificates_written: 0,
+            objects: None,
             provisional: None,
         };
         StoredCard {

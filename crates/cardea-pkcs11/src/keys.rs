@@ -76,6 +76,7 @@ impl Module {
                 label,
                 always: is_set(private, CKA_ALWAYS_AUTHENTICATE),
                 sign_only: get(private, CKA_DECRYPT) == Some(&[CK_FALSE]),
+                id: None,
             },
             algorithm: algorithm.to_owned(),
         };

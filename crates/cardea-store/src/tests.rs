@@ -59,6 +59,7 @@ fn record(name: &str) -> CardRecord {
             files: vec![],
         },
         certificates_written: 0,
+        objects: None,
         provisional: None,
     }
 }

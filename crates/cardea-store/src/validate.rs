@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use cardea_card::record::{
-    CardId, CardRecord, FileRecord, IndexRole, KeyRecord, TpmRecord, Vault, VaultEntry, VaultKind,
+    CardId, CardRecord, FileRecord, IndexRole, KeyRecord, ObjectRecord, TpmRecord, Vault,
+    VaultEntry, VaultKind,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -30,6 +31,9 @@ const MAX_ENTRIES: usize = 1024;
 /// CKA_LABEL and CKA_ID as clients use them.
 const MAX_LABEL: usize = 255;
 const MAX_CLIENT_ID: usize = 255;
+/// Certificates without key and data objects.
+const MAX_CLIENT_OBJECTS: usize = 64;
+const MAX_CLIENT_OBJECT: usize = 64 * 1024;
 /// Ten years in seconds: a TPM's expiration is a signed 32-bit number.
 const MAX_TIME: u32 = 10 * 365 * 24 * 60 * 60;
 
@@ -82,7 +86,30 @@ pub fn validate(record: &CardRecord) -> Result<(), RecordFault> {
         all_different(record.gids.files.iter().map(|file| file.id)),
         "two files have one identifier",
     )?;
-    record.gids.files.iter().try_for_each(validate_file)
+    record.gids.files.iter().try_for_each(validate_file)?;
+    let objects = record.objects.as_deref().unwrap_or_default();
+    require(
+        objects.len() <= MAX_CLIENT_OBJECTS,
+        "more objects than a card has",
+    )?;
+    require(
+        all_different(objects.iter().map(|object| object.number)),
+        "two objects have one number",
+    )?;
+    objects.iter().try_for_each(validate_object)
+}
+
+fn validate_object(object: &ObjectRecord) -> Result<(), RecordFault> {
+    require(
+        object.label.len() <= MAX_LABEL
+            && object.application.len() <= MAX_LABEL
+            && object.id.len() <= MAX_CLIENT_ID,
+        "a name of an object is too long",
+    )?;
+    require(
+        object.value.len() <= MAX_CLIENT_OBJECT,
+        "an object is too large",
+    )
 }
 
 fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {

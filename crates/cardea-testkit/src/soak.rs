@@ -168,6 +168,7 @@ fn prepare(socket: &Path, number: usize) -> Target {
                 label: None,
                 always,
                 sign_only: true,
+                id: None,
             },
             algorithm: "p-256".into(),
         };

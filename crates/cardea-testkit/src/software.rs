@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cardea_card::record::{KeyRecord, Provisional};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
-    PrivateOperation, TokenError, TokenErrorKind, Unblocker,
+    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority, PinError, PinReference,
+    PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
 use zeroize::Zeroizing;
 
@@ -271,6 +271,16 @@ impl KeyStore for SoftwareToken {
         }
         let Chip { id, rng, .. } = &mut *chip;
         keys::operate(id, &key.object, &info, operation, rng)
+    }
+
+    /// At once: there is nothing to wait for.
+    fn begin(
+        &mut self,
+        key: &KeyRecord,
+        operation: PrivateOperation<'_>,
+    ) -> Result<PendingResult, TokenError> {
+        let result = self.operate(key, operation);
+        Ok(Box::new(|| result))
     }
 
     fn forget(&mut self, _key: &KeyRecord) {

@@ -4,6 +4,7 @@
 //! [`PUK`] with 10 tries, and a token that makes P-256, P-384, RSA-2048 and RSA-3072 keys.
 
 mod cases;
+mod contents;
 mod transcripts;
 
 use cardea_card::record::{CardId, IndexRecord, IndexRole, Provisional, SecretLengths};
@@ -35,7 +36,7 @@ pub fn run_all(make_card: MakeCard<'_>) {
             failures.push(format!("{name}: {error}"));
         }
     }
-    for (name, case) in cases::CASES {
+    for (name, case) in cases::CASES.iter().chain(contents::CASES) {
         if let Err(error) = case(make_card) {
             failures.push(format!("{name}: {error}"));
         }

@@ -60,6 +60,7 @@ pub(crate) mod code {
     pub(crate) const POLICY_RESTART: u32 = TpmCc::PolicyRestart as u32;
     pub(crate) const POLICY_TICKET: u32 = TpmCc::PolicyTicket as u32;
     pub(crate) const POLICY_GET_DIGEST: u32 = TpmCc::PolicyGetDigest as u32;
+    pub(crate) const GET_RANDOM: u32 = TpmCc::GetRandom as u32;
     pub(crate) const GET_TEST_RESULT: u32 = TpmCc::GetTestResult as u32;
     pub(crate) const SHUTDOWN: u32 = TpmCc::Shutdown as u32;
     pub(crate) const TEST_PARMS: u32 = TpmCc::TestParms as u32;
@@ -109,6 +110,20 @@ impl Tpm {
             parameters: Writer::new().u16(0),
         })
         .map(drop)
+    }
+
+    /// At most `count` random bytes; a TPM may give fewer.
+    pub(crate) fn get_random(&mut self, count: u16) -> Result<Vec<u8>, TpmError> {
+        let response = self.plain(Command {
+            name: "GetRandom",
+            code: code::GET_RANDOM,
+            handles: &[],
+            parameters: Writer::new().u16(count),
+        })?;
+        let mut reader = response.reader();
+        let bytes = reader.sized()?.to_vec();
+        reader.finish()?;
+        Ok(bytes)
     }
 
     /// Whether the TPM is in failure mode (TPM2_GetTestResult works in it).

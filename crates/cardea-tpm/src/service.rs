@@ -105,6 +105,29 @@ impl Service {
         self.run(Status::read)
     }
 
+    /// 32 bytes of the TPM's random number generator. They cross the bus in the clear: to be mixed with others.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn random(&self) -> Result<[u8; 32], TpmError> {
+        self.run(|core| {
+            let mut bytes = Vec::with_capacity(64);
+            while bytes.len() < 32 {
+                let more = core.link()?.tpm.get_random(32)?;
+                if more.is_empty() {
+                    break;
+                }
+                bytes.extend_from_slice(&more);
+            }
+            bytes.truncate(32);
+            bytes.try_into().map_err(|_| TpmError::Protocol {
+                command: "GetRandom",
+                what: "no bytes were given",
+            })
+        })
+    }
+
     /// The storage root key, made if there is none.
     ///
     /// # Errors

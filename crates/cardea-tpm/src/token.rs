@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use cardea_card::record::{IndexRole, KeyRecord, Provisional};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PinAuthority, PinError, PinReference, PinStatus,
-    PrivateOperation, TokenError, TokenErrorKind, Unblocker,
+    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority, PinError, PinReference,
+    PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -61,16 +61,9 @@ impl CardToken {
 
     pub(crate) fn run<R: Send + 'static>(
         &self,
-        mut operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
+        operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
     ) -> Result<R, TokenError> {
-        let (card, anchor) = (self.card, Arc::clone(&self.anchor));
-        self.service
-            .queue
-            .run(card, move |core| {
-                core.attempt(|core| operation(core, card, &anchor))
-            })
-            .and_then(|result| result)
-            .map_err(token_error)
+        run(&self.service, &self.anchor, self.card, operation)
     }
 
     fn index(&self, reference: PinReference) -> Result<&Index, TokenError> {
@@ -132,6 +125,23 @@ impl CardToken {
     }
 }
 
+/// Runs an operation of a card in its turn.
+fn run<R: Send + 'static>(
+    service: &Inner,
+    anchor: &Arc<Anchor>,
+    card: u64,
+    mut operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
+) -> Result<R, TokenError> {
+    let anchor = Arc::clone(anchor);
+    service
+        .queue
+        .run(card, move |core| {
+            core.attempt(|core| operation(core, card, &anchor))
+        })
+        .and_then(|result| result)
+        .map_err(token_error)
+}
+
 impl KeyStore for CardToken {
     fn supports(&self, algorithm: KeyAlgorithm) -> bool {
         self.run(move |core, _, _| core.supports(algorithm))
@@ -166,21 +176,33 @@ impl KeyStore for CardToken {
         key: &KeyRecord,
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        self.begin(key, operation)?()
+    }
+
+    fn begin(
+        &mut self,
+        key: &KeyRecord,
+        operation: PrivateOperation<'_>,
+    ) -> Result<PendingResult, TokenError> {
         let info = self.describe(key)?;
         let operation = OwnedOperation::fitting(&info, operation)?;
         let key = key.clone();
-        self.run(move |core, card, anchor| {
-            operate::operate(
-                core,
-                card,
-                anchor,
-                &key,
-                info.class,
-                info.algorithm.size(),
-                operation.borrow(),
-            )
-        })?
-        .ok_or_else(|| TokenErrorKind::NotAuthenticated.into())
+        let (service, anchor) = (Arc::clone(&self.service), Arc::clone(&self.anchor));
+        let card = self.card;
+        Ok(Box::new(move || {
+            run(&service, &anchor, card, move |core, card, anchor| {
+                operate::operate(
+                    core,
+                    card,
+                    anchor,
+                    &key,
+                    info.class,
+                    info.algorithm.size(),
+                    operation.borrow(),
+                )
+            })?
+            .ok_or_else(|| TokenErrorKind::NotAuthenticated.into())
+        }))
     }
 
     fn import(

@@ -10,7 +10,9 @@ use crate::gids::filesystem::{self, FileSystemError};
 use crate::gids::{self, KEY_REFERENCES, KeyUsage};
 use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
-use crate::token::{KeyAlgorithm, KeyClass, KeyInfo, PrivateOperation, TokenErrorKind};
+use crate::token::{
+    KeyAlgorithm, KeyClass, KeyInfo, PendingResult, PrivateOperation, TokenErrorKind,
+};
 
 /// What a new key is to be.
 #[derive(Clone, Debug)]
@@ -21,6 +23,22 @@ pub struct NewKey {
     pub usage: KeyUsage,
     /// PIN once or every time.
     pub class: KeyClass,
+    /// Identifier that a client chose for it, 1 to 255 bytes; `None` = the index of its container.
+    pub id: Option<Vec<u8>>,
+}
+
+/// An operation of [`Card::begin_use`].
+pub struct PendingOperation(PendingResult);
+
+impl PendingOperation {
+    /// Does it, and waits for its turn in the token.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`], to be told to [`Card::finish_use`].
+    pub fn run(self) -> Result<Zeroizing<Vec<u8>>, CardError> {
+        Ok((self.0)()?)
+    }
 }
 
 impl From<FileSystemError> for CardError {
@@ -49,7 +67,7 @@ impl Card {
         new: &NewKey,
     ) -> Result<u8, CardError> {
         self.need_user(connection)?;
-        let reference = self.free_reference(algorithm)?;
+        let reference = self.free_reference(algorithm, new)?;
         if !self.token.supports(algorithm) {
             return Err(TokenErrorKind::Unsupported.into());
         }
@@ -70,7 +88,7 @@ impl Card {
     ) -> Result<u8, CardError> {
         self.need_user(connection)?;
         let algorithm = key.algorithm();
-        let reference = self.free_reference(algorithm)?;
+        let reference = self.free_reference(algorithm, new)?;
         if !self.token.supports(algorithm) {
             return Err(TokenErrorKind::Unsupported.into());
         }
@@ -131,6 +149,44 @@ impl Card {
             })
     }
 
+    /// [`use_key`](Self::use_key) in two steps: who may is decided here, the work is done without the card, so
+    /// that other connections are not kept waiting, and its end is told to [`finish_use`](Self::finish_use).
+    ///
+    /// # Errors
+    ///
+    /// As [`use_key`](Self::use_key), as far as it can be told without the TPM.
+    pub fn begin_use(
+        &mut self,
+        connection: &mut Connection,
+        reference: u8,
+        operation: PrivateOperation<'_>,
+    ) -> Result<PendingOperation, CardError> {
+        self.index_of(reference)?;
+        self.need_user(connection)?;
+        let key = self
+            .record
+            .keys
+            .iter()
+            .find(|key| key.reference == reference)
+            .ok_or(TokenErrorKind::NotConfigured)?;
+        if self.token.describe(key)?.class == KeyClass::Always {
+            if !self.security.is_armed_by(&connection.mark) {
+                return Err(TokenErrorKind::NotAuthenticated.into());
+            }
+            self.security.disarm();
+        }
+        Ok(PendingOperation(self.token.begin(key, operation)?))
+    }
+
+    /// What a failed operation means for who is verified.
+    pub fn finish_use(&mut self, error: &CardError) {
+        if let CardError::Token(error) = error
+            && error.kind() == TokenErrorKind::NotAuthenticated
+        {
+            self.end_all_verifications();
+        }
+    }
+
     /// Name of a key for people: its own label, else its container's.
     #[must_use]
     pub fn key_label(&self, reference: u8) -> Option<String> {
@@ -139,6 +195,61 @@ impl Card {
             let index = self.index_of(reference).ok()?;
             Some(filesystem::container(&self.record.gids, index)?.name)
         })
+    }
+
+    /// Identifier of a key for PKCS#11 clients: one of their own, else the index of its container, which
+    /// OpenSC shows.
+    #[must_use]
+    pub fn key_id(&self, reference: u8) -> Option<Vec<u8>> {
+        let key = self.key(reference)?;
+        let index = self.index_of(reference).ok()?;
+        Some(key.client_id.clone().unwrap_or_else(|| vec![index]))
+    }
+
+    /// What the Windows tables offer a key for; elliptic-curve keys, which are not in them, for all they can.
+    #[must_use]
+    pub fn key_usage(&self, reference: u8) -> KeyUsage {
+        self.index_of(reference)
+            .ok()
+            .and_then(|index| filesystem::usage(&self.record.gids, index))
+            .unwrap_or(KeyUsage::Exchange)
+    }
+
+    /// Gives a key another name (1 to 127 bytes without control characters) or identifier (1 to 255 bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`]: `NotAuthenticated`, `NotConfigured`; [`CardError::Store`].
+    pub fn rename_key(
+        &mut self,
+        connection: &mut Connection,
+        reference: u8,
+        label: Option<&str>,
+        id: Option<&[u8]>,
+    ) -> Result<(), CardError> {
+        self.need_user(connection)?;
+        let index = self.index_of(reference)?;
+        let mut record = self.record.clone();
+        let contained = filesystem::container(&record.gids, index).is_some();
+        if let Some(label) = label
+            && contained
+        {
+            filesystem::rename_container(&mut record.gids, index, label)?;
+        }
+        if let Some(key) = record
+            .keys
+            .iter_mut()
+            .find(|key| key.reference == reference)
+        {
+            if let Some(label) = label {
+                let whole = contained && filesystem::fits_container(label);
+                key.label = (!whole).then(|| label.to_owned());
+            }
+            if let Some(id) = id {
+                key.client_id = (*id != [index]).then(|| id.to_vec());
+            }
+        }
+        Ok(self.commit(record)?)
     }
 
     /// The certificate of a key, DER, whoever stored it; none when the file is not a certificate.
@@ -186,7 +297,7 @@ impl Card {
         Ok(removed)
     }
 
-    fn need_user(&mut self, connection: &Connection) -> Result<(), CardError> {
+    pub(super) fn need_user(&mut self, connection: &Connection) -> Result<(), CardError> {
         self.expire();
         if !self.has_role(connection, Role::User) {
             return Err(TokenErrorKind::NotAuthenticated.into());
@@ -203,13 +314,21 @@ impl Card {
             .ok_or_else(|| TokenErrorKind::NotConfigured.into())
     }
 
-    fn free_reference(&self, algorithm: KeyAlgorithm) -> Result<u8, CardError> {
+    /// The one whose index is the client's identifier, if it can be: then all doors show the same.
+    fn free_reference(&self, algorithm: KeyAlgorithm, new: &NewKey) -> Result<u8, CardError> {
         let free = |reference: &u8| {
             let index = reference - KEY_REFERENCES.start();
             self.file(gids::key_file_id(*reference)).is_none()
                 && self.key(*reference).is_none()
                 && filesystem::container(&self.record.gids, index).is_none()
         };
+        if let Some(&[index]) = new.id.as_deref()
+            && let Some(reference) = KEY_REFERENCES.start().checked_add(index)
+            && KEY_REFERENCES.contains(&reference)
+            && free(&reference)
+        {
+            return Ok(reference);
+        }
         match algorithm {
             KeyAlgorithm::P256 | KeyAlgorithm::P384 => KEY_REFERENCES.rev().find(free),
             KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => KEY_REFERENCES.clone().find(free),
@@ -234,6 +353,10 @@ impl Card {
             .label
             .clone()
             .filter(|label| curve || !filesystem::fits_container(label));
+        key.client_id = new
+            .id
+            .clone()
+            .filter(|id| *id != [reference - KEY_REFERENCES.start()]);
         let file = gids::new_key_file(reference, algorithm, new.usage, new.class);
         let usage = new.usage;
         self.place_key(key, |record| {

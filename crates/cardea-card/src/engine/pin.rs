@@ -43,6 +43,19 @@ impl Card {
         Ok(status)
     }
 
+    /// The counter as last read; read now only when it never was, or something was done to it since.
+    /// What other software does to the TPM shows later.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin_status`](Self::pin_status).
+    pub fn known_pin_status(&mut self, reference: PinReference) -> Result<PinStatus, CardError> {
+        match *self.statuses.entry(reference) {
+            Some((_, status)) => Ok(status),
+            None => self.pin_status(reference),
+        }
+    }
+
     /// The counter for display, at most [`STATUS_LIFE`] old.
     pub(crate) fn recent_pin_status(
         &mut self,

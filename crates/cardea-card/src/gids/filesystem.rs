@@ -82,6 +82,43 @@ pub(crate) fn container(record: &GidsRecord, index: u8) -> Option<Container> {
     })
 }
 
+/// What the container's sizes offer its key for.
+pub(crate) fn usage(record: &GidsRecord, index: u8) -> Option<KeyUsage> {
+    let map = object(record, CONTENT_FILE, CONTAINER_MAP)?;
+    let entry = map.chunks_exact(CONTAINER_RECORD).nth(index.into())?;
+    match entry.get(80..)? {
+        [flags, _, _, _, 0, 0] if flags & 1 != 0 => Some(KeyUsage::Signature),
+        [flags, ..] if flags & 1 != 0 => Some(KeyUsage::Exchange),
+        _ => None,
+    }
+}
+
+/// Gives a container another name, cut to what the map has room for.
+pub(crate) fn rename_container(
+    record: &mut GidsRecord,
+    index: u8,
+    name: &str,
+) -> Result<(), FileSystemError> {
+    let map = object_mut(record, CONTENT_FILE, CONTAINER_MAP).ok_or(FileSystemError::Absent)?;
+    let entry = map
+        .chunks_exact_mut(CONTAINER_RECORD)
+        .nth(index.into())
+        .and_then(|entry| entry.first_chunk_mut::<80>())
+        .ok_or(FileSystemError::Absent)?;
+    entry.fill(0);
+    for (place, unit) in entry
+        .as_chunks_mut::<2>()
+        .0
+        .iter_mut()
+        .zip(container_name(name))
+    {
+        *place = unit.to_le_bytes();
+    }
+    bump_freshness(record, Freshness::Containers);
+    bump_freshness(record, Freshness::Files);
+    Ok(())
+}
+
 /// Whether any valid container is the default one.
 pub(crate) fn has_default(record: &GidsRecord) -> bool {
     let Some(map) = object(record, CONTENT_FILE, CONTAINER_MAP) else {

@@ -2,6 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
+use super::ObjectKind;
+
 /// State of a card as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -138,6 +140,87 @@ pub struct KeySummary {
     /// Whether it has a certificate.
     #[n(6)]
     pub certificate: bool,
+    /// Identifier for PKCS#11 clients, 1 to 255 bytes.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+    /// Whether the Windows tables offer it for signatures only.
+    #[n(8)]
+    pub sign_only: bool,
+}
+
+/// What a card holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Contents {
+    /// Keys, in order of their references.
+    #[n(0)]
+    pub keys: Vec<KeySummary>,
+    /// Objects that belong to no key.
+    #[n(1)]
+    pub objects: Vec<ObjectSummary>,
+}
+
+/// An object that belongs to no key, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ObjectSummary {
+    /// Constant for its life, unique on the card.
+    #[n(0)]
+    pub number: u32,
+    /// What it is.
+    #[n(1)]
+    pub kind: ObjectKind,
+    /// Name shown to people; may be empty.
+    #[n(2)]
+    pub label: String,
+    /// `CKA_ID` of a certificate, DER of the `CKA_OBJECT_ID` of data.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+    /// `CKA_APPLICATION` of data.
+    #[n(4)]
+    pub application: String,
+}
+
+/// A card as last known.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardOverview {
+    /// Card id, 32 hexadecimal digits; empty for a file that does not tell it.
+    #[n(0)]
+    pub card_id: String,
+    /// Name shown to people.
+    #[n(1)]
+    pub name: String,
+    /// State.
+    #[n(2)]
+    pub state: CardState,
+    /// Why it is not `Ready`; empty otherwise.
+    #[n(3)]
+    pub reason: String,
+    /// Whether the card waits for its personalisation, and has no PIN yet.
+    #[n(4)]
+    pub uninitialised: bool,
+}
+
+/// What a card says of its PINs.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardStatus {
+    /// As in the overview.
+    #[n(0)]
+    pub overview: CardOverview,
+    /// PIN tries left and limit; absent when the TPM cannot say.
+    #[n(1)]
+    pub pin: Option<Tries>,
+    /// PUK tries left and limit; absent without PUK.
+    #[n(2)]
+    pub puk: Option<Tries>,
+    /// Whether the card has an administrator (an admin key somebody knows).
+    #[n(3)]
+    pub administrator: bool,
+    /// PIN policy, 32 bytes as in MS-TPMVSC; absent = 4 to 127 bytes, any characters.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub pin_policy: Option<[u8; 32]>,
 }
 
 /// A public key, numbers big-endian.

@@ -48,6 +48,9 @@ pub enum Authority {
     /// Who knows the PUK.
     #[n(1)]
     Puk(#[n(0)] SecretBytes),
+    /// The administrator's, who trusts the daemon with the 24-byte 3DES key itself.
+    #[n(2)]
+    AdminKey(#[n(0)] SecretBytes),
 }
 
 /// An answer to a challenge of `AdminChallenge`: 3DES of it under the admin key (ECB, one block).
@@ -75,6 +78,53 @@ pub struct NewKey {
     /// RSA: for signatures only.
     #[n(2)]
     pub sign_only: bool,
+    /// Identifier for PKCS#11 clients, 1 to 255 bytes; absent = the index of its container.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub id: Option<Vec<u8>>,
+}
+
+/// An object that belongs to no key. Who sees the card may read it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NewObject {
+    /// What it is.
+    #[n(0)]
+    pub kind: ObjectKind,
+    /// Name shown to people, at most 255 bytes; may be empty.
+    #[n(1)]
+    pub label: String,
+    /// `CKA_ID` of a certificate, DER of the `CKA_OBJECT_ID` of data; at most 255 bytes.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+    /// `CKA_APPLICATION` of data, at most 255 bytes.
+    #[n(3)]
+    pub application: String,
+    /// DER of a certificate, or the data; at most 64 KiB.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// Kinds of objects that belong to no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ObjectKind {
+    /// An X.509 certificate of a key that is elsewhere.
+    #[n(0)]
+    Certificate,
+    /// Data of an application.
+    #[n(1)]
+    Data,
+}
+
+/// What can be renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Thing {
+    /// A key, by its reference.
+    #[n(0)]
+    Key(#[n(0)] u8),
+    /// An object, by its number.
+    #[n(1)]
+    Object(#[n(0)] u32),
 }
 
 /// A private key, numbers big-endian.

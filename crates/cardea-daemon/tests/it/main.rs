@@ -13,5 +13,6 @@ mod life;
 mod messages;
 mod owner;
 mod personal;
+mod programs;
 mod reader;
 mod support;

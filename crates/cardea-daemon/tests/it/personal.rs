@@ -23,6 +23,7 @@ fn generation(algorithm: &str) -> Request {
             label: None,
             always: false,
             sign_only: false,
+            id: None,
         },
         algorithm: algorithm.to_owned(),
     }

@@ -2,8 +2,8 @@
 
 use cardea_card::record::{
     Approval, CardId, CardRecord, CounterMode, CounterObject, DataObject, FileRecord, GidsRecord,
-    IndexRecord, IndexRole, KeyRecord, ObjectBlob, Provisional, ReaderVisibility, SecretLengths,
-    Settings, SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
+    IndexRecord, IndexRole, KeyRecord, ObjectBlob, ObjectKind, ObjectRecord, Provisional,
+    ReaderVisibility, SecretLengths, Settings, SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -173,6 +173,30 @@ fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
     })
 }
 
+fn objects() -> impl Strategy<Value = Vec<ObjectRecord>> {
+    let text = || "[a-zA-Zäöü€ 0-9]{0,30}";
+    let object = (any::<bool>(), text(), bytes(20), text(), bytes(300));
+    btree_map(any::<u32>(), object, 0..=4).prop_map(|objects| {
+        let objects = objects.into_iter();
+        objects
+            .map(
+                |(number, (data, label, id, application, value))| ObjectRecord {
+                    number,
+                    kind: if data {
+                        ObjectKind::Data
+                    } else {
+                        ObjectKind::Certificate
+                    },
+                    label,
+                    id,
+                    application,
+                    value,
+                },
+            )
+            .collect()
+    })
+}
+
 fn gids() -> impl Strategy<Value = GidsRecord> {
     let objects = btree_map(1..=0x00FF_FFFFu32, bytes(300), 0..5);
     let file = (any::<[u8; 2]>(), bytes(12), bytes(40), objects).prop_map(
@@ -219,6 +243,7 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
         keys(),
         gids(),
         provisional,
+        option::of(objects()),
     )
         .prop_map(
             |(
@@ -229,6 +254,7 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
                 keys,
                 gids,
                 provisional,
+                objects,
             )| {
                 CardRecord {
                     id: CardId::new(id),
@@ -242,6 +268,7 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
                     gids,
                     certificates_written: written,
                     provisional,
+                    objects,
                 }
             },
         )

@@ -43,6 +43,7 @@ pub fn card_record(gids: GidsRecord, pin_length: u8, puk_length: Option<u8>) -> 
         keys: Vec::new(),
         gids,
         certificates_written: 0,
+        objects: None,
         provisional: None,
     }
 }

@@ -12,7 +12,7 @@ use super::{MakeCard, Outcome};
 use crate::transcript::{CardKind, PIN, PUK, hex};
 
 /// One case.
-type Case = fn(MakeCard<'_>) -> Outcome;
+pub(super) type Case = fn(MakeCard<'_>) -> Outcome;
 
 /// Name and body of every case.
 pub(super) const CASES: &[(&str, Case)] = &[
@@ -38,6 +38,8 @@ macro_rules! ensure {
         }
     };
 }
+
+pub(super) use ensure;
 
 /// PUT DATA of certificates into `A010` is counted, other data and other files are not; the counter
 /// never goes down.

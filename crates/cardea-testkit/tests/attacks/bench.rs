@@ -143,6 +143,7 @@ pub(crate) fn new_key(class: KeyClass) -> NewKey {
         label: None,
         usage: gids::KeyUsage::Exchange,
         class,
+        id: None,
     }
 }
 

@@ -229,6 +229,7 @@ impl Victim {
             label: None,
             always,
             sign_only: false,
+            id: None,
         };
         let (card, pin) = (card.to_owned(), || Some(secret(SECOND_PIN)));
         let made = self.call(&Request::GenerateKey {

@@ -406,6 +406,7 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
                     label: Some("signing".into()),
                     always: true,
                     sign_only: true,
+                    id: None,
                 },
                 algorithm: "rsa-2048".into(),
             },

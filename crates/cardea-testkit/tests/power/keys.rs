@@ -17,6 +17,7 @@ fn new_key() -> NewKey {
         label: Some("key".into()),
         usage: KeyUsage::Signature,
         class: KeyClass::Session,
+        id: None,
     }
 }
 

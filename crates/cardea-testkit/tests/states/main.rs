@@ -76,6 +76,7 @@ impl Place {
                 label: None,
                 always: false,
                 sign_only: true,
+                id: None,
             },
             algorithm: "p-256".into(),
         });

@@ -134,6 +134,7 @@ pub(crate) fn record(tpm: TpmRecord) -> CardRecord {
             files: vec![],
         },
         certificates_written: 0,
+        objects: None,
         provisional: None,
     }
 }
