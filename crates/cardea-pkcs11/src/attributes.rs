@@ -1,9 +1,9 @@
-//! Attributes of objects (PKCS#11 2.40 §4.4).
+//! Attributes of objects (PKCS#11 3.1 §4).
 
 use cardea_client::message::PublicKey;
 use cryptoki_sys::*;
 
-use crate::objects::{Key, Object};
+use crate::objects::{Body, Home, Key, Object};
 
 /// What an object says of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,28 +15,65 @@ pub(crate) enum Value {
     Sensitive,
 }
 
+/// OIDs of key types, DER.
+pub(crate) const RSA_ENCRYPTION: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
+pub(crate) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
+
 /// OIDs of the named curves, DER.
 pub(crate) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
 pub(crate) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
 
 pub(crate) fn get(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Value {
-    let found = match object {
-        Object::Certificate { key, der } => certificate(key, der, kind),
-        Object::PrivateKey(key) => private_key(key, kind),
-        Object::PublicKey(key) => public_key(key, kind),
-        Object::Secret { value, .. } => match kind {
+    let found = match &object.body {
+        Body::Certificate { der } => certificate(object, der, kind),
+        Body::Data { application, value } => match kind {
+            CKA_CLASS => long(CKO_DATA),
+            CKA_APPLICATION => Some(application.clone().into_bytes()),
+            CKA_OBJECT_ID => Some(object.id.clone()),
+            CKA_VALUE => Some(value.clone()),
+            CKA_ID => None,
+            _ => storage(object, kind),
+        },
+        Body::PrivateKey(key) => private_key(object, key, kind),
+        Body::Profile(profile) => match kind {
+            CKA_CLASS => long(CKO_PROFILE),
+            CKA_PROFILE_ID => long(*profile),
+            CKA_LABEL | CKA_ID => None,
+            _ => storage(object, kind),
+        },
+        Body::PublicKey(key) => public_key(object, key, kind),
+        Body::Secret {
+            kind: key_type,
+            value,
+            sensitive,
+        } => match kind {
             CKA_CLASS => long(CKO_SECRET_KEY),
-            CKA_KEY_TYPE => long(CKK_GENERIC_SECRET),
-            CKA_TOKEN | CKA_PRIVATE | CKA_SENSITIVE | CKA_LOCAL => flag(false),
-            CKA_EXTRACTABLE => flag(true),
+            CKA_KEY_TYPE => long(*key_type),
+            CKA_SENSITIVE => flag(*sensitive),
+            CKA_EXTRACTABLE => flag(!*sensitive),
+            CKA_VALUE if *sensitive => return Value::Sensitive,
             CKA_VALUE => Some(value.to_vec()),
             CKA_VALUE_LEN => long(value.len() as CK_ULONG),
-            _ => None,
+            CKA_LOCAL
+            | CKA_ALWAYS_SENSITIVE
+            | CKA_NEVER_EXTRACTABLE
+            | CKA_ENCRYPT
+            | CKA_DECRYPT
+            | CKA_SIGN
+            | CKA_VERIFY
+            | CKA_WRAP
+            | CKA_UNWRAP
+            | CKA_DERIVE
+            | CKA_TRUSTED
+            | CKA_WRAP_WITH_TRUSTED => flag(false),
+            CKA_KEY_GEN_MECHANISM => long(CK_UNAVAILABLE_INFORMATION),
+            CKA_START_DATE | CKA_END_DATE => Some(Vec::new()),
+            _ => storage(object, kind),
         },
     };
     match found {
         Some(value) => Value::Known(value),
-        None if matches!(object, Object::PrivateKey(_)) && is_secret(kind) => Value::Sensitive,
+        None if object.is_private() && is_secret(kind) => Value::Sensitive,
         None => Value::Absent,
     }
 }
@@ -62,15 +99,37 @@ fn flag(value: bool) -> Option<Vec<u8>> {
     Some(vec![if value { CK_TRUE } else { CK_FALSE }])
 }
 
-fn storage(key: &Key, private: bool, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+/// What every object has.
+fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+    let on_card = object.is_on_card();
     match kind {
-        CKA_TOKEN | CKA_DESTROYABLE => flag(true),
-        CKA_PRIVATE => flag(private),
-        CKA_MODIFIABLE | CKA_COPYABLE => flag(false),
-        CKA_LABEL => Some(key.label.clone().into_bytes()),
-        CKA_ID => Some(vec![key.id()]),
-        CKA_SUBJECT => Some(key.subject.clone()),
+        CKA_TOKEN => flag(!matches!(object.home, Home::Session(_))),
+        CKA_DESTROYABLE => flag(object.home != Home::Module),
+        CKA_PRIVATE => flag(object.is_private()),
+        CKA_MODIFIABLE => flag(on_card),
+        CKA_COPYABLE => flag(false),
+        CKA_LABEL => Some(object.label.clone().into_bytes()),
+        CKA_ID => Some(object.id.clone()),
+        CKA_UNIQUE_ID => Some(unique(object).into_bytes()),
         _ => None,
+    }
+}
+
+/// Constant for the object's life, other than its label and identifier.
+fn unique(object: &Object) -> String {
+    let class = match &object.body {
+        Body::Certificate { .. } => "certificate",
+        Body::Data { .. } => "data",
+        Body::PrivateKey(_) => "private",
+        Body::Profile(_) => "profile",
+        Body::PublicKey(_) => "public",
+        Body::Secret { .. } => "secret",
+    };
+    match (object.home, &object.body) {
+        (Home::Key(reference), _) => format!("key-{reference:02x}-{class}"),
+        (Home::Object(number), _) => format!("object-{number}-{class}"),
+        (_, Body::Profile(profile)) => format!("{class}-{profile}"),
+        _ => format!("session-{class}"),
     }
 }
 
@@ -86,6 +145,7 @@ fn key_attribute(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
             (true, PublicKey::Ec { .. }) => CKM_EC_KEY_PAIR_GEN,
         }),
         (CKA_START_DATE | CKA_END_DATE, _) => Some(Vec::new()),
+        (CKA_SUBJECT, _) => Some(key.subject.clone()),
         (CKA_MODULUS, PublicKey::Rsa { modulus, .. }) => Some(modulus.clone()),
         (CKA_PUBLIC_EXPONENT, PublicKey::Rsa { exponent, .. }) => Some(minimal(*exponent)),
         (CKA_EC_PARAMS, PublicKey::Ec { x, .. }) => Some(curve(x.len()).to_vec()),
@@ -95,39 +155,45 @@ fn key_attribute(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     }
 }
 
-fn private_key(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+fn private_key(object: &Object, key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let rsa = key.is_rsa();
     match kind {
         CKA_CLASS => long(CKO_PRIVATE_KEY),
         CKA_SENSITIVE | CKA_SIGN => flag(true),
         CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE => flag(key.generated),
-        CKA_DECRYPT | CKA_UNWRAP => flag(rsa),
+        CKA_DECRYPT | CKA_UNWRAP => flag(rsa && !key.sign_only),
         CKA_DERIVE => flag(!rsa),
         CKA_EXTRACTABLE | CKA_SIGN_RECOVER | CKA_WRAP_WITH_TRUSTED => flag(false),
         CKA_ALWAYS_AUTHENTICATE => flag(key.always),
-        _ => storage(key, true, kind).or_else(|| key_attribute(key, kind)),
+        _ => storage(object, kind).or_else(|| key_attribute(key, kind)),
     }
 }
 
-fn public_key(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+fn public_key(object: &Object, key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let rsa = key.is_rsa();
     match kind {
         CKA_CLASS => long(CKO_PUBLIC_KEY),
         CKA_VERIFY => flag(true),
-        CKA_ENCRYPT | CKA_WRAP => flag(rsa),
+        CKA_ENCRYPT | CKA_WRAP => flag(rsa && !key.sign_only),
         CKA_DERIVE => flag(!rsa),
         CKA_VERIFY_RECOVER | CKA_TRUSTED => flag(false),
         CKA_MODULUS_BITS if rsa => long(8 * key.size() as CK_ULONG),
-        _ => storage(key, false, kind).or_else(|| key_attribute(key, kind)),
+        _ => storage(object, kind).or_else(|| key_attribute(key, kind)),
     }
 }
 
-fn certificate(key: &Key, der: &[u8], kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
+fn certificate(object: &Object, der: &[u8], kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let fields = crate::x509::fields(der).unwrap_or_default();
     match kind {
         CKA_CLASS => long(CKO_CERTIFICATE),
         CKA_CERTIFICATE_TYPE => long(CKC_X_509),
-        CKA_CERTIFICATE_CATEGORY => long(CK_CERTIFICATE_CATEGORY_TOKEN_USER),
+        CKA_CERTIFICATE_CATEGORY => long(match object.home {
+            Home::Key(_) => CK_CERTIFICATE_CATEGORY_TOKEN_USER,
+            _ => CK_CERTIFICATE_CATEGORY_UNSPECIFIED,
+        }),
+        CKA_URL | CKA_HASH_OF_SUBJECT_PUBLIC_KEY | CKA_HASH_OF_ISSUER_PUBLIC_KEY => {
+            Some(Vec::new())
+        }
         CKA_TRUSTED => flag(false),
         CKA_VALUE => Some(der.to_vec()),
         CKA_SERIAL_NUMBER => Some(fields.serial.to_vec()),
@@ -150,7 +216,7 @@ fn certificate(key: &Key, der: &[u8], kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>
             use sha1::Digest;
             sha1::Sha1::digest(der).get(..3).map(<[u8]>::to_vec)
         }
-        _ => storage(key, false, kind),
+        _ => storage(object, kind),
     }
 }
 
@@ -168,19 +234,13 @@ fn curve(size: usize) -> &'static [u8] {
 pub(crate) fn spki(public: &PublicKey) -> Vec<u8> {
     let (algorithm, bits) = match public {
         PublicKey::Rsa { modulus, exponent } => {
-            let algorithm = [
-                0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1, 0x05, 0,
-            ];
             let numbers = [integer(modulus), integer(&minimal(*exponent))].concat();
-            (algorithm.to_vec(), tlv(0x30, &numbers))
+            ([RSA_ENCRYPTION, &[0x05, 0]].concat(), tlv(0x30, &numbers))
         }
-        PublicKey::Ec { x, y } => {
-            let algorithm = [0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
-            (
-                [&algorithm[..], curve(x.len())].concat(),
-                [&[0x04][..], x, y].concat(),
-            )
-        }
+        PublicKey::Ec { x, y } => (
+            [EC_PUBLIC_KEY, curve(x.len())].concat(),
+            [&[0x04][..], x, y].concat(),
+        ),
     };
     let bits = tlv(0x03, &[&[0][..], &bits].concat());
     tlv(0x30, &[tlv(0x30, &algorithm), bits].concat())

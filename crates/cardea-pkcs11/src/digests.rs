@@ -1,11 +1,7 @@
-//! Message digesting (PKCS#11 2.40 §5.10), and the hashes inside signature mechanisms.
+//! Message digesting (PKCS#11 3.1 §5.12), and the hashes inside signature mechanisms.
 
 use cardea_client::message::Hash;
-use cryptoki_sys::{
-    CK_MECHANISM_TYPE, CK_RSA_PKCS_MGF_TYPE, CK_SESSION_HANDLE, CKG_MGF1_SHA1, CKG_MGF1_SHA256,
-    CKG_MGF1_SHA384, CKG_MGF1_SHA512, CKM_SHA_1, CKM_SHA256, CKM_SHA384, CKM_SHA512,
-    CKR_MECHANISM_INVALID, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED,
-};
+use cryptoki_sys::*;
 use sha2::Digest;
 use zeroize::Zeroizing;
 
@@ -113,11 +109,12 @@ pub(crate) fn length(hash: Hash) -> usize {
 impl Module {
     /// C_DigestInit.
     pub(crate) fn digest_begin(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         mechanism: CK_MECHANISM_TYPE,
     ) -> Result {
-        let session = self.session(session)?;
+        let mut state = self.state();
+        let session = state.session(session)?;
         if session.digest.is_some() {
             return Err(Rv(CKR_OPERATION_ACTIVE));
         }
@@ -127,22 +124,36 @@ impl Module {
     }
 
     /// C_DigestUpdate.
-    pub(crate) fn digest_update(&mut self, session: CK_SESSION_HANDLE, data: &[u8]) -> Result {
-        let digest = self.session(session)?.digest.as_mut();
+    pub(crate) fn digest_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Result {
+        let mut state = self.state();
+        let digest = state.session(session)?.digest.as_mut();
         digest
             .ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?
             .update(data);
         Ok(())
     }
 
+    /// C_DigestKey: the value of a secret.
+    pub(crate) fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Result {
+        if self.state().session(session)?.digest.is_none() {
+            return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
+        }
+        let value = self.secret(session, key).map_err(|error| match error {
+            Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_KEY_INDIGESTIBLE),
+            other => other,
+        })?;
+        self.digest_update(session, &value)
+    }
+
     /// C_DigestFinal, or C_Digest with the data.
     pub(crate) fn digest_end(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         data: Option<&[u8]>,
         mut output: Output<'_>,
     ) -> Result {
-        let running = &mut self.session(session)?.digest;
+        let mut state = self.state();
+        let running = &mut state.session(session)?.digest;
         let hasher = running.as_ref().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
         if !output.room(hasher.len())? {
             return Ok(());

@@ -1,17 +1,20 @@
-//! General purpose functions (PKCS#11 2.40 §5.4).
+//! General purpose functions (PKCS#11 3.1 §5.4).
 
 use cryptoki_sys::{
     CK_INFO, CK_VERSION, CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED,
 };
 
-use crate::module::{Module, lock};
+use crate::module;
 use crate::rv::{Result, Rv};
 
-/// Version of the interface.
-pub(crate) const CRYPTOKI: CK_VERSION = CK_VERSION {
+/// Version of the interface that C_GetFunctionList gives.
+pub(crate) const CRYPTOKI_2: CK_VERSION = CK_VERSION {
     major: 2,
     minor: 40,
 };
+
+/// Version of the interface that C_GetInterface gives.
+pub(crate) const CRYPTOKI_3: CK_VERSION = CK_VERSION { major: 3, minor: 1 };
 
 /// Version of this module.
 pub(crate) const LIBRARY: CK_VERSION = CK_VERSION { major: 0, minor: 1 };
@@ -20,29 +23,25 @@ pub(crate) const MANUFACTURER: &str = "Cardea";
 
 /// C_Initialize. A child begins anew: its parent's connection is not its own.
 pub(crate) fn initialize() -> Result {
-    let mut module = lock();
-    match &*module {
-        Some(module) if module.is_ours() => Err(Rv(CKR_CRYPTOKI_ALREADY_INITIALIZED)),
-        _ => {
-            *module = Some(Module::new());
-            Ok(())
-        }
+    if module::begin() {
+        Ok(())
+    } else {
+        Err(Rv(CKR_CRYPTOKI_ALREADY_INITIALIZED))
     }
 }
 
-/// C_Finalize. The daemon ends what was verified when the connection closes.
+/// C_Finalize. The daemon ends what was verified when the connections close.
 pub(crate) fn finalize() -> Result {
-    let mut module = lock();
-    match module.take() {
-        Some(old) if old.is_ours() => Ok(()),
-        _ => Err(Rv(CKR_CRYPTOKI_NOT_INITIALIZED)),
-    }
+    let old = module::end().ok_or(Rv(CKR_CRYPTOKI_NOT_INITIALIZED))?;
+    old.state().ended = true;
+    old.ending.notify_all();
+    Ok(())
 }
 
 /// C_GetInfo.
-pub(crate) fn info() -> CK_INFO {
+pub(crate) fn info(version: CK_VERSION) -> CK_INFO {
     CK_INFO {
-        cryptokiVersion: CRYPTOKI,
+        cryptokiVersion: version,
         manufacturerID: padded(MANUFACTURER),
         flags: 0,
         libraryDescription: padded("Cardea virtual smart cards"),

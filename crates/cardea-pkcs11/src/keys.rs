@@ -1,106 +1,73 @@
-//! Key management (PKCS#11 2.40 §5.13) and random numbers (§5.14).
+//! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
 use cardea_client::message::{NewKey, Operation, Reply, Request};
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 use crate::attributes::{P256, P384};
-use crate::module::{LoginState, Module};
-use crate::objects::Object;
-use crate::rv::{Result, Rv};
+use crate::digests::digest;
+use crate::module::Module;
+use crate::objects::Body;
+use crate::rv::{About, Result, Rv};
 use crate::signing::{Mechanism, Parameters};
-
-type Template = [(CK_ATTRIBUTE_TYPE, Vec<u8>)];
-
-fn get(template: &Template, wanted: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {
-    template
-        .iter()
-        .find(|(kind, _)| *kind == wanted)
-        .map(|(_, value)| value.as_slice())
-}
-
-fn is_set(template: &Template, wanted: CK_ATTRIBUTE_TYPE) -> bool {
-    get(template, wanted) == Some(&[CK_TRUE])
-}
+use crate::template::Template;
 
 impl Module {
     /// C_GenerateKeyPair: public and private handle.
     pub(crate) fn generate(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         mechanism: CK_MECHANISM_TYPE,
         public: &Template,
         private: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-        if !self.session(session)?.read_write {
-            return Err(Rv(CKR_SESSION_READ_ONLY));
-        }
-        let algorithm = match mechanism {
+        let (algorithm, key_type) = match mechanism {
             CKM_RSA_PKCS_KEY_PAIR_GEN => {
-                let bits = get(public, CKA_MODULUS_BITS).ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?;
-                let bits = bits.try_into().map(CK_ULONG::from_ne_bytes);
-                if get(public, CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
+                if public.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
                     return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
                 }
-                match bits {
-                    Ok(2048) => "rsa-2048",
-                    Ok(3072) => "rsa-3072",
-                    Ok(_) => return Err(Rv(CKR_KEY_SIZE_RANGE)),
-                    Err(_) => return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
-                }
+                let bits = public.long(CKA_MODULUS_BITS)?;
+                let algorithm = match bits.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
+                    2048 => "rsa-2048",
+                    3072 => "rsa-3072",
+                    _ => return Err(Rv(CKR_KEY_SIZE_RANGE)),
+                };
+                (algorithm, CKK_RSA)
             }
-            CKM_EC_KEY_PAIR_GEN => match get(public, CKA_EC_PARAMS) {
-                Some(curve) if curve == P256 => "p-256",
-                Some(curve) if curve == P384 => "p-384",
-                Some(_) => return Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
-                None => return Err(Rv(CKR_TEMPLATE_INCOMPLETE)),
-            },
+            CKM_EC_KEY_PAIR_GEN => {
+                let algorithm = match public.need(CKA_EC_PARAMS)? {
+                    curve if curve == P256 => "p-256",
+                    curve if curve == P384 => "p-384",
+                    _ => return Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
+                };
+                (algorithm, CKK_EC)
+            }
             _ => return Err(Rv(CKR_MECHANISM_INVALID)),
         };
-        if is_set(private, CKA_EXTRACTABLE) || get(private, CKA_SENSITIVE) == Some(&[CK_FALSE]) {
-            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
+        for (template, class) in [(public, CKO_PUBLIC_KEY), (private, CKO_PRIVATE_KEY)] {
+            template.require_long(CKA_CLASS, class)?;
+            template.require_long(CKA_KEY_TYPE, key_type)?;
         }
-        let slot = self.slot_of(session)?;
-        if !matches!(slot.login, LoginState::User) {
-            return Err(Rv(CKR_USER_NOT_LOGGED_IN));
-        }
-        let label = get(private, CKA_LABEL).or_else(|| get(public, CKA_LABEL));
-        let label = label
-            .filter(|label| !label.is_empty())
-            .map(|label| String::from_utf8(label.to_vec()))
-            .transpose()
-            .map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
+        private.require_token()?;
+        private.require_sensitive()?;
+        let key = new_key(private, Some(public))?;
+        let slot = self.require_writable(session)?;
         let request = Request::GenerateKey {
-            card: slot.card.clone(),
+            card: self.card(slot)?,
             pin: None,
-            key: NewKey {
-                label,
-                always: is_set(private, CKA_ALWAYS_AUTHENTICATE),
-                sign_only: get(private, CKA_DECRYPT) == Some(&[CK_FALSE]),
-                id: None,
-            },
+            key,
             algorithm: algorithm.to_owned(),
         };
-        let Reply::Key(made) = self.change(session, &request)? else {
+        let Reply::Key(made) = self.change(slot, &request)? else {
             return Err(Rv(CKR_DEVICE_ERROR));
         };
-        self.refresh_objects(session)?;
-        let slot = self.slot_of(session)?;
-        let (mut public, mut private) = (None, None);
-        for (handle, object) in &slot.objects {
-            match object {
-                Object::PublicKey(key) if key.reference == made.reference => public = Some(*handle),
-                Object::PrivateKey(key) if key.reference == made.reference => {
-                    private = Some(*handle);
-                }
-                _ => {}
-            }
-        }
-        public.zip(private).ok_or(Rv(CKR_DEVICE_ERROR))
+        self.refresh_objects(slot)?;
+        self.state().key_pair(slot, made.reference)
     }
 
     /// C_DeriveKey by ECDH, without derivation function: a secret of this session.
     pub(crate) fn derive(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         base: CK_OBJECT_HANDLE,
@@ -116,9 +83,7 @@ impl Module {
         if key.is_rsa() {
             return Err(Rv(CKR_KEY_TYPE_INCONSISTENT));
         }
-        if is_set(template, CKA_TOKEN) {
-            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
-        }
+        let secret = SecretTemplate::new(template)?;
         // The point as such, or as OCTET STRING, as clients differ.
         let octets = match public.as_slice() {
             [0x04, length, point @ ..]
@@ -132,32 +97,121 @@ impl Module {
             .strip_prefix(&[0x04])
             .filter(|point| point.len() == 2 * size)
             .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))?;
+        let length = secret.length.unwrap_or(size);
+        if !(1..=size).contains(&length) {
+            return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+        }
         let (x, y) = point.split_at(size);
         let operation = Operation::Ecdh {
             x: x.to_vec(),
             y: y.to_vec(),
         };
-        let mut value = self.use_key(session, key.reference, operation)?;
-        if let Some(length) = get(template, CKA_VALUE_LEN) {
-            let length = length.try_into().map(CK_ULONG::from_ne_bytes);
-            match length.map(usize::try_from) {
-                Ok(Ok(length)) if (1..=value.len()).contains(&length) => {
-                    // The leading bytes are dropped (PKCS#11 2.40 §2.3.8).
-                    let start = value.len() - length;
-                    value.drain(..start);
-                }
-                _ => return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
+        let value = self
+            .use_key(session, &key, operation)
+            .map_err(|error| match error {
+                // A point that is not on the curve.
+                Rv(CKR_DATA_INVALID) => Rv(CKR_MECHANISM_PARAM_INVALID),
+                other => other,
+            })?;
+        // The leading bytes are dropped (PKCS#11 3.1 §6.3.16).
+        let value = value.get(value.len() - length..).unwrap_or_default();
+        secret.make(self, session, Zeroizing::new(value.to_vec()))
+    }
+
+    /// C_GenerateRandom: the TPM's numbers mixed with the kernel's, so that neither alone decides.
+    pub(crate) fn random_bytes(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Result {
+        self.slot_of(session)?;
+        Self::random(buffer)?;
+        let reply = self.ask(&Request::Random, About::Token)?;
+        let Reply::Result(seed) = reply else {
+            return Err(Rv(CKR_DEVICE_ERROR));
+        };
+        for (count, part) in (0u32..).zip(buffer.chunks_mut(32)) {
+            let block = digest(
+                cardea_client::message::Hash::Sha256,
+                &[seed.expose(), &count.to_be_bytes()],
+            );
+            for (byte, mask) in part.iter_mut().zip(block) {
+                *byte ^= mask;
             }
         }
-        let handle = self.new_object_handle();
-        let secret = Object::Secret { session, value };
-        self.slot_of(session)?.objects.insert(handle, secret);
-        Ok(handle)
+        Ok(())
     }
 }
 
+/// A secret of a session, as a template wants it.
+pub(crate) struct SecretTemplate {
+    kind: CK_KEY_TYPE,
+    length: Option<usize>,
+    sensitive: bool,
+    label: String,
+    id: Vec<u8>,
+}
+
+impl SecretTemplate {
+    pub(crate) fn new(template: &Template) -> Result<Self> {
+        template.require_long(CKA_CLASS, CKO_SECRET_KEY)?;
+        if template.flag(CKA_TOKEN)? == Some(true) {
+            // A card keeps no secret keys.
+            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
+        }
+        let length = template.long(CKA_VALUE_LEN)?.map(usize::try_from);
+        let length = length
+            .transpose()
+            .map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
+        Ok(Self {
+            kind: template.long(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET),
+            length,
+            sensitive: template.flag(CKA_SENSITIVE)? == Some(true)
+                || template.flag(CKA_EXTRACTABLE)? == Some(false),
+            label: template.text(CKA_LABEL)?.unwrap_or_default(),
+            id: template.get(CKA_ID).unwrap_or_default().to_vec(),
+        })
+    }
+
+    pub(crate) fn make(
+        self,
+        module: &Module,
+        session: CK_SESSION_HANDLE,
+        value: Zeroizing<Vec<u8>>,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        if self.length.is_some_and(|length| length != value.len()) {
+            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
+        }
+        let body = Body::Secret {
+            kind: self.kind,
+            value,
+            sensitive: self.sensitive,
+        };
+        module
+            .state()
+            .add_object(session, self.label, self.id, body)
+    }
+}
+
+/// Name, identifier and use of a new key.
+pub(crate) fn new_key(private: &Template, public: Option<&Template>) -> Result<NewKey> {
+    let text = |template: &Template| template.text(CKA_LABEL);
+    let mut label = text(private)?.filter(|label| !label.is_empty());
+    let mut id = private.get(CKA_ID).filter(|id| !id.is_empty());
+    if let Some(public) = public {
+        label = label.or(text(public)?.filter(|label| !label.is_empty()));
+        id = id.or(public.get(CKA_ID).filter(|id| !id.is_empty()));
+    }
+    if id.is_some_and(|id| id.len() > 255) || label.as_ref().is_some_and(|name| name.len() > 127) {
+        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    Ok(NewKey {
+        label,
+        always: private.flag(CKA_ALWAYS_AUTHENTICATE)? == Some(true),
+        sign_only: private.flag(CKA_DECRYPT)? == Some(false)
+            && private.flag(CKA_UNWRAP)? != Some(true),
+        id: id.map(<[u8]>::to_vec),
+    })
+}
+
 /// 65537, with leading zeros or without.
-fn is_f4(exponent: &[u8]) -> bool {
+pub(crate) fn is_f4(exponent: &[u8]) -> bool {
     let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
     exponent.get(zeros..) == Some(&[1, 0, 1])
 }

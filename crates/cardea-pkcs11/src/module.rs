@@ -1,24 +1,19 @@
 //! What the module knows between two calls.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cardea_client::Client;
-use cardea_client::message::{CardDetails, Reply, Request};
+use cardea_client::message::{CardState, Reply, Request, SecretBytes};
 use cryptoki_sys::{
     CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED,
-    CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_SLOT_ID_INVALID, CKR_TOKEN_NOT_PRESENT,
+    CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_SLOT_ID_INVALID, CKR_USER_NOT_LOGGED_IN,
 };
 
 use crate::objects::Object;
+use crate::pool::{Pool, Trouble};
 use crate::rv::{About, Result, Rv};
 use crate::sessions::Session;
-
-/// Where the daemon listens unless the environment says otherwise.
-const SOCKET: &str = "/run/cardea/cardea.sock";
-const SOCKET_VARIABLE: &str = "CARDEA_SOCKET";
 
 /// Longest time for what needs no key generation.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -26,17 +21,28 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const LONG_LIMIT: Duration = Duration::from_secs(180);
 
 /// The module between C_Initialize and C_Finalize.
+///
+/// The state is locked for moments only, never while the daemon is asked.
 #[derive(Debug)]
 pub(crate) struct Module {
-    /// The process that initialised it; a child has to do that again (PKCS#11 2.40 §6.6.1).
-    pid: u32,
-    client: Client,
+    pub(crate) pool: Pool,
+    state: Mutex<State>,
+    /// Told when C_Finalize ends all waiting.
+    pub(crate) ending: Condvar,
+}
+
+/// Slots, sessions and handles.
+#[derive(Debug, Default)]
+pub(crate) struct State {
     pub(crate) slots: BTreeMap<CK_SLOT_ID, Slot>,
     pub(crate) sessions: BTreeMap<CK_SESSION_HANDLE, Session>,
-    next_session: CK_SESSION_HANDLE,
-    next_object: CK_OBJECT_HANDLE,
+    last_session: CK_SESSION_HANDLE,
+    last_object: CK_OBJECT_HANDLE,
     /// Slots whose coming or going was not told by C_WaitForSlotEvent yet.
     pub(crate) events: Vec<CK_SLOT_ID>,
+    /// Of the cards as last seen.
+    pub(crate) generation: u64,
+    pub(crate) ended: bool,
 }
 
 /// A card's slot. It keeps its number when the card goes.
@@ -45,129 +51,269 @@ pub(crate) struct Slot {
     pub(crate) card: String,
     pub(crate) name: String,
     pub(crate) present: bool,
+    /// Why it is not, in words.
+    pub(crate) reason: String,
     pub(crate) login: LoginState,
-    pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Object>,
+    pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
+    /// Of the objects.
+    pub(crate) revision: u64,
 }
 
 /// Who is logged in on all sessions of a slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum LoginState {
     #[default]
     Nobody,
-    /// The PUK, until C_InitPIN uses it.
-    SecurityOfficer(cardea_client::message::SecretBytes),
-    User,
+    /// What C_InitPIN needs again.
+    SecurityOfficer(Officer),
+    /// Since so many losses of logins.
+    User(u64),
 }
 
-static MODULE: Mutex<Option<Module>> = Mutex::new(None);
+/// Who sets a PIN without the old one.
+#[derive(Clone, Debug)]
+pub(crate) enum Officer {
+    AdminKey(SecretBytes),
+    Puk(SecretBytes),
+}
 
-/// The state, whoever holds it; a panic in another call has left it usable.
-pub(crate) fn lock() -> MutexGuard<'static, Option<Module>> {
-    MODULE.lock().unwrap_or_else(PoisonError::into_inner)
+/// One process's module. A child has its own: it must not wait for locks that only its parent can open
+/// (PKCS#11 3.1 §5.4, C_Initialize).
+struct Process {
+    pid: u32,
+    module: Mutex<Option<Arc<Module>>>,
+    next: OnceLock<&'static Process>,
+}
+
+static FIRST: OnceLock<&'static Process> = OnceLock::new();
+
+/// This process's place, made if need be. Nobody takes one away: a few words for each generation of processes.
+fn this_process() -> &'static Process {
+    let pid = std::process::id();
+    let mut place = &FIRST;
+    loop {
+        let process = place.get_or_init(|| {
+            Box::leak(Box::new(Process {
+                pid,
+                module: Mutex::new(None),
+                next: OnceLock::new(),
+            }))
+        });
+        if process.pid == pid {
+            return process;
+        }
+        place = &process.next;
+    }
+}
+
+/// Begins the module of this process; false: there is one.
+pub(crate) fn begin() -> bool {
+    let process = this_process();
+    let mut module = lock(&process.module);
+    if module.is_some() {
+        return false;
+    }
+    *module = Some(Arc::new(Module::new()));
+    drop(module);
+    close_ancestors(process.pid);
+    true
+}
+
+/// What was inherited is closed without a word to the daemon: it is the parent's. What is in use by one of its
+/// threads stays.
+fn close_ancestors(pid: u32) {
+    let mut place = &FIRST;
+    while let Some(process) = place.get() {
+        if process.pid != pid
+            && let Ok(mut module) = process.module.try_lock()
+        {
+            drop(module.take());
+        }
+        place = &process.next;
+    }
+}
+
+/// Ends the module of this process; none was begun.
+pub(crate) fn end() -> Option<Arc<Module>> {
+    lock(&this_process().module).take()
 }
 
 /// Works with the module of this process.
-pub(crate) fn with<R>(work: impl FnOnce(&mut Module) -> Result<R>) -> Result<R> {
-    let mut module = lock();
-    match &mut *module {
-        Some(module) if module.pid == std::process::id() => work(module),
-        _ => Err(Rv(CKR_CRYPTOKI_NOT_INITIALIZED)),
-    }
+pub(crate) fn with<R>(work: impl FnOnce(&Module) -> Result<R>) -> Result<R> {
+    let module = lock(&this_process().module).clone();
+    work(&*module.ok_or(Rv(CKR_CRYPTOKI_NOT_INITIALIZED))?)
+}
+
+/// The value, also after a panic in another call: every change under these locks is complete at each step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Module {
-    pub(crate) fn new() -> Self {
-        let path = std::env::var_os(SOCKET_VARIABLE).map_or_else(|| SOCKET.into(), PathBuf::from);
+    fn new() -> Self {
         Self {
-            pid: std::process::id(),
-            client: Client::new(path),
-            slots: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            next_session: 1,
-            next_object: 1,
-            events: Vec::new(),
+            pool: Pool::new(cardea_client::socket_path()),
+            state: Mutex::default(),
+            ending: Condvar::new(),
         }
     }
 
-    /// Whether it is this process's.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.pid == std::process::id()
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
-    pub(crate) fn ask(&mut self, request: &Request, about: About) -> Result<Reply> {
-        self.ask_for(request, about, LIMIT)
+    pub(crate) fn ask(&self, request: &Request, about: About) -> Result<Reply> {
+        self.reply(self.pool.ask(request, LIMIT), about)
     }
 
-    pub(crate) fn ask_for(
-        &mut self,
+    /// For what changes logins.
+    pub(crate) fn ask_home(&self, request: &Request, about: About) -> Result<Reply> {
+        self.reply(self.pool.ask_home(request, LIMIT), about)
+    }
+
+    /// Under the login of this slot's user. When that is over, the slot knows.
+    pub(crate) fn ask_verified(
+        &self,
+        slot: CK_SLOT_ID,
         request: &Request,
         about: About,
         limit: Duration,
     ) -> Result<Reply> {
-        match self.client.call_with_progress(request, limit, &mut |_| {}) {
-            Ok(Reply::Failed(failure)) => Err(Rv::of(&failure, about)),
-            Ok(reply) => Ok(reply),
-            Err(error) => {
-                // Another connection knows nothing of what was verified on this one.
-                for slot in self.slots.values_mut() {
-                    slot.login = LoginState::Nobody;
-                }
-                Err(error.into())
-            }
+        if !self.is_user(slot) {
+            return Err(Rv(CKR_USER_NOT_LOGGED_IN));
+        }
+        let answer = self.reply(self.pool.ask_verified(request, limit), about);
+        if answer.as_ref().err() == Some(&Rv(CKR_USER_NOT_LOGGED_IN)) {
+            self.forget_login(slot);
+        }
+        answer
+    }
+
+    fn reply(&self, reply: std::result::Result<Reply, Trouble>, about: About) -> Result<Reply> {
+        match reply? {
+            Reply::Failed(failure) => Err(Rv::of(&failure, about)),
+            reply => Ok(reply),
         }
     }
 
+    pub(crate) fn forget_login(&self, slot: CK_SLOT_ID) {
+        if let Some(slot) = self.state().slots.get_mut(&slot) {
+            slot.login = LoginState::Nobody;
+        }
+    }
+
+    /// Whether the user is logged in, and the daemon still knows it as far as anybody has noticed.
+    pub(crate) fn is_user(&self, slot: CK_SLOT_ID) -> bool {
+        matches!(self.login_state(slot), Ok(LoginState::User(_)))
+    }
+
+    /// Who is logged in; a login that was lost with the daemon's connection is none.
+    pub(crate) fn login_state(&self, slot: CK_SLOT_ID) -> Result<LoginState> {
+        let losses = self.pool.losses();
+        let mut state = self.state();
+        let slot = state.slot(slot)?;
+        if matches!(slot.login, LoginState::User(since) if since != losses) {
+            slot.login = LoginState::Nobody;
+        }
+        Ok(slot.login.clone())
+    }
+
     /// The cards that there are now. Without a daemon there are none.
-    pub(crate) fn refresh_slots(&mut self) {
-        let cards = match self.ask(&Request::ListCards, About::Object) {
-            Ok(Reply::Cards(cards)) => cards,
-            _ => Vec::new(),
+    pub(crate) fn refresh_slots(&self) {
+        let reply = self.ask(&Request::CardStates, About::Object);
+        self.take_overview(reply);
+    }
+
+    /// Makes slots of an answer.
+    pub(crate) fn take_overview(&self, reply: Result<Reply>) {
+        let (generation, cards) = match reply {
+            Ok(Reply::Overview { generation, cards }) => (generation, cards),
+            _ => (0, Vec::new()),
         };
-        for (id, slot) in &mut self.slots {
-            let there = cards.iter().any(|card| card.card_id == slot.card);
-            if slot.present && !there {
-                slot.login = LoginState::Nobody;
-                self.sessions.retain(|_, session| session.slot != *id);
+        let mut state = self.state();
+        let State {
+            slots,
+            sessions,
+            events,
+            ..
+        } = &mut *state;
+        for (id, slot) in slots.iter_mut() {
+            let card = cards.iter().find(|card| card.card_id == slot.card);
+            let usable = card.is_some_and(|card| {
+                matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
+            });
+            slot.reason = match card {
+                None => "removed".to_owned(),
+                Some(card) if card.uninitialised => "waits for its personalisation".to_owned(),
+                Some(card) => card.reason.clone(),
+            };
+            if slot.present && !usable {
+                slot.leave();
+                sessions.retain(|_, session| session.slot != *id);
             }
-            if slot.present != there {
-                slot.present = there;
-                self.events.push(*id);
+            if slot.present != usable {
+                slot.present = usable;
+                events.push(*id);
             }
         }
         for card in cards {
-            if self.slots.values().any(|slot| slot.card == card.card_id) {
+            if card.card_id.is_empty() || slots.values().any(|slot| slot.card == card.card_id) {
                 continue;
             }
-            let id = self.slots.keys().next_back().map_or(0, |last| last + 1);
-            self.events.push(id);
-            self.slots.insert(
+            let id = slots.keys().next_back().map_or(0, |last| last + 1);
+            let usable =
+                matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised;
+            if usable {
+                events.push(id);
+            }
+            slots.insert(
                 id,
                 Slot {
                     card: card.card_id,
                     name: card.name,
-                    present: true,
+                    present: usable,
+                    reason: if card.uninitialised {
+                        "waits for its personalisation".to_owned()
+                    } else {
+                        card.reason
+                    },
                     login: LoginState::Nobody,
                     objects: BTreeMap::new(),
+                    revision: 0,
                 },
             );
         }
+        state.generation = generation;
     }
 
+    /// The card in a slot that is there.
+    pub(crate) fn card(&self, slot: CK_SLOT_ID) -> Result<String> {
+        Ok(self.state().slot(slot)?.card.clone())
+    }
+
+    /// The slot of a session.
+    pub(crate) fn slot_of(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
+        Ok(self.state().session(session)?.slot)
+    }
+
+    /// Random bytes for padding.
+    pub(crate) fn random(buffer: &mut [u8]) -> Result {
+        getrandom::fill(buffer).map_err(|_| Rv(CKR_DEVICE_ERROR))
+    }
+}
+
+impl Slot {
+    /// The card is gone, and what belonged to it.
+    fn leave(&mut self) {
+        self.login = LoginState::Nobody;
+        self.objects.clear();
+        self.revision = 0;
+    }
+}
+
+impl State {
     pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut Slot> {
         self.slots.get_mut(&id).ok_or(Rv(CKR_SLOT_ID_INVALID))
-    }
-
-    /// The card in a slot, as the daemon describes it now.
-    pub(crate) fn details(&mut self, id: CK_SLOT_ID) -> Result<CardDetails> {
-        let slot = self.slot(id)?;
-        if !slot.present {
-            return Err(Rv(CKR_TOKEN_NOT_PRESENT));
-        }
-        let card = slot.card.clone();
-        match self.ask(&Request::ShowCard { card }, About::Object)? {
-            Reply::Card(details) => Ok(*details),
-            _ => Err(Rv(CKR_DEVICE_ERROR)),
-        }
     }
 
     pub(crate) fn session(&mut self, handle: CK_SESSION_HANDLE) -> Result<&mut Session> {
@@ -176,21 +322,14 @@ impl Module {
             .ok_or(Rv(CKR_SESSION_HANDLE_INVALID))
     }
 
-    pub(crate) fn slot_of(&mut self, handle: CK_SESSION_HANDLE) -> Result<&mut Slot> {
-        let id = self.session(handle)?.slot;
-        self.slot(id)
-    }
-
     pub(crate) fn add_session(&mut self, session: Session) -> CK_SESSION_HANDLE {
-        let handle = self.next_session;
-        self.next_session += 1;
-        self.sessions.insert(handle, session);
-        handle
+        self.last_session += 1;
+        self.sessions.insert(self.last_session, session);
+        self.last_session
     }
 
     pub(crate) fn new_object_handle(&mut self) -> CK_OBJECT_HANDLE {
-        let handle = self.next_object;
-        self.next_object += 1;
-        handle
+        self.last_object += 1;
+        self.last_object
     }
 }

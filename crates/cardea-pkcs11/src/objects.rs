@@ -1,64 +1,82 @@
-//! Objects and their search (PKCS#11 2.40 §5.7).
+//! Objects and their search (PKCS#11 3.1 §5.7).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use cardea_client::message::{KeySummary, PublicKey, Reply, Request};
-use cryptoki_sys::{
-    CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKA_CLASS, CKA_ID, CKA_VALUE,
-    CKO_CERTIFICATE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_DEVICE_ERROR, CKR_OBJECT_HANDLE_INVALID,
-    CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED, CKR_SESSION_READ_ONLY,
-    CKR_TEMPLATE_INCOMPLETE, CKR_USER_NOT_LOGGED_IN,
-};
+use cardea_client::message::{Contents, KeySummary, ObjectKind, PublicKey, Reply, Request};
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 use crate::attributes::{self, Value};
-use crate::module::{LoginState, Module};
+use crate::module::{Module, State};
 use crate::rv::{About, Result, Rv};
 
-/// First key reference: the identifier of a key is the number of its container, as with OpenSC.
-const FIRST_REFERENCE: u8 = 0x81;
-
 /// An object.
-#[derive(Clone, Debug)]
-pub(crate) enum Object {
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) home: Home,
+    pub(crate) label: String,
+    /// `CKA_ID`, or `CKA_OBJECT_ID` of data.
+    pub(crate) id: Vec<u8>,
+    pub(crate) body: Body,
+}
+
+/// Where an object lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// With the key of this reference.
+    Key(u8),
+    /// In every token.
+    Module,
+    /// On the card, under this number.
+    Object(u32),
+    /// In this session only.
+    Session(CK_SESSION_HANDLE),
+}
+
+/// What an object is.
+#[derive(Debug)]
+pub(crate) enum Body {
     Certificate {
-        key: Key,
         der: Vec<u8>,
     },
-    PrivateKey(Key),
-    PublicKey(Key),
-    /// A shared secret of this session.
+    Data {
+        application: String,
+        value: Vec<u8>,
+    },
+    PrivateKey(Arc<Key>),
+    Profile(CK_PROFILE_ID),
+    PublicKey(Arc<Key>),
     Secret {
-        session: CK_SESSION_HANDLE,
-        value: zeroize::Zeroizing<Vec<u8>>,
+        kind: CK_KEY_TYPE,
+        value: Zeroizing<Vec<u8>>,
+        sensitive: bool,
     },
 }
 
-/// A key of the card.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key, or the public half of one that is elsewhere.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    pub(crate) reference: u8,
-    pub(crate) label: String,
+    /// Absent for a public key of a session.
+    pub(crate) reference: Option<u8>,
     pub(crate) generated: bool,
     pub(crate) always: bool,
+    pub(crate) sign_only: bool,
     pub(crate) public: PublicKey,
     /// Of its certificate.
     pub(crate) subject: Vec<u8>,
 }
 
 impl Key {
-    fn new(summary: &KeySummary) -> Self {
+    fn new(summary: &KeySummary, subject: Vec<u8>) -> Self {
         Self {
-            reference: summary.reference,
-            label: summary.label.clone(),
+            reference: Some(summary.reference),
             generated: summary.origin == "generated",
             always: summary.pin == "always",
+            sign_only: summary.sign_only,
             public: summary.public.clone(),
-            subject: Vec::new(),
+            subject,
         }
-    }
-
-    pub(crate) fn id(&self) -> u8 {
-        self.reference.saturating_sub(FIRST_REFERENCE)
     }
 
     /// Length in bytes of modulus or coordinate.
@@ -75,137 +93,257 @@ impl Key {
 }
 
 impl Object {
-    /// Whether it is the same thing as before, so that its handle stays.
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::PrivateKey(a), Self::PrivateKey(b))
-            | (Self::PublicKey(a), Self::PublicKey(b)) => {
-                a.reference == b.reference && a.public == b.public
+    /// Whether it is the same thing as before, perhaps under another name, so that its handle stays.
+    fn continues(&self, before: &Self) -> bool {
+        self.home == before.home
+            && match (&self.body, &before.body) {
+                (Body::PrivateKey(one), Body::PrivateKey(other))
+                | (Body::PublicKey(one), Body::PublicKey(other)) => one.public == other.public,
+                (Body::Certificate { der: one }, Body::Certificate { der: other }) => one == other,
+                (Body::Data { .. }, Body::Data { .. }) => true,
+                (Body::Profile(one), Body::Profile(other)) => one == other,
+                _ => false,
             }
-            (Self::Certificate { der: a, key: k }, Self::Certificate { der: b, key: l }) => {
-                a == b && k.reference == l.reference
-            }
-            _ => false,
-        }
     }
 
-    fn is_private(&self) -> bool {
-        matches!(self, Self::PrivateKey(_))
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self.body, Body::PrivateKey(_))
+    }
+
+    pub(crate) fn is_on_card(&self) -> bool {
+        matches!(self.home, Home::Key(_) | Home::Object(_))
     }
 }
 
+/// Profiles of the standard that every card keeps to (PKCS#11 Profiles 3.1 §3).
+const PROFILES: [CK_PROFILE_ID; 3] = [
+    CKP_BASELINE_PROVIDER,
+    CKP_AUTHENTICATION_TOKEN,
+    CKP_PUBLIC_CERTIFICATES_TOKEN,
+];
+
 impl Module {
     /// What the card holds now. Handles of what is still there stay.
-    pub(crate) fn refresh_objects(&mut self, session: CK_SESSION_HANDLE) -> Result {
-        let slot = self.session(session)?.slot;
-        let details = self.details(slot)?;
-        let card = self.slot(slot)?.card.clone();
-        let mut found = Vec::new();
-        for summary in &details.keys {
-            let mut key = Key::new(summary);
-            if summary.certificate {
-                let request = Request::ReadCertificate {
-                    card: card.clone(),
-                    reference: summary.reference,
-                };
-                if let Reply::Certificate(der) = self.ask(&request, About::Object)? {
-                    let fields = crate::x509::fields(&der).unwrap_or_default();
-                    key.subject = fields.subject.to_vec();
-                    found.push(Object::Certificate {
-                        key: key.clone(),
-                        der,
-                    });
-                }
-            }
-            found.push(Object::PublicKey(key.clone()));
-            found.push(Object::PrivateKey(key));
-        }
-        let mut before = std::mem::take(&mut self.slot(slot)?.objects);
+    pub(crate) fn refresh_objects(&self, slot: CK_SLOT_ID) -> Result {
+        let (card, known) = {
+            let mut state = self.state();
+            let slot = state.slot(slot)?;
+            (slot.card.clone(), slot.revision)
+        };
+        let request = Request::CardContents {
+            card: card.clone(),
+            known,
+        };
+        let (revision, contents) = match self.ask(&request, About::Token)? {
+            Reply::Contents { revision, contents } => (revision, contents),
+            _ => return Err(Rv(CKR_DEVICE_ERROR)),
+        };
+        let Some(contents) = contents else {
+            return Ok(());
+        };
+        let found = self.read_contents(slot, &card, &contents)?;
+        let mut state = self.state();
+        let mut before = std::mem::take(&mut state.slot(slot)?.objects);
         let mut objects = BTreeMap::new();
         for object in found {
-            let known = before
-                .iter()
-                .find(|(_, known)| known.is_same(&object))
-                .map(|(handle, _)| *handle);
-            let handle = match known {
+            let mut known = before.iter();
+            let handle = known.find(|(_, known)| object.continues(known));
+            let handle = match handle.map(|(handle, _)| *handle) {
                 Some(handle) => {
                     before.remove(&handle);
                     handle
                 }
-                None => self.new_object_handle(),
+                None => state.new_object_handle(),
             };
-            objects.insert(handle, object);
+            objects.insert(handle, Arc::new(object));
         }
-        let secrets = before
-            .into_iter()
-            .filter(|(_, object)| matches!(object, Object::Secret { .. }));
-        objects.extend(secrets);
-        self.slot(slot)?.objects = objects;
+        before.retain(|_, object| matches!(object.home, Home::Session(_)));
+        objects.append(&mut before);
+        let slot = state.slot(slot)?;
+        slot.objects = objects;
+        slot.revision = revision;
         Ok(())
+    }
+
+    fn read_contents(
+        &self,
+        slot: CK_SLOT_ID,
+        card: &str,
+        contents: &Contents,
+    ) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
+        for summary in &contents.keys {
+            let object = |body| Object {
+                home: Home::Key(summary.reference),
+                label: summary.label.clone(),
+                id: summary.id.clone(),
+                body,
+            };
+            let mut subject = Vec::new();
+            if summary.certificate {
+                let request = Request::ReadCertificate {
+                    card: card.to_owned(),
+                    reference: summary.reference,
+                };
+                // It may have gone in between; then the revision has changed.
+                if let Ok(Reply::Certificate(der)) = self.ask(&request, About::Object) {
+                    let fields = crate::x509::fields(&der).unwrap_or_default();
+                    subject = fields.subject.to_vec();
+                    found.push(object(Body::Certificate { der }));
+                }
+            }
+            let key = Arc::new(Key::new(summary, subject));
+            found.push(object(Body::PublicKey(Arc::clone(&key))));
+            found.push(object(Body::PrivateKey(key)));
+        }
+        for summary in &contents.objects {
+            let home = Home::Object(summary.number);
+            let Some(value) = self.object_value(slot, card, summary.number)? else {
+                continue;
+            };
+            found.push(Object {
+                home,
+                label: summary.label.clone(),
+                id: summary.id.clone(),
+                body: match summary.kind {
+                    ObjectKind::Certificate => Body::Certificate { der: value },
+                    ObjectKind::Data => Body::Data {
+                        application: summary.application.clone(),
+                        value,
+                    },
+                },
+            });
+        }
+        found.extend(PROFILES.map(|profile| Object {
+            home: Home::Module,
+            label: String::new(),
+            id: Vec::new(),
+            body: Body::Profile(profile),
+        }));
+        Ok(found)
+    }
+
+    /// An object's content, which never changes under one number: read once.
+    fn object_value(&self, slot: CK_SLOT_ID, card: &str, number: u32) -> Result<Option<Vec<u8>>> {
+        let mut state = self.state();
+        let mut objects = state.slot(slot)?.objects.values();
+        let known = objects.find(|object| object.home == Home::Object(number));
+        if let Some(Body::Certificate { der: value } | Body::Data { value, .. }) =
+            known.map(|object| &object.body)
+        {
+            return Ok(Some(value.clone()));
+        }
+        drop(state);
+        let request = Request::ReadObject {
+            card: card.to_owned(),
+            number,
+        };
+        match self.ask(&request, About::Object) {
+            Ok(Reply::Certificate(value)) => Ok(Some(value)),
+            _ => Ok(None),
+        }
     }
 
     /// An object that this session may see.
     pub(crate) fn object(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         handle: CK_OBJECT_HANDLE,
-    ) -> Result<Object> {
+    ) -> Result<Arc<Object>> {
         let slot = self.slot_of(session)?;
-        let logged_in = matches!(slot.login, LoginState::User);
-        let object = slot
-            .objects
-            .get(&handle)
-            .filter(|object| logged_in || !object.is_private())
-            .ok_or(Rv(CKR_OBJECT_HANDLE_INVALID))?;
-        Ok(object.clone())
+        let is_user = self.is_user(slot);
+        let mut state = self.state();
+        let object = state.slot(slot)?.objects.get(&handle);
+        let object = object.filter(|object| is_user || !object.is_private());
+        object.cloned().ok_or(Rv(CKR_OBJECT_HANDLE_INVALID))
+    }
+
+    /// A key object for an operation.
+    fn key_object(
+        &self,
+        session: CK_SESSION_HANDLE,
+        handle: CK_OBJECT_HANDLE,
+    ) -> Result<Arc<Object>> {
+        self.object(session, handle).map_err(|error| match error {
+            Rv(CKR_OBJECT_HANDLE_INVALID) => Rv(CKR_KEY_HANDLE_INVALID),
+            other => other,
+        })
     }
 
     pub(crate) fn private_key(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         handle: CK_OBJECT_HANDLE,
-    ) -> Result<Key> {
-        match self.object(session, handle)? {
-            Object::PrivateKey(key) => Ok(key),
-            _ => Err(Rv(cryptoki_sys::CKR_KEY_TYPE_INCONSISTENT)),
+    ) -> Result<Arc<Key>> {
+        match &self.key_object(session, handle)?.body {
+            Body::PrivateKey(key) => Ok(Arc::clone(key)),
+            Body::PublicKey(_) | Body::Secret { .. } => Err(Rv(CKR_KEY_TYPE_INCONSISTENT)),
+            _ => Err(Rv(CKR_KEY_HANDLE_INVALID)),
+        }
+    }
+
+    pub(crate) fn public_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        handle: CK_OBJECT_HANDLE,
+    ) -> Result<Arc<Key>> {
+        match &self.key_object(session, handle)?.body {
+            Body::PublicKey(key) => Ok(Arc::clone(key)),
+            Body::PrivateKey(_) | Body::Secret { .. } => Err(Rv(CKR_KEY_TYPE_INCONSISTENT)),
+            _ => Err(Rv(CKR_KEY_HANDLE_INVALID)),
+        }
+    }
+
+    /// The value of a secret of this session.
+    pub(crate) fn secret(
+        &self,
+        session: CK_SESSION_HANDLE,
+        handle: CK_OBJECT_HANDLE,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        match &self.key_object(session, handle)?.body {
+            Body::Secret { value, .. } => Ok(value.clone()),
+            Body::PrivateKey(_) | Body::PublicKey(_) => Err(Rv(CKR_KEY_TYPE_INCONSISTENT)),
+            _ => Err(Rv(CKR_KEY_HANDLE_INVALID)),
         }
     }
 
     /// C_FindObjectsInit.
     pub(crate) fn find_begin(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
-        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
+        template: &[(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)],
     ) -> Result {
-        if self.session(session)?.search.is_some() {
+        let slot = self.slot_of(session)?;
+        if self.state().session(session)?.search.is_some() {
             return Err(Rv(CKR_OPERATION_ACTIVE));
         }
-        self.refresh_objects(session)?;
-        let slot = self.slot_of(session)?;
-        let logged_in = matches!(slot.login, LoginState::User);
+        self.refresh_objects(slot)?;
+        let is_user = self.is_user(slot);
+        // As hardware features are: pkcs11-tool 0.23 and others do not know what to make of them.
+        let profiles = template.iter().any(|(kind, _)| *kind == CKA_CLASS);
+        let mut state = self.state();
         let fits = |object: &Object| {
-            template.iter().all(|(kind, wanted)| {
-                matches!(attributes::get(object, *kind), Value::Known(value) if value == *wanted)
-            })
+            (is_user || !object.is_private())
+                && (profiles || object.home != Home::Module)
+                && template.iter().all(|(kind, wanted)| {
+                    matches!(attributes::get(object, *kind), Value::Known(value) if value == **wanted)
+                })
         };
-        let found: Vec<_> = slot
-            .objects
-            .iter()
-            .filter(|(_, object)| (logged_in || !object.is_private()) && fits(object))
-            .map(|(handle, _)| *handle)
-            .rev()
-            .collect();
-        self.session(session)?.search = Some(found);
+        let objects = state.slot(slot)?.objects.iter();
+        let found = objects.filter(|(_, object)| fits(object));
+        let found = found.map(|(handle, _)| *handle).rev().collect();
+        state.session(session)?.search = Some(found);
         Ok(())
     }
 
     /// C_FindObjects.
     pub(crate) fn find_next(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         most: usize,
     ) -> Result<Vec<CK_OBJECT_HANDLE>> {
-        let search = &mut self.session(session)?.search;
+        let mut state = self.state();
+        let search = &mut state.session(session)?.search;
         let found = search.as_mut().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
         let rest = found.len().saturating_sub(most);
         let mut part = found.split_off(rest);
@@ -214,118 +352,127 @@ impl Module {
     }
 
     /// C_FindObjectsFinal.
-    pub(crate) fn find_end(&mut self, session: CK_SESSION_HANDLE) -> Result {
-        let search = self.session(session)?.search.take();
+    pub(crate) fn find_end(&self, session: CK_SESSION_HANDLE) -> Result {
+        let search = self.state().session(session)?.search.take();
         search.map(drop).ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))
     }
 
-    /// C_CreateObject of a certificate for a key that is there.
-    pub(crate) fn create_object(
-        &mut self,
-        session: CK_SESSION_HANDLE,
-        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
-    ) -> Result<CK_OBJECT_HANDLE> {
-        let read_write = self.session(session)?.read_write;
-        if !read_write {
-            return Err(Rv(CKR_SESSION_READ_ONLY));
-        }
-        let get = |wanted| {
-            template
-                .iter()
-                .find(|(kind, _)| *kind == wanted)
-                .map(|(_, value)| value.as_slice())
-        };
-        let class = get(CKA_CLASS).ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?;
-        if class != CKO_CERTIFICATE.to_ne_bytes() {
-            return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-        }
-        let der = get(CKA_VALUE).ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?.to_vec();
-        self.refresh_objects(session)?;
-        let slot = self.slot_of(session)?;
-        if !matches!(slot.login, LoginState::User) {
-            return Err(Rv(CKR_USER_NOT_LOGGED_IN));
-        }
-        let card = slot.card.clone();
-        // The key that it certifies; the identifier only where there is one.
-        let spki = crate::x509::fields(&der)
-            .ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?
-            .key
-            .to_vec();
-        let id = get(CKA_ID);
-        let key = slot
-            .objects
-            .values()
-            .find_map(|object| match object {
-                Object::PrivateKey(key)
-                    if attributes::spki(&key.public) == spki
-                        && id.is_none_or(|id| id == [key.id()]) =>
-                {
-                    Some(key.reference)
-                }
-                _ => None,
-            })
-            .ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
-        let request = Request::StoreCertificate {
-            card,
-            pin: None,
-            reference: key,
-            der: der.clone(),
-        };
-        self.change(session, &request)?;
-        self.refresh_objects(session)?;
-        let slot = self.slot_of(session)?;
-        let made = slot.objects.iter().find(
-            |(_, object)| matches!(object, Object::Certificate { der: found, .. } if *found == der),
-        );
-        made.map(|(handle, _)| *handle).ok_or(Rv(CKR_DEVICE_ERROR))
-    }
-
-    /// C_DestroyObject. The two halves of a key go together.
+    /// C_DestroyObject. The two halves of a key go together, and its certificate with them.
     pub(crate) fn destroy_object(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         handle: CK_OBJECT_HANDLE,
     ) -> Result {
         let object = self.object(session, handle)?;
-        if let Object::Secret { .. } = object {
-            self.slot_of(session)?.objects.remove(&handle);
-            return Ok(());
-        }
-        if !self.session(session)?.read_write {
-            return Err(Rv(CKR_SESSION_READ_ONLY));
-        }
         let slot = self.slot_of(session)?;
-        if !matches!(slot.login, LoginState::User) {
-            return Err(Rv(CKR_USER_NOT_LOGGED_IN));
+        match object.home {
+            Home::Module => return Err(Rv(CKR_ACTION_PROHIBITED)),
+            Home::Session(_) => {
+                self.state().slot(slot)?.objects.remove(&handle);
+                return Ok(());
+            }
+            Home::Key(_) | Home::Object(_) => {}
         }
-        let card = slot.card.clone();
-        let request = match object {
-            Object::Certificate { key, .. } => Request::DeleteCertificate {
+        self.require_writable(session)?;
+        let card = self.card(slot)?;
+        let request = match (object.home, &object.body) {
+            (Home::Key(reference), Body::Certificate { .. }) => Request::DeleteCertificate {
                 card,
                 pin: None,
-                reference: key.reference,
+                reference,
             },
-            Object::PrivateKey(key) | Object::PublicKey(key) => Request::DeleteKey {
+            (Home::Key(reference), _) => Request::DeleteKey {
                 card,
                 pin: None,
-                reference: key.reference,
+                reference,
             },
-            Object::Secret { .. } => return Ok(()),
+            (Home::Object(number), _) => Request::DeleteObject {
+                card,
+                pin: None,
+                number,
+            },
+            (Home::Module | Home::Session(_), _) => return Ok(()),
         };
-        self.change(session, &request)?;
-        self.refresh_objects(session)
+        self.change(slot, &request)?;
+        self.refresh_objects(slot)
     }
 
-    /// A request under the login of this session's slot; when that is over, the slot knows.
-    pub(crate) fn change(
+    /// C_GetObjectSize: of what the object holds, about.
+    pub(crate) fn object_size(
+        &self,
+        session: CK_SESSION_HANDLE,
+        handle: CK_OBJECT_HANDLE,
+    ) -> Result<usize> {
+        let object = self.object(session, handle)?;
+        let content = match &object.body {
+            Body::Certificate { der } => der.len(),
+            Body::Data { application, value } => application.len() + value.len(),
+            Body::PrivateKey(key) | Body::PublicKey(key) => key.size(),
+            Body::Profile(_) => size_of::<CK_PROFILE_ID>(),
+            Body::Secret { value, .. } => value.len(),
+        };
+        Ok(content + object.label.len() + object.id.len())
+    }
+
+    /// A read-write session whose user is logged in: what objects on the card want of who changes them.
+    pub(crate) fn require_writable(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
+        let mut state = self.state();
+        let session = state.session(session)?;
+        let (slot, read_write) = (session.slot, session.read_write);
+        drop(state);
+        if !read_write {
+            return Err(Rv(CKR_SESSION_READ_ONLY));
+        }
+        if !self.is_user(slot) {
+            return Err(Rv(CKR_USER_NOT_LOGGED_IN));
+        }
+        Ok(slot)
+    }
+
+    /// A request that changes the card, under the login of the slot.
+    pub(crate) fn change(&self, slot: CK_SLOT_ID, request: &Request) -> Result<Reply> {
+        self.ask_verified(slot, request, About::Object, crate::module::LONG_LIMIT)
+    }
+}
+
+impl State {
+    /// Adds an object of a session.
+    pub(crate) fn add_object(
         &mut self,
         session: CK_SESSION_HANDLE,
-        request: &Request,
-    ) -> Result<Reply> {
-        let answer = self.ask_for(request, About::Object, crate::module::LONG_LIMIT);
-        if answer.as_ref().err() == Some(&Rv(CKR_USER_NOT_LOGGED_IN)) {
-            self.slot_of(session)?.login = LoginState::Nobody;
+        label: String,
+        id: Vec<u8>,
+        body: Body,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let slot = self.session(session)?.slot;
+        let handle = self.new_object_handle();
+        let object = Object {
+            home: Home::Session(session),
+            label,
+            id,
+            body,
+        };
+        self.slot(slot)?.objects.insert(handle, Arc::new(object));
+        Ok(handle)
+    }
+
+    /// The handles of both halves of a key, public first.
+    pub(crate) fn key_pair(
+        &mut self,
+        slot: CK_SLOT_ID,
+        reference: u8,
+    ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+        let (mut public, mut private) = (None, None);
+        for (handle, object) in &self.slot(slot)?.objects {
+            if object.home != Home::Key(reference) {
+                continue;
+            }
+            match &object.body {
+                Body::PublicKey(_) => public = Some(*handle),
+                Body::PrivateKey(_) => private = Some(*handle),
+                _ => {}
+            }
         }
-        answer
+        public.zip(private).ok_or(Rv(CKR_DEVICE_ERROR))
     }
 }

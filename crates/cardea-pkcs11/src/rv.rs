@@ -1,13 +1,9 @@
 //! Return values: the one map from failures to `CK_RV`.
 
-use cardea_client::ClientError;
 use cardea_client::message::{Failure, FailureKind};
-use cryptoki_sys::{
-    CK_RV, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DATA_INVALID, CKR_DEVICE_ERROR,
-    CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_FUNCTION_FAILED, CKR_OBJECT_HANDLE_INVALID,
-    CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LOCKED, CKR_TOKEN_NOT_PRESENT,
-    CKR_TOKEN_NOT_RECOGNIZED, CKR_USER_NOT_LOGGED_IN,
-};
+use cryptoki_sys::*;
+
+use crate::pool::Trouble;
 
 /// A return value other than `CKR_OK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +18,17 @@ pub(crate) enum About {
     Data,
     NewPin,
     Object,
+    Pin,
+    Token,
 }
 
-impl From<ClientError> for Rv {
+impl From<Trouble> for Rv {
     /// The daemon is gone, or another one: what was verified is lost, and the program is told so.
-    fn from(_: ClientError) -> Self {
-        Self(CKR_DEVICE_REMOVED)
+    fn from(trouble: Trouble) -> Self {
+        Self(match trouble {
+            Trouble::Away | Trouble::Lost => CKR_DEVICE_REMOVED,
+            Trouble::Busy => CKR_DEVICE_ERROR,
+        })
     }
 }
 
@@ -40,6 +41,7 @@ impl Rv {
             FailureKind::Full => CKR_DEVICE_MEMORY,
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,
             FailureKind::NotFound if about == About::Object => CKR_OBJECT_HANDLE_INVALID,
+            FailureKind::NotFound if about == About::Data => CKR_KEY_HANDLE_INVALID,
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
             }
@@ -47,12 +49,13 @@ impl Rv {
             FailureKind::Invalid => match about {
                 About::Data => CKR_DATA_INVALID,
                 About::NewPin => CKR_PIN_INVALID,
-                About::Object => CKR_ARGUMENTS_BAD,
+                About::Object | About::Token => CKR_ARGUMENTS_BAD,
+                About::Pin => CKR_PIN_LEN_RANGE,
             },
             FailureKind::Protocol => CKR_DEVICE_REMOVED,
             FailureKind::Failed => match about {
                 About::Data => CKR_DATA_INVALID,
-                About::NewPin | About::Object => CKR_FUNCTION_FAILED,
+                About::NewPin | About::Object | About::Pin | About::Token => CKR_FUNCTION_FAILED,
             },
         })
     }

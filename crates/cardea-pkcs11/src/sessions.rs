@@ -1,103 +1,118 @@
-//! Sessions and logins (PKCS#11 2.40 §5.6).
+//! Sessions and logins (PKCS#11 3.1 §5.6).
 
-use cardea_client::message::{Authority, Reference, Request, SecretBytes};
-use cryptoki_sys::{
-    CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_STATE, CK_USER_TYPE,
-    CKF_RW_SESSION, CKF_SERIAL_SESSION, CKR_OPERATION_NOT_INITIALIZED, CKR_PIN_LEN_RANGE,
-    CKR_SESSION_EXISTS, CKR_SESSION_PARALLEL_NOT_SUPPORTED, CKR_SESSION_READ_ONLY,
-    CKR_SESSION_READ_ONLY_EXISTS, CKR_USER_ALREADY_LOGGED_IN, CKR_USER_ANOTHER_ALREADY_LOGGED_IN,
-    CKR_USER_NOT_LOGGED_IN, CKR_USER_PIN_NOT_INITIALIZED, CKR_USER_TYPE_INVALID,
-    CKS_RO_PUBLIC_SESSION, CKS_RO_USER_FUNCTIONS, CKS_RW_PUBLIC_SESSION, CKS_RW_SO_FUNCTIONS,
-    CKS_RW_USER_FUNCTIONS, CKU_CONTEXT_SPECIFIC, CKU_SO, CKU_USER,
-};
+use cardea_client::Client;
+use cardea_client::message::{Authority, Reference, Reply, Request, SecretBytes};
+use cryptoki_sys::*;
 
 use crate::decryption::Decryption;
 use crate::digests::Hasher;
-use crate::module::{LoginState, Module};
-use crate::objects::Object;
+use crate::encryption::Encryption;
+use crate::module::{LIMIT, LoginState, Module, Officer};
+use crate::objects::Home;
 use crate::rv::{About, Result, Rv};
 use crate::signing::Signing;
+use crate::verification::Verification;
 
 /// A session and what is going on in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) slot: CK_SLOT_ID,
     pub(crate) read_write: bool,
     pub(crate) search: Option<Vec<CK_OBJECT_HANDLE>>,
     pub(crate) signing: Option<Signing>,
+    pub(crate) verification: Option<Verification>,
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) decryption: Option<Decryption>,
     pub(crate) digest: Option<Hasher>,
+    /// A connection on which the PIN was verified for the operation that goes on, with a key that wants it every
+    /// time: nobody else's operation can take that away.
+    pub(crate) fresh: Option<Client>,
+}
+
+impl Session {
+    /// Ends what needs a login.
+    fn end_private(&mut self) {
+        self.search = None;
+        self.signing = None;
+        self.decryption = None;
+        self.fresh = None;
+    }
 }
 
 impl Module {
     /// C_OpenSession.
     pub(crate) fn open_session(
-        &mut self,
+        &self,
         slot: CK_SLOT_ID,
-        flags: u64,
+        flags: CK_FLAGS,
     ) -> Result<CK_SESSION_HANDLE> {
         if flags & CKF_SERIAL_SESSION == 0 {
             return Err(Rv(CKR_SESSION_PARALLEL_NOT_SUPPORTED));
         }
-        self.refresh_slots();
-        self.details(slot)?;
+        self.require_token(slot)?;
         let read_write = flags & CKF_RW_SESSION != 0;
-        if !read_write && matches!(self.slot(slot)?.login, LoginState::SecurityOfficer(_)) {
-            return Err(Rv(cryptoki_sys::CKR_SESSION_READ_WRITE_SO_EXISTS));
+        let officer = matches!(self.login_state(slot)?, LoginState::SecurityOfficer(_));
+        if officer && !read_write {
+            return Err(Rv(CKR_SESSION_READ_WRITE_SO_EXISTS));
         }
-        Ok(self.add_session(Session {
+        Ok(self.state().add_session(Session {
             slot,
             read_write,
-            search: None,
-            signing: None,
-            decryption: None,
-            digest: None,
+            ..Session::default()
         }))
     }
 
     /// C_CloseSession. The last one of a slot logs out.
-    pub(crate) fn close_session(&mut self, session: CK_SESSION_HANDLE) -> Result {
-        let slot = self.session(session)?.slot;
-        self.sessions.remove(&session);
-        self.slot(slot)?.objects.retain(
-            |_, object| !matches!(object, Object::Secret { session: of, .. } if *of == session),
-        );
-        if !self.sessions.values().any(|other| other.slot == slot) {
+    pub(crate) fn close_session(&self, session: CK_SESSION_HANDLE) -> Result {
+        let mut state = self.state();
+        let slot = state.session(session)?.slot;
+        let closed = state.sessions.remove(&session);
+        state
+            .slot(slot)?
+            .objects
+            .retain(|_, object| object.home != Home::Session(session));
+        let last = !state.sessions.values().any(|other| other.slot == slot);
+        drop(state);
+        drop(closed);
+        if last {
             self.end_login(slot);
         }
         Ok(())
     }
 
     /// C_CloseAllSessions.
-    pub(crate) fn close_all_sessions(&mut self, slot: CK_SLOT_ID) -> Result {
-        self.slot(slot)?
+    pub(crate) fn close_all_sessions(&self, slot: CK_SLOT_ID) -> Result {
+        let mut state = self.state();
+        state
+            .slot(slot)?
             .objects
-            .retain(|_, object| !matches!(object, Object::Secret { .. }));
-        self.sessions.retain(|_, session| session.slot != slot);
+            .retain(|_, object| !matches!(object.home, Home::Session(_)));
+        state.sessions.retain(|_, session| session.slot != slot);
+        drop(state);
         self.end_login(slot);
         Ok(())
     }
 
-    fn end_login(&mut self, slot: CK_SLOT_ID) {
-        let Ok(slot) = self.slot(slot) else { return };
-        let before = std::mem::take(&mut slot.login);
-        let card = slot.card.clone();
-        if let LoginState::User = before {
+    fn end_login(&self, slot: CK_SLOT_ID) {
+        let before = self.login_state(slot).unwrap_or_default();
+        self.forget_login(slot);
+        if let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) {
             // A daemon that is gone has forgotten it too.
-            let _ = self.ask(&Request::Logout { card }, About::Object);
+            let _ = self.ask_home(&Request::Logout { card }, About::Object);
         }
     }
 
     /// C_GetSessionInfo.
-    pub(crate) fn session_info(&mut self, handle: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
-        let session = self.session(handle)?;
-        let (slot, read_write) = (session.slot, session.read_write);
-        let state: CK_STATE = match (&self.slot(slot)?.login, read_write) {
+    pub(crate) fn session_info(&self, handle: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
+        let slot = self.slot_of(handle)?;
+        let login = self.login_state(slot)?;
+        let read_write = self.state().session(handle)?.read_write;
+        let state: CK_STATE = match (login, read_write) {
             (LoginState::Nobody, false) => CKS_RO_PUBLIC_SESSION,
             (LoginState::Nobody, true) => CKS_RW_PUBLIC_SESSION,
             (LoginState::SecurityOfficer(_), _) => CKS_RW_SO_FUNCTIONS,
-            (LoginState::User, false) => CKS_RO_USER_FUNCTIONS,
-            (LoginState::User, true) => CKS_RW_USER_FUNCTIONS,
+            (LoginState::User(_), false) => CKS_RO_USER_FUNCTIONS,
+            (LoginState::User(_), true) => CKS_RW_USER_FUNCTIONS,
         };
         let rw = if read_write { CKF_RW_SESSION } else { 0 };
         Ok(CK_SESSION_INFO {
@@ -108,137 +123,264 @@ impl Module {
         })
     }
 
+    /// C_SessionCancel: the operations that the flags name end without a result.
+    pub(crate) fn cancel(&self, session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> Result {
+        let mut state = self.state();
+        let session = state.session(session)?;
+        if flags & CKF_FIND_OBJECTS != 0 {
+            session.search = None;
+        }
+        if flags & CKF_SIGN != 0 {
+            session.signing = None;
+        }
+        if flags & CKF_VERIFY != 0 {
+            session.verification = None;
+        }
+        if flags & CKF_ENCRYPT != 0 {
+            session.encryption = None;
+        }
+        if flags & CKF_DECRYPT != 0 {
+            session.decryption = None;
+        }
+        if flags & CKF_DIGEST != 0 {
+            session.digest = None;
+        }
+        if session.signing.is_none() && session.decryption.is_none() {
+            session.fresh = None;
+        }
+        Ok(())
+    }
+
+    /// An Init function without mechanism ends the operation that goes on.
+    pub(crate) fn end_operation(
+        &self,
+        session: CK_SESSION_HANDLE,
+        end: impl FnOnce(&mut Session) -> bool,
+    ) -> Result {
+        if end(self.state().session(session)?) {
+            Ok(())
+        } else {
+            Err(Rv(CKR_ARGUMENTS_BAD))
+        }
+    }
+
     /// C_Login.
     pub(crate) fn login(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         user: CK_USER_TYPE,
         pin: &[u8],
     ) -> Result {
-        let id = self.session(session)?.slot;
-        let secret = || SecretBytes::new(pin.to_vec());
-        if pin.is_empty() || pin.len() > 127 {
-            return Err(Rv(CKR_PIN_LEN_RANGE));
-        }
-        let slot = self.slot(id)?;
-        let card = slot.card.clone();
-        match (user, &slot.login) {
-            (CKU_USER, LoginState::User) | (CKU_SO, LoginState::SecurityOfficer(_)) => {
+        let slot = self.slot_of(session)?;
+        let card = self.card(slot)?;
+        let login = self.login_state(slot)?;
+        match (user, login) {
+            (CKU_USER, LoginState::User(_)) | (CKU_SO, LoginState::SecurityOfficer(_)) => {
                 Err(Rv(CKR_USER_ALREADY_LOGGED_IN))
             }
-            (CKU_USER, LoginState::SecurityOfficer(_)) | (CKU_SO, LoginState::User) => {
+            (CKU_USER, LoginState::SecurityOfficer(_)) | (CKU_SO, LoginState::User(_)) => {
                 Err(Rv(CKR_USER_ANOTHER_ALREADY_LOGGED_IN))
             }
             (CKU_USER, LoginState::Nobody) => {
-                let pin = secret();
-                self.ask(&Request::Login { card, pin }, About::Object)?;
-                self.slot(id)?.login = LoginState::User;
+                let pin = secret(pin)?;
+                self.ask_home(&Request::Login { card, pin }, About::Pin)?;
+                let since = self.pool.losses();
+                self.state().slot(slot)?.login = LoginState::User(since);
+                // Without it every thread waits for the one connection, which is slower and not wrong.
+                let _ = self.pool.share(LIMIT);
                 Ok(())
             }
             (CKU_SO, LoginState::Nobody) => {
-                if self
-                    .sessions
-                    .values()
-                    .any(|session| session.slot == id && !session.read_write)
-                {
+                if self.has_read_only_session(slot) {
                     return Err(Rv(CKR_SESSION_READ_ONLY_EXISTS));
                 }
-                if self.details(id)?.puk.is_none() {
-                    return Err(Rv(CKR_USER_PIN_NOT_INITIALIZED));
-                }
-                let value = secret();
-                let request = Request::VerifyPin {
-                    card,
-                    value,
-                    reference: Reference::Puk,
-                };
-                self.ask(&request, About::Object)?;
-                self.slot(id)?.login = LoginState::SecurityOfficer(secret());
+                let officer = self.officer_login(slot, card, pin)?;
+                self.state().slot(slot)?.login = LoginState::SecurityOfficer(officer);
                 Ok(())
             }
-            (CKU_CONTEXT_SPECIFIC, LoginState::User) => {
-                let running = self.session(session)?;
-                if running.signing.is_none() && running.decryption.is_none() {
-                    return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
-                }
-                let pin = secret();
-                self.ask(&Request::Login { card, pin }, About::Object)
-                    .map(drop)
-            }
+            (CKU_CONTEXT_SPECIFIC, LoginState::User(_)) => self.fresh_login(session, card, pin),
             (CKU_CONTEXT_SPECIFIC, _) => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
             _ => Err(Rv(CKR_USER_TYPE_INVALID)),
         }
     }
 
+    fn has_read_only_session(&self, slot: CK_SLOT_ID) -> bool {
+        let state = self.state();
+        let mut sessions = state.sessions.values();
+        sessions.any(|session| session.slot == slot && !session.read_write)
+    }
+
+    /// The PUK where the card has one, else the admin key as 48 hexadecimal digits.
+    fn officer_login(&self, slot: CK_SLOT_ID, card: String, pin: &[u8]) -> Result<Officer> {
+        let status = self.status(slot)?;
+        if status.puk.is_some() {
+            let value = secret(pin)?;
+            let request = Request::VerifyPin {
+                card,
+                value: value.clone(),
+                reference: Reference::Puk,
+            };
+            self.ask(&request, About::Pin)?;
+            return Ok(Officer::Puk(value));
+        }
+        if !status.administrator {
+            return Err(Rv(CKR_USER_PIN_NOT_INITIALIZED));
+        }
+        // What cannot be a key is not tried: a try is the TPM's, and there are few.
+        let key = admin_key(pin).ok_or(Rv(CKR_PIN_INCORRECT))?;
+        let request = Request::VerifyAdminKey {
+            card,
+            key: key.clone(),
+        };
+        self.ask(&request, About::Pin)?;
+        Ok(Officer::AdminKey(key))
+    }
+
+    /// The PIN for the one operation that has begun (`CKA_ALWAYS_AUTHENTICATE`), on a connection of its own.
+    fn fresh_login(&self, session: CK_SESSION_HANDLE, card: String, pin: &[u8]) -> Result {
+        let mut state = self.state();
+        let running = state.session(session)?;
+        if running.signing.is_none() && running.decryption.is_none() {
+            return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
+        }
+        running.fresh = None;
+        drop(state);
+        let pin = secret(pin)?;
+        let mut client = self.pool.separate();
+        match client.call(&Request::Login { card, pin }, LIMIT) {
+            Ok(Reply::Done) => {}
+            Ok(Reply::Failed(failure)) => return Err(Rv::of(&failure, About::Pin)),
+            Ok(_) => return Err(Rv(CKR_DEVICE_ERROR)),
+            Err(_) => return Err(Rv(CKR_DEVICE_REMOVED)),
+        }
+        self.state().session(session)?.fresh = Some(client);
+        Ok(())
+    }
+
     /// C_Logout.
-    pub(crate) fn logout(&mut self, session: CK_SESSION_HANDLE) -> Result {
-        let slot = self.session(session)?.slot;
-        if let LoginState::Nobody = self.slot(slot)?.login {
+    pub(crate) fn logout(&self, session: CK_SESSION_HANDLE) -> Result {
+        let slot = self.slot_of(session)?;
+        if let LoginState::Nobody = self.login_state(slot)? {
             return Err(Rv(CKR_USER_NOT_LOGGED_IN));
         }
         self.end_login(slot);
-        for session in self.sessions.values_mut() {
+        let mut state = self.state();
+        for session in state.sessions.values_mut() {
             if session.slot == slot {
-                session.signing = None;
-                session.decryption = None;
-                session.search = None;
+                session.end_private();
             }
         }
         Ok(())
     }
 
-    /// C_InitPIN: the security officer's PUK sets a new PIN.
-    pub(crate) fn init_pin(&mut self, session: CK_SESSION_HANDLE, new: &[u8]) -> Result {
+    /// C_InitPIN: the security officer sets a new PIN.
+    pub(crate) fn init_pin(&self, session: CK_SESSION_HANDLE, new: &[u8]) -> Result {
         let slot = self.slot_of(session)?;
-        let LoginState::SecurityOfficer(puk) = &slot.login else {
+        let LoginState::SecurityOfficer(officer) = self.login_state(slot)? else {
             return Err(Rv(CKR_USER_NOT_LOGGED_IN));
         };
         let request = Request::UnblockPin {
-            card: slot.card.clone(),
-            by: Authority::Puk(puk.clone()),
-            new: SecretBytes::new(new.to_vec()),
+            card: self.card(slot)?,
+            by: match officer {
+                Officer::AdminKey(key) => Authority::AdminKey(key),
+                Officer::Puk(puk) => Authority::Puk(puk),
+            },
+            new: secret(new)?,
         };
         self.ask(&request, About::NewPin).map(drop)
     }
 
     /// C_SetPIN: the PIN, or the security officer's own PUK.
-    pub(crate) fn set_pin(&mut self, session: CK_SESSION_HANDLE, old: &[u8], new: &[u8]) -> Result {
-        if !self.session(session)?.read_write {
+    pub(crate) fn set_pin(&self, session: CK_SESSION_HANDLE, old: &[u8], new: &[u8]) -> Result {
+        let slot = self.slot_of(session)?;
+        if !self.state().session(session)?.read_write {
             return Err(Rv(CKR_SESSION_READ_ONLY));
         }
-        let id = self.session(session)?.slot;
-        let slot = self.slot(id)?;
-        let officer = matches!(slot.login, LoginState::SecurityOfficer(_));
-        let user = matches!(slot.login, LoginState::User);
-        let card = slot.card.clone();
+        let card = self.card(slot)?;
+        let login = self.login_state(slot)?;
+        let reference = match &login {
+            LoginState::SecurityOfficer(Officer::Puk(_)) => Reference::Puk,
+            // A new admin key is the administrator's business, with its rules of storage and escrow.
+            LoginState::SecurityOfficer(Officer::AdminKey(_)) => {
+                return Err(Rv(CKR_FUNCTION_NOT_SUPPORTED));
+            }
+            LoginState::Nobody | LoginState::User(_) => Reference::Pin,
+        };
+        let (old, new) = (secret(old)?, secret(new)?);
         let request = Request::ChangePin {
             card: card.clone(),
-            old: SecretBytes::new(old.to_vec()),
-            new: SecretBytes::new(new.to_vec()),
-            reference: if officer {
-                Reference::Puk
-            } else {
-                Reference::Pin
-            },
+            old,
+            new: new.clone(),
+            reference,
         };
         self.ask(&request, About::NewPin)?;
         // A change ends every verification, ours too; who was logged in still is.
-        if officer {
-            self.slot(id)?.login = LoginState::SecurityOfficer(SecretBytes::new(new.to_vec()));
-        } else if user {
-            let pin = SecretBytes::new(new.to_vec());
-            self.slot(id)?.login = LoginState::Nobody;
-            self.ask(&Request::Login { card, pin }, About::Object)?;
-            self.slot(id)?.login = LoginState::User;
+        match login {
+            LoginState::SecurityOfficer(_) => {
+                self.state().slot(slot)?.login = LoginState::SecurityOfficer(Officer::Puk(new));
+            }
+            LoginState::User(_) => {
+                self.forget_login(slot);
+                self.ask_home(&Request::Login { card, pin: new }, About::Pin)?;
+                let since = self.pool.losses();
+                self.state().slot(slot)?.login = LoginState::User(since);
+                let _ = self.pool.share(LIMIT);
+            }
+            LoginState::Nobody => {}
         }
         Ok(())
     }
 
-    /// C_InitToken would destroy keys that only an administrator of the machine may destroy.
-    pub(crate) fn has_sessions(&self, slot: CK_SLOT_ID) -> Result {
-        if self.sessions.values().any(|session| session.slot == slot) {
+    /// C_InitToken would destroy keys, which only an administrator of the machine may.
+    pub(crate) fn init_token(&self, slot: CK_SLOT_ID) -> Result {
+        self.require_token(slot)?;
+        let state = self.state();
+        if state.sessions.values().any(|session| session.slot == slot) {
             return Err(Rv(CKR_SESSION_EXISTS));
         }
-        Ok(())
+        Err(Rv(CKR_FUNCTION_NOT_SUPPORTED))
+    }
+
+    /// Takes the connection of a fresh PIN verification, for its one operation.
+    pub(crate) fn take_fresh(&self, session: CK_SESSION_HANDLE) -> Result<Client> {
+        let fresh = self.state().session(session)?.fresh.take();
+        fresh.ok_or(Rv(CKR_USER_NOT_LOGGED_IN))
+    }
+}
+
+fn secret(pin: &[u8]) -> Result<SecretBytes> {
+    if pin.is_empty() || pin.len() > 127 {
+        return Err(Rv(CKR_PIN_LEN_RANGE));
+    }
+    Ok(SecretBytes::new(pin.to_vec()))
+}
+
+fn admin_key(digits: &[u8]) -> Option<SecretBytes> {
+    if digits.len() != 48 {
+        return None;
+    }
+    let mut key = Vec::with_capacity(24);
+    for pair in digits.chunks_exact(2) {
+        let mut byte = 0;
+        for digit in pair {
+            let value = char::from(*digit).to_digit(16)?;
+            byte = byte << 4 | u8::try_from(value).ok()?;
+        }
+        key.push(byte);
+    }
+    Some(SecretBytes::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_keys_are_48_digits() {
+        let key = admin_key(b"0102030405060708090A0b0C0D0E0F101112131415161718").unwrap();
+        assert_eq!(key.expose(), (1..=24).collect::<Vec<u8>>());
+        assert!(admin_key(b"57721566").is_none());
+        assert!(admin_key(&[b'g'; 48]).is_none());
+        assert!(admin_key(&[b'0'; 50]).is_none());
     }
 }

@@ -1,13 +1,16 @@
-//! Signing (PKCS#11 2.40 §5.11).
+//! Signing (PKCS#11 3.1 §5.13).
+
+use std::sync::Arc;
 
 use cardea_client::message::{Hash, Operation, Reply, Request, SecretBytes};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
-use crate::digests::{Hasher, digest, hash_of, hash_of_mgf, length, mgf1};
-use crate::module::Module;
+use crate::digests::{Hasher, hash_of, hash_of_mgf, length};
+use crate::module::{LIMIT, Module};
 use crate::objects::Key;
-use crate::rv::{Output, Result, Rv};
+use crate::padding::{digest_info, pad_signature, pss_encode};
+use crate::rv::{About, Output, Result, Rv};
 
 /// A mechanism with its parameters, copied.
 #[derive(Debug)]
@@ -19,22 +22,32 @@ pub(crate) struct Mechanism {
 /// Parameters of the mechanisms that have some.
 #[derive(Debug)]
 pub(crate) enum Parameters {
-    Ecdh { public: Vec<u8> },
+    Ecdh {
+        public: Vec<u8>,
+    },
     None,
-    Oaep { hash: Hash, label: Vec<u8> },
-    Pss { hash: Hash, mgf: Hash, salt: usize },
+    Oaep {
+        hash: Hash,
+        mgf: Hash,
+        label: Vec<u8>,
+    },
+    Pss {
+        hash: Hash,
+        mgf: Hash,
+        salt: usize,
+    },
 }
 
-/// A signature in the making.
+/// A signature in the making, or one that is to be verified.
 #[derive(Debug)]
 pub(crate) struct Signing {
-    key: Key,
-    scheme: Scheme,
+    pub(crate) key: Arc<Key>,
+    pub(crate) scheme: Scheme,
     input: Input,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
+pub(crate) enum Scheme {
     Ecdsa,
     Pkcs1,
     Pss { hash: Hash, mgf: Hash, salt: usize },
@@ -42,7 +55,7 @@ enum Scheme {
 }
 
 #[derive(Debug)]
-enum Input {
+pub(crate) enum Input {
     /// The data itself.
     Data(Zeroizing<Vec<u8>>),
     /// Its hash.
@@ -53,7 +66,7 @@ enum Input {
 const MAX_INPUT: usize = 512;
 
 impl Signing {
-    fn new(key: Key, mechanism: &Mechanism) -> Result<Self> {
+    pub(crate) fn new(key: Arc<Key>, mechanism: &Mechanism) -> Result<Self> {
         let (scheme, hash) = match mechanism.kind {
             CKM_RSA_PKCS => (Scheme::Pkcs1, None),
             CKM_RSA_X_509 => (Scheme::Raw, None),
@@ -83,7 +96,7 @@ impl Signing {
         Ok(Self { key, scheme, input })
     }
 
-    fn update(&mut self, data: &[u8]) -> Result {
+    pub(crate) fn update(&mut self, data: &[u8]) -> Result {
         match &mut self.input {
             Input::Hash(_, hasher) => hasher.update(data),
             Input::Data(input) if input.len() + data.len() <= MAX_INPUT => {
@@ -94,7 +107,7 @@ impl Signing {
         Ok(())
     }
 
-    fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         if self.key.is_rsa() {
             self.key.size()
         } else {
@@ -102,12 +115,21 @@ impl Signing {
         }
     }
 
-    fn operation(self) -> Result<Operation> {
-        let size = self.key.size();
-        let (hash, input) = match self.input {
+    /// What is signed: the data, or its digest and the hash that made it.
+    pub(crate) fn message(input: Input) -> (Option<Hash>, Zeroizing<Vec<u8>>) {
+        match input {
             Input::Data(input) => (None, input),
             Input::Hash(hash, hasher) => (Some(hash), Zeroizing::new(hasher.finish())),
-        };
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Arc<Key>, Scheme, Input) {
+        (self.key, self.scheme, self.input)
+    }
+
+    fn operation(self) -> Result<Operation> {
+        let size = self.key.size();
+        let (hash, input) = Self::message(self.input);
         let block = |block: Vec<u8>| Operation::RsaRaw {
             block: SecretBytes::new(block),
         };
@@ -125,7 +147,9 @@ impl Signing {
                     hash,
                     digest: digest.to_vec(),
                 }),
-                None => pad(&input, size).map(block).ok_or(Rv(CKR_DATA_LEN_RANGE)),
+                None => pad_signature(&input, size)
+                    .map(block)
+                    .ok_or(Rv(CKR_DATA_LEN_RANGE)),
             },
             (Scheme::Raw, _) => {
                 let missing = size
@@ -144,8 +168,8 @@ impl Signing {
                     });
                 }
                 let mut random = vec![0; salt];
-                getrandom::fill(&mut random).map_err(|_| Rv(CKR_DEVICE_ERROR))?;
-                emsa_pss(&input, &random, hash, mgf, size)
+                Module::random(&mut random)?;
+                pss_encode(&input, &random, hash, mgf, size)
                     .map(block)
                     .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))
             }
@@ -176,79 +200,41 @@ pub(crate) fn pss_parameters(
     })
 }
 
-/// EMSA-PKCS1-v1_5 around the data as given (RFC 8017 §9.2).
-fn pad(data: &[u8], size: usize) -> Option<Vec<u8>> {
-    let padding = size.checked_sub(data.len() + 3).filter(|&n| n >= 8)?;
-    Some([&[0, 1][..], &vec![0xFF; padding], &[0], data].concat())
-}
-
 /// A DigestInfo that the TPM would make itself: a signature of its own is one command, and its answer needs no
 /// encryption.
 fn recognise(data: &[u8]) -> Option<(Hash, &[u8])> {
-    const SHA2: [u8; 9] = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 0];
-    let sha2 = |last: u8, length: u8| {
-        let mut oid = SHA2;
-        oid[8] = last;
-        let head = [
-            &[0x30, 17 + length, 0x30, 13, 0x06, 9][..],
-            &oid,
-            &[5, 0, 4, length],
-        ];
-        head.concat()
-    };
-    let known = [
-        (
-            Hash::Sha1,
-            vec![
-                0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2B, 0x0E, 0x03, 0x02, 0x1A, 5, 0, 4, 20,
-            ],
-        ),
-        (Hash::Sha256, sha2(1, 32)),
-        (Hash::Sha384, sha2(2, 48)),
-        (Hash::Sha512, sha2(3, 64)),
-    ];
-    known.into_iter().find_map(|(hash, prefix)| {
-        let digest = data.strip_prefix(&prefix[..])?;
-        (digest.len() == length(hash)).then_some((hash, digest))
-    })
-}
-
-/// EMSA-PSS (RFC 8017 §9.1.1) for a modulus whose highest bit is set.
-fn emsa_pss(m_hash: &[u8], salt: &[u8], hash: Hash, mgf: Hash, size: usize) -> Option<Vec<u8>> {
-    let h = digest(hash, &[&[0; 8], m_hash, salt]);
-    let db_length = size.checked_sub(h.len() + 1)?;
-    let zeros = db_length.checked_sub(salt.len() + 1)?;
-    let mut db = [&vec![0; zeros][..], &[1], salt].concat();
-    let mask = mgf1(mgf, &h, db_length);
-    db.iter_mut()
-        .zip(mask.iter())
-        .for_each(|(byte, mask)| *byte ^= mask);
-    if let Some(first) = db.first_mut() {
-        *first &= 0x7F;
-    }
-    Some([&db[..], &h, &[0xBC]].concat())
+    [Hash::Sha1, Hash::Sha256, Hash::Sha384, Hash::Sha512]
+        .into_iter()
+        .find_map(|hash| {
+            let digest = data.strip_prefix(&digest_info(hash)[..])?;
+            (digest.len() == length(hash)).then_some((hash, digest))
+        })
 }
 
 impl Module {
     /// C_SignInit.
     pub(crate) fn sign_begin(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
     ) -> Result {
-        if self.session(session)?.signing.is_some() {
+        if self.state().session(session)?.signing.is_some() {
             return Err(Rv(CKR_OPERATION_ACTIVE));
         }
         let key = self.private_key(session, key)?;
         let signing = Signing::new(key, mechanism)?;
-        self.session(session)?.signing = Some(signing);
+        let mut state = self.state();
+        let session = state.session(session)?;
+        session.signing = Some(signing);
+        session.fresh = None;
         Ok(())
     }
 
     /// C_SignUpdate.
-    pub(crate) fn sign_update(&mut self, session: CK_SESSION_HANDLE, data: &[u8]) -> Result {
-        let running = &mut self.session(session)?.signing;
+    pub(crate) fn sign_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Result {
+        let mut state = self.state();
+        let running = &mut state.session(session)?.signing;
         let signing = running.as_mut().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
         let result = signing.update(data);
         if result.is_err() {
@@ -259,12 +245,13 @@ impl Module {
 
     /// C_SignFinal, or C_Sign with the data.
     pub(crate) fn sign_end(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
         data: Option<&[u8]>,
         mut output: Output<'_>,
     ) -> Result {
-        let running = &mut self.session(session)?.signing;
+        let mut state = self.state();
+        let running = &mut state.session(session)?.signing;
         let length = running
             .as_ref()
             .ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?
@@ -273,49 +260,51 @@ impl Module {
             return Ok(());
         }
         let mut signing = running.take().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        drop(state);
         if let Some(data) = data {
             signing.update(data)?;
         }
-        let reference = signing.key.reference;
+        let key = Arc::clone(&signing.key);
         let operation = signing.operation()?;
-        output.put(&self.use_key(session, reference, operation)?)
+        output.put(&self.use_key(session, &key, operation)?)
     }
 
     /// One private operation, one round trip.
     pub(crate) fn use_key(
-        &mut self,
+        &self,
         session: CK_SESSION_HANDLE,
-        reference: u8,
+        key: &Key,
         operation: Operation,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let card = self.slot_of(session)?.card.clone();
+        let slot = self.slot_of(session)?;
         let request = Request::UseKey {
-            card,
+            card: self.card(slot)?,
             pin: None,
-            reference,
+            reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
             operation,
         };
-        let answer = self.ask(&request, crate::rv::About::Data);
+        let answer = if key.always {
+            let mut client = self.take_fresh(session)?;
+            match client.call(&request, LIMIT) {
+                Ok(Reply::Failed(failure)) => Err(Rv::of(&failure, About::Data)),
+                Ok(reply) => Ok(reply),
+                Err(_) => Err(Rv(CKR_DEVICE_REMOVED)),
+            }
+        } else {
+            self.ask_verified(slot, &request, About::Data, LIMIT)
+        };
         match answer {
             Ok(Reply::Result(result)) => Ok(Zeroizing::new(result.expose().to_vec())),
             Ok(_) => Err(Rv(CKR_DEVICE_ERROR)),
-            Err(error) => {
-                if error == Rv(CKR_USER_NOT_LOGGED_IN) && !self.is_always(session, reference) {
-                    self.slot_of(session)?.login = crate::module::LoginState::Nobody;
-                }
-                Err(error)
+            Err(Rv(CKR_KEY_HANDLE_INVALID)) => {
+                // The key was deleted by another door, or the card with it.
+                let there = self.require_token(slot);
+                Err(there
+                    .err()
+                    .map_or(Rv(CKR_KEY_HANDLE_INVALID), |_| Rv(CKR_DEVICE_REMOVED)))
             }
+            Err(error) => Err(error),
         }
-    }
-
-    /// Whether a refusal is only about this key, which wants the PIN every time.
-    fn is_always(&mut self, session: CK_SESSION_HANDLE, reference: u8) -> bool {
-        self.slot_of(session).is_ok_and(|slot| {
-            slot.objects.values().any(|object| {
-                matches!(object, crate::objects::Object::PrivateKey(key)
-                    if key.reference == reference && key.always)
-            })
-        })
     }
 }
 
@@ -336,15 +325,5 @@ mod tests {
         assert_eq!(recognise(&info), Some((Hash::Sha256, &[7; 32][..])));
         assert_eq!(recognise(&info[..50]), None);
         assert_eq!(recognise(&[0; 36]), None);
-    }
-
-    #[test]
-    fn padding_leaves_eight_bytes_and_pss_room_for_its_salt() {
-        assert_eq!(pad(&[1; 245], 256).unwrap().len(), 256);
-        assert_eq!(pad(&[1; 246], 256), None);
-        let encoded = emsa_pss(&[1; 32], &[2; 20], Hash::Sha256, Hash::Sha1, 256).unwrap();
-        assert_eq!((encoded.len(), encoded[255]), (256, 0xBC));
-        assert!(encoded[0] < 0x80);
-        assert!(emsa_pss(&[1; 32], &[2; 300], Hash::Sha256, Hash::Sha256, 256).is_none());
     }
 }

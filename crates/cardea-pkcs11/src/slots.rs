@@ -1,11 +1,14 @@
-//! Slots, tokens and their mechanisms (PKCS#11 2.40 §5.5).
+//! Slots, tokens and their mechanisms (PKCS#11 3.1 §5.5).
 
-use cardea_client::message::CardState;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use cardea_client::message::{CardStatus, Reply, Request};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
 use crate::module::Module;
-use crate::rv::{Result, Rv};
+use crate::rv::{About, Result, Rv};
 
 /// Longest PIN.
 const MAX_PIN: CK_ULONG = 127;
@@ -15,6 +18,12 @@ const MIN_PIN: CK_ULONG = 4;
 const RSA: (CK_ULONG, CK_ULONG) = (2048, 3072);
 const EC: (CK_ULONG, CK_ULONG) = (256, 384);
 const EC_FLAGS: CK_FLAGS = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
+/// With a private key, in the TPM, and with a public one.
+const SIGNS: CK_FLAGS = CKF_HW | CKF_SIGN | CKF_VERIFY;
+const ENCRYPTS: CK_FLAGS = CKF_HW | CKF_DECRYPT | CKF_ENCRYPT | CKF_WRAP | CKF_UNWRAP;
+
+/// One wait for a change; between two of them C_Finalize is noticed.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Every mechanism, the sizes of its keys and what it does.
 pub(crate) const MECHANISMS: &[(CK_MECHANISM_TYPE, (CK_ULONG, CK_ULONG), CK_FLAGS)] = &[
@@ -23,28 +32,28 @@ pub(crate) const MECHANISMS: &[(CK_MECHANISM_TYPE, (CK_ULONG, CK_ULONG), CK_FLAG
         RSA,
         CKF_HW | CKF_GENERATE_KEY_PAIR,
     ),
-    (CKM_RSA_PKCS, RSA, CKF_HW | CKF_SIGN | CKF_DECRYPT),
-    (CKM_RSA_X_509, RSA, CKF_HW | CKF_SIGN | CKF_DECRYPT),
-    (CKM_RSA_PKCS_OAEP, RSA, CKF_HW | CKF_DECRYPT),
-    (CKM_RSA_PKCS_PSS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA1_RSA_PKCS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA256_RSA_PKCS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA384_RSA_PKCS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA512_RSA_PKCS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA1_RSA_PKCS_PSS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA256_RSA_PKCS_PSS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA384_RSA_PKCS_PSS, RSA, CKF_HW | CKF_SIGN),
-    (CKM_SHA512_RSA_PKCS_PSS, RSA, CKF_HW | CKF_SIGN),
+    (CKM_RSA_PKCS, RSA, SIGNS | ENCRYPTS),
+    (CKM_RSA_X_509, RSA, SIGNS | CKF_DECRYPT | CKF_ENCRYPT),
+    (CKM_RSA_PKCS_OAEP, RSA, ENCRYPTS),
+    (CKM_RSA_PKCS_PSS, RSA, SIGNS),
+    (CKM_SHA1_RSA_PKCS, RSA, SIGNS),
+    (CKM_SHA256_RSA_PKCS, RSA, SIGNS),
+    (CKM_SHA384_RSA_PKCS, RSA, SIGNS),
+    (CKM_SHA512_RSA_PKCS, RSA, SIGNS),
+    (CKM_SHA1_RSA_PKCS_PSS, RSA, SIGNS),
+    (CKM_SHA256_RSA_PKCS_PSS, RSA, SIGNS),
+    (CKM_SHA384_RSA_PKCS_PSS, RSA, SIGNS),
+    (CKM_SHA512_RSA_PKCS_PSS, RSA, SIGNS),
     (
         CKM_EC_KEY_PAIR_GEN,
         EC,
         CKF_HW | CKF_GENERATE_KEY_PAIR | EC_FLAGS,
     ),
-    (CKM_ECDSA, EC, CKF_HW | CKF_SIGN | EC_FLAGS),
-    (CKM_ECDSA_SHA1, EC, CKF_HW | CKF_SIGN | EC_FLAGS),
-    (CKM_ECDSA_SHA256, EC, CKF_HW | CKF_SIGN | EC_FLAGS),
-    (CKM_ECDSA_SHA384, EC, CKF_HW | CKF_SIGN | EC_FLAGS),
-    (CKM_ECDSA_SHA512, EC, CKF_HW | CKF_SIGN | EC_FLAGS),
+    (CKM_ECDSA, EC, SIGNS | EC_FLAGS),
+    (CKM_ECDSA_SHA1, EC, SIGNS | EC_FLAGS),
+    (CKM_ECDSA_SHA256, EC, SIGNS | EC_FLAGS),
+    (CKM_ECDSA_SHA384, EC, SIGNS | EC_FLAGS),
+    (CKM_ECDSA_SHA512, EC, SIGNS | EC_FLAGS),
     (CKM_ECDH1_DERIVE, EC, CKF_HW | CKF_DERIVE | EC_FLAGS),
     (CKM_SHA_1, (0, 0), CKF_DIGEST),
     (CKM_SHA256, (0, 0), CKF_DIGEST),
@@ -53,23 +62,36 @@ pub(crate) const MECHANISMS: &[(CK_MECHANISM_TYPE, (CK_ULONG, CK_ULONG), CK_FLAG
 ];
 
 impl Module {
-    /// C_GetSlotList. Slots are made when their number is asked for, as the standard wants it.
-    pub(crate) fn slot_list(&mut self, with_token: bool, refresh: bool) -> Vec<CK_SLOT_ID> {
-        if refresh || self.slots.is_empty() {
+    /// C_GetSlotList.
+    pub(crate) fn slot_list(&self, with_token: bool, refresh: bool) -> Vec<CK_SLOT_ID> {
+        let never = self.state().generation == 0;
+        if refresh || never {
             self.refresh_slots();
-            self.events.clear();
         }
-        let slots = self.slots.iter();
+        let mut state = self.state();
+        if never {
+            // What was there from the beginning did not come.
+            state.events.clear();
+        }
+        let slots = state.slots.iter();
         let listed = slots.filter(|(_, slot)| slot.present || !with_token);
         listed.map(|(id, _)| *id).collect()
     }
 
     /// C_GetSlotInfo.
-    pub(crate) fn slot_info(&mut self, id: CK_SLOT_ID) -> Result<CK_SLOT_INFO> {
-        let slot = self.slot(id)?;
+    pub(crate) fn slot_info(&self, id: CK_SLOT_ID) -> Result<CK_SLOT_INFO> {
+        self.state().slot(id)?;
+        self.refresh_slots();
+        let mut state = self.state();
+        let slot = state.slot(id)?;
         let present = if slot.present { CKF_TOKEN_PRESENT } else { 0 };
+        let description = if slot.present || slot.reason.is_empty() {
+            format!("Cardea {}", slot.name)
+        } else {
+            format!("Cardea {} ({})", slot.name, slot.reason)
+        };
         Ok(CK_SLOT_INFO {
-            slotDescription: padded(&format!("Cardea {}", slot.name)),
+            slotDescription: padded(&description),
             manufacturerID: padded(MANUFACTURER),
             flags: CKF_REMOVABLE_DEVICE | CKF_HW_SLOT | present,
             hardwareVersion: LIBRARY,
@@ -77,22 +99,63 @@ impl Module {
         })
     }
 
-    /// C_GetTokenInfo.
-    pub(crate) fn token_info(&mut self, id: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
-        self.slot(id)?;
-        self.refresh_slots();
-        let details = self.details(id)?;
-        if matches!(
-            details.summary.state,
-            CardState::NotTrusted | CardState::Unreadable
-        ) {
-            return Err(Rv(CKR_TOKEN_NOT_RECOGNIZED));
+    /// C_WaitForSlotEvent: a slot whose card came, went or became usable or unusable.
+    pub(crate) fn wait_for_event(&self, block: bool) -> Result<CK_SLOT_ID> {
+        if self.state().generation == 0 {
+            self.slot_list(false, true);
+        } else {
+            self.refresh_slots();
         }
+        let mut client = self.pool.separate();
+        loop {
+            let generation = {
+                let mut state = self.state();
+                if state.ended {
+                    return Err(Rv(CKR_CRYPTOKI_NOT_INITIALIZED));
+                }
+                if !state.events.is_empty() {
+                    return Ok(state.events.remove(0));
+                }
+                state.generation
+            };
+            if !block {
+                return Err(Rv(CKR_NO_EVENT));
+            }
+            let request = Request::WaitCardStates {
+                generation,
+                timeout_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
+            };
+            match client.call(&request, 20 * WAIT) {
+                Ok(reply @ Reply::Overview { .. }) => self.take_overview(Ok(reply)),
+                _ => {
+                    // No daemon, no cards; there will be one again.
+                    self.take_overview(Err(Rv(CKR_DEVICE_REMOVED)));
+                    let state = self.state();
+                    let waited = self.ending.wait_timeout(state, WAIT);
+                    drop(waited.unwrap_or_else(PoisonError::into_inner));
+                }
+            }
+        }
+    }
+
+    /// What the card says of its PINs.
+    pub(crate) fn status(&self, id: CK_SLOT_ID) -> Result<CardStatus> {
+        let card = self.card(id)?;
+        match self.ask(&Request::CardStatus { card }, About::Token)? {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(Rv(CKR_DEVICE_ERROR)),
+        }
+    }
+
+    /// C_GetTokenInfo.
+    pub(crate) fn token_info(&self, id: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
+        self.known_token(id)?;
+        let status = self.status(id)?;
         let mut flags = CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED;
-        if !details.uninitialised {
+        if !status.overview.uninitialised {
             flags |= CKF_USER_PIN_INITIALIZED;
         }
-        if let Some(tries) = details.pin {
+        if let Some(tries) = status.pin {
             flags |= match tries.left {
                 0 => CKF_USER_PIN_LOCKED,
                 1 => CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW,
@@ -100,7 +163,7 @@ impl Module {
                 _ => 0,
             };
         }
-        if let Some(tries) = details.puk {
+        if let Some(tries) = status.puk {
             flags |= match tries.left {
                 0 => CKF_SO_PIN_LOCKED,
                 1 => CKF_SO_PIN_FINAL_TRY | CKF_SO_PIN_COUNT_LOW,
@@ -108,17 +171,18 @@ impl Module {
                 _ => 0,
             };
         }
-        let (min, max) = pin_lengths(details.pin_policy.as_ref());
+        let (min, max) = pin_lengths(status.pin_policy.as_ref());
+        let state = self.state();
         let count = |read_write: bool| {
-            let sessions = self.sessions.values();
+            let sessions = state.sessions.values();
             let of_slot = sessions.filter(|session| session.slot == id);
             let counted = of_slot.filter(|session| !read_write || session.read_write);
             CK_ULONG::try_from(counted.count()).unwrap_or(CK_ULONG::MAX)
         };
         // The first 16 of the card id's 32 digits.
-        let serial = details.summary.card_id.get(..16).unwrap_or_default();
+        let serial = status.overview.card_id.get(..16).unwrap_or_default();
         Ok(CK_TOKEN_INFO {
-            label: padded(&details.summary.name),
+            label: padded(&status.overview.name),
             manufacturerID: padded(MANUFACTURER),
             model: padded("TPM card"),
             serialNumber: padded(serial),
@@ -139,22 +203,35 @@ impl Module {
         })
     }
 
-    /// C_GetMechanismList and C_GetMechanismInfo need the token to be there.
-    pub(crate) fn require_token(&mut self, id: CK_SLOT_ID) -> Result {
-        if self.slot(id)?.present {
+    /// The token is there, as asked just now.
+    pub(crate) fn require_token(&self, id: CK_SLOT_ID) -> Result {
+        self.state().slot(id)?;
+        self.refresh_slots();
+        self.known_token(id)
+    }
+
+    /// The token was there when it was last asked.
+    fn known_token(&self, id: CK_SLOT_ID) -> Result {
+        if self.state().slot(id)?.present {
             Ok(())
         } else {
             Err(Rv(CKR_TOKEN_NOT_PRESENT))
         }
     }
 
+    /// C_GetMechanismList.
+    pub(crate) fn mechanisms(&self, id: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
+        self.known_token(id)?;
+        Ok(MECHANISMS.iter().map(|(kind, ..)| *kind).collect())
+    }
+
     /// C_GetMechanismInfo.
     pub(crate) fn mechanism_info(
-        &mut self,
+        &self,
         id: CK_SLOT_ID,
         mechanism: CK_MECHANISM_TYPE,
     ) -> Result<CK_MECHANISM_INFO> {
-        self.require_token(id)?;
+        self.known_token(id)?;
         let known = MECHANISMS.iter().find(|(kind, ..)| *kind == mechanism);
         let (_, (min, max), flags) = known.ok_or(Rv(CKR_MECHANISM_INVALID))?;
         Ok(CK_MECHANISM_INFO {

@@ -62,13 +62,13 @@ fn date(tag: u8, value: &[u8]) -> Option<[u8; 8]> {
 }
 
 /// The first element with its header, and what follows it.
-fn whole(data: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn whole(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, _, rest) = element(data)?;
     data.split_at_checked(data.len() - rest.len())
 }
 
 /// Tag, value and what follows (DER, one-byte tags).
-fn element(data: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(data: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = data.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let mut length = usize::from(first);

@@ -87,8 +87,9 @@ const RULES: &[Rule] = &[
 const CLIENT: &str = "cardea-client";
 
 /// What a cdylib may need directly from others: ABI definitions, pure hash and signature-verification
-/// crates, errors, erasure of secrets, random bytes, and system calls.
+/// crates with their arithmetic, errors, erasure of secrets, random bytes, and system calls.
 const CDYLIB_MAY_NEED: &[&str] = &[
+    "crypto-bigint",
     "cryptoki-sys",
     "ecdsa",
     "getrandom",

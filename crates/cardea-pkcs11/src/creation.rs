@@ -1,0 +1,527 @@
+//! Objects that callers bring, and what can be changed of them (PKCS#11 3.1 §5.7, §5.18.4).
+
+use cardea_client::message::{
+    NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
+};
+use cryptoki_sys::*;
+use p256::elliptic_curve::sec1::ToSec1Point;
+use zeroize::Zeroizing;
+
+use crate::attributes::{self, P256, P384, Value};
+use crate::keys::{SecretTemplate, is_f4, new_key};
+use crate::module::Module;
+use crate::objects::{Body, Home, Key};
+use crate::rv::{Result, Rv};
+use crate::signing::Mechanism;
+use crate::template::Template;
+use crate::x509;
+
+/// Longest text of an object, and longest content.
+const MAX_TEXT: usize = 255;
+const MAX_VALUE: usize = 64 * 1024;
+
+impl Module {
+    /// C_CreateObject.
+    pub(crate) fn create_object(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        self.slot_of(session)?;
+        match template
+            .long(CKA_CLASS)?
+            .ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?
+        {
+            CKO_CERTIFICATE => self.create_certificate(session, template),
+            CKO_DATA => self.create_data(session, template),
+            CKO_PRIVATE_KEY => {
+                let material = private_key(template)?;
+                self.import(session, template, material)
+            }
+            CKO_PUBLIC_KEY => self.create_public_key(session, template),
+            CKO_SECRET_KEY => {
+                let value = Zeroizing::new(template.need(CKA_VALUE)?.to_vec());
+                if value.is_empty() {
+                    return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+                }
+                SecretTemplate::new(template)?.make(self, session, value)
+            }
+            _ => Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
+        }
+    }
+
+    /// With the key that it certifies, or by itself.
+    fn create_certificate(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        template.require_long(CKA_CERTIFICATE_TYPE, CKC_X_509)?;
+        require_public(template)?;
+        let der = template.need(CKA_VALUE)?;
+        let fields = x509::fields(der).ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
+        if template.flag(CKA_TOKEN)? != Some(true) {
+            let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_ID)?);
+            let body = Body::Certificate { der: der.to_vec() };
+            return self.state().add_object(session, label, id, body);
+        }
+        let slot = self.require_writable(session)?;
+        self.refresh_objects(slot)?;
+        let reference = {
+            let mut state = self.state();
+            let mut objects = state.slot(slot)?.objects.values();
+            objects.find_map(|object| match &object.body {
+                Body::PrivateKey(key) if attributes::spki(&key.public) == fields.key => {
+                    key.reference
+                }
+                _ => None,
+            })
+        };
+        let card = self.card(slot)?;
+        let home = match reference {
+            Some(reference) => {
+                let request = Request::StoreCertificate {
+                    card,
+                    pin: None,
+                    reference,
+                    der: der.to_vec(),
+                };
+                self.change(slot, &request)?;
+                Home::Key(reference)
+            }
+            None => {
+                let object = NewObject {
+                    kind: ObjectKind::Certificate,
+                    label: text(template, CKA_LABEL)?,
+                    id: bytes(template, CKA_ID)?,
+                    application: String::new(),
+                    value: content(der)?,
+                };
+                self.store(slot, card, object)?
+            }
+        };
+        self.refresh_objects(slot)?;
+        self.handle_of(slot, |body, at| {
+            at == home && matches!(body, Body::Certificate { .. })
+        })
+    }
+
+    fn create_data(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        require_public(template)?;
+        let value = template.get(CKA_VALUE).unwrap_or_default();
+        let application = text(template, CKA_APPLICATION)?;
+        let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_OBJECT_ID)?);
+        if template.flag(CKA_TOKEN)? != Some(true) {
+            let body = Body::Data {
+                application,
+                value: value.to_vec(),
+            };
+            return self.state().add_object(session, label, id, body);
+        }
+        let slot = self.require_writable(session)?;
+        let object = NewObject {
+            kind: ObjectKind::Data,
+            label,
+            id,
+            application,
+            value: content(value)?,
+        };
+        let home = self.store(slot, self.card(slot)?, object)?;
+        self.refresh_objects(slot)?;
+        self.handle_of(slot, |_, at| at == home)
+    }
+
+    fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Home> {
+        let request = Request::StoreObject {
+            card,
+            pin: None,
+            object,
+        };
+        match self.change(slot, &request)? {
+            Reply::Object { number } => Ok(Home::Object(number)),
+            _ => Err(Rv(CKR_DEVICE_ERROR)),
+        }
+    }
+
+    /// For this session; on the card there are those of its private keys, which are there already.
+    fn create_public_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let public = public_key(template)?;
+        if template.flag(CKA_TOKEN)? == Some(true) {
+            let slot = self.require_writable(session)?;
+            self.refresh_objects(slot)?;
+            return self
+                .handle_of(slot, |body, home| {
+                    matches!(body, Body::PublicKey(key) if key.public == public)
+                        && matches!(home, Home::Key(_))
+                })
+                .map_err(|_| Rv(CKR_TEMPLATE_INCONSISTENT));
+        }
+        let key = Key {
+            reference: None,
+            generated: false,
+            always: false,
+            sign_only: template.flag(CKA_ENCRYPT)? == Some(false)
+                && template.flag(CKA_WRAP)? != Some(true),
+            public,
+            subject: template.get(CKA_SUBJECT).unwrap_or_default().to_vec(),
+        };
+        let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_ID)?);
+        let body = Body::PublicKey(key.into());
+        self.state().add_object(session, label, id, body)
+    }
+
+    /// A private key that was made elsewhere: from now on the TPM has it, and nobody gets it back.
+    fn import(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+        material: PrivateKey,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        template.require_token()?;
+        template.require_sensitive()?;
+        let key = new_key(template, None)?;
+        let slot = self.require_writable(session)?;
+        let request = Request::ImportKey {
+            card: self.card(slot)?,
+            pin: None,
+            key,
+            material,
+        };
+        let Reply::Key(made) = self.change(slot, &request).map_err(|error| match error {
+            // Parts that do not fit each other.
+            Rv(CKR_ARGUMENTS_BAD | CKR_FUNCTION_FAILED) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
+            other => other,
+        })?
+        else {
+            return Err(Rv(CKR_DEVICE_ERROR));
+        };
+        self.refresh_objects(slot)?;
+        Ok(self.state().key_pair(slot, made.reference)?.1)
+    }
+
+    /// C_UnwrapKey: a secret for this session, or a private key (PKCS#8) for the card.
+    pub(crate) fn unwrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let class = template.long(CKA_CLASS)?;
+        let secret = match class.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
+            CKO_PRIVATE_KEY => {
+                template.require_token()?;
+                template.require_sensitive()?;
+                self.require_writable(session)?;
+                None
+            }
+            CKO_SECRET_KEY => Some(SecretTemplate::new(template)?),
+            _ => return Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
+        };
+        let plain = self
+            .decrypt_whole(session, mechanism, unwrapping, wrapped)
+            .map_err(|error| match error {
+                Rv(CKR_ENCRYPTED_DATA_INVALID) => Rv(CKR_WRAPPED_KEY_INVALID),
+                Rv(CKR_ENCRYPTED_DATA_LEN_RANGE) => Rv(CKR_WRAPPED_KEY_LEN_RANGE),
+                Rv(CKR_KEY_HANDLE_INVALID) => Rv(CKR_UNWRAPPING_KEY_HANDLE_INVALID),
+                Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
+                other => other,
+            })?;
+        match secret {
+            Some(secret) => secret.make(self, session, plain),
+            None => {
+                let material = pkcs8(&plain).ok_or(Rv(CKR_WRAPPED_KEY_INVALID))?;
+                self.import(session, template, material)
+            }
+        }
+    }
+
+    /// C_SetAttributeValue: names and identifiers. What is already so may be said again.
+    pub(crate) fn set_attributes(
+        &self,
+        session: CK_SESSION_HANDLE,
+        handle: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Result {
+        let object = self.object(session, handle)?;
+        let (mut label, mut id) = (None, None);
+        for (kind, value) in template.attributes() {
+            match (*kind, attributes::get(&object, *kind)) {
+                (_, Value::Known(known)) if known == **value => {}
+                (CKA_LABEL, Value::Known(_)) => label = template.text(CKA_LABEL)?,
+                (CKA_ID, Value::Known(_)) | (CKA_OBJECT_ID, Value::Known(_)) => {
+                    id = Some(value.to_vec());
+                }
+                // NSS and Java give a key the subject of the certificate that they are about to store.
+                (CKA_SUBJECT, Value::Known(_)) if object.is_on_card() => {}
+                (_, Value::Absent) => return Err(Rv(CKR_ATTRIBUTE_TYPE_INVALID)),
+                _ => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
+            }
+        }
+        let thing = match object.home {
+            Home::Key(reference) => Thing::Key(reference),
+            Home::Object(number) => Thing::Object(number),
+            Home::Module | Home::Session(_) => return Err(Rv(CKR_ACTION_PROHIBITED)),
+        };
+        let slot = self.require_writable(session)?;
+        if label.is_none() && id.is_none() {
+            return Ok(());
+        }
+        let request = Request::Rename {
+            card: self.card(slot)?,
+            pin: None,
+            thing,
+            label,
+            id,
+        };
+        self.change(slot, &request).map_err(|error| match error {
+            Rv(CKR_ARGUMENTS_BAD) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
+            other => other,
+        })?;
+        self.refresh_objects(slot)
+    }
+
+    fn handle_of(
+        &self,
+        slot: CK_SLOT_ID,
+        wanted: impl Fn(&Body, Home) -> bool,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let mut state = self.state();
+        let mut objects = state.slot(slot)?.objects.iter();
+        let found = objects.find(|(_, object)| wanted(&object.body, object.home));
+        found.map(|(handle, _)| *handle).ok_or(Rv(CKR_DEVICE_ERROR))
+    }
+}
+
+/// Everybody who sees a card may read what is not a key: nothing that is to be private goes there.
+fn require_public(template: &Template) -> Result {
+    match template.flag(CKA_PRIVATE)? {
+        Some(true) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
+        _ => Ok(()),
+    }
+}
+
+fn text(template: &Template, kind: CK_ATTRIBUTE_TYPE) -> Result<String> {
+    let text = template.text(kind)?.unwrap_or_default();
+    if text.len() > MAX_TEXT {
+        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    Ok(text)
+}
+
+fn bytes(template: &Template, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>> {
+    let bytes = template.get(kind).unwrap_or_default();
+    if bytes.len() > MAX_TEXT {
+        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    Ok(bytes.to_vec())
+}
+
+fn content(value: &[u8]) -> Result<Vec<u8>> {
+    if value.len() > MAX_VALUE {
+        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    Ok(value.to_vec())
+}
+
+/// Number without leading zeros.
+fn number(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.get(zeros..).unwrap_or_default()
+}
+
+fn field_size(parameters: &[u8]) -> Result<usize> {
+    match parameters {
+        curve if curve == P256 => Ok(32),
+        curve if curve == P384 => Ok(48),
+        _ => Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
+    }
+}
+
+fn public_key(template: &Template) -> Result<PublicKey> {
+    let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
+    match template
+        .long(CKA_KEY_TYPE)?
+        .ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?
+    {
+        CKK_RSA => {
+            let modulus = number(template.need(CKA_MODULUS)?);
+            if !matches!(modulus.len(), 256 | 384 | 512) {
+                return Err(invalid);
+            }
+            let exponent = number(template.need(CKA_PUBLIC_EXPONENT)?);
+            if exponent.is_empty() || exponent.len() > 4 {
+                return Err(invalid);
+            }
+            let exponent = exponent
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            Ok(PublicKey::Rsa {
+                modulus: modulus.to_vec(),
+                exponent,
+            })
+        }
+        CKK_EC => {
+            let size = field_size(template.need(CKA_EC_PARAMS)?)?;
+            let point = template.need(CKA_EC_POINT)?;
+            // An OCTET STRING, and without its header from some clients.
+            let point = match point {
+                [0x04, length, rest @ ..] if usize::from(*length) == rest.len() => rest,
+                other => other,
+            };
+            let point = point.strip_prefix(&[0x04]).ok_or(invalid)?;
+            let (x, y) = point.split_at_checked(size).ok_or(invalid)?;
+            let on_curve = if size == 48 {
+                p384::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).is_ok()
+            } else {
+                p256::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).is_ok()
+            };
+            if !on_curve {
+                return Err(invalid);
+            }
+            Ok(PublicKey::Ec {
+                x: x.to_vec(),
+                y: y.to_vec(),
+            })
+        }
+        _ => Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
+    }
+}
+
+fn private_key(template: &Template) -> Result<PrivateKey> {
+    let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
+    match template
+        .long(CKA_KEY_TYPE)?
+        .ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?
+    {
+        CKK_RSA => {
+            if template.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
+                return Err(invalid);
+            }
+            rsa(template.need(CKA_MODULUS)?, template.need(CKA_PRIME_1)?).ok_or(invalid)
+        }
+        CKK_EC => {
+            let size = field_size(template.need(CKA_EC_PARAMS)?)?;
+            elliptic(size, template.need(CKA_VALUE)?).ok_or(invalid)
+        }
+        _ => Err(invalid),
+    }
+}
+
+fn rsa(modulus: &[u8], prime: &[u8]) -> Option<PrivateKey> {
+    let (modulus, prime) = (number(modulus), number(prime));
+    if !matches!(modulus.len(), 256 | 384) || prime.len() != modulus.len() / 2 {
+        return None;
+    }
+    Some(PrivateKey::Rsa {
+        modulus: modulus.to_vec(),
+        prime: SecretBytes::new(prime.to_vec()),
+    })
+}
+
+/// A scalar and the point that follows from it.
+fn elliptic(size: usize, scalar: &[u8]) -> Option<PrivateKey> {
+    let scalar = number(scalar);
+    let zeros = size.checked_sub(scalar.len())?;
+    let mut full = Zeroizing::new(Vec::with_capacity(size));
+    full.resize(zeros, 0);
+    full.extend_from_slice(scalar);
+    let point = if size == 48 {
+        let key = p384::SecretKey::from_slice(&full).ok()?;
+        key.public_key().to_sec1_point(false).as_bytes().to_vec()
+    } else {
+        let key = p256::SecretKey::from_slice(&full).ok()?;
+        key.public_key().to_sec1_point(false).as_bytes().to_vec()
+    };
+    let (x, y) = point.strip_prefix(&[4])?.split_at_checked(size)?;
+    Some(PrivateKey::Ec {
+        scalar: SecretBytes::new(full.to_vec()),
+        x: x.to_vec(),
+        y: y.to_vec(),
+    })
+}
+
+/// PrivateKeyInfo (RFC 5208 §5) of an RSA (RFC 8017 §A.1.2) or elliptic-curve key (RFC 5915 §3).
+fn pkcs8(der: &[u8]) -> Option<PrivateKey> {
+    let (0x30, info, _) = x509::element(der)? else {
+        return None;
+    };
+    let (0x02, _, rest) = x509::element(info)? else {
+        return None;
+    };
+    let (0x30, algorithm, rest) = x509::element(rest)? else {
+        return None;
+    };
+    let (0x04, key, _) = x509::element(rest)? else {
+        return None;
+    };
+    let (oid, parameters) = x509::whole(algorithm)?;
+    let (0x30, key, _) = x509::element(key)? else {
+        return None;
+    };
+    let (0x02, _, rest) = x509::element(key)? else {
+        return None;
+    };
+    if oid == attributes::RSA_ENCRYPTION {
+        let (0x02, modulus, rest) = x509::element(rest)? else {
+            return None;
+        };
+        let (0x02, exponent, rest) = x509::element(rest)? else {
+            return None;
+        };
+        let (0x02, _, rest) = x509::element(rest)? else {
+            return None;
+        };
+        let (0x02, prime, _) = x509::element(rest)? else {
+            return None;
+        };
+        return is_f4(exponent).then(|| rsa(modulus, prime))?;
+    }
+    if oid == attributes::EC_PUBLIC_KEY {
+        let (0x04, scalar, _) = x509::element(rest)? else {
+            return None;
+        };
+        return elliptic(field_size(parameters).ok()?, scalar);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_keys_in_pkcs8_are_read_whole_or_not_at_all() {
+        let rsa = include_bytes!("../../cardea-pki/tests/data/rsa2048.pkcs8.der");
+        let curve = include_bytes!("../../cardea-pki/tests/data/p256.pkcs8.der");
+        assert!(
+            matches!(pkcs8(rsa), Some(PrivateKey::Rsa { modulus, .. }) if modulus.len() == 256)
+        );
+        assert!(matches!(pkcs8(curve), Some(PrivateKey::Ec { x, .. }) if x.len() == 32));
+        for length in 0..60 {
+            assert!(pkcs8(&curve[..length]).is_none(), "{length}");
+        }
+        assert!(pkcs8(&[0x30, 0x80]).is_none());
+    }
+
+    #[test]
+    fn scalars_are_padded_and_must_be_on_the_curve() {
+        let Some(PrivateKey::Ec { scalar, x, .. }) = elliptic(32, &[0, 0, 1]) else {
+            panic!("one is a scalar");
+        };
+        assert_eq!(scalar.expose().len(), 32);
+        assert_eq!(x[..4], [0x6B, 0x17, 0xD1, 0xF2]);
+        assert!(elliptic(32, &[0; 32]).is_none());
+        assert!(elliptic(32, &[0xFF; 32]).is_none());
+        assert!(elliptic(32, &[1; 33]).is_none());
+    }
+}

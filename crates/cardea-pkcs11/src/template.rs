@@ -1,0 +1,132 @@
+//! The attributes that a caller brings.
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use crate::rv::{Result, Rv};
+
+/// Copied from the caller; values that are secret are erased with it.
+#[derive(Debug)]
+pub(crate) struct Template(Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>);
+
+impl Template {
+    /// Takes attributes; one that comes twice must say the same twice.
+    pub(crate) fn new(attributes: Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>) -> Result<Self> {
+        for (position, (kind, value)) in attributes.iter().enumerate() {
+            let mut others = attributes.iter().skip(position + 1);
+            if others.any(|(other, said)| other == kind && said != value) {
+                return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
+            }
+        }
+        Ok(Self(attributes))
+    }
+
+    pub(crate) fn attributes(&self) -> &[(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)] {
+        &self.0
+    }
+
+    pub(crate) fn get(&self, wanted: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {
+        let mut attributes = self.0.iter();
+        let found = attributes.find(|(kind, _)| *kind == wanted);
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// A value without which nothing can be made.
+    pub(crate) fn need(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<&[u8]> {
+        self.get(wanted).ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))
+    }
+
+    pub(crate) fn flag(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<Option<bool>> {
+        match self.get(wanted) {
+            None => Ok(None),
+            Some([value]) => Ok(Some(*value != CK_FALSE)),
+            Some(_) => Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
+        }
+    }
+
+    pub(crate) fn long(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<Option<CK_ULONG>> {
+        let value = self.get(wanted).map(TryInto::try_into).transpose();
+        let value = value.map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
+        Ok(value.map(CK_ULONG::from_ne_bytes))
+    }
+
+    pub(crate) fn text(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<Option<String>> {
+        let text = self
+            .get(wanted)
+            .map(|text| String::from_utf8(text.to_vec()));
+        text.transpose()
+            .map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))
+    }
+
+    /// What the template says of an attribute, if it does, is this.
+    pub(crate) fn require_long(&self, wanted: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Result {
+        match self.long(wanted)? {
+            Some(said) if said != value => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The object is to live on the card. Keys do where nothing is said: there are no others.
+    pub(crate) fn require_token(&self) -> Result {
+        match self.flag(CKA_TOKEN)? {
+            Some(false) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What every private key of a card is.
+    pub(crate) fn require_sensitive(&self) -> Result {
+        if self.flag(CKA_EXTRACTABLE)? == Some(true) || self.flag(CKA_SENSITIVE)? == Some(false) {
+            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(attributes: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Result<Template> {
+        let copied = attributes.iter();
+        Template::new(
+            copied
+                .map(|(kind, value)| (*kind, Zeroizing::new(value.to_vec())))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn values_have_the_size_of_their_type() {
+        let given = template(&[
+            (CKA_TOKEN, &[1]),
+            (CKA_PRIVATE, &[1, 0]),
+            (CKA_CLASS, &CKO_DATA.to_ne_bytes()),
+            (CKA_KEY_TYPE, &[1]),
+            (CKA_LABEL, "ä".as_bytes()),
+            (CKA_ISSUER, &[0xFF]),
+        ])
+        .unwrap();
+        assert_eq!(given.flag(CKA_TOKEN), Ok(Some(true)));
+        assert_eq!(
+            given.flag(CKA_PRIVATE),
+            Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID))
+        );
+        assert_eq!(given.flag(CKA_SIGN), Ok(None));
+        assert_eq!(given.long(CKA_CLASS), Ok(Some(CKO_DATA)));
+        assert_eq!(
+            given.long(CKA_KEY_TYPE),
+            Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID))
+        );
+        assert_eq!(given.text(CKA_LABEL), Ok(Some("ä".to_owned())));
+        assert!(given.text(CKA_ISSUER).is_err());
+        assert_eq!(given.need(CKA_VALUE), Err(Rv(CKR_TEMPLATE_INCOMPLETE)));
+    }
+
+    #[test]
+    fn contradictions_are_refused_and_repetitions_are_not() {
+        assert!(template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[1])]).is_ok());
+        let contradiction = template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[0])]);
+        assert_eq!(contradiction.err(), Some(Rv(CKR_TEMPLATE_INCONSISTENT)));
+    }
+}
