@@ -94,7 +94,7 @@ pub(crate) fn run(
     if found.others > 0 {
         note("the other certificates of the file were not stored: a card keeps one for each key")?;
     }
-    print_new(&key, stored.as_ref(), output)
+    print_new(card, &key, stored.as_ref(), output)
 }
 
 /// Reads the file, asking for its passphrase when it turns out to need one.

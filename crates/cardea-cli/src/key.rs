@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::import;
 use crate::output::{label, note, pin_words, print, print_json, printable, table};
 use crate::prompt::confirm;
-use crate::{file, secret};
+use crate::{file, secret, uri};
 
 /// Longest label in bytes.
 const MAX_LABEL: usize = 127;
@@ -197,17 +197,18 @@ fn generate(
         _ => return Err(Connection::unexpected()),
     };
     note(&format!("key {} generated", title(&key)))?;
-    print_new(&key, None, output)
+    print_new(card, &key, None, output)
 }
 
 /// The new key: its reference, or all of it as JSON.
 pub(crate) fn print_new(
+    card: &CardDetails,
     key: &KeySummary,
     certificate: Option<&Stored>,
     output: OutputArguments,
 ) -> Result<(), Failure> {
     if output.json {
-        print_json(&key_json(key, certificate)?)?;
+        print_json(&key_json(card, key, certificate)?)?;
     } else {
         print(&format!("{:02X}\n", key.reference))?;
     }
@@ -269,7 +270,7 @@ fn list(
         let keys = card
             .keys
             .iter()
-            .map(|key| key_json(key, of(key)))
+            .map(|key| key_json(card, key, of(key)))
             .collect::<Result<_, _>>()?;
         print_json(&Value::Array(keys))?;
     } else if card.keys.is_empty() {
@@ -287,12 +288,22 @@ fn list(
                 of(key).map_or_else(|| "none".to_owned(), Stored::short),
             ]
         }));
-        print(&table(&rows, |_, _, padded| padded.to_owned()))?;
+        let mut text = table(&rows, |_, _, padded| padded.to_owned());
+        for key in &card.keys {
+            if let Some(uri) = uri::private_key(&card.summary, key) {
+                text.push_str(&format!("{:02X}: {uri}\n", key.reference));
+            }
+        }
+        print(&text)?;
     }
     Ok(())
 }
 
-fn key_json(key: &KeySummary, certificate: Option<&Stored>) -> Result<Value, Failure> {
+fn key_json(
+    card: &CardDetails,
+    key: &KeySummary,
+    certificate: Option<&Stored>,
+) -> Result<Value, Failure> {
     Ok(json!({
         "reference": format!("{:02X}", key.reference),
         "id": opensc_id(key),
@@ -302,18 +313,21 @@ fn key_json(key: &KeySummary, certificate: Option<&Stored>) -> Result<Value, Fai
         "pin": key.pin,
         "public_key": public_key(key)?.to_spki_pem(),
         "certificate": certificate.map(Stored::to_json),
+        "uri": uri::private_key(&card.summary, key),
     }))
 }
 
 /// The ID by which OpenSC knows the key: its container. Elliptic-curve keys have none.
 fn opensc_id(key: &KeySummary) -> Option<String> {
     match key.public {
-        PublicKey::Rsa { .. } => key
-            .reference
-            .checked_sub(FIRST)
-            .map(|index| format!("{index:02X}")),
+        PublicKey::Rsa { .. } => container(key).map(|index| format!("{index:02X}")),
         PublicKey::Ec { .. } => None,
     }
+}
+
+/// Number of the key's container: its ID in PKCS#11.
+pub(crate) fn container(key: &KeySummary) -> Option<u8> {
+    key.reference.checked_sub(FIRST)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod reader_conf;
 mod secret;
 mod signing;
 mod tpm;
+mod uri;
 
 use std::process::ExitCode;
 

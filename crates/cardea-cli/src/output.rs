@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::duration::Seconds;
 use crate::policy::Policy;
+use crate::uri;
 
 /// The word for a state, in text and JSON.
 pub(crate) fn state_word(state: CardState) -> &'static str {
@@ -133,6 +134,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "counter_mode": card.counter_mode,
         "keys": keys,
         "warnings": card.warnings,
+        "uri": uri::token(&card.summary),
     });
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
         value.extend(more);
@@ -285,6 +287,9 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         ),
         ("counter", card.counter_mode.clone()),
     ]);
+    if let Some(uri) = uri::token(summary) {
+        lines.push(("URI", uri));
+    }
     if card.keys.is_empty() {
         lines.push(("keys", "none".to_owned()));
     }

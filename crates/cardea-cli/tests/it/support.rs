@@ -156,6 +156,7 @@ pub(crate) fn redact(text: &str, card: &Value) -> String {
     let created = card["created"].to_string();
     let text = text
         .replace(id, "[card id]")
+        .replace(&id[..16], "[serial]")
         .replace(&id[..8], "xxxxxxxx")
         .replace(&created, "[time]");
     text.lines()

@@ -1,0 +1,157 @@
+//! PKCS#11 URIs (RFC 7512): how programs that load the PKCS#11 module are told a card or a key.
+//!
+//! The values are those of the module's token and objects, so what is printed here finds them there.
+
+use cardea_client::message::{CardState, CardSummary, KeySummary};
+
+use crate::key;
+use crate::output::label;
+
+/// Field of the token label (PKCS#11 2.40 §3.2, `CK_TOKEN_INFO`), in bytes.
+const TOKEN_LABEL: usize = 32;
+
+/// Digits of the card id that are the token's serial number, as many as `CK_TOKEN_INFO` has room for.
+const SERIAL: usize = 16;
+
+/// The card. None for a file that the module shows no token for.
+pub(crate) fn token(card: &CardSummary) -> Option<String> {
+    if let CardState::NotTrusted | CardState::Unreadable = card.state {
+        return None;
+    }
+    let serial = card.card_id.get(..SERIAL)?;
+    Some(format!(
+        "pkcs11:model=TPM%20card;manufacturer=Cardea;serial={};token={}",
+        escaped(serial),
+        escaped(token_label(&card.name))
+    ))
+}
+
+/// The private key. A key without label is told by its identifier alone.
+pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String> {
+    let mut uri = format!("{};id=%{:02X}", token(card)?, key::container(key)?);
+    if let Some(label) = label(key) {
+        uri.push_str(";object=");
+        uri.push_str(&escaped(label));
+    }
+    uri.push_str(";type=private");
+    Some(uri)
+}
+
+/// What of a name is in the token's label: cut at a character, without the blanks that fill the field.
+fn token_label(name: &str) -> &str {
+    let mut end = name.len().min(TOKEN_LABEL);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().trim_end_matches(' ')
+}
+
+/// All but the unreserved characters of RFC 3986 §2.3 in percent-encoding. RFC 7512 §2.3 would leave more as
+/// they are, but some of those mean something to a shell.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_client::message::PublicKey;
+
+    use super::*;
+
+    fn card(name: &str, state: CardState) -> CardSummary {
+        CardSummary {
+            card_id: "00112233445566778899aabbccddeeff".into(),
+            instance_id: String::new(),
+            name: name.into(),
+            owner: 0,
+            state,
+            reason: String::new(),
+            slot: None,
+            reader: None,
+        }
+    }
+
+    fn key(reference: u8, label: &str) -> KeySummary {
+        KeySummary {
+            reference,
+            algorithm: "p-256".into(),
+            origin: "generated".into(),
+            pin: "session".into(),
+            label: label.into(),
+            public: PublicKey::Ec {
+                x: vec![1; 32],
+                y: vec![2; 32],
+            },
+            certificate: false,
+        }
+    }
+
+    const TOKEN: &str =
+        "pkcs11:model=TPM%20card;manufacturer=Cardea;serial=0011223344556677;token=";
+
+    #[test]
+    fn token_is_told_by_serial_number_and_label() {
+        let uri = token(&card("Alice's card", CardState::Ready));
+        assert_eq!(uri, Some(format!("{TOKEN}Alice%27s%20card")));
+    }
+
+    #[test]
+    fn card_that_is_no_token_has_no_uri() {
+        for state in [CardState::NotTrusted, CardState::Unreadable] {
+            assert_eq!(token(&card("Alice", state)), None);
+            assert_eq!(private_key(&card("Alice", state), &key(0x81, "mail")), None);
+        }
+        // It stays a token, which says that it is blocked.
+        assert!(token(&card("Alice", CardState::Blocked)).is_some());
+        let short = CardSummary {
+            card_id: "0011".into(),
+            ..card("Alice", CardState::Ready)
+        };
+        assert_eq!(token(&short), None);
+    }
+
+    #[test]
+    fn key_is_told_by_container_and_label() {
+        let card = card("A", CardState::Ready);
+        assert_eq!(
+            private_key(&card, &key(0x81, "mail & more")),
+            Some(format!(
+                "{TOKEN}A;id=%00;object=mail%20%26%20more;type=private"
+            ))
+        );
+        assert_eq!(
+            private_key(&card, &key(0x9E, "")),
+            Some(format!("{TOKEN}A;id=%1D;type=private"))
+        );
+    }
+
+    #[test]
+    fn only_unreserved_characters_stay() {
+        assert_eq!(escaped("aZ09-._~"), "aZ09-._~");
+        assert_eq!(
+            escaped(" %;=/?&\"\n\u{1b}"),
+            "%20%25%3B%3D%2F%3F%26%22%0A%1B"
+        );
+        assert_eq!(escaped("ä€"), "%C3%A4%E2%82%AC");
+    }
+
+    #[test]
+    fn label_is_cut_at_a_character_and_its_filling_forgotten() {
+        assert_eq!(token_label("Ada  "), "Ada");
+        assert_eq!(token_label(&"x".repeat(40)), "x".repeat(32));
+        // The last letter would take the 32nd and the 33rd byte.
+        let name = format!("{}ä", "x".repeat(31));
+        assert_eq!(token_label(&name), "x".repeat(31));
+        let name = format!("{} and more", "x".repeat(31));
+        assert_eq!(token_label(&name), "x".repeat(31));
+        assert_eq!(token_label(""), "");
+    }
+}
