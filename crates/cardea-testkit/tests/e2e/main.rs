@@ -6,11 +6,17 @@
 )]
 
 mod administrator;
+mod desk;
 mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]
 mod kernel_tpm;
 mod opensc;
 mod pkcs11;
+mod pkcs11_gnutls;
+mod pkcs11_java;
+mod pkcs11_nss;
+mod pkcs11_openssl;
+mod pkcs11_ssh;
 mod promises;
 mod soak;
