@@ -47,7 +47,8 @@ struct Place {
 }
 
 /// The packages that installation builds.
-pub(crate) const PACKAGES: [&str; 3] = ["cardea-cli", "cardea-daemon", "cardea-ifd"];
+pub(crate) const PACKAGES: [&str; 4] =
+    ["cardea-cli", "cardea-daemon", "cardea-ifd", "cardea-pkcs11"];
 
 /// Name of the service.
 const SERVICE: &str = "cardea.service";
@@ -153,6 +154,19 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
     }
+    let module = place()?.prefix.join(items::LIBRARIES).join(items::MODULE);
+    // Its exit status is 1 where there is no card.
+    let loaded = Command::new("pkcs11-tool")
+        .args(["--show-info", "--module"])
+        .arg(items::below(&root, &module))
+        .env("CARDEA_SOCKET", root.join("nothing"))
+        .output()
+        .context("pkcs11-tool")?;
+    let said = String::from_utf8_lossy(&loaded.stdout);
+    ensure!(
+        said.contains("Cardea virtual smart cards"),
+        "the installed module cannot be loaded: {said}"
+    );
     let files = shell::output(Command::new("find").arg(&root).args(["-type", "f"]))?;
     files
         .lines()

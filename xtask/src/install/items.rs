@@ -6,11 +6,28 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-/// pcscd's folder for handlers that its configuration names. Relative to the prefix, as the next three.
+/// pcscd's folder for handlers that its configuration names. Relative to the prefix, as what follows.
 pub(super) const HANDLER: &str = "lib/pcsc/drivers/serial/libifdcardea.so";
+/// Where Debian keeps the libraries of this machine.
+pub(super) const LIBRARIES: &str = if cfg!(target_arch = "x86_64") {
+    "lib/x86_64-linux-gnu"
+} else if cfg!(target_arch = "aarch64") {
+    "lib/aarch64-linux-gnu"
+} else {
+    "lib"
+};
+/// The PKCS#11 module, in p11-kit's folder for modules. Below the libraries, as the next.
+pub(super) const MODULE: &str = "pkcs11/libcardea_pkcs11.so";
+/// Tells the module's path to who builds or configures programs.
+pub(super) const PKG_CONFIG: &str = "pkgconfig/cardea-pkcs11.pc";
+/// p11-kit's file of the module.
+pub(super) const MODULE_FILE: &str = "share/p11-kit/modules/cardea.module";
 pub(super) const SERVICE: &str = "lib/systemd/system/cardea.service";
 pub(super) const SYSUSERS: &str = "lib/sysusers.d/cardea.conf";
 pub(super) const TMPFILES: &str = "lib/tmpfiles.d/cardea.conf";
+
+/// p11-kit's file of a module that is not below `/usr`.
+pub(super) const LOCAL_MODULE_FILE: &str = "/etc/pkcs11/modules/cardea.module";
 
 /// The daemon's configuration.
 pub(super) const CONFIGURATION: &str = "/etc/cardea/cardea.toml";
@@ -64,6 +81,8 @@ pub(super) enum Kind {
 #[derive(Debug)]
 enum Source {
     File(PathBuf),
+    /// A file with places for the folder of libraries below the prefix, and for our version.
+    Template(PathBuf, Prefix),
     Text(String),
     /// A unit, whose programs are below the prefix.
     Unit(PathBuf, Prefix),
@@ -75,6 +94,14 @@ impl Item {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         match &self.source {
             Source::File(path) => read(path),
+            Source::Template(path, prefix) => {
+                let text = String::from_utf8(read(path)?).context("a template is not UTF-8")?;
+                let libraries = prefix.join(LIBRARIES).display().to_string();
+                Ok(text
+                    .replace("@libraries@", &libraries)
+                    .replace("@version@", env!("CARGO_PKG_VERSION"))
+                    .into_bytes())
+            }
             Source::Text(text) => Ok(text.clone().into_bytes()),
             Source::Unit(path, prefix) => {
                 let text = String::from_utf8(read(path)?).context("a unit is not UTF-8")?;
@@ -102,10 +129,21 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
     };
     let built = |name: &str| Source::File(programs.join(name));
     let shipped = |name: &str| Source::File(packaging.join(name));
+    let library = |path: &str| format!("{LIBRARIES}/{path}");
+    let template = |name: &str| Source::Template(packaging.join(name), prefix.clone());
+    let module_file = template("cardea.module");
     vec![
         program(built("cardea"), "bin/cardea", 0o755),
         program(built("cardea-daemon"), "sbin/cardea-daemon", 0o755),
         program(built("libifdcardea.so"), HANDLER, 0o644),
+        program(built("libcardea_pkcs11.so"), &library(MODULE), 0o644),
+        program(template("cardea-pkcs11.pc"), &library(PKG_CONFIG), 0o644),
+        // p11-kit reads the files of packages below /usr alone.
+        if prefix.0 == Path::new("/usr") {
+            program(module_file, MODULE_FILE, 0o644)
+        } else {
+            configuration(module_file, LOCAL_MODULE_FILE)
+        },
         program(
             Source::Unit(packaging.join("cardea.service"), prefix.clone()),
             SERVICE,

@@ -16,7 +16,12 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let programs = folder.path().join("programs");
         fs::create_dir(&programs).unwrap();
-        for name in ["cardea", "cardea-daemon", "libifdcardea.so"] {
+        for name in [
+            "cardea",
+            "cardea-daemon",
+            "libcardea_pkcs11.so",
+            "libifdcardea.so",
+        ] {
             fs::write(programs.join(name), name).unwrap();
         }
         Self { folder }
@@ -71,7 +76,14 @@ fn repository() -> PathBuf {
 fn files_are_put_in_their_places_with_their_modes() {
     let machine = Machine::new();
     machine.install();
+    let libraries = format!("usr/{}", items::LIBRARIES);
+    let (module, package) = (
+        format!("{libraries}/{}", items::MODULE),
+        format!("{libraries}/{}", items::PKG_CONFIG),
+    );
     let expected = [
+        (module.as_str(), 0o644),
+        (&package, 0o644),
         ("etc/cardea/cardea.toml", 0o644),
         ("etc/reader.conf.d/cardea", 0o644),
         ("usr/bin/cardea", 0o755),
@@ -80,6 +92,7 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("usr/lib/sysusers.d/cardea.conf", 0o644),
         ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
         ("usr/sbin/cardea-daemon", 0o755),
+        ("usr/share/p11-kit/modules/cardea.module", 0o644),
     ];
     let expected: BTreeSet<_> = expected
         .into_iter()
@@ -143,6 +156,68 @@ fn unit_starts_the_program_below_the_prefix() {
     let unit = fs::read_to_string(unit).unwrap();
     assert!(unit.contains("\nExecStart=/usr/local/sbin/cardea-daemon\n"));
     assert!(machine.path("/usr/local/sbin/cardea-daemon").is_file());
+}
+
+/// Path of the module that p11-kit's file names.
+fn named(file: &Path) -> PathBuf {
+    let text = fs::read_to_string(file).unwrap();
+    let module = text.lines().find_map(|line| line.strip_prefix("module: "));
+    module.unwrap().into()
+}
+
+#[test]
+fn p11_kit_is_told_the_module_that_was_installed() {
+    let machine = Machine::new();
+    machine.install();
+    let module = named(&machine.path("/usr/share/p11-kit/modules/cardea.module"));
+    let installed = fs::read(machine.path(module.to_str().unwrap())).unwrap();
+    assert_eq!(installed, b"libcardea_pkcs11.so");
+}
+
+/// p11-kit reads the files of packages below `/usr/share` and what is the administrator's below `/etc`.
+#[test]
+fn p11_kit_is_told_a_module_elsewhere_below_etc() {
+    let machine = Machine::new();
+    let items = machine.items("/opt/cardea");
+    put(&items, &machine.root()).unwrap();
+    let file = machine.path(items::LOCAL_MODULE_FILE);
+    let module = named(&file);
+    assert!(module.starts_with("/opt/cardea/lib"), "{module:?}");
+    assert!(machine.path(module.to_str().unwrap()).is_file());
+    // Settings of the machine stay.
+    fs::write(&file, "disable-in: firefox\n").unwrap();
+    put(&items, &machine.root()).unwrap();
+    take(&items, &machine.root(), false).unwrap();
+    let left: Vec<_> = machine.files().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(left, ["etc/pkcs11/modules/cardea.module"]);
+    take(&items, &machine.root(), true).unwrap();
+    assert!(machine.files().is_empty(), "{:?}", machine.files());
+}
+
+#[test]
+fn pkg_config_tells_the_path_of_the_module() {
+    let machine = Machine::new();
+    for prefix in ["/usr", "/usr/local"] {
+        put(&machine.items(prefix), &machine.root()).unwrap();
+        let package = format!("{prefix}/{}/{}", items::LIBRARIES, items::PKG_CONFIG);
+        let ask = |question: &str| {
+            let output = Command::new("pkg-config")
+                .env(
+                    "PKG_CONFIG_LIBDIR",
+                    machine.path(&package).parent().unwrap(),
+                )
+                .args(["--print-errors", question, "cardea-pkcs11"])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let module = ask("--variable=module");
+        assert!(module.starts_with(&format!("{prefix}/lib")), "{module}");
+        assert!(machine.path(&module).is_file(), "{module}");
+        assert_eq!(ask("--modversion"), env!("CARGO_PKG_VERSION"));
+    }
 }
 
 /// systemd itself reads the unit; the program is one that exists on every machine.
