@@ -12,11 +12,14 @@ mod fixtures;
 #[cfg(target_arch = "x86_64")]
 mod kernel_tpm;
 mod opensc;
+mod p11_kit;
 mod pkcs11;
+mod pkcs11_beside_opensc;
 mod pkcs11_gnutls;
 mod pkcs11_java;
 mod pkcs11_nss;
 mod pkcs11_openssl;
+mod pkcs11_p11_kit;
 mod pkcs11_ssh;
 mod promises;
 mod soak;

@@ -6,6 +6,7 @@ use cardea_testkit::process::Running;
 use cardea_testkit::rig::PIN;
 
 use crate::desk::{Desk, KEYS, WRONG, module};
+use crate::p11_kit::urls;
 
 /// A program of GnuTLS with our module and a PIN. It takes the PIN from the environment, and once.
 fn gnutls(program: &str, pin: &str) -> String {
@@ -44,13 +45,6 @@ fn p11tool_lists_tokens_and_objects_by_the_uris_that_cardea_prints() {
     assert!(!objects.contains("type=private"), "{objects}");
     let nothing = desk.run(&format!("{tool} --login --list-all {other}"));
     assert!(!nothing.text.contains("Object 0"), "{}", nothing.text);
-}
-
-/// Values of the lines "URL:".
-fn urls(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("URL: "))
-        .collect()
 }
 
 #[test]
