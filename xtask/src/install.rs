@@ -164,7 +164,7 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
         .context("pkcs11-tool")?;
     let said = String::from_utf8_lossy(&loaded.stdout);
     ensure!(
-        said.contains("Cardea virtual smart cards"),
+        said.contains("Manufacturer     Cardea"),
         "the installed module cannot be loaded: {said}"
     );
     let files = shell::output(Command::new("find").arg(&root).args(["-type", "f"]))?;
