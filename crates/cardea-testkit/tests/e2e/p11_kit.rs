@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::desk::module;
 
@@ -10,7 +9,7 @@ use crate::desk::module;
 /// are mounted over the machine's, in a namespace of the program's own.
 pub(crate) const KIT: &str = "unshare --mount --propagation private sh kit.sh";
 
-/// Makes the configuration: in `modules` our module's file as it is installed, and the copy `etc` of `/etc`.
+/// Makes the configuration: in `modules` our module's file as it is installed, and in `etc` what stands for `/etc`.
 pub(crate) fn configure(folder: &Path) {
     let script =
         "mount --bind modules /usr/share/p11-kit/modules && mount --bind etc /etc && exec \"$@\"\n";
@@ -25,10 +24,12 @@ pub(crate) fn configure(folder: &Path) {
         text.replace(installed, &module()),
     )
     .unwrap();
-    let etc = folder.join("etc");
-    let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status();
-    assert!(copied.unwrap().success());
-    drop(fs::remove_dir_all(etc.join("pkcs11")));
+    // p11-kit has nothing there unless a test writes it, and OpenSC what Debian ships.
+    fs::create_dir_all(folder.join("etc/opensc")).unwrap();
+    fs::create_dir_all(folder.join("etc/pkcs11/modules")).unwrap();
+    for file in ["nsswitch.conf", "opensc/opensc.conf", "passwd"] {
+        fs::copy(Path::new("/etc").join(file), folder.join("etc").join(file)).unwrap();
+    }
 }
 
 /// Values of the lines "URL:" of `p11tool`.

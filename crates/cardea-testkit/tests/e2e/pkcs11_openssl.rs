@@ -134,7 +134,7 @@ fn openssl_decrypts_by_rsa() {
 }
 
 #[test]
-fn openssl_is_refused_with_a_wrong_pin_a_blocked_one_and_without_the_key() {
+fn openssl_is_refused_with_a_wrong_pin_a_blocked_one_and_without_key_or_card() {
     let desk = ready();
     let sign = engine("dgst -sha256");
     let uri = desk.key_uri("rsa");
@@ -155,4 +155,9 @@ fn openssl_is_refused_with_a_wrong_pin_a_blocked_one_and_without_the_key() {
     desk.delete("rsa");
     let said = desk.refuses(&sign);
     assert!(said.contains("key was not found"), "{said}");
+    let (sign, uri) = (engine("dgst -sha256"), desk.key_uri("ec"));
+    let sign = format!("{sign} -sign {uri} -out signature message");
+    desk.does(&sign);
+    desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    desk.refuses(&sign);
 }

@@ -16,7 +16,7 @@ fn module_of_p11_kit(name: &str) -> String {
 #[test]
 fn p11_kit_brings_the_cards_to_programs_that_are_not_told_of_the_module() {
     let mut desk = Desk::with_keys();
-    p11_kit::configure(desk.path("").as_path());
+    p11_kit::configure(&desk.path(""));
     let listed = desk.does(&format!("{KIT} p11-kit list-modules"));
     assert!(
         listed.contains(&format!("cardea: {}", module())),
@@ -48,7 +48,6 @@ fn p11_kit_brings_the_cards_to_programs_that_are_not_told_of_the_module() {
     }
 
     // The administrator's file is read after ours.
-    fs::create_dir_all(desk.path("etc/pkcs11/modules")).unwrap();
     let local = desk.path("etc/pkcs11/modules/cardea.module");
     for (setting, cards) in [
         ("enable-in: nothing", 0),
