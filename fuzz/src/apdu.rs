@@ -272,7 +272,7 @@ impl Host {
                 let (card, connection) = self.connection();
                 let certificate = vec![reference; 300];
                 if card
-                    .store_certificate(connection, reference, &certificate)
+                    .store_certificate(connection, reference, &certificate, None)
                     .is_ok()
                 {
                     assert_eq!(card.certificate(reference), Some(certificate));

@@ -427,6 +427,9 @@ pub struct KeyRecord {
     /// Identifier that a client chose for it.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub client_id: Option<Vec<u8>>,
+    /// Name of its certificate, where a client gave it one of its own.
+    #[n(6)]
+    pub certificate_label: Option<String>,
 }
 
 /// An object that PKCS#11 clients keep on the card beside its keys. Everybody who sees the card may read it.

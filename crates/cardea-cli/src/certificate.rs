@@ -254,6 +254,7 @@ pub(crate) fn store(
         pin: Some(pin),
         reference,
         der: der.to_vec(),
+        label: None,
     };
     connection.order(&request, "storing the certificate")
 }

@@ -306,7 +306,8 @@ fn key_json(
 ) -> Result<Value, Failure> {
     Ok(json!({
         "reference": format!("{:02X}", key.reference),
-        "id": opensc_id(key),
+        "id": key.id.iter().map(|byte| format!("{byte:02X}")).collect::<String>(),
+        "container": opensc_container(key),
         "label": label(key),
         "algorithm": key.algorithm,
         "origin": key.origin,
@@ -317,17 +318,12 @@ fn key_json(
     }))
 }
 
-/// The ID by which OpenSC knows the key: its container. Elliptic-curve keys have none.
-fn opensc_id(key: &KeySummary) -> Option<String> {
+/// Number of the key's container, by which OpenSC knows it. Elliptic-curve keys have none.
+fn opensc_container(key: &KeySummary) -> Option<u8> {
     match key.public {
-        PublicKey::Rsa { .. } => container(key).map(|index| format!("{index:02X}")),
+        PublicKey::Rsa { .. } => key.reference.checked_sub(FIRST),
         PublicKey::Ec { .. } => None,
     }
-}
-
-/// Number of the key's container: its ID in PKCS#11.
-pub(crate) fn container(key: &KeySummary) -> Option<u8> {
-    key.reference.checked_sub(FIRST)
 }
 
 #[cfg(test)]
@@ -350,6 +346,7 @@ mod tests {
             certificate: false,
             id: vec![reference - 0x81],
             sign_only: false,
+            certificate_label: None,
         }
     }
 

@@ -4,7 +4,6 @@
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
 
-use crate::key;
 use crate::output::label;
 
 /// Field of the token label (PKCS#11 2.40 §3.2, `CK_TOKEN_INFO`), in bytes.
@@ -15,8 +14,11 @@ const SERIAL: usize = 16;
 
 /// The card. None for a file that the module shows no token for.
 pub(crate) fn token(card: &CardSummary) -> Option<String> {
-    if let CardState::NotTrusted | CardState::Unreadable = card.state {
-        return None;
+    match card.state {
+        CardState::Blocked | CardState::Ready | CardState::TpmAway => {}
+        CardState::Foreign | CardState::Lost | CardState::NotTrusted | CardState::Unreadable => {
+            return None;
+        }
     }
     let serial = card.card_id.get(..SERIAL)?;
     Some(format!(
@@ -28,7 +30,10 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
 
 /// The private key. A key without label is told by its identifier alone.
 pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String> {
-    let mut uri = format!("{};id=%{:02X}", token(card)?, key::container(key)?);
+    let mut uri = format!("{};id=", token(card)?);
+    for byte in &key.id {
+        uri.push_str(&format!("%{byte:02X}"));
+    }
     if let Some(label) = label(key) {
         uri.push_str(";object=");
         uri.push_str(&escaped(label));
@@ -91,6 +96,9 @@ mod tests {
                 y: vec![2; 32],
             },
             certificate: false,
+            id: vec![reference - 0x81],
+            sign_only: false,
+            certificate_label: None,
         }
     }
 
@@ -105,12 +113,18 @@ mod tests {
 
     #[test]
     fn card_that_is_no_token_has_no_uri() {
-        for state in [CardState::NotTrusted, CardState::Unreadable] {
+        for state in [
+            CardState::Foreign,
+            CardState::Lost,
+            CardState::NotTrusted,
+            CardState::Unreadable,
+        ] {
             assert_eq!(token(&card("Alice", state)), None);
             assert_eq!(private_key(&card("Alice", state), &key(0x81, "mail")), None);
         }
-        // It stays a token, which says that it is blocked.
+        // It stays a token, which says that it is blocked; and a TPM comes back.
         assert!(token(&card("Alice", CardState::Blocked)).is_some());
+        assert!(token(&card("Alice", CardState::TpmAway)).is_some());
         let short = CardSummary {
             card_id: "0011".into(),
             ..card("Alice", CardState::Ready)
@@ -119,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_told_by_container_and_label() {
+    fn key_is_told_by_identifier_and_label() {
         let card = card("A", CardState::Ready);
         assert_eq!(
             private_key(&card, &key(0x81, "mail & more")),
@@ -130,6 +144,14 @@ mod tests {
         assert_eq!(
             private_key(&card, &key(0x9E, "")),
             Some(format!("{TOKEN}A;id=%1D;type=private"))
+        );
+        let chosen = KeySummary {
+            id: vec![0xAB, 0xCD],
+            ..key(0x9E, "")
+        };
+        assert_eq!(
+            private_key(&card, &chosen),
+            Some(format!("{TOKEN}A;id=%AB%CD;type=private"))
         );
     }
 

@@ -291,6 +291,9 @@ pub enum Request {
         /// DER, at most 64 KiB.
         #[cbor(n(3), with = "minicbor::bytes")]
         der: Vec<u8>,
+        /// Name of its own, 1 to 127 bytes without control characters; absent = the key's.
+        #[n(4)]
+        label: Option<String>,
     },
     /// Removes the certificate of a key.
     #[n(22)]

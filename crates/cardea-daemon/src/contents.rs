@@ -128,6 +128,20 @@ impl Desk<'_> {
                     card.rename_key(connection, reference, label, id)
                 })?;
             }
+            Thing::Certificate(reference) => {
+                let label = label.unwrap_or_default();
+                require_key_label(label)?;
+                if id.is_some() {
+                    return Err(fail(
+                        FailureKind::Invalid,
+                        "a certificate has its key's identifier",
+                    ));
+                }
+                self.known_key(reference)?;
+                self.with_pin(pin, |card, connection| {
+                    card.rename_certificate(connection, reference, label)
+                })?;
+            }
             Thing::Object(number) => {
                 require_texts(&[label.unwrap_or_default()], id)?;
                 self.known_object(number)?;
@@ -259,10 +273,12 @@ impl Desk<'_> {
         pin: Option<&SecretBytes>,
         reference: u8,
         der: &[u8],
+        label: Option<&str>,
     ) -> Result<Reply, Failure> {
+        label.map_or(Ok(()), require_key_label)?;
         self.known_key(reference)?;
         self.with_pin(pin, |card, connection| {
-            card.store_certificate(connection, reference, der)
+            card.store_certificate(connection, reference, der, label)
         })?;
         self.log("certificate stored");
         Ok(Reply::Done)

@@ -219,6 +219,7 @@ pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeyS
         },
         certificate: card.certificate(*reference).is_some(),
         id: card.key_id(*reference).unwrap_or_default(),
+        certificate_label: card.certificate_label(*reference).map(str::to_owned),
         sign_only: card.key_usage(*reference) == KeyUsage::Signature,
     }
 }

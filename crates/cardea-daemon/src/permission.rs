@@ -248,6 +248,7 @@ mod tests {
                 pin: Some(pin()),
                 reference,
                 der: Vec::new(),
+                label: None,
             },
             Request::DeleteCertificate {
                 card: card(),

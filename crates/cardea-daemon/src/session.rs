@@ -185,9 +185,11 @@ impl Session {
                 pin,
                 reference,
                 der,
-            } => self
-                .desk(&card)
-                .store_certificate(pin.as_ref(), reference, &der),
+                label,
+            } => {
+                self.desk(&card)
+                    .store_certificate(pin.as_ref(), reference, &der, label.as_deref())
+            }
             Request::DeleteCertificate {
                 card,
                 pin,

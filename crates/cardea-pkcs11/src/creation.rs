@@ -85,8 +85,9 @@ impl Module {
                     pin: None,
                     reference,
                     der: der.to_vec(),
+                    label: Some(text(template, CKA_LABEL)?).filter(|label| !label.is_empty()),
                 };
-                self.change(slot, &request)?;
+                self.change(slot, &request).map_err(of_value)?;
                 Home::Key(reference)
             }
             None => {
@@ -267,10 +268,15 @@ impl Module {
                 _ => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
             }
         }
-        let thing = match object.home {
-            Home::Key(reference) => Thing::Key(reference),
-            Home::Object(number) => Thing::Object(number),
-            Home::Module | Home::Session(_) => return Err(Rv(CKR_ACTION_PROHIBITED)),
+        let thing = match (object.home, &object.body) {
+            (Home::Key(_), Body::Certificate { .. }) if id.is_some() => {
+                // It is its key's.
+                return Err(Rv(CKR_ATTRIBUTE_READ_ONLY));
+            }
+            (Home::Key(reference), Body::Certificate { .. }) => Thing::Certificate(reference),
+            (Home::Key(reference), _) => Thing::Key(reference),
+            (Home::Object(number), _) => Thing::Object(number),
+            (Home::Module | Home::Session(_), _) => return Err(Rv(CKR_ACTION_PROHIBITED)),
         };
         let slot = self.require_writable(session)?;
         if label.is_none() && id.is_none() {
@@ -283,10 +289,7 @@ impl Module {
             label,
             id,
         };
-        self.change(slot, &request).map_err(|error| match error {
-            Rv(CKR_ARGUMENTS_BAD) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
-            other => other,
-        })?;
+        self.change(slot, &request).map_err(of_value)?;
         self.refresh_objects(slot)
     }
 
@@ -331,6 +334,13 @@ fn content(value: &[u8]) -> Result<Vec<u8>> {
         return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
     }
     Ok(value.to_vec())
+}
+
+fn of_value(error: Rv) -> Rv {
+    match error {
+        Rv(CKR_ARGUMENTS_BAD) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
+        other => other,
+    }
 }
 
 /// Number without leading zeros.

@@ -1,6 +1,6 @@
 //! What the module knows between two calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) struct Slot {
     pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
     /// Of the objects.
     pub(crate) revision: u64,
+    /// Handles of keys whose other half was destroyed, and they with it.
+    pub(crate) gone: BTreeSet<CK_OBJECT_HANDLE>,
 }
 
 /// Who is logged in on all sessions of a slot.
@@ -280,6 +282,7 @@ impl Module {
                     login: LoginState::Nobody,
                     objects: BTreeMap::new(),
                     revision: 0,
+                    gone: BTreeSet::new(),
                 },
             );
         }
@@ -307,6 +310,7 @@ impl Slot {
     fn leave(&mut self) {
         self.login = LoginState::Nobody;
         self.objects.clear();
+        self.gone.clear();
         self.revision = 0;
     }
 }

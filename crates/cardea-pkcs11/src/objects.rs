@@ -175,7 +175,10 @@ impl Module {
         for summary in &contents.keys {
             let object = |body| Object {
                 home: Home::Key(summary.reference),
-                label: summary.label.clone(),
+                label: match (&body, &summary.certificate_label) {
+                    (Body::Certificate { .. }, Some(own)) => own.clone(),
+                    _ => summary.label.clone(),
+                },
                 id: summary.id.clone(),
                 body,
             };
@@ -363,8 +366,11 @@ impl Module {
         session: CK_SESSION_HANDLE,
         handle: CK_OBJECT_HANDLE,
     ) -> Result {
-        let object = self.object(session, handle)?;
         let slot = self.slot_of(session)?;
+        if self.state().slot(slot)?.gone.remove(&handle) {
+            return Ok(());
+        }
+        let object = self.object(session, handle)?;
         match object.home {
             Home::Module => return Err(Rv(CKR_ACTION_PROHIBITED)),
             Home::Session(_) => {
@@ -394,6 +400,18 @@ impl Module {
             (Home::Module | Home::Session(_), _) => return Ok(()),
         };
         self.change(slot, &request)?;
+        if let Body::PrivateKey(_) | Body::PublicKey(_) = object.body {
+            // Programs destroy the other half too (pkcs11-tool --test-ec), and must not find that it failed.
+            let mut state = self.state();
+            let slot = state.slot(slot)?;
+            let halves = slot.objects.iter().filter(|(other, half)| {
+                **other != handle
+                    && half.home == object.home
+                    && matches!(half.body, Body::PrivateKey(_) | Body::PublicKey(_))
+            });
+            let halves: Vec<_> = halves.map(|(handle, _)| *handle).collect();
+            slot.gone.extend(halves);
+        }
         self.refresh_objects(slot)
     }
 

@@ -127,11 +127,13 @@ fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {
         sizes.iter().all(|size| *size <= MAX_BLOB),
         "a key is too large",
     )?;
-    let label = key.label.as_deref().unwrap_or("-");
-    require(
-        (1..=MAX_LABEL).contains(&label.len()) && !label.chars().any(char::is_control),
-        "the label of a key is empty, too long or has control characters",
-    )?;
+    for label in [&key.label, &key.certificate_label] {
+        let label = label.as_deref().unwrap_or("-");
+        require(
+            (1..=MAX_LABEL).contains(&label.len()) && !label.chars().any(char::is_control),
+            "the label of a key is empty, too long or has control characters",
+        )?;
+    }
     require(
         key.client_id
             .as_ref()

@@ -226,6 +226,7 @@ impl KeyStore for SoftwareToken {
             creation_ticket: Vec::new(),
             label: None,
             client_id: None,
+            certificate_label: None,
         })
     }
 
@@ -247,6 +248,7 @@ impl KeyStore for SoftwareToken {
             creation_ticket: Vec::new(),
             label: None,
             client_id: None,
+            certificate_label: None,
         })
     }
 

@@ -81,6 +81,7 @@ pub(crate) fn import(
         creation_ticket: Vec::new(),
         label: None,
         client_id: None,
+        certificate_label: None,
     };
     match anchor.describe(&key) {
         Some(_) => Ok(key),

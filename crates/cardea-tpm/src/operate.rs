@@ -311,6 +311,7 @@ pub(crate) fn generate(
         creation_ticket: made.creation_ticket,
         label: None,
         client_id: None,
+        certificate_label: None,
     };
     match anchor.describe(&key) {
         Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),

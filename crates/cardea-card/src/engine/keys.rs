@@ -27,6 +27,13 @@ pub struct NewKey {
     pub id: Option<Vec<u8>>,
 }
 
+fn name_certificate(record: &mut CardRecord, reference: u8, label: Option<&str>) {
+    let mut keys = record.keys.iter_mut();
+    if let Some(key) = keys.find(|key| key.reference == reference) {
+        key.certificate_label = label.map(str::to_owned);
+    }
+}
+
 /// An operation of [`Card::begin_use`].
 pub struct PendingOperation(PendingResult);
 
@@ -259,7 +266,7 @@ impl Card {
     }
 
     /// Stores the certificate of a key, DER of at most 64 KiB, in place of an earlier one. That it belongs to
-    /// the key is the caller's to check.
+    /// the key is the caller's to check. Without a name (1 to 127 bytes without control characters) it has the key's.
     ///
     /// # Errors
     ///
@@ -270,11 +277,13 @@ impl Card {
         connection: &mut Connection,
         reference: u8,
         der: &[u8],
+        label: Option<&str>,
     ) -> Result<(), CardError> {
         self.need_user(connection)?;
         let index = self.index_of(reference)?;
         let mut record = self.record.clone();
         filesystem::store_certificate(&mut record.gids, index, der)?;
+        name_certificate(&mut record, reference, label);
         record.certificates_written = record.certificates_written.saturating_add(1);
         Ok(self.commit(record)?)
     }
@@ -293,8 +302,33 @@ impl Card {
         let index = self.index_of(reference)?;
         let mut record = self.record.clone();
         let removed = filesystem::remove_certificate(&mut record.gids, index);
+        name_certificate(&mut record, reference, None);
         self.commit(record)?;
         Ok(removed)
+    }
+
+    /// Name that a client gave a key's certificate; `None` = it has the key's.
+    #[must_use]
+    pub fn certificate_label(&self, reference: u8) -> Option<&str> {
+        self.key(reference)?.certificate_label.as_deref()
+    }
+
+    /// Gives a key's certificate another name.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`]: `NotAuthenticated`, `NotConfigured`; [`CardError::Store`].
+    pub fn rename_certificate(
+        &mut self,
+        connection: &mut Connection,
+        reference: u8,
+        label: &str,
+    ) -> Result<(), CardError> {
+        self.need_user(connection)?;
+        self.index_of(reference)?;
+        let mut record = self.record.clone();
+        name_certificate(&mut record, reference, Some(label));
+        Ok(self.commit(record)?)
     }
 
     pub(super) fn need_user(&mut self, connection: &Connection) -> Result<(), CardError> {

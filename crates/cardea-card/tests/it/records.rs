@@ -187,6 +187,7 @@ fn damaged_records_are_refused_with_the_reason() {
                     creation_ticket: Vec::new(),
                     label: None,
                     client_id: None,
+                    certificate_label: None,
                 });
             }),
         ),

@@ -25,7 +25,7 @@ fn keys_are_generated_listed_exported_and_deleted() {
     );
     assert_eq!(key["reference"], "9E");
     assert_eq!(key["pin"], "always");
-    assert!(key["certificate"].is_null() && key["id"].is_null());
+    assert!(key["certificate"].is_null() && key["container"].is_null());
     let said = says(&place, &format!("{generate} rsa-2048 --label mail"), 0);
     assert!(said.contains("key 82 \"mail\" generated"), "{said}");
 
@@ -34,6 +34,7 @@ fn keys_are_generated_listed_exported_and_deleted() {
     let list = json(&place, "key list work --json");
     let pem = list[0]["public_key"].as_str().unwrap();
     assert_eq!(list[0]["id"], "00");
+    assert_eq!(list[0]["container"], 0);
     assert_eq!(list[0]["label"], "mail");
     let mut shown = list.clone();
     for key in shown.as_array_mut().unwrap() {

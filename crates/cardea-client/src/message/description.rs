@@ -146,6 +146,9 @@ pub struct KeySummary {
     /// Whether the Windows tables offer it for signatures only.
     #[n(8)]
     pub sign_only: bool,
+    /// Name of its certificate where that is not the key's.
+    #[n(9)]
+    pub certificate_label: Option<String>,
 }
 
 /// What a card holds.

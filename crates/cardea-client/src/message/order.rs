@@ -125,6 +125,9 @@ pub enum Thing {
     /// An object, by its number.
     #[n(1)]
     Object(#[n(0)] u32),
+    /// The certificate of a key, by the key's reference; it has the key's identifier.
+    #[n(2)]
+    Certificate(#[n(0)] u8),
 }
 
 /// A private key, numbers big-endian.

@@ -96,6 +96,9 @@ export! {
 export! {
     fn C_GenerateRandom(session: CK_SESSION_HANDLE, data: *mut CK_BYTE, length: CK_ULONG)
     {
+        if length == 0 {
+            return with(|module| module.slot_of(session).map(drop));
+        }
         let mut length = length;
         // SAFETY: valid for writing by the caller's promise.
         match unsafe { output(data, &raw mut length) }? {

@@ -155,18 +155,20 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
 }
 
 fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
-    let names = (option::of("[a-zA-Zäöü€ 0-9]{1,30}"), option::of(bytes(64)));
+    let name = || option::of("[a-zA-Zäöü€ 0-9]{1,30}");
+    let names = (name(), option::of(bytes(64)), name());
     let key = (object(), bytes(34), bytes(72), names);
     btree_map(0x81..=0x9Eu8, key, 0..=5).prop_map(|keys| {
         let keys = keys.into_iter();
         keys.map(
-            |(reference, (object, creation_hash, creation_ticket, (label, client_id)))| KeyRecord {
+            |(reference, (object, creation_hash, creation_ticket, names))| KeyRecord {
                 reference,
                 object,
                 creation_hash,
                 creation_ticket,
-                label,
-                client_id,
+                label: names.0,
+                client_id: names.1,
+                certificate_label: names.2,
             },
         )
         .collect()
@@ -340,6 +342,7 @@ pub(super) fn full(name: &str) -> CardRecord {
             creation_ticket: vec![0x52; 2 * creation],
             label: None,
             client_id: None,
+            certificate_label: None,
         })
         .collect();
     record.gids.files = vec![
