@@ -108,6 +108,15 @@ impl Running {
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = self.pid().to_string();
         drop(Command::new("kill").args(["-TERM", &pid]).status());
+        self.wait()
+    }
+
+    /// Waits for its own end, and gives its exit status.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -21,5 +21,6 @@ mod pkcs11_nss;
 mod pkcs11_openssl;
 mod pkcs11_p11_kit;
 mod pkcs11_ssh;
+mod pkcs11_stress;
 mod promises;
 mod soak;
