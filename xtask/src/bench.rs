@@ -10,6 +10,18 @@ pub(crate) struct Arguments {
     /// A tenth of the repetitions: for trying out, not for quoting
     #[arg(long)]
     quick: bool,
+    /// One of the two benchmarks only
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+}
+
+/// The benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// Cards against the bare TPM
+    Cards,
+    /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
+    Pkcs11,
 }
 
 /// Builds the products and the benchmark for release and prints the tables of `docs/performance.md`.
@@ -22,6 +34,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "cardea-cli",
         "-p",
         "cardea-ifd",
+        "-p",
+        "cardea-pkcs11",
     ];
     run_command(
         workspace
@@ -29,7 +43,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .args(["build", "--release"])
             .args(products),
     )?;
-    let bench = ["bench", "-p", "cardea-testkit", "--bench", "cards", "--"];
     let quick = arguments.quick.then_some("--quick");
-    run_command(workspace.cargo().args(bench).args(quick))
+    for (name, which) in [("cards", Only::Cards), ("pkcs11", Only::Pkcs11)] {
+        if arguments.only.is_none_or(|only| only == which) {
+            let bench = ["bench", "-p", "cardea-testkit", "--bench", name, "--"];
+            run_command(workspace.cargo().args(bench).args(quick))?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,487 @@
+//! The PKCS#11 module beside tpm2-pkcs11 and the bare TPM command: `cargo xtask bench`.
+//!
+//! Each of the three has a software TPM of its own, of the same binary; blocks alternate in one run, and their
+//! order rotates. The floor is TPM2_Sign with a loaded key and an empty password, timed between sending and
+//! receiving. The modules are in processes of their own.
+//! Everything is printed as medians and ratios; nothing here passes or fails.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    reason = "a benchmark tells on standard output and fails by panicking"
+)]
+
+#[path = "pkcs11/driver.rs"]
+mod driver;
+#[path = "pkcs11/floor.rs"]
+mod floor;
+#[path = "pkcs11/worker.rs"]
+mod worker;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use cardea_client::Client;
+use cardea_client::message::{CreateCard, NewContent, NewKey, Reply, Request, SecretBytes};
+use cardea_testkit::multiplexer::Multiplexer;
+use cardea_testkit::rig::{Daemon, PIN, bin_dir};
+use cardea_testkit::swtpm::Swtpm;
+
+use crate::driver::Module;
+use crate::floor::Floor;
+use crate::worker::{Worker, first_signature, timed};
+
+const LABEL: &str = "bench";
+
+/// SHA-256 in a DigestInfo (RFC 8017 §9.2).
+const DIGEST_INFO: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
+
+const PEER: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("--worker") => return worker::serve(&arguments[2], &arguments[3]),
+        Some("--once") => return worker::once(&arguments[2], &arguments[3]),
+        Some("--make") => return make(&arguments[2]),
+        _ => {}
+    }
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let part = if quick { 1 } else { 10 };
+    if !Path::new(PEER).exists() {
+        println!("tpm2-pkcs11 is not there and left out: apt-get install libtpm2-pkcs11-1");
+        println!();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let floor = Floor::start(&folder.path().join("floor"));
+    let mut cards = Cards::start(&folder.path().join("cards"));
+    let peer = Path::new(PEER)
+        .exists()
+        .then(|| Peer::start(&folder.path().join("peer")));
+    single(&floor, &cards, peer.as_ref(), part);
+    many(&floor, &cards, peer.as_ref(), part);
+    starts(&floor, &mut cards, peer.as_ref(), part);
+    turns(&cards, part);
+    sizes();
+}
+
+/// Our daemon.
+struct Cards {
+    daemon: Daemon,
+    _tpm: Swtpm,
+    made: usize,
+}
+
+impl Cards {
+    fn start(folder: &Path) -> Self {
+        let tpm = Swtpm::start(&folder.join("tpm"));
+        let daemon = Daemon::start(&folder.join("daemon"), &tpm.address(), "");
+        let mut cards = Self {
+            daemon,
+            _tpm: tpm,
+            made: 0,
+        };
+        cards.create(LABEL);
+        for (label, algorithm) in [("rsa", "rsa-2048"), ("ec", "p-256")] {
+            cards.generate(LABEL, label, algorithm);
+        }
+        cards
+    }
+
+    fn ask(&self, request: &Request) -> Reply {
+        let mut client = Client::new(self.daemon.socket());
+        let limit = Duration::from_secs(60);
+        let reply = client.call_with_progress(request, limit, &mut |_| {});
+        reply.unwrap()
+    }
+
+    fn create(&mut self, name: &str) {
+        let content = NewContent::with_pin(SecretBytes::new(PIN.into()));
+        let reply = self.ask(&Request::CreateCard(CreateCard::new(name, content)));
+        assert!(matches!(reply, Reply::Card(_)), "{reply:?}");
+        self.made += 1;
+    }
+
+    fn generate(&self, card: &str, label: &str, algorithm: &str) {
+        let reply = self.ask(&Request::GenerateKey {
+            card: card.into(),
+            pin: Some(SecretBytes::new(PIN.into())),
+            key: NewKey {
+                label: Some(label.into()),
+                always: false,
+                sign_only: false,
+                id: None,
+            },
+            algorithm: algorithm.into(),
+        });
+        assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![("CARDEA_SOCKET", self.daemon.socket().display().to_string())]
+    }
+
+    fn worker(&self) -> Worker {
+        Worker::start(&self.environment(), &ours(), LABEL)
+    }
+}
+
+fn ours() -> String {
+    bin_dir().join("libcardea_pkcs11.so").display().to_string()
+}
+
+/// tpm2-pkcs11 with a token and the same keys.
+struct Peer {
+    environment: Vec<(&'static str, String)>,
+    _tpm: Swtpm,
+}
+
+impl Peer {
+    fn start(folder: &Path) -> Self {
+        let tpm = Swtpm::start(&folder.join("tpm"));
+        start_up(&tpm.socket());
+        std::fs::create_dir_all(folder.join("store")).unwrap();
+        let peer = Self {
+            environment: environment(folder, &tpm.socket()),
+            _tpm: tpm,
+        };
+        // One thing in each process: without a resource manager it leaves objects behind until its end.
+        for what in ["token", "rsa", "ec"] {
+            let own = std::env::current_exe().unwrap();
+            let mut child = std::process::Command::new(own);
+            let environment = peer.environment.iter().map(|(name, value)| (name, value));
+            let status = child.envs(environment).args(["--make", what]).status();
+            assert!(status.unwrap().success());
+        }
+        peer
+    }
+
+    fn worker(&self) -> Worker {
+        Worker::start(&self.environment, PEER, LABEL)
+    }
+}
+
+/// TPM2_Startup(CLEAR), which firmware sends before tpm2-pkcs11 comes.
+fn start_up(socket: &Path) {
+    let mut tpm = UnixStream::connect(socket).unwrap();
+    tpm.write_all(&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0])
+        .unwrap();
+    tpm.read_exact(&mut [0; 10]).unwrap();
+}
+
+fn environment(folder: &Path, socket: &Path) -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "TPM2_PKCS11_STORE",
+            folder.join("store").display().to_string(),
+        ),
+        (
+            "TPM2_PKCS11_TCTI",
+            format!("swtpm:path={}", socket.display()),
+        ),
+        ("TPM2_PKCS11_LOG_LEVEL", "0".into()),
+        ("TSS2_LOG", "all+none".into()),
+    ]
+}
+
+/// Makes the token of tpm2-pkcs11 or one of its keys, in a process that has its environment.
+fn make(what: &str) {
+    let module = Module::load(PEER);
+    module.initialize();
+    if what == "token" {
+        module.personalise(LABEL, PIN);
+    } else {
+        let session = module.open(module.slot(LABEL));
+        module.login(session, cryptoki_sys::CKU_USER, PIN).unwrap();
+        module.generate(session, what, what == "rsa");
+    }
+    module.finalize();
+}
+
+/// One thread of one program.
+fn single(floor: &Floor, cards: &Cards, peer: Option<&Peer>, part: usize) {
+    println!(
+        "| one thread | floor p50 µs (p95) | Cardea p50 µs (p95) | ratio | tpm2-pkcs11 p50 µs (p95) | ratio | at most |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let mut rsa_floor = 0.0;
+    for (label, name, block, limit) in [
+        ("rsa", "C_Sign, RSA-2048", 10, "1.05"),
+        ("ec", "C_Sign, P-256", 50, "1.15"),
+    ] {
+        // A new one each: without a resource manager tpm2-pkcs11 has no room for both keys.
+        let mut our = cards.worker();
+        let mut their = peer.map(Peer::worker);
+        let order = format!("sign {label} {block}");
+        let (mut bare, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        our.ask(&order);
+        for round in 0..3 * part {
+            for turn in 0..3 {
+                match (round + turn) % 3 {
+                    0 => bare.extend((0..block).map(|_| floor.sign(label))),
+                    1 => ours.extend(our.ask(&order)),
+                    _ => theirs.extend(their.iter_mut().flat_map(|worker| worker.ask(&order))),
+                }
+            }
+        }
+        let ((floor, floor95), (ours, ours95)) = (percentiles(&mut bare), percentiles(&mut ours));
+        let theirs = (!theirs.is_empty()).then(|| percentiles(&mut theirs));
+        println!(
+            "| {name} | {floor:.0} ({floor95:.0}) | {ours:.0} ({ours95:.0}) | {:.3} | {} | {limit} |",
+            ours / floor,
+            told(theirs, floor)
+        );
+        if label == "rsa" {
+            rsa_floor = floor;
+        }
+    }
+    let mut our = cards.worker();
+    let mut their = peer.map(Peer::worker);
+    let cold = our.ask("cold")[0];
+    let their_cold = their.as_mut().map(|worker| worker.ask("cold")[0]);
+    let order = format!("login {}", 5 * part);
+    let (mut ours, mut theirs) = (our.ask(&order), Vec::new());
+    theirs.extend(their.iter_mut().flat_map(|worker| worker.ask(&order)));
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    println!(
+        "| C_Login, cold (floor: one RSA signature) | {rsa_floor:.0} | {:.0} | {:.2} | {} | 1.5 |",
+        micros(cold),
+        micros(cold) / rsa_floor,
+        told(
+            their_cold.map(|time| (micros(time), micros(time))),
+            rsa_floor
+        )
+    );
+    let (warm, warm95) = percentiles(&mut ours);
+    let theirs = (!theirs.is_empty()).then(|| percentiles(&mut theirs));
+    println!(
+        "| C_Login, warm | {rsa_floor:.0} | {warm:.0} ({warm95:.0}) | {:.2} | {} | |",
+        warm / rsa_floor,
+        told(theirs, rsa_floor)
+    );
+    println!();
+    drop((our, their));
+    commands();
+}
+
+fn told(measured: Option<(f64, f64)>, floor: f64) -> String {
+    match measured {
+        Some((p50, p95)) => format!("{p50:.0} ({p95:.0}) | {:.2}", p50 / floor),
+        None => "– | –".into(),
+    }
+}
+
+/// TPM commands of a warm login, counted before the TPM: in another daemon, as counting takes time.
+fn commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let tpm = Swtpm::start(&folder.path().join("tpm"));
+    let recorder = Multiplexer::start(&folder.path().join("recorder"), &tpm);
+    let daemon = Daemon::start(&folder.path().join("daemon"), &recorder.address(), "");
+    let mut counted = Cards {
+        daemon,
+        _tpm: tpm,
+        made: 0,
+    };
+    counted.create(LABEL);
+    counted.generate(LABEL, "ec", "p-256");
+    let mut worker = counted.worker();
+    worker.ask("sign ec 3");
+    recorder.forget_exchanges();
+    worker.ask("login 10");
+    let logins = recorder.exchanges().len() as f64 / 10.0;
+    recorder.forget_exchanges();
+    worker.ask("sign ec 10");
+    let signatures = recorder.exchanges().len() as f64 / 10.0;
+    println!("| TPM commands | Cardea | at most |");
+    println!("|---|---|---|");
+    println!("| C_Logout and C_Login, warm | {logins:.1} | 3 |");
+    println!("| C_Sign, back to back | {signatures:.1} | 2 |");
+    println!();
+}
+
+/// Threads and processes at once.
+fn many(floor: &Floor, cards: &Cards, peer: Option<&Peer>, part: usize) {
+    println!(
+        "| at once | floor 1/s | Cardea 1/s | share | p95 over 8 (4) × single p50 | failed | tpm2-pkcs11 share | failed | at least, at most |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for (label, name, count, limit) in [
+        ("rsa", "RSA-2048", 10 * part, "95 %, 1.3"),
+        ("ec", "P-256", 50 * part, "90 %, 1.3"),
+    ] {
+        let rate = |floor: &Floor| {
+            let begin = std::time::Instant::now();
+            let _: Duration = (0..count).map(|_| floor.sign(label)).sum();
+            count as f64 / begin.elapsed().as_secs_f64()
+        };
+        let mut our = cards.worker();
+        let mut single = our.ask(&format!("sign {label} {count}"));
+        let single = percentiles(&mut single).0;
+        let order = format!("threads {label} 8 {count}");
+        let first = rate(floor);
+        let ours = Crowd::of(&our.ask(&order));
+        let theirs = peer.map(|peer| Crowd::of(&peer.worker().ask(&order)));
+        let bare = (first + rate(floor)) / 2.0;
+        ours.print(
+            &format!("8 threads, {name}"),
+            bare,
+            8.0 * single,
+            theirs,
+            limit,
+        );
+        drop(our);
+
+        let order = format!("sign {label} {count}");
+        let mut workers: Vec<Worker> = (0..4).map(|_| cards.worker()).collect();
+        let mut times = vec![Duration::ZERO];
+        let first = rate(floor);
+        let whole = timed(|| {
+            workers.iter_mut().for_each(|worker| worker.send(&order));
+            workers
+                .iter_mut()
+                .for_each(|worker| times.extend(worker.receive()));
+        });
+        times[0] = whole;
+        let bare = (first + rate(floor)) / 2.0;
+        Crowd::of(&times).print(
+            &format!("4 processes, {name}"),
+            bare,
+            4.0 * single,
+            None,
+            limit,
+        );
+    }
+    println!();
+}
+
+/// What several did at once.
+struct Crowd {
+    rate: f64,
+    p95: f64,
+    failed: usize,
+}
+
+impl Crowd {
+    fn of(times: &[Duration]) -> Self {
+        let (whole, each) = times.split_first().unwrap();
+        let mut done: Vec<Duration> = each
+            .iter()
+            .copied()
+            .filter(|time| !time.is_zero())
+            .collect();
+        let failed = each.len() - done.len();
+        let rate = done.len() as f64 / whole.as_secs_f64();
+        let p95 = if done.is_empty() {
+            0.0
+        } else {
+            percentiles(&mut done).1
+        };
+        Self { rate, p95, failed }
+    }
+
+    fn print(&self, name: &str, floor: f64, expected: f64, peer: Option<Self>, limit: &str) {
+        let peer = match peer {
+            Some(peer) => format!("{:.0} % | {}", 100.0 * peer.rate / floor, peer.failed),
+            None => "– | –".into(),
+        };
+        println!(
+            "| {name} | {floor:.0} | {:.0} | {:.0} % | {:.2} | {} | {peer} | {limit} |",
+            self.rate,
+            100.0 * self.rate / floor,
+            self.p95 / expected,
+            self.failed
+        );
+    }
+}
+
+/// From the start of a process to its first signature.
+fn starts(floor: &Floor, cards: &mut Cards, peer: Option<&Peer>, part: usize) {
+    println!(
+        "| process start to first RSA signature | p50 ms (p95) | over the floor ms | at most |"
+    );
+    println!("|---|---|---|---|");
+    let mut bare: Vec<Duration> = (0..3 * part).map(|_| floor.sign("rsa")).collect();
+    let bare = percentiles(&mut bare).0;
+    let print = |name: &str, mut times: Vec<Duration>| {
+        let (p50, p95) = percentiles(&mut times);
+        println!(
+            "| {name} | {:.1} ({:.1}) | {:.1} | 8 |",
+            p50 / 1000.0,
+            p95 / 1000.0,
+            (p50 - bare) / 1000.0
+        );
+    };
+    let measure = |cards: &Cards| {
+        let environment = cards.environment();
+        (0..3 * part)
+            .map(|_| first_signature(&environment, &ours(), LABEL))
+            .collect::<Vec<_>>()
+    };
+    if let Some(peer) = peer {
+        let times = (0..3 * part)
+            .map(|_| first_signature(&peer.environment, PEER, LABEL))
+            .collect();
+        print("tpm2-pkcs11", times);
+    }
+    print("1 card, 2 keys", measure(cards));
+    for number in 0..28 {
+        cards.generate(LABEL, &format!("key-{number}"), "p-256");
+    }
+    print("1 card, 30 keys", measure(cards));
+    let one = cards.daemon.resident_memory();
+    for total in [10, 100] {
+        while cards.made < total {
+            let name = format!("card {}", cards.made);
+            cards.create(&name);
+        }
+        print(&format!("{total} cards, 30 keys"), measure(cards));
+    }
+    let hundred = cards.daemon.resident_memory();
+    println!();
+    println!(
+        "The daemon has {one} KiB in memory with 1 card of 30 keys, {hundred} KiB with 100 cards."
+    );
+    println!();
+}
+
+/// More keys than the TPM holds, in turn.
+fn turns(cards: &Cards, part: usize) {
+    let mut worker = cards.worker();
+    worker.ask("turn 28 1");
+    let mut times = worker.ask(&format!("turn 28 {part}"));
+    let (p50, p95) = percentiles(&mut times);
+    println!(
+        "28 P-256 keys of a card in turn: {p50:.0} µs (p95 {p95:.0}), none of {} failed.",
+        times.len()
+    );
+    println!();
+}
+
+/// What the module costs before it does anything.
+fn sizes() {
+    let size = std::fs::metadata(ours()).unwrap().len();
+    let mut loads: Vec<Duration> = (0..50)
+        .map(|_| timed(|| drop(Module::load(&ours()))))
+        .collect();
+    let (load, load95) = percentiles(&mut loads);
+    println!(
+        "The module has {} KiB and is loaded and unloaded in {load:.0} µs (p95 {load95:.0}).",
+        size / 1024
+    );
+}
+
+/// Median and 95th percentile in microseconds.
+fn percentiles(times: &mut [Duration]) -> (f64, f64) {
+    times.sort_unstable();
+    let at =
+        |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
+    (at(50), at(95))
+}
