@@ -193,6 +193,14 @@ impl Tpm {
         }
     }
 
+    /// A client has its answer: what is due at the TPM is done now, if nobody else waits for it.
+    pub(crate) fn rest(&self) {
+        let service = lock(&self.service).clone();
+        if let Some(service) = service {
+            service.rest();
+        }
+    }
+
     /// The service, started at the first use that succeeds; from then on it reconnects by itself.
     pub(crate) fn service(&self) -> Result<Service, TpmError> {
         let mut service = lock(&self.service);

@@ -296,6 +296,7 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
         client.reply(&reply)?;
         drop(reply);
         erase_stack();
+        host.tpm.rest();
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The module's connections to the daemon.
 //!
-//! One connection is home: the logins are its own. Programs with several threads get others beside it, which join
-//! its logins by a ticket, so that one thread's key generation does not keep the others waiting and the TPM
-//! has the next operation before the last one is told of. Who waits for a connection gets one in turn.
+//! One connection is home: the logins are its own. Programs with several threads get another one beside it, which
+//! joins its logins by a ticket: one operation is in the TPM, the next on its way. More would only make the
+//! machine's scheduler work. Who waits for a connection gets one in turn.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use cardea_client::Client;
 use cardea_client::message::{Failure, FailureKind, Reply, Request, SecretBytes};
 
 /// Connections beside the home.
-const MOST_WORKERS: usize = 7;
+const MOST_WORKERS: usize = 1;
 
 /// Connections of one initialised module.
 #[derive(Debug)]

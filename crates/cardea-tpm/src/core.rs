@@ -1,4 +1,4 @@
-//! What the one TPM thread holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
+//! What whoever uses the TPM holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -104,7 +104,7 @@ pub(crate) struct Link {
     algorithms: Vec<(KeyAlgorithm, bool)>,
 }
 
-/// The TPM thread's state.
+/// The TPM and what is known of it, used by one caller at a time.
 pub(crate) struct Core {
     address: Address,
     simulator: Option<Simulator>,

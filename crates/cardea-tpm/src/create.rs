@@ -94,7 +94,7 @@ pub struct PreparedCard {
 }
 
 /// The administrator's part. Its vault takes a tenth of a second of key derivation, and the thread that
-/// prepares a card has it; the TPM thread serves the other cards meanwhile.
+/// prepares a card has it; the TPM serves the other cards meanwhile.
 struct Admin {
     value: AuthValue,
     masked_key: Held<24>,

@@ -1,7 +1,7 @@
 //! TPM 2.0 under the cards.
 //!
 //! What: transports, sessions, policies, the storage root key, making and destroying a card's objects, and the
-//! traits of `cardea-card` ([`CardToken`]) on top; everything on one thread that owns the TPM.
+//! traits of `cardea-card` ([`CardToken`]) on top; one caller at a time, in turn.
 //! What not: no APDU, no file; a record is given and given back.
 //! Begin with [`Service`].
 //!

@@ -1,4 +1,4 @@
-//! PIN and key operations of one card, on the TPM thread.
+//! PIN and key operations of one card.
 
 use std::time::Instant;
 

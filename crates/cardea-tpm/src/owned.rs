@@ -1,4 +1,4 @@
-//! Operations on their way to the TPM thread, checked against their key and erased afterwards.
+//! Operations on their way to the TPM, perhaps on another thread, checked against their key and erased afterwards.
 
 use cardea_card::token::{
     HashAlgorithm, KeyAlgorithm, KeyInfo, PrivateOperation, PublicKey, TokenErrorKind,

@@ -1,12 +1,15 @@
-//! The one TPM thread and its fair queue.
+//! The TPM's fair queue, and the thread that serves it.
 //!
-//! A TPM does one command at a time. Each lane (a card, or the service itself) has its own row of jobs, and
-//! the thread takes one job from each lane in turn, so that a busy card cannot starve another.
+//! A TPM does one command at a time: whoever holds the [`Core`] works with it. A caller who finds nobody there
+//! takes it and does its job itself, which saves two changes of thread. Else jobs wait: each lane (a card, or
+//! the service itself) has its own row, and the thread takes one job from each lane in turn, so that a busy card
+//! cannot starve another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use cardea_card::secret::erase_stack;
 
@@ -17,26 +20,64 @@ use crate::error::TpmError;
 /// box, and the box freed with a copy.
 type Job = Box<dyn FnMut(&mut Core) + Send>;
 
+/// Work for a moment in which nobody waits; says whether it found something to do.
+type Idle = Box<dyn Fn(&mut Core) -> bool + Send + Sync>;
+
 /// A row of jobs of its own.
 pub(crate) type Lane = u64;
 
-#[derive(Default)]
+/// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
+/// [`Queue::rest`].
+const PAUSE: Duration = Duration::from_micros(150);
+
 struct State {
+    /// Absent while somebody works with it.
+    core: Option<Box<Core>>,
     lanes: BTreeMap<Lane, VecDeque<Job>>,
     /// Lanes with jobs, the next one first.
     turns: VecDeque<Lane>,
+    /// How often the core was given back.
+    uses: u64,
+    /// Whether there may be work for an idle moment.
+    due: bool,
+    /// Whether the thread sleeps until it is called.
+    asleep: bool,
     stopping: bool,
 }
 
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    idle: Idle,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Jobs never run under the lock, so a poisoned one has whole data.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the core, which nobody else has meanwhile. A panic ends the TPM's sessions and no more.
+    fn work<R>(&self, core: &mut Core, job: impl FnOnce(&mut Core) -> R) -> Option<R> {
+        let result = catch_unwind(AssertUnwindSafe(|| job(core)));
+        if result.is_err() {
+            tracing::error!("a TPM job panicked; the TPM's sessions are begun anew");
+            core.disconnect();
+        }
+        result.ok()
+    }
+
+    /// Gives the core back, and calls the thread if somebody waits or nobody looks after idle work.
+    fn give_back(&self, core: Box<Core>, due: bool) {
+        let mut state = self.lock();
+        state.core = Some(core);
+        state.uses = state.uses.wrapping_add(1);
+        state.due = due;
+        let call = !state.turns.is_empty() || state.asleep;
+        drop(state);
+        if call {
+            self.work.notify_one();
+        }
     }
 }
 
@@ -47,38 +88,52 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Starts the thread. `idle` is called while no job waits; it says whether it found something to do.
+    /// Starts the thread. `idle` is called while no job waits.
     pub(crate) fn start(
-        mut core: Core,
-        idle: impl Fn(&mut Core) -> bool + Send + 'static,
+        core: Core,
+        idle: impl Fn(&mut Core) -> bool + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                core: Some(Box::new(core)),
+                lanes: BTreeMap::new(),
+                turns: VecDeque::new(),
+                uses: 0,
+                due: false,
+                asleep: false,
+                stopping: false,
+            }),
             work: Condvar::new(),
+            idle: Box::new(idle),
         });
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("tpm".into()).spawn(move || {
-            while let Some(mut job) = next(&theirs, &mut core, &idle) {
-                if catch_unwind(AssertUnwindSafe(|| job(&mut core))).is_err() {
-                    tracing::error!("a TPM job panicked; the TPM's sessions are begun anew");
-                    core.disconnect();
-                }
-                drop(job);
-                erase_stack();
-            }
-        })?;
+        let thread = thread::Builder::new()
+            .name("tpm".into())
+            .spawn(move || serve(&theirs))?;
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
         })
     }
 
-    /// Runs a job on the TPM thread, in turn, and waits for its result.
+    /// Runs a job, at once if nobody is before it, and gives its result.
     pub(crate) fn run<R: Send + 'static>(
         &self,
         lane: Lane,
         mut job: impl FnMut(&mut Core) -> R + Send + 'static,
     ) -> Result<R, TpmError> {
+        let mut state = self.shared.lock();
+        if state.turns.is_empty()
+            && !state.stopping
+            && let Some(mut core) = state.core.take()
+        {
+            drop(state);
+            let result = self.shared.work(&mut core, &mut job);
+            erase_stack();
+            self.shared.give_back(core, true);
+            return result.ok_or(TpmError::Stopped);
+        }
+        drop(state);
         let (sender, receiver) = mpsc::sync_channel(1);
         self.post(lane, Box::new(move |core| drop(sender.send(job(core)))));
         receiver.recv().map_err(|_| TpmError::Stopped)
@@ -97,6 +152,21 @@ impl Queue {
         }
         drop(state);
         self.shared.work.notify_one();
+    }
+
+    /// Does what is due in an idle moment, if this is one.
+    pub(crate) fn rest(&self) {
+        let mut state = self.shared.lock();
+        if !state.due || !state.turns.is_empty() {
+            return;
+        }
+        let Some(mut core) = state.core.take() else {
+            return;
+        };
+        drop(state);
+        let worked = self.shared.work(&mut core, &self.shared.idle);
+        erase_stack();
+        self.shared.give_back(core, worked.unwrap_or(false));
     }
 }
 
@@ -117,36 +187,82 @@ impl Drop for Queue {
     }
 }
 
-/// The next job; none once the queue stops and is empty.
-fn next(shared: &Shared, core: &mut Core, idle: &impl Fn(&mut Core) -> bool) -> Option<Job> {
+/// The thread: jobs that wait, then what is due after a pause, until the queue stops and is empty.
+fn serve(shared: &Shared) {
     let mut state = shared.lock();
+    let mut seen = state.uses;
     loop {
-        if let Some(lane) = state.turns.pop_front() {
-            let row = state.lanes.get_mut(&lane);
-            let (job, more) = row.map_or((None, false), |row| (row.pop_front(), !row.is_empty()));
-            if more {
-                state.turns.push_back(lane);
-            } else {
-                state.lanes.remove(&lane);
+        if !state.turns.is_empty() && state.core.is_some() {
+            state = serve_jobs(shared, state);
+            continue;
+        }
+        if state.stopping && state.turns.is_empty() {
+            // Whoever works with the core holds the queue, so it is here.
+            return;
+        }
+        if state.due && state.core.is_some() && state.turns.is_empty() {
+            if state.uses != seen {
+                seen = state.uses;
+                state = shared
+                    .work
+                    .wait_timeout(state, PAUSE)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+                continue;
             }
-            if job.is_some() {
-                return job;
+            if let Some(mut core) = state.core.take() {
+                drop(state);
+                let worked = shared.work(&mut core, &shared.idle);
+                erase_stack();
+                shared.give_back(core, worked.unwrap_or(false));
+                state = shared.lock();
+                // Its own use is no reason to wait again.
+                seen = state.uses;
             }
             continue;
         }
-        if state.stopping {
-            return None;
-        }
+        state.asleep = true;
+        state = shared
+            .work
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.asleep = false;
+    }
+}
+
+/// Does the jobs that wait, and keeps the core until none does.
+fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    let Some(mut core) = state.core.take() else {
+        return state;
+    };
+    while let Some(mut job) = next(&mut state) {
         drop(state);
-        let worked = catch_unwind(AssertUnwindSafe(|| idle(core))).unwrap_or(false);
+        shared.work(&mut core, &mut job);
+        drop(job);
+        erase_stack();
         state = shared.lock();
-        if !worked && state.turns.is_empty() && !state.stopping {
-            state = shared
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+    }
+    state.core = Some(core);
+    state.uses = state.uses.wrapping_add(1);
+    state.due = true;
+    state
+}
+
+/// The next job, lane by lane.
+fn next(state: &mut State) -> Option<Job> {
+    while let Some(lane) = state.turns.pop_front() {
+        let row = state.lanes.get_mut(&lane);
+        let (job, more) = row.map_or((None, false), |row| (row.pop_front(), !row.is_empty()));
+        if more {
+            state.turns.push_back(lane);
+        } else {
+            state.lanes.remove(&lane);
+        }
+        if job.is_some() {
+            return job;
         }
     }
+    None
 }
 
 #[cfg(test)]

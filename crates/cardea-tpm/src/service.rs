@@ -24,7 +24,7 @@ use crate::transport::Address;
 /// Jobs of the service itself.
 const SERVICE: Lane = 0;
 
-/// A TPM, owned by one thread; clones share it. The thread ends with the last clone and token.
+/// A TPM, used by one caller at a time, in turn; clones share it. Its thread ends with the last clone and token.
 ///
 /// Where the TPM goes away, requests fail at once with `Unavailable` until it is back; then sessions are
 /// begun anew and PINs must be verified again.
@@ -94,6 +94,12 @@ impl Service {
         self.inner.queue.run(SERVICE, move |core| {
             core.attempt(|core| as_owner(core, owner.as_deref(), &mut operation))
         })?
+    }
+
+    /// Does what is due while nobody waits for the TPM, like arming a session again: for who has just answered
+    /// a client. Without it the TPM's own thread does so a moment later.
+    pub fn rest(&self) {
+        self.inner.queue.rest();
     }
 
     /// Maker, version, slots, lockout.
@@ -282,7 +288,7 @@ impl Service {
         ))
     }
 
-    /// Sends a command as it stands, on the TPM thread and through the same transport: for benchmarks and
+    /// Sends a command as it stands, in its turn and through the same transport: for benchmarks and
     /// tests that compare with the bare TPM. Gives the response and the time between sending and receiving.
     ///
     /// It takes its turn in the queue like any request, and idle work (arming sessions again) runs around it
