@@ -217,6 +217,7 @@ impl Module {
         wrapped: &[u8],
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
+        self.slot_of(session)?;
         let class = template.long(CKA_CLASS)?;
         let secret = match class.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
             CKO_PRIVATE_KEY => {

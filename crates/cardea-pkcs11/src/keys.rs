@@ -21,6 +21,7 @@ impl Module {
         public: &Template,
         private: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+        self.slot_of(session)?;
         let (algorithm, key_type) = match mechanism {
             CKM_RSA_PKCS_KEY_PAIR_GEN => {
                 if public.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
@@ -73,6 +74,7 @@ impl Module {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
+        self.slot_of(session)?;
         let (CKM_ECDH1_DERIVE, Parameters::Ecdh { public }) =
             (mechanism.kind, &mechanism.parameters)
         else {

@@ -80,7 +80,6 @@ impl Module {
 
     /// C_GetSlotInfo.
     pub(crate) fn slot_info(&self, id: CK_SLOT_ID) -> Result<CK_SLOT_INFO> {
-        self.state().slot(id)?;
         self.refresh_slots();
         let mut state = self.state();
         let slot = state.slot(id)?;
@@ -101,11 +100,8 @@ impl Module {
 
     /// C_WaitForSlotEvent: a slot whose card came, went or became usable or unusable.
     pub(crate) fn wait_for_event(&self, block: bool) -> Result<CK_SLOT_ID> {
-        if self.state().generation == 0 {
-            self.slot_list(false, true);
-        } else {
-            self.refresh_slots();
-        }
+        self.look_once();
+        self.refresh_slots();
         let mut client = self.pool.separate();
         loop {
             let generation = {
@@ -149,6 +145,7 @@ impl Module {
 
     /// C_GetTokenInfo.
     pub(crate) fn token_info(&self, id: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
+        self.look_once();
         self.known_token(id)?;
         let status = self.status(id)?;
         let mut flags = CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED;
@@ -205,9 +202,15 @@ impl Module {
 
     /// The token is there, as asked just now.
     pub(crate) fn require_token(&self, id: CK_SLOT_ID) -> Result {
-        self.state().slot(id)?;
         self.refresh_slots();
         self.known_token(id)
+    }
+
+    /// Programs that remember a slot's number may ask for it before any list.
+    fn look_once(&self) {
+        if self.state().generation == 0 {
+            self.slot_list(false, true);
+        }
     }
 
     /// The token was there when it was last asked.
@@ -221,6 +224,7 @@ impl Module {
 
     /// C_GetMechanismList.
     pub(crate) fn mechanisms(&self, id: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
+        self.look_once();
         self.known_token(id)?;
         Ok(MECHANISMS.iter().map(|(kind, ..)| *kind).collect())
     }
@@ -231,6 +235,7 @@ impl Module {
         id: CK_SLOT_ID,
         mechanism: CK_MECHANISM_TYPE,
     ) -> Result<CK_MECHANISM_INFO> {
+        self.look_once();
         self.known_token(id)?;
         let known = MECHANISMS.iter().find(|(kind, ..)| *kind == mechanism);
         let (_, (min, max), flags) = known.ok_or(Rv(CKR_MECHANISM_INVALID))?;

@@ -22,5 +22,6 @@ mod pkcs11_openssl;
 mod pkcs11_p11_kit;
 mod pkcs11_ssh;
 mod pkcs11_stress;
+mod pkcs11_suite;
 mod promises;
 mod soak;

@@ -19,7 +19,7 @@ fn prepare(desk: &Desk) {
     ));
     assert!(added.contains("added to database"), "{added}");
     if desk.path("ca.pem").exists() {
-        desk.does("certutil -A -d sql:db -n testca -t CT,C,C -i ca.pem");
+        desk.does("certutil -A -d sql:db -n tester -t CT,C,C -i ca.pem");
     }
 }
 
