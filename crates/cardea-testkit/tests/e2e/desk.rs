@@ -66,6 +66,12 @@ impl Desk {
         desk
     }
 
+    /// The same card files in a machine with another TPM.
+    pub(crate) fn move_to(&mut self, tpm: &Swtpm) {
+        self.daemon.kill();
+        self.daemon = Daemon::start(&self.folder.path().join("daemon"), &tpm.address(), "");
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -2,8 +2,9 @@
 //! private operation.
 
 use cardea_testkit::rig::PIN;
+use cardea_testkit::swtpm::Swtpm;
 
-use crate::desk::{Desk, PUK};
+use crate::desk::{Desk, PUK, module};
 
 const LOGIN: [&str; 5] = ["--token-label", "Alice", "--login", "--pin", PIN];
 
@@ -215,6 +216,35 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
         "{}",
         read_only.text
     );
+}
+
+/// A version script would say the same; nothing else must be found in a program that loads the module.
+#[test]
+fn module_exports_the_functions_of_the_standard_and_nothing_else() {
+    let desk = Desk::new();
+    let listed = desk.does(&format!("nm -D --defined-only --format=posix {}", module()));
+    let names: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    // 68 of version 2.40 and 24 of version 3.
+    assert_eq!(names.len(), 92, "{listed}");
+    assert!(names.iter().all(|name| name.starts_with("C_")), "{listed}");
+}
+
+#[test]
+fn slot_of_a_card_that_cannot_be_used_has_no_token_and_says_why() {
+    let mut desk = Desk::new();
+    desk.create("Alice");
+    let other = Swtpm::start(&desk.path("other"));
+    desk.move_to(&other);
+    let listed = desk.ok(&["--list-slots"]);
+    assert!(
+        listed.contains("Cardea Alice (made by another TPM"),
+        "{listed}"
+    );
+    assert!(listed.contains("(empty)"), "{listed}");
+    assert!(!listed.contains("token label"), "{listed}");
 }
 
 #[test]
