@@ -237,17 +237,24 @@ impl Desk<'_> {
         reference: u8,
         operation: &Operation,
     ) -> Result<Reply, Failure> {
-        self.known_key(reference)?;
         let operation = private_operation(operation);
         let result = match pin {
-            Some(_) => self.with_pin(pin, |card, connection| {
-                card.use_key(connection, reference, operation)
-            })?,
+            Some(_) => {
+                self.known_key(reference)?;
+                self.with_pin(pin, |card, connection| {
+                    card.use_key(connection, reference, operation)
+                })?
+            }
             None => {
                 // The card is free while the TPM works: the next operation is on its way by then.
-                let pending = self.with_login(|card, connection| {
+                let begun = self.with_login(|card, connection| {
                     card.begin_use(connection, reference, operation)
-                })?;
+                });
+                let pending = match begun {
+                    Ok(pending) => pending,
+                    // It may be only that there is no such key.
+                    Err(failure) => return Err(self.known_key(reference).err().unwrap_or(failure)),
+                };
                 pending.run().map_err(|error| {
                     // Without a connection of its own there is nothing to tell.
                     let _ = self.with_login(|card, _| {

@@ -295,8 +295,8 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
         let reply = session.answer(request, &mut progress);
         client.reply(&reply)?;
         drop(reply);
-        erase_stack();
         host.tpm.rest();
+        erase_stack();
     }
     Ok(())
 }

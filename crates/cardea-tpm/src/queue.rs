@@ -128,8 +128,8 @@ impl Queue {
             && let Some(mut core) = state.core.take()
         {
             drop(state);
+            // What it leaves on the stack is the caller's to erase, who has more of it there.
             let result = self.shared.work(&mut core, &mut job);
-            erase_stack();
             self.shared.give_back(core, true);
             return result.ok_or(TpmError::Stopped);
         }
@@ -154,7 +154,7 @@ impl Queue {
         self.shared.work.notify_one();
     }
 
-    /// Does what is due in an idle moment, if this is one.
+    /// Does what is due in an idle moment, if this is one. The caller erases its stack.
     pub(crate) fn rest(&self) {
         let mut state = self.shared.lock();
         if !state.due || !state.turns.is_empty() {
@@ -165,7 +165,6 @@ impl Queue {
         };
         drop(state);
         let worked = self.shared.work(&mut core, &self.shared.idle);
-        erase_stack();
         self.shared.give_back(core, worked.unwrap_or(false));
     }
 }

@@ -119,8 +119,12 @@ pub(crate) fn serve(path: &str, label: &str) {
             "sign" => {
                 let rsa = words[1] == "rsa";
                 let key = module.key(session, words[1]);
+                let pause = Duration::from_millis(count(3) as u64);
                 (0..count(2))
-                    .map(|_| timed(|| module.sign(session, key, rsa).unwrap()))
+                    .map(|_| {
+                        std::thread::sleep(pause);
+                        timed(|| module.sign(session, key, rsa).unwrap())
+                    })
                     .collect()
             }
             "turn" => {
