@@ -28,6 +28,7 @@ pub(crate) use self::transport::Command;
 use self::pin::StatusCache;
 use self::security::{Limits, Mark, Role, Security};
 use self::transport::Transport;
+use crate::event::Event;
 use crate::gids;
 use crate::gids::access::{self, Access, Roles};
 use crate::pin_policy::{PinPolicy, PinRuleError};
@@ -51,7 +52,12 @@ pub struct Card {
     slept: Duration,
     /// Changes with the record.
     revision: u64,
+    /// What happened since the host last asked.
+    events: Vec<Event>,
 }
+
+/// Events that are kept for the host; who asks after every command never loses one.
+const MAX_EVENTS: usize = 256;
 
 /// Two readings of a clock that differ by less do not mean that the machine has slept.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(500);
@@ -146,6 +152,7 @@ impl Card {
         Ok(Self {
             slept,
             revision: u64::from_ne_bytes(revision) | 1,
+            events: Vec::new(),
             record,
             token,
             store,
@@ -167,6 +174,17 @@ impl Card {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// What happened since this was last asked, in order: for the host's audit.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn happened(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        }
     }
 
     /// Answer to reset.
@@ -307,9 +325,13 @@ impl Card {
             {
                 return Err(Failure::SecurityStatus);
             }
-            return Ok(result?);
+            let result = result?;
+            self.happened(Event::KeyUsed(reference));
+            return Ok(result);
         }
-        Ok(self.token.operate(key, operation)?)
+        let result = self.token.operate(key, operation)?;
+        self.happened(Event::KeyUsed(reference));
+        Ok(result)
     }
 
     /// Any command but the choice of the key drops the one operation that a verification has allowed with

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod event;
 pub mod gids;
 pub mod pin_policy;
 pub mod record;
@@ -15,5 +16,7 @@ pub mod secret;
 pub mod token;
 #[cfg(feature = "weakened")]
 pub mod weakened;
+
+pub use event::Event;
 
 pub use engine::{Card, CardError, Connection, NewKey, NewObject, PendingOperation};

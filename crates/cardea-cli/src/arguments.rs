@@ -51,6 +51,20 @@ pub(crate) enum Noun {
     /// The administrator of a card, who answers challenges with the admin key
     #[command(subcommand)]
     Admin(AdminVerb),
+    /// What happened, when, to which card and by whom
+    Audit {
+        #[command(flatten)]
+        output: OutputArguments,
+        /// Go on with what happens from now on, until interrupted
+        #[arg(long, conflicts_with = "verify")]
+        follow: bool,
+        /// Check that no record was changed, taken out, moved or cut off
+        #[arg(long)]
+        verify: bool,
+        /// A record that must be there: number and hash as the journal has them
+        #[arg(long, value_name = "NUMBER:HASH", requires = "verify")]
+        head: Vec<String>,
+    },
     /// Cards: create, list, show, destroy
     #[command(subcommand)]
     Card(CardVerb),

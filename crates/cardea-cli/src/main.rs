@@ -8,6 +8,7 @@
 
 mod admin;
 mod arguments;
+mod audit;
 mod card;
 mod certificate;
 mod connection;
@@ -55,6 +56,18 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let mut connection = Connection::new(&cli.socket);
     match &cli.noun {
         Noun::Admin(verb) => admin::run(verb, &mut connection),
+        Noun::Audit {
+            output,
+            follow,
+            verify,
+            head,
+        } => {
+            if *verify {
+                audit::verify(output.json, head, &mut connection)
+            } else {
+                audit::show(output.json, *follow, &mut connection)
+            }
+        }
         Noun::Card(verb) => card::run(verb, &mut connection),
         Noun::Cert(verb) => certificate::run(verb, &mut connection),
         Noun::Csr(verb) => signing::run(verb, &mut connection),

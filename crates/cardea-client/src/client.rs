@@ -296,6 +296,7 @@ fn only_asks(request: &Request) -> bool {
         | Request::CardStatus { .. }
         | Request::CardContents { .. }
         | Request::ReadObject { .. }
+        | Request::ReadAudit { .. }
         | Request::Random => true,
         Request::CreateCard(_)
         | Request::DestroyCard { .. }

@@ -13,8 +13,8 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::description::{
-    CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents, IndexSummary,
-    KeySummary, ObjectSummary, PublicKey, TpmStatus, Tries,
+    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
+    IndexSummary, KeySummary, ObjectSummary, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
     AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
@@ -483,6 +483,16 @@ pub enum Request {
         #[n(1)]
         key: SecretBytes,
     },
+    /// Whole audit records: [`Reply::Audit`].
+    #[n(42)]
+    ReadAudit {
+        /// Where to begin, in bytes: 0 or the `next` of an earlier answer.
+        #[n(0)]
+        offset: u64,
+        /// Bytes at most.
+        #[n(1)]
+        most: u32,
+    },
 }
 
 /// What the daemon answers.
@@ -573,6 +583,22 @@ pub enum Reply {
         /// The new object's number.
         #[n(0)]
         number: u32,
+    },
+    /// Answer to `ReadAudit`.
+    #[n(19)]
+    Audit {
+        /// Lines of JSON.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        records: Vec<u8>,
+        /// Where the next ones begin.
+        #[n(1)]
+        next: u64,
+        /// The newest record that the daemon has written or found.
+        #[n(2)]
+        head: AuditHead,
+        /// The same as kept beside the records; absent before the first.
+        #[n(3)]
+        stored: Option<AuditHead>,
     },
 }
 

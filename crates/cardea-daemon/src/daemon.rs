@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cardea_store::{Store, StoreError};
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::host::Host;
 use crate::peer::Roles;
@@ -20,6 +21,15 @@ const FIRST_PASS_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The audit.
+    #[error("the audit in {} cannot be opened", path.display())]
+    Audit {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The state folder: not usable, or used by another daemon.
     #[error("the state folder {} cannot be used", path.display())]
     State {
@@ -66,11 +76,21 @@ impl Daemon {
             source,
         };
         let store = Store::open(&config.state_dir).map_err(state)?;
+        let audit = Audit::open(&config.state_dir).map_err(|source| StartError::Audit {
+            path: config.state_dir.clone(),
+            source,
+        })?;
         let roles = Roles {
             admin_group: config.admin_group.clone(),
             pcscd_uid: config.pcscd_uid,
         };
-        let host = Arc::new(Host::new(roles, store, config.tpm.clone(), config.slots));
+        let host = Arc::new(Host::new(
+            roles,
+            store,
+            audit,
+            config.tpm.clone(),
+            config.slots,
+        ));
         startup::load(&host).map_err(state)?;
         let mut daemon = Self {
             host: Arc::clone(&host),

@@ -11,6 +11,7 @@ use cardea_store::{Intent, Store};
 use cardea_tpm::{Address, Service, TpmError};
 
 use crate::application::Applications;
+use crate::audit::Audit;
 use crate::hosted::{Body, HostedCard};
 use crate::peer::Roles;
 use crate::permission::Caller;
@@ -26,6 +27,7 @@ pub(crate) struct Host {
     pub(crate) tpm: Tpm,
     pub(crate) slots: Slots<HostedCard>,
     pub(crate) applications: Applications,
+    pub(crate) audit: Audit,
     cards: Mutex<Vec<Arc<HostedCard>>>,
     cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
@@ -47,13 +49,20 @@ pub(crate) struct Duty {
 }
 
 impl Host {
-    pub(crate) fn new(roles: Roles, store: Store, address: Address, slots: u8) -> Self {
+    pub(crate) fn new(
+        roles: Roles,
+        store: Store,
+        audit: Audit,
+        address: Address,
+        slots: u8,
+    ) -> Self {
         Self {
             roles,
             store,
             tpm: Tpm::new(address),
             slots: Slots::new(slots),
             applications: Applications::default(),
+            audit,
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
             provisioning: Mutex::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cardea_card::record::{CardId, CardRecord, IndexRole};
 use cardea_card::token::{PinReference, PinStatus};
-use cardea_card::{Card, Connection};
+use cardea_card::{Card, Connection, Event};
 use cardea_client::message::CardState;
 use zeroize::Zeroizing;
 
@@ -278,12 +278,19 @@ impl Binding {
         }
     }
 
-    /// One APDU.
-    pub(crate) fn transmit(&mut self, apdu: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    /// One APDU: the response, and what it did to the card.
+    pub(crate) fn transmit(&mut self, apdu: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Vec<Event>)> {
         match (&mut *self.card.body(), &mut self.connection) {
-            (Body::Live(live), Some(connection)) => Some(live.transmit(connection, apdu)),
+            (Body::Live(live), Some(connection)) => {
+                let response = live.transmit(connection, apdu);
+                Some((response, live.take_events()))
+            }
             _ => None,
         }
+    }
+
+    pub(crate) fn card(&self) -> &HostedCard {
+        &self.card
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod ambient;
 mod application;
+mod audit;
 mod care;
 pub mod config;
 mod contents;

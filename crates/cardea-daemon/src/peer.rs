@@ -8,7 +8,11 @@ use std::os::fd::AsFd;
 
 use nix::unistd::{Group, Uid, User, getgrouplist};
 
+use crate::audit::Actor;
 use crate::permission::Caller;
+
+/// Longest path of a program in the audit.
+const MAX_PROGRAM: usize = 500;
 
 /// The settings that make a user an administrator or the reader.
 #[derive(Clone, Debug)]
@@ -41,6 +45,21 @@ impl Roles {
 /// User id of the process that connected.
 pub(crate) fn uid(stream: impl AsFd) -> rustix::io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
+}
+
+/// Who is there, for the audit. The program is the one that runs now, which may have come after the one that
+/// connected; the process may be gone.
+pub(crate) fn actor(stream: impl AsFd, uid: u32) -> Actor {
+    let credentials = rustix::net::sockopt::socket_peercred(stream).ok();
+    let pid = credentials.map_or(0, |credentials| credentials.pid.as_raw_nonzero().get());
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    Actor {
+        uid,
+        pid: u32::try_from(pid).unwrap_or_default(),
+        program: program
+            .map(|path| path.to_string_lossy().chars().take(MAX_PROGRAM).collect())
+            .unwrap_or_default(),
+    }
 }
 
 /// Whether the user database puts this user into the group, primary or supplementary.

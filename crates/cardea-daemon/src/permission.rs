@@ -67,6 +67,7 @@ pub fn audience(request: &Request) -> Audience {
         Request::ShareLogins => Audience::Anyone,
         Request::JoinLogins { .. } => Audience::Anyone,
         Request::VerifyAdminKey { .. } => Audience::Owner,
+        Request::ReadAudit { .. } => Audience::Administrator,
     }
 }
 
@@ -312,6 +313,7 @@ mod tests {
                 lockout_recovery: 1,
             },
             Request::ListIndices,
+            Request::ReadAudit { offset: 0, most: 1 },
             Request::RemoveIndex {
                 handle: 0,
                 owner_auth: None,
@@ -373,6 +375,7 @@ mod tests {
             Request::ShareLogins => 39,
             Request::JoinLogins { .. } => 40,
             Request::VerifyAdminKey { .. } => 41,
+            Request::ReadAudit { .. } => 42,
         }
     }
 

@@ -18,6 +18,7 @@ use des::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
 use crate::application::{Application, Login};
+use crate::audit::{Actor, Door};
 use crate::describe::FEW_VAULT_ENTRIES;
 use crate::failure::{fail, of_card, token_kind, tries_left};
 use crate::host::{Host, lock};
@@ -28,6 +29,7 @@ use crate::permission::Caller;
 pub(crate) struct Desk<'a> {
     pub(crate) host: &'a Host,
     pub(crate) caller: Caller,
+    pub(crate) actor: &'a Actor,
     pub(crate) selector: &'a str,
     pub(crate) application: &'a Application,
 }
@@ -53,6 +55,10 @@ impl Desk<'_> {
         let mut connection = live.connect();
         let result = work(live, &mut connection);
         live.disconnect(connection);
+        let events = live.take_events();
+        drop(body);
+        let audit = &self.host.audit;
+        audit.card(&card, self.actor, Door::Socket, &events);
         result.map_err(|error| told(&error))
     }
 
@@ -84,8 +90,14 @@ impl Desk<'_> {
             return Err(crate::session::unusable(&card.view()));
         };
         let mut connection = lock(&login.connection);
-        let connection = connection.as_mut().ok_or_else(not_logged_in)?;
-        work(live, connection).map_err(|error| told(&error))
+        let open = connection.as_mut().ok_or_else(not_logged_in)?;
+        let result = work(live, open);
+        let events = live.take_events();
+        drop(connection);
+        drop(body);
+        let audit = &self.host.audit;
+        audit.card(&card, self.actor, Door::Socket, &events);
+        result.map_err(|error| told(&error))
     }
 
     /// Verifies the PIN for as long as this client is there. A wrong one ends an earlier login.

@@ -284,8 +284,9 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
 }
 
 fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), FrameError> {
+    let actor = peer::actor(&stream, uid);
     let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
-    let mut session = Session::new(Arc::clone(host), host.roles.of(uid));
+    let mut session = Session::new(Arc::clone(host), host.roles.of(uid), actor);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
         let mut progress = |step: &str| {

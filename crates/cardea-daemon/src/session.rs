@@ -4,19 +4,25 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    AuditHead, Failure, FailureKind, PowerAction, Reply, Request, SecretBytes,
+};
 use cardea_tpm::LockoutParameters;
 
 use crate::application::Application;
+use crate::audit::{Actor, Door, Head, Kind};
 use crate::failure::{fail, of_tpm};
 use crate::host::Host;
-use crate::hosted::Binding;
+use crate::hosted::{Binding, HostedCard};
 use crate::permission::{Audience, Caller, audience};
 use crate::personal::Desk;
 use crate::{care, create, describe, destroy};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Most bytes of records in one answer.
+const MOST_AUDIT: usize = 96 * 1024;
 
 /// How long a card's state may differ before those who wait for a change are told. Coming and going is told
 /// at once.
@@ -27,15 +33,17 @@ const STATE_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) struct Session {
     host: Arc<Host>,
     caller: Caller,
+    actor: Actor,
     binding: Option<Binding>,
     application: Arc<Application>,
 }
 
 impl Session {
-    pub(crate) fn new(host: Arc<Host>, caller: Caller) -> Self {
+    pub(crate) fn new(host: Arc<Host>, caller: Caller, actor: Actor) -> Self {
         Self {
             host,
             caller,
+            actor,
             binding: None,
             application: Application::new(caller.uid),
         }
@@ -46,6 +54,7 @@ impl Session {
         let audience = audience(&request);
         if !self.caller.may_send(audience) {
             tracing::info!(uid = self.caller.uid, ?audience, "denied");
+            self.note(None, Kind::Denied);
             return Reply::Failed(denied(audience));
         }
         self.work(request, progress).unwrap_or_else(Reply::Failed)
@@ -102,10 +111,15 @@ impl Session {
             }
             Request::CreateCard(order) => {
                 let details = create::create(host, self.caller, order, progress)?;
+                if let Ok(card) = host.find(&details.summary.card_id, self.caller) {
+                    self.note(Some(&card), Kind::CardCreated);
+                }
                 Ok(Reply::Card(Box::new(details)))
             }
             Request::DestroyCard { card, owner_auth } => {
+                let named = host.find(&card, self.caller)?;
                 destroy::destroy(host, self.caller, &card, owner_auth.as_ref(), progress)?;
+                self.note(Some(&named), Kind::CardDestroyed);
                 Ok(Reply::Done)
             }
             Request::Login { card, pin } => self.desk(&card).login(&pin),
@@ -114,8 +128,17 @@ impl Session {
                 hierarchy,
                 old,
                 new,
-            } => care::set_hierarchy_auth(host, hierarchy, &old, &new),
-            Request::ResetLockout { auth } => care::reset_lockout(host, &auth),
+            } => {
+                let reply = care::set_hierarchy_auth(host, hierarchy, &old, &new)?;
+                self.note(None, Kind::AuthorisationChanged);
+                Ok(reply)
+            }
+            Request::ResetLockout { auth } => {
+                let reply = care::reset_lockout(host, &auth)?;
+                self.note(None, Kind::LockoutReset);
+                Ok(reply)
+            }
+            Request::ReadAudit { offset, most } => self.read_audit(offset, most),
             Request::SetLockoutParameters {
                 auth,
                 max_tries,
@@ -127,7 +150,9 @@ impl Session {
                     recovery,
                     lockout_recovery,
                 };
-                care::set_lockout_parameters(host, &auth, parameters)
+                let reply = care::set_lockout_parameters(host, &auth, parameters)?;
+                self.note(None, Kind::LockoutParametersChanged);
+                Ok(reply)
             }
             Request::ListIndices => Ok(Reply::Indices(care::indices(host)?)),
             Request::RemoveIndex { handle, owner_auth } => {
@@ -217,6 +242,30 @@ impl Session {
         }
     }
 
+    fn note(&self, card: Option<&HostedCard>, kind: Kind) {
+        let audit = &self.host.audit;
+        audit.event(card, &self.actor, Door::Socket, kind);
+    }
+
+    fn read_audit(&self, offset: u64, most: u32) -> Result<Reply, Failure> {
+        let audit = &self.host.audit;
+        let most = usize::try_from(most).unwrap_or(MOST_AUDIT).min(MOST_AUDIT);
+        let (records, next) = audit.read(offset, most).map_err(|error| {
+            let text = format!("the audit cannot be read: {error}");
+            fail(FailureKind::Failed, text)
+        })?;
+        let told = |head: Head| AuditHead {
+            sequence: head.sequence,
+            hash: head.hash.to_vec(),
+        };
+        Ok(Reply::Audit {
+            records,
+            next,
+            head: told(audit.head()),
+            stored: audit.stored_head().map(told),
+        })
+    }
+
     /// The caller's cards, and a number that differs when they do.
     fn card_states(&self) -> Reply {
         let cards = self.host.cards();
@@ -256,6 +305,7 @@ impl Session {
         Desk {
             host: &self.host,
             caller: self.caller,
+            actor: &self.actor,
             selector,
             application: &self.application,
         }
@@ -296,7 +346,9 @@ impl Session {
                     "the card in this slot is not powered",
                 )
             })?;
-        let response = binding.transmit(apdu.expose()).ok_or_else(empty_slot)?;
+        let (response, events) = binding.transmit(apdu.expose()).ok_or_else(empty_slot)?;
+        let audit = &self.host.audit;
+        audit.card(binding.card(), &self.actor, Door::Reader, &events);
         trace(slot, apdu.expose(), &response);
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }

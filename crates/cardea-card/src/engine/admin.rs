@@ -2,6 +2,7 @@
 
 use super::security::Role;
 use super::{Card, CardError, Connection};
+use crate::event::Event;
 use crate::gids;
 use crate::record::{CardRecord, TpmRecord};
 use crate::secret::AdminKeyBytes;
@@ -65,9 +66,13 @@ impl Card {
             Ok(cryptogram) => {
                 let now = self.clock.now();
                 self.security.grant(&connection.mark, Role::Admin, now);
+                self.happened(Event::AdminAuthenticated);
                 Ok(cryptogram)
             }
             Err(error) => {
+                if let AdminError::Wrong = error {
+                    self.happened(Event::AdminFailed);
+                }
                 self.change_security(|security| security.revoke(&connection.mark, Role::Admin));
                 self.end_unused_administration();
                 Err(error.into())
@@ -96,7 +101,11 @@ impl Card {
                 self.change_security(|security| security.revoke(&connection.mark, Role::Admin));
                 Err(error.into())
             }
-            other => Ok(other?),
+            other => {
+                other?;
+                self.happened(Event::AdminKeyChanged);
+                Ok(())
+            }
         }
     }
 
@@ -150,7 +159,9 @@ impl Card {
             // Nobody knows the PIN, whatever its length; the record wants one.
             record.lengths.pin = vec![u8::MAX >> 1];
         }
-        Ok(self.commit(record)?)
+        self.commit(record)?;
+        self.happened(Event::Personalised);
+        Ok(())
     }
 
     fn first_admin_value_gone(&mut self) -> Result<(), CardError> {

@@ -6,12 +6,13 @@ use zeroize::Zeroizing;
 
 use super::security::Role;
 use super::{Card, CardError, Connection, Failure};
+use crate::event::Event;
 use crate::gids::filesystem::{self, FileSystemError};
 use crate::gids::{self, KEY_REFERENCES, KeyUsage};
 use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
 use crate::token::{
-    KeyAlgorithm, KeyClass, KeyInfo, PendingResult, PrivateOperation, TokenErrorKind,
+    KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PendingResult, PrivateOperation, TokenErrorKind,
 };
 
 /// What a new key is to be.
@@ -124,6 +125,7 @@ impl Card {
         filesystem::remove_certificate(&mut record.gids, index);
         filesystem::clear_container(&mut record.gids, index)?;
         self.commit(record)?;
+        self.happened(Event::KeyDeleted(reference));
         if let Some(key) = key {
             self.token.forget(&key);
         }
@@ -182,7 +184,9 @@ impl Card {
             }
             self.security.disarm();
         }
-        Ok(PendingOperation(self.token.begin(key, operation)?))
+        let pending = self.token.begin(key, operation)?;
+        self.happened(Event::KeyUsed(reference));
+        Ok(PendingOperation(pending))
     }
 
     /// What a failed operation means for who is verified.
@@ -445,6 +449,12 @@ impl Card {
                 self.commit(record)?;
                 Ok(info)
             });
+        if let Ok(info) = &placed {
+            self.happened(match info.origin {
+                KeyOrigin::Generated => Event::KeyGenerated(key.reference),
+                KeyOrigin::Imported => Event::KeyImported(key.reference),
+            });
+        }
         match (&placed, replaced) {
             (Ok(_), Some(old)) => self.token.forget(&old),
             (Ok(_), None) => {}
@@ -462,6 +472,7 @@ impl Card {
         record.keys.retain(|old| old.reference != reference);
         gids::key_erased(&mut record.gids, reference);
         self.commit(record)?;
+        self.happened(Event::KeyDeleted(reference));
         self.token.forget(&key);
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::security::{Role, Security};
 use super::{Card, CardError, Connection};
+use crate::event::Event;
 use crate::pin_policy::PinPolicy;
 use crate::record::IndexRole;
 use crate::secret::Pin;
@@ -239,6 +240,10 @@ impl Card {
             self.token.logout();
             return Err(error.into());
         }
+        self.happened(match reference {
+            PinReference::Pin => Event::PinChanged,
+            PinReference::Puk => Event::PukChanged,
+        });
         self.settle_length(reference, new.len());
         // The comparison counts as verification (GIDS 2.0, CHANGE REFERENCE DATA). The change itself
         // is done: if this fails, the client is merely asked for the PIN again.
@@ -323,6 +328,7 @@ impl Card {
         // The present PIN may be another one now, whatever the token answered.
         self.end_all_verifications();
         done?;
+        self.happened(Event::PinUnblocked);
         self.settle_length(PinReference::Pin, new.len());
         Ok(())
     }
@@ -374,6 +380,17 @@ impl Card {
         let Err(error) = self.token.verify(reference, pin) else {
             return Ok(());
         };
+        if let PinError::Wrong { left } = &error {
+            let left = *left;
+            let (failed, blocked) = match reference {
+                PinReference::Pin => (Event::PinFailed { left }, Event::PinBlocked),
+                PinReference::Puk => (Event::PukFailed { left }, Event::PukBlocked),
+            };
+            self.happened(failed);
+            if left == 0 {
+                self.happened(blocked);
+            }
+        }
         match (&error, reference) {
             (PinError::Wrong { left: 0 } | PinError::Blocked, PinReference::Pin) => {
                 self.end_all_verifications();

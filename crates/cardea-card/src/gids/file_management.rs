@@ -10,6 +10,7 @@ use super::{
     ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, Selection, key_file_id,
 };
 use crate::engine::{Card, Command, Connection, Failure, Reply};
+use crate::event::Event;
 use crate::record::{FileRecord, GidsRecord};
 use crate::token::{KeyAlgorithm, KeyClass};
 
@@ -134,6 +135,7 @@ pub(super) fn delete(
     record.keys.retain(|key| key_file_id(key.reference) != id);
     card.commit(record)?;
     if let Some(key) = key {
+        card.happened(Event::KeyDeleted(key.reference));
         card.token().forget(&key);
     }
     connection.state.selection = Selection::None;

@@ -7,6 +7,7 @@
     reason = "helpers of tests"
 )]
 
+mod audit;
 mod cards;
 mod certificates;
 mod errors;

@@ -184,6 +184,18 @@ pub struct ObjectSummary {
     pub application: String,
 }
 
+/// The newest audit record.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AuditHead {
+    /// Its number, from 1; 0 = there is none.
+    #[n(0)]
+    pub sequence: u64,
+    /// SHA-256 of its line, without the line's end.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub hash: Vec<u8>,
+}
+
 /// A card as last known.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

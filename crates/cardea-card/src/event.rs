@@ -1,0 +1,43 @@
+//! What happened on a card, for the host's audit.
+
+/// Something that an administrator may want to know of later. References are the keys'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The administrator's answer was right.
+    AdminAuthenticated,
+    /// The administrator's answer was wrong.
+    AdminFailed,
+    /// The card has another admin key.
+    AdminKeyChanged,
+    /// A key and what belongs to it was deleted.
+    KeyDeleted(u8),
+    /// A key was made in the token.
+    KeyGenerated(u8),
+    /// A key was brought from elsewhere.
+    KeyImported(u8),
+    /// A key was used.
+    KeyUsed(u8),
+    /// The card has left the initialisation state.
+    Personalised,
+    /// The last try was spent.
+    PinBlocked,
+    /// The PIN was replaced by who knew it.
+    PinChanged,
+    /// A PIN was wrong.
+    PinFailed {
+        /// Tries left.
+        left: u32,
+    },
+    /// The PIN was set by the PUK or the administrator.
+    PinUnblocked,
+    /// The last try of the PUK was spent.
+    PukBlocked,
+    /// The PUK was replaced by who knew it.
+    PukChanged,
+    /// A PUK was wrong.
+    PukFailed {
+        /// Tries left.
+        left: u32,
+    },
+}
