@@ -118,7 +118,10 @@ impl Pool {
         request: &Request,
         limit: Duration,
     ) -> Result<Reply, Trouble> {
-        let mut lease = self.take(Need::Any, limit)?;
+        // Without a ticket only the home has the logins.
+        let shared = self.lock().ticket.is_some();
+        let need = if shared { Need::Any } else { Need::Home };
+        let mut lease = self.take(need, limit)?;
         lease.join()?;
         let reply = lease.call(request, limit)?;
         if !is_refusal(&reply, FailureKind::NotLoggedIn) || !lease.has_moved() {
