@@ -21,7 +21,8 @@ pub(crate) fn armed_session_of_the_daemon() -> Outcome {
         .unwrap();
     let key = &record.keys[0];
     assert!(signs(&mut card, &mut connection, key.reference));
-    // The daemon has armed it again when it answers the next question.
+    // As the daemon does once its client has the answer.
+    bench.service.rest();
     card.pin_status(PinReference::Pin).unwrap();
     let name = name_of(&key.object.public);
     let sessions = bench.handles(LOADED_SESSIONS);
