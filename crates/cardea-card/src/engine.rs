@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod failure;
 mod keys;
+mod manage;
 mod objects;
 mod pin;
 mod response;

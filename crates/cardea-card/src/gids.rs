@@ -29,7 +29,10 @@ use crate::engine::{Card, Command, Connection, Failure, Reply};
 pub use self::content::{Freshness, blank_card, bump_freshness, created_card, uninitialised_card};
 pub use self::filesystem::KeyUsage;
 
-pub(crate) use self::content::{ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, OPERATIONAL};
+pub(crate) use self::content::{
+    ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, OPERATIONAL, card_id, formatted_card,
+    set_card_id,
+};
 pub(crate) use self::file_management::{
     is_key_range, is_reserved, key_erased, key_loaded, kind, new_key_file,
 };

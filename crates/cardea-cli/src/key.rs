@@ -328,7 +328,7 @@ fn opensc_container(key: &KeySummary) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use cardea_client::message::{CardState, CardSummary};
+    use cardea_client::message::{CardState, CardSummary, Visibility};
 
     use super::*;
 
@@ -373,6 +373,8 @@ mod tests {
             session_limit: 0,
             idle_limit: 0,
             uninitialised: false,
+            pin_pad: false,
+            visibility: Visibility::Always,
         }
     }
 

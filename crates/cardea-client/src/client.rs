@@ -324,6 +324,10 @@ fn only_asks(request: &Request) -> bool {
         | Request::DeleteObject { .. }
         | Request::ShareLogins
         | Request::JoinLogins { .. }
-        | Request::VerifyAdminKey { .. } => false,
+        | Request::VerifyAdminKey { .. }
+        | Request::Control { .. }
+        | Request::LoginByAgent { .. }
+        | Request::ChangePinByAgent { .. }
+        | Request::ConfigureCard { .. } => false,
     }
 }

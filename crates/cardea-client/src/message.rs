@@ -18,7 +18,7 @@ pub use self::description::{
 };
 pub use self::order::{
     AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
-    Operation, PowerAction, PrivateKey, Reference, Thing,
+    Operation, PowerAction, PrivateKey, Reference, Thing, Visibility,
 };
 
 /// Version of this vocabulary; both ends must have the same.
@@ -493,6 +493,49 @@ pub enum Request {
         #[n(1)]
         most: u32,
     },
+    /// A control code of PC/SC part 10 to the reader with the card in a slot: [`Reply::Response`].
+    #[n(43)]
+    Control {
+        /// Slot number from 0.
+        #[n(0)]
+        slot: u8,
+        /// Control code.
+        #[n(1)]
+        code: u32,
+        /// Its data.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        data: Vec<u8>,
+    },
+    /// As `Login`, with the PIN typed at the agent of the caller.
+    #[n(44)]
+    LoginByAgent {
+        /// Which card.
+        #[n(0)]
+        card: String,
+    },
+    /// As `ChangePin`, with both values typed at the agent of the caller.
+    #[n(45)]
+    ChangePinByAgent {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Which of the two.
+        #[n(1)]
+        reference: Reference,
+    },
+    /// Changes what the administrator has chosen for a card.
+    #[n(46)]
+    ConfigureCard {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Whether its PIN can be typed at the agent only; absent = as it is.
+        #[n(1)]
+        pin_pad: Option<bool>,
+        /// When it is in its reader; absent = as it is.
+        #[n(2)]
+        visibility: Option<Visibility>,
+    },
 }
 
 /// What the daemon answers.
@@ -536,7 +579,7 @@ pub enum Reply {
     /// Answer to `Power` (up and reset): the ATR.
     #[n(8)]
     Atr(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
-    /// Answer to `Transmit`: response APDU.
+    /// Answer to `Transmit`: response APDU; to `Control`: the reader's.
     #[n(9)]
     Response(#[n(0)] SecretBytes),
     /// Answer to `AdminChallenge`: 8 bytes.
@@ -666,4 +709,10 @@ pub enum FailureKind {
     /// The PIN is not verified on this connection, or no longer.
     #[n(14)]
     NotLoggedIn,
+    /// The person who was asked said no.
+    #[n(15)]
+    Cancelled,
+    /// There is no agent that could ask a person, or it did not answer in time.
+    #[n(16)]
+    NoAgent,
 }

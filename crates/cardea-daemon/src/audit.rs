@@ -74,6 +74,7 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     AuthorisationChanged,
+    CardConfigured,
     CardCreated,
     CardDestroyed,
     CardLost,
@@ -90,6 +91,7 @@ impl Kind {
             Self::CardCreated => (101, "card-created"),
             Self::CardDestroyed => (102, "card-destroyed"),
             Self::CardLost => (104, "card-lost"),
+            Self::CardConfigured => (105, "card-configured"),
             Self::AuthorisationChanged => (501, "tpm-authorisation-changed"),
             Self::LockoutReset => (502, "tpm-lockout-reset"),
             Self::LockoutParametersChanged => (503, "tpm-lockout-parameters-changed"),
@@ -233,7 +235,7 @@ impl Audit {
         record.insert("event".into(), name.into());
         if let Some(card) = card {
             record.insert("card".into(), card.selector().into());
-            record.insert("name".into(), card.name.clone().into());
+            record.insert("name".into(), card.name().into());
         }
         kind.detail(&mut record);
         if count > 1 {

@@ -258,7 +258,7 @@ pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
             handle: index.handle,
             written: index.written,
             card: claimant.map(|(card, _)| card.selector()),
-            name: claimant.map(|(card, _)| card.name.clone()),
+            name: claimant.map(|(card, _)| card.name()),
             role: claimant.map(|(_, role)| {
                 match role {
                     IndexRole::Pin => "pin",

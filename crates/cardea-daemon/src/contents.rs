@@ -35,6 +35,7 @@ impl Desk<'_> {
             puk: None,
             administrator: false,
             pin_policy: None,
+            pin_pad: false,
         };
         if let Body::Live(live) = &mut *body {
             let tries = |reference, live: &mut Card| {
@@ -49,6 +50,7 @@ impl Desk<'_> {
             let record = live.record();
             status.administrator = record.tpm.vault.is_some();
             status.pin_policy = record.settings.pin_policy;
+            status.pin_pad = record.settings.pin_pad;
             status.overview.uninitialised = record.provisional.is_some();
         }
         Ok(Reply::Status(Box::new(status)))

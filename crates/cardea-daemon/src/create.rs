@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use cardea_card::gids;
 use cardea_card::pin_policy::PinPolicy;
-use cardea_card::record::{CardId, CardRecord, SecretLengths, Settings};
+use cardea_card::record::{CardId, CardRecord, ReaderVisibility, SecretLengths, Settings};
 use cardea_card::secret::Pin;
 use cardea_card::token::Rng;
 use cardea_client::message::{
-    CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes,
+    CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
 };
 use cardea_store::{Intent, IntentKind};
 use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
@@ -23,6 +23,7 @@ use crate::fault;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Place, View};
 use crate::permission::Caller;
+use crate::presence::is_person;
 use crate::startup::{indices, open};
 use crate::{describe, failure};
 
@@ -47,6 +48,8 @@ struct Order {
     settings: Settings,
     secrets: NewCard,
     owner_auth: Option<SecretBytes>,
+    /// The administrator's id for the card.
+    card_id: Option<CardId>,
     warnings: Vec<String>,
 }
 
@@ -68,7 +71,7 @@ pub(crate) fn create(
     let order = check(caller, request)?;
     let _guard = host.provision(progress);
     let mut warnings = order.warnings.clone();
-    if host.cards().iter().any(|card| card.name == order.name) {
+    if host.cards().iter().any(|card| card.name() == order.name) {
         warnings.push("another card has this name: use the card id to tell them apart".to_owned());
     }
     let card = make(host, order, progress)?;
@@ -80,7 +83,7 @@ pub(crate) fn create(
             host.slots.count()
         ));
     }
-    tracing::info!(card = %card.selector(), name = card.name, owner = card.owner, by = caller.uid, "card created");
+    tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid, "card created");
     fault::point("create-seated");
     let mut details = describe::details(host, &card);
     warnings.append(&mut details.warnings);
@@ -147,7 +150,7 @@ fn make(
         keys: Vec::new(),
         gids: match order.gids {
             Gids::Blank => gids::blank_card(),
-            Gids::Created => gids::created_card(id),
+            Gids::Created => gids::created_card(order.card_id.unwrap_or(id)),
             Gids::Uninitialised => gids::uninitialised_card(),
         },
         certificates_written: 0,
@@ -237,9 +240,9 @@ fn abandon(host: &Host, service: &Service, intent: Intent) {
     }
 }
 
-fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
+/// Whether a card can have this name.
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let invalid = |text: String| fail(FailureKind::Invalid, text);
-    let name = request.name;
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(invalid(format!(
             "a name has 1 to {MAX_NAME} bytes, not {}",
@@ -249,6 +252,13 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
     if name.chars().any(char::is_control) {
         return Err(invalid("a name has no control characters".into()));
     }
+    Ok(())
+}
+
+fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
+    let invalid = |text: String| fail(FailureKind::Invalid, text);
+    let name = request.name;
+    check_name(&name)?;
     let owner = request.owner.unwrap_or(caller.uid);
     if owner == u32::MAX {
         return Err(invalid(format!("{owner} is not a user id")));
@@ -273,7 +283,14 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
         pin_policy: request.pin_policy,
         session_limit: request.session_limit.unwrap_or(usual.session_limit),
         idle_limit: request.idle_limit.unwrap_or(usual.idle_limit),
-        ..usual
+        pin_pad: request.pin_pad,
+        visibility: match request.visibility {
+            Some(Visibility::Always) => ReaderVisibility::Always,
+            Some(Visibility::OwnerSession) => ReaderVisibility::OwnerSession,
+            // A system account has no session in which its card could be seen.
+            None if is_person(owner) => ReaderVisibility::OwnerSession,
+            None => ReaderVisibility::Always,
+        },
     };
     if settings.session_limit == 0
         || settings.session_limit > MAX_SECONDS
@@ -297,6 +314,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
             puk_limit,
         },
         owner_auth: request.owner_auth,
+        card_id: request.card_id.map(CardId::new),
         warnings,
     })
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use cardea_card::Card;
 use cardea_card::gids::KeyUsage;
-use cardea_card::record::{CardRecord, CounterMode};
+use cardea_card::record::{CardRecord, CounterMode, ReaderVisibility};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
 use cardea_client::message::{
     CardDetails, CardOverview, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+    Visibility,
 };
 
 use crate::failure::token_kind;
@@ -103,6 +104,20 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         uninitialised: record
             .as_ref()
             .is_some_and(|record| record.provisional.is_some()),
+        pin_pad: record
+            .as_ref()
+            .is_some_and(|record| record.settings.pin_pad),
+        visibility: visibility(record.as_ref().map_or(ReaderVisibility::Always, |record| {
+            record.settings.visibility
+        })),
+    }
+}
+
+/// In the words of the socket.
+fn visibility(visibility: ReaderVisibility) -> Visibility {
+    match visibility {
+        ReaderVisibility::Always => Visibility::Always,
+        ReaderVisibility::OwnerSession => Visibility::OwnerSession,
     }
 }
 
@@ -135,7 +150,7 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
     CardSummary {
         card_id: card.selector(),
         instance_id: card.instance_id(),
-        name: card.name.clone(),
+        name: card.name(),
         owner: card.owner.unwrap_or(NO_OWNER),
         state: view.state,
         reason: view.reason,
@@ -155,7 +170,7 @@ pub(crate) fn overview(card: &HostedCard) -> CardOverview {
     }
     CardOverview {
         card_id: card.selector(),
-        name: card.name.clone(),
+        name: card.name(),
         state: view.state,
         reason: view.reason,
         uninitialised: card.is_uninitialised(),

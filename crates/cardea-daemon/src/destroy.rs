@@ -85,7 +85,7 @@ pub(crate) fn destroy(
         owner.finish_pending(host);
     }
     host.seat_cards();
-    tracing::info!(card = %card.selector(), name = card.name, by = caller.uid, "card destroyed");
+    tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid, "card destroyed");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use cardea_card::record::CardId;
@@ -15,6 +15,8 @@ use crate::audit::Audit;
 use crate::hosted::{Body, HostedCard};
 use crate::peer::Roles;
 use crate::permission::Caller;
+use crate::presence::Presence;
+use crate::prompt::Prompter;
 use crate::selection::select;
 use crate::slots::Slots;
 
@@ -27,7 +29,11 @@ pub(crate) struct Host {
     pub(crate) tpm: Tpm,
     pub(crate) slots: Slots<HostedCard>,
     pub(crate) applications: Applications,
+    /// The bus, once it is there.
+    pub(crate) prompter: OnceLock<Arc<dyn Prompter>>,
     pub(crate) audit: Audit,
+    /// Who has a session.
+    pub(crate) presence: Presence,
     cards: Mutex<Vec<Arc<HostedCard>>>,
     cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
@@ -62,7 +68,9 @@ impl Host {
             tpm: Tpm::new(address),
             slots: Slots::new(slots),
             applications: Applications::default(),
+            prompter: OnceLock::new(),
             audit,
+            presence: Presence::default(),
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
             provisioning: Mutex::default(),
@@ -90,6 +98,12 @@ impl Host {
         self.cards_changed.notify_all();
     }
 
+    /// Tells those who wait that something about a card is not as it was.
+    pub(crate) fn cards_changed(&self) {
+        let _cards = lock(&self.cards);
+        self.cards_changed.notify_all();
+    }
+
     /// Sleeps until a card comes or goes, or the time is over. What else changes is for the caller to see.
     pub(crate) fn await_cards(&self, limit: Duration) {
         let cards = lock(&self.cards);
@@ -108,15 +122,17 @@ impl Host {
         }
     }
 
-    /// Puts live cards without a slot into free slots. The caller holds the provisioning lock.
+    /// Puts live cards without a slot into free slots, and takes those out that are not to be seen. The caller holds the provisioning lock.
     pub(crate) fn seat_cards(&self) {
         for card in self.cards() {
             // A card at work is a live one.
             let live = card
                 .try_body()
                 .is_none_or(|body| matches!(*body, Body::Live(_)));
-            if live {
+            if live && self.presence.admits(&card) {
                 self.slots.insert(&card);
+            } else if self.slots.remove(&card) {
+                tracing::debug!(card = %card.selector(), "out of its reader");
             }
         }
     }

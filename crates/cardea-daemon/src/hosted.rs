@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cardea_card::record::{CardId, CardRecord, IndexRole};
+use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
 use cardea_card::token::{PinReference, PinStatus};
 use cardea_card::{Card, Connection, Event};
 use cardea_client::message::CardState;
 use zeroize::Zeroizing;
+
+use crate::host::lock;
 
 /// A card that the daemon knows.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(crate) struct HostedCard {
     /// The host's number for it; absent without an id.
     pub(crate) instance: Option<u32>,
     /// Name shown to people.
-    pub(crate) name: String,
+    name: Mutex<String>,
     /// Absent when the file cannot be read.
     pub(crate) owner: Option<u32>,
     /// Seconds since 1970.
@@ -33,6 +35,8 @@ pub(crate) struct HostedCard {
     /// What was last known, so that a list need not wait for a card at work.
     view: Mutex<View>,
     uninitialised: AtomicBool,
+    /// Only in its reader while its owner has an active session.
+    session_bound: AtomicBool,
 }
 
 /// What there is of a card.
@@ -120,7 +124,7 @@ impl HostedCard {
             id: place.id,
             path: place.path,
             instance: place.instance,
-            name: record.name.clone(),
+            name: Mutex::new(record.name.clone()),
             owner: Some(record.owner),
             created: record.created,
             handles: record
@@ -133,6 +137,9 @@ impl HostedCard {
             body: Mutex::new(body),
             view: Mutex::new(view),
             uninitialised: AtomicBool::new(record.provisional.is_some()),
+            session_bound: AtomicBool::new(
+                record.settings.visibility == ReaderVisibility::OwnerSession,
+            ),
         }
     }
 
@@ -146,7 +153,7 @@ impl HostedCard {
             id: place.id,
             path: place.path,
             instance: place.instance,
-            name: String::new(),
+            name: Mutex::default(),
             owner: None,
             created: 0,
             handles: Vec::new(),
@@ -154,6 +161,7 @@ impl HostedCard {
             body: Mutex::new(Body::Refused(refused)),
             view: Mutex::new(View::new(CardState::Unreadable, reason)),
             uninitialised: AtomicBool::new(false),
+            session_bound: AtomicBool::new(false),
         }
     }
 
@@ -170,10 +178,29 @@ impl HostedCard {
             instance,
         };
         Self {
-            name: name.to_owned(),
+            name: Mutex::new(name.to_owned()),
             owner,
             ..Self::unreadable(place, String::new())
         }
+    }
+
+    /// Name shown to people.
+    pub(crate) fn name(&self) -> String {
+        lock(&self.name).clone()
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        name.clone_into(&mut lock(&self.name));
+    }
+
+    /// Whether it is in its reader only while its owner has an active session.
+    pub(crate) fn is_session_bound(&self) -> bool {
+        self.session_bound.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_visibility(&self, visibility: ReaderVisibility) {
+        let bound = visibility == ReaderVisibility::OwnerSession;
+        self.session_bound.store(bound, Ordering::Relaxed);
     }
 
     /// What this card claims the index for.

@@ -68,6 +68,10 @@ pub fn audience(request: &Request) -> Audience {
         Request::JoinLogins { .. } => Audience::Anyone,
         Request::VerifyAdminKey { .. } => Audience::Owner,
         Request::ReadAudit { .. } => Audience::Administrator,
+        Request::Control { .. } => Audience::Reader,
+        Request::LoginByAgent { .. } => Audience::Owner,
+        Request::ChangePinByAgent { .. } => Audience::Owner,
+        Request::ConfigureCard { .. } => Audience::Administrator,
     }
 }
 
@@ -192,6 +196,14 @@ mod tests {
                 },
                 [false, false, false, true],
             ),
+            (
+                Request::Control {
+                    slot: 0,
+                    code: 0,
+                    data: Vec::new(),
+                },
+                [false, false, false, true],
+            ),
         ];
         let owners = [
             Request::VerifyPin {
@@ -297,6 +309,11 @@ mod tests {
                 card: card(),
                 key: secret(),
             },
+            Request::LoginByAgent { card: card() },
+            Request::ChangePinByAgent {
+                card: card(),
+                reference: Reference::Pin,
+            },
         ];
         let owners = owners.map(|request| (request, [true, true, false, false]));
         let administrators = [
@@ -314,6 +331,11 @@ mod tests {
             },
             Request::ListIndices,
             Request::ReadAudit { offset: 0, most: 1 },
+            Request::ConfigureCard {
+                card: card(),
+                pin_pad: None,
+                visibility: None,
+            },
             Request::RemoveIndex {
                 handle: 0,
                 owner_auth: None,
@@ -376,6 +398,10 @@ mod tests {
             Request::JoinLogins { .. } => 40,
             Request::VerifyAdminKey { .. } => 41,
             Request::ReadAudit { .. } => 42,
+            Request::Control { .. } => 43,
+            Request::LoginByAgent { .. } => 44,
+            Request::ChangePinByAgent { .. } => 45,
+            Request::ConfigureCard { .. } => 46,
         }
     }
 

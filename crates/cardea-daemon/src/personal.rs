@@ -30,6 +30,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) host: &'a Host,
     pub(crate) caller: Caller,
     pub(crate) actor: &'a Actor,
+    pub(crate) door: Door,
     pub(crate) selector: &'a str,
     pub(crate) application: &'a Application,
 }
@@ -58,7 +59,7 @@ impl Desk<'_> {
         let events = live.take_events();
         drop(body);
         let audit = &self.host.audit;
-        audit.card(&card, self.actor, Door::Socket, &events);
+        audit.card(&card, self.actor, self.door, &events);
         result.map_err(|error| told(&error))
     }
 
@@ -96,7 +97,7 @@ impl Desk<'_> {
         drop(connection);
         drop(body);
         let audit = &self.host.audit;
-        audit.card(&card, self.actor, Door::Socket, &events);
+        audit.card(&card, self.actor, self.door, &events);
         result.map_err(|error| told(&error))
     }
 
@@ -331,7 +332,7 @@ pub(crate) fn told(error: &CardError) -> Failure {
     }
 }
 
-fn be_administrator(
+pub(crate) fn be_administrator(
     card: &mut Card,
     connection: &mut Connection,
     answer: &AdminAnswer,
@@ -363,7 +364,7 @@ fn typed(what: &str, bytes: &SecretBytes) -> Result<Pin, Failure> {
     })
 }
 
-fn word(reference: Reference) -> &'static str {
+pub(crate) fn word(reference: Reference) -> &'static str {
     match reference {
         Reference::Pin => "PIN",
         Reference::Puk => "PUK",

@@ -57,7 +57,7 @@ fn is_exactly(card: &HostedCard, selector: &str) -> bool {
     card.selector() == selector
         || card.id.is_some() && card.selector().eq_ignore_ascii_case(selector)
         || !instance.is_empty() && instance.eq_ignore_ascii_case(selector)
-        || !card.name.is_empty() && card.name == selector
+        || !card.name().is_empty() && card.name() == selector
 }
 
 #[cfg(test)]

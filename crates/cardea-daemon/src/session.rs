@@ -124,6 +124,15 @@ impl Session {
             }
             Request::Login { card, pin } => self.desk(&card).login(&pin),
             Request::Logout { card } => self.desk(&card).logout(),
+            Request::LoginByAgent { card } => self.desk(&card).login_by_agent(),
+            Request::ChangePinByAgent { card, reference } => {
+                self.desk(&card).change_pin_by_agent(reference)
+            }
+            Request::ConfigureCard {
+                card,
+                pin_pad,
+                visibility,
+            } => self.desk(&card).configure(pin_pad, visibility),
             Request::SetHierarchyAuth {
                 hierarchy,
                 old,
@@ -239,6 +248,7 @@ impl Session {
             }
             Request::Power { slot, action } => self.power(slot, action),
             Request::Transmit { slot, apdu } => self.transmit(slot, &apdu),
+            Request::Control { slot, code, data } => self.control(slot, code, &data),
         }
     }
 
@@ -306,6 +316,7 @@ impl Session {
             host: &self.host,
             caller: self.caller,
             actor: &self.actor,
+            door: Door::Socket,
             selector,
             application: &self.application,
         }
@@ -332,6 +343,13 @@ impl Session {
             PowerAction::Down => Ok(Reply::Done),
             PowerAction::Reset | PowerAction::Up => Ok(Reply::Atr(atr.to_vec())),
         }
+    }
+
+    /// A control code of the reader.
+    fn control(&mut self, slot: u8, code: u32, _data: &[u8]) -> Result<Reply, Failure> {
+        self.host.slots.card(slot).ok_or_else(empty_slot)?;
+        let text = format!("the reader has no control code {code:#x}");
+        Err(fail(FailureKind::Invalid, text))
     }
 
     fn transmit(&mut self, slot: u8, apdu: &SecretBytes) -> Result<Reply, Failure> {

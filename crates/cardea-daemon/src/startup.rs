@@ -304,7 +304,7 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
                 card.set_view(View::ready());
-                tracing::info!(card = %card.selector(), name = card.name, "card ready");
+                tracing::info!(card = %card.selector(), name = card.name(), "card ready");
                 return true;
             }
             Err(reason) => View::new(CardState::Unreadable, reason),
@@ -327,7 +327,7 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
         }
         Err(fault) => view_of_fault(&fault),
     };
-    tracing::warn!(card = %card.selector(), name = card.name, reason = fault.reason, "card refused");
+    tracing::warn!(card = %card.selector(), name = card.name(), reason = fault.reason, "card refused");
     *body = Body::Refused(Refused {
         indices: indices_of(fault.state),
         record: Some(record.clone()),

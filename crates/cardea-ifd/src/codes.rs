@@ -75,12 +75,14 @@ impl Error {
             | FailureKind::Ambiguous
             | FailureKind::Blocked
             | FailureKind::Busy
+            | FailureKind::Cancelled
             | FailureKind::Denied
             | FailureKind::Failed
             | FailureKind::Full
             | FailureKind::Invalid
             | FailureKind::Lockout
             | FailureKind::Lost
+            | FailureKind::NoAgent
             | FailureKind::NoTpm
             | FailureKind::NotLoggedIn
             | FailureKind::PinWrong

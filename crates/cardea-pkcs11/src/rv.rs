@@ -38,6 +38,7 @@ impl Rv {
             FailureKind::AdminWrong | FailureKind::PinWrong => CKR_PIN_INCORRECT,
             FailureKind::Blocked => CKR_PIN_LOCKED,
             FailureKind::Busy | FailureKind::Lockout | FailureKind::NoTpm => CKR_DEVICE_ERROR,
+            FailureKind::Cancelled => CKR_FUNCTION_CANCELED,
             FailureKind::Full => CKR_DEVICE_MEMORY,
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,
             FailureKind::NotFound if about == About::Object => CKR_OBJECT_HANDLE_INVALID,
@@ -45,6 +46,7 @@ impl Rv {
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
             }
+            FailureKind::NoAgent => CKR_FUNCTION_FAILED,
             FailureKind::NotLoggedIn => CKR_USER_NOT_LOGGED_IN,
             FailureKind::Invalid => match about {
                 About::Data => CKR_DATA_INVALID,

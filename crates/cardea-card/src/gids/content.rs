@@ -17,6 +17,8 @@ pub(crate) const ADMIN_KEY_FILE: u16 = 0xB080;
 
 /// Data object of `cardcf`, in [`CONTENT_FILE`].
 const CARDCF: u32 = 0xDF22;
+/// `cardid`: the card id.
+const CARD_ID: u32 = 0xDF20;
 
 /// Life cycle status of the DF and of files made before it became operational.
 pub(crate) const OPERATIONAL: u8 = 0x05;
@@ -93,11 +95,52 @@ pub fn created_card(id: CardId) -> GidsRecord {
                 object(CARDCF, vec![0; 6]),
                 object(0xDF23, Vec::new()),
             ],
-            CARD_ID_FILE => vec![object(0xDF20, id.as_bytes().to_vec())],
+            CARD_ID_FILE => vec![object(CARD_ID, id.as_bytes().to_vec())],
             _ => Vec::new(),
         };
     }
     record
+}
+
+/// A [`created_card`] in place of another one. Windows has cached the old one's files by the counters of its
+/// `cardcf`, so they go on from there.
+pub(crate) fn formatted_card(old: &GidsRecord, id: CardId) -> GidsRecord {
+    let mut record = created_card(id);
+    let counters = object_of(old, CONTENT_FILE, CARDCF).filter(|value| value.len() == 6);
+    if let (Some(counters), Some(fresh)) = (counters, object_mut(&mut record, CONTENT_FILE, CARDCF))
+    {
+        fresh.value.clone_from(counters);
+    }
+    bump_freshness(&mut record, Freshness::Containers);
+    bump_freshness(&mut record, Freshness::Files);
+    record
+}
+
+/// The card id, if the card has one of 16 bytes.
+pub(crate) fn card_id(record: &GidsRecord) -> Option<CardId> {
+    let value = object_of(record, CARD_ID_FILE, CARD_ID)?;
+    Some(CardId::new(value.as_slice().try_into().ok()?))
+}
+
+/// Replaces the card id. False: the card has none.
+pub(crate) fn set_card_id(record: &mut GidsRecord, id: CardId) -> bool {
+    let Some(object) = object_mut(record, CARD_ID_FILE, CARD_ID) else {
+        return false;
+    };
+    object.value = id.as_bytes().to_vec();
+    bump_freshness(record, Freshness::Files);
+    true
+}
+
+fn object_of(record: &GidsRecord, file: u16, tag: u32) -> Option<&Vec<u8>> {
+    let file = record.files.iter().find(|known| known.id == file)?;
+    let object = file.objects.iter().find(|object| object.tag == tag)?;
+    Some(&object.value)
+}
+
+fn object_mut(record: &mut GidsRecord, file: u16, tag: u32) -> Option<&mut DataObject> {
+    let file = record.files.iter_mut().find(|known| known.id == file)?;
+    file.objects.iter_mut().find(|object| object.tag == tag)
 }
 
 /// Moves a counter of `cardcf`, without which Windows shows what it has cached.

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::ObjectKind;
+use super::{ObjectKind, Visibility};
 
 /// State of a card as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -101,6 +101,12 @@ pub struct CardDetails {
     /// Whether the card waits for its personalisation.
     #[n(11)]
     pub uninitialised: bool,
+    /// Whether its PIN is typed at the agent, where programs know how to ask for that.
+    #[n(12)]
+    pub pin_pad: bool,
+    /// When it is in its reader.
+    #[n(13)]
+    pub visibility: Visibility,
 }
 
 /// A counter.
@@ -236,6 +242,9 @@ pub struct CardStatus {
     /// PIN policy, 32 bytes as in MS-TPMVSC; absent = 4 to 127 bytes, any characters.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub pin_policy: Option<[u8; 32]>,
+    /// Whether its PIN is typed at the agent.
+    #[n(5)]
+    pub pin_pad: bool,
 }
 
 /// A public key, numbers big-endian.

@@ -39,6 +39,29 @@ pub enum Reference {
     Puk,
 }
 
+/// When a card is in its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Visibility {
+    /// As long as it can be used.
+    #[n(0)]
+    Always,
+    /// While its owner has an active session.
+    #[n(1)]
+    OwnerSession,
+}
+
+impl Visibility {
+    /// Its word in commands and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OwnerSession => "owner-session",
+        }
+    }
+}
+
 /// On whose word the PIN is set.
 #[derive(Debug, Encode, Decode)]
 pub enum Authority {
@@ -291,6 +314,15 @@ pub struct CreateCard {
     /// The TPM's owner authorisation, where one is set.
     #[n(8)]
     pub owner_auth: Option<SecretBytes>,
+    /// Whether its PIN is typed at the agent, where programs know how to ask for that.
+    #[n(9)]
+    pub pin_pad: bool,
+    /// When it is in its reader; absent = by the owner: sessions for people, always for system accounts.
+    #[n(10)]
+    pub visibility: Option<Visibility>,
+    /// Card id that Windows and OpenSC see; absent = random.
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub card_id: Option<[u8; 16]>,
 }
 
 impl CreateCard {
@@ -307,6 +339,9 @@ impl CreateCard {
             session_limit: None,
             idle_limit: None,
             owner_auth: None,
+            pin_pad: false,
+            visibility: None,
+            card_id: None,
         }
     }
 }

@@ -1,0 +1,87 @@
+//! What an administrator does to a card as a whole: its name, its settings, its file system.
+
+use super::security::Role;
+use super::{Card, CardError, Connection};
+use crate::event::Event;
+use crate::gids;
+use crate::record::{CardId, ReaderVisibility};
+use crate::token::TokenErrorKind;
+
+impl Card {
+    /// The id that Windows and OpenSC know the card by: the administrator's, absent on a blank card.
+    #[must_use]
+    pub fn card_id(&self) -> Option<CardId> {
+        gids::card_id(&self.record.gids)
+    }
+
+    /// Gives the card another name: 1 to 127 bytes without control characters, which the caller has checked.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Store`]; nothing was changed then.
+    pub fn rename(&mut self, name: &str) -> Result<(), CardError> {
+        let mut record = self.record.clone();
+        name.clone_into(&mut record.name);
+        Ok(self.commit(record)?)
+    }
+
+    /// Changes what the administrator has chosen; `None` leaves it.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Store`]; nothing was changed then.
+    pub fn configure(
+        &mut self,
+        pin_pad: Option<bool>,
+        visibility: Option<ReaderVisibility>,
+    ) -> Result<(), CardError> {
+        let mut record = self.record.clone();
+        if let Some(pin_pad) = pin_pad {
+            record.settings.pin_pad = pin_pad;
+        }
+        if let Some(visibility) = visibility {
+            record.settings.visibility = visibility;
+        }
+        Ok(self.commit(record)?)
+    }
+
+    /// By the administrator who is authenticated on this connection: with `wipe`, all keys and files go and a
+    /// fresh file system is written; `id`, if there is one, becomes the card id.
+    ///
+    /// Everything at once: a power cut leaves the card as it was or as it is to be. PIN, PUK and admin key stay.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`] with `NotAuthenticated` without an administrator; [`CardError::Conflict`] for an id
+    /// on a card that has no file system and gets none; [`CardError::Store`]; nothing was changed then.
+    pub fn provision(
+        &mut self,
+        connection: &Connection,
+        wipe: bool,
+        id: Option<CardId>,
+    ) -> Result<(), CardError> {
+        if !self.has_role(connection, Role::Admin) {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
+        let mut record = self.record.clone();
+        let mut gone = Vec::new();
+        if wipe {
+            let id = id.or_else(|| self.card_id()).unwrap_or(record.id);
+            record.gids = gids::formatted_card(&record.gids, id);
+            gone = std::mem::take(&mut record.keys);
+            record.objects = None;
+        } else if let Some(id) = id
+            && !gids::set_card_id(&mut record.gids, id)
+        {
+            return Err(CardError::Conflict(
+                "this card has no file system for a card id: have it formatted".into(),
+            ));
+        }
+        self.commit(record)?;
+        for key in gone {
+            self.token.forget(&key);
+            self.happened(Event::KeyDeleted(key.reference));
+        }
+        Ok(())
+    }
+}
