@@ -103,6 +103,27 @@ impl PinPolicy {
         Ok(policy)
     }
 
+    /// The 32 bytes that [`PinPolicy::parse`] reads.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let [upper, lower, digits, special, other] = self.rules().map(CharacterRule::number);
+        let numbers = [
+            1,
+            self.min.into(),
+            self.max.into(),
+            upper,
+            lower,
+            digits,
+            special,
+            other,
+        ];
+        let mut bytes = [0; 32];
+        for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&u32::to_le_bytes(number));
+        }
+        bytes
+    }
+
     /// Whether a new PIN obeys.
     ///
     /// # Errors
@@ -160,6 +181,14 @@ impl CharacterRule {
             1 => Ok(Self::Require),
             2 => Ok(Self::Disallow),
             _ => Err(PinPolicyError),
+        }
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Allow => 0,
+            Self::Require => 1,
+            Self::Disallow => 2,
         }
     }
 }

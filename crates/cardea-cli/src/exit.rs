@@ -43,7 +43,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Denied => Self::Denied,
             FailureKind::Failed | FailureKind::NotLoggedIn => Self::Failed,
             FailureKind::Full => Self::Full,
-            FailureKind::Invalid => Self::Usage,
+            FailureKind::Invalid | FailureKind::Rule => Self::Usage,
             FailureKind::Lockout => Self::Lockout,
             FailureKind::Lost => Self::Lost,
             FailureKind::NoAgent => Self::NoAgent,
@@ -129,6 +129,7 @@ mod tests {
             (FailureKind::NotLoggedIn, 1),
             (FailureKind::PinWrong, 4),
             (FailureKind::Protocol, 3),
+            (FailureKind::Rule, 2),
         ];
         for (kind, code) in table {
             assert_eq!(Exit::from(kind) as u8, code, "{kind:?}");

@@ -715,4 +715,7 @@ pub enum FailureKind {
     /// There is no agent that could ask a person, or it did not answer in time.
     #[n(16)]
     NoAgent,
+    /// A new PIN or PUK that the card's policy does not allow.
+    #[n(17)]
+    Rule,
 }

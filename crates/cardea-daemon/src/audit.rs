@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cardea_card::Event;
 use cardea_card::record::CardId;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::ambient::unix_time;
@@ -58,9 +58,22 @@ impl Actor {
 /// How it came to the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
+    Bus,
     Daemon,
     Reader,
     Socket,
+}
+
+impl Door {
+    /// Its word in records and dialogs.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Bus => "dbus",
+            Self::Daemon => "daemon",
+            Self::Reader => "reader",
+            Self::Socket => "socket",
+        }
+    }
 }
 
 /// Newest record: its number, from 1, and its hash; 0 and zeros before the first.
@@ -244,14 +257,7 @@ impl Audit {
         record.insert("uid".into(), actor.uid.into());
         record.insert("pid".into(), actor.pid.into());
         record.insert("program".into(), actor.program.clone().into());
-        record.insert(
-            "door".into(),
-            json!(match door {
-                Door::Daemon => "daemon",
-                Door::Reader => "reader",
-                Door::Socket => "socket",
-            }),
-        );
+        record.insert("door".into(), door.word().into());
         record.insert("previous".into(), hex(&log.head.hash).into());
         let line = Value::Object(record).to_string();
         let head = Head {
@@ -364,6 +370,8 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn actor() -> Actor {

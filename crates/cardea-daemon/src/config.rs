@@ -118,6 +118,8 @@ pub struct Config {
     pub pcscd_uid: u32,
     /// Group whose members may create and destroy cards.
     pub admin_group: String,
+    /// Whether to serve on the system bus (D-Bus) too.
+    pub bus: bool,
     /// Filter of the log, as `tracing` has it.
     pub log: String,
 }
@@ -131,11 +133,12 @@ struct File {
     slots: Option<u8>,
     pcscd_uid: Option<u32>,
     admin_group: Option<String>,
+    bus: Option<bool>,
     log: Option<String>,
 }
 
 impl Config {
-    /// Default settings for a daemon in these places.
+    /// Default settings for a daemon in these places, which keeps off the system bus.
     #[must_use]
     pub fn new(state_dir: PathBuf, socket: PathBuf, tpm: Address) -> Self {
         Self {
@@ -145,6 +148,7 @@ impl Config {
             slots: DEFAULT_SLOTS,
             pcscd_uid: 0,
             admin_group: DEFAULT_ADMIN_GROUP.to_owned(),
+            bus: false,
             log: DEFAULT_LOG.to_owned(),
         }
     }
@@ -197,6 +201,7 @@ impl Config {
         if let Some(group) = file.admin_group {
             config.admin_group = group;
         }
+        config.bus = file.bus.unwrap_or(true);
         if let Some(log) = file.log {
             config.log = log;
         }

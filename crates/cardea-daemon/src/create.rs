@@ -370,7 +370,7 @@ fn secret(
         Pin::new(bytes.expose()).map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
     policy
         .check(&pin)
-        .map_err(|error| fail(FailureKind::Invalid, format!("{what}: {error}")))?;
+        .map_err(|error| fail(FailureKind::Rule, format!("{what}: {error}")))?;
     Ok(pin)
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 use cardea_store::{Store, StoreError};
 
 use crate::audit::Audit;
+use crate::bus::Bus;
 use crate::config::Config;
 use crate::host::Host;
 use crate::peer::Roles;
+use crate::prompt::Prompter;
 use crate::server::{self, Server};
 use crate::startup;
 
@@ -58,6 +60,7 @@ pub enum StartError {
 pub struct Daemon {
     host: Arc<Host>,
     server: Option<Server>,
+    bus: Option<Arc<Bus>>,
     keeper: Option<JoinHandle<()>>,
     socket: PathBuf,
 }
@@ -95,6 +98,7 @@ impl Daemon {
         let mut daemon = Self {
             host: Arc::clone(&host),
             server: None,
+            bus: None,
             keeper: None,
             socket: config.socket.clone(),
         };
@@ -107,6 +111,12 @@ impl Daemon {
         };
         daemon.keeper = Some(keeper);
         host.await_first_pass(FIRST_PASS_TIME);
+        if config.bus {
+            let bus = Bus::start(Arc::clone(&host)).map_err(StartError::Thread)?;
+            // The host has none yet.
+            let _ = host.prompter.set(Arc::clone(&bus) as Arc<dyn Prompter>);
+            daemon.bus = Some(bus);
+        }
         let server = Server::start(host, &config.socket).map_err(|source| StartError::Socket {
             path: config.socket.clone(),
             source,
@@ -131,6 +141,9 @@ impl Daemon {
     fn end(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.stop();
+        }
+        if let Some(bus) = self.bus.take() {
+            bus.stop();
         }
         self.host.stop_keeper();
         if let Some(keeper) = self.keeper.take() {

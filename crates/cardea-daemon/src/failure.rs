@@ -98,7 +98,7 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
             "the administrator's answer is wrong; it must be for a challenge of this card that was not answered yet",
         ),
         CardError::Conflict(what) => fail(FailureKind::Invalid, what.clone()),
-        CardError::Rule(rule) => fail(FailureKind::Invalid, rule.to_string()),
+        CardError::Rule(rule) => fail(FailureKind::Rule, rule.to_string()),
         other => {
             let cause = chain(other);
             tracing::warn!(error = cause, "card");

@@ -11,6 +11,7 @@
 mod ambient;
 mod application;
 mod audit;
+mod bus;
 mod care;
 pub mod config;
 mod contents;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardId, ReaderVisibility};
-use cardea_card::{Card, CardError, Connection};
-use cardea_client::message::{AdminAnswer, Failure, Reply, Visibility};
+use cardea_card::record::ReaderVisibility;
+use cardea_card::{Card, CardError};
+use cardea_client::message::{Failure, Reply, Visibility};
 
 use crate::audit::Kind;
 use crate::create::check_name;
 use crate::hosted::{Body, HostedCard};
-use crate::personal::{Desk, be_administrator, told};
+use crate::personal::{Desk, told};
 
 impl Desk<'_> {
     /// Changes settings of a card, in initialisation state too.
@@ -38,24 +38,6 @@ impl Desk<'_> {
         card.set_name(name);
         self.host.cards_changed();
         self.log("card renamed");
-        Ok(Reply::Done)
-    }
-
-    /// By the administrator: a fresh file system, another card id, or both.
-    pub(crate) fn provision(
-        &self,
-        answer: Option<&AdminAnswer>,
-        wipe: bool,
-        id: Option<CardId>,
-    ) -> Result<Reply, Failure> {
-        let work = |card: &mut Card, connection: &mut Connection| {
-            if let Some(answer) = answer {
-                be_administrator(card, connection, answer)?;
-            }
-            card.provision(connection, wipe, id)
-        };
-        self.with_card(work)?;
-        self.log("card provisioned");
         Ok(Reply::Done)
     }
 

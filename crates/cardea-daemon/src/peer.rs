@@ -52,14 +52,19 @@ pub(crate) fn uid(stream: impl AsFd) -> rustix::io::Result<u32> {
 pub(crate) fn actor(stream: impl AsFd, uid: u32) -> Actor {
     let credentials = rustix::net::sockopt::socket_peercred(stream).ok();
     let pid = credentials.map_or(0, |credentials| credentials.pid.as_raw_nonzero().get());
-    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    let pid = u32::try_from(pid).unwrap_or_default();
     Actor {
         uid,
-        pid: u32::try_from(pid).unwrap_or_default(),
-        program: program
-            .map(|path| path.to_string_lossy().chars().take(MAX_PROGRAM).collect())
-            .unwrap_or_default(),
+        pid,
+        program: program(pid),
     }
+}
+
+/// Path of the program that a process runs; empty when the kernel does not tell.
+pub(crate) fn program(pid: u32) -> String {
+    std::fs::read_link(format!("/proc/{pid}/exe"))
+        .map(|path| path.to_string_lossy().chars().take(MAX_PROGRAM).collect())
+        .unwrap_or_default()
 }
 
 /// Whether the user database puts this user into the group, primary or supplementary.

@@ -24,6 +24,7 @@ use crate::failure::{fail, of_card, token_kind, tries_left};
 use crate::host::{Host, lock};
 use crate::hosted::Body;
 use crate::permission::Caller;
+use crate::prompt::Gone;
 
 /// A request's place: the host, who asks, and which card is meant.
 pub(crate) struct Desk<'a> {
@@ -33,6 +34,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) door: Door,
     pub(crate) selector: &'a str,
     pub(crate) application: &'a Application,
+    /// Tells that the caller has gone, where that is known.
+    pub(crate) gone: Option<&'a Arc<Gone>>,
 }
 
 impl Desk<'_> {
@@ -200,6 +203,11 @@ impl Desk<'_> {
     }
 
     pub(crate) fn admin_challenge(&self) -> Result<Reply, Failure> {
+        self.challenge().map(Reply::Challenge)
+    }
+
+    /// 8 bytes for the administrator to answer.
+    pub(crate) fn challenge(&self) -> Result<Vec<u8>, Failure> {
         self.with_card(|card, _| {
             if !card.has_administrator() {
                 return Err(CardError::Conflict(
@@ -208,7 +216,6 @@ impl Desk<'_> {
             }
             card.admin_challenge(AdminForm::External)
         })
-        .map(Reply::Challenge)
         .map_err(no_challenge)
     }
 
@@ -246,7 +253,7 @@ fn not_logged_in() -> Failure {
     )
 }
 
-fn admin_key(key: &SecretBytes) -> Result<Zeroizing<[u8; 24]>, Failure> {
+pub(crate) fn admin_key(key: &SecretBytes) -> Result<Zeroizing<[u8; 24]>, Failure> {
     let bytes = key.expose().try_into().map_err(|_| {
         fail(
             FailureKind::Invalid,

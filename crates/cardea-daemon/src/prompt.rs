@@ -3,6 +3,8 @@
 //!
 //! The doors say what they need with a [`Question`]; who asks it is the [`Prompter`], the daemon's end of the bus.
 
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cardea_card::pin_policy::PinPolicy;
@@ -12,7 +14,7 @@ use cardea_client::message::{Failure, FailureKind, Reference, Reply, SecretBytes
 
 use crate::audit::{Actor, Door};
 use crate::failure::fail;
-use crate::host::Host;
+use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard};
 use crate::personal::{Desk, word};
 
@@ -65,7 +67,10 @@ impl Purpose {
 /// One question to a person.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    pub(crate) card: &'a HostedCard,
+    /// Absent while it is being made.
+    pub(crate) card: Option<&'a HostedCard>,
+    /// The card's name.
+    pub(crate) name: String,
     pub(crate) purpose: Purpose,
     /// Whose agent asks it.
     pub(crate) user: u32,
@@ -80,6 +85,39 @@ pub(crate) struct Question<'a> {
     /// What was wrong with the answer before.
     pub(crate) error: Option<String>,
     pub(crate) limit: Duration,
+    /// Tells that nobody waits for the answer any more.
+    pub(crate) gone: Option<Arc<Gone>>,
+}
+
+/// Whether somebody who waited has gone.
+#[derive(Debug, Default)]
+pub(crate) struct Gone(Mutex<(bool, Vec<Waker>)>);
+
+impl Gone {
+    /// Tells everybody.
+    pub(crate) fn set(&self) {
+        let mut state = lock(&self.0);
+        state.0 = true;
+        for waker in state.1.drain(..) {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        lock(&self.0).0
+    }
+
+    /// For a future that ends with it.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.0);
+        if state.0 {
+            return Poll::Ready(());
+        }
+        if !state.1.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.1.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
 }
 
 /// How a blocked PIN is set anew.
@@ -143,7 +181,8 @@ pub(crate) fn question<'a>(
         unblock = unblock_mode(live);
     }
     Question {
-        card,
+        card: Some(card),
+        name: card.name(),
         purpose,
         user,
         actor,
@@ -153,6 +192,7 @@ pub(crate) fn question<'a>(
         unblock,
         error: None,
         limit: ANSWER_TIME,
+        gone: None,
     }
 }
 
@@ -205,8 +245,9 @@ impl Desk<'_> {
             self.verify_pin(reference, old)?;
             let card = self.host.find(self.selector, self.caller)?;
             let purpose = Purpose::new(reference);
-            let question = question(&card, purpose, self.caller.uid, self.actor, self.door);
-            let new = self.host.ask(&question)?;
+            let mut asked = question(&card, purpose, self.caller.uid, self.actor, self.door);
+            asked.gone = self.gone.cloned();
+            let new = self.host.ask(&asked)?;
             self.change_pin(reference, old, &new)
         })
     }
@@ -225,6 +266,7 @@ impl Desk<'_> {
             let purpose = Purpose::present(reference);
             let mut asked = question(&card, purpose, self.caller.uid, self.actor, self.door);
             asked.error = error.take();
+            asked.gone = self.gone.cloned();
             let typed = self.host.ask(&asked)?;
             match work(&typed) {
                 Err(failure) if failure.kind == FailureKind::PinWrong && round < ROUNDS => {

@@ -319,6 +319,7 @@ impl Session {
             door: Door::Socket,
             selector,
             application: &self.application,
+            gone: None,
         }
     }
 

@@ -86,7 +86,8 @@ impl Error {
             | FailureKind::NoTpm
             | FailureKind::NotLoggedIn
             | FailureKind::PinWrong
-            | FailureKind::Protocol => Self::Failed,
+            | FailureKind::Protocol
+            | FailureKind::Rule => Self::Failed,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Rv {
             }
             FailureKind::NoAgent => CKR_FUNCTION_FAILED,
             FailureKind::NotLoggedIn => CKR_USER_NOT_LOGGED_IN,
-            FailureKind::Invalid => match about {
+            FailureKind::Invalid | FailureKind::Rule => match about {
                 About::Data => CKR_DATA_INVALID,
                 About::NewPin => CKR_PIN_INVALID,
                 About::Object | About::Token => CKR_ARGUMENTS_BAD,

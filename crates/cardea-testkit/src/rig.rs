@@ -45,6 +45,7 @@ pub struct Daemon {
     folder: PathBuf,
     tpm: String,
     options: Vec<String>,
+    bus: Option<String>,
     process: Option<Running>,
 }
 
@@ -64,8 +65,22 @@ impl Daemon {
             folder: folder.to_owned(),
             tpm: tpm.to_owned(),
             options,
+            bus: None,
             process: None,
         };
+        daemon.restart();
+        daemon
+    }
+
+    /// The same on a system bus.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_on_bus(folder: &Path, tpm: &str, configuration: &str, bus: &str) -> Self {
+        let mut daemon = Self::start(folder, tpm, configuration);
+        daemon.bus = Some(bus.to_owned());
         daemon.restart();
         daemon
     }
@@ -96,6 +111,9 @@ impl Daemon {
             .arg(self.state())
             .arg("--socket")
             .arg(self.socket());
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        }
         let mut process = Running::start(&mut command, &self.folder.join("daemon.log"));
         let socket = self.socket();
         process.wait_ready(|_| UnixStream::connect(&socket).is_ok());

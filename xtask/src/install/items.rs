@@ -24,6 +24,13 @@ pub(super) const PKG_CONFIG: &str = "pkgconfig/cardea-pkcs11.pc";
 pub(super) const MODULE_FILE: &str = "share/p11-kit/modules/cardea.module";
 pub(super) const SERVICE: &str = "lib/systemd/system/cardea.service";
 pub(super) const SYSUSERS: &str = "lib/sysusers.d/cardea.conf";
+/// Who may own the service's name on the bus, who may call it.
+pub(super) const BUS_POLICY: &str = "share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf";
+/// How the bus starts the daemon.
+pub(super) const BUS_SERVICE: &str =
+    "share/dbus-1/system-services/org.cardea.VirtualSmartCard1.service";
+/// polkit's actions.
+pub(super) const ACTIONS: &str = "share/polkit-1/actions/org.cardea.virtualsmartcard.policy";
 pub(super) const TMPFILES: &str = "lib/tmpfiles.d/cardea.conf";
 
 /// p11-kit's file of a module that is not below `/usr`.
@@ -147,6 +154,24 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
         program(
             Source::Unit(packaging.join("cardea.service"), prefix.clone()),
             SERVICE,
+            0o644,
+        ),
+        program(
+            shipped("org.cardea.VirtualSmartCard1.conf"),
+            BUS_POLICY,
+            0o644,
+        ),
+        program(
+            Source::Unit(
+                packaging.join("org.cardea.VirtualSmartCard1.service"),
+                prefix.clone(),
+            ),
+            BUS_SERVICE,
+            0o644,
+        ),
+        program(
+            shipped("org.cardea.virtualsmartcard.policy"),
+            ACTIONS,
             0o644,
         ),
         program(shipped("cardea.sysusers"), SYSUSERS, 0o644),

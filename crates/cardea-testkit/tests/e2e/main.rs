@@ -6,6 +6,7 @@
 )]
 
 mod administrator;
+mod dbus;
 mod desk;
 mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.

@@ -1,0 +1,217 @@
+//! The agents: programs in people's sessions that ask for PINs. An agent is asked for the cards of its own user
+//! only, the last one to register first.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cardea_client::message::SecretBytes;
+
+use super::Bus;
+use super::clients::Client;
+use super::error::{BusError, Name};
+use super::interfaces::{AGENT, SERVICE};
+use super::link::{CallError, Dictionary, Link, Target, entry, value};
+use super::objects::{card_path, policy};
+use super::secret;
+use crate::audit::Door;
+use crate::host::lock;
+use crate::prompt::{Prompter, Question, Unanswered, plausible};
+
+/// Agents of one user.
+const MAX_AGENTS: usize = 4;
+
+/// Answers that cannot be right, after which an agent is not asked again.
+const ROUNDS: u32 = 3;
+
+/// How much longer than the person an agent may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A program that asks people.
+#[derive(Clone, Debug)]
+struct Agent {
+    client: Arc<Client>,
+    path: String,
+}
+
+/// All agents, in order of registration.
+#[derive(Debug, Default)]
+pub(crate) struct Agents(Mutex<Vec<Agent>>);
+
+impl Agents {
+    pub(crate) fn register(&self, client: &Arc<Client>, path: String) -> Result<(), BusError> {
+        let mut agents = lock(&self.0);
+        agents.retain(|agent| !(agent.client.name == client.name && agent.path == path));
+        let of_user = agents
+            .iter()
+            .filter(|agent| agent.client.caller.uid == client.caller.uid);
+        if of_user.count() >= MAX_AGENTS {
+            return Err(BusError::new(
+                Name::LimitReached,
+                format!("this user has {MAX_AGENTS} agents already"),
+            ));
+        }
+        tracing::info!(
+            uid = client.caller.uid,
+            pid = client.actor.pid,
+            "agent registered"
+        );
+        agents.push(Agent {
+            client: Arc::clone(client),
+            path,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn unregister(&self, client: &Client, path: &str) -> Result<(), BusError> {
+        let mut agents = lock(&self.0);
+        let before = agents.len();
+        agents.retain(|agent| !(agent.client.name == client.name && agent.path == path));
+        if agents.len() == before {
+            return Err(BusError::new(Name::NotFound, "no such agent"));
+        }
+        Ok(())
+    }
+
+    /// Those of a connection that left.
+    pub(crate) fn left(&self, name: &str) {
+        lock(&self.0).retain(|agent| agent.client.name != name);
+    }
+
+    pub(crate) fn all_left(&self) {
+        lock(&self.0).clear();
+    }
+
+    /// Newest first.
+    fn of(&self, uid: u32) -> Vec<Agent> {
+        let agents = lock(&self.0);
+        let of_user = agents.iter().rev();
+        of_user
+            .filter(|agent| agent.client.caller.uid == uid)
+            .cloned()
+            .collect()
+    }
+}
+
+impl Prompter for Bus {
+    fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, Unanswered> {
+        let link = self.link().ok_or(Unanswered::NoAgent)?;
+        for agent in self.agents.of(question.user) {
+            match ask(&link, &agent, question) {
+                // Another one may do better.
+                Err(Unanswered::NoAgent) => {}
+                answer => return answer,
+            }
+        }
+        Err(Unanswered::NoAgent)
+    }
+}
+
+/// Asks one agent until its answer can be right.
+fn ask(link: &Link, agent: &Agent, question: &Question<'_>) -> Result<SecretBytes, Unanswered> {
+    let mut error = question.error.clone();
+    for _ in 0..ROUNDS {
+        let answer = ask_once(link, agent, question, error.as_deref())?;
+        match plausible(question, &answer) {
+            Ok(()) => return Ok(answer),
+            Err(why) => error = Some(why),
+        }
+    }
+    Err(Unanswered::Failed(error.unwrap_or_default()))
+}
+
+fn ask_once(
+    link: &Link,
+    agent: &Agent,
+    question: &Question<'_>,
+    error: Option<&str>,
+) -> Result<SecretBytes, Unanswered> {
+    let target = Target {
+        destination: &agent.client.name,
+        path: &agent.path,
+        interface: AGENT,
+        member: "RequestPin",
+    };
+    let card = question
+        .card
+        .and_then(card_path)
+        .unwrap_or_else(|| "/".to_owned());
+    let card =
+        zbus::ObjectPath::try_from(card).map_err(|error| Unanswered::Failed(error.to_string()))?;
+    let body = (card, question.purpose.word(), hints(question, error));
+    let limit = question.limit + GRACE;
+    let cancel = || {
+        link.tell(Target {
+            member: "Cancel",
+            ..target
+        })
+    };
+    match link.call(target, &body, limit, question.gone.as_deref()) {
+        Ok(answer) => {
+            let body = answer.body();
+            let descriptor: zbus::OwnedFd = body
+                .deserialize()
+                .map_err(|error| Unanswered::Failed(error.to_string()))?;
+            let descriptor = OwnedFd::from(descriptor);
+            secret::take(descriptor).map_err(|error| Unanswered::Failed(error.text().to_owned()))
+        }
+        Err(CallError::TimedOut) => {
+            cancel();
+            Err(Unanswered::TimedOut)
+        }
+        Err(CallError::Gone) => {
+            cancel();
+            Err(Unanswered::Cancelled)
+        }
+        Err(CallError::Refused(name, text)) => Err(match name.strip_prefix(SERVICE) {
+            Some(".Error.Cancelled") => Unanswered::Cancelled,
+            Some(_) => Unanswered::Failed(text),
+            // It left the bus, or never was an agent.
+            None => {
+                tracing::info!(
+                    agent = agent.client.name,
+                    name,
+                    text,
+                    "agent does not answer"
+                );
+                Unanswered::NoAgent
+            }
+        }),
+        Err(CallError::Bus(error)) => Err(Unanswered::Failed(error.to_string())),
+    }
+}
+
+/// What the dialog shows.
+fn hints(question: &Question<'_>, error: Option<&str>) -> Dictionary {
+    let mut hints: Dictionary = [
+        entry("name", question.name.as_str()),
+        entry("confirm", question.purpose.is_new()),
+        entry("program", question.actor.program.as_str()),
+        entry("pid", question.actor.pid),
+        entry("door", door_word(question.door)),
+        entry("unblock-mode", question.unblock.word()),
+        entry(
+            "timeout",
+            u32::try_from(question.limit.as_secs()).unwrap_or(u32::MAX),
+        ),
+    ]
+    .into();
+    hints.insert("policy".to_owned(), value(policy(&question.policy)));
+    if let Some(card) = question.card {
+        hints.extend([entry("card-id", card.selector())]);
+    }
+    if let Some(status) = question.status {
+        hints.extend([
+            entry("tries-left", status.left),
+            entry("tries-max", status.limit),
+        ]);
+    }
+    if let Some(error) = error {
+        hints.extend([entry("error", error)]);
+    }
+    hints
+}
+
+fn door_word(door: Door) -> &'static str {
+    door.word()
+}

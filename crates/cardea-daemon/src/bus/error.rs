@@ -1,0 +1,145 @@
+//! What a failure is called on the bus, and as an HRESULT: one map, for every kind.
+
+use cardea_client::message::{Failure, FailureKind};
+
+/// The errors of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Busy,
+    Cancelled,
+    Failed,
+    InvalidArgument,
+    LimitReached,
+    NoAgent,
+    NotAuthorized,
+    NotFound,
+    NotSupported,
+    PinBlocked,
+    PinPolicy,
+    TpmFailure,
+    TpmLockout,
+    TpmNotFound,
+    WrongPin,
+    WrongPuk,
+    WrongResponse,
+}
+
+impl Name {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Busy => "Busy",
+            Self::Cancelled => "Cancelled",
+            Self::Failed => "Failed",
+            Self::InvalidArgument => "InvalidArgument",
+            Self::LimitReached => "LimitReached",
+            Self::NoAgent => "NoAgent",
+            Self::NotAuthorized => "NotAuthorized",
+            Self::NotFound => "NotFound",
+            Self::NotSupported => "NotSupported",
+            Self::PinBlocked => "PinBlocked",
+            Self::PinPolicy => "PinPolicy",
+            Self::TpmFailure => "TpmFailure",
+            Self::TpmLockout => "TpmLockout",
+            Self::TpmNotFound => "TpmNotFound",
+            Self::WrongPin => "WrongPin",
+            Self::WrongPuk => "WrongPuk",
+            Self::WrongResponse => "WrongResponse",
+        }
+    }
+
+    /// The number that MS-TPMVSC has for it, or the nearest of Windows.
+    pub(crate) fn hresult(self) -> u32 {
+        match self {
+            Self::Busy => 0x8007_00AA,
+            Self::Cancelled => 0x8000_4004,
+            Self::Failed => 0x8000_4005,
+            Self::InvalidArgument => 0x8007_0057,
+            Self::LimitReached => 0x8007_0718,
+            Self::NoAgent => 0x8010_006E,
+            Self::NotAuthorized => 0x8007_0005,
+            Self::NotFound => 0x8007_0490,
+            Self::NotSupported => 0x8009_0029,
+            Self::PinBlocked => 0x8010_006C,
+            Self::PinPolicy => 0x8010_002A,
+            Self::TpmFailure => 0x8028_0101,
+            Self::TpmLockout => 0x8028_0921,
+            Self::TpmNotFound => 0x8028_400F,
+            Self::WrongPin | Self::WrongPuk | Self::WrongResponse => 0x8010_006B,
+        }
+    }
+}
+
+/// A refusal or failure, as it leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BusError {
+    /// Ours.
+    Own(Name, String),
+    /// One of D-Bus itself, like `UnknownMethod`.
+    Standard(&'static str, String),
+}
+
+impl BusError {
+    pub(crate) fn new(name: Name, text: impl Into<String>) -> Self {
+        Self::Own(name, text.into())
+    }
+
+    pub(crate) fn standard(name: &'static str, text: impl Into<String>) -> Self {
+        Self::Standard(name, text.into())
+    }
+
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Self::new(Name::InvalidArgument, text)
+    }
+
+    /// The whole name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Own(name, _) => format!("org.cardea.VirtualSmartCard1.Error.{}", name.word()),
+            Self::Standard(name, _) => format!("org.freedesktop.DBus.Error.{name}"),
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Own(_, text) | Self::Standard(_, text) => text,
+        }
+    }
+
+    pub(crate) fn hresult(&self) -> u32 {
+        match self {
+            Self::Own(name, _) => name.hresult(),
+            Self::Standard(..) => Name::Failed.hresult(),
+        }
+    }
+}
+
+impl From<Failure> for BusError {
+    fn from(failure: Failure) -> Self {
+        let name = match failure.kind {
+            FailureKind::AdminWrong => Name::WrongResponse,
+            FailureKind::Ambiguous | FailureKind::Invalid => Name::InvalidArgument,
+            FailureKind::Blocked => Name::PinBlocked,
+            FailureKind::Busy => Name::Busy,
+            FailureKind::Cancelled => Name::Cancelled,
+            FailureKind::Denied => Name::NotAuthorized,
+            FailureKind::Failed | FailureKind::NotLoggedIn | FailureKind::Protocol => Name::Failed,
+            FailureKind::Full => Name::LimitReached,
+            FailureKind::Lockout => Name::TpmLockout,
+            FailureKind::Lost => Name::TpmFailure,
+            FailureKind::NoAgent => Name::NoAgent,
+            FailureKind::NoTpm => Name::TpmNotFound,
+            FailureKind::NotFound => Name::NotFound,
+            FailureKind::PinWrong => Name::WrongPin,
+            FailureKind::Rule => Name::PinPolicy,
+        };
+        Self::new(name, failure.message)
+    }
+}
+
+/// As above, where a wrong value is the PUK's.
+pub(crate) fn about_puk(failure: Failure) -> BusError {
+    match (failure.kind, BusError::from(failure)) {
+        (FailureKind::PinWrong, BusError::Own(_, text)) => BusError::new(Name::WrongPuk, text),
+        (_, error) => error,
+    }
+}
