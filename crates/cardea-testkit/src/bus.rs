@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::future::poll_fn;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -28,7 +29,10 @@ pub const SERVICE: &str = "org.cardea.VirtualSmartCard1";
 pub const ROOT: &str = "/org/cardea/VirtualSmartCard1";
 
 /// The longest that a call may take, prompts included.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Messages that a test has not looked at.
+const MAX_QUEUED: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
 /// Makes the namespace, then becomes dbus-daemon. Arguments: folder with our copies.
 const SCRIPT: &str = r#"
@@ -58,8 +62,16 @@ impl SystemBus {
     pub fn start(folder: &Path, rules: &str) -> Self {
         let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
         let copies = [
-            ("system.d", "/usr/share/dbus-1/system.d", "org.cardea.VirtualSmartCard1.conf"),
-            ("actions", "/usr/share/polkit-1/actions", "org.cardea.virtualsmartcard.policy"),
+            (
+                "system.d",
+                "/usr/share/dbus-1/system.d",
+                "org.cardea.VirtualSmartCard1.conf",
+            ),
+            (
+                "actions",
+                "/usr/share/polkit-1/actions",
+                "org.cardea.virtualsmartcard.policy",
+            ),
             ("rules.d", "/nonexistent", ""),
         ];
         for (name, installed, ours) in copies {
@@ -77,7 +89,11 @@ impl SystemBus {
         let own = folder.join("rules.d/50-test.rules");
         fs::write(own, rules).expect("the rule is written");
         // polkitd and dbus-daemon run as users of their own.
-        for path in [folder.to_owned(), folder.join("rules.d"), folder.join("run")] {
+        for path in [
+            folder.to_owned(),
+            folder.join("rules.d"),
+            folder.join("run"),
+        ] {
             fs::set_permissions(path, Permissions::from_mode(0o755)).expect("open to all");
         }
         let mut bus = Self {
@@ -98,7 +114,15 @@ impl SystemBus {
         self.stop();
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                SCRIPT,
+                "sh",
+            ])
             .arg(&self.folder);
         let mut process = Running::start(&mut command, &self.folder.join("dbus.log"));
         let socket = self.socket();
@@ -121,11 +145,25 @@ impl SystemBus {
         let pid = self.pid().to_string();
         let mut command = Command::new("nsenter");
         command
-            .args(["--mount", "--target", &pid, "/usr/lib/polkit-1/polkitd", "--no-debug"])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket");
-        self.polkit = Some(Running::start(&mut command, &self.folder.join("polkit.log")));
+            .args([
+                "--mount",
+                "--target",
+                &pid,
+                "/usr/lib/polkit-1/polkitd",
+                "--no-debug",
+            ])
+            .env(
+                "DBUS_SYSTEM_BUS_ADDRESS",
+                "unix:path=/run/dbus/system_bus_socket",
+            );
+        self.polkit = Some(Running::start(
+            &mut command,
+            &self.folder.join("polkit.log"),
+        ));
         let client = BusClient::connect(&self.address(), 0);
-        wait_for("polkitd is on the bus", || client.has_owner("org.freedesktop.PolicyKit1"));
+        wait_for("polkitd is on the bus", || {
+            client.has_owner("org.freedesktop.PolicyKit1")
+        });
     }
 
     /// Ends polkitd.
@@ -179,7 +217,10 @@ impl BusClient {
     /// When that does not work.
     #[must_use]
     pub fn connect(address: &str, uid: u32) -> Self {
-        let path = address.strip_prefix("unix:path=").expect("a path").to_owned();
+        let path = address
+            .strip_prefix("unix:path=")
+            .expect("a path")
+            .to_owned();
         // The kernel takes the credentials of the thread that connects.
         let stream = std::thread::spawn(move || {
             let own = Uid::from_raw(uid);
@@ -187,7 +228,10 @@ impl BusClient {
             UnixStream::connect(path).expect("the bus answers")
         });
         let stream = stream.join().expect("connected");
-        let builder = Builder::unix_stream(stream).user_id(uid);
+        // The stream is read when a test looks for something; until then it must not hold up answers.
+        let builder = Builder::unix_stream(stream)
+            .user_id(uid)
+            .max_queued(MAX_QUEUED);
         let connection = zruntime::block_on(builder.build()).expect("the bus lets us in");
         let stream = MessageStream::from(&connection);
         Self { connection, stream }
@@ -244,22 +288,26 @@ impl BusClient {
     where
         B: Serialize + DynamicType + Sync,
     {
-        let call = self.connection.call_method(Some(service), path, Some(interface), member, body);
+        let call = self
+            .connection
+            .call_method(Some(service), path, Some(interface), member, body);
         let runtime = zruntime::SharedRuntime::current().expect("a runtime");
         let answer = zruntime::block_on(runtime.timeout(LIMIT, call));
-        answer.expect("an answer in time").map_err(|error| match error {
-            zbus::Error::MethodError(name, text, _) => {
-                let name = name.to_string();
-                let ours = name.strip_prefix("org.cardea.VirtualSmartCard1.Error.");
-                (ours.unwrap_or(&name).to_owned(), text.unwrap_or_default())
-            }
-            zbus::Error::FDO(error) => {
-                let name = zbus::DBusError::name(&*error).to_string();
-                let text = zbus::DBusError::description(&*error).unwrap_or_default();
-                (name, text.to_owned())
-            }
-            error => panic!("{error}"),
-        })
+        answer
+            .expect("an answer in time")
+            .map_err(|error| match error {
+                zbus::Error::MethodError(name, text, _) => {
+                    let name = name.to_string();
+                    let ours = name.strip_prefix("org.cardea.VirtualSmartCard1.Error.");
+                    (ours.unwrap_or(&name).to_owned(), text.unwrap_or_default())
+                }
+                zbus::Error::FDO(error) => {
+                    let name = zbus::DBusError::name(&*error).to_string();
+                    let text = zbus::DBusError::description(&*error).unwrap_or_default();
+                    (name, text.to_owned())
+                }
+                error => panic!("{error}"),
+            })
     }
 
     /// Calls a method and takes its answer apart.
@@ -277,7 +325,10 @@ impl BusClient {
         T: for<'a> DynamicDeserialize<'a>,
     {
         let answer = self.call(path, member, body)?;
-        Ok(answer.body().deserialize().expect("the type that is documented"))
+        Ok(answer
+            .body()
+            .deserialize()
+            .expect("the type that is documented"))
     }
 
     /// A property.
@@ -292,7 +343,11 @@ impl BusClient {
         name: &str,
     ) -> Result<OwnedVariant, Refusal> {
         let interface = format!("{SERVICE}.{interface}");
-        self.get(path, "org.freedesktop.DBus.Properties.Get", &(interface, name))
+        self.get(
+            path,
+            "org.freedesktop.DBus.Properties.Get",
+            &(interface, name),
+        )
     }
 
     /// All properties of an interface.
@@ -358,7 +413,9 @@ impl BusClient {
             let header = message.header();
             message.message_type() == zbus::message::Type::Signal
                 && header.member().is_some_and(|name| name.as_str() == member)
-                && header.sender().is_some_and(|sender| sender.as_str() != "org.freedesktop.DBus")
+                && header
+                    .sender()
+                    .is_some_and(|sender| sender.as_str() != "org.freedesktop.DBus")
         })
     }
 
@@ -371,13 +428,17 @@ impl BusClient {
     pub fn finished(&self, operation: &str) -> (bool, String, Dictionary) {
         let mut properties = Dictionary::new();
         wait_for("the operation ends", || {
-            properties = self.properties(operation, "Operation").expect("the operation is there");
+            properties = self
+                .properties(operation, "Operation")
+                .expect("the operation is there");
             bool::try_from(&properties["Finished"]) == Ok(true)
         });
         let name = String::try_from(properties.remove("ErrorName").expect("a name")).expect("text");
         let result = properties.remove("Result").expect("a result");
         let result = Dictionary::try_from(result).expect("a dictionary");
-        let name = name.strip_prefix("org.cardea.VirtualSmartCard1.Error.").unwrap_or(&name);
+        let name = name
+            .strip_prefix("org.cardea.VirtualSmartCard1.Error.")
+            .unwrap_or(&name);
         (name.is_empty(), name.to_owned(), result)
     }
 
@@ -390,7 +451,11 @@ impl BusClient {
     pub fn has_owner(&self, name: &str) -> bool {
         let bus = "org.freedesktop.DBus";
         let answer = self.call_to(bus, "/org/freedesktop/DBus", bus, "NameHasOwner", &name);
-        answer.expect("the bus answers").body().deserialize().expect("yes or no")
+        answer
+            .expect("the bus answers")
+            .body()
+            .deserialize()
+            .expect("yes or no")
     }
 }
 

@@ -1,7 +1,9 @@
 //! The D-Bus service through a real dbus-daemon and polkitd: every row of the interface's coverage table, by
 //! callers with rights and without.
 
+mod agent;
 mod bench;
 mod manager;
+mod provisioning;
 
 use self::bench::Bench;

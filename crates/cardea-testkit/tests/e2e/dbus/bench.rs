@@ -33,14 +33,18 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("cardea-bus").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("cardea-bus")
+            .tempdir()
+            .unwrap();
         // Other users connect.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let bus = SystemBus::start(&folder.path().join("bus"), RULES);
         let address = bus.address();
-        let daemon = Daemon::start_on_bus(&folder.path().join("daemon"), &tpm.address(), "", &address);
+        let daemon =
+            Daemon::start_on_bus(&folder.path().join("daemon"), &tpm.address(), "", &address);
         let bench = Self {
             daemon,
             bus,
@@ -86,7 +90,11 @@ pub(super) fn short_pins() -> std::collections::HashMap<String, zbus::Variant<'s
 /// Makes a card that must come to be: its path.
 pub(super) fn created(client: &BusClient, name: &str, options: Dictionary) -> String {
     let operation: zbus::OwnedObjectPath = client
-        .get(cardea_testkit::bus::ROOT, "Manager.CreateCard", &(name, options))
+        .get(
+            cardea_testkit::bus::ROOT,
+            "Manager.CreateCard",
+            &(name, options),
+        )
         .unwrap();
     let (ok, error, mut result) = client.finished(operation.as_str());
     assert!(ok, "{error}");
@@ -97,6 +105,8 @@ pub(super) fn created(client: &BusClient, name: &str, options: Dictionary) -> St
 /// The administrator's answer to a challenge: TDEA of it under the admin key.
 pub(super) fn answer(challenge: &[u8]) -> [u8; 8] {
     let mut block: [u8; 8] = challenge.try_into().unwrap();
-    cardea_tpm::AdminKey::new(ADMIN_KEY).unwrap().encrypt(&mut block);
+    cardea_tpm::AdminKey::new(ADMIN_KEY)
+        .unwrap()
+        .encrypt(&mut block);
     block
 }
