@@ -10,7 +10,8 @@ mod tpm;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use cardea_client::message::Visibility;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
@@ -116,6 +117,17 @@ pub(crate) enum CardVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
+    /// Change settings of a card, as an administrator
+    Set {
+        #[command(flatten)]
+        card: CardArgument,
+        /// Whether programs that know how leave the question for the PIN to the agent
+        #[arg(long, value_name = "SWITCH", required_unless_present = "reader")]
+        pin_pad: Option<Switch>,
+        /// When the card is in its reader
+        #[arg(long, value_name = "WHEN")]
+        reader: Option<Presence>,
+    },
     /// Show one card
     Show {
         #[command(flatten)]
@@ -180,6 +192,12 @@ pub(crate) struct CreateArguments {
     /// Owner of the card, by name or user id [default: you]
     #[arg(long, value_name = "USER")]
     pub(crate) owner: Option<String>,
+    /// Programs that know how leave the question for the PIN to the agent (`cardea-agent`)
+    #[arg(long)]
+    pub(crate) pin_pad: bool,
+    /// When the card is in its reader [default: owner-session for people, always for system accounts]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) reader: Option<Presence>,
     /// Leave the file system out, for a card management system that writes its own
     #[arg(long)]
     pub(crate) blank: bool,
@@ -201,6 +219,31 @@ pub(crate) struct OutputArguments {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    Off,
+    On,
+}
+
+/// When a card is in its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Presence {
+    /// As long as it can be used
+    Always,
+    /// While its owner has an active session
+    OwnerSession,
+}
+
+impl From<Presence> for Visibility {
+    fn from(presence: Presence) -> Self {
+        match presence {
+            Presence::Always => Self::Always,
+            Presence::OwnerSession => Self::OwnerSession,
+        }
+    }
 }
 
 /// Where the admin key comes from.
@@ -257,7 +300,14 @@ mod tests {
                 assert!(
                     id.ends_with("_file")
                         || id.ends_with("_fd")
-                        || ["pin_policy", "pin_tries", "puk_tries", "admin_key"].contains(&id),
+                        || [
+                            "pin_pad",
+                            "pin_policy",
+                            "pin_tries",
+                            "puk_tries",
+                            "admin_key"
+                        ]
+                        .contains(&id),
                     "{id} of {}",
                     command.get_name()
                 );

@@ -1,11 +1,13 @@
 //! `cardea card …`
 
-use cardea_client::message::{CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
+};
 use nix::unistd::User;
 use serde_json::Value;
 
 use crate::arguments::{
-    AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments,
+    AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
@@ -24,6 +26,19 @@ const DEFAULT_ADMIN_KEY: [u8; 24] = [
 pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {
         CardVerb::Create(arguments) => create(arguments, connection),
+        CardVerb::Set {
+            card,
+            pin_pad,
+            reader,
+        } => {
+            let request = Request::ConfigureCard {
+                card: card.card.clone(),
+                pin_pad: pin_pad.map(|switch| switch == Switch::On),
+                visibility: reader.map(Visibility::from),
+            };
+            connection.order(&request, "changing the card")?;
+            Ok(note("card changed")?)
+        }
         CardVerb::Destroy {
             card,
             tpm_owner,
@@ -55,6 +70,8 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         puk_tries: arguments.puk_tries,
         session_limit: arguments.session_limit.map(|limit| limit.0),
         idle_limit: arguments.idle_limit.map(|limit| limit.0),
+        pin_pad: arguments.pin_pad,
+        visibility: arguments.reader.map(Visibility::from),
         owner_auth,
         ..CreateCard::new(arguments.name.clone(), content)
     });

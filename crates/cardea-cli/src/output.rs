@@ -130,6 +130,8 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "uninitialised": card.uninitialised,
         "pin_policy": Policy::of(card.pin_policy.as_ref()).to_json(),
         "session_limit": card.session_limit,
+        "pin_pad": card.pin_pad,
+        "reader_visibility": card.visibility.word(),
         "idle_limit": (card.idle_limit != 0).then_some(card.idle_limit),
         "counter_mode": card.counter_mode,
         "keys": keys,
@@ -276,6 +278,11 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             limit_words(card.session_limit, "not known"),
         ),
         ("idle limit", limit_words(card.idle_limit, "none")),
+        (
+            "PIN pad",
+            if card.pin_pad { "on" } else { "off" }.to_owned(),
+        ),
+        ("in its reader", card.visibility.word().to_owned()),
         ("PUK", tries(card.puk, "none")),
         (
             "administrator",

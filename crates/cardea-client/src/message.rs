@@ -538,6 +538,62 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The card that it is about.
+    #[must_use]
+    pub fn card(&self) -> Option<&str> {
+        match self {
+            Self::ShowCard { card }
+            | Self::DestroyCard { card, .. }
+            | Self::ChangePin { card, .. }
+            | Self::VerifyPin { card, .. }
+            | Self::UnblockPin { card, .. }
+            | Self::AdminChallenge { card }
+            | Self::VerifyAdmin { card, .. }
+            | Self::ChangeAdminKey { card, .. }
+            | Self::GenerateKey { card, .. }
+            | Self::ImportKey { card, .. }
+            | Self::DeleteKey { card, .. }
+            | Self::UseKey { card, .. }
+            | Self::ReadCertificate { card, .. }
+            | Self::StoreCertificate { card, .. }
+            | Self::DeleteCertificate { card, .. }
+            | Self::Login { card, .. }
+            | Self::Logout { card }
+            | Self::CardStatus { card }
+            | Self::CardContents { card, .. }
+            | Self::ReadObject { card, .. }
+            | Self::StoreObject { card, .. }
+            | Self::Rename { card, .. }
+            | Self::DeleteObject { card, .. }
+            | Self::VerifyAdminKey { card, .. }
+            | Self::LoginByAgent { card }
+            | Self::ChangePinByAgent { card, .. }
+            | Self::ConfigureCard { card, .. } => Some(card),
+            Self::ListCards
+            | Self::CreateCard(_)
+            | Self::TpmStatus
+            | Self::ReaderInfo
+            | Self::SlotStates
+            | Self::WaitSlotStates { .. }
+            | Self::Power { .. }
+            | Self::Transmit { .. }
+            | Self::SetHierarchyAuth { .. }
+            | Self::ResetLockout { .. }
+            | Self::SetLockoutParameters { .. }
+            | Self::ListIndices
+            | Self::RemoveIndex { .. }
+            | Self::CardStates
+            | Self::WaitCardStates { .. }
+            | Self::Random
+            | Self::ShareLogins
+            | Self::JoinLogins { .. }
+            | Self::ReadAudit { .. }
+            | Self::Control { .. } => None,
+        }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Debug, Encode, Decode)]
 pub enum Reply {

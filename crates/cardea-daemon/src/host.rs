@@ -17,7 +17,7 @@ use crate::peer::Roles;
 use crate::permission::Caller;
 use crate::presence::Presence;
 use crate::prompt::Prompter;
-use crate::selection::select;
+use crate::selection::{is_exactly, select};
 use crate::slots::Slots;
 
 /// The daemon without its socket.
@@ -150,6 +150,12 @@ impl Host {
             }
         }
         select(self.cards(), selector, caller)
+    }
+
+    /// The card of somebody else that a caller names.
+    pub(crate) fn hidden(&self, selector: &str, caller: Caller) -> Option<Arc<HostedCard>> {
+        let mut cards = self.cards().into_iter();
+        cards.find(|card| !caller.may_see(card.owner) && is_exactly(card, selector))
     }
 
     /// Ends what cards have kept verified for too long. A card at work does that by itself.

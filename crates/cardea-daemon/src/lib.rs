@@ -30,6 +30,7 @@ pub mod notify;
 mod peer;
 pub mod permission;
 mod personal;
+mod pin_pad;
 mod presence;
 mod prompt;
 mod selection;

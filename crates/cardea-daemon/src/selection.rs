@@ -52,7 +52,7 @@ pub(crate) fn select(
 }
 
 /// The id, the instance id (case does not matter, as on Windows) or the name.
-fn is_exactly(card: &HostedCard, selector: &str) -> bool {
+pub(crate) fn is_exactly(card: &HostedCard, selector: &str) -> bool {
     let instance = card.instance_id();
     card.selector() == selector
         || card.id.is_some() && card.selector().eq_ignore_ascii_case(selector)

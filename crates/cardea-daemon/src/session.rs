@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::hosted::{Binding, HostedCard};
 use crate::permission::{Audience, Caller, audience};
 use crate::personal::Desk;
-use crate::{care, create, describe, destroy};
+use crate::{care, create, describe, destroy, pin_pad};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -57,7 +57,15 @@ impl Session {
             self.note(None, Kind::Denied);
             return Reply::Failed(denied(audience));
         }
-        self.work(request, progress).unwrap_or_else(Reply::Failed)
+        let named = request.card().map(str::to_owned);
+        let reply = self.work(request, progress);
+        if let (Err(failure), Some(named)) = (&reply, named)
+            && failure.kind == FailureKind::Denied
+            && let Some(hidden) = self.host.hidden(&named, self.caller)
+        {
+            self.note(Some(&hidden), Kind::Denied);
+        }
+        reply.unwrap_or_else(Reply::Failed)
     }
 
     fn work(&mut self, request: Request, progress: &mut dyn FnMut(&str)) -> Result<Reply, Failure> {
@@ -347,30 +355,45 @@ impl Session {
     }
 
     /// A control code of the reader.
-    fn control(&mut self, slot: u8, code: u32, _data: &[u8]) -> Result<Reply, Failure> {
-        self.host.slots.card(slot).ok_or_else(empty_slot)?;
-        let text = format!("the reader has no control code {code:#x}");
-        Err(fail(FailureKind::Invalid, text))
+    fn control(&mut self, slot: u8, code: u32, data: &[u8]) -> Result<Reply, Failure> {
+        let (_, card) = self.host.slots.card(slot).ok_or_else(empty_slot)?;
+        if code == pin_pad::GET_FEATURES {
+            let features = pin_pad::features(&card);
+            return Ok(Reply::Response(SecretBytes::new(features)));
+        }
+        let binding = powered(&mut self.binding, &self.host, slot)?;
+        let (response, events) = pin_pad::enter(&self.host, binding, &self.actor, code, data)?;
+        let audit = &self.host.audit;
+        audit.card(binding.card(), &self.actor, Door::Reader, &events);
+        Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }
 
     fn transmit(&mut self, slot: u8, apdu: &SecretBytes) -> Result<Reply, Failure> {
-        let (insertion, _) = self.host.slots.card(slot).ok_or_else(empty_slot)?;
-        let binding = self
-            .binding
-            .as_mut()
-            .filter(|binding| binding.is(slot, insertion))
-            .ok_or_else(|| {
-                fail(
-                    FailureKind::NotFound,
-                    "the card in this slot is not powered",
-                )
-            })?;
+        let binding = powered(&mut self.binding, &self.host, slot)?;
         let (response, events) = binding.transmit(apdu.expose()).ok_or_else(empty_slot)?;
         let audit = &self.host.audit;
         audit.card(binding.card(), &self.actor, Door::Reader, &events);
         trace(slot, apdu.expose(), &response);
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }
+}
+
+/// The card in a slot, as the connection has powered it.
+fn powered<'a>(
+    binding: &'a mut Option<Binding>,
+    host: &Host,
+    slot: u8,
+) -> Result<&'a mut Binding, Failure> {
+    let (insertion, _) = host.slots.card(slot).ok_or_else(empty_slot)?;
+    binding
+        .as_mut()
+        .filter(|binding| binding.is(slot, insertion))
+        .ok_or_else(|| {
+            fail(
+                FailureKind::NotFound,
+                "the card in this slot is not powered",
+            )
+        })
 }
 
 /// Never more than the header's public part, lengths and the status word: data may be a PIN.

@@ -130,14 +130,13 @@ export! {
 export! {
     /// Features of the reader.
     fn IFDHControl(
-        lun: Dword, code: Dword, _command: *const c_void, _command_length: Dword,
+        lun: Dword, code: Dword, command: *const u8, command_length: Dword,
         response: *mut c_void, response_length: Dword, returned: *mut Dword
     ) or IFD_COMMUNICATION_ERROR
-    with let output = control_output(response, response_length, returned);
-    {
-        registry::slot(lun)?;
-        control::control(code, &mut { output })
-    }
+    with
+        let output = control_output(response, response_length, returned);
+        let command = input(command, command_length);
+    { control::control(&*registry::slot(lun)?, code, command, &mut { output }) }
 }
 
 /// What pcscd's polling thread calls: waits for a change in the slot, at most `timeout` milliseconds.

@@ -19,6 +19,9 @@ const TRANSMIT_TIME: Duration = Duration::from_secs(300);
 /// Power needs no more of the TPM than ending what was verified.
 const POWER_TIME: Duration = Duration::from_secs(30);
 
+/// A person gets two minutes for each value, and the daemon some more.
+const PERSON_TIME: Duration = Duration::from_secs(300);
+
 /// For asking the daemon for its settings.
 const ASK_TIME: Duration = Duration::from_secs(1);
 
@@ -207,6 +210,53 @@ impl Slot {
             }
             Err(Error::of(&error))
         })
+    }
+
+    /// What the daemon offers for the card that is there; nothing without one.
+    pub(crate) fn features(&self, code: u32) -> Vec<u8> {
+        let request = Request::Control {
+            slot: self.number,
+            code,
+            data: Vec::new(),
+        };
+        match Client::new(&self.device.socket).call(&request, ASK_TIME) {
+            Ok(Reply::Response(features)) => features.expose().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A control code of the PIN pad: a person is asked.
+    pub(crate) fn control(
+        &self,
+        code: u32,
+        command: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<(), Error> {
+        let mut card = self.card.lock(TRANSMIT_TIME).ok_or(Error::TimedOut)?;
+        let request = Request::Control {
+            slot: self.number,
+            code,
+            data: command.to_vec(),
+        };
+        let answer = card.call(&request, PERSON_TIME);
+        log!(
+            "slot={} control={code:#x} answer={}",
+            self.number,
+            outcome(&answer)
+        );
+        match answer {
+            Ok(Reply::Response(response)) => output.give(response.expose()),
+            Ok(Reply::Failed(failure)) => Err(match failure.kind {
+                FailureKind::Invalid => Error::NotSupported,
+                kind => Error::of_refusal(kind),
+            }),
+            Ok(_) => Err(Error::Failed),
+            Err(error) => {
+                drop(card);
+                self.lose();
+                Err(Error::of(&error))
+            }
+        }
     }
 
     /// Answer to reset of the card; empty without power.

@@ -17,6 +17,8 @@ use crate::sessions::Session;
 
 /// Longest time for what needs no key generation.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// A person gets two minutes for each of three tries.
+pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(400);
 /// Longest time for a key generation.
 pub(crate) const LONG_LIMIT: Duration = Duration::from_secs(180);
 
@@ -171,6 +173,14 @@ impl Module {
     /// For what changes logins.
     pub(crate) fn ask_home(&self, request: &Request, about: About) -> Result<Reply> {
         self.reply(self.pool.ask_home(request, LIMIT), about)
+    }
+
+    /// For what a person is asked, which takes its time: other threads do not wait for it.
+    pub(crate) fn ask_person(&self, request: &Request) -> Result<Reply> {
+        self.reply(
+            self.pool.ask_apart(request, LIMIT, PERSON_LIMIT),
+            About::Pin,
+        )
     }
 
     /// Under the login of this slot's user. When that is over, the slot knows.

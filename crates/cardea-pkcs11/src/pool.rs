@@ -95,6 +95,24 @@ impl Pool {
         Client::new(&self.path)
     }
 
+    /// Asks on a connection of its own that shares the logins of the home.
+    pub(crate) fn ask_apart(
+        &self,
+        request: &Request,
+        limit: Duration,
+        longest: Duration,
+    ) -> Result<Reply, Trouble> {
+        self.share(limit)?;
+        let Some(ticket) = self.lock().ticket.clone() else {
+            return Err(Trouble::Busy);
+        };
+        let mut client = self.separate();
+        match client.call(&Request::JoinLogins { ticket }, limit) {
+            Ok(Reply::Done) => client.call(request, longest).map_err(|_| Trouble::Away),
+            _ => Err(Trouble::Lost),
+        }
+    }
+
     /// How often logins were lost: what was verified before the last time is no longer.
     pub(crate) fn losses(&self) -> u64 {
         self.lock().losses

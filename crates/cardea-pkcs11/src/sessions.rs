@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use crate::decryption::Decryption;
 use crate::digests::Hasher;
 use crate::encryption::Encryption;
-use crate::module::{LIMIT, LoginState, Module, Officer};
+use crate::module::{LIMIT, LoginState, Module, Officer, PERSON_LIMIT};
 use crate::objects::Home;
 use crate::rv::{About, Result, Rv};
 use crate::signing::Signing;
@@ -182,8 +182,12 @@ impl Module {
                 Err(Rv(CKR_USER_ANOTHER_ALREADY_LOGGED_IN))
             }
             (CKU_USER, LoginState::Nobody) => {
-                let pin = secret(pin)?;
-                self.ask_home(&Request::Login { card, pin }, About::Pin)?;
+                if self.asks_itself(slot, pin)? {
+                    self.ask_person(&Request::LoginByAgent { card })?;
+                } else {
+                    let pin = secret(pin)?;
+                    self.ask_home(&Request::Login { card, pin }, About::Pin)?;
+                }
                 let since = self.pool.losses();
                 self.state().slot(slot)?.login = LoginState::User(since);
                 // Without it every thread waits for the one connection, which is slower and not wrong.
@@ -202,6 +206,11 @@ impl Module {
             (CKU_CONTEXT_SPECIFIC, _) => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
             _ => Err(Rv(CKR_USER_TYPE_INVALID)),
         }
+    }
+
+    /// Whether no PIN was given because the token asks for it.
+    fn asks_itself(&self, slot: CK_SLOT_ID, pin: &[u8]) -> Result<bool> {
+        Ok(pin.is_empty() && self.status(slot)?.pin_pad)
     }
 
     fn has_read_only_session(&self, slot: CK_SLOT_ID) -> bool {
@@ -244,10 +253,16 @@ impl Module {
             return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
         }
         running.fresh = None;
+        let slot = running.slot;
         drop(state);
-        let pin = secret(pin)?;
+        let (request, limit) = if self.asks_itself(slot, pin)? {
+            (Request::LoginByAgent { card }, PERSON_LIMIT)
+        } else {
+            let pin = secret(pin)?;
+            (Request::Login { card, pin }, LIMIT)
+        };
         let mut client = self.pool.separate();
-        match client.call(&Request::Login { card, pin }, LIMIT) {
+        match client.call(&request, limit) {
             Ok(Reply::Done) => {}
             Ok(Reply::Failed(failure)) => return Err(Rv::of(&failure, About::Pin)),
             Ok(_) => return Err(Rv(CKR_DEVICE_ERROR)),
@@ -306,6 +321,16 @@ impl Module {
             }
             LoginState::Nobody | LoginState::User(_) => Reference::Pin,
         };
+        if old.is_empty() && self.asks_itself(slot, new)? {
+            if reference == Reference::Puk {
+                // The officer's own value is kept here, and this one would not come by.
+                return Err(Rv(CKR_FUNCTION_NOT_SUPPORTED));
+            }
+            self.ask_person(&Request::ChangePinByAgent { card, reference })?;
+            // What was verified has ended, and only the person knows the new PIN.
+            self.forget_login(slot);
+            return Ok(());
+        }
         let (old, new) = (secret(old)?, secret(new)?);
         let request = Request::ChangePin {
             card: card.clone(),

@@ -152,6 +152,9 @@ impl Module {
         if !status.overview.uninitialised {
             flags |= CKF_USER_PIN_INITIALIZED;
         }
+        if status.pin_pad {
+            flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
+        }
         if let Some(tries) = status.pin {
             flags |= match tries.left {
                 0 => CKF_USER_PIN_LOCKED,

@@ -4,6 +4,7 @@
 mod agent;
 mod bench;
 mod manager;
+mod pinentry;
 mod provisioning;
 
 use self::bench::Bench;

@@ -16,7 +16,7 @@ fn challenge(client: &BusClient, path: &OwnedObjectPath, interface: &str) -> Vec
 }
 
 /// Spends all tries of the PIN.
-fn block(client: &BusClient, card: &str) {
+pub(super) fn block(client: &BusClient, card: &str) {
     for left in (0..5).rev() {
         let wrong = (secret(b"999999"), secret(NEW_PIN));
         let (name, text) = client
