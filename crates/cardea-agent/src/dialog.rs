@@ -1,0 +1,446 @@
+//! What is asked, in which words, and what is done with a blocked PIN.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardea_card::pin_policy::{PinPolicy, PinRuleError};
+use cardea_card::secret::Pin;
+
+use crate::desk::{Desk, Refusal};
+use crate::pinentry::{Error, Open, Options, Pinentry};
+use crate::secret::Secret;
+
+/// Dialogs for one question, after which the program has to ask again.
+const ROUNDS: u32 = 5;
+
+/// Bytes of an administrator's response.
+const RESPONSE: usize = 8;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    NewPin,
+    NewPuk,
+    Pin,
+    Puk,
+}
+
+impl Purpose {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "new-pin" => Self::NewPin,
+            "new-puk" => Self::NewPuk,
+            "pin" => Self::Pin,
+            "puk" => Self::Puk,
+            _ => return None,
+        })
+    }
+
+    fn is_new(self) -> bool {
+        matches!(self, Self::NewPin | Self::NewPuk)
+    }
+
+    /// As in "asks for …".
+    fn words(self) -> &'static str {
+        match self {
+            Self::NewPin => "a new PIN",
+            Self::NewPuk => "a new PUK",
+            Self::Pin => "the PIN",
+            Self::Puk => "the PUK",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::NewPin | Self::Pin => "PIN",
+            Self::NewPuk | Self::Puk => "PUK",
+        }
+    }
+}
+
+/// How a blocked PIN is set anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum UnblockMode {
+    ChallengeResponse,
+    #[default]
+    None,
+    Puk,
+}
+
+/// What is known of a question.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hints {
+    pub(crate) name: String,
+    pub(crate) program: String,
+    pub(crate) pid: u32,
+    pub(crate) door: String,
+    pub(crate) tries_left: Option<u32>,
+    pub(crate) policy: PinPolicy,
+    pub(crate) unblock: UnblockMode,
+    pub(crate) error: Option<String>,
+    pub(crate) limit: Duration,
+}
+
+/// Asks at this session's screen or terminal.
+pub(crate) struct Dialogs {
+    pub(crate) options: Options,
+    pub(crate) open: Arc<Open>,
+}
+
+impl Dialogs {
+    /// A PIN or PUK that can be right. A blocked PIN leads to its unblocking, and the new one is the answer.
+    pub(crate) fn secret(
+        &self,
+        purpose: Purpose,
+        hints: &Hints,
+        desk: &dyn Desk,
+    ) -> Result<Secret, Error> {
+        if purpose == Purpose::Pin && hints.tries_left == Some(0) {
+            return self.unblock(hints, desk);
+        }
+        self.ask(
+            purpose,
+            &describe(purpose, hints),
+            hints,
+            hints.error.clone(),
+        )
+    }
+
+    /// Yes or no.
+    pub(crate) fn consent(&self, action: &str, hints: &Hints) -> Result<bool, Error> {
+        let mut pinentry = self.open(hints.limit)?;
+        let text = format!("{}\n{} wants to: {action}", card(hints), asker(hints));
+        pinentry.set("SETDESC", &text)?;
+        pinentry.set("SETOK", "Allow")?;
+        pinentry.set("SETCANCEL", "Refuse")?;
+        pinentry.confirm()
+    }
+
+    fn open(&self, limit: Duration) -> Result<Pinentry, Error> {
+        let mut pinentry = Pinentry::start(&self.options, &self.open, limit)?;
+        pinentry.set("SETTITLE", "Virtual smart card")?;
+        Ok(pinentry)
+    }
+
+    /// Asks until what is typed can be right.
+    fn ask(
+        &self,
+        purpose: Purpose,
+        description: &str,
+        hints: &Hints,
+        mut error: Option<String>,
+    ) -> Result<Secret, Error> {
+        for _ in 0..ROUNDS {
+            let secret = self.ask_once(purpose, description, hints, error.as_deref())?;
+            match secret.and_then(|secret| plausible(purpose, hints, &secret).map(|()| secret)) {
+                Ok(secret) => return Ok(secret),
+                Err(why) => error = Some(why),
+            }
+        }
+        Err(Error::Cancelled)
+    }
+
+    fn ask_once(
+        &self,
+        purpose: Purpose,
+        description: &str,
+        hints: &Hints,
+        error: Option<&str>,
+    ) -> Result<Result<Secret, String>, Error> {
+        let mut pinentry = self.open(hints.limit)?;
+        pinentry.set("SETDESC", description)?;
+        let prompt = match purpose {
+            Purpose::NewPin => "New PIN:",
+            Purpose::NewPuk => "New PUK:",
+            Purpose::Pin => "PIN:",
+            Purpose::Puk => "PUK:",
+        };
+        pinentry.set("SETPROMPT", prompt)?;
+        if let Some(error) = error {
+            pinentry.set("SETERROR", error)?;
+        }
+        let mut by_hand = false;
+        if purpose.is_new() {
+            let known = pinentry.set("SETREPEAT", "Again:")?;
+            pinentry.set("SETREPEATERROR", "The two are not the same")?;
+            by_hand = !known;
+        }
+        let first = pinentry.pin()?;
+        if by_hand {
+            pinentry.set("SETPROMPT", "Again:")?;
+            let second = pinentry.pin()?;
+            if first.expose() != second.expose() {
+                return Ok(Err("the two are not the same".into()));
+            }
+        }
+        Ok(Ok(first))
+    }
+
+    /// Sets a new PIN on the PUK's or the administrator's word.
+    fn unblock(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+        match hints.unblock {
+            UnblockMode::None => {
+                let mut pinentry = self.open(hints.limit)?;
+                let text = format!(
+                    "{}\nIts PIN is blocked, and it has neither a PUK nor an administrator who could unblock it.",
+                    card(hints)
+                );
+                pinentry.set("SETDESC", &text)?;
+                pinentry.message()?;
+                Err(Error::Cancelled)
+            }
+            UnblockMode::Puk => self.unblock_by_puk(hints, desk),
+            UnblockMode::ChallengeResponse => self.unblock_by_response(hints, desk),
+        }
+    }
+
+    fn unblock_by_puk(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+        let mut error = None;
+        let own = Hints {
+            policy: PinPolicy::puk(),
+            ..hints.clone()
+        };
+        for _ in 0..ROUNDS {
+            let text = format!("{}\nIts PIN is blocked. The PUK unblocks it.", card(hints));
+            let puk = self.ask(Purpose::Puk, &text, &own, error.take())?;
+            let new = self.new_pin(hints)?;
+            match desk.unblock_by_puk(&puk, &new) {
+                Ok(()) => return Ok(new),
+                Err(Refusal::Wrong(text)) => error = Some(text),
+                Err(Refusal::Failed(text)) => return Err(Error::Failed(text)),
+            }
+        }
+        Err(Error::Cancelled)
+    }
+
+    fn unblock_by_response(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+        let mut error = None;
+        for _ in 0..ROUNDS {
+            let reset = desk.reset().map_err(Error::Failed)?;
+            let response = self.response(hints, reset.challenge(), error.take())?;
+            let new = self.new_pin(hints)?;
+            match reset.complete(&response, &new) {
+                Ok(()) => return Ok(new),
+                Err(Refusal::Wrong(text)) => error = Some(text),
+                Err(Refusal::Failed(text)) => return Err(Error::Failed(text)),
+            }
+        }
+        Err(Error::Cancelled)
+    }
+
+    fn new_pin(&self, hints: &Hints) -> Result<Secret, Error> {
+        let text = format!(
+            "{}\nChoose a new PIN: {}",
+            card(hints),
+            rules(&hints.policy)
+        );
+        self.ask(Purpose::NewPin, &text, hints, None)
+    }
+
+    /// The help desk's answer to a challenge, 8 bytes. What cannot be one is asked again.
+    fn response(
+        &self,
+        hints: &Hints,
+        challenge: &[u8],
+        mut error: Option<String>,
+    ) -> Result<Secret, Error> {
+        let text = format!(
+            "{}\nIts PIN is blocked. Read this to your help desk, and type the answer:\n\n{}",
+            card(hints),
+            grouped(challenge)
+        );
+        for _ in 0..ROUNDS {
+            let mut pinentry = self.open(hints.limit)?;
+            pinentry.set("SETDESC", &text)?;
+            pinentry.set("SETPROMPT", "Answer:")?;
+            if let Some(error) = &error {
+                pinentry.set("SETERROR", error)?;
+            }
+            match parse_response(pinentry.pin()?.expose()) {
+                Some(response) => return Ok(response),
+                None => {
+                    error = Some("the answer has 16 digits and letters from A to F".into());
+                }
+            }
+        }
+        Err(Error::Cancelled)
+    }
+}
+
+/// What cannot be right costs no try.
+fn plausible(purpose: Purpose, hints: &Hints, secret: &Secret) -> Result<(), String> {
+    if secret.is_too_long() {
+        return Err(format!("a {} has at most 127 bytes", purpose.noun()));
+    }
+    let pin = Pin::new(secret.expose()).map_err(|_| "nothing was typed".to_owned())?;
+    hints.policy.check(&pin).map_err(|error| match error {
+        PinRuleError::Length { min, max } => format!("it has {min} to {max} characters"),
+        PinRuleError::Characters => rules(&hints.policy),
+    })
+}
+
+fn card(hints: &Hints) -> String {
+    format!("Card “{}”", hints.name)
+}
+
+/// Who asks.
+fn asker(hints: &Hints) -> String {
+    match (hints.door.as_str(), hints.program.as_str()) {
+        // pcscd does not tell whose program it is.
+        ("reader", _) => "A program at the card reader".into(),
+        (_, "") => "A program".into(),
+        (_, program) => format!("{program} (process {})", hints.pid),
+    }
+}
+
+/// The text of the dialog.
+fn describe(purpose: Purpose, hints: &Hints) -> String {
+    let mut text = format!(
+        "{}\n{} asks for {}.",
+        card(hints),
+        asker(hints),
+        purpose.words()
+    );
+    if purpose.is_new() {
+        text.push_str(&format!("\n{}.", rules(&hints.policy)));
+    } else {
+        match hints.tries_left {
+            None => {}
+            Some(1) => text.push_str(&format!(
+                "\nLast try: after another wrong {} it is blocked.",
+                purpose.noun()
+            )),
+            Some(left) => text.push_str(&format!("\n{left} tries left.")),
+        }
+    }
+    text
+}
+
+/// A policy in words.
+fn rules(policy: &PinPolicy) -> String {
+    let bytes = policy.to_bytes();
+    let (words, _) = bytes.as_chunks::<4>();
+    let numbers: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
+    let classes = [
+        "capital letter",
+        "small letter",
+        "digit",
+        "special character",
+    ];
+    let of = |rule: u32| -> Vec<&str> {
+        let classes = classes.iter().zip(3..);
+        classes
+            .filter(|(_, at)| number(*at) == rule)
+            .map(|(class, _)| *class)
+            .collect()
+    };
+    let mut text = format!("{} to {} characters", number(1), number(2));
+    for class in of(1) {
+        text.push_str(&format!(", at least one {class}"));
+    }
+    for class in of(2) {
+        text.push_str(&format!(", no {class}"));
+    }
+    text
+}
+
+/// Hexadecimal digits in groups of four.
+fn grouped(bytes: &[u8]) -> String {
+    let groups: Vec<String> = bytes
+        .chunks(2)
+        .map(|pair| pair.iter().map(|byte| format!("{byte:02X}")).collect())
+        .collect();
+    groups.join(" ")
+}
+
+/// 16 hexadecimal digits, however they are grouped.
+fn parse_response(typed: &[u8]) -> Option<Secret> {
+    let plain = |byte: &&u8| !matches!(byte, b' ' | b'-');
+    let mut digits = typed
+        .iter()
+        .filter(plain)
+        .map(|byte| char::from(*byte).to_digit(16));
+    let mut response = Secret::new();
+    while let Some(high) = digits.next() {
+        let value = high? << 4 | digits.next()??;
+        response.push(u8::try_from(value).ok()?);
+    }
+    (response.expose().len() == RESPONSE).then_some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_are_16_digits_in_any_grouping() {
+        for typed in [
+            "88BE354D2E0B2869",
+            "88be 354d 2e0b 2869",
+            "88BE-354D-2E0B-2869",
+        ] {
+            let response = parse_response(typed.as_bytes()).unwrap();
+            assert_eq!(response.expose(), b"\x88\xBE\x35\x4D\x2E\x0B\x28\x69");
+        }
+        for typed in [
+            "",
+            "88BE354D2E0B286",
+            "88BE354D2E0B28690",
+            "88BE354D2E0B286G",
+            "88BE354D2E0B2869AA",
+        ] {
+            assert!(parse_response(typed.as_bytes()).is_none(), "{typed}");
+        }
+        assert_eq!(grouped(&[0x11, 0x22, 0x33, 0xAB]), "1122 33AB");
+    }
+
+    #[test]
+    fn rules_are_told_in_words() {
+        let mut bytes = [0; 32];
+        for (place, number) in bytes.chunks_exact_mut(4).zip([1_u32, 6, 12, 2, 0, 1, 0, 2]) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let policy = PinPolicy::parse(&bytes).unwrap();
+        assert_eq!(
+            rules(&policy),
+            "6 to 12 characters, at least one digit, no capital letter"
+        );
+    }
+
+    #[test]
+    fn dialog_tells_card_program_and_tries() {
+        let hints = Hints {
+            name: "work".into(),
+            program: "/usr/bin/ssh".into(),
+            pid: 7,
+            door: "socket".into(),
+            tries_left: Some(4),
+            ..Hints::default()
+        };
+        let text = describe(Purpose::Pin, &hints);
+        assert_eq!(
+            text,
+            "Card “work”\n/usr/bin/ssh (process 7) asks for the PIN.\n4 tries left."
+        );
+        let last = Hints {
+            tries_left: Some(1),
+            door: "reader".into(),
+            ..hints
+        };
+        let text = describe(Purpose::Pin, &last);
+        assert!(
+            text.contains("A program at the card reader") && text.contains("Last try"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_told() {
+        let hints = Hints::default();
+        for wrong in [&b""[..], b"123", &[b'1'; 128]] {
+            assert!(plausible(Purpose::Pin, &hints, &Secret::of(wrong)).is_err());
+        }
+        assert!(plausible(Purpose::Pin, &hints, &Secret::of(b"1234")).is_ok());
+    }
+}
