@@ -37,11 +37,13 @@ const MAX_QUEUED: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 /// Makes the namespace, then becomes dbus-daemon. Arguments: folder with our copies.
 const SCRIPT: &str = r#"
 set -e
-mkdir -p /run/dbus /usr/share/dbus-1/system.d /usr/share/polkit-1/actions /etc/polkit-1/rules.d
+mkdir -p /run/dbus /usr/share/dbus-1/system-services /usr/share/dbus-1/system.d /usr/share/polkit-1/actions /etc/polkit-1/rules.d
 mount --bind "$1/run" /run/dbus
 mount --bind "$1/system.d" /usr/share/dbus-1/system.d
 mount --bind "$1/actions" /usr/share/polkit-1/actions
 mount --bind "$1/rules.d" /etc/polkit-1/rules.d
+# Nobody starts polkitd but the test.
+mount -t tmpfs cardea /usr/share/dbus-1/system-services
 exec dbus-daemon --system --nofork --nopidfile --nosyslog
 "#;
 

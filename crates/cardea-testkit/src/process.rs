@@ -153,6 +153,8 @@ impl Drop for Running {
 pub struct Outcome {
     /// Exit status 0.
     pub success: bool,
+    /// Exit status; absent when it was a signal.
+    pub code: Option<i32>,
     /// Standard output, then standard error.
     pub text: String,
 }
@@ -187,6 +189,7 @@ pub fn run(command: &mut Command) -> Outcome {
     let text = out.join().unwrap_or_default() + &err.join().unwrap_or_default();
     Outcome {
         success: status.success(),
+        code: status.code(),
         text,
     }
 }

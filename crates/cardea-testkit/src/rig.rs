@@ -40,6 +40,23 @@ pub fn bin_dir() -> PathBuf {
     dir.to_owned()
 }
 
+/// OpenSC's PKCS#11 module.
+///
+/// # Panics
+///
+/// When OpenSC is not installed.
+#[must_use]
+pub fn opensc_module() -> &'static str {
+    [
+        "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
+        "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
+        "/usr/lib/opensc-pkcs11.so",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).exists())
+    .expect("OpenSC is installed")
+}
+
 /// A daemon of a test's own.
 pub struct Daemon {
     folder: PathBuf,
@@ -427,27 +444,10 @@ impl Rig {
         outcome.text
     }
 
-    /// OpenSC's PKCS#11 module.
-    ///
-    /// # Panics
-    ///
-    /// When OpenSC is not installed.
-    #[must_use]
-    pub fn opensc_module(&self) -> &'static str {
-        [
-            "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
-            "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
-            "/usr/lib/opensc-pkcs11.so",
-        ]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .expect("OpenSC is installed")
-    }
-
     /// Arguments of `pkcs11-tool` with OpenSC's module, logged in.
     #[must_use]
     pub fn pkcs11<'a>(&self, further: &[&'a str]) -> Vec<&'a str> {
-        let mut arguments = vec!["--module", self.opensc_module(), "--login", "--pin", PIN];
+        let mut arguments = vec!["--module", opensc_module(), "--login", "--pin", PIN];
         arguments.extend_from_slice(further);
         arguments
     }

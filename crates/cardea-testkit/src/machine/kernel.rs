@@ -149,6 +149,7 @@ fn download(into: &Path) -> Outcome {
     let Some(package) = kernel_package(&depends.text) else {
         return Outcome {
             success: false,
+            code: None,
             text: format!("{PACKAGE} is not known: {}", depends.text),
         };
     };

@@ -3,8 +3,11 @@
 
 mod agent;
 mod bench;
+mod care;
 mod manager;
 mod pinentry;
+mod presence;
 mod provisioning;
+mod rights;
 
 use self::bench::Bench;

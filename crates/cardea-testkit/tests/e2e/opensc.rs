@@ -357,7 +357,7 @@ fn opensc_reads_and_writes_a_created_card() {
         "pkcs15-tool",
         &["--reader", "0", "--verify-pin", "--pin", "1234567"],
     );
-    let module = rig.opensc_module();
+    let module = cardea_testkit::rig::opensc_module();
     rig.ok(
         "pkcs11-tool",
         &[
@@ -480,7 +480,11 @@ fn opensc_blocks_the_pin_with_five_wrong_ones() {
     );
     let slots = rig.ok(
         "pkcs11-tool",
-        &["--module", rig.opensc_module(), "--list-slots"],
+        &[
+            "--module",
+            cardea_testkit::rig::opensc_module(),
+            "--list-slots",
+        ],
     );
     assert!(slots.contains("user PIN locked"), "{slots}");
 }
@@ -575,7 +579,7 @@ fn ssh_gnutls_and_nss_see_the_key_through_opensc() {
         "pkcs15-init",
         &generate(&["--label", "k1", "--key-usage", "sign,decrypt"]),
     );
-    let module = rig.opensc_module();
+    let module = cardea_testkit::rig::opensc_module();
     let keys = rig.ok("ssh-keygen", &["-D", module]);
     assert!(keys.contains("ssh-rsa "), "{keys}");
     let listing = rig.ok("p11tool", &["--provider", module, "--list-all"]);

@@ -64,7 +64,7 @@ fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn what_is_made_through_one_door_is_there_through_the_other() {
     let rig = Rig::with_card("Alice");
-    let (ours, opensc) = (module(), rig.opensc_module());
+    let (ours, opensc) = (module(), cardea_testkit::rig::opensc_module());
     let make = "--keypairgen --key-type";
 
     // OpenSC makes a key, ours the next, and both show the same.
@@ -193,12 +193,12 @@ fn wrong_pins_count_for_both_doors() {
         assert!(!refused.success, "{}", refused.text);
     };
     wrong(&module());
-    wrong(rig.opensc_module());
+    wrong(cardea_testkit::rig::opensc_module());
     assert_eq!(rig.tries_left(), 3);
     while rig.tries_left() > 0 {
         wrong(&module());
     }
-    for module in [&*module(), rig.opensc_module()] {
+    for module in [&*module(), cardea_testkit::rig::opensc_module()] {
         let slots = does(&rig, &format!("pkcs11-tool --module {module} --list-slots"));
         assert!(slots.contains("user PIN locked"), "{slots}");
     }
@@ -220,7 +220,7 @@ fn each_card_is_shown_once_when_opensc_ignores_our_readers() {
     p11_kit::configure(rig.folder());
     fs::write(
         rig.folder().join("modules/opensc-pkcs11.module"),
-        format!("module: {}\n", rig.opensc_module()),
+        format!("module: {}\n", cardea_testkit::rig::opensc_module()),
     )
     .unwrap();
     let tokens = |program: &str| does(&rig, &format!("{KIT} {program} --list-tokens"));
@@ -243,10 +243,9 @@ fn each_card_is_shown_once_when_opensc_ignores_our_readers() {
     assert_eq!(models(&once, "TPM%20card"), 2, "{once}");
 
     // Both of OpenSC's modules, but none of its tools.
-    let onepin = rig
-        .opensc_module()
-        .replace("opensc-pkcs11", "onepin-opensc-pkcs11");
-    for module in [rig.opensc_module(), &onepin] {
+    let onepin =
+        cardea_testkit::rig::opensc_module().replace("opensc-pkcs11", "onepin-opensc-pkcs11");
+    for module in [cardea_testkit::rig::opensc_module(), &onepin] {
         let line = format!("{KIT} pkcs11-tool --module {module} --list-slots");
         let slots = run(&rig, &line);
         assert!(slots.text.contains("No slots"), "{}", slots.text);

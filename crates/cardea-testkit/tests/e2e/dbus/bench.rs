@@ -1,7 +1,9 @@
 //! A bus with polkit, a TPM, a daemon, and cards.
 
+use std::path::PathBuf;
+
 use cardea_testkit::bus::{BusClient, Dictionary, SystemBus, option, secret_option};
-use cardea_testkit::rig::Daemon;
+use cardea_testkit::rig::{Daemon, bin_dir};
 use cardea_testkit::swtpm::Swtpm;
 use tempfile::TempDir;
 
@@ -61,6 +63,21 @@ impl Bench {
         cardea_testkit::process::wait_for("the service is on the bus", || {
             client.has_owner(cardea_testkit::bus::SERVICE)
         });
+    }
+
+    /// A product, where every user can reach it.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join("bin");
+        let path = folder.join(name);
+        if !path.exists() {
+            std::fs::create_dir_all(&folder).unwrap();
+            let built = bin_dir().join(name);
+            // Another file system takes a copy.
+            std::fs::hard_link(&built, &path)
+                .or_else(|_| std::fs::copy(&built, &path).map(drop))
+                .unwrap();
+        }
+        path
     }
 
     pub(super) fn client(&self, uid: u32) -> BusClient {

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use cardea_testkit::bus::{BusClient, Dictionary};
+use cardea_testkit::pcscd::Pcscd;
 use cardea_testkit::process::{Running, wait_for};
-use cardea_testkit::rig::bin_dir;
+use cardea_testkit::rig::{bin_dir, opensc_module};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::Bench;
@@ -53,7 +54,7 @@ impl Terminal {
             let mut file = fs::File::from(own.as_fd().try_clone_to_owned().unwrap());
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = file.read(&mut bytes) {
-                screen.lock().unwrap().extend_from_slice(&bytes[..count]);
+                screen.lock().unwrap().extend(bytes.iter().take(count));
             }
         });
         Self {
@@ -105,7 +106,7 @@ pub(super) fn agent(bench: &Bench, uid: u32, terminal: &Terminal) -> Running {
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", &uid.to_string(), "--clear-groups"])
-        .arg(bin_dir().join("cardea-agent"))
+        .arg(bench.program("cardea-agent"))
         .args(["--pinentry", "pinentry-curses", "--tty", &terminal.path])
         .env("DBUS_SYSTEM_BUS_ADDRESS", &bench.address)
         .env("TERM", "xterm")
@@ -175,7 +176,7 @@ fn pkcs11_program_signs_with_a_pin_typed_into_pinentry_only() {
     with_key(&bench);
     let terminal = Terminal::new();
     let agent = agent(&bench, OWNER, &terminal);
-    let module = bin_dir().join("libcardea_pkcs11.so");
+    let module = bench.program("libcardea_pkcs11.so");
     let folder = scratch(&bench, "signing");
     let path = |name: &str| folder.join(name).display().to_string();
     fs::write(path("data"), "signed").unwrap();
@@ -214,6 +215,60 @@ fn pkcs11_program_signs_with_a_pin_typed_into_pinentry_only() {
         assert!(!said.contains(&hexadecimal(pin)), "the program had the PIN");
     }
     drop(agent);
+}
+
+#[test]
+fn opensc_signs_with_a_pin_typed_into_pinentry_only() {
+    let bench = Bench::new();
+    let card = bench.card("card", Dictionary::new());
+    with_pin_pad(&bench, &card);
+    with_key(&bench);
+    let library = bin_dir().join("libifdcardea.so").display().to_string();
+    let entry = bench.daemon.cardea(&["reader-conf", "--library", &library]);
+    assert!(entry.success, "{}", entry.text);
+    let pcscd = Pcscd::start(bench.folder.path(), &entry.text);
+    let terminal = Terminal::new();
+    let _agent = agent(&bench, OWNER, &terminal);
+    let folder = scratch(&bench, "signing");
+    let path = |name: &str| folder.join(name).display().to_string();
+    fs::write(path("data"), "signed").unwrap();
+    let (data, signature, trace) = (path("data"), path("signature"), path("trace"));
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-s", "100000", "-xx", "-o", &trace])
+        .args(["pkcs11-tool", "--module"])
+        .arg(opensc_module())
+        .args(["--login", "--sign", "--mechanism", "SHA256-RSA-PKCS"])
+        .args(["-i", &data, "-o", &signature])
+        .env("PCSCLITE_CSOCK_NAME", pcscd.socket())
+        .env("OPENSC_CONF", opensc_conf(&folder));
+    let mut tool = Running::start(&mut command, &folder.join("tool.log"));
+    terminal.expect("A program at the card reader asks for the PIN");
+    terminal.enter(PIN);
+    let status = tool.wait();
+    assert!(status.success(), "{}", tool.log());
+    assert_eq!(fs::read(&signature).unwrap().len(), 256);
+    let said = fs::read_to_string(&trace).unwrap();
+    assert!(
+        said.len() > 10_000 && !said.contains(&hexadecimal(PIN)),
+        "the program had the PIN"
+    );
+    let apdus: String = PIN.iter().map(|byte| format!("{byte:02X} ")).collect();
+    assert!(
+        pcscd.log().contains("APDU") && !pcscd.log().contains(&apdus),
+        "pcscd had the PIN"
+    );
+}
+
+/// OpenSC's own settings, so that the machine's do not matter.
+fn opensc_conf(folder: &Path) -> PathBuf {
+    let path = folder.join("opensc.conf");
+    fs::write(
+        &path,
+        "app default {\n  reader_driver pcsc { enable_pinpad = true; }\n}\n",
+    )
+    .unwrap();
+    path
 }
 
 #[test]
