@@ -47,8 +47,13 @@ struct Place {
 }
 
 /// The packages that installation builds.
-pub(crate) const PACKAGES: [&str; 4] =
-    ["cardea-cli", "cardea-daemon", "cardea-ifd", "cardea-pkcs11"];
+pub(crate) const PACKAGES: [&str; 5] = [
+    "cardea-agent",
+    "cardea-cli",
+    "cardea-daemon",
+    "cardea-ifd",
+    "cardea-pkcs11",
+];
 
 /// Name of the service.
 const SERVICE: &str = "cardea.service";

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use cardea_card::Event;
 use cardea_card::record::CardId;
+use cardea_client::message::FailureKind;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -95,6 +96,8 @@ pub(crate) enum Kind {
     LockoutParametersChanged,
     LockoutReset,
     OnCard(Event),
+    TpmAway,
+    TpmLockedOut,
 }
 
 impl Kind {
@@ -108,6 +111,8 @@ impl Kind {
             Self::AuthorisationChanged => (501, "tpm-authorisation-changed"),
             Self::LockoutReset => (502, "tpm-lockout-reset"),
             Self::LockoutParametersChanged => (503, "tpm-lockout-parameters-changed"),
+            Self::TpmLockedOut => (504, "tpm-locked-out"),
+            Self::TpmAway => (505, "tpm-away"),
             Self::Denied => (601, "denied"),
             Self::OnCard(event) => match event {
                 Event::Personalised => (103, "card-personalised"),
@@ -223,6 +228,15 @@ impl Audit {
         }
     }
 
+    /// Records what a failure says of the TPM, if it does.
+    pub(crate) fn trouble(&self, actor: &Actor, door: Door, kind: FailureKind) {
+        match kind {
+            FailureKind::Lockout => self.event(None, actor, door, Kind::TpmLockedOut),
+            FailureKind::NoTpm => self.event(None, actor, door, Kind::TpmAway),
+            _ => {}
+        }
+    }
+
     /// Records one event.
     pub(crate) fn event(&self, card: Option<&HostedCard>, actor: &Actor, door: Door, kind: Kind) {
         let mut log = lock(&self.log);
@@ -230,6 +244,8 @@ impl Audit {
         // What anybody can do as often as they like must not fill the disk.
         let often = match kind {
             Kind::Denied => Some(0),
+            Kind::TpmAway => Some(1),
+            Kind::TpmLockedOut => Some(2),
             Kind::OnCard(Event::KeyUsed(key)) => Some(key),
             _ => None,
         };

@@ -30,7 +30,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cardea_card::secret::erase_stack;
-use cardea_client::message::SecretBytes;
+use cardea_client::message::{FailureKind, SecretBytes};
 use futures_core::Stream;
 use zbus::message::{Flags, Type};
 use zbus::wire::DynamicDeserialize;
@@ -297,7 +297,26 @@ impl Bus {
                 link.answer(message, Some(&values));
                 work(link);
             }
-            Err(error) => link.refuse(message, &error.name(), error.text()),
+            Err(error) => {
+                self.note_trouble(message, &error);
+                link.refuse(message, &error.name(), error.text());
+            }
+        }
+    }
+
+    /// What an error says of the TPM goes to the audit.
+    fn note_trouble(&self, message: &Message, error: &BusError) {
+        let kind = match error {
+            BusError::Own(Name::TpmLockout, _) => FailureKind::Lockout,
+            BusError::Own(Name::TpmNotFound, _) => FailureKind::NoTpm,
+            _ => return,
+        };
+        let header = message.header();
+        let sender = header
+            .sender()
+            .and_then(|name| self.clients.known(name.as_str()));
+        if let Some(client) = sender {
+            self.host.audit.trouble(&client.actor, Door::Bus, kind);
         }
     }
 

@@ -495,10 +495,10 @@ mod tests {
                 ..with(pin, None, None)
             })
         };
-        assert_eq!(of(b"12345"), Some(FailureKind::Invalid));
-        assert_eq!(of(b"abcdef"), Some(FailureKind::Invalid));
+        assert_eq!(of(b"12345"), Some(FailureKind::Rule));
+        assert_eq!(of(b"abcdef"), Some(FailureKind::Rule));
         assert_eq!(of(b"abcde1"), None);
-        assert_eq!(of(b"123456789"), Some(FailureKind::Invalid));
+        assert_eq!(of(b"123456789"), Some(FailureKind::Rule));
         policy[0] = 0;
         assert_eq!(
             kind(CreateCard {

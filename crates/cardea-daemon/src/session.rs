@@ -59,6 +59,10 @@ impl Session {
         }
         let named = request.card().map(str::to_owned);
         let reply = self.work(request, progress);
+        if let Err(failure) = &reply {
+            let audit = &self.host.audit;
+            audit.trouble(&self.actor, Door::Socket, failure.kind);
+        }
         if let (Err(failure), Some(named)) = (&reply, named)
             && failure.kind == FailureKind::Denied
             && let Some(hidden) = self.host.hidden(&named, self.caller)

@@ -80,6 +80,18 @@ const RULES: &[Rule] = &[
     Rule::new("cardea-tpmvsc", Tier::Product),
     Rule::new("cardea-fleet", Tier::Product),
     Rule::new("cardea-testkit", Tier::Internal),
+    // An example: what applications write.
+    Rule {
+        not: &[
+            "cardea-card",
+            "cardea-client",
+            "cardea-iso7816",
+            "cardea-pki",
+            "cardea-store",
+            "cardea-tpm",
+        ],
+        ..Rule::new("manage-card", Tier::Product)
+    },
     Rule::new("xtask", Tier::Internal),
 ];
 

@@ -23,6 +23,8 @@ pub(super) const PKG_CONFIG: &str = "pkgconfig/cardea-pkcs11.pc";
 /// p11-kit's file of the module.
 pub(super) const MODULE_FILE: &str = "share/p11-kit/modules/cardea.module";
 pub(super) const SERVICE: &str = "lib/systemd/system/cardea.service";
+/// Started in sessions with a screen.
+pub(super) const AGENT_SERVICE: &str = "lib/systemd/user/cardea-agent.service";
 pub(super) const SYSUSERS: &str = "lib/sysusers.d/cardea.conf";
 /// Who may own the service's name on the bus, who may call it.
 pub(super) const BUS_POLICY: &str = "share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf";
@@ -141,6 +143,7 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
     let module_file = template("cardea.module");
     vec![
         program(built("cardea"), "bin/cardea", 0o755),
+        program(built("cardea-agent"), "bin/cardea-agent", 0o755),
         program(built("cardea-daemon"), "sbin/cardea-daemon", 0o755),
         program(built("libifdcardea.so"), HANDLER, 0o644),
         program(built("libcardea_pkcs11.so"), &library(MODULE), 0o644),
@@ -151,6 +154,11 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
         } else {
             configuration(module_file, LOCAL_MODULE_FILE)
         },
+        program(
+            Source::Unit(packaging.join("cardea-agent.service"), prefix.clone()),
+            AGENT_SERVICE,
+            0o644,
+        ),
         program(
             Source::Unit(packaging.join("cardea.service"), prefix.clone()),
             SERVICE,

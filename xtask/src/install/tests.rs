@@ -18,6 +18,7 @@ impl Machine {
         fs::create_dir(&programs).unwrap();
         for name in [
             "cardea",
+            "cardea-agent",
             "cardea-daemon",
             "libcardea_pkcs11.so",
             "libifdcardea.so",
@@ -87,12 +88,26 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("etc/cardea/cardea.toml", 0o644),
         ("etc/reader.conf.d/cardea", 0o644),
         ("usr/bin/cardea", 0o755),
+        ("usr/bin/cardea-agent", 0o755),
         ("usr/lib/pcsc/drivers/serial/libifdcardea.so", 0o644),
         ("usr/lib/systemd/system/cardea.service", 0o644),
+        ("usr/lib/systemd/user/cardea-agent.service", 0o644),
         ("usr/lib/sysusers.d/cardea.conf", 0o644),
         ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
         ("usr/sbin/cardea-daemon", 0o755),
+        (
+            "usr/share/dbus-1/system-services/org.cardea.VirtualSmartCard1.service",
+            0o644,
+        ),
+        (
+            "usr/share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf",
+            0o644,
+        ),
         ("usr/share/p11-kit/modules/cardea.module", 0o644),
+        (
+            "usr/share/polkit-1/actions/org.cardea.virtualsmartcard.policy",
+            0o644,
+        ),
     ];
     let expected: BTreeSet<_> = expected
         .into_iter()

@@ -92,6 +92,11 @@ impl Clients {
         Ok(Arc::clone(clients.entry(name.to_owned()).or_insert(client)))
     }
 
+    /// One that has called before.
+    pub(crate) fn known(&self, name: &str) -> Option<Arc<Client>> {
+        lock(&self.0).get(name).cloned()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         lock(&self.0).values().cloned().collect()
     }

@@ -233,10 +233,7 @@ fn pin_is_changed_with_the_old_one_only_and_wrong_ones_cost_tries() {
     let wrong = client.failure(&change(PIN, b"1111"));
     assert_eq!(wrong.kind, FailureKind::PinWrong);
     assert_eq!(wrong.tries_left, Some(4));
-    assert_eq!(
-        client.kind(&change(b"654321", b"123")),
-        FailureKind::Invalid
-    );
+    assert_eq!(client.kind(&change(b"654321", b"123")), FailureKind::Rule);
     assert_eq!(client.show("work").pin.unwrap().left, 4);
     client.power(0);
     assert_eq!(client.verify(0, b"654321"), 0x9000);

@@ -4,6 +4,7 @@
 mod agent;
 mod bench;
 mod care;
+mod examples;
 mod manager;
 mod pinentry;
 mod presence;
