@@ -5,6 +5,8 @@ mod agent;
 mod bench;
 mod care;
 mod examples;
+mod interrupted;
+mod life;
 mod manager;
 mod pinentry;
 mod presence;

@@ -80,3 +80,103 @@ fn card_is_created_found_told_of_and_destroyed() {
     owner.signal("InterfacesRemoved");
     assert!(owner.property(&card, "Card", "Status").is_err());
 }
+
+#[test]
+fn manager_and_readers_tell_of_the_machine() {
+    let bench = Bench::new();
+    let card = bench.card("card", Dictionary::new());
+    let stranger = bench.client(STRANGER);
+    let manager = stranger.properties(ROOT, "Manager").unwrap();
+    assert_eq!(bool::try_from(&manager["TpmPresent"]), Ok(true));
+    assert_eq!(bool::try_from(&manager["TpmInLockout"]), Ok(false));
+    assert_eq!(u32::try_from(&manager["TpmLockoutSeconds"]), Ok(0));
+    assert_eq!(u32::try_from(&manager["KeyLimit"]), Ok(30));
+    assert_eq!(stranger.text(ROOT, "Manager", "TpmManufacturer"), "IBM");
+    let reader = format!("{ROOT}/readers/0");
+    assert_eq!(stranger.text(&reader, "Reader", "Kind"), "tpm");
+    assert_eq!(stranger.text(&reader, "Reader", "Status"), "ready");
+    let card_of = |client: &cardea_testkit::bus::BusClient| {
+        let value = client.property(&reader, "Reader", "Card").unwrap();
+        zbus::OwnedObjectPath::try_from(value).unwrap().to_string()
+    };
+    assert_eq!(
+        card_of(&stranger),
+        "/",
+        "others see that there is one, as pcscd tells"
+    );
+    assert_eq!(card_of(&bench.client(OWNER)), card);
+    let empty = format!("{ROOT}/readers/3");
+    assert_eq!(stranger.text(&empty, "Reader", "Status"), "disconnected");
+    assert!(
+        stranger
+            .properties(&format!("{ROOT}/readers/4"), "Reader")
+            .is_err()
+    );
+}
+
+#[test]
+fn operation_tells_its_steps_and_its_end_to_its_caller() {
+    let bench = Bench::new();
+    let mut root = bench.client(0);
+    let stranger = bench.client(STRANGER);
+    // So that it would be told, if it were told anything.
+    stranger.properties(ROOT, "Manager").unwrap();
+    let options: Dictionary = [
+        option("admin-key", "default"),
+        option("use-default-pin", true),
+        option("use-default-puk", true),
+    ]
+    .into();
+    let operation: zbus::OwnedObjectPath = root
+        .get(ROOT, "Manager.CreateCard", &("card", options))
+        .unwrap();
+    let mut steps = Vec::new();
+    let (ok, hresult, error, result) = loop {
+        let signal = root.next("a signal of the operation", |message| {
+            let header = message.header();
+            header
+                .path()
+                .is_some_and(|path| path.as_str() == operation.as_str())
+        });
+        let body = signal.body();
+        let header = signal.header();
+        match header.member().map(|member| member.as_str()) {
+            Some("Progress") => {
+                let (_, name): (u32, String) = body.deserialize().unwrap();
+                steps.push(name);
+            }
+            _ => {
+                break body
+                    .deserialize::<(bool, u32, String, Dictionary)>()
+                    .unwrap();
+            }
+        }
+    };
+    assert!(ok && hresult == 0, "{error}");
+    assert_eq!(
+        steps.first().map(String::as_str),
+        Some("VTPMSMARTCARD_INITIALIZING")
+    );
+    assert_eq!(steps.last().map(String::as_str), Some("CARD_CREATED"));
+    for key in ["instance-id", "card-id", "card", "reader", "need-reboot"] {
+        assert!(result.contains_key(key), "{key}");
+    }
+    assert!(
+        stranger
+            .properties(operation.as_str(), "Operation")
+            .is_err()
+    );
+    let policy = root
+        .property(
+            &format!(
+                "{ROOT}/cards/{}",
+                <&str>::try_from(&result["card-id"]).unwrap()
+            ),
+            "Card",
+            "PinPolicy",
+        )
+        .unwrap();
+    let policy = Dictionary::try_from(policy).unwrap();
+    assert_eq!(u32::try_from(&policy["min-length"]), Ok(8));
+    assert_eq!(<&str>::try_from(&policy["other"]), Ok("disallow"));
+}

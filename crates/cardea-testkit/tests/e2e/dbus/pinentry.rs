@@ -334,7 +334,7 @@ fn challenge_on(terminal: &Terminal) -> Option<Vec<u8>> {
 }
 
 /// Twice, as pinentry asks for it.
-fn type_new(terminal: &Terminal, pin: &[u8]) {
+pub(super) fn type_new(terminal: &Terminal, pin: &[u8]) {
     terminal.expect("New PIN");
     // Down to the second field: curses moves with Tab.
     terminal.enter(&[pin, b"\t", pin].concat());
