@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Everything that an application can do with virtual smart cards on D-Bus, step by step.
 
 Makes a card, or takes the one whose card id is given (its admin key, in hexadecimal, comes on standard input);
