@@ -143,6 +143,7 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
     let module_file = template("cardea.module");
     vec![
         program(built("cardea"), "bin/cardea", 0o755),
+        program(built("tpmvscmgr"), "bin/tpmvscmgr", 0o755),
         program(built("cardea-agent"), "bin/cardea-agent", 0o755),
         program(built("cardea-daemon"), "sbin/cardea-daemon", 0o755),
         program(built("libifdcardea.so"), HANDLER, 0o644),

@@ -18,6 +18,7 @@ impl Machine {
         fs::create_dir(&programs).unwrap();
         for name in [
             "cardea",
+            "tpmvscmgr",
             "cardea-agent",
             "cardea-daemon",
             "libcardea_pkcs11.so",
@@ -89,6 +90,7 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("etc/reader.conf.d/cardea", 0o644),
         ("usr/bin/cardea", 0o755),
         ("usr/bin/cardea-agent", 0o755),
+        ("usr/bin/tpmvscmgr", 0o755),
         ("usr/lib/pcsc/drivers/serial/libifdcardea.so", 0o644),
         ("usr/lib/systemd/system/cardea.service", 0o644),
         ("usr/lib/systemd/user/cardea-agent.service", 0o644),

@@ -17,3 +17,4 @@ mod prompts;
 mod secrets;
 mod support;
 mod tpm;
+mod tpmvscmgr;

@@ -1,19 +1,24 @@
 //! Secrets typed at a terminal.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::Place;
 
 /// The command on a terminal of its own, made by script(1).
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     seen: String,
 }
 
 impl Terminal {
     fn run(place: &Place, arguments: &str) -> Self {
-        let command = format!("{} {arguments}", place.program().display());
+        Self::run_program(place, &place.program(), arguments)
+    }
+
+    pub(crate) fn run_program(place: &Place, program: &Path, arguments: &str) -> Self {
+        let command = format!("{} {arguments}", program.display());
         let child = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .env("CARDEA_SOCKET", place.path("socket"))
@@ -28,7 +33,7 @@ impl Terminal {
     }
 
     /// Waits until the terminal shows this after what was awaited before, then types a line.
-    fn answer(&mut self, prompt: &str, line: &str) {
+    pub(crate) fn answer(&mut self, prompt: &str, line: &str) {
         self.wait_for(prompt);
         self.type_line(line);
     }
@@ -51,7 +56,7 @@ impl Terminal {
     }
 
     /// The exit code and all that was on the terminal.
-    fn end(mut self) -> (i32, String) {
+    pub(crate) fn end(mut self) -> (i32, String) {
         let mut rest = Vec::new();
         self.child
             .stdout

@@ -93,6 +93,15 @@ impl Place {
         command
     }
 
+    /// `tpmvscmgr`.
+    pub(crate) fn manager(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tpmvscmgr"));
+        command
+            .env("CARDEA_SOCKET", self.path("socket"))
+            .stdin(Stdio::null());
+        command
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         Run::of(self.command(arguments).output().unwrap())
     }

@@ -1,0 +1,103 @@
+//! The commands `cardea` and `tpmvscmgr`: cards, their PINs, keys and certificates, and the TPM from the command line.
+//!
+//! What: requests to the daemon, text or JSON, documented exit codes; key and certificate files.
+//! What not: no card logic and no TPM; no secret ever in an argument.
+//! Begin with [`cardea`] and [`tpmvscmgr`].
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod arguments;
+mod audit;
+mod card;
+mod certificate;
+mod connection;
+mod duration;
+mod exit;
+mod file;
+mod hex;
+mod import;
+mod key;
+mod output;
+mod pin;
+mod policy;
+mod progress;
+mod prompt;
+mod reader_conf;
+mod secret;
+mod signing;
+mod tpm;
+mod tpmvscmgr;
+mod uri;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Cli, Noun};
+use crate::connection::Connection;
+use crate::exit::Failure;
+
+/// The program `cardea`.
+#[must_use]
+pub fn cardea() -> ExitCode {
+    protect_secrets();
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                // There is nobody left to tell when stderr is gone too.
+                let _ = output::note(&format!("cardea: {text}"));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// The program `tpmvscmgr`, with the grammar of Microsoft's.
+#[must_use]
+pub fn tpmvscmgr() -> ExitCode {
+    protect_secrets();
+    tpmvscmgr::run(std::env::args_os().skip(1)).into()
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let mut connection = Connection::new(&cli.socket);
+    match &cli.noun {
+        Noun::Admin(verb) => admin::run(verb, &mut connection),
+        Noun::Audit {
+            output,
+            follow,
+            verify,
+            head,
+        } => {
+            if *verify {
+                audit::verify(output.json, head, &mut connection)
+            } else {
+                audit::show(output.json, *follow, &mut connection)
+            }
+        }
+        Noun::Card(verb) => card::run(verb, &mut connection),
+        Noun::Cert(verb) => certificate::run(verb, &mut connection),
+        Noun::Csr(verb) => signing::run(verb, &mut connection),
+        Noun::Key(verb) => key::run(verb, &mut connection),
+        Noun::Pin(verb) => pin::run(verb, &mut connection),
+        Noun::Puk(verb) => pin::run_puk(verb, &mut connection),
+        Noun::ReaderConf { library, slots } => {
+            reader_conf::run(&cli.socket, library, *slots, &mut connection)
+        }
+        Noun::Tpm(verb) => tpm::run(verb, &mut connection),
+    }
+}
+
+/// A PIN that was typed here must not be in a core dump; a system that refuses is no reason to stop.
+fn protect_secrets() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}

@@ -1,0 +1,393 @@
+//! `tpmvscmgr`: Microsoft's tool for TPM virtual smart cards, by its own grammar, for scripts and people who know it.
+
+mod grammar;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cardea_client::Client;
+use cardea_client::message::{CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes};
+
+use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
+use crate::exit::{Exit, Failure};
+use crate::output::{note, print};
+use crate::policy::Policy;
+use crate::secret::{self, Source};
+
+/// The DEFAULT keywords: everybody knows them.
+const DEFAULT_PIN: &[u8] = b"12345678";
+const DEFAULT_ADMIN_KEY: [u8; 24] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+];
+
+/// How often a secret is asked for.
+const ENTRIES: u32 = 3;
+
+/// Creation takes a minute and a half on slow TPMs, and may wait for another one.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
+
+/// How it ended; Microsoft's tool documents no exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    NotAuthorised = 3,
+    Aborted = 4,
+    Unreachable = 5,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        Self::from(end as u8)
+    }
+}
+
+/// Why it was not done.
+struct Trouble {
+    end: End,
+    text: String,
+    /// What Windows' tool would end with.
+    hresult: Option<u32>,
+}
+
+impl Trouble {
+    fn new(end: End, text: impl Into<String>, hresult: u32) -> Self {
+        Self {
+            end,
+            text: text.into(),
+            hresult: Some(hresult),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self {
+            end: End::Failed,
+            text: format!("the output cannot be written: {error}"),
+            hresult: None,
+        }
+    }
+}
+
+/// Does what a command line says.
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
+    let result = match grammar::parse(arguments) {
+        Ok(Command::Create(create)) => make(&create),
+        Ok(Command::Destroy(destroy)) => unmake(&destroy),
+        Ok(Command::Help(verb)) => print(help(verb)).map_err(Trouble::from),
+        Err(text) => {
+            let text = format!("{text}; tpmvscmgr /? shows how it is used");
+            Err(Trouble::new(End::Usage, text, INVALID_ARGUMENT))
+        }
+    };
+    match result {
+        Ok(()) => End::Done,
+        Err(trouble) => {
+            // There is nobody left to tell when stderr is gone too.
+            let _ = note(&format!("tpmvscmgr: {}", trouble.text));
+            if let Some(hresult) = trouble.hresult {
+                let _ = note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
+            }
+            trouble.end
+        }
+    }
+}
+
+fn make(create: &Create) -> Result<(), Trouble> {
+    local(create.machine.as_deref())?;
+    if create.attestation {
+        return Err(Trouble::new(
+            End::Failed,
+            "/attestation needs an attestation key in the TPM, which this version does not make: leave it out",
+            NOT_SUPPORTED,
+        ));
+    }
+    // Administrator's key, PIN, PUK: in the order in which people have them at hand.
+    let admin_key = match create.admin_key {
+        AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
+        AdminKey::Prompt => {
+            let key = asked(|| secret::admin_key("administrator key", &ASKED))?;
+            Some(SecretBytes::new(key.to_vec()))
+        }
+        AdminKey::Random => None,
+    };
+    let policy = create.policy.unwrap_or_else(grammar::usual_policy);
+    let pin = given("PIN", create.pin, &policy)?;
+    let puk = create
+        .puk
+        .map(|puk| given("PUK", puk, &Policy::puk()))
+        .transpose()?;
+    let order = CreateCard {
+        pin_policy: Some(policy.to_bytes()),
+        ..CreateCard::new(
+            create.name.clone(),
+            NewContent::Personalised {
+                pin,
+                puk,
+                admin_key,
+                blank: !create.generate,
+            },
+        )
+    };
+    let reply = ask(&Request::CreateCard(order), create.quiet)?;
+    let Reply::Card(card) = reply else {
+        return Err(unexpected());
+    };
+    print(&format!(
+        "TPM Smart Card created.\nSmart Card Reader Device Instance ID = {}\n",
+        card.summary.instance_id
+    ))?;
+    Ok(())
+}
+
+fn unmake(destroy: &Destroy) -> Result<(), Trouble> {
+    local(destroy.machine.as_deref())?;
+    // The id alone: a name may be another card's tomorrow.
+    let is_id = destroy
+        .instance
+        .to_uppercase()
+        .starts_with("ROOT\\SMARTCARDREADER\\");
+    if !is_id {
+        return Err(Trouble::new(
+            End::Failed,
+            "/instance takes the id that create has printed, as ROOT\\SMARTCARDREADER\\0000",
+            NOT_FOUND,
+        ));
+    }
+    let request = Request::DestroyCard {
+        card: destroy.instance.clone(),
+        owner_auth: None,
+    };
+    match ask(&request, destroy.quiet)? {
+        Reply::Done => {}
+        _ => return Err(unexpected()),
+    }
+    print("TPM Smart Card destroyed.\n")?;
+    Ok(())
+}
+
+/// Secrets are asked for at the terminal.
+const ASKED: Source<'static> = Source {
+    file: None,
+    fd: None,
+};
+
+fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Trouble> {
+    match given {
+        Given::Default => Ok(SecretBytes::new(DEFAULT_PIN.to_vec())),
+        Given::Prompt => asked(|| secret::new(what, &ASKED, policy)),
+    }
+}
+
+/// Asks again what cannot be right, and gives up with who gives up.
+fn asked<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Trouble> {
+    let mut tries = ENTRIES;
+    loop {
+        tries -= 1;
+        match ask() {
+            Ok(value) => return Ok(value),
+            Err(failure)
+                if failure.exit == Exit::Usage && tries > 0 && io::stdin().is_terminal() =>
+            {
+                note(&failure.to_string())?;
+            }
+            Err(failure) => {
+                return Err(Trouble {
+                    end: End::Aborted,
+                    text: failure.to_string(),
+                    hresult: None,
+                });
+            }
+        }
+    }
+}
+
+/// This machine by any of its names, or an answer to what it would take.
+fn local(machine: Option<&str>) -> Result<(), Trouble> {
+    let Some(machine) = machine else {
+        return Ok(());
+    };
+    let own = nix::unistd::gethostname().unwrap_or_default();
+    let own = own.to_string_lossy().to_lowercase();
+    let here = [".", "localhost", "127.0.0.1", "::1", &own];
+    if here.contains(&machine.to_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        End::Unreachable,
+        format!(
+            "/machine {machine} needs MS-TPMVSC over DCOM, which this version does not speak: run tpmvscmgr there, \
+             for example over ssh"
+        ),
+        UNREACHABLE,
+    ))
+}
+
+/// One request; each step is a line, unless it is to be quiet.
+fn ask(request: &Request, quiet: bool) -> Result<Reply, Trouble> {
+    let socket = std::env::var_os("CARDEA_SOCKET")
+        .map_or_else(|| cardea_client::DEFAULT_SOCKET.into(), PathBuf::from);
+    let mut client = Client::new(&socket);
+    let mut step = |text: &str| {
+        if !quiet {
+            // A reader that went away does not stop what was ordered.
+            let _ = print(&format!("{text}...\n"));
+        }
+    };
+    match client.call_with_progress(request, ANSWER_TIME, &mut step) {
+        Ok(Reply::Failed(failure)) => {
+            let (end, hresult) = kinds(failure.kind);
+            Err(Trouble::new(end, failure.message, hresult))
+        }
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(Trouble::new(
+            End::Unreachable,
+            format!("{error}; is cardea-daemon running?"),
+            UNREACHABLE,
+        )),
+    }
+}
+
+fn unexpected() -> Trouble {
+    Trouble::new(
+        End::Failed,
+        "the daemon gave an answer to something else",
+        FAIL,
+    )
+}
+
+const FAIL: u32 = 0x8000_4005;
+const INVALID_ARGUMENT: u32 = 0x8007_0057;
+const NOT_FOUND: u32 = 0x8007_0490;
+const NOT_SUPPORTED: u32 = 0x8009_0029;
+const UNREACHABLE: u32 = 0x8007_0035;
+
+/// The end and the HRESULT (MS-TPMVSC) of each kind of failure.
+fn kinds(kind: FailureKind) -> (End, u32) {
+    match kind {
+        FailureKind::Denied => (End::NotAuthorised, 0x8007_0005),
+        FailureKind::Cancelled => (End::Aborted, 0x8000_4004),
+        FailureKind::NoTpm => (End::Failed, 0x8028_400F),
+        FailureKind::Lockout => (End::Failed, 0x8028_0921),
+        FailureKind::Full => (End::Failed, 0x8007_0718),
+        FailureKind::Invalid => (End::Failed, INVALID_ARGUMENT),
+        FailureKind::Rule => (End::Failed, 0x8010_002A),
+        FailureKind::NotFound | FailureKind::Ambiguous => (End::Failed, NOT_FOUND),
+        FailureKind::Busy => (End::Failed, 0x8007_00AA),
+        FailureKind::Lost => (End::Failed, 0x8028_0101),
+        FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),
+        FailureKind::Blocked => (End::Failed, 0x8010_006C),
+        FailureKind::Failed
+        | FailureKind::NoAgent
+        | FailureKind::NotLoggedIn
+        | FailureKind::Protocol => (End::Failed, FAIL),
+    }
+}
+
+fn meaning(hresult: u32) -> &'static str {
+    match hresult {
+        0x8000_4004 => "Operation aborted.",
+        0x8007_0005 => "Access is denied.",
+        UNREACHABLE => "The network path was not found.",
+        INVALID_ARGUMENT => "The parameter is incorrect.",
+        0x8007_00AA => "The requested resource is in use.",
+        NOT_FOUND => "Element not found.",
+        0x8007_0718 => "Not enough quota is available to process this command.",
+        NOT_SUPPORTED => "The requested operation is not supported.",
+        0x8010_002A => "The PIN does not meet the complexity rules.",
+        0x8010_006B => "The card cannot be accessed because the wrong PIN was presented.",
+        0x8010_006C => "The card cannot be accessed because the PIN is blocked.",
+        0x8028_0101 => "The TPM has lost the card.",
+        0x8028_0921 => "The TPM is locked out.",
+        0x8028_400F => "A compatible TPM device cannot be found.",
+        _ => "Unspecified error.",
+    }
+}
+
+fn help(verb: Option<Verb>) -> &'static str {
+    match verb {
+        None => GENERAL,
+        Some(Verb::Create) => CREATE,
+        Some(Verb::Destroy) => DESTROY,
+    }
+}
+
+const GENERAL: &str = "\
+Creates and destroys TPM virtual smart cards.
+
+tpmvscmgr create  /name NAME /adminkey { DEFAULT | PROMPT | RANDOM } ...
+tpmvscmgr destroy /instance ID ...
+
+tpmvscmgr create /? and tpmvscmgr destroy /? tell more. Keywords have no case.
+";
+
+const CREATE: &str = "\
+tpmvscmgr create [/quiet] /name NAME
+                 /adminkey { DEFAULT | PROMPT | RANDOM }
+                 [/pin { DEFAULT | PROMPT }] [/puk { DEFAULT | PROMPT }]
+                 [/generate] [/machine HOST]
+                 [/pinpolicy POLICY...] [/attestation { AIK_AND_CERT | AIK_ONLY }]
+
+  /name         Name of the card, shown to people.
+  /adminkey     DEFAULT: 010203040506070801020304050607080102030405060708, known to everybody.
+                PROMPT: 48 hexadecimal digits, asked for.
+                RANDOM: nobody's. The PIN of such a card cannot be reset but by a PUK.
+  /pin          DEFAULT: 12345678. PROMPT: asked for, as without /pin.
+  /puk          DEFAULT: 12345678. PROMPT: asked for. Without /puk there is none.
+  /generate     Writes the file system. Without it the card is for a management system.
+  /pinpolicy    With /pin PROMPT: minlen N, maxlen N (4 to 127); uppercase, lowercase, digits, specialchars
+                with ALLOWED, DISALLOWED or REQUIRED. Without it 8 to 127 printable characters.
+  /attestation  Not available yet.
+  /machine      Another machine: not available yet.
+  /quiet        No progress.
+";
+
+const DESTROY: &str = "\
+tpmvscmgr destroy [/quiet] /instance ID [/machine HOST]
+
+  /instance     The id that create has printed: ROOT\\SMARTCARDREADER\\0000. There is no question before.
+  /machine      Another machine: not available yet.
+  /quiet        No progress.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_its_names_and_others_are_refused() {
+        for name in [None, Some("localhost"), Some("."), Some("LOCALHOST")] {
+            assert!(local(name).is_ok(), "{name:?}");
+        }
+        let trouble = local(Some("server.example")).err().unwrap();
+        assert_eq!(trouble.end, End::Unreachable);
+        assert!(trouble.text.contains("ssh"), "{}", trouble.text);
+    }
+
+    #[test]
+    fn every_number_has_its_meaning() {
+        for kind in [
+            FailureKind::Denied,
+            FailureKind::NoTpm,
+            FailureKind::Lockout,
+            FailureKind::Full,
+            FailureKind::Invalid,
+            FailureKind::Rule,
+            FailureKind::NotFound,
+            FailureKind::Busy,
+            FailureKind::Lost,
+            FailureKind::PinWrong,
+            FailureKind::Blocked,
+            FailureKind::Cancelled,
+        ] {
+            let (_, hresult) = kinds(kind);
+            assert_ne!(meaning(hresult), "Unspecified error.", "{kind:?}");
+        }
+        assert_eq!(kinds(FailureKind::Denied).0, End::NotAuthorised);
+    }
+}
