@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cardea_card::pin_policy::{PinPolicy, PinRuleError};
 use cardea_card::secret::Pin;
+use cardea_client::spoken::{heard, spoken};
 
 use crate::desk::{Desk, Refusal};
 use crate::pinentry::{Error, Open, Options, Pinentry};
@@ -12,9 +13,6 @@ use crate::secret::Secret;
 
 /// Dialogs for one question, after which the program has to ask again.
 const ROUNDS: u32 = 5;
-
-/// Bytes of an administrator's response.
-const RESPONSE: usize = 8;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +215,9 @@ impl Dialogs {
         let mut error = None;
         for _ in 0..ROUNDS {
             let reset = desk.reset().map_err(Error::Failed)?;
-            let response = self.response(hints, reset.challenge(), error.take())?;
+            let challenge = reset.challenge().try_into();
+            let challenge = challenge.map_err(|_| Error::Failed("not a challenge".into()))?;
+            let response = self.response(hints, &spoken(challenge), error.take())?;
             let new = self.new_pin(hints)?;
             match reset.complete(&response, &new) {
                 Ok(()) => return Ok(new),
@@ -241,13 +241,13 @@ impl Dialogs {
     fn response(
         &self,
         hints: &Hints,
-        challenge: &[u8],
+        challenge: &str,
         mut error: Option<String>,
     ) -> Result<Secret, Error> {
         let text = format!(
             "{}\nIts PIN is blocked. Read this to your help desk, and type the answer:\n\n{}",
             card(hints),
-            grouped(challenge)
+            challenge
         );
         for _ in 0..ROUNDS {
             let mut pinentry = self.open(hints.limit)?;
@@ -256,11 +256,9 @@ impl Dialogs {
             if let Some(error) = &error {
                 pinentry.set("SETERROR", error)?;
             }
-            match parse_response(pinentry.pin()?.expose()) {
-                Some(response) => return Ok(response),
-                None => {
-                    error = Some("the answer has 16 digits and letters from A to F".into());
-                }
+            match heard(pinentry.pin()?.expose()) {
+                Ok(response) => return Ok(Secret::of(&response)),
+                Err(why) => error = Some(format!("the answer: {why}")),
             }
         }
         Err(Error::Cancelled)
@@ -345,55 +343,9 @@ fn rules(policy: &PinPolicy) -> String {
     text
 }
 
-/// Hexadecimal digits in groups of four.
-fn grouped(bytes: &[u8]) -> String {
-    let groups: Vec<String> = bytes
-        .chunks(2)
-        .map(|pair| pair.iter().map(|byte| format!("{byte:02X}")).collect())
-        .collect();
-    groups.join(" ")
-}
-
-/// 16 hexadecimal digits, however they are grouped.
-fn parse_response(typed: &[u8]) -> Option<Secret> {
-    let plain = |byte: &&u8| !matches!(byte, b' ' | b'-');
-    let mut digits = typed
-        .iter()
-        .filter(plain)
-        .map(|byte| char::from(*byte).to_digit(16));
-    let mut response = Secret::new();
-    while let Some(high) = digits.next() {
-        let value = high? << 4 | digits.next()??;
-        response.push(u8::try_from(value).ok()?);
-    }
-    (response.expose().len() == RESPONSE).then_some(response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn responses_are_16_digits_in_any_grouping() {
-        for typed in [
-            "88BE354D2E0B2869",
-            "88be 354d 2e0b 2869",
-            "88BE-354D-2E0B-2869",
-        ] {
-            let response = parse_response(typed.as_bytes()).unwrap();
-            assert_eq!(response.expose(), b"\x88\xBE\x35\x4D\x2E\x0B\x28\x69");
-        }
-        for typed in [
-            "",
-            "88BE354D2E0B286",
-            "88BE354D2E0B28690",
-            "88BE354D2E0B286G",
-            "88BE354D2E0B2869AA",
-        ] {
-            assert!(parse_response(typed.as_bytes()).is_none(), "{typed}");
-        }
-        assert_eq!(grouped(&[0x11, 0x22, 0x33, 0xAB]), "1122 33AB");
-    }
 
     #[test]
     fn rules_are_told_in_words() {

@@ -26,7 +26,6 @@ impl Secret {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut secret = Self::new();
         for byte in bytes {

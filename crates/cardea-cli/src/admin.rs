@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cardea_client::message::{AdminAnswer, CardDetails, Reply, Request, SecretBytes};
+use cardea_client::spoken::spoken;
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 use serde_json::json;
@@ -10,9 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::arguments::{AdminArguments, AdminVerb, NewAdminKeyArguments, OutputArguments};
 use crate::connection::Connection;
+use crate::diversify::{Master, parse_card_id};
 use crate::exit::{Exit, Failure};
 use crate::file;
-use crate::hex::{Block, grouped, plain};
+use crate::hex::{Block, plain};
 use crate::output::{note, print, print_json};
 use crate::secret::{self, AdminKey, Source};
 
@@ -59,7 +61,7 @@ pub(crate) fn answer(
         _ => {
             let challenge = challenge(card, connection)?;
             note(&format!("card id:   {}", card.summary.card_id))?;
-            note(&format!("challenge: {}", grouped(&challenge.0)))?;
+            note(&format!("challenge: {}", spoken(&challenge.0)))?;
             (challenge, secret::response()?)
         }
     };
@@ -83,7 +85,7 @@ fn challenge(card: &CardDetails, connection: &mut Connection) -> Result<Block, F
 }
 
 /// 3DES of the challenge: ECB, one block (GIDS 2.0, external authentication).
-fn respond(key: &AdminKey, challenge: Block) -> Block {
+pub(crate) fn respond(key: &AdminKey, challenge: Block) -> Block {
     let key: &[u8; 24] = key;
     let mut block = challenge.0;
     TdesEde3::new(key.into()).encrypt_block((&mut block).into());
@@ -103,7 +105,7 @@ fn print_challenge(
             "challenge": plain(&challenge.0),
         }))?;
     } else {
-        print(&format!("{}\n", grouped(&challenge.0)))?;
+        print(&format!("{}\n", spoken(&challenge.0)))?;
     }
     Ok(())
 }
@@ -116,9 +118,13 @@ fn change_key(
 ) -> Result<(), Failure> {
     let answer = answer(card, arguments, connection)?;
     let kept = new.out.as_deref().filter(|_| new.new_key_random);
-    let key = match kept {
-        Some(path) => make_key(path)?,
-        None => {
+    let key = match (kept, &new.new_key_master_file) {
+        (Some(path), _) => make_key(path)?,
+        (None, Some(master)) => {
+            let id = parse_card_id(&card.summary.card_id).map_err(Failure::usage)?;
+            Master::read(master)?.key(&id)
+        }
+        (None, None) => {
             let source = Source {
                 file: new.new_key_file.as_deref(),
                 fd: new.new_key_fd,
@@ -155,15 +161,20 @@ fn make_key(path: &Path) -> Result<AdminKey, Failure> {
     let mut key: AdminKey = Zeroizing::new([0; 24]);
     getrandom::fill(&mut *key)
         .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
+    write_key(path, &*key)?;
+    Ok(key)
+}
+
+/// Hexadecimal digits in a new file, on the disk before it is told.
+pub(crate) fn write_key(path: &Path, key: &[u8]) -> Result<(), Failure> {
     let mut digits = Zeroizing::new(Vec::with_capacity(2 * key.len() + 1));
-    for byte in key.iter() {
+    for byte in key {
         for nibble in [byte >> 4, byte & 0xF] {
             digits.extend(char::from_digit(nibble.into(), 16).map(|digit| digit as u8));
         }
     }
     digits.push(b'\n');
-    file::write_secret(path, &digits)?;
-    Ok(key)
+    file::write_secret(path, &digits)
 }
 
 /// The card was not changed as asked: is the file worth something?

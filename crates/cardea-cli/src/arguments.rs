@@ -16,8 +16,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::secrets::{
-    AdminArguments, AdminVerb, NewAdminKeyArguments, PassphraseArguments, PinArguments, PinVerb,
-    PukVerb, UnblockArguments,
+    AdminArguments, AdminVerb, HelpdeskVerb, NewAdminKeyArguments, PassphraseArguments,
+    PinArguments, PinVerb, PukVerb, RespondArguments, UnblockArguments,
 };
 pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments, TpmVerb, Which};
 use crate::duration::Seconds;
@@ -93,6 +93,9 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=14))]
         slots: Option<u8>,
     },
+    /// What an administrator does for cards elsewhere, without daemon and TPM
+    #[command(subcommand)]
+    Helpdesk(HelpdeskVerb),
     /// The TPM
     #[command(subcommand)]
     Tpm(TpmVerb),
@@ -144,7 +147,8 @@ pub(crate) struct CreateArguments {
     pub(crate) name: String,
     /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
     /// discarded and the card has no administrator), `default` (0102030405060708 three times: known to all,
-    /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes), `prompt`
+    /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),
+    /// `derived:PATH` (the card's own, from a master secret of 64 hexadecimal digits), `prompt`
     #[arg(long, value_name = "KEY", default_value = "random")]
     pub(crate) admin_key: AdminKeySource,
     #[command(flatten)]
@@ -251,6 +255,7 @@ impl From<Presence> for Visibility {
 pub(crate) enum AdminKeySource {
     Default,
     File(PathBuf),
+    Derived(PathBuf),
     Prompt,
     Random,
 }
@@ -259,13 +264,19 @@ impl FromStr for AdminKeySource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text
+            .strip_prefix("derived:")
+            .filter(|path| !path.is_empty())
+        {
+            return Ok(Self::Derived(path.into()));
+        }
         match (text, text.strip_prefix("file:")) {
             ("default", _) => Ok(Self::Default),
             ("prompt", _) => Ok(Self::Prompt),
             ("random", _) => Ok(Self::Random),
             (_, Some(path)) if !path.is_empty() => Ok(Self::File(path.into())),
             // The text is not repeated: it may be a key that somebody put here by mistake.
-            _ => Err("must be random, default, prompt or file:PATH".into()),
+            _ => Err("must be random, default, prompt, file:PATH or derived:PATH".into()),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
 use crate::connection::Connection;
+use crate::diversify::Master;
 use crate::exit::{Exit, Failure};
 use crate::output::{
     Colour, details_json, details_text, list_text, note, print, print_json, printable, summary_json,
@@ -55,12 +56,16 @@ pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Fa
 fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
+    // Chosen here: a derived key depends on it.
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
     let content = if arguments.uninitialised {
         NewContent::Uninitialised {
             puk: arguments.with_puk,
         }
     } else {
-        personalised(arguments)?
+        personalised(arguments, &id)?
     };
     let consequence = consequence(&content);
     let request = Request::CreateCard(CreateCard {
@@ -71,6 +76,7 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         session_limit: arguments.session_limit.map(|limit| limit.0),
         idle_limit: arguments.idle_limit.map(|limit| limit.0),
         pin_pad: arguments.pin_pad,
+        card_id: Some(id),
         visibility: arguments.reader.map(Visibility::from),
         owner_auth,
         ..CreateCard::new(arguments.name.clone(), content)
@@ -88,13 +94,13 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
 
 /// Asks for what the card is to begin with. The order of the prompts is that of Microsoft's tool: admin key,
 /// PIN, PUK.
-fn personalised(arguments: &CreateArguments) -> Result<NewContent, Failure> {
+fn personalised(arguments: &CreateArguments, id: &[u8; 16]) -> Result<NewContent, Failure> {
     let policy = arguments.pin_policy.unwrap_or_default();
     let puk = Source {
         file: arguments.puk_file.as_deref(),
         fd: arguments.puk_fd,
     };
-    let admin_key = admin_key(&arguments.admin_key)?;
+    let admin_key = admin_key(&arguments.admin_key, id)?;
     let pin = secret::new("PIN", &arguments.pin.source(), &policy)?;
     let puk = (arguments.puk || puk.is_given())
         .then(|| secret::new("PUK", &puk, &Policy::puk()))
@@ -126,7 +132,7 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
 }
 
 /// `None`: a random key that is discarded, so nobody needs to make it.
-fn admin_key(source: &AdminKeySource) -> Result<Option<SecretBytes>, Failure> {
+fn admin_key(source: &AdminKeySource, id: &[u8; 16]) -> Result<Option<SecretBytes>, Failure> {
     let read = |file| {
         let key = secret::admin_key("admin key", &Source { file, fd: None })?;
         Ok(SecretBytes::new(key.to_vec()))
@@ -134,6 +140,10 @@ fn admin_key(source: &AdminKeySource) -> Result<Option<SecretBytes>, Failure> {
     match source {
         AdminKeySource::Default => Ok(Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
         AdminKeySource::File(path) => read(Some(path.as_path())).map(Some),
+        AdminKeySource::Derived(path) => {
+            let key = Master::read(path)?.key(id);
+            Ok(Some(SecretBytes::new(key.to_vec())))
+        }
         AdminKeySource::Prompt => read(None).map(Some),
         AdminKeySource::Random => Ok(None),
     }

@@ -12,9 +12,11 @@ mod audit;
 mod card;
 mod certificate;
 mod connection;
+mod diversify;
 mod duration;
 mod exit;
 mod file;
+mod helpdesk;
 mod hex;
 mod import;
 mod key;
@@ -81,6 +83,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Noun::Card(verb) => card::run(verb, &mut connection),
         Noun::Cert(verb) => certificate::run(verb, &mut connection),
         Noun::Csr(verb) => signing::run(verb, &mut connection),
+        Noun::Helpdesk(verb) => helpdesk::run(verb),
         Noun::Key(verb) => key::run(verb, &mut connection),
         Noun::Pin(verb) => pin::run(verb, &mut connection),
         Noun::Puk(verb) => pin::run_puk(verb, &mut connection),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cardea_client::message::{Hierarchy, SecretBytes};
 use cardea_client::parse_authorisation;
+use cardea_client::spoken::heard;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -104,6 +105,19 @@ pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Fai
     })
 }
 
+/// An admin key that a card has, from its file.
+pub(crate) fn present_admin_key(source: &Source<'_>) -> Result<AdminKey, Failure> {
+    admin_key("admin key", source)
+}
+
+/// All that a file has.
+pub(crate) fn content(what: &str, source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match source.path() {
+        Some(path) => read_whole(&path, what),
+        None => Err(Failure::usage(format!("no file for the {what}"))),
+    }
+}
+
 /// The TPM's owner authorisation, if one is given.
 pub(crate) fn owner_auth(source: &Source<'_>) -> Result<Option<SecretBytes>, Failure> {
     hierarchy_auth(Hierarchy::Owner, source)
@@ -194,9 +208,9 @@ pub(crate) fn response() -> Result<hex::Block, Failure> {
              --challenge and --response"
         ))
     })?;
-    hex::parse(&typed)
-        .map(|bytes| hex::Block(*bytes))
-        .ok_or_else(|| Failure::usage("a response is 16 hexadecimal digits; blanks do not count"))
+    heard(&typed)
+        .map(hex::Block)
+        .map_err(|error| Failure::usage(format!("the response: {error}")))
 }
 
 #[cfg(test)]

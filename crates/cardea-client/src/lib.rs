@@ -17,6 +17,7 @@ pub mod frame;
 mod link;
 pub mod message;
 mod server;
+pub mod spoken;
 mod transmit;
 mod watch;
 

@@ -48,7 +48,7 @@ struct Order {
     settings: Settings,
     secrets: NewCard,
     owner_auth: Option<SecretBytes>,
-    /// The administrator's id for the card.
+    /// Id that the card is to have.
     card_id: Option<CardId>,
     warnings: Vec<String>,
 }
@@ -101,9 +101,14 @@ fn make(
     // What waits for the authorisation takes room until it is undone.
     owner.finish_pending(host);
     let service = &owner.service;
-    let mut id = [0; 16];
-    SystemRng.fill(&mut id);
-    let id = CardId::new(id);
+    let id = match order.card_id {
+        Some(id) => free(host, id)?,
+        None => {
+            let mut id = [0; 16];
+            SystemRng.fill(&mut id);
+            CardId::new(id)
+        }
+    };
 
     progress("preparing the card");
     let prepared = service
@@ -150,7 +155,7 @@ fn make(
         keys: Vec::new(),
         gids: match order.gids {
             Gids::Blank => gids::blank_card(),
-            Gids::Created => gids::created_card(order.card_id.unwrap_or(id)),
+            Gids::Created => gids::created_card(id),
             Gids::Uninitialised => gids::uninitialised_card(),
         },
         certificates_written: 0,
@@ -206,6 +211,17 @@ fn make(
             ))
         }
     }
+}
+
+/// An id that no card has, nor an operation that is not finished.
+fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
+    let taken = host.cards().iter().any(|card| card.id == Some(id))
+        || lock(&host.intents).iter().any(|intent| intent.card == id);
+    if taken {
+        let text = format!("there is a card with the id {id} already");
+        return Err(fail(FailureKind::Invalid, text));
+    }
+    Ok(id)
 }
 
 /// Every handle that some card or interrupted operation names, whether it is in the TPM or not.

@@ -186,10 +186,58 @@ pub(crate) struct NewAdminKeyArguments {
     /// Open file descriptor to read the new admin key from
     #[arg(long, value_name = "N")]
     pub(crate) new_key_fd: Option<u32>,
+    /// Master secret that the card's own new key is derived from, 64 hexadecimal digits
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_key_file", "new_key_fd"])]
+    pub(crate) new_key_master_file: Option<PathBuf>,
     /// Make a random one; needs --out
-    #[arg(long, requires = "out", conflicts_with_all = ["new_key_file", "new_key_fd"])]
+    #[arg(
+        long,
+        requires = "out",
+        conflicts_with_all = ["new_key_file", "new_key_fd", "new_key_master_file"]
+    )]
     pub(crate) new_key_random: bool,
     /// New file for the random key, written before the card is changed
     #[arg(long, value_name = "FILE", requires = "new_key_random")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HelpdeskVerb {
+    /// Print the check value of a master secret, which tells it from others
+    Check {
+        /// File with the master secret, 64 hexadecimal digits
+        #[arg(long, value_name = "FILE")]
+        master_file: PathBuf,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Make a master secret, from which each card's own admin key is derived
+    Master {
+        /// New file for it
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Compute the response to a challenge that a card shows
+    Respond(RespondArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RespondArguments {
+    /// Card id, as the card shows it with the challenge
+    #[arg(long, value_name = "ID")]
+    pub(crate) card_id: Option<String>,
+    /// Challenge: 16 hexadecimal digits, grouped as you like, with the check digit or without
+    #[arg(long, value_name = "HEX")]
+    pub(crate) challenge: Block,
+    /// File with the master secret that the card's key is derived from
+    #[arg(long, value_name = "FILE", required_unless_present = "admin_key_file")]
+    pub(crate) master_file: Option<PathBuf>,
+    /// File with the card's admin key itself, 48 hexadecimal digits or 24 bytes
+    #[arg(long, value_name = "FILE", conflicts_with = "master_file")]
+    pub(crate) admin_key_file: Option<PathBuf>,
+    /// Check value that the master secret must have
+    #[arg(long, value_name = "HEX", requires = "master_file")]
+    pub(crate) check: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }

@@ -11,6 +11,7 @@ mod audit;
 mod cards;
 mod certificates;
 mod errors;
+mod helpdesk;
 mod keys;
 mod lines;
 mod prompts;

@@ -84,6 +84,8 @@ impl Scene {
 
 /// 3DES of a challenge by somebody else's hand.
 pub(crate) fn respond(challenge: &str, key: &str) -> String {
+    // Without the check digit.
+    let challenge = challenge.split('-').next().unwrap();
     let digits = challenge.replace(' ', "");
     let bytes: Vec<u8> = (0..digits.len() / 2)
         .map(|index| u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).unwrap())
@@ -345,11 +347,11 @@ fn challenge_is_answered_elsewhere() {
         let run = scene.place.run(&words);
         assert_eq!(run.code, code, "{verb}: {run:?}");
     };
-    // Grouped in text; it stays good until it is answered.
+    // Grouped in text, with a check digit; it stays good until it is answered.
     let text = scene.run("admin challenge work").out;
     assert_eq!(
         text.trim().split(' ').map(str::len).collect::<Vec<_>>(),
-        [4; 4]
+        [4, 4, 4, 6]
     );
     answered(
         "admin verify work",

@@ -320,7 +320,7 @@ pub struct CreateCard {
     /// When it is in its reader; absent = by the owner: sessions for people, always for system accounts.
     #[n(10)]
     pub visibility: Option<Visibility>,
-    /// Card id that Windows and OpenSC see; absent = random.
+    /// Card id, which no card has yet; absent = random.
     #[cbor(n(11), with = "minicbor::bytes")]
     pub card_id: Option<[u8; 16]>,
 }

@@ -5,6 +5,7 @@ mod agent;
 mod bench;
 mod care;
 mod examples;
+mod help_desk;
 mod interrupted;
 mod life;
 mod manager;

@@ -152,7 +152,7 @@ fn with_pin_pad(bench: &Bench, card: &str) {
 }
 
 /// Makes a key for the owner.
-fn with_key(bench: &Bench) {
+pub(super) fn with_key(bench: &Bench) {
     let pin = bench.folder.path().join("pin");
     fs::write(&pin, PIN).unwrap();
     let pin = pin.display().to_string();
@@ -307,7 +307,7 @@ fn blocked_pin_leads_to_the_help_desk() {
     wait_for("a challenge", || challenge_on(&terminal).is_some());
     let challenge = challenge_on(&terminal).unwrap();
     terminal.enter(b"12 34");
-    terminal.expect("16 digits");
+    terminal.expect("16 hexadecimal digits");
     let response: String = answer(&challenge)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -320,10 +320,14 @@ fn blocked_pin_leads_to_the_help_desk() {
 }
 
 /// What is read to the help desk: four groups of four digits.
-fn challenge_on(terminal: &Terminal) -> Option<Vec<u8>> {
+pub(super) fn challenge_on(terminal: &Terminal) -> Option<Vec<u8>> {
     let shown = String::from_utf8_lossy(&terminal.shown.lock().unwrap()).into_owned();
     let text = plain(&shown);
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words: Vec<&str> = text
+        .split_whitespace()
+        // The check digit comes after the last group.
+        .map(|word| word.split('-').next().unwrap_or_default())
+        .collect();
     let is_group =
         |word: &&str| word.len() == 4 && word.chars().all(|digit| digit.is_ascii_hexdigit());
     let groups = words.windows(4).find(|four| four.iter().all(is_group))?;

@@ -1,0 +1,93 @@
+//! `cardea helpdesk …`: what the administrator does on a machine of their own, without daemon, TPM and card.
+
+use std::path::Path;
+
+use cardea_client::spoken::spoken;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::admin::{respond, write_key};
+use crate::arguments::{HelpdeskVerb, OutputArguments, RespondArguments};
+use crate::diversify::{MASTER, Master, parse_card_id};
+use crate::exit::{Exit, Failure};
+use crate::hex::plain;
+use crate::output::{note, print, print_json};
+use crate::secret::{self, Source};
+
+pub(crate) fn run(verb: &HelpdeskVerb) -> Result<(), Failure> {
+    match verb {
+        HelpdeskVerb::Check {
+            master_file,
+            output,
+        } => check(master_file, *output),
+        HelpdeskVerb::Master { out } => make(out),
+        HelpdeskVerb::Respond(arguments) => answer(arguments),
+    }
+}
+
+/// A new master secret in its file.
+fn make(out: &Path) -> Result<(), Failure> {
+    let mut bytes = Zeroizing::new([0; MASTER]);
+    getrandom::fill(&mut *bytes)
+        .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
+    write_key(out, &*bytes)?;
+    let master = Master::new(bytes);
+    note(&format!(
+        "{} has a new master secret, check value {}: keep it safe, it makes the keys of all its cards",
+        out.display(),
+        master.check_value()
+    ))?;
+    Ok(())
+}
+
+fn check(master: &Path, output: OutputArguments) -> Result<(), Failure> {
+    let value = Master::read(master)?.check_value();
+    if output.json {
+        print_json(&json!({ "check_value": value }))?;
+    } else {
+        print(&format!("{value}\n"))?;
+    }
+    Ok(())
+}
+
+/// The answer to a challenge that somebody has read out.
+fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
+    let (key, check) = match &arguments.master_file {
+        Some(path) => {
+            let master = Master::read(path)?;
+            let id = arguments
+                .card_id
+                .as_deref()
+                .ok_or_else(|| Failure::usage("the key is the card's own: give --card-id"))?;
+            let id = parse_card_id(id).map_err(Failure::usage)?;
+            (master.key(&id), Some(master.check_value()))
+        }
+        None => {
+            let source = Source {
+                file: arguments.admin_key_file.as_deref(),
+                fd: None,
+            };
+            (secret::present_admin_key(&source)?, None)
+        }
+    };
+    if let Some(expected) = &arguments.check
+        && check.as_deref() != Some(&*expected.to_uppercase())
+    {
+        return Err(Failure::usage(format!(
+            "this is not the master secret with the check value {expected}, but {}",
+            check.unwrap_or_else(|| "an admin key".into())
+        )));
+    }
+    let response = respond(&key, arguments.challenge);
+    if arguments.output.json {
+        print_json(&json!({
+            "card_id": arguments.card_id,
+            "challenge": plain(&arguments.challenge.0),
+            "response": plain(&response.0),
+            "check_value": check,
+        }))?;
+    } else {
+        print(&format!("{}\n", spoken(&response.0)))?;
+    }
+    Ok(())
+}
