@@ -10,7 +10,7 @@ use zbus::OwnedObjectPath;
 use super::Bench;
 use super::bench::{ADMIN_KEY, NEW_PIN, OWNER, PIN, PUK};
 
-const NEW_KEY: &[u8; 24] = b"another-admin-key-24-byt";
+const NEW_KEY: &[u8; 24] = b"another-admin-key-24byte";
 const OLD_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const NEW_ID: &str = "89abcdef-0123-4567-89ab-cdef01234567";
 
