@@ -107,7 +107,12 @@ impl Dialogs {
     /// Yes or no.
     pub(crate) fn consent(&self, action: &str, hints: &Hints) -> Result<bool, Error> {
         let mut pinentry = self.open(hints.limit)?;
-        let text = format!("{}\n{} wants to: {action}", card(hints), asker(hints));
+        let text = format!(
+            "{}\n{} wants to: {}",
+            card(hints),
+            asker(hints),
+            plain(action)
+        );
         pinentry.set("SETDESC", &text)?;
         pinentry.set("SETOK", "Allow")?;
         pinentry.set("SETCANCEL", "Refuse")?;
@@ -157,14 +162,14 @@ impl Dialogs {
         if let Some(error) = error {
             pinentry.set("SETERROR", error)?;
         }
-        let mut by_hand = false;
-        if purpose.is_new() {
-            let known = pinentry.set("SETREPEAT", "Again:")?;
+        if purpose.is_new() && pinentry.set("SETREPEAT", "Again:")? {
             pinentry.set("SETREPEATERROR", "The two are not the same")?;
-            by_hand = !known;
         }
         let first = pinentry.pin()?;
-        if by_hand {
+        if purpose.is_new() && !pinentry.was_repeated() {
+            drop(pinentry);
+            let mut pinentry = self.open(hints.limit)?;
+            pinentry.set("SETDESC", description)?;
             pinentry.set("SETPROMPT", "Again:")?;
             let second = pinentry.pin()?;
             if first.expose() != second.expose() {
@@ -278,7 +283,21 @@ fn plausible(purpose: Purpose, hints: &Hints, secret: &Secret) -> Result<(), Str
 }
 
 fn card(hints: &Hints) -> String {
-    format!("Card “{}”", hints.name)
+    format!("Card “{}”", plain(&hints.name))
+}
+
+/// What others have written, in one line: nobody adds lines of their own to a dialog.
+fn plain(text: &str) -> String {
+    let characters = text.chars();
+    characters
+        .map(|character| {
+            if character.is_control() {
+                '?'
+            } else {
+                character
+            }
+        })
+        .collect()
 }
 
 /// Who asks.
@@ -287,7 +306,7 @@ fn asker(hints: &Hints) -> String {
         // pcscd does not tell whose program it is.
         ("reader", _) => "A program at the card reader".into(),
         (_, "") => "A program".into(),
-        (_, program) => format!("{program} (process {})", hints.pid),
+        (_, program) => format!("{} (process {})", plain(program), hints.pid),
     }
 }
 
@@ -385,6 +404,17 @@ mod tests {
             text.contains("A program at the card reader") && text.contains("Last try"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn programs_add_no_lines_to_a_dialog() {
+        let hints = Hints {
+            name: "work\nLast try".into(),
+            program: "/tmp/a\n5 tries left.\n/usr/bin/ssh".into(),
+            ..Hints::default()
+        };
+        let text = describe(Purpose::Pin, &hints);
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use std::io::{self, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -17,6 +18,9 @@ const MAX_LINE: usize = 1000;
 
 /// A pinentry that shows nothing has this time for each line.
 const LINE_TIME: Duration = Duration::from_secs(10);
+
+/// One that is told to end has this time for it.
+const END_TIME: Duration = Duration::from_millis(500);
 
 /// Codes of libgpg-error without their source.
 const CANCELLED: [u32; 2] = [99, 114];
@@ -57,31 +61,50 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Closes the dialog.
+    /// Closes the dialog, or the next one of the same question.
     pub(crate) fn cancel(&self) {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(child) = child.as_mut() {
-            self.cancelled.store(true, Ordering::Relaxed);
-            // It may have ended.
-            let _ = child.kill();
-        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.terminate();
+    }
+
+    /// The next question begins.
+    pub(crate) fn renew(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
     }
 
     fn begin(&self, child: Child) {
-        self.cancelled.store(false, Ordering::Relaxed);
-        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        *self.lock() = Some(child);
+        if self.cancelled.load(Ordering::Relaxed) {
+            self.terminate();
+        }
     }
 
-    fn end(&self) {
-        let child = self
-            .child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(mut child) = child {
-            let _ = child.kill();
-            let _ = child.wait();
+    /// So that it can put the terminal right.
+    fn terminate(&self) {
+        if let Some(child) = self.lock().as_ref() {
+            // It may have ended.
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
         }
+    }
+
+    /// One that does not end by itself is ended.
+    fn end(&self) {
+        let Some(mut child) = self.lock().take() else {
+            return;
+        };
+        let end = Instant::now() + END_TIME;
+        while Instant::now() < end {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +116,7 @@ pub(crate) struct Pinentry {
     buffer: Zeroizing<Vec<u8>>,
     open: Arc<Open>,
     end: Instant,
+    repeated: bool,
 }
 
 impl Pinentry {
@@ -123,6 +147,7 @@ impl Pinentry {
             buffer: Zeroizing::new(Vec::with_capacity(2 * MAX_LINE)),
             open: Arc::clone(open),
             end: Instant::now() + limit,
+            repeated: false,
         };
         pinentry.answer(None, Instant::now() + LINE_TIME)?;
         pinentry.terminal(options)?;
@@ -153,8 +178,15 @@ impl Pinentry {
         }
     }
 
+    /// Whether the last secret was typed twice, as `SETREPEAT` wants it. pinentry-curses 1.2 takes the command and
+    /// asks once.
+    pub(crate) fn was_repeated(&self) -> bool {
+        self.repeated
+    }
+
     /// Asks for a secret.
     pub(crate) fn pin(&mut self) -> Result<Secret, Error> {
+        self.repeated = false;
         let mut secret = Secret::new();
         self.send("GETPIN", "")?;
         self.answer(Some(&mut secret), self.end)?;
@@ -216,6 +248,7 @@ impl Pinentry {
                 b"INQUIRE" => {
                     self.send("CAN", "")?;
                 }
+                b"S" if rest.starts_with(b"PIN_REPEATED") => self.repeated = true,
                 word if word == b"S" || word.first() == Some(&b'#') => {}
                 _ => return Err(self.nonsense()),
             }

@@ -1,5 +1,6 @@
 //! The agent on the bus: registered with the daemon, and called by nobody else.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -198,6 +199,7 @@ impl Service {
 
     fn ask_all(&self, questions: &Receiver<Message>) {
         for question in questions {
+            self.dialogs.open.renew();
             let header = question.header();
             let member = header.member().map(|member| member.as_str());
             let outcome = match member {
@@ -375,6 +377,7 @@ impl Desk for CardDesk<'_> {
             service,
             path: path.to_string(),
             challenge: told.try_into().map_err(text)?,
+            completed: Cell::new(false),
         }))
     }
 }
@@ -384,6 +387,7 @@ struct CardReset<'a> {
     service: &'a Service,
     path: String,
     challenge: Vec<u8>,
+    completed: Cell<bool>,
 }
 
 impl Reset for CardReset<'_> {
@@ -399,11 +403,24 @@ impl Reset for CardReset<'_> {
                 .call(SERVICE, &self.path, RESET, member, &pipe)
                 .map_err(|error| Refusal::Failed(text(error)))?;
         }
+        self.completed.set(true);
         let done = self
             .service
-            .call(SERVICE, &self.path, RESET, "Complete", &());
-        done.map(drop)
-            .map_err(|error| refusal(error, "WrongResponse"))
+            .call(SERVICE, &self.path, RESET, "Complete", &())
+            .map_err(|error| refusal(error, "WrongResponse"))?;
+        match done.body().deserialize::<bool>() {
+            Ok(true) => Ok(()),
+            _ => Err(Refusal::Failed("the PIN was not set".into())),
+        }
+    }
+}
+
+impl Drop for CardReset<'_> {
+    fn drop(&mut self) {
+        if !self.completed.get() {
+            // Whoever gave up leaves nothing open.
+            let _ = self.service.call(SERVICE, &self.path, RESET, "Cancel", &());
+        }
     }
 }
 

@@ -337,11 +337,32 @@ pub(super) fn challenge_on(terminal: &Terminal) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Twice, as pinentry asks for it.
+/// Twice, in two dialogs: pinentry-curses has no second field.
 pub(super) fn type_new(terminal: &Terminal, pin: &[u8]) {
     terminal.expect("New PIN");
-    // Down to the second field: curses moves with Tab.
-    terminal.enter(&[pin, b"\t", pin].concat());
+    terminal.enter(pin);
+    terminal.expect("Again:");
+    terminal.enter(pin);
+}
+
+#[test]
+fn new_pin_that_is_not_typed_twice_alike_is_asked_again() {
+    let bench = Bench::new();
+    let card = bench.card("card", Dictionary::new());
+    let terminal = Terminal::new();
+    let _agent = agent(&bench, OWNER, &terminal);
+    let done = change_in_background(&bench, &card);
+    terminal.expect("asks for the PIN");
+    terminal.enter(PIN);
+    terminal.expect("New PIN");
+    terminal.enter(NEW_PIN);
+    terminal.expect("Again:");
+    terminal.enter(b"314150");
+    terminal.expect("not the same");
+    terminal.enter(NEW_PIN);
+    terminal.expect("Again:");
+    terminal.enter(NEW_PIN);
+    assert_eq!(done.join().unwrap(), Ok(true));
 }
 
 /// A change of the PIN at the agent: old, then new.
