@@ -12,6 +12,7 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::host::Host;
 use crate::peer::Roles;
+use crate::presence::Sessions;
 use crate::prompt::Prompter;
 use crate::server::{self, Server};
 use crate::startup;
@@ -102,6 +103,10 @@ impl Daemon {
             keeper: None,
             socket: config.socket.clone(),
         };
+        if config.bus {
+            // Cards of people wait until it is known who is here.
+            host.presence.set(Sessions::Awaited);
+        }
         let keeper = {
             let host = Arc::clone(&host);
             thread::Builder::new()

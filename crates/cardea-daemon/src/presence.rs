@@ -10,20 +10,34 @@ use crate::hosted::HostedCard;
 /// User ids below are system accounts, which have no sessions (`UID_MIN` of login.defs(5)).
 const FIRST_PERSON: u32 = 1000;
 
-/// Who has an active session; nothing where nobody knows.
+/// Who has an active session.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    present: Mutex<Option<HashSet<u32>>>,
+    sessions: Mutex<Sessions>,
     stale: AtomicBool,
+}
+
+/// What is known of sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// The users who have an active one.
+    Active(HashSet<u32>),
+    /// It will be known in a moment.
+    Awaited,
+    /// Nobody knows: there is no logind.
+    #[default]
+    Unknown,
 }
 
 impl Presence {
     /// Whether the card may be in its reader now.
     pub(crate) fn admits(&self, card: &HostedCard) -> bool {
-        let known = lock(&self.present);
-        match (&*known, card.owner) {
-            (Some(present), Some(owner)) if card.is_session_bound() => present.contains(&owner),
-            _ => true,
+        match &*lock(&self.sessions) {
+            _ if !card.is_session_bound() => true,
+            Sessions::Active(users) => card.owner.is_some_and(|owner| users.contains(&owner)),
+            // Not for a moment at the start.
+            Sessions::Awaited => false,
+            Sessions::Unknown => true,
         }
     }
 
@@ -37,11 +51,15 @@ impl Presence {
         self.stale.swap(false, Ordering::Relaxed)
     }
 
+    pub(crate) fn is_awaited(&self) -> bool {
+        *lock(&self.sessions) == Sessions::Awaited
+    }
+
     /// Takes over what the system says. True: it was something else.
-    pub(crate) fn set(&self, present: Option<HashSet<u32>>) -> bool {
-        let mut known = lock(&self.present);
-        let changed = *known != present;
-        *known = present;
+    pub(crate) fn set(&self, sessions: Sessions) -> bool {
+        let mut known = lock(&self.sessions);
+        let changed = *known != sessions;
+        *known = sessions;
         changed
     }
 }
@@ -50,4 +68,46 @@ impl Presence {
 pub(crate) fn is_person(uid: u32) -> bool {
     // 65534 is nobody's.
     uid >= FIRST_PERSON && uid != 65_534
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_card::record::ReaderVisibility;
+
+    use super::*;
+
+    #[test]
+    fn session_bound_card_is_there_with_its_owner() {
+        let card = HostedCard::for_test(None, None, "card", Some(1000));
+        let presence = Presence::default();
+        let admits = |sessions: Sessions| {
+            presence.set(sessions);
+            presence.admits(&card)
+        };
+        let all = || {
+            [
+                Sessions::Unknown,
+                Sessions::Awaited,
+                Sessions::Active([1000].into()),
+                Sessions::Active([1001].into()),
+            ]
+        };
+        assert_eq!(all().map(admits), [true; 4], "this one is always there");
+        card.set_visibility(ReaderVisibility::OwnerSession);
+        assert_eq!(all().map(admits), [true, false, true, false]);
+    }
+
+    #[test]
+    fn people_are_no_system_accounts() {
+        for (uid, person) in [
+            (0, false),
+            (33, false),
+            (999, false),
+            (1000, true),
+            (65_534, false),
+            (100_000, true),
+        ] {
+            assert_eq!(is_person(uid), person, "{uid}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::error::{BusError, Name};
 use super::link::{Dictionary, Link, Target};
@@ -12,8 +12,8 @@ use crate::peer::{Roles, program};
 use crate::permission::Caller;
 use crate::prompt::Gone;
 
-/// Calls of one client that may be at work at once.
-const MAX_CALLS: u32 = 16;
+/// Calls of one user that may be at work at once, over all connections: nobody keeps the others out.
+const MAX_CALLS: u32 = 32;
 
 /// Clients that are known at once; the bus has fewer connections.
 const MAX_CLIENTS: usize = 4096;
@@ -35,7 +35,8 @@ pub(crate) struct Client {
     pub(crate) actor: Actor,
     /// Set when it leaves the bus.
     pub(crate) gone: Arc<Gone>,
-    calls: AtomicU32,
+    /// Calls of its user that are at work.
+    calls: Arc<AtomicU32>,
 }
 
 impl Client {
@@ -60,7 +61,10 @@ impl Drop for Call {
 
 /// Everybody who has called and is still there.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<HashMap<String, Arc<Client>>>);
+pub(crate) struct Clients {
+    known: Mutex<HashMap<String, Arc<Client>>>,
+    calls: Mutex<HashMap<u32, Weak<AtomicU32>>>,
+}
 
 impl Clients {
     /// The client of that unique name; the bus is asked at its first call.
@@ -70,7 +74,7 @@ impl Clients {
         roles: &Roles,
         name: &str,
     ) -> Result<Arc<Client>, BusError> {
-        if let Some(client) = lock(&self.0).get(name) {
+        if let Some(client) = lock(&self.known).get(name) {
             return Ok(Arc::clone(client));
         }
         let (uid, pid) = credentials(link, name)?;
@@ -83,27 +87,39 @@ impl Clients {
                 program: program(pid),
             },
             gone: Arc::default(),
-            calls: AtomicU32::new(0),
+            calls: self.calls_of(uid),
         });
-        let mut clients = lock(&self.0);
+        let mut clients = lock(&self.known);
         if clients.len() >= MAX_CLIENTS {
             return Err(BusError::new(Name::Busy, "too many clients"));
         }
         Ok(Arc::clone(clients.entry(name.to_owned()).or_insert(client)))
     }
 
+    /// The counter of a user's calls.
+    fn calls_of(&self, uid: u32) -> Arc<AtomicU32> {
+        let mut calls = lock(&self.calls);
+        calls.retain(|_, counter| counter.strong_count() > 0);
+        if let Some(counter) = calls.get(&uid).and_then(Weak::upgrade) {
+            return counter;
+        }
+        let counter = Arc::default();
+        calls.insert(uid, Arc::downgrade(&counter));
+        counter
+    }
+
     /// One that has called before.
     pub(crate) fn known(&self, name: &str) -> Option<Arc<Client>> {
-        lock(&self.0).get(name).cloned()
+        lock(&self.known).get(name).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        lock(&self.0).values().cloned().collect()
+        lock(&self.known).values().cloned().collect()
     }
 
     /// A name has left the bus.
     pub(crate) fn left(&self, name: &str) {
-        let client = lock(&self.0).remove(name);
+        let client = lock(&self.known).remove(name);
         if let Some(client) = client {
             client.gone.set();
         }
@@ -111,7 +127,7 @@ impl Clients {
 
     /// The bus itself has gone.
     pub(crate) fn all_left(&self) {
-        for (_, client) in lock(&self.0).drain() {
+        for (_, client) in lock(&self.known).drain() {
             client.gone.set();
         }
     }

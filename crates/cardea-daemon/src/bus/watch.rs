@@ -12,12 +12,16 @@ use super::link::{Dictionary, Link};
 use super::objects::{card_path, path, reader_path};
 use super::{logind, plain};
 use crate::hosted::{Body, HostedCard};
+use crate::presence::Sessions;
 
 /// How long a change of a card may go unnoticed; coming and going is noticed at once.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// logind tells of changes; this is for those that were missed.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the cards of people wait for the bus at the start.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What clients are told of when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +61,15 @@ impl Bus {
     pub(crate) fn watch(&self) {
         let mut known: HashMap<String, Seen> = HashMap::new();
         let mut slots = Vec::new();
-        let mut looked = None::<Instant>;
+        let (mut looked, started) = (None::<Instant>, Instant::now());
         while !self.is_stopped() {
             self.host.await_cards(INTERVAL);
             let link = self.link();
-            let due = looked.is_none_or(|looked| looked.elapsed() > PRESENCE_INTERVAL);
+            let awaited = self.host.presence.is_awaited();
+            let due = awaited || looked.is_none_or(|looked| looked.elapsed() > PRESENCE_INTERVAL);
             if self.host.presence.wants_look() || due {
                 looked = Some(Instant::now());
-                self.look_for_people(link.as_ref());
+                self.look_for_people(link.as_ref(), started);
             }
             let now = self.snapshot(&known);
             let now_slots = self.host.slots.states().inserted;
@@ -78,16 +83,20 @@ impl Bus {
     }
 
     /// Who has a session, which decides whose cards are in the reader.
-    fn look_for_people(&self, link: Option<&Link>) {
-        let people = match link.map(logind::active_users) {
-            Some(Ok(people)) => people,
+    fn look_for_people(&self, link: Option<&Link>, started: Instant) {
+        let presence = &self.host.presence;
+        let sessions = match link.map(logind::active_users) {
+            Some(Ok(Some(users))) => Sessions::Active(users),
+            Some(Ok(None)) => Sessions::Unknown,
+            // Without a bus nobody knows. While it restarts, what was known last holds.
+            None if presence.is_awaited() && started.elapsed() > PATIENCE => Sessions::Unknown,
+            None => return,
             Some(Err(error)) => {
                 tracing::debug!(%error, "logind not asked");
                 return;
             }
-            None => return,
         };
-        if self.host.presence.set(people) {
+        if presence.set(sessions) {
             self.host.wake_keeper();
         }
     }

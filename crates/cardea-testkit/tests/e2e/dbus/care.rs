@@ -298,6 +298,39 @@ fn two_callers_race_for_one_card() {
 }
 
 #[test]
+fn one_user_cannot_keep_the_others_out() {
+    let bench = Bench::new();
+    let card = bench.card("card", Dictionary::new());
+    let _hanging = Agent::new(&bench, OWNER, |_, _| true);
+    let path = zbus::ObjectPath::try_from(card.as_str()).unwrap();
+    let clients: Vec<_> = (0..8).map(|_| bench.client(OWNER)).collect();
+    for client in &clients {
+        for _ in 0..8 {
+            let call = zbus::Message::method_call(path.clone(), "RequestPinChange")
+                .destination(SERVICE)
+                .interface(format!("{SERVICE}.Provisioning"))
+                .build(&Dictionary::new())
+                .unwrap();
+            zruntime::block_on(client.connection.send(&call)).unwrap();
+        }
+    }
+    let owner = bench.client(OWNER);
+    wait_for("the owner's calls are too many", || {
+        owner
+            .properties(&card, "Card")
+            .is_err_and(|refused| refused.0 == "Busy")
+    });
+    let stranger = bench.client(STRANGER);
+    for _ in 0..20 {
+        stranger.properties(ROOT, "Manager").unwrap();
+    }
+    drop(clients);
+    wait_for("the owner is served again", || {
+        owner.properties(&card, "Card").is_ok()
+    });
+}
+
+#[test]
 fn one_client_has_room_for_so_many_challenges() {
     let bench = Bench::new();
     let card = bench.card("card", Dictionary::new());
