@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use self::items::{Item, Kind, Prefix};
+use self::items::{Item, Kind, Prefix, Texts};
 use crate::shell::{self, Workspace, say};
 use crate::weakened;
 
@@ -72,8 +72,8 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     }
     shell::run(&mut build)?;
     let programs = workspace.target.join("release");
-    let reader = reader_entry(&programs.join("cardea"), &place.prefix)?;
-    let items = items::items(&workspace.root, &programs, &place.prefix, reader);
+    let texts = texts(&programs.join("cardea"), &place.prefix)?;
+    let items = items::items(&workspace.root, &programs, &place.prefix, texts);
     put(&items, place.root())?;
     if place.destdir.is_some() {
         return Ok(());
@@ -121,8 +121,13 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     }
     // The reader's entry is compared with what the installed program would write now.
     let program = items::below(place.root(), &place.prefix.join("bin/cardea"));
-    let reader = reader_entry(&program, &place.prefix).unwrap_or_default();
-    let items = items::items(&workspace.root, Path::new(""), &place.prefix, reader);
+    let mut texts = texts(&program, &place.prefix).unwrap_or_default();
+    // A program that does not run any more tells no names.
+    texts.manual = installed_pages(&items::below(
+        place.root(),
+        &place.prefix.join(items::MANUAL),
+    ));
+    let items = items::items(&workspace.root, Path::new(""), &place.prefix, texts);
     take(&items, place.root(), arguments.purge)?;
     if arguments.purge {
         match fs::remove_dir_all(&state) {
@@ -207,6 +212,53 @@ impl Place {
 fn absolute(text: &str) -> Result<PathBuf> {
     ensure!(!text.is_empty(), "the path is empty");
     Ok(std::path::absolute(text)?)
+}
+
+/// What the command writes for this installation.
+fn texts(program: &Path, prefix: &Prefix) -> Result<Texts> {
+    let mut texts = Texts {
+        reader: reader_entry(program, prefix)?,
+        ..Texts::default()
+    };
+    for (script, (shell, _)) in texts.completions.iter_mut().zip(items::COMPLETIONS) {
+        *script = shell::output(Command::new(program).args(["completions", shell]))?;
+    }
+    texts.manual = manual(program)?;
+    Ok(texts)
+}
+
+/// The manual's pages that are in a folder, without their contents.
+fn installed_pages(folder: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let ours = |name: &String| {
+        let page = name.strip_suffix(".1").unwrap_or_default();
+        page == "cardea" || page == "tpmvscmgr" || page.starts_with("cardea-")
+    };
+    names
+        .filter(ours)
+        .map(|name| (name, String::new()))
+        .collect()
+}
+
+/// The pages that the command writes, in order of their names.
+fn manual(program: &Path) -> Result<Vec<(String, String)>> {
+    let folder = std::env::temp_dir().join(format!("cardea-manual-{}", std::process::id()));
+    fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+    let written = shell::output(Command::new(program).args(["manual", "--out"]).arg(&folder));
+    let read = || -> Result<Vec<(String, String)>> {
+        let mut pages = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            pages.push((name, fs::read_to_string(entry.path())?));
+        }
+        pages.sort();
+        Ok(pages)
+    };
+    let pages = written.and_then(|_| read());
+    fs::remove_dir_all(&folder)?;
+    pages
 }
 
 /// What pcscd's entry says, from the program that knows.

@@ -178,7 +178,7 @@ pub(crate) fn write_key(path: &Path, key: &[u8]) -> Result<(), Failure> {
 }
 
 /// The card was not changed as asked: is the file worth something?
-fn settle(path: &Path, failure: &Failure) -> Result<(), Failure> {
+pub(crate) fn settle(path: &Path, failure: &Failure) -> Result<(), Failure> {
     match failure.exit {
         // Refused before anything was changed.
         Exit::PinWrong | Exit::Usage | Exit::Denied | Exit::NotFound => {

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use cardea_client::message::Visibility;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
@@ -93,6 +94,26 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=14))]
         slots: Option<u8>,
     },
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Look for what is wrong on this machine, and say what mends it
+    Doctor {
+        #[command(flatten)]
+        output: OutputArguments,
+        /// Folder that stands for the root of the file system
+        #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+        root: PathBuf,
+    },
+    /// Write the manual's pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// Folder, which is there
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// What an administrator does for cards elsewhere, without daemon and TPM
     #[command(subcommand)]
     Helpdesk(HelpdeskVerb),
@@ -148,9 +169,13 @@ pub(crate) struct CreateArguments {
     /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
     /// discarded and the card has no administrator), `default` (0102030405060708 three times: known to all,
     /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),
+    /// `escrowed:PATH` (random, and kept in that new file under a passphrase),
     /// `derived:PATH` (the card's own, from a master secret of 64 hexadecimal digits), `prompt`
     #[arg(long, value_name = "KEY", default_value = "random")]
     pub(crate) admin_key: AdminKeySource,
+    /// File with the passphrase of `--admin-key escrowed:PATH` [default: asked]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) escrow_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) pin: PinArguments,
     /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with PUK is unblocked by the PUK alone
@@ -256,6 +281,7 @@ pub(crate) enum AdminKeySource {
     Default,
     File(PathBuf),
     Derived(PathBuf),
+    Escrowed(PathBuf),
     Prompt,
     Random,
 }
@@ -270,13 +296,21 @@ impl FromStr for AdminKeySource {
         {
             return Ok(Self::Derived(path.into()));
         }
+        if let Some(path) = text
+            .strip_prefix("escrowed:")
+            .filter(|path| !path.is_empty())
+        {
+            return Ok(Self::Escrowed(path.into()));
+        }
         match (text, text.strip_prefix("file:")) {
             ("default", _) => Ok(Self::Default),
             ("prompt", _) => Ok(Self::Prompt),
             ("random", _) => Ok(Self::Random),
             (_, Some(path)) if !path.is_empty() => Ok(Self::File(path.into())),
             // The text is not repeated: it may be a key that somebody put here by mistake.
-            _ => Err("must be random, default, prompt, file:PATH or derived:PATH".into()),
+            _ => Err(
+                "must be random, default, prompt, file:PATH, derived:PATH or escrowed:PATH".into(),
+            ),
         }
     }
 }

@@ -6,11 +6,13 @@ use cardea_client::message::{
 use nix::unistd::User;
 use serde_json::Value;
 
+use crate::admin::settle;
 use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
 use crate::connection::Connection;
 use crate::diversify::Master;
+use crate::escrow;
 use crate::exit::{Exit, Failure};
 use crate::output::{
     Colour, details_json, details_text, list_text, note, print, print_json, printable, summary_json,
@@ -81,7 +83,11 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         owner_auth,
         ..CreateCard::new(arguments.name.clone(), content)
     });
-    let details = match connection.call(&request, "creating the card")? {
+    let reply = connection.call(&request, "creating the card");
+    if let (Err(failure), AdminKeySource::Escrowed(path)) = (&reply, &arguments.admin_key) {
+        settle(path, failure)?;
+    }
+    let details = match reply? {
         Reply::Card(details) => *details,
         _ => return Err(Connection::unexpected()),
     };
@@ -100,7 +106,7 @@ fn personalised(arguments: &CreateArguments, id: &[u8; 16]) -> Result<NewContent
         file: arguments.puk_file.as_deref(),
         fd: arguments.puk_fd,
     };
-    let admin_key = admin_key(&arguments.admin_key, id)?;
+    let admin_key = admin_key(arguments, id)?;
     let pin = secret::new("PIN", &arguments.pin.source(), &policy)?;
     let puk = (arguments.puk || puk.is_given())
         .then(|| secret::new("PUK", &puk, &Policy::puk()))
@@ -132,16 +138,25 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
 }
 
 /// `None`: a random key that is discarded, so nobody needs to make it.
-fn admin_key(source: &AdminKeySource, id: &[u8; 16]) -> Result<Option<SecretBytes>, Failure> {
+fn admin_key(arguments: &CreateArguments, id: &[u8; 16]) -> Result<Option<SecretBytes>, Failure> {
     let read = |file| {
         let key = secret::admin_key("admin key", &Source { file, fd: None })?;
         Ok(SecretBytes::new(key.to_vec()))
     };
-    match source {
+    match &arguments.admin_key {
         AdminKeySource::Default => Ok(Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
         AdminKeySource::File(path) => read(Some(path.as_path())).map(Some),
         AdminKeySource::Derived(path) => {
             let key = Master::read(path)?.key(id);
+            Ok(Some(SecretBytes::new(key.to_vec())))
+        }
+        AdminKeySource::Escrowed(path) => {
+            let source = Source {
+                file: arguments.escrow_passphrase_file.as_deref(),
+                fd: None,
+            };
+            let passphrase = secret::new_passphrase(&source)?;
+            let key = escrow::make(path, &passphrase, id)?;
             Ok(Some(SecretBytes::new(key.to_vec())))
         }
         AdminKeySource::Prompt => read(None).map(Some),

@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 use crate::admin::{respond, write_key};
 use crate::arguments::{HelpdeskVerb, OutputArguments, RespondArguments};
 use crate::diversify::{MASTER, Master, parse_card_id};
+use crate::escrow;
 use crate::exit::{Exit, Failure};
 use crate::hex::plain;
 use crate::output::{note, print, print_json};
-use crate::secret::{self, Source};
+use crate::secret::{self, AdminKey, Source};
 
 pub(crate) fn run(verb: &HelpdeskVerb) -> Result<(), Failure> {
     match verb {
@@ -62,6 +63,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
             let id = parse_card_id(id).map_err(Failure::usage)?;
             (master.key(&id), Some(master.check_value()))
         }
+        None if arguments.escrow_file.is_some() => (escrowed(arguments)?, None),
         None => {
             let source = Source {
                 file: arguments.admin_key_file.as_deref(),
@@ -90,4 +92,25 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
         print(&format!("{}\n", spoken(&response.0)))?;
     }
     Ok(())
+}
+
+/// The key that was kept when the card was made, if it is this card's.
+fn escrowed(arguments: &RespondArguments) -> Result<AdminKey, Failure> {
+    let path = arguments.escrow_file.as_deref().unwrap_or(Path::new(""));
+    let source = Source {
+        file: arguments.passphrase_file.as_deref(),
+        fd: None,
+    };
+    let passphrase = secret::passphrase(&source)?;
+    let (id, key) = escrow::open(path, &passphrase)?;
+    if let Some(wanted) = &arguments.card_id
+        && parse_card_id(wanted).map_err(Failure::usage)? != id
+    {
+        return Err(Failure::usage(format!(
+            "{} has the key of another card, {}",
+            path.display(),
+            plain(&id)
+        )));
+    }
+    Ok(key)
 }

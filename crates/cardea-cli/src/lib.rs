@@ -13,7 +13,9 @@ mod card;
 mod certificate;
 mod connection;
 mod diversify;
+mod doctor;
 mod duration;
+mod escrow;
 mod exit;
 mod file;
 mod helpdesk;
@@ -32,9 +34,11 @@ mod tpm;
 mod tpmvscmgr;
 mod uri;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::arguments::{Cli, Noun};
 use crate::connection::Connection;
@@ -82,9 +86,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         }
         Noun::Card(verb) => card::run(verb, &mut connection),
         Noun::Cert(verb) => certificate::run(verb, &mut connection),
+        Noun::Completions { shell } => completions(*shell),
         Noun::Csr(verb) => signing::run(verb, &mut connection),
+        Noun::Doctor { output, root } => doctor::run(&cli.socket, root, output.json),
         Noun::Helpdesk(verb) => helpdesk::run(verb),
         Noun::Key(verb) => key::run(verb, &mut connection),
+        Noun::Manual { out } => manual(out),
         Noun::Pin(verb) => pin::run(verb, &mut connection),
         Noun::Puk(verb) => pin::run_puk(verb, &mut connection),
         Noun::ReaderConf { library, slots } => {
@@ -103,4 +110,29 @@ fn protect_secrets() {
     };
     let _ = setrlimit(Resource::Core, none);
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// What completes command lines, on standard output.
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cardea", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(())
+}
+
+/// The pages of `cardea`, one for each command, and that of `tpmvscmgr`.
+fn manual(folder: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        let text = format!(
+            "the manual cannot be written to {}: {error}",
+            folder.display()
+        );
+        Failure::new(exit::Exit::Failed, text)
+    };
+    clap_mangen::generate_to(Cli::command(), folder).map_err(failed)?;
+    std::fs::write(
+        folder.join("tpmvscmgr.1"),
+        include_str!("tpmvscmgr/tpmvscmgr.1"),
+    )
+    .map_err(failed)
 }

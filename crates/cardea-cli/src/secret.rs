@@ -89,6 +89,22 @@ pub(crate) fn passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Fail
     }
 }
 
+/// A passphrase that is set: asked twice, at least eight bytes.
+pub(crate) fn new_passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let long_enough = |typed: &[u8]| match typed.len() {
+        0..8 => Err(Failure::usage("a passphrase has at least 8 bytes")),
+        _ => Ok(()),
+    };
+    match source.path() {
+        Some(path) => {
+            let typed = read(&path, "passphrase")?;
+            long_enough(&typed)?;
+            Ok(typed)
+        }
+        None => ask_twice("passphrase", long_enough),
+    }
+}
+
 /// An admin key: 48 hexadecimal digits, in a file also 24 bytes. One that is asked for is one that is set.
 pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Failure> {
     let content = match source.path() {

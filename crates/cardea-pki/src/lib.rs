@@ -20,6 +20,7 @@ mod ber;
 mod builder;
 mod certificate;
 mod error;
+pub mod escrow;
 mod kind;
 mod name;
 mod oid;

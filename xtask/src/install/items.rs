@@ -121,8 +121,29 @@ impl Item {
     }
 }
 
-/// Everything that is installed. `reader` is the text of pcscd's entry.
-pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: String) -> Vec<Item> {
+/// What the command itself writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    /// pcscd's entry.
+    pub(super) reader: String,
+    /// Completions, in the order of [`COMPLETIONS`].
+    pub(super) completions: [String; 3],
+    /// Pages of the manual: name and content.
+    pub(super) manual: Vec<(String, String)>,
+}
+
+/// Folder of the manual's pages.
+pub(super) const MANUAL: &str = "share/man/man1";
+
+/// Shells and where they look for completions.
+pub(super) const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "share/bash-completion/completions/cardea"),
+    ("fish", "share/fish/vendor_completions.d/cardea.fish"),
+    ("zsh", "share/zsh/vendor-completions/_cardea"),
+];
+
+/// Everything that is installed.
+pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, texts: Texts) -> Vec<Item> {
     let packaging = root.join("packaging");
     let program = |source: Source, to: &str, mode| Item {
         source,
@@ -141,7 +162,7 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
     let library = |path: &str| format!("{LIBRARIES}/{path}");
     let template = |name: &str| Source::Template(packaging.join(name), prefix.clone());
     let module_file = template("cardea.module");
-    vec![
+    let mut items = vec![
         program(built("cardea"), "bin/cardea", 0o755),
         program(built("tpmvscmgr"), "bin/tpmvscmgr", 0o755),
         program(built("cardea-agent"), "bin/cardea-agent", 0o755),
@@ -186,8 +207,16 @@ pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, reader: Strin
         program(shipped("cardea.sysusers"), SYSUSERS, 0o644),
         program(shipped("cardea.tmpfiles"), TMPFILES, 0o644),
         configuration(shipped("cardea.toml"), CONFIGURATION),
-        configuration(Source::Text(reader), READER),
-    ]
+        configuration(Source::Text(texts.reader), READER),
+    ];
+    let scripts = COMPLETIONS.iter().zip(texts.completions);
+    let pages = texts.manual.into_iter();
+    items.extend(pages.map(|(name, page)| {
+        let to = format!("{MANUAL}/{name}");
+        program(Source::Text(page), &to, 0o644)
+    }));
+    items.extend(scripts.map(|((_, to), script)| program(Source::Text(script), to, 0o644)));
+    items
 }
 
 /// An absolute path below another root.

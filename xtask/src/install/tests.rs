@@ -42,7 +42,11 @@ impl Machine {
             &repository(),
             &self.folder.path().join("programs"),
             &prefix.parse().unwrap(),
-            ENTRY.to_owned(),
+            Texts {
+                reader: ENTRY.to_owned(),
+                completions: ["bash", "fish", "zsh"].map(str::to_owned),
+                manual: vec![("cardea.1".to_owned(), "page".to_owned())],
+            },
         )
     }
 
@@ -97,6 +101,10 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("usr/lib/sysusers.d/cardea.conf", 0o644),
         ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
         ("usr/sbin/cardea-daemon", 0o755),
+        ("usr/share/bash-completion/completions/cardea", 0o644),
+        ("usr/share/man/man1/cardea.1", 0o644),
+        ("usr/share/fish/vendor_completions.d/cardea.fish", 0o644),
+        ("usr/share/zsh/vendor-completions/_cardea", 0o644),
         (
             "usr/share/dbus-1/system-services/org.cardea.VirtualSmartCard1.service",
             0o644,

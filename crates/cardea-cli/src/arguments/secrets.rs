@@ -230,11 +230,17 @@ pub(crate) struct RespondArguments {
     #[arg(long, value_name = "HEX")]
     pub(crate) challenge: Block,
     /// File with the master secret that the card's key is derived from
-    #[arg(long, value_name = "FILE", required_unless_present = "admin_key_file")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["admin_key_file", "escrow_file"])]
     pub(crate) master_file: Option<PathBuf>,
     /// File with the card's admin key itself, 48 hexadecimal digits or 24 bytes
     #[arg(long, value_name = "FILE", conflicts_with = "master_file")]
     pub(crate) admin_key_file: Option<PathBuf>,
+    /// File that the card's random key was kept in when it was made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["master_file", "admin_key_file"])]
+    pub(crate) escrow_file: Option<PathBuf>,
+    /// File with its passphrase [default: asked]
+    #[arg(long, value_name = "FILE", requires = "escrow_file")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Check value that the master secret must have
     #[arg(long, value_name = "HEX", requires = "master_file")]
     pub(crate) check: Option<String>,

@@ -208,3 +208,96 @@ fn card_with_a_derived_key_is_unblocked_by_it() {
     answered(4, &master);
     answered(0, &next);
 }
+
+#[test]
+fn random_key_is_kept_under_a_passphrase_and_answers() {
+    let place = Place::new();
+    let passphrase = place.file("passphrase", "correct horse battery\n");
+    let wrong = place.file("wrong", "correct horse batter\n");
+    let short = place.file("short", "horse\n");
+    let kept = place.path("kept");
+    let kept = kept.to_str().unwrap();
+    let source = format!("escrowed:{kept}");
+    let with = |passphrase: &str, name: &str| {
+        let pin = place.path("pin");
+        place.run(&[
+            "card",
+            "create",
+            "--json",
+            "--name",
+            name,
+            "--pin-file",
+            pin.to_str().unwrap(),
+            "--admin-key",
+            &source,
+            "--escrow-passphrase-file",
+            passphrase,
+        ])
+    };
+    let refused = with(&short, "card");
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(!std::path::Path::new(kept).exists());
+    // What the daemon refuses leaves no file.
+    let long = "x".repeat(200);
+    assert_eq!(with(&passphrase, &long).code, 2);
+    assert!(!std::path::Path::new(kept).exists());
+    let card = with(&passphrase, "card").json();
+    let id = card["card_id"].as_str().unwrap();
+    assert_ne!(
+        with(&passphrase, "again").code,
+        0,
+        "a file that is there is kept"
+    );
+    let challenge = place.run(&["admin", "challenge", "card"]).out;
+    let respond = |passphrase: &str, id: &str| {
+        place.run(&[
+            "helpdesk",
+            "respond",
+            "--challenge",
+            challenge.trim(),
+            "--card-id",
+            id,
+            "--escrow-file",
+            kept,
+            "--passphrase-file",
+            passphrase,
+        ])
+    };
+    assert_eq!(respond(&wrong, id).code, 2);
+    assert_eq!(respond(&passphrase, ID).code, 2, "another card's");
+    let response = respond(&passphrase, id).out;
+    let verified = place.run(&[
+        "admin",
+        "verify",
+        "card",
+        "--challenge",
+        challenge.trim(),
+        "--response",
+        response.trim(),
+    ]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    // It can be opened without this program.
+    let opened = std::process::Command::new("openssl")
+        .args([
+            "enc",
+            "-d",
+            "-aes-256-cbc",
+            "-pbkdf2",
+            "-iter",
+            "600000",
+            "-md",
+            "sha256",
+            "-in",
+            kept,
+        ])
+        .args(["-pass", &format!("file:{passphrase}")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(opened.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        (lines[0], lines[1].to_lowercase().as_str()),
+        ("cardea admin key", id)
+    );
+    assert_eq!(lines[2].len(), 48);
+}

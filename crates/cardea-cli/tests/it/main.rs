@@ -10,10 +10,13 @@
 mod audit;
 mod cards;
 mod certificates;
+mod completions;
+mod doctor;
 mod errors;
 mod helpdesk;
 mod keys;
 mod lines;
+mod manual;
 mod prompts;
 mod secrets;
 mod support;
