@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{deps, install, tools, weakened};
+use crate::{deps, install, tools, uses, weakened};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("build", build),
     ("clippy", clippy),
     ("tests", tests),
+    ("uses", |workspace, _| uses::compare(workspace)),
     ("weak engines", |workspace, _| weakened::test(workspace)),
     ("doc tests", doc_tests),
     ("documentation", documentation),
@@ -113,6 +114,7 @@ fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
 
 /// Ignored tests are run too: a skipped test is a failed one.
 fn tests(workspace: &Workspace, _: &Arguments) -> Result<()> {
+    uses::forget(workspace)?;
     let nextest = tools::NEXTEST.ensure(workspace)?;
     let mut command = std::process::Command::new(nextest);
     command

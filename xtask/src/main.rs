@@ -14,6 +14,7 @@ mod install;
 mod shell;
 mod soak;
 mod tools;
+mod uses;
 mod weakened;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Task {
     Soak(soak::Arguments),
     /// Remove what `install` has put in place
     Uninstall(install::UninstallArguments),
+    /// Compare the table of uses with what the tests have shown, or write it
+    Uses(uses::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Install(arguments) => install::install(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Uninstall(arguments) => install::uninstall(&arguments),
+        Task::Uses(arguments) => uses::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

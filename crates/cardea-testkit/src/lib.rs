@@ -14,9 +14,11 @@
 )]
 
 pub mod bus;
+pub mod desk;
 pub mod fault_store;
 pub mod machine;
 pub mod multiplexer;
+pub mod namespace;
 pub mod pcscd;
 pub mod power_cut;
 pub mod process;
@@ -28,3 +30,4 @@ pub mod swtpm;
 pub mod tpm2_tools;
 pub mod tpm_card;
 pub mod transcript;
+pub mod uses;

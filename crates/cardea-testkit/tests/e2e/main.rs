@@ -7,7 +7,6 @@
 
 mod administrator;
 mod dbus;
-mod desk;
 mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,7 @@
 use cardea_testkit::rig::PIN;
 use cardea_testkit::swtpm::Swtpm;
 
-use crate::desk::{Desk, PUK, module};
+use cardea_testkit::desk::{Desk, PUK, module};
 
 const LOGIN: [&str; 5] = ["--token-label", "Alice", "--login", "--pin", PIN];
 

@@ -5,8 +5,8 @@ use std::fs;
 use cardea_testkit::process::Running;
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, WRONG, module};
 use crate::p11_kit::urls;
+use cardea_testkit::desk::{Desk, KEYS, WRONG, module};
 
 /// A program of GnuTLS with our module and a PIN. It takes the PIN from the environment, and once.
 fn gnutls(program: &str, pin: &str) -> String {

@@ -4,7 +4,7 @@ use std::fs;
 
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, WRONG, module};
+use cardea_testkit::desk::{Desk, KEYS, WRONG, module};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/CardKeys.java");
 

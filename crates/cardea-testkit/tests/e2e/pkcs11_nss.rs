@@ -6,7 +6,7 @@ use std::fs;
 
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, MESSAGE, module};
+use cardea_testkit::desk::{Desk, KEYS, MESSAGE, module};
 
 /// An NSS database that has our module and trusts the test CA.
 fn prepare(desk: &Desk) {

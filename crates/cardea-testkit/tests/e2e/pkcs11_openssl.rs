@@ -6,7 +6,7 @@ use std::fs;
 
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, MESSAGE, WRONG, module};
+use cardea_testkit::desk::{Desk, KEYS, MESSAGE, WRONG, module};
 
 /// Writes the configuration of the engine with a PIN.
 fn configure(desk: &Desk, pin: &str) {

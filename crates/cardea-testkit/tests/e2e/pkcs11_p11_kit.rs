@@ -5,8 +5,8 @@ use std::fs;
 use cardea_testkit::process::Running;
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, MESSAGE, WRONG, module};
 use crate::p11_kit::{self, KIT, urls};
+use cardea_testkit::desk::{Desk, KEYS, MESSAGE, WRONG, module};
 
 /// One of p11-kit's own modules.
 fn module_of_p11_kit(name: &str) -> String {

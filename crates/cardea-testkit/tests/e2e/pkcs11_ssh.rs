@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use cardea_testkit::process::{self, Outcome, Running};
 use cardea_testkit::rig::PIN;
 
-use crate::desk::{Desk, KEYS, WRONG, module};
+use cardea_testkit::desk::{Desk, KEYS, WRONG, module};
 
 /// An agent in the foreground, and what answers when it asks for the PIN.
 struct Agent<'a> {

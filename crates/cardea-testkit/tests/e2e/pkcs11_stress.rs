@@ -11,7 +11,7 @@ use cardea_testkit::rig::{PIN, bin_dir};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 
-use crate::desk::Desk;
+use cardea_testkit::desk::Desk;
 
 /// Digest and signature of one record.
 const RECORD: usize = 32 + 64;

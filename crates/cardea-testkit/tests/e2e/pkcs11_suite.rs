@@ -8,7 +8,7 @@ use std::path::Path;
 use cardea_testkit::process;
 use cardea_testkit::rig::{PIN, bin_dir};
 
-use crate::desk::{Desk, PUK, module};
+use cardea_testkit::desk::{Desk, PUK, module};
 
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 

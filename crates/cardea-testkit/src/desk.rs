@@ -1,34 +1,51 @@
 //! A daemon without a reader, and the programs that load the PKCS#11 module.
+//!
+//! Everything here panics where it cannot do its part: it belongs to tests.
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its fixtures too"
+)]
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use cardea_testkit::process::{self, Outcome};
-use cardea_testkit::rig::{Daemon, PIN, bin_dir};
-use cardea_testkit::swtpm::Swtpm;
+use crate::process::{self, Outcome};
+use crate::rig::{Daemon, PIN, bin_dir};
+use crate::swtpm::Swtpm;
 use tempfile::TempDir;
 
-pub(crate) const PUK: &str = "57721566";
+/// PUK of the cards that a desk makes.
+pub const PUK: &str = "57721566";
 
 /// A PIN that is none.
-pub(crate) const WRONG: &str = "000000";
+pub const WRONG: &str = "000000";
 
 /// What the programs sign and encrypt, in the file `message`.
-pub(crate) const MESSAGE: &str = "a message of some length\n";
+pub const MESSAGE: &str = "a message of some length\n";
 
 /// The keys of [`Desk::with_keys`].
-pub(crate) const KEYS: [&str; 2] = ["rsa", "ec"];
+pub const KEYS: [&str; 2] = ["rsa", "ec"];
 
 /// A software TPM, a daemon on it, and a folder in which the programs run.
-pub(crate) struct Desk {
-    pub(crate) daemon: Daemon,
+pub struct Desk {
+    /// The daemon.
+    pub daemon: Daemon,
     _tpm: Swtpm,
     folder: TempDir,
 }
 
+impl Default for Desk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Desk {
-    pub(crate) fn new() -> Self {
+    /// Without a card.
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let daemon = Daemon::start(&folder.path().join("daemon"), &tpm.address(), "");
@@ -49,7 +66,7 @@ impl Desk {
     }
 
     /// With the card "Alice" that has a key of each kind, labelled with it.
-    pub(crate) fn with_keys() -> Self {
+    pub fn with_keys() -> Self {
         let desk = Self::new();
         desk.create("Alice");
         desk.generate("rsa", "rsa-2048");
@@ -58,7 +75,7 @@ impl Desk {
     }
 
     /// The same, each key with a certificate of the test CA.
-    pub(crate) fn with_certificates() -> Self {
+    pub fn with_certificates() -> Self {
         let desk = Self::with_keys();
         for key in KEYS {
             desk.certify(key);
@@ -67,46 +84,54 @@ impl Desk {
     }
 
     /// The same card files in a machine with another TPM.
-    pub(crate) fn move_to(&mut self, tpm: &Swtpm) {
+    pub fn move_to(&mut self, tpm: &Swtpm) {
         self.daemon.kill();
         self.daemon = Daemon::start(&self.folder.path().join("daemon"), &tpm.address(), "");
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// Path of a file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn text(&self, name: &str) -> String {
+    /// The same as text.
+    pub fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    pub(crate) fn create(&self, name: &str) {
+    /// Makes a card with PIN [`PIN`] and PUK [`PUK`].
+    pub fn create(&self, name: &str) {
         let (pin, puk) = (self.text("pin"), self.text("puk"));
         let create = ["card", "create", "--name", name, "--pin-file", &pin];
         self.cardea(&[&create[..], &["--puk-file", &puk]].concat());
     }
 
     /// Makes a key on the card "Alice".
-    pub(crate) fn generate(&self, label: &str, algorithm: &str) {
+    pub fn generate(&self, label: &str, algorithm: &str) {
         let generate = ["key", "generate", "Alice", "--algorithm", algorithm];
         self.with_pin(&[&generate[..], &["--label", label]].concat());
     }
 
     /// Has the test CA certify a key of the card "Alice", and stores the certificate; it is in `KEY.pem`.
-    pub(crate) fn certify(&self, key: &str) {
+    pub fn certify(&self, key: &str) {
         let certificate = self.issue(&self.public(key), key);
         self.with_pin(&["cert", "import", "Alice", &certificate]);
     }
 
     /// Has the test CA (`ca.pem`, made when first asked) certify a public key; gives the path of `NAME.pem`.
-    pub(crate) fn issue(&self, public_key: &str, name: &str) -> String {
-        if !self.path("ca.pem").exists() {
-            self.does(
-                "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=TestCA",
-            );
+    pub fn issue(&self, public_key: &str, name: &str) -> String {
+        self.make_ca();
+        if !self.path("user.ext").exists() {
             let extensions = "keyUsage = digitalSignature, keyEncipherment, keyAgreement\n\
-                 extendedKeyUsage = clientAuth, emailProtection, codeSigning\n\
-                 subjectAltName = email:alice@example.org\n";
+                 extendedKeyUsage = clientAuth, emailProtection, codeSigning, \
+                 1.3.6.1.5.2.3.4, 1.3.6.1.4.1.311.20.2.2\n\
+                 subjectAltName = email:alice@example.org, \
+                 otherName:1.3.6.1.5.2.2;SEQUENCE:principal, \
+                 otherName:1.3.6.1.4.1.311.20.2.3;UTF8:alice@TEST.LOCAL\n\
+                 [principal]\nrealm = EXP:0, GeneralString:TEST.LOCAL\n\
+                 principal_name = EXP:1, SEQUENCE:name\n\
+                 [name]\nname_type = EXP:0, INTEGER:1\nname_string = EXP:1, SEQUENCE:parts\n\
+                 [parts]\npart = GeneralString:alice\n";
             fs::write(self.path("user.ext"), extensions).unwrap();
         }
         // The request is signed by a throw-away key; the certificate is for the given one.
@@ -121,22 +146,52 @@ impl Desk {
         certificate
     }
 
+    fn make_ca(&self) {
+        if !self.path("ca.pem").exists() {
+            self.does(
+                "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=TestCA",
+            );
+        }
+    }
+
+    /// Has the test CA certify a server of that name in the DNS, with further lines of extensions; it is in
+    /// `NAME.pem`, its key in `NAME.key`.
+    pub fn issue_server(&self, name: &str, extensions: &str) {
+        self.make_ca();
+        let text = format!(
+            "keyUsage = digitalSignature, keyEncipherment\n\
+             subjectAltName = DNS:{name}, IP:127.0.0.1\n{extensions}\n"
+        );
+        let text = match extensions.contains("extendedKeyUsage") {
+            true => text,
+            false => format!("extendedKeyUsage = serverAuth\n{text}"),
+        };
+        fs::write(self.path("server.ext"), text).unwrap();
+        self.does(&format!(
+            "openssl req -new -newkey rsa:2048 -nodes -keyout {name}.key -out server.csr -subj /CN={name}"
+        ));
+        self.does(&format!(
+            "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 \
+             -extfile server.ext -out {name}.pem"
+        ));
+    }
+
     /// Path of a file with the public half of a key of the card "Alice".
-    pub(crate) fn public(&self, key: &str) -> String {
+    pub fn public(&self, key: &str) -> String {
         let file = self.text(&format!("{key}.pub"));
         self.cardea(&["key", "export-public", "Alice", key, "--out", &file]);
         file
     }
 
     /// The card's URI, as the command line prints it.
-    pub(crate) fn uri(&self, card: &str) -> String {
+    pub fn uri(&self, card: &str) -> String {
         let shown = self.cardea(&["card", "show", card]);
         let line = shown.lines().find_map(|line| line.strip_prefix("URI:"));
         line.unwrap().trim().to_owned()
     }
 
     /// The URI of a private key of the card "Alice", as the command line prints it.
-    pub(crate) fn key_uri(&self, label: &str) -> String {
+    pub fn key_uri(&self, label: &str) -> String {
         let listed = self.cardea(&["key", "list", "Alice"]);
         let part = format!(";object={label};");
         let line = listed.lines().find(|line| line.contains(&part));
@@ -146,7 +201,7 @@ impl Desk {
     }
 
     /// PIN tries left of the card "Alice".
-    pub(crate) fn tries_left(&self) -> u32 {
+    pub fn tries_left(&self) -> u32 {
         let shown = self.cardea(&["card", "show", "Alice"]);
         let line = shown
             .lines()
@@ -160,7 +215,7 @@ impl Desk {
     }
 
     /// Uses up the PIN tries of the card "Alice".
-    pub(crate) fn block(&self) {
+    pub fn block(&self) {
         let wrong = self.text("wrong");
         while self.tries_left() > 0 {
             let refused = self
@@ -171,19 +226,19 @@ impl Desk {
     }
 
     /// Ends that by the PUK; the PIN is the same again.
-    pub(crate) fn unblock(&self) {
+    pub fn unblock(&self) {
         let (pin, puk) = (self.text("pin"), self.text("puk"));
         let unblock = ["pin", "unblock", "Alice", "--puk-file", &puk];
         self.cardea(&[&unblock[..], &["--new-pin-file", &pin]].concat());
     }
 
     /// Deletes a key of the card "Alice".
-    pub(crate) fn delete(&self, key: &str) {
+    pub fn delete(&self, key: &str) {
         self.with_pin(&["key", "delete", "Alice", key, "--yes"]);
     }
 
     /// `cardea`, which must succeed.
-    pub(crate) fn cardea(&self, arguments: &[&str]) -> String {
+    pub fn cardea(&self, arguments: &[&str]) -> String {
         let outcome = self.daemon.cardea(arguments);
         assert!(outcome.success, "{arguments:?}\n{}", outcome.text);
         outcome.text
@@ -195,7 +250,7 @@ impl Desk {
     }
 
     /// A program in the folder, not yet started: its name and its arguments, with blanks between.
-    pub(crate) fn client(&self, line: &str) -> Command {
+    pub fn client(&self, line: &str) -> Command {
         let mut words = line.split_ascii_whitespace();
         let mut command = Command::new(words.next().unwrap());
         command
@@ -207,37 +262,40 @@ impl Desk {
         command
     }
 
-    pub(crate) fn run(&self, line: &str) -> Outcome {
+    /// Runs a program in the folder.
+    pub fn run(&self, line: &str) -> Outcome {
         process::run(&mut self.client(line))
     }
 
     /// A program that must succeed, and what it printed.
-    pub(crate) fn does(&self, line: &str) -> String {
+    pub fn does(&self, line: &str) -> String {
         let outcome = self.run(line);
         assert!(outcome.success, "{line}\nfailed:\n{}", outcome.text);
         outcome.text
     }
 
     /// A program that must fail, and what it printed.
-    pub(crate) fn refuses(&self, line: &str) -> String {
+    pub fn refuses(&self, line: &str) -> String {
         let outcome = self.run(line);
         assert!(!outcome.success, "{line}\nsucceeded:\n{}", outcome.text);
         outcome.text
     }
 
     /// `pkcs11-tool` with our module.
-    pub(crate) fn tool(&self, further: &[&str]) -> Outcome {
+    pub fn tool(&self, further: &[&str]) -> Outcome {
         let mut command = self.client("pkcs11-tool --module");
         process::run(command.arg(module()).args(further))
     }
 
-    pub(crate) fn ok(&self, further: &[&str]) -> String {
+    /// `pkcs11-tool`, which must succeed.
+    pub fn ok(&self, further: &[&str]) -> String {
         let outcome = self.tool(further);
         assert!(outcome.success, "{further:?}\n{}", outcome.text);
         outcome.text
     }
 
-    pub(crate) fn fails(&self, further: &[&str], why: &str) {
+    /// `pkcs11-tool`, which must fail and say this.
+    pub fn fails(&self, further: &[&str], why: &str) {
         let outcome = self.tool(further);
         assert!(
             !outcome.success && outcome.text.contains(why),
@@ -247,13 +305,13 @@ impl Desk {
     }
 
     /// OpenSSL without our module.
-    pub(crate) fn openssl(&self, arguments: &[&str]) -> String {
+    pub fn openssl(&self, arguments: &[&str]) -> String {
         self.does(&format!("openssl {}", arguments.join(" ")))
     }
 
     /// Checks with OpenSSL that a key of the card "Alice" made a signature over the message, and not over
     /// another one.
-    pub(crate) fn check(&self, key: &str, options: &str, signature: &str) {
+    pub fn check(&self, key: &str, options: &str, signature: &str) {
         let public = self.public(key);
         let verify = format!("openssl dgst -verify {public} -signature {signature} {options}");
         let verified = self.does(&format!("{verify} message"));
@@ -262,7 +320,7 @@ impl Desk {
     }
 
     /// Checks a signed message in CMS, and that it is refused with another CA.
-    pub(crate) fn check_cms(&self, file: &str, format: &str) {
+    pub fn check_cms(&self, file: &str, format: &str) {
         let verify = format!("openssl cms -verify -inform {format} -in {file} -CAfile");
         let verified = self.does(&format!("{verify} ca.pem"));
         assert!(verified.replace('\r', "").contains(MESSAGE), "{verified}");
@@ -274,7 +332,7 @@ impl Desk {
 }
 
 /// Our module; a real path, as ssh-agent wants it.
-pub(crate) fn module() -> String {
+pub fn module() -> String {
     let path = bin_dir().join("libcardea_pkcs11.so");
     fs::canonicalize(path).unwrap().display().to_string()
 }
