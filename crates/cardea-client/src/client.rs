@@ -291,6 +291,8 @@ fn only_asks(request: &Request) -> bool {
         | Request::AdminChallenge { .. }
         | Request::ReadCertificate { .. }
         | Request::ListIndices
+        | Request::TryRoom
+        | Request::CreationDefaults
         | Request::CardStates
         | Request::WaitCardStates { .. }
         | Request::CardStatus { .. }

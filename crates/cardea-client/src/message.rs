@@ -24,6 +24,10 @@ pub use self::order::{
 /// Version of this vocabulary; both ends must have the same.
 pub const VERSION: u32 = 1;
 
+/// [`VERSION`] in the file of every library and program that speaks the protocol, where `cardea doctor` finds it
+/// without loading what may be of another version.
+pub const MARK: &str = "cardea-socket-version=1;";
+
 /// First field of [`Hello`].
 pub const MAGIC: &str = "cardea";
 
@@ -536,6 +540,13 @@ pub enum Request {
         #[n(2)]
         visibility: Option<Visibility>,
     },
+    /// Whether the TPM has room for one more card: indices are defined and undefined again. `Done`, or
+    /// `Failed` with kind `Full`.
+    #[n(61)]
+    TryRoom,
+    /// What is chosen for cards whose creator chooses nothing: [`Reply::Defaults`].
+    #[n(62)]
+    CreationDefaults,
 }
 
 impl Request {
@@ -589,7 +600,9 @@ impl Request {
             | Self::ShareLogins
             | Self::JoinLogins { .. }
             | Self::ReadAudit { .. }
-            | Self::Control { .. } => None,
+            | Self::Control { .. }
+            | Self::TryRoom
+            | Self::CreationDefaults => None,
         }
     }
 }
@@ -698,6 +711,13 @@ pub enum Reply {
         /// The same as kept beside the records; absent before the first.
         #[n(3)]
         stored: Option<AuditHead>,
+    },
+    /// Answer to `CreationDefaults`.
+    #[n(30)]
+    Defaults {
+        /// Value of `--admin-key`, as the machine's administrator has configured it.
+        #[n(0)]
+        admin_key: Option<String>,
     },
 }
 

@@ -12,6 +12,7 @@ use cardea_client::{MAX_AUTHORISATION_FILE, parse_authorisation};
 use cardea_tpm::{Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError};
 use zeroize::Zeroizing;
 
+use crate::create;
 use crate::failure::{chain, fail, of_tpm};
 use crate::host::{Host, lock};
 use crate::startup::{finish_intents, indices as intent_indices};
@@ -285,6 +286,16 @@ pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
         }
     };
     Ok(defined.iter().map(summary).collect())
+}
+
+/// Whether one more card has room in the TPM.
+pub(crate) fn try_room(host: &Host) -> Result<Reply, Failure> {
+    let _guard = host.provision(&mut |_| {});
+    let owner = Owner::new(host, None)?;
+    owner.require()?;
+    let tried = owner.service.room_for_card(&create::taken(host));
+    tried.map_err(|error| owner.failure(&error))?;
+    Ok(Reply::Done)
 }
 
 /// Removes an index that nobody here claims. It may be that of a card on a drive that is away: the caller has

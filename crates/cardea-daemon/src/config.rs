@@ -120,6 +120,8 @@ pub struct Config {
     pub admin_group: String,
     /// Whether to serve on the system bus (D-Bus) too.
     pub bus: bool,
+    /// What `--admin-key` of `cardea card create` is where it is not given; checked by the command.
+    pub admin_key: Option<String>,
     /// Filter of the log, as `tracing` has it.
     pub log: String,
 }
@@ -134,6 +136,7 @@ struct File {
     pcscd_uid: Option<u32>,
     admin_group: Option<String>,
     bus: Option<bool>,
+    admin_key: Option<String>,
     log: Option<String>,
 }
 
@@ -149,6 +152,7 @@ impl Config {
             pcscd_uid: 0,
             admin_group: DEFAULT_ADMIN_GROUP.to_owned(),
             bus: false,
+            admin_key: None,
             log: DEFAULT_LOG.to_owned(),
         }
     }
@@ -202,6 +206,7 @@ impl Config {
             config.admin_group = group;
         }
         config.bus = file.bus.unwrap_or(true);
+        config.admin_key = file.admin_key;
         if let Some(log) = file.log {
             config.log = log;
         }

@@ -225,7 +225,7 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
 }
 
 /// Every handle that some card or interrupted operation names, whether it is in the TPM or not.
-fn taken(host: &Host) -> Vec<u32> {
+pub(crate) fn taken(host: &Host) -> Vec<u32> {
     let mut taken: Vec<u32> = host
         .cards()
         .iter()

@@ -277,6 +277,7 @@ pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Statu
         lockout_recovery: status.lockout_recovery,
         session_slots: status.session_slots,
         nv_indices: status.nv_indices,
+        clock_deviation: host.tpm.clock_deviation(status.time),
         known_indices: number(status.card_indices.iter().filter(known).count()),
         card_indices: number(status.card_indices.len()),
         lockout_auth_recovery: status.lockout_auth_recovery,

@@ -6,10 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockE
 use std::time::Duration;
 
 use cardea_card::record::CardId;
+use cardea_card::token::Clock;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
-use cardea_tpm::{Address, Service, TpmError};
+use cardea_tpm::{Address, Service, TpmError, TpmTime};
 
+use crate::ambient::BootClock;
 use crate::application::Applications;
 use crate::audit::Audit;
 use crate::hosted::{Body, HostedCard};
@@ -34,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) audit: Audit,
     /// Who has a session.
     pub(crate) presence: Presence,
+    /// What `--admin-key` is where the creator of a card says nothing.
+    pub(crate) admin_key: Option<String>,
     cards: Mutex<Vec<Arc<HostedCard>>>,
     cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
@@ -61,6 +65,7 @@ impl Host {
         audit: Audit,
         address: Address,
         slots: u8,
+        admin_key: Option<String>,
     ) -> Self {
         Self {
             roles,
@@ -71,6 +76,7 @@ impl Host {
             prompter: OnceLock::new(),
             audit,
             presence: Presence::default(),
+            admin_key,
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
             provisioning: Mutex::default(),
@@ -214,6 +220,8 @@ impl fmt::Debug for Host {
 pub(crate) struct Tpm {
     address: Address,
     service: Mutex<Option<Service>>,
+    /// The TPM's time and ours, as they were first known.
+    first_times: Mutex<Option<(TpmTime, Duration)>>,
 }
 
 impl Tpm {
@@ -221,6 +229,7 @@ impl Tpm {
         Self {
             address,
             service: Mutex::default(),
+            first_times: Mutex::default(),
         }
     }
 
@@ -241,7 +250,29 @@ impl Tpm {
         let started = Service::start(&self.address)?;
         tracing::info!(address = %self.address, "TPM reached");
         *service = Some(started.clone());
+        if let Ok(time) = started.time() {
+            self.clock_deviation(time);
+        }
         Ok(started)
+    }
+
+    /// How much faster the TPM's clock runs than ours, in thousandths. Nobody can tell in the first two seconds.
+    pub(crate) fn clock_deviation(&self, time: TpmTime) -> Option<i32> {
+        let now = BootClock.now();
+        let mut first = lock(&self.first_times);
+        match *first {
+            Some((known, then)) if known.is_of_the_same_run(time) => {
+                let ours = i64::try_from(now.saturating_sub(then).as_millis()).ok()?;
+                let theirs =
+                    i64::try_from(time.milliseconds.checked_sub(known.milliseconds)?).ok()?;
+                let faster = theirs.saturating_sub(ours).saturating_mul(1000);
+                (ours >= 2000).then(|| i32::try_from(faster / ours).unwrap_or(i32::MAX))
+            }
+            _ => {
+                *first = Some((time, now));
+                None
+            }
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub fn audience(request: &Request) -> Audience {
         Request::LoginByAgent { .. } => Audience::Owner,
         Request::ChangePinByAgent { .. } => Audience::Owner,
         Request::ConfigureCard { .. } => Audience::Administrator,
+        Request::TryRoom => Audience::Administrator,
+        Request::CreationDefaults => Audience::Administrator,
     }
 }
 
@@ -330,6 +332,8 @@ mod tests {
                 lockout_recovery: 1,
             },
             Request::ListIndices,
+            Request::TryRoom,
+            Request::CreationDefaults,
             Request::ReadAudit { offset: 0, most: 1 },
             Request::ConfigureCard {
                 card: card(),
@@ -402,6 +406,8 @@ mod tests {
             Request::LoginByAgent { .. } => 44,
             Request::ChangePinByAgent { .. } => 45,
             Request::ConfigureCard { .. } => 46,
+            Request::TryRoom => 47,
+            Request::CreationDefaults => 48,
         }
     }
 

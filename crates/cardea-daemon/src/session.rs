@@ -247,6 +247,10 @@ impl Session {
                 let address = service.address().to_string();
                 Ok(Reply::Tpm(describe::tpm_status(host, address, status)))
             }
+            Request::TryRoom => care::try_room(host),
+            Request::CreationDefaults => Ok(Reply::Defaults {
+                admin_key: host.admin_key.clone(),
+            }),
             Request::ReaderInfo => Ok(Reply::Reader {
                 slots: host.slots.count(),
             }),

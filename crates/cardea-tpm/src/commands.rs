@@ -13,6 +13,7 @@ use crate::error::{ResponseCode, TpmError};
 use crate::policy::{cc, name_of};
 use crate::session::{NONCE, Session, Use, attribute};
 use crate::srk::Parent;
+use crate::status::TpmTime;
 use crate::tpm::{Command, Handle, Response, Tpm, random};
 use crate::wire::Writer;
 use zeroize::Zeroizing;
@@ -64,6 +65,8 @@ pub(crate) mod code {
     pub(crate) const GET_TEST_RESULT: u32 = TpmCc::GetTestResult as u32;
     pub(crate) const SHUTDOWN: u32 = TpmCc::Shutdown as u32;
     pub(crate) const TEST_PARMS: u32 = TpmCc::TestParms as u32;
+    pub(crate) const HMAC: u32 = TpmCc::Hmac as u32;
+    pub(crate) const READ_CLOCK: u32 = TpmCc::ReadClock as u32;
 }
 
 /// Kind of session to start (TPM_SE).
@@ -124,6 +127,28 @@ impl Tpm {
         let bytes = reader.sized()?.to_vec();
         reader.finish()?;
         Ok(bytes)
+    }
+
+    /// TPM2_ReadClock (TPM 2.0 Part 3 §29.1).
+    pub(crate) fn read_clock(&mut self) -> Result<TpmTime, TpmError> {
+        let response = self.plain(Command {
+            name: "ReadClock",
+            code: code::READ_CLOCK,
+            handles: &[],
+            parameters: Writer::new(),
+        })?;
+        // TPMS_TIME_INFO: time, clock, resets, restarts, whether the clock is safe.
+        let mut reader = response.reader();
+        let (high, low) = (reader.u32()?, reader.u32()?);
+        reader.raw(8)?;
+        let (resets, restarts) = (reader.u32()?, reader.u32()?);
+        reader.raw(1)?;
+        reader.finish()?;
+        Ok(TpmTime {
+            milliseconds: u64::from(high) << 32 | u64::from(low),
+            resets,
+            restarts,
+        })
     }
 
     /// Whether the TPM is in failure mode (TPM2_GetTestResult works in it).
@@ -550,6 +575,38 @@ impl Tpm {
         let private = reader.sized()?.to_vec();
         reader.finish()?;
         Ok(private)
+    }
+
+    /// TPM2_HMAC by the key's own scheme, the answer encrypted.
+    pub(crate) fn hmac(
+        &mut self,
+        key: u32,
+        public: &[u8],
+        channel: &mut Session,
+        data: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, TpmError> {
+        let response = self.with(
+            Command {
+                name: "HMAC",
+                code: code::HMAC,
+                handles: &[Handle::named(key, &name_of(public))],
+                parameters: Writer::new().sized(data).u16(ALG_NULL),
+            },
+            &mut [Use::session(
+                channel,
+                &[],
+                attribute::CONTINUE | attribute::ENCRYPT,
+            )],
+        )?;
+        let mut reader = response.reader();
+        let mac = reader.sized()?;
+        let mac: &[u8; 32] = mac.try_into().map_err(|_| TpmError::Protocol {
+            command: "HMAC",
+            what: "not of SHA-256",
+        })?;
+        let mac = Zeroizing::new(*mac);
+        reader.finish()?;
+        Ok(mac)
     }
 
     /// TPM2_Unseal, the answer encrypted; ends the session.

@@ -19,6 +19,7 @@ mod core;
 mod create;
 mod crypto;
 mod error;
+mod hmac_key;
 mod import;
 mod operate;
 mod owned;
@@ -44,8 +45,9 @@ pub use care::{
 };
 pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
+pub use hmac_key::HmacKey;
 pub use service::Service;
-pub use status::Status;
+pub use status::{Status, TpmTime};
 pub use token::CardToken;
 pub use tpm::CommandCount;
 pub use transport::{Address, AddressError};

@@ -47,6 +47,34 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     Ok(())
 }
 
+/// Whether one more card has room, with administrator and PUK: as many indices as it takes are defined, and
+/// undefined again. No property tells it ([`Status::card_indices`](crate::Status::card_indices)).
+pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
+    core.use_new_srk()?;
+    core.channel()?;
+    let policy = command_code(&ZERO, cc::NV_WRITE);
+    let mut taken = taken.to_vec();
+    let mut defined = Vec::new();
+    let result = (0..INDICES_OF_A_CARD).try_for_each(|_| {
+        let handle = probe_handle(core, &taken, &policy)?;
+        let mut auth = AuthValue::zeroed();
+        random(&mut *auth);
+        let (tpm, _, channel) = core.link()?.parts()?;
+        let public = nv_public(handle, NV_DEFINED, &policy);
+        tpm.nv_define(channel, &auth, &public).map_err(full)?;
+        taken.push(handle);
+        defined.push(handle);
+        Ok(())
+    });
+    for handle in defined {
+        undefine(core, &IntentIndex { handle, policy })?;
+    }
+    result
+}
+
+/// PIN, administrator, PUK.
+const INDICES_OF_A_CARD: usize = 3;
+
 /// A free handle for the throw-away index, from the end of the range, which no triple reaches. Its policy is
 /// no card's and always the same, so that one that a crash has left behind is known again and removed.
 fn probe_handle(core: &mut Core, taken: &[u32], policy: &[u8; 32]) -> Result<u32, TpmError> {

@@ -14,9 +14,9 @@ use crate::core::Core;
 use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::TpmError;
 use crate::operate::{arm, check};
-use crate::probe::probe;
+use crate::probe::{probe, room};
 use crate::queue::{Lane, Queue};
-use crate::status::Status;
+use crate::status::{Status, TpmTime};
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
 use crate::transport::Address;
@@ -109,6 +109,26 @@ impl Service {
     /// [`TpmError`] when the TPM does not answer.
     pub fn status(&self) -> Result<Status, TpmError> {
         self.run(Status::read)
+    }
+
+    /// The TPM's time.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn time(&self) -> Result<TpmTime, TpmError> {
+        self.run(|core| core.link()?.tpm.read_clock())
+    }
+
+    /// Whether the TPM has room for one more card: tries it, and leaves nothing behind. `taken` are handles that
+    /// others claim.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::NvFull`] where there is none; others.
+    pub fn room_for_card(&self, taken: &[u32]) -> Result<(), TpmError> {
+        let taken = taken.to_vec();
+        self.run(move |core| room(core, &taken))
     }
 
     /// 32 bytes of the TPM's random number generator. They cross the bus in the clear: to be mixed with others.

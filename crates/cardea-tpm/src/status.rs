@@ -6,6 +6,26 @@ use crate::anchor::NV_RANGE;
 use crate::core::Core;
 use crate::error::TpmError;
 
+/// The time by which sessions and tickets end: since the TPM was switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TpmTime {
+    /// Milliseconds of the TPM's own clock.
+    pub milliseconds: u64,
+    /// How often the TPM was reset.
+    pub resets: u32,
+    /// How often it was restarted or resumed since then.
+    pub restarts: u32,
+}
+
+impl TpmTime {
+    /// Whether the TPM has run from one to the other.
+    #[must_use]
+    pub fn is_of_the_same_run(self, later: Self) -> bool {
+        (self.resets, self.restarts) == (later.resets, later.restarts)
+            && self.milliseconds <= later.milliseconds
+    }
+}
+
 /// State of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -46,6 +66,8 @@ pub struct Status {
     pub lockout_auth_set: bool,
     /// Keys that cards can have.
     pub algorithms: Vec<KeyAlgorithm>,
+    /// Its time after everything else was asked.
+    pub time: TpmTime,
 }
 
 const REVISION: u32 = 0x102;
@@ -83,7 +105,7 @@ impl Status {
                 .collect::<String>()
         };
         let permanent = get(PERMANENT);
-        let status = Self {
+        let mut status = Self {
             manufacturer: text(get(MANUFACTURER)),
             vendor: VENDOR.map(|part| text(get(part))).collect(),
             firmware: u64::from(get(FIRMWARE_1)) << 32 | u64::from(get(FIRMWARE_2)),
@@ -101,8 +123,8 @@ impl Status {
             endorsement_auth_set: permanent & 2 != 0,
             lockout_auth_set: permanent & 4 != 0,
             algorithms: Vec::new(),
+            time: TpmTime::default(),
         };
-        let mut algorithms = Vec::new();
         for algorithm in [
             KeyAlgorithm::Rsa2048,
             KeyAlgorithm::Rsa3072,
@@ -110,12 +132,10 @@ impl Status {
             KeyAlgorithm::P384,
         ] {
             if core.supports(algorithm)? {
-                algorithms.push(algorithm);
+                status.algorithms.push(algorithm);
             }
         }
-        Ok(Self {
-            algorithms,
-            ..status
-        })
+        status.time = core.link()?.tpm.read_clock()?;
+        Ok(status)
     }
 }

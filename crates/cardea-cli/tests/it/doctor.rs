@@ -4,9 +4,13 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use cardea_client::message::MARK;
 use serde_json::Value;
 
 use crate::support::Place;
+
+const BUS_POLICY: &str = "/usr/share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf";
+const ACTIONS: &str = "/usr/share/polkit-1/actions/org.cardea.virtualsmartcard.policy";
 
 /// A machine on which nothing is wrong, below a folder.
 fn machine(place: &Place) -> String {
@@ -14,14 +18,18 @@ fn machine(place: &Place) -> String {
     let socket = place.path("socket");
     let handler = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/libcardea_pkcs11.so";
+    // What a linker leaves of a program's texts.
+    let library = format!("\u{7f}ELF other text{MARK}more text");
     let entry = format!(
         "FRIENDLYNAME \"Cardea Virtual Smart Card\"\nDEVICENAME   {}:4\nLIBPATH      {handler}\n",
         socket.display()
     );
     for (path, content) in [
         ("/etc/reader.conf.d/cardea", entry.as_str()),
-        (handler, ""),
-        (module, ""),
+        (handler, &library),
+        (module, &library),
+        (BUS_POLICY, ""),
+        (ACTIONS, ""),
         (
             "/usr/share/p11-kit/modules/cardea.module",
             &format!("module: {module}\n"),
@@ -76,7 +84,14 @@ fn faults_of_files_are_found_one_at_a_time() {
     // A software TPM has no authorisations.
     assert_eq!(
         look(&place, &root),
-        (0, vec![("tpm-open".into(), "cardea tpm provision".into())])
+        (
+            0,
+            vec![
+                ("tpm-open".into(), "cardea tpm provision".into()),
+                // The tests have no bus.
+                ("polkit-away".into(), "systemctl start polkit".into()),
+            ]
+        )
     );
     let folder = Path::new(&root);
     let restored = |path: &str, change: &dyn Fn(&Path), name: &str, command: &str| {
@@ -112,6 +127,22 @@ fn faults_of_files_are_found_one_at_a_time() {
     let other =
         put("DEVICENAME /run/other.sock:4\nLIBPATH /usr/lib/pcsc/drivers/serial/libifdcardea.so\n");
     restored("/etc/reader.conf.d/cardea", &other, "reader-socket", renew);
+    let handler = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
+    let older = put("text cardea-socket-version=0;text");
+    restored(handler, &older, "reader-version", "systemctl restart pcscd");
+    restored(handler, &put("none"), "reader-version", "pcscd");
+    restored(
+        BUS_POLICY,
+        &remove,
+        "bus-policy",
+        "systemctl restart cardea",
+    );
+    restored(
+        ACTIONS,
+        &remove,
+        "polkit-actions",
+        "systemctl restart cardea",
+    );
     let fewer = |path: &Path| {
         let text = fs::read_to_string(path).unwrap().replace(":4", ":2");
         fs::write(path, text).unwrap();
@@ -131,6 +162,7 @@ fn faults_of_files_are_found_one_at_a_time() {
     );
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/libcardea_pkcs11.so";
     restored(module, &remove, "module-path", "p11-kit");
+    restored(module, &older, "module-version", "p11-kit");
     let opensc = put("module: opensc-pkcs11.so\n");
     restored(
         "/usr/share/p11-kit/modules/opensc-pkcs11.module",

@@ -333,6 +333,10 @@ pub struct TpmStatus {
     /// NV indices of cards that the daemon knows.
     #[n(18)]
     pub known_indices: u32,
+    /// How much faster (or slower, below 0) the TPM's clock runs than the host's, in thousandths, by which sessions
+    /// end too soon (too late); absent while the daemon has not run long enough to tell.
+    #[n(19)]
+    pub clock_deviation: Option<i32>,
 }
 
 /// An NV index in the cards' range.

@@ -7,6 +7,7 @@
 
 mod administrator;
 mod dbus;
+mod doctor;
 mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]

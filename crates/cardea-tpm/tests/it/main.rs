@@ -12,6 +12,7 @@ mod attacks;
 mod cards;
 mod care;
 mod faults;
+mod hmac;
 mod keys;
 mod policies;
 mod proxy;

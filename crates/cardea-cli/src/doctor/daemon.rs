@@ -1,0 +1,224 @@
+//! The daemon, its TPM and its cards.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use cardea_client::message::{CardState, CardSummary, FailureKind, Reply, Request, TpmStatus};
+use cardea_client::{Client, ClientError};
+use nix::unistd::{Gid, Group, User, getgrouplist};
+
+use super::{Findings, below};
+
+/// By how much the TPM's clock may differ, in thousandths; makers allow themselves less (TPM2_ClockRateAdjust).
+const TOLERANCE: u32 = 150;
+
+/// A daemon that is well answers sooner.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The kernel's resource manager.
+const DEVICE: &str = "/dev/tpmrm0";
+
+/// The user that the daemon runs as.
+const USER: &str = "cardea";
+
+/// What else the daemon tells of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// Slots of its reader.
+    pub(super) slots: Option<u8>,
+    /// Whether the caller may create and destroy cards.
+    pub(super) administrator: bool,
+}
+
+/// The daemon, its TPM and its cards.
+pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told {
+    let mut client = Client::new(socket);
+    let slots = match client.call(&Request::ReaderInfo, ANSWER_TIME) {
+        Ok(Reply::Reader { slots }) => slots,
+        Ok(_) => {
+            findings.fault(
+                "daemon-version",
+                "the daemon is of another version",
+                Some("systemctl restart cardea"),
+            );
+            return Told::default();
+        }
+        Err(error) => {
+            let (name, text) = match &error {
+                ClientError::Protocol(_) => (
+                    "daemon-version",
+                    "the daemon is of another version".to_owned(),
+                ),
+                ClientError::TimedOut => ("daemon-silent", "the daemon does not answer".to_owned()),
+                _ => ("daemon-down", format!("the daemon is not there: {error}")),
+            };
+            findings.fault(name, text, Some("systemctl restart cardea"));
+            device(root, findings);
+            return Told::default();
+        }
+    };
+    findings.fine("daemon", "the daemon answers");
+    match client.call(&Request::TpmStatus, ANSWER_TIME) {
+        Ok(Reply::Tpm(status)) => tpm(&status, findings),
+        Ok(Reply::Failed(failure)) if failure.kind == FailureKind::NoTpm => {
+            findings.fault("tpm-away", failure.message, Some("journalctl -u cardea"));
+            device(root, findings);
+        }
+        Ok(Reply::Failed(failure)) => findings.fault("tpm", failure.message, None),
+        _ => findings.fault(
+            "daemon-silent",
+            "the daemon does not answer",
+            Some("systemctl restart cardea"),
+        ),
+    }
+    if let Ok(Reply::Cards(cards)) = client.call(&Request::ListCards, ANSWER_TIME) {
+        for card in &cards {
+            self::card(card, findings);
+        }
+        let lost = cards.iter().filter(|card| card.slot.is_none()).count();
+        let usable =
+            |card: &&CardSummary| matches!(card.state, CardState::Ready | CardState::Blocked);
+        let waiting = cards
+            .iter()
+            .filter(usable)
+            .filter(|card| card.slot.is_none())
+            .count();
+        if waiting > 0 && cards.len() - lost >= usize::from(slots) {
+            findings.advice(
+                "slots-full",
+                format!("{waiting} cards have no place in the reader, which has {slots}"),
+                "edit /etc/cardea/cardea.toml (slots), then systemctl restart cardea",
+            );
+        }
+    }
+    Told {
+        slots: Some(slots),
+        administrator: room(&mut client, findings),
+    }
+}
+
+/// Whether one more card has room. False: the caller may not ask.
+fn room(client: &mut Client, findings: &mut Findings) -> bool {
+    let Ok(Reply::Failed(failure)) = client.call(&Request::TryRoom, ANSWER_TIME) else {
+        return true;
+    };
+    match failure.kind {
+        FailureKind::Denied => return false,
+        FailureKind::Full => findings.fault(
+            "nv-full",
+            format!("the TPM has no room for another card: {}", failure.message),
+            Some("cardea tpm indices"),
+        ),
+        // What is wrong with the TPM has been told.
+        _ => {}
+    }
+    true
+}
+
+fn tpm(status: &TpmStatus, findings: &mut Findings) {
+    if status.in_lockout {
+        findings.fault(
+            "tpm-lockout",
+            "the TPM is locked out for a while",
+            Some("cardea tpm reset-lockout"),
+        );
+    } else {
+        findings.fine("tpm", format!("the TPM answers ({})", status.manufacturer));
+    }
+    if let Some(deviation) = status
+        .clock_deviation
+        .filter(|deviation| deviation.unsigned_abs() > TOLERANCE)
+    {
+        let (faster, end) = match deviation > 0 {
+            true => ("faster", "sooner"),
+            false => ("slower", "later"),
+        };
+        findings.fault(
+            "tpm-clock",
+            format!(
+                "the TPM's clock runs {} % {faster} than the computer's: logins to cards end that much {end}",
+                deviation.unsigned_abs() / 10
+            ),
+            Some("cardea tpm status"),
+        );
+    }
+    if !(status.owner_auth_set && status.lockout_auth_set) {
+        findings.advice(
+            "tpm-open",
+            "the TPM has no authorisations: whoever reaches its device can delete cards",
+            "cardea tpm provision",
+        );
+    }
+    if status.card_indices > status.known_indices {
+        let left = status.card_indices - status.known_indices;
+        findings.advice(
+            "nv-left",
+            format!("{left} counters in the TPM belong to no card that is known"),
+            "cardea tpm indices",
+        );
+    }
+}
+
+fn card(card: &CardSummary, findings: &mut Findings) {
+    let name = &card.name;
+    let destroy = format!("cardea card destroy {}", card.card_id);
+    match card.state {
+        CardState::Ready => findings.fine("card", format!("card {name} is ready")),
+        CardState::Blocked => findings.advice(
+            "card-blocked",
+            format!("the PIN of card {name} is blocked"),
+            &format!("cardea pin unblock {}", card.card_id),
+        ),
+        CardState::Foreign => findings.fault(
+            "card-foreign",
+            format!("card {name} was made by another TPM, or this one was cleared"),
+            Some(&destroy),
+        ),
+        CardState::Lost => findings.fault(
+            "card-lost",
+            format!("card {name} is lost: {}", card.reason),
+            Some(&destroy),
+        ),
+        CardState::NotTrusted | CardState::Unreadable => findings.fault(
+            "card-file",
+            format!("card {name} {}: {}", card.card_id, card.reason),
+            Some(&destroy),
+        ),
+        CardState::TpmAway => findings.fault(
+            "card-away",
+            format!("card {name} waits: {}", card.reason),
+            None,
+        ),
+    }
+}
+
+/// The TPM's device, where a daemon does not say more.
+fn device(root: &Path, findings: &mut Findings) {
+    use std::os::unix::fs::MetadataExt;
+    let path = below(root, DEVICE);
+    let Ok(metadata) = fs::metadata(&path) else {
+        findings.fault(
+            "tpm-absent",
+            format!("there is no {DEVICE}: switch the TPM on in the firmware's setup, or configure another one"),
+            None,
+        );
+        return;
+    };
+    let group = Gid::from_raw(metadata.gid());
+    let member = User::from_name(USER).ok().flatten().is_none_or(|user| {
+        let name = std::ffi::CString::new(user.name).unwrap_or_default();
+        getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&group))
+    });
+    if !member {
+        let group = Group::from_gid(group).ok().flatten();
+        let group = group.map_or_else(|| metadata.gid().to_string(), |group| group.name);
+        findings.fault(
+            "tpm-group",
+            format!("the user {USER} may not use {DEVICE}, which is the group {group}'s"),
+            Some(&format!(
+                "usermod --append --groups {group} {USER} && systemctl restart cardea"
+            )),
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The bus and polkit, which decide on D-Bus who manages cards.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Findings, below};
+
+/// What the bus lets onto its name, and what polkit knows of our actions.
+const FILES: [(&str, &str); 2] = [
+    (
+        "bus-policy",
+        "/usr/share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf",
+    ),
+    (
+        "polkit-actions",
+        "/usr/share/polkit-1/actions/org.cardea.virtualsmartcard.policy",
+    ),
+];
+
+/// The action that administrators need first.
+const ACTION: &str = "org.cardea.virtualsmartcard.create-card";
+
+/// Whether applications can manage cards for this caller as the command can.
+pub(super) fn look(root: &Path, administrator: bool, findings: &mut Findings) {
+    for (name, path) in FILES {
+        if !below(root, path).exists() {
+            findings.advice(
+                name,
+                format!("{path} is not there: applications cannot manage cards over D-Bus; install Cardea again"),
+                "systemctl restart cardea",
+            );
+            return;
+        }
+    }
+    let asked = Command::new("pkcheck")
+        .args(["--action-id", ACTION, "--process"])
+        .arg(std::process::id().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    // pkcheck(1): 0 yes, 1 no, 2 who authenticates, 3 who has given up authenticating; else it could not ask.
+    match asked.ok().and_then(|status| status.code()) {
+        Some(0 | 2 | 3) => findings.fine("polkit", "polkit knows Cardea's actions"),
+        Some(1) if administrator => findings.fault(
+            "polkit-refuses",
+            "you may manage cards with this command, and polkit refuses it to your applications",
+            Some("pkaction --verbose --action-id org.cardea.virtualsmartcard.create-card; ls /etc/polkit-1/rules.d"),
+        ),
+        Some(1) => {}
+        _ => findings.advice(
+            "polkit-away",
+            "polkit does not answer: on D-Bus, root alone manages cards",
+            "systemctl start polkit",
+        ),
+    }
+}
