@@ -39,8 +39,69 @@ fn scripts_find_the_lines_that_they_look_for() {
     assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
 }
 
+/// Command, answers to its prompts, and exit code.
+type Example<'a> = (&'a str, &'a [(&'a str, &'a str)], i32);
+
+const KEY: &str = "0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123";
+const PIN: [(&str, &str); 2] = [("PIN: ", "31415926"), ("PIN again: ", "31415926")];
+
+/// The examples of Microsoft's page on Tpmvscmgr, in its order and as written but for the instance id, which it
+/// leaves to the reader.
+const EXAMPLES: [Example<'_>; 5] = [
+    (
+        r#"create /name "VirtualSmartCardForCorpAccess" /AdminKey DEFAULT /PIN PROMPT"#,
+        &PIN,
+        0,
+    ),
+    (
+        r#"create /name "VirtualSmartCardForCorpAccess" /AdminKey PROMPT /PIN PROMPT"#,
+        &[
+            ("administrator key (48 hexadecimal digits): ", KEY),
+            ("again: ", KEY),
+            PIN[0],
+            PIN[1],
+        ],
+        0,
+    ),
+    (
+        r#"create /name "VirtualSmartCardForCorpAccess" /AdminKey RANDOM /PIN PROMPT /generate"#,
+        &PIN,
+        0,
+    ),
+    (r"destroy /instance ROOT\SMARTCARDREADER\0000", &[], 0),
+    // Attestation keys are not made yet: said before any secret is asked for.
+    (
+        r#"create /name "VirtualSmartCardForCorpAccess" /PIN PROMPT /pinpolicy minlen 4 maxlen 8 /AdminKey DEFAULT /attestation AIK_AND_CERT /generate"#,
+        &[],
+        1,
+    ),
+];
+
 #[test]
-fn example_of_the_documentation_asks_for_the_pin() {
+fn examples_of_the_documentation_run_as_written() {
+    let place = Place::new();
+    let mut seen = String::new();
+    for (line, answers, expected) in EXAMPLES {
+        let mut terminal = typed(&place, line);
+        for (prompt, answer) in answers {
+            terminal.answer(prompt, answer);
+        }
+        let (code, said) = terminal.end();
+        assert_eq!(code, expected, "{line}: {said}");
+        let said = said.replace('\r', "");
+        let lines = said.lines();
+        seen += &format!("> tpmvscmgr.exe {line}\n");
+        seen.extend(lines.map(|line| format!("{}\n", line.trim_end())));
+        seen += &format!("[{code}]\n");
+    }
+    assert!(!seen.contains("31415926") && !seen.contains(KEY), "{seen}");
+    insta::assert_snapshot!("manager_examples", seen);
+    let cards = place.run(&["card", "list", "--json"]).json();
+    assert_eq!(cards.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn pin_is_asked_until_it_is_right() {
     let place = Place::new();
     let line = "create /name VirtualSmartCardForCorpAccess /AdminKey DEFAULT /PIN PROMPT /generate";
     let mut terminal = typed(&place, line);
