@@ -122,7 +122,7 @@ fn change_key(
         (Some(path), _) => make_key(path)?,
         (None, Some(master)) => {
             let id = parse_card_id(&card.summary.card_id).map_err(Failure::usage)?;
-            Master::read(master)?.key(&id)
+            Master::read(master)?.key(&id)?
         }
         (None, None) => {
             let source = Source {

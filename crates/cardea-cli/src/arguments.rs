@@ -125,7 +125,7 @@ pub(crate) enum Noun {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CardVerb {
     /// Create a card
-    Create(CreateArguments),
+    Create(Box<CreateArguments>),
     /// Destroy a card: its keys are gone for ever
     Destroy {
         #[command(flatten)]
@@ -169,13 +169,18 @@ pub(crate) struct CreateArguments {
     /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
     /// discarded and the card has no administrator), `default` (0102030405060708 three times: known to all,
     /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),
-    /// `escrowed:PATH` (random, and kept in that new file under a passphrase),
-    /// `derived:PATH` (the card's own, from a master secret of 64 hexadecimal digits), `prompt`
-    #[arg(long, value_name = "KEY", default_value = "random")]
-    pub(crate) admin_key: AdminKeySource,
+    /// `escrowed:PATH` (random, and kept in that new file under a passphrase or for the holder of a certificate;
+    /// `%` in the path is the card id),
+    /// `derived:PATH` (the card's own, from a master secret: 64 hexadecimal digits, the URI of a key in a PKCS#11
+    /// token, or one in a TPM), `prompt` [default: what the machine's configuration says, else random]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) admin_key: Option<AdminKeySource>,
     /// File with the passphrase of `--admin-key escrowed:PATH` [default: asked]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "escrow_certificate")]
     pub(crate) escrow_passphrase_file: Option<PathBuf>,
+    /// Certificate of the administrator who can open the file of `--admin-key escrowed:PATH`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) escrow_certificate: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) pin: PinArguments,
     /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with PUK is unblocked by the PUK alone

@@ -1,5 +1,7 @@
 //! `cardea card …`
 
+use std::path::PathBuf;
+
 use cardea_client::message::{
     CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
 };
@@ -62,12 +64,15 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
     let mut id = [0; 16];
     getrandom::fill(&mut id)
         .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
+    let mut kept = None;
     let content = if arguments.uninitialised {
         NewContent::Uninitialised {
             puk: arguments.with_puk,
         }
     } else {
-        personalised(arguments, &id)?
+        let (content, file) = personalised(arguments, &id, connection)?;
+        kept = file;
+        content
     };
     let consequence = consequence(&content);
     let request = Request::CreateCard(CreateCard {
@@ -84,7 +89,7 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         ..CreateCard::new(arguments.name.clone(), content)
     });
     let reply = connection.call(&request, "creating the card");
-    if let (Err(failure), AdminKeySource::Escrowed(path)) = (&reply, &arguments.admin_key) {
+    if let (Err(failure), Some(path)) = (&reply, &kept) {
         settle(path, failure)?;
     }
     let details = match reply? {
@@ -100,23 +105,55 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
 
 /// Asks for what the card is to begin with. The order of the prompts is that of Microsoft's tool: admin key,
 /// PIN, PUK.
-fn personalised(arguments: &CreateArguments, id: &[u8; 16]) -> Result<NewContent, Failure> {
+/// Gives also the file in which a random key is kept.
+fn personalised(
+    arguments: &CreateArguments,
+    id: &[u8; 16],
+    connection: &mut Connection,
+) -> Result<(NewContent, Option<PathBuf>), Failure> {
     let policy = arguments.pin_policy.unwrap_or_default();
     let puk = Source {
         file: arguments.puk_file.as_deref(),
         fd: arguments.puk_fd,
     };
-    let admin_key = admin_key(arguments, id)?;
+    let source = arguments.admin_key.as_ref();
+    let key = source
+        .map(|source| admin_key(source, arguments, id))
+        .transpose()?;
     let pin = secret::new("PIN", &arguments.pin.source(), &policy)?;
     let puk = (arguments.puk || puk.is_given())
         .then(|| secret::new("PUK", &puk, &Policy::puk()))
         .transpose()?;
-    Ok(NewContent::Personalised {
+    // Asked in any case: a daemon that is away, or refuses this caller, is told before a file is made.
+    let configured = configured(connection)?;
+    let key = match key {
+        Some(key) => key,
+        None => admin_key(&configured, arguments, id)?,
+    };
+    let (admin_key, kept) = match key {
+        Key::Given(key) => (Some(key), None),
+        Key::Kept(path, keeper) => {
+            let key = escrow::make(&path, &keeper, id)?;
+            (Some(SecretBytes::new(key.to_vec())), Some(path))
+        }
+        Key::Nobodys => (None, None),
+    };
+    let content = NewContent::Personalised {
         pin,
         puk,
         admin_key,
         blank: arguments.blank,
-    })
+    };
+    Ok((content, kept))
+}
+
+/// An admin key, as far as it is made before everything else is known.
+enum Key {
+    Given(SecretBytes),
+    /// Random, in that file; made last, so that nothing is left of a creation that was given up at a prompt.
+    Kept(PathBuf, escrow::Keeper),
+    /// Random and discarded, so nobody needs to make it.
+    Nobodys,
 }
 
 /// What the choice of secrets means for a blocked PIN.
@@ -137,31 +174,54 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
     }
 }
 
-/// `None`: a random key that is discarded, so nobody needs to make it.
-fn admin_key(arguments: &CreateArguments, id: &[u8; 16]) -> Result<Option<SecretBytes>, Failure> {
+/// What the machine's administrator has configured for those who choose nothing.
+fn configured(connection: &mut Connection) -> Result<AdminKeySource, Failure> {
+    match connection.call(&Request::CreationDefaults, "asking for the configuration")? {
+        Reply::Defaults { admin_key: None } => Ok(AdminKeySource::Random),
+        Reply::Defaults {
+            admin_key: Some(text),
+        } => text.parse().map_err(|error: String| {
+            Failure::usage(format!("the daemon's setting `admin_key` {error}"))
+        }),
+        _ => Err(Connection::unexpected()),
+    }
+}
+
+fn admin_key(
+    source: &AdminKeySource,
+    arguments: &CreateArguments,
+    id: &[u8; 16],
+) -> Result<Key, Failure> {
     let read = |file| {
         let key = secret::admin_key("admin key", &Source { file, fd: None })?;
-        Ok(SecretBytes::new(key.to_vec()))
+        Ok(Key::Given(SecretBytes::new(key.to_vec())))
     };
-    match &arguments.admin_key {
-        AdminKeySource::Default => Ok(Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
-        AdminKeySource::File(path) => read(Some(path.as_path())).map(Some),
+    match source {
+        AdminKeySource::Default => Ok(Key::Given(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
         AdminKeySource::Derived(path) => {
-            let key = Master::read(path)?.key(id);
-            Ok(Some(SecretBytes::new(key.to_vec())))
+            let key = Master::read(path)?.key(id)?;
+            Ok(Key::Given(SecretBytes::new(key.to_vec())))
         }
         AdminKeySource::Escrowed(path) => {
-            let source = Source {
-                file: arguments.escrow_passphrase_file.as_deref(),
-                fd: None,
-            };
-            let passphrase = secret::new_passphrase(&source)?;
-            let key = escrow::make(path, &passphrase, id)?;
-            Ok(Some(SecretBytes::new(key.to_vec())))
+            Ok(Key::Kept(escrow::place(path, id), keeper(arguments)?))
         }
-        AdminKeySource::Prompt => read(None).map(Some),
-        AdminKeySource::Random => Ok(None),
+        AdminKeySource::File(path) => read(Some(path.as_path())),
+        AdminKeySource::Prompt => read(None),
+        AdminKeySource::Random => Ok(Key::Nobodys),
     }
+}
+
+/// Who can open the file in which a random key is kept.
+fn keeper(arguments: &CreateArguments) -> Result<escrow::Keeper, Failure> {
+    if let Some(certificate) = &arguments.escrow_certificate {
+        return escrow::certificate(certificate)
+            .map(|certificate| escrow::Keeper::Certificate(Box::new(certificate)));
+    }
+    let source = Source {
+        file: arguments.escrow_passphrase_file.as_deref(),
+        fd: None,
+    };
+    secret::new_passphrase(&source).map(escrow::Keeper::Passphrase)
 }
 
 fn user_id(user: &str) -> Result<u32, Failure> {

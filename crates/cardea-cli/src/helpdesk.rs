@@ -11,6 +11,7 @@ use crate::arguments::{HelpdeskVerb, OutputArguments, RespondArguments};
 use crate::diversify::{MASTER, Master, parse_card_id};
 use crate::escrow;
 use crate::exit::{Exit, Failure};
+use crate::file;
 use crate::hex::plain;
 use crate::output::{note, print, print_json};
 use crate::secret::{self, AdminKey, Source};
@@ -21,28 +22,42 @@ pub(crate) fn run(verb: &HelpdeskVerb) -> Result<(), Failure> {
             master_file,
             output,
         } => check(master_file, *output),
-        HelpdeskVerb::Master { out } => make(out),
+        HelpdeskVerb::Master { out, tpm, from } => make(out, tpm.as_deref(), from.as_deref()),
         HelpdeskVerb::Respond(arguments) => answer(arguments),
     }
 }
 
-/// A new master secret in its file.
-fn make(out: &Path) -> Result<(), Failure> {
+/// A master secret in its file: a new one or that of another file, in the clear or wrapped to a TPM.
+fn make(out: &Path, tpm: Option<&str>, from: Option<&Path>) -> Result<(), Failure> {
     let mut bytes = Zeroizing::new([0; MASTER]);
     getrandom::fill(&mut *bytes)
         .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
-    write_key(out, &*bytes)?;
-    let master = Master::new(bytes);
+    let master = match (from, tpm) {
+        (Some(from), _) => Master::read(from)?,
+        (None, None) => {
+            write_key(out, &*bytes)?;
+            Master::new(bytes)
+        }
+        (None, Some(_)) => Master::new(bytes),
+    };
+    if let Some(tpm) = tpm {
+        file::write_secret(out, master.seal(tpm)?.as_bytes())?;
+    }
+    let of = match (from, tpm) {
+        (Some(_), _) => "the same master secret for this TPM alone",
+        (None, Some(_)) => "a new master secret for this TPM alone, and nobody has a copy",
+        (None, None) => "a new master secret",
+    };
     note(&format!(
-        "{} has a new master secret, check value {}: keep it safe, it makes the keys of all its cards",
+        "{} has {of}, check value {}: keep it safe, it makes the keys of all its cards",
         out.display(),
-        master.check_value()
+        master.check_value()?
     ))?;
     Ok(())
 }
 
 fn check(master: &Path, output: OutputArguments) -> Result<(), Failure> {
-    let value = Master::read(master)?.check_value();
+    let value = Master::read(master)?.check_value()?;
     if output.json {
         print_json(&json!({ "check_value": value }))?;
     } else {
@@ -61,7 +76,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
                 .as_deref()
                 .ok_or_else(|| Failure::usage("the key is the card's own: give --card-id"))?;
             let id = parse_card_id(id).map_err(Failure::usage)?;
-            (master.key(&id), Some(master.check_value()))
+            (master.key(&id)?, Some(master.check_value()?))
         }
         None if arguments.escrow_file.is_some() => (escrowed(arguments)?, None),
         None => {
@@ -101,8 +116,7 @@ fn escrowed(arguments: &RespondArguments) -> Result<AdminKey, Failure> {
         file: arguments.passphrase_file.as_deref(),
         fd: None,
     };
-    let passphrase = secret::passphrase(&source)?;
-    let (id, key) = escrow::open(path, &passphrase)?;
+    let (id, key) = escrow::open(path, || secret::passphrase(&source))?;
     if let Some(wanted) = &arguments.card_id
         && parse_card_id(wanted).map_err(Failure::usage)? != id
     {

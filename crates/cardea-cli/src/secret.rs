@@ -126,14 +126,6 @@ pub(crate) fn present_admin_key(source: &Source<'_>) -> Result<AdminKey, Failure
     admin_key("admin key", source)
 }
 
-/// All that a file has.
-pub(crate) fn content(what: &str, source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    match source.path() {
-        Some(path) => read_whole(&path, what),
-        None => Err(Failure::usage(format!("no file for the {what}"))),
-    }
-}
-
 /// The TPM's owner authorisation, if one is given.
 pub(crate) fn owner_auth(source: &Source<'_>) -> Result<Option<SecretBytes>, Failure> {
     hierarchy_auth(Hierarchy::Owner, source)

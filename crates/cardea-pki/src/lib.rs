@@ -19,6 +19,7 @@ mod asn1;
 mod ber;
 mod builder;
 mod certificate;
+pub mod envelope;
 mod error;
 pub mod escrow;
 mod kind;

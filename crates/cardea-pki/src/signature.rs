@@ -262,8 +262,12 @@ fn rsa_is_right(key: &RsaPublicKey, digest_info: &[u8], signature: &[u8]) -> boo
     found.is_some_and(|found| found == expected)
 }
 
-/// `base` to the power of 65537; nothing here is secret.
-fn raise<const LIMBS: usize>(base: Uint<LIMBS>, modulus: Uint<LIMBS>) -> Option<Uint<LIMBS>> {
+/// `base` to the power of 65537. The exponent and the modulus are no secrets; how long it takes does not depend on
+/// the base.
+pub(crate) fn raise<const LIMBS: usize>(
+    base: Uint<LIMBS>,
+    modulus: Uint<LIMBS>,
+) -> Option<Uint<LIMBS>> {
     let modulus = Option::<Odd<_>>::from(Odd::new(modulus))?;
     let parameters = FixedMontyParams::new_vartime(modulus);
     let base = FixedMontyForm::new(&base, &parameters);

@@ -216,6 +216,12 @@ pub(crate) enum HelpdeskVerb {
         /// New file for it
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Wrap it to the TPM at that address (`device:/dev/tpmrm0`), so that it does not lie in the clear
+        #[arg(long, value_name = "ADDRESS")]
+        tpm: Option<String>,
+        /// With `--tpm`: the master secret of that file instead of a new one
+        #[arg(long, value_name = "FILE", requires = "tpm")]
+        from: Option<PathBuf>,
     },
     /// Compute the response to a challenge that a card shows
     Respond(RespondArguments),
@@ -235,7 +241,7 @@ pub(crate) struct RespondArguments {
     /// File with the card's admin key itself, 48 hexadecimal digits or 24 bytes
     #[arg(long, value_name = "FILE", conflicts_with = "master_file")]
     pub(crate) admin_key_file: Option<PathBuf>,
-    /// File that the card's random key was kept in when it was made
+    /// File that the card's random key was kept in when it was made, or what `openssl cms -decrypt` has got out of it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["master_file", "admin_key_file"])]
     pub(crate) escrow_file: Option<PathBuf>,
     /// File with its passphrase [default: asked]

@@ -18,6 +18,7 @@ mod helpdesk;
 mod keys;
 mod lines;
 mod manual;
+mod masters;
 mod prompts;
 mod secrets;
 mod support;

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod damage;
+mod envelope;
 mod keys;
 mod pkcs12;
 mod requests;

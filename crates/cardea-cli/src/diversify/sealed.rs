@@ -1,0 +1,87 @@
+//! A master secret in a TPM: its file has the TPM's address and the key as the TPM handed it out, wrapped.
+
+use std::fmt::Write as _;
+
+use cardea_tpm::{HmacKey, Service, TpmError};
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failure};
+
+/// First line of such files.
+pub(super) const TITLE: &str = "cardea master secret in a TPM";
+
+/// The key and its TPM.
+pub(super) struct SealedKey {
+    service: Service,
+    key: HmacKey,
+}
+
+/// Wraps a master secret to the TPM at that address: the text of its file.
+pub(super) fn seal(address: &str, secret: &[u8; 32]) -> Result<String, Failure> {
+    let key = start(address)?
+        .make_hmac_key(secret)
+        .map_err(|error| failed(&error))?;
+    let mut text = format!("{TITLE}\n{address}\n");
+    for part in [&key.public, &key.private] {
+        for byte in part {
+            let _ = write!(text, "{byte:02X}");
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+impl SealedKey {
+    /// Reads the file's text.
+    pub(super) fn open(text: &str) -> Result<Self, Failure> {
+        let wrong = || Failure::usage("the file of the master secret in a TPM is damaged");
+        let mut lines = text.lines().skip(1);
+        let (Some(address), Some(public), Some(private), None) =
+            (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
+            return Err(wrong());
+        };
+        Ok(Self {
+            key: HmacKey {
+                public: bytes(public).ok_or_else(wrong)?,
+                private: bytes(private).ok_or_else(wrong)?,
+            },
+            service: start(address)?,
+        })
+    }
+
+    pub(super) fn mac(&self, input: &[u8]) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        self.service
+            .hmac(&self.key, input)
+            .map_err(|error| failed(&error))
+    }
+}
+
+fn start(address: &str) -> Result<Service, Failure> {
+    let address = address.parse().map_err(|error| {
+        Failure::usage(format!("the TPM address {address:?} is not right: {error}"))
+    })?;
+    Service::start(&address).map_err(|error| failed(&error))
+}
+
+fn failed(error: &TpmError) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!(
+            "the TPM with the master secret: {error}; another TPM than the one that made it cannot use it"
+        ),
+    )
+}
+
+/// Pairs of hexadecimal digits.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(high << 4 | low).ok())
+        .collect()
+}
