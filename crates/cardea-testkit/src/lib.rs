@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod pcscd;
 pub mod power_cut;
 pub mod process;
+pub mod rdp;
 pub mod rig;
 pub mod soak;
 pub mod software;

@@ -3,8 +3,12 @@
 //! What: `unshare` with a loopback interface and whatever a script mounts; programs are started inside by
 //! `nsenter`. What not: a container; processes, users and everything that is not mounted over are the machine's.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::Running;
 
@@ -43,5 +47,28 @@ impl Namespace {
             .args(["--target", &self.holder.pid().to_string()])
             .args(["--net", "--mount", "--wdns=/", "--", program]);
         command
+    }
+
+    /// Does something on the inside's network: sockets that are made there stay there.
+    ///
+    /// # Panics
+    ///
+    /// When the namespace has gone, or the action panics.
+    pub fn on_network<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        let network = File::open(format!("/proc/{}/ns/net", self.holder.pid()));
+        let network = network.expect("the namespace is there");
+        // A thread of its own, which never comes back.
+        let inside = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).expect("the namespace lets us in");
+            action()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join()).expect("the action ends")
+    }
+
+    /// A path inside, as it is seen from outside.
+    #[must_use]
+    pub fn path(&self, inside: &str) -> PathBuf {
+        format!("/proc/{}/root{inside}", self.holder.pid()).into()
     }
 }

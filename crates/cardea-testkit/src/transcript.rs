@@ -140,57 +140,142 @@ impl Transcript {
     ///
     /// [`TranscriptError`] for the first step that did not go as written.
     pub fn play(&self, card: &mut Card) -> Result<(), TranscriptError> {
-        let mut player = Player::new(card);
+        let id = *card.record().id.as_bytes();
+        let mut engine = Engine {
+            card,
+            connections: BTreeMap::new(),
+        };
+        let result = self.play_to(&mut engine, PIN, &id);
+        for connection in engine.connections.into_values() {
+            engine.card.disconnect(connection);
+        }
+        result
+    }
+
+    /// Plays it to a card that is reached in another way, with that PIN and id; one connection is all there is.
+    ///
+    /// # Errors
+    ///
+    /// [`TranscriptError`] for the first step that did not go as written, or that takes more than commands.
+    pub fn play_through(
+        &self,
+        pin: &[u8],
+        id: &[u8],
+        transmit: &mut dyn FnMut(&[u8]) -> Vec<u8>,
+    ) -> Result<(), TranscriptError> {
+        self.play_to(&mut Line { transmit }, pin, id)
+    }
+
+    fn play_to(&self, far: &mut dyn Far, pin: &[u8], id: &[u8]) -> Result<(), TranscriptError> {
+        let mut player = Player::new(far, pin, id);
         let result = self.steps.iter().try_for_each(|(line, step)| {
             player.step(step).map_err(|message| TranscriptError {
                 line: *line,
                 message,
             })
         });
-        let result = result.and_then(|()| match player.response {
+        result.and_then(|()| match player.response {
             None => Ok(()),
             Some(_) => Err(TranscriptError {
                 line: self.steps.last().map_or(0, |(line, _)| *line),
                 message: "the last response was not looked at".to_owned(),
             }),
-        });
-        player.finish();
-        result
+        })
     }
 }
 
-/// Connections, variables and the response that is still to be compared.
-struct Player<'a> {
+/// The side that answers.
+trait Far {
+    fn transmit(&mut self, connection: &str, command: &[u8]) -> Result<Vec<u8>, String>;
+    fn reset(&mut self, connection: &str) -> Result<(), String>;
+    fn disconnect(&mut self, connection: &str) -> Result<(), String>;
+}
+
+/// A card's engine in our hands.
+struct Engine<'a> {
     card: &'a mut Card,
     connections: BTreeMap<String, Connection>,
+}
+
+impl Engine<'_> {
+    fn connection(&mut self, name: &str) -> (&mut Card, &mut Connection) {
+        let Self { card, connections } = self;
+        let connection = connections
+            .entry(name.to_owned())
+            .or_insert_with(|| card.connect());
+        (card, connection)
+    }
+}
+
+impl Far for Engine<'_> {
+    fn transmit(&mut self, connection: &str, command: &[u8]) -> Result<Vec<u8>, String> {
+        let (card, connection) = self.connection(connection);
+        Ok(card.transmit(connection, command).to_vec())
+    }
+
+    fn reset(&mut self, connection: &str) -> Result<(), String> {
+        let (card, connection) = self.connection(connection);
+        card.reset(connection);
+        Ok(())
+    }
+
+    fn disconnect(&mut self, connection: &str) -> Result<(), String> {
+        let ended = self.connections.remove(connection);
+        let ended = ended.ok_or_else(|| format!("no connection {connection}"))?;
+        self.card.disconnect(ended);
+        Ok(())
+    }
+}
+
+/// Whatever takes commands.
+struct Line<'a> {
+    transmit: &'a mut dyn FnMut(&[u8]) -> Vec<u8>,
+}
+
+impl Far for Line<'_> {
+    fn transmit(&mut self, connection: &str, command: &[u8]) -> Result<Vec<u8>, String> {
+        match connection {
+            MAIN => Ok((self.transmit)(command)),
+            other => Err(format!("there is no connection {other}")),
+        }
+    }
+
+    fn reset(&mut self, _connection: &str) -> Result<(), String> {
+        Err("there is no reset".to_owned())
+    }
+
+    fn disconnect(&mut self, connection: &str) -> Result<(), String> {
+        Err(format!("there is no connection {connection}"))
+    }
+}
+
+/// The connection that is there from the start.
+const MAIN: &str = "main";
+
+/// Variables and the response that is still to be compared.
+struct Player<'a> {
+    far: &'a mut dyn Far,
     current: String,
     variables: Variables,
     response: Option<Vec<u8>>,
 }
 
 impl<'a> Player<'a> {
-    fn new(card: &'a mut Card) -> Self {
+    fn new(far: &'a mut dyn Far, pin: &[u8], id: &[u8]) -> Self {
         let variables = [
-            ("pin", PIN.to_vec()),
+            ("pin", pin.to_vec()),
             ("puk", PUK.to_vec()),
             ("adminkey", ADMIN_KEY.to_vec()),
-            ("cardid", card.record().id.as_bytes().to_vec()),
+            ("cardid", id.to_vec()),
         ];
         Self {
-            card,
-            connections: BTreeMap::new(),
-            current: "main".to_owned(),
+            far,
+            current: MAIN.to_owned(),
             variables: variables
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             response: None,
-        }
-    }
-
-    fn finish(self) {
-        for connection in self.connections.into_values() {
-            self.card.disconnect(connection);
         }
     }
 
@@ -201,9 +286,7 @@ impl<'a> Player<'a> {
         match step {
             Step::Command(hex) => {
                 let command = hex.resolve(&self.variables)?;
-                let (card, connection) = self.connection();
-                let response = card.transmit(connection, &command);
-                self.response = Some(response.to_vec());
+                self.response = Some(self.far.transmit(&self.current, &command)?);
             }
             Step::Connection(name) => self.current.clone_from(name),
             Step::Differ(a, b) => {
@@ -211,10 +294,7 @@ impl<'a> Player<'a> {
                     return Err("the two are equal".to_owned());
                 }
             }
-            Step::Disconnect(name) => match self.connections.remove(name) {
-                Some(connection) => self.card.disconnect(connection),
-                None => return Err(format!("no connection {name}")),
-            },
+            Step::Disconnect(name) => self.far.disconnect(name)?,
             Step::Encrypt(scheme, public, plain, name) => {
                 let public = public.resolve(&self.variables)?;
                 let plain = plain.resolve(&self.variables)?;
@@ -240,10 +320,7 @@ impl<'a> Player<'a> {
                 &host.resolve(&self.variables)?,
                 &cryptogram.resolve(&self.variables)?,
             )?,
-            Step::Reset => {
-                let (card, connection) = self.connection();
-                card.reset(connection);
-            }
+            Step::Reset => self.far.reset(&self.current)?,
             Step::Response(pattern) => {
                 let response = self.response.take().ok_or("no command was sent")?;
                 pattern
@@ -262,19 +339,6 @@ impl<'a> Player<'a> {
             )?,
         }
         Ok(())
-    }
-
-    fn connection(&mut self) -> (&mut Card, &mut Connection) {
-        let Self {
-            card,
-            connections,
-            current,
-            ..
-        } = self;
-        let connection = connections
-            .entry(current.clone())
-            .or_insert_with(|| card.connect());
-        (card, connection)
     }
 }
 

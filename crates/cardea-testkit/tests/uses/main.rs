@@ -6,6 +6,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod remote_desktop;
+
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
 /// Names of the pages.

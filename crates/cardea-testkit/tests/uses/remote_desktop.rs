@@ -1,0 +1,576 @@
+//! Cards in remote desktops: real clients redirect them, and what is at the other end uses them.
+//!
+//! The other end is the server of [`cardea_testkit::rdp`], which does what Windows does, and xrdp.
+
+use std::fs;
+
+use cardea_pki::{Name, PublicKey, RequestBuilder};
+use cardea_testkit::namespace::Namespace;
+use cardea_testkit::process::{Outcome, Running, run, wait_for};
+use cardea_testkit::rdp::{
+    Attribute, Card, Certificate, Code, Context, Device, ReaderState, Relay, Server, Session, Share,
+};
+use cardea_testkit::rig::{PIN, Rig, opensc_module};
+use cardea_testkit::transcript::Transcript;
+use cardea_testkit::uses::{Door, Use};
+
+use self::minidriver::Minidriver;
+
+mod minidriver;
+mod xrdp;
+
+const PAGE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/uses/remote-desktop.md"
+);
+
+/// The server's name on the page.
+const HOST: &str = "desktop.example.org";
+
+const CLIENT: &str = "xfreerdp /v:desktop.example.org /u:alice /smartcard";
+const RDESKTOP: &str = "rdesktop -r scard -u alice desktop.example.org";
+const CLIENT_OF_SOME: &str = "xfreerdp /v:desktop.example.org /u:alice /smartcard:Cardea";
+
+/// Exit status of xfreerdp when the server has ended the session.
+const ENDED: Option<i32> = Some(12);
+
+/// A command, which the page has as it is here.
+fn on_page(command: &str) -> &str {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let blocks = page.split("```sh\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let found = blocks.flat_map(str::lines).any(|line| line == command);
+    assert!(found, "the page has no {command}");
+    command
+}
+
+/// The user's machine, with cards and a screen, and a remote machine.
+struct Place {
+    rig: Rig,
+    local: Namespace,
+    _screen: Running,
+    server: Server,
+}
+
+impl Place {
+    fn new(rig: Rig) -> Self {
+        let (local, screen) = machine(&rig, "");
+        Self {
+            server: Server::listen(&local),
+            rig,
+            local,
+            _screen: screen,
+        }
+    }
+
+    /// A client, by its command line.
+    fn client(&self, line: &str) -> Running {
+        start_client(&self.rig, &self.local, line, "server.pem")
+    }
+
+    /// The client of the page, and its session.
+    fn open(&self) -> (Running, Session) {
+        let mut client = self.client(on_page(CLIENT));
+        let session = self.server.accept(&mut client);
+        (client, session)
+    }
+
+    /// Name of the reader in a slot.
+    fn reader(slot: u8) -> String {
+        format!("Cardea Virtual Smart Card 00 {slot:02}")
+    }
+}
+
+/// A user's machine: the remote one's name is known, its certificate (`server.pem`, with `server.key`) is that of
+/// the one authority which is trusted, and there is a screen. What `script` mounts is there, too.
+fn machine(rig: &Rig, script: &str) -> (Namespace, Running) {
+    let path = |name: &str| rig.folder().join(name).display().to_string();
+    fs::write(path("hosts"), format!("127.0.0.1 localhost {HOST}\n")).unwrap();
+    let make = [
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+    ];
+    let (subject, name) = (format!("/CN={HOST}"), format!("subjectAltName=DNS:{HOST}"));
+    let named = ["-subj", &subject, "-addext", &name];
+    let files = ["-keyout", "server.key", "-out", "server.pem"];
+    rig.ok("openssl", &[&make[..], &named, &files].concat());
+    let script = format!(
+        "mkdir -p -m 1777 /tmp/.X11-unix && mount -t tmpfs -o mode=1777 x /tmp/.X11-unix\n\
+         mount --bind {} /etc/hosts\n\
+         mount --bind {} /etc/ssl/certs/ca-certificates.crt\n\
+         {script}",
+        path("hosts"),
+        path("server.pem"),
+    );
+    let local = Namespace::new(rig.folder(), &script);
+    let mut screen = local.command("Xvfb");
+    screen.args([":7", "-nolock", "-nolisten", "tcp"]);
+    screen.args(["-screen", "0", "640x480x24"]);
+    let mut screen = Running::start(&mut screen, &rig.folder().join("screen.log"));
+    let socket = local.path("/tmp/.X11-unix/X7");
+    screen.wait_ready(|_| socket.exists());
+    (local, screen)
+}
+
+/// A client, by its command line, and the file with the authorities that OpenSSL trusts.
+fn start_client(rig: &Rig, local: &Namespace, line: &str, trusted: &str) -> Running {
+    let mut words = line.split(' ');
+    let mut client = local.command(words.next().unwrap());
+    client
+        .args(words)
+        .env("DISPLAY", ":7")
+        .env("PCSCLITE_CSOCK_NAME", rig.pcscd.socket())
+        .env("SSL_CERT_FILE", rig.folder().join(trusted))
+        .env("HOME", rig.folder());
+    Running::start(&mut client, &rig.folder().join("client.log"))
+}
+
+/// A context and a shared card.
+fn connected(session: &mut Session, reader: &str) -> (Context, Card) {
+    session.started();
+    let context = session.establish().unwrap();
+    let card = session.connect(&context, reader, Share::Shared).unwrap();
+    (context, card)
+}
+
+fn is(readers: &[String], slots: u8) -> bool {
+    readers
+        .iter()
+        .eq(&(0..slots).map(Place::reader).collect::<Vec<_>>())
+}
+
+/// What Windows does from the logon to a certificate on the card, by what its components were seen to do.
+#[test]
+fn windows_finds_a_card_uses_it_and_writes_to_it() {
+    let mut rig = Rig::with_card("Windows");
+    let recorded = rig.create("Recorded", &[]);
+    let windows = rig.card_id();
+    let place = Place::new(rig);
+    let (mut client, mut session) = place.open();
+    let devices: Vec<_> = session.devices().iter().map(|device| device.kind).collect();
+    assert_eq!(devices, [Device::SMART_CARDS]);
+
+    // The resource manager: which readers there are, and what is in them.
+    session.started();
+    let context = session.establish().unwrap();
+    session.is_valid(&context).unwrap();
+    let readers = session.list_readers(&context).unwrap();
+    assert!(is(&readers, 4), "{readers:?}");
+    let state = session.status_change(&context, &readers[0], 0, 0).unwrap();
+    assert_eq!(state.state & ReaderState::PRESENT, ReaderState::PRESENT);
+    assert_eq!(state.atr[..2], [0x3B, 0x8D]);
+    let empty = session.status_change(&context, &readers[2], 0, 0).unwrap();
+    assert_eq!(empty.state & ReaderState::EMPTY, ReaderState::EMPTY);
+    let card = session
+        .connect(&context, &readers[0], Share::Shared)
+        .unwrap();
+    let (names, atr) = session.status(&card).unwrap();
+    assert_eq!((&names[..], &atr), (&readers[..1], &state.atr));
+    let attribute = session.attribute(&card, Attribute::AtrString).unwrap();
+    assert_eq!(attribute, atr);
+    let vendor = session.attribute(&card, Attribute::VendorName).unwrap();
+    assert!(vendor.starts_with(b"Cardea"), "{vendor:02x?}");
+
+    // Plug and Play, the smart card subsystem and the class minidriver look at it.
+    session.begin(&card).unwrap();
+    play(&mut session, &card, &windows, "windows-probe.txt");
+    session.end_transaction(&card).unwrap();
+
+    // certreq -new: a key, a request that it signs.
+    session.begin(&card).unwrap();
+    let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
+    let mut driver = Minidriver::new(&mut transmit);
+    assert_eq!(driver.tries(), 0x63C5);
+    assert_eq!(driver.verify(PIN), minidriver::DONE);
+    let (n, e) = driver.generate("le-6f0c9a52-2f6a-4a3e-9d0b-51f0");
+    let key = PublicKey::from_rsa(&n, &e).unwrap();
+    let public = place.rig.folder().join("windows.pub");
+    fs::write(&public, key.to_spki_pem()).unwrap();
+    let subject = "CN=Alice".parse::<Name>().unwrap();
+    let request = RequestBuilder::new(subject, key).build().unwrap();
+    let signature = driver.sign(&request.digest_info()).unwrap();
+    driver.forget();
+    assert_eq!(driver.sign(&request.digest_info()), Err(0x6982));
+    let request = request.finish(&signature).unwrap();
+    fs::write(place.rig.folder().join("windows.csr"), request.to_pem()).unwrap();
+    let verify = ["req", "-verify", "-noout", "-in", "windows.csr"];
+    place.rig.ok("openssl", &verify);
+
+    // A CA answers; certreq -accept: the certificate, in blocks of 240 bytes.
+    place
+        .rig
+        .issue_certificate("windows.pub", "windows.pem", "/CN=Alice");
+    let certificate = place.rig.der("windows.pem");
+    assert_eq!(driver.verify(PIN), minidriver::DONE);
+    driver.store_certificate(&certificate);
+    let content = driver.stored_certificate();
+    assert!(content.len() > 2 * 240, "{} bytes", content.len());
+    // A renewal takes its place.
+    place
+        .rig
+        .issue_certificate("windows.pub", "renewed.pem", "/CN=Alice Renewed");
+    driver.store_certificate(&place.rig.der("renewed.pem"));
+    assert_ne!(driver.stored_certificate(), content);
+    driver.store_certificate(&certificate);
+    assert_eq!(driver.stored_certificate(), content);
+
+    // The key at work: a signature, and a message for it, which OpenSSL checks and makes.
+    let digest = "3031300d060960864801650304020105000420";
+    let digest: Vec<u8> = (0..digest.len() / 2)
+        .map(|at| u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).unwrap())
+        .chain(0xA0..0xC0)
+        .collect();
+    let signature = driver.sign(&digest).unwrap();
+    check_signature(&place.rig, "windows.pub", &digest[19..], &signature);
+    let secret = b"a key of 32 bytes for a message.";
+    let cryptogram = encrypt(&place.rig, "windows.pub", secret);
+    assert_eq!(driver.decipher(&cryptogram).unwrap(), secret);
+    driver.forget();
+    assert_eq!(driver.decipher(&cryptogram), Err(0x6982));
+    session.end_transaction(&card).unwrap();
+    session.disconnect(card).unwrap();
+
+    // What Windows has written is what programs at home find.
+    let read = place.rig.ok("pkcs15-tool", &["--read-certificate", "00"]);
+    let here = fs::read_to_string(place.rig.folder().join("windows.pem")).unwrap();
+    assert!(read.contains(here.trim()), "{read}");
+    let signed = ["--sign", "--id", "00", "--mechanism", "SHA256-RSA-PKCS"];
+    fs::write(place.rig.folder().join("message"), "from home").unwrap();
+    let files = ["--input-file", "message", "--output-file", "signature"];
+    let arguments = place.rig.pkcs11(&[&signed[..], &files].concat());
+    place.rig.ok("pkcs11-tool", &arguments);
+    let verify = ["dgst", "-sha256", "-verify", "windows.pub"];
+    let files = ["-signature", "signature", "message"];
+    place.rig.ok("openssl", &[&verify[..], &files].concat());
+
+    // The commands of a recorded enrolment, byte for byte, with another card.
+    let card = session
+        .connect(&context, &readers[1], Share::Exclusive)
+        .unwrap();
+    play(&mut session, &card, &recorded, "windows-enrol.txt");
+    session.disconnect(card).unwrap();
+    session.release(context).unwrap();
+    session.end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+
+    Use {
+        page: "remote-desktop",
+        title: "Remote desktop: as Windows finds, uses and writes the card",
+        program: "xfreerdp",
+        package: "freerdp2-x11",
+        door: Door::PcSc,
+        keys: "RSA-2048",
+    }
+    .shown();
+}
+
+/// Programs of the remote session, through a pcscd of its own.
+#[test]
+fn programs_of_the_remote_session_use_the_card() {
+    let place = Place::new(Rig::with_card("Alice"));
+    let (mut client, mut session) = place.open();
+    let remote = Remote::new(&place.rig);
+    let none = remote.run("opensc-tool --reader 0 --atr");
+    assert!(!none.success, "{}", none.text);
+    let (_, card) = connected(&mut session, &Place::reader(0));
+    let relay = Relay::start(&remote.namespace, session, card);
+    wait_for("the card in the remote reader", || {
+        remote.run("opensc-tool --reader 0 --atr").success
+    });
+    let listed = remote.does(on_page("opensc-tool --list-readers"));
+    assert!(
+        listed.contains("Yes") && listed.contains("Virtual PCD"),
+        "{listed}"
+    );
+    let name = remote.does(on_page("opensc-tool --reader 0 --name"));
+    assert!(name.contains("GIDS"), "{name}");
+
+    // A wrong PIN costs one try, here as there.
+    let login = format!("pkcs11-tool --module {} --login --pin", opensc_module());
+    let wrong = remote.run(&format!("{login} 000000 --list-objects"));
+    assert!(
+        !wrong.success && wrong.text.contains("CKR_PIN_INCORRECT"),
+        "{}",
+        wrong.text
+    );
+    assert_eq!(place.rig.tries_left(), 4);
+
+    let key = "--keypairgen --key-type rsa:2048 --label remote";
+    remote.does(&format!("{login} {PIN} {key}"));
+    let read = format!("pkcs11-tool --module {}", opensc_module());
+    remote.does(&format!(
+        "{read} --read-object --type pubkey --id 00 --output-file remote.der"
+    ));
+    fs::write(place.rig.folder().join("message"), "from far away").unwrap();
+    let sign = "--sign --id 00 --mechanism SHA256-RSA-PKCS";
+    let files = "--input-file message --output-file signature";
+    remote.does(&format!("{login} {PIN} {sign} {files}"));
+    let verify = "openssl dgst -sha256 -verify remote.der -keyform DER -signature signature";
+    remote.does(&format!("{verify} message"));
+    fs::write(place.rig.folder().join("another"), "from nowhere").unwrap();
+    let other = remote.run(&format!("{verify} another"));
+    assert!(!other.success, "{}", other.text);
+    assert_eq!(place.rig.tries_left(), 5);
+
+    // A blocked card is blocked there too; unblocked, it works again.
+    for left in (0..5).rev() {
+        let refused = remote.run(&format!("{login} 000000 --list-objects"));
+        assert!(!refused.success, "{}", refused.text);
+        assert_eq!(place.rig.tries_left(), left);
+    }
+    let blocked = remote.run(&format!("{login} {PIN} {sign} {files}"));
+    assert!(
+        !blocked.success && blocked.text.contains("CKR_PIN_LOCKED"),
+        "{}",
+        blocked.text
+    );
+
+    // Destroyed at home, it leaves the remote reader.
+    let card = place.rig.card_id();
+    let destroyed = place
+        .rig
+        .daemon
+        .cardea(&["card", "destroy", &card, "--yes"]);
+    assert!(destroyed.success, "{}", destroyed.text);
+    wait_for("the removal from the remote reader", || {
+        !remote.run("opensc-tool --reader 0 --name").success
+    });
+    relay.stop().end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+
+    for (program, package) in [("opensc-tool", "opensc"), ("pkcs11-tool", "opensc")] {
+        Use {
+            page: "remote-desktop",
+            title: "Remote desktop: programs of the remote session, over xfreerdp",
+            program,
+            package,
+            door: Door::PcSc,
+            keys: "RSA-2048",
+        }
+        .shown();
+    }
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let mut place = Place::new(Rig::with_card("Alice"));
+    let (mut client, mut session) = place.open();
+    session.started();
+    let context = session.establish().unwrap();
+    let connect = |session: &mut Session, reader: &str, share| {
+        session.connect(&context, reader, share).map(drop)
+    };
+    assert_eq!(
+        connect(&mut session, &Place::reader(1), Share::Shared),
+        Err(Code::NO_SMART_CARD)
+    );
+    assert_eq!(
+        connect(&mut session, "Some Other Reader 00 00", Share::Shared),
+        Err(Code::UNKNOWN_READER)
+    );
+
+    // One program alone, and no room for the response.
+    let reader = Place::reader(0);
+    let exclusive = session
+        .connect(&context, &reader, Share::Exclusive)
+        .unwrap();
+    let second = session.establish().unwrap();
+    assert_eq!(
+        session.connect(&second, &reader, Share::Shared).map(drop),
+        Err(Code::SHARING_VIOLATION)
+    );
+    let select = [
+        0x00, 0xA4, 0x04, 0x00, 0x09, 0xA0, 0, 0, 0x03, 0x97, 0x42, 0x54, 0x46, 0x59, 0x00,
+    ];
+    assert_eq!(
+        session.transmit_into(&exclusive, &select, 2),
+        Err(Code::INSUFFICIENT_BUFFER)
+    );
+    assert!(
+        session
+            .transmit(&exclusive, &select)
+            .unwrap()
+            .ends_with(&[0x90, 0x00])
+    );
+    session.disconnect(exclusive).unwrap();
+
+    // A wait that nothing ends, one that is cancelled, and one that a removal ends.
+    let present = session.status_change(&context, &reader, 0, 0).unwrap();
+    assert_eq!(
+        session.status_change(&context, &reader, present.event, 1),
+        Err(Code::TIMEOUT)
+    );
+    let waiting = session.begin_status_change(&second, &reader, present.event, u32::MAX);
+    // What comes before pcscd's library waits is lost.
+    wait_for("the end of the wait", || {
+        session.cancel(&second).unwrap();
+        session.has_answered(&waiting)
+    });
+    assert_eq!(session.end_status_change(&waiting), Err(Code::CANCELLED));
+    let card = session.connect(&context, &reader, Share::Shared).unwrap();
+    let waiting = session.begin_status_change(&second, &reader, present.event, u32::MAX);
+    let id = place.rig.card_id();
+    let destroyed = place.rig.daemon.cardea(&["card", "destroy", &id, "--yes"]);
+    assert!(destroyed.success, "{}", destroyed.text);
+    let gone = session.end_status_change(&waiting).unwrap();
+    assert_eq!(gone.state & ReaderState::EMPTY, ReaderState::EMPTY);
+    assert_eq!(session.transmit(&card, &select), Err(Code::REMOVED_CARD));
+
+    // Without pcscd at home the session stays, and says so.
+    place.rig.pcscd.kill();
+    assert_eq!(session.establish().map(drop), Err(Code::NO_SERVICE));
+    session.end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+}
+
+#[test]
+fn only_what_is_redirected_is_seen() {
+    let place = Place::new(Rig::with_card("Alice"));
+    let without = on_page(CLIENT).strip_suffix(" /smartcard").unwrap();
+    let mut client = place.client(without);
+    let session = place.server.accept(&mut client);
+    assert_eq!(session.devices(), []);
+    session.end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+
+    let mut client = place.client(on_page(CLIENT_OF_SOME));
+    let mut session = place.server.accept(&mut client);
+    let context = session.establish().unwrap();
+    let readers = session.list_readers(&context).unwrap();
+    assert!(is(&readers, 4), "{readers:?}");
+    session.end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+
+    let mut client = place.client(&format!("{without} /smartcard:Other"));
+    let mut session = place.server.accept(&mut client);
+    let context = session.establish().unwrap();
+    let listed = session.list_readers(&context);
+    assert!(
+        listed.as_ref().is_ok_and(Vec::is_empty) || listed.is_err(),
+        "{listed:?}"
+    );
+    session.end();
+    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
+}
+
+/// A client that others wrote, over an encrypted connection.
+#[test]
+fn rdesktop_hands_on_the_card_too() {
+    let mut place = Place::new(Rig::with_card("Alice"));
+    place.server = place.server.with_tls(Certificate {
+        certificate: place.rig.folder().join("server.pem"),
+        key: place.rig.folder().join("server.key"),
+    });
+    let mut client = place.client(on_page(RDESKTOP));
+    let mut session = place.server.accept(&mut client);
+    let kinds: Vec<_> = session.devices().iter().map(|device| device.kind).collect();
+    assert_eq!(kinds, [Device::SMART_CARDS]);
+    let context = session.establish().unwrap();
+    let readers = session.list_readers(&context).unwrap();
+    assert!(is(&readers, 4), "{readers:?}");
+    let card = session
+        .connect(&context, &readers[0], Share::Shared)
+        .unwrap();
+    assert!(
+        session
+            .connect(&context, &readers[1], Share::Shared)
+            .is_err()
+    );
+    let id = place.rig.card_id();
+    play(&mut session, &card, &id, "windows-probe.txt");
+    play(&mut session, &card, &id, "windows-enrol.txt");
+    session.end();
+    client.wait();
+
+    Use {
+        page: "remote-desktop",
+        title: "Remote desktop: another client",
+        program: "rdesktop",
+        package: "rdesktop",
+        door: Door::PcSc,
+        keys: "RSA-2048",
+    }
+    .shown();
+}
+
+/// A remote machine with a pcscd of its own, whose reader is vsmartcard's.
+struct Remote {
+    namespace: Namespace,
+    folder: std::path::PathBuf,
+    _pcscd: Running,
+}
+
+impl Remote {
+    fn new(rig: &Rig) -> Self {
+        let folder = rig.folder().join("remote");
+        let readers = folder.join("readers");
+        fs::create_dir_all(&readers).unwrap();
+        let entry = "FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME /dev/null:0x8C7B\n\
+                     LIBPATH /usr/lib/pcsc/drivers/serial/libifdvpcd.so\nCHANNELID 0x8C7B\n";
+        fs::write(readers.join("vpcd"), entry).unwrap();
+        let script = "mkdir -p /run/pcscd && mount -t tmpfs pcscd /run/pcscd";
+        let namespace = Namespace::new(&folder, script);
+        let mut pcscd = namespace.command("pcscd");
+        pcscd.args(["--foreground", "--debug", "-c"]).arg(&readers);
+        let mut pcscd = Running::start(&mut pcscd, &folder.join("pcscd.log"));
+        let socket = namespace.path("/run/pcscd/pcscd.comm");
+        pcscd.wait_ready(|_| socket.exists());
+        Self {
+            namespace,
+            folder: rig.folder().to_owned(),
+            _pcscd: pcscd,
+        }
+    }
+
+    /// A program of the remote session, which knows nothing but the pcscd that is there.
+    fn run(&self, line: &str) -> Outcome {
+        let mut words = line.split(' ');
+        let mut command = self.namespace.command("env");
+        command.arg("-C").arg(&self.folder).args(words.by_ref());
+        command.env("HOME", &self.folder);
+        run(&mut command)
+    }
+
+    fn does(&self, line: &str) -> String {
+        let outcome = self.run(line);
+        assert!(outcome.success, "{line}\nfailed:\n{}", outcome.text);
+        outcome.text
+    }
+}
+
+/// Plays a transcript of `cardea-card`.
+fn play(session: &mut Session, card: &Card, id: &str, name: &str) {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../cardea-card/tests/transcripts/"
+    );
+    let text = fs::read_to_string(format!("{folder}{name}")).unwrap();
+    let transcript = Transcript::parse(&text).unwrap();
+    let id: cardea_card::record::CardId = id.parse().unwrap();
+    let mut transmit = |command: &[u8]| session.transmit(card, command).unwrap();
+    let played = transcript.play_through(PIN.as_bytes(), id.as_bytes(), &mut transmit);
+    played.unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+/// Has OpenSSL check a PKCS#1 signature over a SHA-256 hash, and not over another one.
+fn check_signature(rig: &Rig, public: &str, hash: &[u8], signature: &[u8]) {
+    fs::write(rig.folder().join("hash.sig"), signature).unwrap();
+    let mut other = hash.to_vec();
+    other[0] ^= 1;
+    for (hash, right) in [(hash, true), (&other[..], false)] {
+        fs::write(rig.folder().join("hash"), hash).unwrap();
+        let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", public];
+        let files = ["-in", "hash", "-sigfile", "hash.sig"];
+        let options = ["-pkeyopt", "digest:sha256"];
+        let verified = rig.run("openssl", &[&verify[..], &files, &options].concat());
+        assert_eq!(verified.success, right, "{}", verified.text);
+    }
+}
+
+/// Has OpenSSL encrypt with PKCS#1's padding.
+fn encrypt(rig: &Rig, public: &str, plain: &[u8]) -> Vec<u8> {
+    fs::write(rig.folder().join("plain"), plain).unwrap();
+    let encrypt = ["pkeyutl", "-encrypt", "-pubin", "-inkey", public];
+    let files = ["-in", "plain", "-out", "cryptogram"];
+    rig.ok("openssl", &[&encrypt[..], &files].concat());
+    fs::read(rig.folder().join("cryptogram")).unwrap()
+}
