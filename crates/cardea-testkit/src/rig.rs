@@ -188,6 +188,25 @@ impl Daemon {
             .arg(self.socket())
             .args(arguments))
     }
+
+    /// Runs `cardea` on it, which must succeed, and gives what it printed: without what it tells a person who
+    /// waits.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[must_use]
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        let output = Command::new(bin_dir().join("cardea"))
+            .arg("--socket")
+            .arg(self.socket())
+            .args(arguments)
+            .output()
+            .expect("cardea starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
 }
 
 /// Software TPM, daemon and pcscd.
@@ -227,9 +246,8 @@ impl Rig {
             &format!("slots = {slots}\n"),
         );
         let library = bin_dir().join("libifdcardea.so").display().to_string();
-        let entry = daemon.cardea(&["reader-conf", "--library", &library]);
-        assert!(entry.success, "{}", entry.text);
-        let pcscd = Pcscd::start(folder.path(), &entry.text);
+        let entry = daemon.printed(&["reader-conf", "--library", &library]);
+        let pcscd = Pcscd::start(folder.path(), &entry);
         Self {
             pcscd,
             daemon,

@@ -2,21 +2,28 @@
 //!
 //! The other end is the server of [`cardea_testkit::rdp`], which does what Windows does, and xrdp.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "an answer that is too short fails the test"
+)]
+
 use std::fs;
 
 use cardea_pki::{Name, PublicKey, RequestBuilder};
 use cardea_testkit::namespace::Namespace;
-use cardea_testkit::process::{Outcome, Running, run, wait_for};
+use cardea_testkit::process::{Running, wait_for};
 use cardea_testkit::rdp::{
-    Attribute, Card, Certificate, Code, Context, Device, ReaderState, Relay, Server, Session, Share,
+    Attribute, Card, Certificate, Code, Context, Device, ReaderState, Server, Session, Share,
 };
-use cardea_testkit::rig::{PIN, Rig, opensc_module};
+use cardea_testkit::rig::{PIN, Rig};
 use cardea_testkit::transcript::Transcript;
 use cardea_testkit::uses::{Door, Use};
 
 use self::minidriver::Minidriver;
 
 mod minidriver;
+mod session;
 mod xrdp;
 
 const PAGE: &str = concat!(
@@ -31,8 +38,15 @@ const CLIENT: &str = "xfreerdp /v:desktop.example.org /u:alice /smartcard";
 const RDESKTOP: &str = "rdesktop -r scard -u alice desktop.example.org";
 const CLIENT_OF_SOME: &str = "xfreerdp /v:desktop.example.org /u:alice /smartcard:Cardea";
 
+/// Longest wait for a change, in milliseconds.
+const LIMIT: u32 = 30_000;
+
 /// Exit status of xfreerdp when the server has ended the session.
 const ENDED: Option<i32> = Some(12);
+
+/// `CM_IOCTL_GET_FEATURE_REQUEST` as Windows has it, and a feature (PC/SC part 10).
+const GET_FEATURES: u32 = 0x0031_3520;
+const TLV_PROPERTIES: u8 = 0x12;
 
 /// A command, which the page has as it is here.
 fn on_page(command: &str) -> &str {
@@ -169,10 +183,13 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     assert_eq!(attribute, atr);
     let vendor = session.attribute(&card, Attribute::VendorName).unwrap();
     assert!(vendor.starts_with(b"Cardea"), "{vendor:02x?}");
+    let features = session.control(&card, GET_FEATURES).unwrap();
+    assert_eq!(features[..2], [TLV_PROPERTIES, 4], "{features:02x?}");
 
     // Plug and Play, the smart card subsystem and the class minidriver look at it.
     session.begin(&card).unwrap();
-    play(&mut session, &card, &windows, "windows-probe.txt");
+    let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
+    play(&mut transmit, &windows, "windows-probe.txt");
     session.end_transaction(&card).unwrap();
 
     // certreq -new: a key, a request that it signs.
@@ -180,7 +197,10 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
     let mut driver = Minidriver::new(&mut transmit);
     assert_eq!(driver.tries(), 0x63C5);
+    assert_eq!(driver.verify("000000"), 0x63C4);
+    assert_eq!((driver.tries(), place.rig.tries_left()), (0x63C4, 4));
     assert_eq!(driver.verify(PIN), minidriver::DONE);
+    assert_eq!(place.rig.tries_left(), 5);
     let (n, e) = driver.generate("le-6f0c9a52-2f6a-4a3e-9d0b-51f0");
     let key = PublicKey::from_rsa(&n, &e).unwrap();
     let public = place.rig.folder().join("windows.pub");
@@ -246,7 +266,8 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     let card = session
         .connect(&context, &readers[1], Share::Exclusive)
         .unwrap();
-    play(&mut session, &card, &recorded, "windows-enrol.txt");
+    let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
+    play(&mut transmit, &recorded, "windows-enrol.txt");
     session.disconnect(card).unwrap();
     session.release(context).unwrap();
     session.end();
@@ -254,100 +275,13 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
 
     Use {
         page: "remote-desktop",
-        title: "Remote desktop: as Windows finds, uses and writes the card",
+        title: "Remote desktop: the card as Windows finds, uses and writes it",
         program: "xfreerdp",
         package: "freerdp2-x11",
         door: Door::PcSc,
         keys: "RSA-2048",
     }
     .shown();
-}
-
-/// Programs of the remote session, through a pcscd of its own.
-#[test]
-fn programs_of_the_remote_session_use_the_card() {
-    let place = Place::new(Rig::with_card("Alice"));
-    let (mut client, mut session) = place.open();
-    let remote = Remote::new(&place.rig);
-    let none = remote.run("opensc-tool --reader 0 --atr");
-    assert!(!none.success, "{}", none.text);
-    let (_, card) = connected(&mut session, &Place::reader(0));
-    let relay = Relay::start(&remote.namespace, session, card);
-    wait_for("the card in the remote reader", || {
-        remote.run("opensc-tool --reader 0 --atr").success
-    });
-    let listed = remote.does(on_page("opensc-tool --list-readers"));
-    assert!(
-        listed.contains("Yes") && listed.contains("Virtual PCD"),
-        "{listed}"
-    );
-    let name = remote.does(on_page("opensc-tool --reader 0 --name"));
-    assert!(name.contains("GIDS"), "{name}");
-
-    // A wrong PIN costs one try, here as there.
-    let login = format!("pkcs11-tool --module {} --login --pin", opensc_module());
-    let wrong = remote.run(&format!("{login} 000000 --list-objects"));
-    assert!(
-        !wrong.success && wrong.text.contains("CKR_PIN_INCORRECT"),
-        "{}",
-        wrong.text
-    );
-    assert_eq!(place.rig.tries_left(), 4);
-
-    let key = "--keypairgen --key-type rsa:2048 --label remote";
-    remote.does(&format!("{login} {PIN} {key}"));
-    let read = format!("pkcs11-tool --module {}", opensc_module());
-    remote.does(&format!(
-        "{read} --read-object --type pubkey --id 00 --output-file remote.der"
-    ));
-    fs::write(place.rig.folder().join("message"), "from far away").unwrap();
-    let sign = "--sign --id 00 --mechanism SHA256-RSA-PKCS";
-    let files = "--input-file message --output-file signature";
-    remote.does(&format!("{login} {PIN} {sign} {files}"));
-    let verify = "openssl dgst -sha256 -verify remote.der -keyform DER -signature signature";
-    remote.does(&format!("{verify} message"));
-    fs::write(place.rig.folder().join("another"), "from nowhere").unwrap();
-    let other = remote.run(&format!("{verify} another"));
-    assert!(!other.success, "{}", other.text);
-    assert_eq!(place.rig.tries_left(), 5);
-
-    // A blocked card is blocked there too; unblocked, it works again.
-    for left in (0..5).rev() {
-        let refused = remote.run(&format!("{login} 000000 --list-objects"));
-        assert!(!refused.success, "{}", refused.text);
-        assert_eq!(place.rig.tries_left(), left);
-    }
-    let blocked = remote.run(&format!("{login} {PIN} {sign} {files}"));
-    assert!(
-        !blocked.success && blocked.text.contains("CKR_PIN_LOCKED"),
-        "{}",
-        blocked.text
-    );
-
-    // Destroyed at home, it leaves the remote reader.
-    let card = place.rig.card_id();
-    let destroyed = place
-        .rig
-        .daemon
-        .cardea(&["card", "destroy", &card, "--yes"]);
-    assert!(destroyed.success, "{}", destroyed.text);
-    wait_for("the removal from the remote reader", || {
-        !remote.run("opensc-tool --reader 0 --name").success
-    });
-    relay.stop().end();
-    assert_eq!(client.wait().code(), ENDED, "{}", client.log());
-
-    for (program, package) in [("opensc-tool", "opensc"), ("pkcs11-tool", "opensc")] {
-        Use {
-            page: "remote-desktop",
-            title: "Remote desktop: programs of the remote session, over xfreerdp",
-            program,
-            package,
-            door: Door::PcSc,
-            keys: "RSA-2048",
-        }
-        .shown();
-    }
 }
 
 #[test]
@@ -415,6 +349,22 @@ fn what_is_not_there_is_refused() {
     assert_eq!(gone.state & ReaderState::EMPTY, ReaderState::EMPTY);
     assert_eq!(session.transmit(&card, &select), Err(Code::REMOVED_CARD));
 
+    // A new card in the same reader, and the longest command that there is.
+    let pin = place.rig.folder().join("pin").display().to_string();
+    let create = ["card", "create", "--name", "Bob", "--pin-file", &pin];
+    let made = place.rig.daemon.cardea(&create);
+    assert!(made.success, "{}", made.text);
+    let back = session
+        .status_change(&second, &reader, gone.event, LIMIT)
+        .unwrap();
+    assert_eq!(back.state & ReaderState::PRESENT, ReaderState::PRESENT);
+    let card = session.connect(&context, &reader, Share::Shared).unwrap();
+    let mut longest = vec![0x00, 0xDB, 0xA0, 0x10, 0x00, 0xFF, 0xFF];
+    longest.resize(7 + 0xFFFF + 2, 0);
+    let refused = session.transmit(&card, &longest).unwrap();
+    // The data object in it is shorter.
+    assert_eq!(refused, [0x6A, 0x85]);
+
     // Without pcscd at home the session stays, and says so.
     place.rig.pcscd.kill();
     assert_eq!(session.establish().map(drop), Err(Code::NO_SERVICE));
@@ -476,14 +426,15 @@ fn rdesktop_hands_on_the_card_too() {
             .is_err()
     );
     let id = place.rig.card_id();
-    play(&mut session, &card, &id, "windows-probe.txt");
-    play(&mut session, &card, &id, "windows-enrol.txt");
+    let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
+    play(&mut transmit, &id, "windows-probe.txt");
+    play(&mut transmit, &id, "windows-enrol.txt");
     session.end();
     client.wait();
 
     Use {
         page: "remote-desktop",
-        title: "Remote desktop: another client",
+        title: "Remote desktop: the card as Windows uses it, by another client",
         program: "rdesktop",
         package: "rdesktop",
         door: Door::PcSc,
@@ -492,53 +443,8 @@ fn rdesktop_hands_on_the_card_too() {
     .shown();
 }
 
-/// A remote machine with a pcscd of its own, whose reader is vsmartcard's.
-struct Remote {
-    namespace: Namespace,
-    folder: std::path::PathBuf,
-    _pcscd: Running,
-}
-
-impl Remote {
-    fn new(rig: &Rig) -> Self {
-        let folder = rig.folder().join("remote");
-        let readers = folder.join("readers");
-        fs::create_dir_all(&readers).unwrap();
-        let entry = "FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME /dev/null:0x8C7B\n\
-                     LIBPATH /usr/lib/pcsc/drivers/serial/libifdvpcd.so\nCHANNELID 0x8C7B\n";
-        fs::write(readers.join("vpcd"), entry).unwrap();
-        let script = "mkdir -p /run/pcscd && mount -t tmpfs pcscd /run/pcscd";
-        let namespace = Namespace::new(&folder, script);
-        let mut pcscd = namespace.command("pcscd");
-        pcscd.args(["--foreground", "--debug", "-c"]).arg(&readers);
-        let mut pcscd = Running::start(&mut pcscd, &folder.join("pcscd.log"));
-        let socket = namespace.path("/run/pcscd/pcscd.comm");
-        pcscd.wait_ready(|_| socket.exists());
-        Self {
-            namespace,
-            folder: rig.folder().to_owned(),
-            _pcscd: pcscd,
-        }
-    }
-
-    /// A program of the remote session, which knows nothing but the pcscd that is there.
-    fn run(&self, line: &str) -> Outcome {
-        let mut words = line.split(' ');
-        let mut command = self.namespace.command("env");
-        command.arg("-C").arg(&self.folder).args(words.by_ref());
-        command.env("HOME", &self.folder);
-        run(&mut command)
-    }
-
-    fn does(&self, line: &str) -> String {
-        let outcome = self.run(line);
-        assert!(outcome.success, "{line}\nfailed:\n{}", outcome.text);
-        outcome.text
-    }
-}
-
 /// Plays a transcript of `cardea-card`.
-fn play(session: &mut Session, card: &Card, id: &str, name: &str) {
+fn play(transmit: &mut dyn FnMut(&[u8]) -> Vec<u8>, id: &str, name: &str) {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../cardea-card/tests/transcripts/"
@@ -546,8 +452,7 @@ fn play(session: &mut Session, card: &Card, id: &str, name: &str) {
     let text = fs::read_to_string(format!("{folder}{name}")).unwrap();
     let transcript = Transcript::parse(&text).unwrap();
     let id: cardea_card::record::CardId = id.parse().unwrap();
-    let mut transmit = |command: &[u8]| session.transmit(card, command).unwrap();
-    let played = transcript.play_through(PIN.as_bytes(), id.as_bytes(), &mut transmit);
+    let played = transcript.play_through(PIN.as_bytes(), id.as_bytes(), transmit);
     played.unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 
