@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_quickack;
 
-use super::{Card, Session};
+use super::{Card, Code, Context, ReaderState, Session, Share};
 use crate::namespace::Namespace;
 use crate::process::PATIENCE;
 
@@ -25,13 +25,16 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Puts the card into the `vpcd` that waits in the namespace.
+    /// Puts the card of a redirected reader into the `vpcd` that waits in the namespace.
     ///
     /// # Panics
     ///
-    /// When none waits there.
+    /// When none waits there, or there is no card.
     #[must_use]
-    pub fn start(namespace: &Namespace, session: Session, card: Card) -> Self {
+    pub fn start(namespace: &Namespace, mut session: Session, reader: &str) -> Self {
+        let context = session.establish().expect("a context");
+        let card = session.connect(&context, reader, Share::Shared);
+        let card = card.expect("a card in the reader");
         let deadline = Instant::now() + PATIENCE;
         let vpcd = loop {
             match namespace.on_network(|| TcpStream::connect(("127.0.0.1", PORT))) {
@@ -41,8 +44,17 @@ impl Relay {
             std::thread::sleep(Duration::from_millis(2));
         };
         vpcd.set_nodelay(true).expect("the connection takes it");
+        let mut far = Far {
+            session,
+            context,
+            card,
+            reader: reader.to_owned(),
+        };
         let stream = vpcd.try_clone().expect("the connection is shared");
-        let thread = std::thread::spawn(move || relay(stream, session, &card));
+        let thread = std::thread::spawn(move || {
+            far.serve(stream);
+            far.session
+        });
         Self { vpcd, thread }
     }
 
@@ -59,26 +71,69 @@ impl Relay {
     }
 }
 
-/// To the end of the connection, or of the card.
-fn relay(mut vpcd: TcpStream, mut session: Session, card: &Card) -> Session {
-    while let Ok(message) = receive(&mut vpcd) {
-        let answer = match message.as_slice() {
-            // The card at the client stays powered; a new start of its state comes with the next power.
-            [0] => continue,
-            [1 | 2] => match session.reset(card) {
-                Ok(()) => continue,
-                Err(_) => break,
-            },
-            [4] => session.status(card).map(|(_, atr)| atr),
-            command => session.transmit(card, command),
-        };
-        let sent = answer.map(|answer| send(&mut vpcd, &answer));
-        if !matches!(sent, Ok(Ok(()))) {
-            break;
+/// The card at the client.
+struct Far {
+    session: Session,
+    context: Context,
+    card: Card,
+    reader: String,
+}
+
+impl Far {
+    /// To the end of the connection, or of the card.
+    fn serve(&mut self, mut vpcd: TcpStream) {
+        while let Ok(message) = receive(&mut vpcd) {
+            let answer = match message.as_slice() {
+                // The card at the client stays powered; its state begins anew with the next power.
+                [0] => continue,
+                [1 | 2] => match self.patiently(|session, card| session.reset(card)) {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                [4] => match self.atr() {
+                    Some(atr) => atr,
+                    None => break,
+                },
+                command => match self.patiently(|session, card| session.transmit(card, command)) {
+                    Ok(response) => response,
+                    Err(_) => break,
+                },
+            };
+            if send(&mut vpcd, &answer).is_err() {
+                break;
+            }
+        }
+        drop(vpcd.shutdown(Shutdown::Both));
+    }
+
+    /// With the card in the reader: which no transaction of another program delays.
+    fn atr(&mut self) -> Option<Vec<u8>> {
+        let state = self
+            .session
+            .status_change(&self.context, &self.reader, 0, 0);
+        let state = state.ok()?;
+        (state.state & ReaderState::PRESENT != 0).then_some(state.atr)
+    }
+
+    /// While a program at the client has the card for a transaction, its turn is waited for. What such a program
+    /// has reset is taken up again: the card itself then asks for the PIN.
+    fn patiently<T>(
+        &mut self,
+        mut call: impl FnMut(&mut Session, &Card) -> Result<T, Code>,
+    ) -> Result<T, Code> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match call(&mut self.session, &self.card) {
+                Err(Code::SHARING_VIOLATION) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(Code::RESET_CARD) if Instant::now() < deadline => {
+                    self.session.reconnect(&self.card)?;
+                }
+                other => return other,
+            }
         }
     }
-    drop(vpcd.shutdown(Shutdown::Both));
-    session
 }
 
 fn receive(vpcd: &mut TcpStream) -> io::Result<Vec<u8>> {

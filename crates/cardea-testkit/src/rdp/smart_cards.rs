@@ -28,6 +28,9 @@ mod code {
 
 const T0: u32 = 1;
 const T1: u32 = 2;
+/// What becomes of the card.
+const LEAVE: u32 = 0;
+const RESET: u32 = 1;
 /// Scope of a context: the system.
 const SYSTEM: u32 = 2;
 /// Room for a response; more than this xfreerdp refuses.
@@ -49,6 +52,8 @@ impl Code {
     pub const NO_SMART_CARD: Self = Self(0x8010_000C);
     /// `SCARD_W_REMOVED_CARD`
     pub const REMOVED_CARD: Self = Self(0x8010_0069);
+    /// `SCARD_W_RESET_CARD`
+    pub const RESET_CARD: Self = Self(0x8010_0068);
     /// `SCARD_E_SHARING_VIOLATION`
     pub const SHARING_VIOLATION: Self = Self(0x8010_000B);
     /// `SCARD_E_TIMEOUT`
@@ -273,16 +278,22 @@ impl Session {
         })
     }
 
+    /// `SCardReconnect`, which leaves the card as it is: after another program has reset it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::establish`].
+    pub fn reconnect(&mut self, card: &Card) -> Result<(), Code> {
+        self.reconnect_with(card, LEAVE)
+    }
+
     /// `SCardReconnect`, which resets the card.
     ///
     /// # Errors
     ///
     /// See [`Session::establish`].
     pub fn reset(&mut self, card: &Card) -> Result<(), Code> {
-        const RESET: u32 = 1;
-        let input = card.head(Writer::new());
-        let input = input.word(Share::Shared as u32).word(T0 | T1).word(RESET);
-        self.call(code::RECONNECT, &card.tail(input), |_| Some(()))
+        self.reconnect_with(card, RESET)
     }
 
     /// `SCardDisconnect`, which leaves the card as it is.
@@ -391,8 +402,14 @@ impl Session {
         self.call(code::GET_ATTRIBUTE, &card.tail(input), bytes)
     }
 
+    fn reconnect_with(&mut self, card: &Card, disposition: u32) -> Result<(), Code> {
+        let input = card.head(Writer::new());
+        let input = input.word(Share::Shared as u32).word(T0 | T1);
+        let input = card.tail(input.word(disposition));
+        self.call(code::RECONNECT, &input, |_| Some(()))
+    }
+
     fn with_disposition(&mut self, code: u32, card: &Card) -> Result<(), Code> {
-        const LEAVE: u32 = 0;
         let input = card.head(Writer::new()).word(LEAVE);
         self.call(code, &card.tail(input), |_| Some(()))
     }

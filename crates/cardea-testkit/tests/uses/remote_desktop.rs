@@ -14,7 +14,7 @@ use cardea_pki::{Name, PublicKey, RequestBuilder};
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Running, wait_for};
 use cardea_testkit::rdp::{
-    Attribute, Card, Certificate, Code, Context, Device, ReaderState, Server, Session, Share,
+    Attribute, Certificate, Code, Device, ReaderState, Server, Session, Share,
 };
 use cardea_testkit::rig::{PIN, Rig};
 use cardea_testkit::transcript::Transcript;
@@ -136,14 +136,6 @@ fn start_client(rig: &Rig, local: &Namespace, line: &str, trusted: &str) -> Runn
         .env("SSL_CERT_FILE", rig.folder().join(trusted))
         .env("HOME", rig.folder());
     Running::start(&mut client, &rig.folder().join("client.log"))
-}
-
-/// A context and a shared card.
-fn connected(session: &mut Session, reader: &str) -> (Context, Card) {
-    session.started();
-    let context = session.establish().unwrap();
-    let card = session.connect(&context, reader, Share::Shared).unwrap();
-    (context, card)
 }
 
 fn is(readers: &[String], slots: u8) -> bool {

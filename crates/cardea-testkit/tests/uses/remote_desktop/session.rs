@@ -11,7 +11,7 @@ use cardea_testkit::rdp::Relay;
 use cardea_testkit::rig::{PIN, Rig, opensc_module};
 use cardea_testkit::uses::{Door, Use};
 
-use super::{ENDED, Place, connected, on_page};
+use super::{ENDED, Place, on_page};
 
 #[test]
 fn programs_of_the_remote_session_use_the_card() {
@@ -22,8 +22,8 @@ fn programs_of_the_remote_session_use_the_card() {
     let remote = Remote::new(&place.rig);
     let none = remote.run("opensc-tool --reader 0 --atr");
     assert!(!none.success, "{}", none.text);
-    let (_, card) = connected(&mut session, &Place::reader(0));
-    let relay = Relay::start(&remote.namespace, session, card);
+    session.started();
+    let relay = Relay::start(&remote.namespace, session, &Place::reader(0));
     wait_for("the card in the remote reader", || {
         remote.run("opensc-tool --reader 0 --atr").success
     });
@@ -34,6 +34,19 @@ fn programs_of_the_remote_session_use_the_card() {
     );
     let name = remote.does(on_page("opensc-tool --reader 0 --name"));
     assert!(name.contains("GIDS"), "{name}");
+
+    // Programs in the session and at home take turns.
+    let commands = " --send-apdu 00CBA010045C02DF2200".repeat(50);
+    let many = format!("opensc-tool --reader 0{commands}");
+    let words: Vec<&str> = many.split(' ').skip(1).collect();
+    std::thread::scope(|scope| {
+        let far = scope.spawn(|| remote.does(&many));
+        for _ in 0..3 {
+            place.rig.ok("opensc-tool", &words);
+        }
+        let answers = far.join().unwrap();
+        assert_eq!(answers.matches("SW1=0x90").count(), 50, "{answers}");
+    });
 
     // A wrong PIN costs one try, here as there.
     let login = format!("pkcs11-tool --module {} --login --pin", opensc_module());
