@@ -32,3 +32,4 @@ pub mod tpm2_tools;
 pub mod tpm_card;
 pub mod transcript;
 pub mod uses;
+pub mod workstation;
