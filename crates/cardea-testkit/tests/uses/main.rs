@@ -7,6 +7,7 @@
 )]
 
 mod remote_desktop;
+mod active_directory;
 mod kerberos;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
