@@ -9,6 +9,7 @@
 mod remote_desktop;
 mod active_directory;
 mod kerberos;
+mod pam;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
