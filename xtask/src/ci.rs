@@ -76,6 +76,9 @@ fn spelling(workspace: &Workspace, _: &Arguments) -> Result<()> {
 fn licences(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let deny = tools::DENY.ensure(workspace)?;
     for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        // The check itself keeps off the network, and a new machine has nothing yet.
+        let fetch = ["fetch", "--locked", "--quiet", "--manifest-path", manifest];
+        shell::run(workspace.cargo().args(fetch))?;
         let mut command = std::process::Command::new(&deny);
         command
             .current_dir(&workspace.root)

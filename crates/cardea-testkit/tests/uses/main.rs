@@ -6,10 +6,10 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-mod remote_desktop;
 mod active_directory;
 mod kerberos;
 mod pam;
+mod remote_desktop;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
