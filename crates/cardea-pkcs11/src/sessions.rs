@@ -27,6 +27,19 @@ pub(crate) struct Session {
     /// A connection on which the PIN was verified for the operation that goes on, with a key that wants it every
     /// time: nobody else's operation can take that away.
     pub(crate) fresh: Option<Client>,
+    /// The user logged in here and has done nothing with a key since: for the next operation that login is the PIN.
+    /// OpenSSH asks no second time for a key that wants the PIN every time when it has just logged in.
+    pub(crate) just_logged_in: bool,
+}
+
+/// What an operation has of the PIN beside the login.
+pub(crate) enum Fresh {
+    /// A connection on which it was verified for this operation.
+    Own(Client),
+    /// The login itself, since which no key was used.
+    Login,
+    /// Nothing.
+    No,
 }
 
 impl Session {
@@ -36,6 +49,7 @@ impl Session {
         self.signing = None;
         self.decryption = None;
         self.fresh = None;
+        self.just_logged_in = false;
     }
 }
 
@@ -189,7 +203,10 @@ impl Module {
                     self.ask_home(&Request::Login { card, pin }, About::Pin)?;
                 }
                 let since = self.pool.losses();
-                self.state().slot(slot)?.login = LoginState::User(since);
+                let mut state = self.state();
+                state.slot(slot)?.login = LoginState::User(since);
+                state.session(session)?.just_logged_in = true;
+                drop(state);
                 // Without it every thread waits for the one connection, which is slower and not wrong.
                 let _ = self.pool.share(LIMIT);
                 Ok(())
@@ -366,10 +383,16 @@ impl Module {
         Err(Rv(CKR_FUNCTION_NOT_SUPPORTED))
     }
 
-    /// Takes the connection of a fresh PIN verification, for its one operation.
-    pub(crate) fn take_fresh(&self, session: CK_SESSION_HANDLE) -> Result<Client> {
-        let fresh = self.state().session(session)?.fresh.take();
-        fresh.ok_or(Rv(CKR_USER_NOT_LOGGED_IN))
+    /// Takes the PIN verification for the one operation that begins now.
+    pub(crate) fn take_fresh(&self, session: CK_SESSION_HANDLE) -> Result<Fresh> {
+        let mut state = self.state();
+        let session = state.session(session)?;
+        let just_logged_in = std::mem::take(&mut session.just_logged_in);
+        Ok(match session.fresh.take() {
+            Some(client) => Fresh::Own(client),
+            None if just_logged_in => Fresh::Login,
+            None => Fresh::No,
+        })
     }
 }
 

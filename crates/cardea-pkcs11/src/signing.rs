@@ -11,6 +11,7 @@ use crate::module::{LIMIT, Module};
 use crate::objects::Key;
 use crate::padding::{digest_info, pad_signature, pss_encode};
 use crate::rv::{About, Output, Result, Rv};
+use crate::sessions::Fresh;
 
 /// A mechanism with its parameters, copied.
 #[derive(Debug)]
@@ -283,15 +284,16 @@ impl Module {
             reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
             operation,
         };
-        let answer = if key.always {
-            let mut client = self.take_fresh(session)?;
-            match client.call(&request, LIMIT) {
+        let answer = match self.take_fresh(session)? {
+            _ if !key.always => self.ask_verified(slot, &request, About::Data, LIMIT),
+            Fresh::Own(mut client) => match client.call(&request, LIMIT) {
                 Ok(Reply::Failed(failure)) => Err(Rv::of(&failure, About::Data)),
                 Ok(reply) => Ok(reply),
                 Err(_) => Err(Rv(CKR_DEVICE_REMOVED)),
-            }
-        } else {
-            self.ask_verified(slot, &request, About::Data, LIMIT)
+            },
+            // The card allows one operation after each verification, and no more.
+            Fresh::Login => self.ask_home(&request, About::Data),
+            Fresh::No => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
         };
         match answer {
             Ok(Reply::Result(result)) => Ok(Zeroizing::new(result.expose().to_vec())),

@@ -21,6 +21,7 @@ behaviours! {
     keys_of_a_session_end_with_it
     destroyed_key_signs_no_more
     always_authenticated_key_wants_the_pin_each_time
+    login_is_the_pin_of_one_operation_at_most
     imported_curve_key_is_marked_and_signs
     imported_rsa_key_is_marked_and_signs
     import_without_numbers_is_incomplete
@@ -246,6 +247,31 @@ fn always_authenticated_key_wants_the_pin_each_time(context: &Context) -> Outcom
                 )?;
                 done(context.module.sign(session, &[7; 32]))?;
             }
+            Ok(())
+        },
+    )
+}
+
+/// OpenSSH does not ask again right after it has logged in, so a module may take the login for one operation.
+fn login_is_the_pin_of_one_operation_at_most(context: &Context) -> Outcome {
+    let (public, mut private) = key_templates("watched", vec![(CKA_EC_PARAMS, P256.to_vec())]);
+    private.push(flag(CKA_ALWAYS_AUTHENTICATE, true));
+    let ecdsa = Mechanism::new(CKM_ECDSA);
+    with_key(
+        context,
+        CKM_EC_KEY_PAIR_GEN,
+        &public,
+        &private,
+        |session, _, _| {
+            done(context.module.logout(session))?;
+            done(context.module.login(session, CKU_USER, &context.token.pin))?;
+            let key = context.private(session, "watched")?;
+            done(context.module.sign_begin(session, &ecdsa, key))?;
+            let _ = context.module.sign(session, &[7; 32]);
+            // Where the first was refused, whether it is still there is not said.
+            let _ = context.module.sign_begin(session, &ecdsa, key);
+            let second = context.module.sign(session, &[7; 32]);
+            ensure!(second.is_err(), "it signs twice after one login");
             Ok(())
         },
     )
