@@ -10,6 +10,10 @@ mod active_directory;
 mod kerberos;
 mod pam;
 mod remote_desktop;
+mod authority;
+mod signing;
+mod smime;
+mod ssh;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
