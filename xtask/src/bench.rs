@@ -10,7 +10,7 @@ pub(crate) struct Arguments {
     /// A tenth of the repetitions: for trying out, not for quoting
     #[arg(long)]
     quick: bool,
-    /// One of the two benchmarks only
+    /// One of the benchmarks only
     #[arg(long, value_enum)]
     only: Option<Only>,
 }
@@ -22,6 +22,8 @@ enum Only {
     Cards,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
     Pkcs11,
+    /// The real programs, the card beside a key in a file
+    Uses,
 }
 
 /// Builds the products and the benchmark for release and prints the tables of `docs/performance.md`.
@@ -44,7 +46,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .args(products),
     )?;
     let quick = arguments.quick.then_some("--quick");
-    for (name, which) in [("cards", Only::Cards), ("pkcs11", Only::Pkcs11)] {
+    for (name, which) in [
+        ("cards", Only::Cards),
+        ("pkcs11", Only::Pkcs11),
+        ("uses", Only::Uses),
+    ] {
         if arguments.only.is_none_or(|only| only == which) {
             let bench = ["bench", "-p", "cardea-testkit", "--bench", name, "--"];
             run_command(workspace.cargo().args(bench).args(quick))?;
