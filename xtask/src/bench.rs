@@ -22,7 +22,7 @@ enum Only {
     Cards,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
     Pkcs11,
-    /// The real programs, the card beside a key in a file
+    /// Programs of others with a card
     Uses,
 }
 

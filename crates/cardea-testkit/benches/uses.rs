@@ -1,5 +1,6 @@
-//! Uses with the real programs, the card beside a key in a file: `cargo xtask bench`.
+//! Programs of others with a card, beside what they do without: `cargo xtask bench --only uses`.
 //!
+//! One module for each measurement, in `uses/`.
 //! Everything is printed as medians and ratios; nothing here passes or fails.
 
 #![expect(
@@ -10,8 +11,26 @@
 
 #[path = "uses/ssh.rs"]
 mod ssh;
+#[path = "uses/tls.rs"]
+mod tls;
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // A part of a measurement in a process of its own.
+    let own = |name: &str| arguments.first().is_some_and(|first| first == name);
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    // A share of the repetitions: 1 for trying out and 10 for quoting.
+    let part = if quick { 1 } else { 10 };
+    if own("--tls-user") {
+        return tls::be_the_user(part);
+    }
     ssh::run(quick);
+    println!();
+    tls::measure(part);
+}
+
+/// The one in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap()
 }

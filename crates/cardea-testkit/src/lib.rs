@@ -13,6 +13,7 @@
     reason = "fixtures fail by panicking and tell why on standard error"
 )]
 
+pub mod browser;
 pub mod bus;
 pub mod desk;
 pub mod fault_store;
@@ -26,6 +27,7 @@ pub mod power_cut;
 pub mod process;
 pub mod rdp;
 pub mod rig;
+pub mod site;
 pub mod soak;
 pub mod software;
 pub mod suite;

@@ -14,6 +14,8 @@ mod authority;
 mod signing;
 mod smime;
 mod ssh;
+mod browsers;
+mod tls;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
