@@ -27,7 +27,7 @@ const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
 /// The site and the computer.
 pub struct Site {
-    /// The web server; goes first.
+    /// The web server.
     nginx: Running,
     namespace: Namespace,
     /// Without a card at first; commands run in its folder.
@@ -207,10 +207,14 @@ impl Site {
     pub fn access_log(&self) -> String {
         self.does("cat /var/log/nginx/access.log")
     }
+}
 
-    /// Whether nginx still runs.
-    pub fn running(&mut self) -> bool {
-        self.nginx.running()
+impl Drop for Site {
+    /// nginx's workers live on when it is killed.
+    fn drop(&mut self) {
+        if self.nginx.running() {
+            let _ = self.nginx.terminate();
+        }
     }
 }
 
