@@ -7,14 +7,14 @@
 )]
 
 mod active_directory;
+mod authority;
+mod browsers;
 mod kerberos;
 mod pam;
 mod remote_desktop;
-mod authority;
 mod signing;
 mod smime;
 mod ssh;
-mod browsers;
 mod tls;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
