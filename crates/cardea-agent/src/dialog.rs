@@ -72,6 +72,8 @@ pub(crate) struct Hints {
     pub(crate) program: String,
     pub(crate) pid: u32,
     pub(crate) door: String,
+    /// Whom the program does it for; empty = itself.
+    pub(crate) behalf: String,
     pub(crate) tries_left: Option<u32>,
     pub(crate) policy: PinPolicy,
     pub(crate) unblock: UnblockMode,
@@ -302,6 +304,14 @@ fn plain(text: &str) -> String {
 
 /// Who asks.
 fn asker(hints: &Hints) -> String {
+    let program = program(hints);
+    if hints.behalf.is_empty() {
+        return program;
+    }
+    format!("{program}, for {},", plain(&hints.behalf))
+}
+
+fn program(hints: &Hints) -> String {
     match (hints.door.as_str(), hints.program.as_str()) {
         // pcscd does not tell whose program it is.
         ("reader", _) => "A program at the card reader".into(),
@@ -403,6 +413,22 @@ mod tests {
         assert!(
             text.contains("A program at the card reader") && text.contains("Last try"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn dialog_tells_whom_the_program_asks_for() {
+        let hints = Hints {
+            name: "work".into(),
+            program: "/usr/bin/cardea".into(),
+            pid: 7,
+            behalf: "dev1\n".into(),
+            ..Hints::default()
+        };
+        let text = describe(Purpose::Pin, &hints);
+        assert_eq!(
+            text,
+            "Card “work”\n/usr/bin/cardea (process 7), for dev1?, asks for the PIN."
         );
     }
 

@@ -304,6 +304,7 @@ fn hints(given: &Dictionary) -> Hints {
         program: word("program").unwrap_or_default(),
         pid: number("pid").unwrap_or_default(),
         door: word("door").unwrap_or_default(),
+        behalf: word("for").unwrap_or_default(),
         tries_left: number("tries-left"),
         policy: given.get("policy").and_then(policy).unwrap_or_default(),
         unblock: match word("unblock-mode").as_deref() {

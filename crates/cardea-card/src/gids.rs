@@ -15,6 +15,7 @@ mod file_management;
 pub(crate) mod filesystem;
 mod generate;
 mod get_data;
+pub mod guest;
 mod mechanism;
 mod operation;
 mod pin;

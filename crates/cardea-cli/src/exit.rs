@@ -48,7 +48,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Lost => Self::Lost,
             FailureKind::NoAgent => Self::NoAgent,
             FailureKind::NoTpm | FailureKind::Protocol => Self::Away,
-            FailureKind::NotFound => Self::NotFound,
+            FailureKind::NotFound | FailureKind::Removed => Self::NotFound,
             FailureKind::AdminWrong | FailureKind::PinWrong => Self::PinWrong,
         }
     }
@@ -129,6 +129,7 @@ mod tests {
             (FailureKind::NotLoggedIn, 1),
             (FailureKind::PinWrong, 4),
             (FailureKind::Protocol, 3),
+            (FailureKind::Removed, 7),
             (FailureKind::Rule, 2),
         ];
         for (kind, code) in table {

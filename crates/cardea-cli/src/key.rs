@@ -361,6 +361,7 @@ mod tests {
                 reason: String::new(),
                 slot: None,
                 reader: None,
+                from: None,
             },
             created: 0,
             pin: None,

@@ -91,7 +91,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 pub(crate) fn summary_json(card: &CardSummary) -> Value {
-    json!({
+    let mut value = json!({
         "card_id": card.card_id,
         "instance_id": card.instance_id,
         "name": card.name,
@@ -100,7 +100,11 @@ pub(crate) fn summary_json(card: &CardSummary) -> Value {
         "reason": (!card.reason.is_empty()).then_some(&card.reason),
         "slot": card.slot,
         "reader": card.reader,
-    })
+    });
+    if let (Some(value), Some(from)) = (value.as_object_mut(), &card.from) {
+        value.insert("from".into(), from.as_str().into());
+    }
+    value
 }
 
 pub(crate) fn details_json(card: &CardDetails) -> Value {
@@ -185,6 +189,12 @@ pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
         let id: String = card.card_id.chars().take(length).collect();
         text.push_str(&format!("{id}: {}\n", printable(&card.reason)));
     }
+    for card in cards {
+        if let Some(from) = &card.from {
+            let id: String = card.card_id.chars().take(length).collect();
+            text.push_str(&format!("{id}: redirected from {}\n", printable(from)));
+        }
+    }
     text
 }
 
@@ -249,6 +259,9 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     ];
     if !summary.reason.is_empty() {
         lines.push(("reason", printable(&summary.reason)));
+    }
+    if let Some(from) = &summary.from {
+        lines.push(("redirected", format!("from {}", printable(from))));
     }
     if card.uninitialised {
         lines.push((
@@ -379,6 +392,7 @@ mod tests {
             reason: "TPM cleared".into(),
             slot: None,
             reader: None,
+            from: None,
         }
     }
 

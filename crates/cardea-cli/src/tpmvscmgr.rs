@@ -277,7 +277,9 @@ fn kinds(kind: FailureKind) -> (End, u32) {
         FailureKind::Full => (End::Failed, 0x8007_0718),
         FailureKind::Invalid => (End::Failed, INVALID_ARGUMENT),
         FailureKind::Rule => (End::Failed, 0x8010_002A),
-        FailureKind::NotFound | FailureKind::Ambiguous => (End::Failed, NOT_FOUND),
+        FailureKind::NotFound | FailureKind::Ambiguous | FailureKind::Removed => {
+            (End::Failed, NOT_FOUND)
+        }
         FailureKind::Busy => (End::Failed, 0x8007_00AA),
         FailureKind::Lost => (End::Failed, 0x8028_0101),
         FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),

@@ -81,6 +81,7 @@ mod tests {
             reason: String::new(),
             slot: None,
             reader: None,
+            from: None,
         }
     }
 

@@ -330,6 +330,14 @@ fn only_asks(request: &Request) -> bool {
         | Request::Control { .. }
         | Request::LoginByAgent { .. }
         | Request::ChangePinByAgent { .. }
-        | Request::ConfigureCard { .. } => false,
+        | Request::ConfigureCard { .. }
+        | Request::Redirect { .. }
+        | Request::Offer { .. }
+        | Request::Answered { .. }
+        | Request::OnBehalf { .. }
+        | Request::AskConsent { .. }
+        | Request::PowerCard { .. }
+        | Request::TransmitCard { .. }
+        | Request::EnterPin { .. } => false,
     }
 }

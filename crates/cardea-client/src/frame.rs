@@ -362,7 +362,11 @@ impl<S: AsFd> Channel<S> {
     }
 
     /// The client's greeting: both ends say [`Hello`].
-    pub(crate) fn greet(&mut self, patience: Duration) -> Result<(), FrameError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Stranger`] for another version or something else than Cardea, or what the socket says.
+    pub fn greet(&mut self, patience: Duration) -> Result<(), FrameError> {
         self.send(&hello())?;
         let theirs: Hello = self
             .receive(Some(patience), patience)

@@ -8,9 +8,13 @@ mod description;
 mod order;
 
 use std::fmt;
+use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::buffer::Buffer;
+use crate::frame::FrameError;
 
 pub use self::description::{
     AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
@@ -34,6 +38,30 @@ pub const MAGIC: &str = "cardea";
 /// Longest frame in bytes, without its length field.
 /// The longest message is an extended APDU of 65,544 bytes.
 pub const MAX_FRAME: usize = 128 * 1024;
+
+/// Longest name of a machine that cards are redirected from or to, in bytes.
+pub const MAX_NAME: usize = 127;
+
+/// Programs that use the cards of one redirection at once.
+pub const MAX_PROGRAMS: usize = 24;
+
+/// Cards of one redirection.
+pub const MAX_REDIRECTED: usize = 16;
+
+/// A redirection tells its cards in this interval, also when nothing has changed.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+
+/// A message within a message: not decoded with it, so that nothing nests.
+///
+/// # Errors
+///
+/// One that is longer than a frame.
+pub fn packed<T: Encode<()>>(message: &T) -> Result<SecretBytes, FrameError> {
+    // Grows without leaving copies behind.
+    let mut buffer = Buffer::default();
+    minicbor::encode(message, &mut buffer).map_err(|_| FrameError::TooLong)?;
+    Ok(SecretBytes::new(buffer.filled().to_vec()))
+}
 
 /// Greeting, sent once by each end.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -540,6 +568,84 @@ pub enum Request {
         #[n(2)]
         visibility: Option<Visibility>,
     },
+    /// The cards of another machine are to be had here, for the caller: [`Reply::Redirected`]. From then on the
+    /// daemon asks on this connection ([`Reply::Wanted`], [`Reply::Released`]), and the caller sends nothing but
+    /// `Offer` and `Answered`.
+    #[n(53)]
+    Redirect {
+        /// Where the cards are, for people.
+        #[n(0)]
+        from: String,
+        /// Whether they may be in the reader, which all users of this machine reach.
+        #[n(1)]
+        reader: bool,
+    },
+    /// All cards that are redirected now. Sent again every [`SIGN_OF_LIFE`].
+    #[n(54)]
+    Offer {
+        /// As last known where they are.
+        #[n(0)]
+        cards: Vec<CardOverview>,
+    },
+    /// Answers a [`Reply::Wanted`].
+    #[n(55)]
+    Answered {
+        /// The same number.
+        #[n(0)]
+        program: u32,
+        /// A [`Reply`], as [`packed`] makes it.
+        #[n(1)]
+        reply: SecretBytes,
+    },
+    /// Whom the further requests of this connection are for, in the words of its user: shown to whoever is asked,
+    /// and in the audit.
+    #[n(56)]
+    OnBehalf {
+        /// Printable, at most [`MAX_NAME`] bytes.
+        #[n(0)]
+        whom: String,
+    },
+    /// Has the agent of the caller ask whether something may be done.
+    #[n(57)]
+    AskConsent {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// What, as in "wants to: …".
+        #[n(1)]
+        action: String,
+    },
+    /// As `Power`, for a card of the caller's own, in a reader or not: binds this connection to it for APDUs.
+    #[n(58)]
+    PowerCard {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// What to do.
+        #[n(1)]
+        action: PowerAction,
+    },
+    /// A command APDU to the card that `PowerCard` has bound: [`Reply::Response`].
+    #[n(59)]
+    TransmitCard {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Command APDU.
+        #[n(1)]
+        apdu: SecretBytes,
+    },
+    /// VERIFY with a PIN that is typed at the agent of the caller, for the card that `PowerCard` has bound:
+    /// [`Reply::Response`], a status word.
+    #[n(60)]
+    EnterPin {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Time for typing it.
+        #[n(1)]
+        seconds: u32,
+    },
     /// Whether the TPM has room for one more card: indices are defined and undefined again. `Done`, or
     /// `Failed` with kind `Full`.
     #[n(61)]
@@ -580,7 +686,11 @@ impl Request {
             | Self::VerifyAdminKey { card, .. }
             | Self::LoginByAgent { card }
             | Self::ChangePinByAgent { card, .. }
-            | Self::ConfigureCard { card, .. } => Some(card),
+            | Self::ConfigureCard { card, .. }
+            | Self::AskConsent { card, .. }
+            | Self::PowerCard { card, .. }
+            | Self::TransmitCard { card, .. }
+            | Self::EnterPin { card, .. } => Some(card),
             Self::ListCards
             | Self::CreateCard(_)
             | Self::TpmStatus
@@ -601,6 +711,10 @@ impl Request {
             | Self::JoinLogins { .. }
             | Self::ReadAudit { .. }
             | Self::Control { .. }
+            | Self::Redirect { .. }
+            | Self::Offer { .. }
+            | Self::Answered { .. }
+            | Self::OnBehalf { .. }
             | Self::TryRoom
             | Self::CreationDefaults => None,
         }
@@ -712,6 +826,30 @@ pub enum Reply {
         #[n(3)]
         stored: Option<AuditHead>,
     },
+    /// Answer to `Redirect`.
+    #[n(23)]
+    Redirected {
+        /// Whether the cards will be in the reader too.
+        #[n(0)]
+        reader: bool,
+    },
+    /// What a program wants of a redirected card. Each program has one request at a time.
+    #[n(24)]
+    Wanted {
+        /// Number of the program, at most [`MAX_PROGRAMS`] at once.
+        #[n(0)]
+        program: u32,
+        /// A [`Request`], as [`packed`] makes it.
+        #[n(1)]
+        request: SecretBytes,
+    },
+    /// A program wants nothing any more: what was verified for it ends.
+    #[n(25)]
+    Released {
+        /// Its number.
+        #[n(0)]
+        program: u32,
+    },
     /// Answer to `CreationDefaults`.
     #[n(30)]
     Defaults {
@@ -794,4 +932,7 @@ pub enum FailureKind {
     /// A new PIN or PUK that the card's policy does not allow.
     #[n(17)]
     Rule,
+    /// The card was redirected from another machine, and the connection there has ended.
+    #[n(20)]
+    Removed,
 }

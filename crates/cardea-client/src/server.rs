@@ -66,6 +66,18 @@ impl<S: AsFd> ServerEnd<S> {
         }
     }
 
+    /// Another end of the same connection, for a thread that sends while this one receives. What comes in is
+    /// this one's.
+    #[must_use]
+    pub fn sender(&self) -> Self
+    where
+        S: Clone,
+    {
+        Self {
+            channel: Channel::new(self.channel.socket().clone()),
+        }
+    }
+
     /// The socket, for asking who is at the other end.
     pub fn socket(&self) -> &S {
         self.channel.socket()

@@ -11,6 +11,7 @@ use cardea_client::message::{Failure, FailureKind, SecretBytes};
 use crate::failure::fail;
 use crate::host::lock;
 use crate::hosted::{Body, HostedCard};
+use crate::redirected::{Carrier, Program};
 
 /// Bytes of a ticket: nobody guesses one.
 const TICKET: usize = 32;
@@ -20,6 +21,8 @@ const TICKET: usize = 32;
 pub(crate) struct Application {
     uid: u32,
     logins: Mutex<Vec<Arc<Login>>>,
+    /// Its ways to the cards of other machines, where its logins on those are.
+    elsewhere: Mutex<Vec<Arc<Program>>>,
     ticket: OnceLock<SecretBytes>,
 }
 
@@ -45,6 +48,7 @@ impl Application {
         Arc::new(Self {
             uid,
             logins: Mutex::default(),
+            elsewhere: Mutex::default(),
             ticket: OnceLock::new(),
         })
     }
@@ -53,6 +57,18 @@ impl Application {
         let logins = lock(&self.logins);
         let found = logins.iter().find(|login| Arc::ptr_eq(&login.card, card));
         found.cloned()
+    }
+
+    /// Its way to the cards of another machine.
+    pub(crate) fn elsewhere(&self, carrier: &Arc<Carrier>) -> Result<Arc<Program>, Failure> {
+        let mut ways = lock(&self.elsewhere);
+        ways.retain(|way| !way.is_lost());
+        if let Some(way) = ways.iter().find(|way| way.is_of(carrier)) {
+            return Ok(Arc::clone(way));
+        }
+        let way = Arc::new(carrier.program()?);
+        ways.push(Arc::clone(&way));
+        Ok(way)
     }
 
     pub(crate) fn add(&self, login: Arc<Login>) {

@@ -43,6 +43,8 @@ pub(crate) struct Actor {
     pub(crate) pid: u32,
     /// Path of the program, as the kernel tells it; empty when it does not.
     pub(crate) program: String,
+    /// Whom it says that it does it for; empty = itself.
+    pub(crate) behalf: String,
 }
 
 impl Actor {
@@ -52,6 +54,7 @@ impl Actor {
             uid: rustix::process::getuid().as_raw(),
             pid: std::process::id(),
             program: String::new(),
+            behalf: String::new(),
         }
     }
 }
@@ -92,6 +95,8 @@ pub(crate) enum Kind {
     CardCreated,
     CardDestroyed,
     CardLost,
+    CardRedirected,
+    CardWithdrawn,
     Denied,
     LockoutParametersChanged,
     LockoutReset,
@@ -108,6 +113,8 @@ impl Kind {
             Self::CardDestroyed => (102, "card-destroyed"),
             Self::CardLost => (104, "card-lost"),
             Self::CardConfigured => (105, "card-configured"),
+            Self::CardRedirected => (111, "card-redirected"),
+            Self::CardWithdrawn => (112, "card-withdrawn"),
             Self::AuthorisationChanged => (501, "tpm-authorisation-changed"),
             Self::LockoutReset => (502, "tpm-lockout-reset"),
             Self::LockoutParametersChanged => (503, "tpm-lockout-parameters-changed"),
@@ -273,6 +280,9 @@ impl Audit {
         record.insert("uid".into(), actor.uid.into());
         record.insert("pid".into(), actor.pid.into());
         record.insert("program".into(), actor.program.clone().into());
+        if !actor.behalf.is_empty() {
+            record.insert("for".into(), actor.behalf.clone().into());
+        }
         record.insert("door".into(), door.word().into());
         record.insert("previous".into(), hex(&log.head.hash).into());
         let line = Value::Object(record).to_string();
@@ -395,6 +405,7 @@ mod tests {
             uid: 1000,
             pid: 7,
             program: "/usr/bin/\"program\"".into(),
+            behalf: String::new(),
         }
     }
 

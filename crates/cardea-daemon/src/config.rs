@@ -120,6 +120,8 @@ pub struct Config {
     pub admin_group: String,
     /// Whether to serve on the system bus (D-Bus) too.
     pub bus: bool,
+    /// Whether cards that users redirect to this machine may be in the reader, which all users reach.
+    pub redirect_to_reader: bool,
     /// What `--admin-key` of `cardea card create` is where it is not given; checked by the command.
     pub admin_key: Option<String>,
     /// Filter of the log, as `tracing` has it.
@@ -136,6 +138,7 @@ struct File {
     pcscd_uid: Option<u32>,
     admin_group: Option<String>,
     bus: Option<bool>,
+    redirect_to_reader: Option<bool>,
     admin_key: Option<String>,
     log: Option<String>,
 }
@@ -152,6 +155,7 @@ impl Config {
             pcscd_uid: 0,
             admin_group: DEFAULT_ADMIN_GROUP.to_owned(),
             bus: false,
+            redirect_to_reader: false,
             admin_key: None,
             log: DEFAULT_LOG.to_owned(),
         }
@@ -206,6 +210,7 @@ impl Config {
             config.admin_group = group;
         }
         config.bus = file.bus.unwrap_or(true);
+        config.redirect_to_reader = file.redirect_to_reader.unwrap_or(false);
         config.admin_key = file.admin_key;
         if let Some(log) = file.log {
             config.log = log;
@@ -289,6 +294,7 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/var/lib/cardea"));
         assert_eq!(config.socket, Path::new("/run/cardea/cardea.sock"));
         assert_eq!(config.slots, 4);
+        assert!(!config.redirect_to_reader);
         assert_eq!(config.pcscd_uid, 0);
         assert_eq!(config.admin_group, "cardea-admin");
         assert_eq!(config.tpm.to_string(), "simulator:/tmp/tpm");
@@ -298,7 +304,7 @@ mod tests {
     fn every_key_is_taken() {
         let config = file(
             "state_dir = '/a'\nsocket = '/b'\ntpm = 'device:/dev/tpm9'\nslots = 14\n\
-             pcscd_uid = 120\nadmin_group = 'wheel'\nlog = 'cardea_daemon=trace'\n",
+             pcscd_uid = 120\nadmin_group = 'wheel'\nredirect_to_reader = true\nlog = 'cardea_daemon=trace'\n",
         )
         .unwrap();
         assert_eq!(config.state_dir, Path::new("/a"));
@@ -307,6 +313,7 @@ mod tests {
         assert_eq!(config.slots, 14);
         assert_eq!(config.pcscd_uid, 120);
         assert_eq!(config.admin_group, "wheel");
+        assert!(config.redirect_to_reader);
         assert_eq!(config.log, "cardea_daemon=trace");
     }
 

@@ -61,7 +61,7 @@ impl Desk<'_> {
         let card = self.host.find(self.selector, self.caller)?;
         let body = card.body();
         let Body::Live(live) = &*body else {
-            return Err(crate::session::unusable(&card.view()));
+            return Err(crate::session::unusable(&card));
         };
         let revision = live.revision();
         if revision == known {

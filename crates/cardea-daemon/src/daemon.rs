@@ -94,6 +94,7 @@ impl Daemon {
             audit,
             config.tpm.clone(),
             config.slots,
+            config.redirect_to_reader,
             config.admin_key.clone(),
         ));
         startup::load(&host).map_err(state)?;

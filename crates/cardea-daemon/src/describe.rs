@@ -66,7 +66,7 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         }
         Body::Refused(refused) => refused.record.as_deref().cloned(),
         Body::Waiting(record) => Some((**record).clone()),
-        Body::Gone => None,
+        Body::Elsewhere | Body::Gone => None,
     };
     drop(body);
     if let Some(record) = &record {
@@ -156,6 +156,7 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
         reason: view.reason,
         slot,
         reader: slot.map(reader_name),
+        from: card.carrier().map(|carrier| carrier.from.clone()),
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn destroy(
     let mut body = card.body();
     let state = card.view().state;
     let (record, indices) = match &*body {
+        Body::Elsewhere => return Err(crate::session::unusable(&card)),
         Body::Gone => return Err(fail(FailureKind::NotFound, "the card is destroyed already")),
         Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
         Body::Refused(Refused { record, indices }) => (record.clone(), *indices),

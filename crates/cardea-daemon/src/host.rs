@@ -19,6 +19,7 @@ use crate::peer::Roles;
 use crate::permission::Caller;
 use crate::presence::Presence;
 use crate::prompt::Prompter;
+use crate::redirected::Redirections;
 use crate::selection::{is_exactly, select};
 use crate::slots::Slots;
 
@@ -36,6 +37,9 @@ pub(crate) struct Host {
     pub(crate) audit: Audit,
     /// Who has a session.
     pub(crate) presence: Presence,
+    pub(crate) redirections: Redirections,
+    /// Whether cards that are redirected to here may be in the reader.
+    pub(crate) redirect_to_reader: bool,
     /// What `--admin-key` is where the creator of a card says nothing.
     pub(crate) admin_key: Option<String>,
     cards: Mutex<Vec<Arc<HostedCard>>>,
@@ -65,6 +69,7 @@ impl Host {
         audit: Audit,
         address: Address,
         slots: u8,
+        redirect_to_reader: bool,
         admin_key: Option<String>,
     ) -> Self {
         Self {
@@ -76,6 +81,8 @@ impl Host {
             prompter: OnceLock::new(),
             audit,
             presence: Presence::default(),
+            redirections: Redirections::default(),
+            redirect_to_reader,
             admin_key,
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
@@ -97,6 +104,17 @@ impl Host {
         cards.push(card);
         cards.sort_by_key(|card| (card.instance.is_none(), card.instance));
         self.cards_changed.notify_all();
+    }
+
+    /// Adds a card unless one of the same id is here, whoever's that is.
+    pub(crate) fn add_new(&self, card: &Arc<HostedCard>) -> bool {
+        let mut cards = lock(&self.cards);
+        if cards.iter().any(|known| known.id == card.id) {
+            return false;
+        }
+        cards.push(Arc::clone(card));
+        self.cards_changed.notify_all();
+        true
     }
 
     pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
@@ -131,10 +149,13 @@ impl Host {
     /// Puts live cards without a slot into free slots, and takes those out that are not to be seen. The caller holds the provisioning lock.
     pub(crate) fn seat_cards(&self) {
         for card in self.cards() {
-            // A card at work is a live one.
-            let live = card
-                .try_body()
-                .is_none_or(|body| matches!(*body, Body::Live(_)));
+            let live = match card.carrier() {
+                Some(carrier) => carrier.in_reader,
+                // A card at work is a live one.
+                None => card
+                    .try_body()
+                    .is_none_or(|body| matches!(*body, Body::Live(_))),
+            };
             if live && self.presence.admits(&card) {
                 self.slots.insert(&card);
             } else if self.slots.remove(&card) {
@@ -155,7 +176,10 @@ impl Host {
                 return Ok(Arc::clone(card));
             }
         }
-        select(self.cards(), selector, caller)
+        let mut cards = self.cards();
+        // A name that somebody has brought along from elsewhere is in nobody else's way.
+        cards.retain(|card| card.serves(caller.uid) || card.selector() == selector);
+        select(cards, selector, caller)
     }
 
     /// The card of somebody else that a caller names.

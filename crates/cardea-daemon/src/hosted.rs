@@ -11,6 +11,7 @@ use cardea_client::message::CardState;
 use zeroize::Zeroizing;
 
 use crate::host::lock;
+use crate::redirected::Carrier;
 
 /// A card that the daemon knows.
 #[derive(Debug)]
@@ -37,10 +38,14 @@ pub(crate) struct HostedCard {
     uninitialised: AtomicBool,
     /// Only in its reader while its owner has an active session.
     session_bound: AtomicBool,
+    /// The connection that brings it along from another machine.
+    carrier: Option<Arc<Carrier>>,
 }
 
 /// What there is of a card.
 pub(crate) enum Body {
+    /// On the machine that it is redirected from.
+    Elsewhere,
     /// Destroyed.
     Gone,
     /// In use.
@@ -102,6 +107,7 @@ impl View {
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Elsewhere => "Elsewhere",
             Self::Gone => "Gone",
             Self::Live(_) => "Live",
             Self::Refused(_) => "Refused",
@@ -140,7 +146,45 @@ impl HostedCard {
             session_bound: AtomicBool::new(
                 record.settings.visibility == ReaderVisibility::OwnerSession,
             ),
+            carrier: None,
         }
+    }
+
+    /// A card of another machine, for the user that has brought it along.
+    pub(crate) fn redirected(
+        id: CardId,
+        name: &str,
+        owner: u32,
+        carrier: &Arc<Carrier>,
+        view: View,
+    ) -> Self {
+        let place = Place {
+            id: Some(id),
+            path: PathBuf::new(),
+            instance: None,
+        };
+        Self {
+            name: Mutex::new(name.to_owned()),
+            owner: Some(owner),
+            body: Mutex::new(Body::Elsewhere),
+            view: Mutex::new(view),
+            carrier: Some(Arc::clone(carrier)),
+            ..Self::unreadable(place, String::new())
+        }
+    }
+
+    /// The connection that brings it along; absent = it is a card of this machine.
+    pub(crate) fn carrier(&self) -> Option<&Arc<Carrier>> {
+        self.carrier.as_ref()
+    }
+
+    pub(crate) fn is_carried_by(&self, carrier: &Arc<Carrier>) -> bool {
+        self.carrier().is_some_and(|own| Arc::ptr_eq(own, carrier))
+    }
+
+    /// Whether this user's programs may find it on the socket: a redirected card is for nobody but its user.
+    pub(crate) fn serves(&self, uid: u32) -> bool {
+        self.carrier.is_none() || self.owner == Some(uid)
     }
 
     /// A card whose file cannot be read.
@@ -162,6 +206,7 @@ impl HostedCard {
             view: Mutex::new(View::new(CardState::Unreadable, reason)),
             uninitialised: AtomicBool::new(false),
             session_bound: AtomicBool::new(false),
+            carrier: None,
         }
     }
 
@@ -292,6 +337,11 @@ impl Binding {
     /// Whether it is to this insertion of this slot.
     pub(crate) fn is(&self, slot: u8, insertion: u64) -> bool {
         (self.slot, self.insertion) == (slot, insertion)
+    }
+
+    /// Whether it is to this card, in whatever slot.
+    pub(crate) fn is_to(&self, card: &Arc<HostedCard>) -> bool {
+        Arc::ptr_eq(&self.card, card)
     }
 
     /// Power up, down or warm reset: the connection forgets what was verified. Gives the ATR.

@@ -33,6 +33,7 @@ mod personal;
 mod pin_pad;
 mod presence;
 mod prompt;
+mod redirected;
 mod selection;
 mod server;
 mod session;

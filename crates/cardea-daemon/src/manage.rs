@@ -48,7 +48,7 @@ impl Desk<'_> {
         let card = self.host.find(self.selector, self.caller)?;
         let mut body = card.body();
         let Body::Live(live) = &mut *body else {
-            return Err(crate::session::unusable(&card.view()));
+            return Err(crate::session::unusable(&card));
         };
         work(live).map_err(|error| told(&error))?;
         drop(body);

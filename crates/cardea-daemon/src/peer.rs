@@ -57,6 +57,7 @@ pub(crate) fn actor(stream: impl AsFd, uid: u32) -> Actor {
         uid,
         pid,
         program: program(pid),
+        behalf: String::new(),
     }
 }
 

@@ -22,6 +22,7 @@ pub enum Audience {
 /// `ListCards` and `CardStates` are for anyone because the answer is filtered: who is no administrator sees
 /// own cards only. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
 /// The states of the slots are no secret: pcscd tells them to every user.
+/// `Redirect` makes cards for nobody but the caller, unless the administrator lets them into the reader.
 #[must_use]
 pub fn audience(request: &Request) -> Audience {
     match request {
@@ -72,6 +73,14 @@ pub fn audience(request: &Request) -> Audience {
         Request::LoginByAgent { .. } => Audience::Owner,
         Request::ChangePinByAgent { .. } => Audience::Owner,
         Request::ConfigureCard { .. } => Audience::Administrator,
+        Request::Redirect { .. } => Audience::Anyone,
+        Request::Offer { .. } => Audience::Anyone,
+        Request::Answered { .. } => Audience::Anyone,
+        Request::OnBehalf { .. } => Audience::Anyone,
+        Request::AskConsent { .. } => Audience::Owner,
+        Request::PowerCard { .. } => Audience::Owner,
+        Request::TransmitCard { .. } => Audience::Owner,
+        Request::EnterPin { .. } => Audience::Owner,
         Request::TryRoom => Audience::Administrator,
         Request::CreationDefaults => Audience::Administrator,
     }
@@ -174,6 +183,30 @@ mod tests {
             (Request::ShareLogins, [true, true, true, true]),
             (
                 Request::JoinLogins { ticket: secret() },
+                [true, true, true, true],
+            ),
+            (
+                Request::Redirect {
+                    from: String::new(),
+                    reader: true,
+                },
+                [true, true, true, true],
+            ),
+            (
+                Request::Offer { cards: Vec::new() },
+                [true, true, true, true],
+            ),
+            (
+                Request::Answered {
+                    program: 1,
+                    reply: secret(),
+                },
+                [true, true, true, true],
+            ),
+            (
+                Request::OnBehalf {
+                    whom: String::new(),
+                },
                 [true, true, true, true],
             ),
             (Request::SlotStates, [true, true, true, true]),
@@ -311,6 +344,22 @@ mod tests {
                 card: card(),
                 key: secret(),
             },
+            Request::AskConsent {
+                card: card(),
+                action: String::new(),
+            },
+            Request::PowerCard {
+                card: card(),
+                action: PowerAction::Up,
+            },
+            Request::TransmitCard {
+                card: card(),
+                apdu: secret(),
+            },
+            Request::EnterPin {
+                card: card(),
+                seconds: 1,
+            },
             Request::LoginByAgent { card: card() },
             Request::ChangePinByAgent {
                 card: card(),
@@ -406,8 +455,16 @@ mod tests {
             Request::LoginByAgent { .. } => 44,
             Request::ChangePinByAgent { .. } => 45,
             Request::ConfigureCard { .. } => 46,
-            Request::TryRoom => 47,
-            Request::CreationDefaults => 48,
+            Request::Redirect { .. } => 47,
+            Request::Offer { .. } => 48,
+            Request::Answered { .. } => 49,
+            Request::OnBehalf { .. } => 50,
+            Request::AskConsent { .. } => 51,
+            Request::PowerCard { .. } => 52,
+            Request::TransmitCard { .. } => 53,
+            Request::EnterPin { .. } => 54,
+            Request::TryRoom => 55,
+            Request::CreationDefaults => 56,
         }
     }
 

@@ -47,7 +47,7 @@ impl Desk<'_> {
         let card = self.host.find(self.selector, self.caller)?;
         let mut body = card.body();
         let Body::Live(live) = &mut *body else {
-            return Err(crate::session::unusable(&card.view()));
+            return Err(crate::session::unusable(&card));
         };
         if live.record().provisional.is_some() {
             // Its first values are nobody's: trying one would only spend tries.
@@ -91,7 +91,7 @@ impl Desk<'_> {
         let login = self.application.login(&card).ok_or_else(not_logged_in)?;
         let mut body = card.body();
         let Body::Live(live) = &mut *body else {
-            return Err(crate::session::unusable(&card.view()));
+            return Err(crate::session::unusable(&card));
         };
         let mut connection = lock(&login.connection);
         let open = connection.as_mut().ok_or_else(not_logged_in)?;
@@ -113,7 +113,7 @@ impl Desk<'_> {
         if self.application.login(&card).is_none() {
             let connection = match &mut *card.body() {
                 Body::Live(live) => live.connect(),
-                _ => return Err(crate::session::unusable(&card.view())),
+                _ => return Err(crate::session::unusable(&card)),
             };
             self.application.add(Arc::new(Login {
                 card,

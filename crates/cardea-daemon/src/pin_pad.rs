@@ -40,6 +40,9 @@ const INS_VERIFY: u8 = 0x20;
 const INS_CHANGE_REFERENCE_DATA: u8 = 0x24;
 const INS_RESET_RETRY_COUNTER: u8 = 0x2C;
 
+/// Reference of the PIN.
+const PIN: u8 = 0x80;
+
 /// Reference of the PUK; any other is the PIN's, or nobody's, as the card will say.
 const PUK: u8 = 0x81;
 
@@ -53,13 +56,17 @@ struct Order {
 
 /// The features of the reader with this card in it.
 pub(crate) fn features(card: &HostedCard) -> Vec<u8> {
-    if !offers(card) {
-        return Vec::new();
-    }
     let feature = |tag: u8, code: u32| {
         let [a, b, c, d] = code.to_be_bytes();
         [tag, 4, a, b, c, d]
     };
+    if card.carrier().is_some() {
+        // Its PIN is changed where it is.
+        return feature(FEATURE_VERIFY_PIN_DIRECT, VERIFY).to_vec();
+    }
+    if !offers(card) {
+        return Vec::new();
+    }
     [
         feature(FEATURE_VERIFY_PIN_DIRECT, VERIFY),
         feature(FEATURE_MODIFY_PIN_DIRECT, MODIFY),
@@ -121,6 +128,36 @@ pub(crate) fn enter(
     let length = u8::try_from(length).map_err(|_| too_long())?;
     *apdu.get_mut(4).ok_or_else(too_long)? = length;
     let gone = || fail(FailureKind::NotFound, "there is no card in this slot");
+    binding.transmit(&apdu).ok_or_else(gone)
+}
+
+/// Whether a control code asks for a verification of the PIN, and the time that a person gets.
+pub(crate) fn time_for_pin(code: u32, data: &[u8]) -> Option<Duration> {
+    let order = (code == VERIFY).then(|| parse(data, VERIFY_HEAD))??;
+    (order.purposes == [Purpose::Pin]).then_some(order.limit)
+}
+
+/// VERIFY with a PIN that the agent of a user asks for, whether or not the card has a PIN pad for others.
+pub(crate) fn enter_at(
+    host: &Host,
+    binding: &mut Binding,
+    (user, actor): (u32, &Actor),
+    limit: Duration,
+) -> Result<(Zeroizing<Vec<u8>>, Vec<Event>), Failure> {
+    let mut asked = question(binding.card(), Purpose::Pin, user, actor, Door::Socket);
+    asked.limit = limit.min(ANSWER_TIME);
+    let typed = match host.ask(&asked) {
+        Err(failure) if failure.kind == FailureKind::Cancelled => {
+            return Ok((Zeroizing::new(CANCELLED.to_vec()), Vec::new()));
+        }
+        typed => typed?,
+    };
+    let too_long = |_| fail(FailureKind::Invalid, "the PIN does not fit into a command");
+    let length = u8::try_from(typed.expose().len()).map_err(too_long)?;
+    let mut apdu = Zeroizing::new(Vec::with_capacity(5 + typed.expose().len()));
+    apdu.extend_from_slice(&[0, INS_VERIFY, 0, PIN, length]);
+    apdu.extend_from_slice(typed.expose());
+    let gone = || fail(FailureKind::NotFound, "the card is not there any more");
     binding.transmit(&apdu).ok_or_else(gone)
 }
 

@@ -21,6 +21,12 @@ use crate::personal::{Desk, word};
 /// A person gets this time for one answer, unless the program wants it sooner.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(120);
 
+/// A person gets this time to say yes or no: programs that want a key wait no longer.
+pub(crate) const CONSENT_TIME: Duration = Duration::from_secs(50);
+
+/// Longest text of what is to be consented to, in bytes.
+const MAX_ACTION: usize = 400;
+
 /// Wrong answers to one question of a program, after which it has to ask again.
 const ROUNDS: u32 = 3;
 
@@ -89,6 +95,19 @@ pub(crate) struct Question<'a> {
     pub(crate) gone: Option<Arc<Gone>>,
 }
 
+/// What a person is asked to let a program do.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) card: &'a HostedCard,
+    /// Whose agent asks it.
+    pub(crate) user: u32,
+    /// The program that wants it.
+    pub(crate) actor: &'a Actor,
+    pub(crate) door: Door,
+    /// As in "wants to: …".
+    pub(crate) action: &'a str,
+}
+
 /// Whether somebody who waited has gone.
 #[derive(Debug, Default)]
 pub(crate) struct Gone(Mutex<(bool, Vec<Waker>)>);
@@ -155,6 +174,9 @@ pub(crate) enum Unanswered {
 pub(crate) trait Prompter: Send + Sync {
     /// Asks for a PIN or PUK.
     fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, Unanswered>;
+
+    /// Asks for yes or no; no is [`Unanswered::Cancelled`].
+    fn consent(&self, wish: &Wish<'_>) -> Result<(), Unanswered>;
 }
 
 /// A question about a card as it is now.
@@ -212,6 +234,19 @@ impl Host {
     pub(crate) fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, Failure> {
         let prompter = self.prompter.get().ok_or(Unanswered::NoAgent);
         let answer = prompter.and_then(|prompter| prompter.ask(question));
+        answer.map_err(|why| unanswered(&why))
+    }
+}
+
+impl Host {
+    /// Asks whether something may be done, if there is anybody who can.
+    pub(crate) fn consent(&self, wish: &Wish<'_>) -> Result<(), Failure> {
+        if wish.action.is_empty() || wish.action.len() > MAX_ACTION {
+            let text = format!("an action has 1 to {MAX_ACTION} bytes");
+            return Err(fail(FailureKind::Invalid, text));
+        }
+        let prompter = self.prompter.get().ok_or(Unanswered::NoAgent);
+        let answer = prompter.and_then(|prompter| prompter.consent(wish));
         answer.map_err(|why| unanswered(&why))
     }
 }

@@ -289,6 +289,10 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
     let mut session = Session::new(Arc::clone(host), host.roles.of(uid), actor);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
+        if let Request::Redirect { from, reader } = request {
+            // From here on it is the daemon that asks.
+            return session.redirect(&mut client, from, reader);
+        }
         let mut progress = |step: &str| {
             // A client that went away does not stop what it has ordered.
             let _ = client.reply(&Reply::Progress(step.to_owned()));

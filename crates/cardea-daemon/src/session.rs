@@ -1,13 +1,18 @@
 //! One client from its greeting to its end: permission, then the work of each message.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cardea_card::Event;
+use cardea_client::ServerEnd;
+use cardea_client::frame::FrameError;
 use cardea_client::message::{
     AuditHead, Failure, FailureKind, PowerAction, Reply, Request, SecretBytes,
 };
 use cardea_tpm::LockoutParameters;
+use zeroize::Zeroizing;
 
 use crate::application::Application;
 use crate::audit::{Actor, Door, Head, Kind};
@@ -16,7 +21,9 @@ use crate::host::Host;
 use crate::hosted::{Binding, HostedCard};
 use crate::permission::{Audience, Caller, audience};
 use crate::personal::Desk;
-use crate::{care, create, describe, destroy, pin_pad};
+use crate::prompt::Wish;
+use crate::redirected::{Carrier, Distant};
+use crate::{care, create, describe, destroy, pin_pad, redirected};
 
 /// The longest that one `WaitSlotStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -35,6 +42,10 @@ pub(crate) struct Session {
     caller: Caller,
     actor: Actor,
     binding: Option<Binding>,
+    /// The same to a card that is redirected to here.
+    distant: Option<Distant>,
+    /// The same to a card of the caller's own, by `PowerCard`.
+    own: Option<Binding>,
     application: Arc<Application>,
 }
 
@@ -45,6 +56,8 @@ impl Session {
             caller,
             actor,
             binding: None,
+            distant: None,
+            own: None,
             application: Application::new(caller.uid),
         }
     }
@@ -72,9 +85,72 @@ impl Session {
         reply.unwrap_or_else(Reply::Failed)
     }
 
+    /// The connection brings cards of another machine along, until its end.
+    pub(crate) fn redirect(
+        &self,
+        client: &mut ServerEnd<Arc<UnixStream>>,
+        from: String,
+        reader: bool,
+    ) -> Result<(), FrameError> {
+        redirected::carry(&self.host, client, self.caller, &self.actor, (from, reader))
+    }
+
+    /// The redirected card that a request is about. What its list says of it is here.
+    fn elsewhere(&self, request: &Request) -> Option<(Arc<HostedCard>, Arc<Carrier>)> {
+        if !self.host.redirections.any() || matches!(request, Request::ShowCard { .. }) {
+            return None;
+        }
+        let card = self.host.find(request.card()?, self.caller).ok()?;
+        let carrier = Arc::clone(card.carrier()?);
+        Some((card, carrier))
+    }
+
     fn work(&mut self, request: Request, progress: &mut dyn FnMut(&str)) -> Result<Reply, Failure> {
+        if let Some((card, carrier)) = self.elsewhere(&request) {
+            let program = || self.application.elsewhere(&carrier);
+            return redirected::elsewhere(&card, &carrier, self.caller, program, request);
+        }
         let host = &self.host;
         match request {
+            Request::OnBehalf { whom } => {
+                if !redirected::is_name(&whom) {
+                    return Err(fail(FailureKind::Invalid, "not a name that could be shown"));
+                }
+                self.actor.behalf = whom;
+                Ok(Reply::Done)
+            }
+            Request::AskConsent { card, action } => {
+                let card = host.find(&card, self.caller)?;
+                host.consent(&Wish {
+                    card: &card,
+                    user: self.caller.uid,
+                    actor: &self.actor,
+                    door: Door::Socket,
+                    action: &action,
+                })?;
+                Ok(Reply::Done)
+            }
+            Request::PowerCard { card, action } => {
+                let card = host.find(&card, self.caller)?;
+                self.power_own(card, action)
+            }
+            Request::TransmitCard { card, apdu } => {
+                let card = host.find(&card, self.caller)?;
+                self.with_own(&card, |_, binding| {
+                    binding.transmit(apdu.expose()).ok_or_else(empty_slot)
+                })
+            }
+            Request::EnterPin { card, seconds } => {
+                let card = host.find(&card, self.caller)?;
+                let limit = Duration::from_secs(seconds.into());
+                self.with_own(&card, |session, binding| {
+                    let asked = (session.caller.uid, &session.actor);
+                    pin_pad::enter_at(&session.host, binding, asked, limit)
+                })
+            }
+            Request::Redirect { .. } | Request::Offer { .. } | Request::Answered { .. } => {
+                Err(fail(FailureKind::Protocol, "there is no redirection here"))
+            }
             Request::CardStates => Ok(self.card_states()),
             Request::WaitCardStates {
                 generation,
@@ -295,7 +371,9 @@ impl Session {
     /// The caller's cards, and a number that differs when they do.
     fn card_states(&self) -> Reply {
         let cards = self.host.cards();
-        let cards = cards.iter().filter(|card| self.caller.may_see(card.owner));
+        let cards = cards
+            .iter()
+            .filter(|card| self.caller.may_see(card.owner) && card.serves(self.caller.uid));
         let cards: Vec<_> = cards.map(|card| describe::overview(card)).collect();
         let mut hasher = DefaultHasher::new();
         for card in &cards {
@@ -341,6 +419,19 @@ impl Session {
 
     fn power(&mut self, slot: u8, action: PowerAction) -> Result<Reply, Failure> {
         let (insertion, card) = self.host.slots.card(slot).ok_or_else(empty_slot)?;
+        if let Some(carrier) = card.carrier() {
+            self.binding = None;
+            if !self
+                .distant(slot)
+                .is_some_and(|distant| distant.is(slot, insertion))
+            {
+                self.distant = None;
+                self.distant = Some(Distant::new(slot, insertion, &card, carrier)?);
+            }
+            let distant = self.distant.as_ref().ok_or_else(empty_slot)?;
+            return distant.power(action);
+        }
+        self.distant = None;
         let bound = self
             .binding
             .as_ref()
@@ -369,6 +460,15 @@ impl Session {
             let features = pin_pad::features(&card);
             return Ok(Reply::Response(SecretBytes::new(features)));
         }
+        if let Some(distant) = self.distant(slot) {
+            return match pin_pad::time_for_pin(code, data) {
+                Some(limit) => distant.enter_pin(limit),
+                None => Err(fail(
+                    FailureKind::Invalid,
+                    "a redirected card takes its PIN at its own machine, and is changed there",
+                )),
+            };
+        }
         let binding = powered(&mut self.binding, &self.host, slot)?;
         let (response, events) = pin_pad::enter(&self.host, binding, &self.actor, code, data)?;
         let audit = &self.host.audit;
@@ -376,7 +476,55 @@ impl Session {
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }
 
+    /// The redirected card in a slot, as the connection has powered it.
+    fn distant(&self, slot: u8) -> Option<&Distant> {
+        let (insertion, _) = self.host.slots.card(slot)?;
+        let distant = self.distant.as_ref()?;
+        distant.is(slot, insertion).then_some(distant)
+    }
+
+    /// Power for a card of the caller's own.
+    fn power_own(&mut self, card: Arc<HostedCard>, action: PowerAction) -> Result<Reply, Failure> {
+        if !self.own.as_ref().is_some_and(|own| own.is_to(&card)) {
+            self.own = None;
+            self.own = Binding::new(u8::MAX, 0, Arc::clone(&card));
+        }
+        let atr = self.own.as_mut().and_then(Binding::reset);
+        let atr = atr.ok_or_else(|| unusable(&card))?;
+        match action {
+            PowerAction::Down => {
+                self.own = None;
+                Ok(Reply::Done)
+            }
+            PowerAction::Reset | PowerAction::Up => Ok(Reply::Atr(atr.to_vec())),
+        }
+    }
+
+    /// A command to a card of the caller's own that has power.
+    fn with_own(
+        &mut self,
+        card: &Arc<HostedCard>,
+        work: impl FnOnce(&Self, &mut Binding) -> Result<(Zeroizing<Vec<u8>>, Vec<Event>), Failure>,
+    ) -> Result<Reply, Failure> {
+        let own = self.own.take().filter(|own| own.is_to(card));
+        let mut own = own.ok_or_else(|| {
+            fail(
+                FailureKind::NotFound,
+                "the card is not powered on this connection",
+            )
+        })?;
+        let answer = work(self, &mut own);
+        self.own = Some(own);
+        let (response, events) = answer?;
+        let audit = &self.host.audit;
+        audit.card(card, &self.actor, Door::Socket, &events);
+        Ok(Reply::Response(SecretBytes::new(response.to_vec())))
+    }
+
     fn transmit(&mut self, slot: u8, apdu: &SecretBytes) -> Result<Reply, Failure> {
+        if let Some(distant) = self.distant(slot) {
+            return distant.transmit(apdu);
+        }
         let binding = powered(&mut self.binding, &self.host, slot)?;
         let (response, events) = binding.transmit(apdu.expose()).ok_or_else(empty_slot)?;
         let audit = &self.host.audit;
@@ -431,8 +579,12 @@ fn empty_slot() -> Failure {
     fail(FailureKind::NotFound, "there is no card in this slot")
 }
 
-pub(crate) fn unusable(view: &crate::hosted::View) -> Failure {
+pub(crate) fn unusable(card: &HostedCard) -> Failure {
     use cardea_client::message::CardState;
+    if let Some(carrier) = card.carrier() {
+        return redirected::only_there(carrier);
+    }
+    let view = card.view();
     let kind = match view.state {
         CardState::TpmAway => FailureKind::NoTpm,
         CardState::Foreign | CardState::Lost => FailureKind::Lost,

@@ -70,7 +70,7 @@ impl Error {
     /// What a refusal by the daemon means to pcscd.
     pub(crate) fn of_refusal(kind: FailureKind) -> Self {
         match kind {
-            FailureKind::NotFound => Self::Absent,
+            FailureKind::NotFound | FailureKind::Removed => Self::Absent,
             FailureKind::AdminWrong
             | FailureKind::Ambiguous
             | FailureKind::Blocked

@@ -278,7 +278,9 @@ impl Slot {
 /// Whether the card has no power after this error.
 fn costs_power(error: &ClientError) -> bool {
     match error {
-        ClientError::Refused(failure) => failure.kind == FailureKind::NotFound,
+        ClientError::Refused(failure) => {
+            matches!(failure.kind, FailureKind::NotFound | FailureKind::Removed)
+        }
         ClientError::TooLong => false,
         _ => true,
     }

@@ -43,6 +43,8 @@ impl Rv {
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,
             FailureKind::NotFound if about == About::Object => CKR_OBJECT_HANDLE_INVALID,
             FailureKind::NotFound if about == About::Data => CKR_KEY_HANDLE_INVALID,
+            // The PIN of a redirected card is typed where the card is, and never given by a program.
+            FailureKind::Denied if about == About::Pin => CKR_FUNCTION_REJECTED,
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
             }
@@ -54,7 +56,7 @@ impl Rv {
                 About::Object | About::Token => CKR_ARGUMENTS_BAD,
                 About::Pin => CKR_PIN_LEN_RANGE,
             },
-            FailureKind::Protocol => CKR_DEVICE_REMOVED,
+            FailureKind::Protocol | FailureKind::Removed => CKR_DEVICE_REMOVED,
             FailureKind::Failed => match about {
                 About::Data => CKR_DATA_INVALID,
                 About::NewPin | About::Object | About::Pin | About::Token => CKR_FUNCTION_FAILED,

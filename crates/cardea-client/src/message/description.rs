@@ -59,6 +59,9 @@ pub struct CardSummary {
     /// Name of the PC/SC reader, as pcscd shows it with the default configuration.
     #[n(7)]
     pub reader: Option<String>,
+    /// The machine that it is redirected from; absent = it is here.
+    #[n(12)]
+    pub from: Option<String>,
 }
 
 /// Everything about a card.

@@ -81,6 +81,21 @@ fn greeting_and_requests_keep_their_bytes() {
             },
             "820a82004480210000",
         ),
+        (
+            Request::Answered {
+                program: 1,
+                reply: secret(&[0]),
+            },
+            "82183782014100",
+        ),
+        (Request::OnBehalf { whom: card() }, "821838816141"),
+        (
+            Request::TransmitCard {
+                card: card(),
+                apdu: secret(&[0]),
+            },
+            "82183b8261414100",
+        ),
     ] {
         assert_eq!(hex(&request), bytes, "{request:?}");
     }
@@ -108,6 +123,13 @@ fn replies_of_the_reader_and_failures_keep_their_bytes() {
         ),
         (Reply::Atr(vec![0x3B, 0x80]), "820881423b80"),
         (Reply::Response(secret(&[0x69, 0x82])), "820981426982"),
+        (
+            Reply::Wanted {
+                program: 1,
+                request: secret(&[0]),
+            },
+            "82181882014100",
+        ),
     ] {
         assert_eq!(hex(&reply), bytes, "{reply:?}");
     }

@@ -14,9 +14,10 @@ use super::interfaces::{AGENT, SERVICE};
 use super::link::{CallError, Dictionary, Link, Target, entry, value};
 use super::objects::{card_path, policy};
 use super::secret;
-use crate::audit::Door;
+use crate::audit::{Actor, Door};
 use crate::host::lock;
-use crate::prompt::{Prompter, Question, Unanswered, plausible};
+use crate::hosted::HostedCard;
+use crate::prompt::{CONSENT_TIME, Prompter, Question, Unanswered, Wish, plausible};
 
 /// Agents of one user.
 const MAX_AGENTS: usize = 4;
@@ -105,6 +106,52 @@ impl Prompter for Bus {
         }
         Err(Unanswered::NoAgent)
     }
+
+    fn consent(&self, wish: &Wish<'_>) -> Result<(), Unanswered> {
+        let link = self.link().ok_or(Unanswered::NoAgent)?;
+        for agent in self.agents.of(wish.user) {
+            match consent(&link, &agent, wish) {
+                Err(Unanswered::NoAgent) => {}
+                answer => return answer,
+            }
+        }
+        Err(Unanswered::NoAgent)
+    }
+}
+
+/// Asks one agent for yes or no.
+fn consent(link: &Link, agent: &Agent, wish: &Wish<'_>) -> Result<(), Unanswered> {
+    let target = Target {
+        destination: &agent.client.name,
+        path: &agent.path,
+        interface: AGENT,
+        member: "RequestConsent",
+    };
+    let mut hints: Dictionary = [
+        entry("name", wish.card.name()),
+        entry("card-id", wish.card.selector()),
+        entry(
+            "timeout",
+            u32::try_from(CONSENT_TIME.as_secs()).unwrap_or(u32::MAX),
+        ),
+    ]
+    .into();
+    hints.extend(who(wish.actor, wish.door));
+    let path = object_path(Some(wish.card))?;
+    let body = (path, wish.action, hints);
+    match link.call(target, &body, CONSENT_TIME + GRACE, None) {
+        Ok(answer) => match answer.body().deserialize::<bool>() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unanswered::Cancelled),
+            Err(error) => Err(Unanswered::Failed(error.to_string())),
+        },
+        Err(error) => Err(unanswered(link, agent, target, error)),
+    }
+}
+
+fn object_path(card: Option<&HostedCard>) -> Result<zbus::ObjectPath<'static>, Unanswered> {
+    let path = card.and_then(card_path).unwrap_or_else(|| "/".to_owned());
+    zbus::ObjectPath::try_from(path).map_err(|error| Unanswered::Failed(error.to_string()))
 }
 
 /// Asks one agent until its answer can be right.
@@ -132,20 +179,9 @@ fn ask_once(
         interface: AGENT,
         member: "RequestPin",
     };
-    let card = question
-        .card
-        .and_then(card_path)
-        .unwrap_or_else(|| "/".to_owned());
-    let card =
-        zbus::ObjectPath::try_from(card).map_err(|error| Unanswered::Failed(error.to_string()))?;
+    let card = object_path(question.card)?;
     let body = (card, question.purpose.word(), hints(question, error));
     let limit = question.limit + GRACE;
-    let cancel = || {
-        link.tell(Target {
-            member: "Cancel",
-            ..target
-        })
-    };
     match link.call(target, &body, limit, question.gone.as_deref()) {
         Ok(answer) => {
             let body = answer.body();
@@ -155,15 +191,28 @@ fn ask_once(
             let descriptor = OwnedFd::from(descriptor);
             secret::take(descriptor).map_err(|error| Unanswered::Failed(error.text().to_owned()))
         }
-        Err(CallError::TimedOut) => {
+        Err(error) => Err(unanswered(link, agent, target, error)),
+    }
+}
+
+/// Why there is no answer. A dialog that nobody waits for is closed.
+fn unanswered(link: &Link, agent: &Agent, target: Target<'_>, error: CallError) -> Unanswered {
+    let cancel = || {
+        link.tell(Target {
+            member: "Cancel",
+            ..target
+        })
+    };
+    match error {
+        CallError::TimedOut => {
             cancel();
-            Err(Unanswered::TimedOut)
+            Unanswered::TimedOut
         }
-        Err(CallError::Gone) => {
+        CallError::Gone => {
             cancel();
-            Err(Unanswered::Cancelled)
+            Unanswered::Cancelled
         }
-        Err(CallError::Refused(name, text)) => Err(match name.strip_prefix(SERVICE) {
+        CallError::Refused(name, text) => match name.strip_prefix(SERVICE) {
             Some(".Error.Cancelled") => Unanswered::Cancelled,
             Some(_) => Unanswered::Failed(text),
             // It left the bus, or never was an agent.
@@ -176,8 +225,8 @@ fn ask_once(
                 );
                 Unanswered::NoAgent
             }
-        }),
-        Err(CallError::Bus(error)) => Err(Unanswered::Failed(error.to_string())),
+        },
+        CallError::Bus(error) => Unanswered::Failed(error.to_string()),
     }
 }
 
@@ -186,9 +235,6 @@ fn hints(question: &Question<'_>, error: Option<&str>) -> Dictionary {
     let mut hints: Dictionary = [
         entry("name", question.name.as_str()),
         entry("confirm", question.purpose.is_new()),
-        entry("program", question.actor.program.as_str()),
-        entry("pid", question.actor.pid),
-        entry("door", door_word(question.door)),
         entry("unblock-mode", question.unblock.word()),
         entry(
             "timeout",
@@ -196,6 +242,7 @@ fn hints(question: &Question<'_>, error: Option<&str>) -> Dictionary {
         ),
     ]
     .into();
+    hints.extend(who(question.actor, question.door));
     hints.insert("policy".to_owned(), value(policy(&question.policy)));
     if let Some(card) = question.card {
         hints.extend([entry("card-id", card.selector())]);
@@ -212,6 +259,16 @@ fn hints(question: &Question<'_>, error: Option<&str>) -> Dictionary {
     hints
 }
 
-fn door_word(door: Door) -> &'static str {
-    door.word()
+/// Who asks.
+fn who(actor: &Actor, door: Door) -> Dictionary {
+    let mut hints: Dictionary = [
+        entry("program", actor.program.as_str()),
+        entry("pid", actor.pid),
+        entry("door", door.word()),
+    ]
+    .into();
+    if !actor.behalf.is_empty() {
+        hints.extend([entry("for", actor.behalf.as_str())]);
+    }
+    hints
 }

@@ -91,7 +91,7 @@ impl ChallengeContext {
         self.deadline.check()?;
         let mut body = self.card.body();
         let Body::Live(live) = &mut *body else {
-            return Err(crate::session::unusable(&self.card.view()).into());
+            return Err(crate::session::unusable(&self.card).into());
         };
         let mut state = lock(&self.state);
         let (mut connection, answered) = match std::mem::replace(&mut *state, State::Void) {

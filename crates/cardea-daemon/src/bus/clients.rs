@@ -85,6 +85,7 @@ impl Clients {
                 uid,
                 pid,
                 program: program(pid),
+                behalf: String::new(),
             },
             gone: Arc::default(),
             calls: self.calls_of(uid),

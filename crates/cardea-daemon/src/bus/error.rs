@@ -128,7 +128,7 @@ impl From<Failure> for BusError {
             FailureKind::Lost => Name::TpmFailure,
             FailureKind::NoAgent => Name::NoAgent,
             FailureKind::NoTpm => Name::TpmNotFound,
-            FailureKind::NotFound => Name::NotFound,
+            FailureKind::NotFound | FailureKind::Removed => Name::NotFound,
             FailureKind::PinWrong => Name::WrongPin,
             FailureKind::Rule => Name::PinPolicy,
         };

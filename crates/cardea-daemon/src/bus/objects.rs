@@ -67,8 +67,12 @@ pub(crate) struct Private {
     pub(crate) object: Object,
 }
 
-/// Path of a card; a file that tells no id has none.
+/// Path of a card; a file that tells no id has none. Nor has a card that is redirected from another machine: it is
+/// managed there.
 pub(crate) fn card_path(card: &HostedCard) -> Option<String> {
+    if card.carrier().is_some() {
+        return None;
+    }
     card.id.map(|id| format!("{ROOT}/cards/{id}"))
 }
 
@@ -104,7 +108,7 @@ impl Bus {
         if let Some(id) = below.strip_prefix("/cards/") {
             let id: CardId = id.parse().ok()?;
             let mut cards = self.host.cards().into_iter();
-            let card = cards.find(|card| card.id == Some(id))?;
+            let card = cards.find(|card| card.id == Some(id) && card.carrier().is_none())?;
             let seen = client.caller.may_see(card.owner);
             return Some((Object::Card(card), seen));
         }

@@ -81,7 +81,7 @@ impl Bus {
                 let challenge = desk.challenge()?;
                 let connection = match &mut *card.body() {
                     Body::Live(live) => live.connect(),
-                    _ => return Err(crate::session::unusable(&card.view()).into()),
+                    _ => return Err(crate::session::unusable(card).into()),
                 };
                 let context = ChallengeContext::new(Arc::clone(card), connection, challenge);
                 let context = Object::Challenge(Arc::new(context));
