@@ -4,6 +4,7 @@
 
 mod certificates;
 mod keys;
+mod redirect;
 mod secrets;
 mod tpm;
 
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
+pub(crate) use self::redirect::RedirectArguments;
 pub(crate) use self::secrets::{
     AdminArguments, AdminVerb, HelpdeskVerb, NewAdminKeyArguments, PassphraseArguments,
     PinArguments, PinVerb, PukVerb, RespondArguments, UnblockArguments,
@@ -94,6 +96,11 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=14))]
         slots: Option<u8>,
     },
+    /// Make your cards available on another machine, over ssh, for as long as this runs
+    Redirect(RedirectArguments),
+    /// The other end of `redirect`: passes on between standard input and output and the daemon
+    #[command(hide = true)]
+    RedirectAccept,
     /// Print the completions of a shell
     Completions {
         /// Which shell

@@ -28,6 +28,7 @@ mod policy;
 mod progress;
 mod prompt;
 mod reader_conf;
+mod redirect;
 mod secret;
 mod signing;
 mod tpm;
@@ -97,6 +98,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Noun::ReaderConf { library, slots } => {
             reader_conf::run(&cli.socket, library, *slots, &mut connection)
         }
+        Noun::Redirect(arguments) => redirect::run(arguments, &cli.socket, &mut connection),
+        Noun::RedirectAccept => redirect::accept(&cli.socket),
         Noun::Tpm(verb) => tpm::run(verb, &mut connection),
     }
 }
