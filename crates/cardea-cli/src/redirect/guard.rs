@@ -69,6 +69,7 @@ pub(crate) fn judge(
         | Request::ChangeAdminKey { .. }
         | Request::ConfigureCard { .. }
         | Request::CreateCard(_)
+        | Request::CreationDefaults
         | Request::DestroyCard { .. }
         | Request::ListIndices
         | Request::ReadAudit { .. }
@@ -76,6 +77,7 @@ pub(crate) fn judge(
         | Request::ResetLockout { .. }
         | Request::SetHierarchyAuth { .. }
         | Request::SetLockoutParameters { .. }
+        | Request::TryRoom
         | Request::VerifyAdmin { .. }
         | Request::VerifyAdminKey { .. } => {
             return Err(Refused::Never("to do an administrator's work"));
