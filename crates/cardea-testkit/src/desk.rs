@@ -46,9 +46,18 @@ impl Default for Desk {
 impl Desk {
     /// Without a card.
     pub fn new() -> Self {
+        Self::with("", None)
+    }
+
+    /// Without a card; the daemon has further lines of configuration, and is on a system bus if one is given.
+    pub fn with(configuration: &str, bus: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tpm = Swtpm::start(&folder.path().join("tpm"));
-        let daemon = Daemon::start(&folder.path().join("daemon"), &tpm.address(), "");
+        let place = folder.path().join("daemon");
+        let daemon = match bus {
+            Some(bus) => Daemon::start_on_bus(&place, &tpm.address(), configuration, bus),
+            None => Daemon::start(&place, &tpm.address(), configuration),
+        };
         for (name, content) in [
             ("pin", PIN),
             ("puk", PUK),

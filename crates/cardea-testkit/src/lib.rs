@@ -26,6 +26,7 @@ pub mod pcscd;
 pub mod power_cut;
 pub mod process;
 pub mod rdp;
+pub mod redirection;
 pub mod rig;
 pub mod site;
 pub mod soak;

@@ -102,6 +102,17 @@ impl Daemon {
         daemon
     }
 
+    /// Starts it again with other lines of configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn configure(&mut self, configuration: &str) {
+        let file = self.folder.join("cardea.toml");
+        std::fs::write(&file, configuration).expect("the configuration is written");
+        self.restart();
+    }
+
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

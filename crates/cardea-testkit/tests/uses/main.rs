@@ -16,6 +16,7 @@ mod signing;
 mod smime;
 mod ssh;
 mod tls;
+mod redirect_ssh;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
