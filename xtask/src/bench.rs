@@ -22,7 +22,7 @@ enum Only {
     Cards,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
     Pkcs11,
-    /// Programs of others with a card
+    /// Uses with the real programs
     Uses,
 }
 
@@ -38,6 +38,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "cardea-ifd",
         "-p",
         "cardea-pkcs11",
+        "-p",
+        "cardea-agent",
     ];
     run_command(
         workspace
@@ -46,11 +48,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .args(products),
     )?;
     let quick = arguments.quick.then_some("--quick");
-    for (name, which) in [
+    let benches = [
         ("cards", Only::Cards),
         ("pkcs11", Only::Pkcs11),
         ("uses", Only::Uses),
-    ] {
+    ];
+    for (name, which) in benches {
         if arguments.only.is_none_or(|only| only == which) {
             let bench = ["bench", "-p", "cardea-testkit", "--bench", name, "--"];
             run_command(workspace.cargo().args(bench).args(quick))?;

@@ -11,12 +11,12 @@ mod authority;
 mod browsers;
 mod kerberos;
 mod pam;
+mod redirect_ssh;
 mod remote_desktop;
 mod signing;
 mod smime;
 mod ssh;
 mod tls;
-mod redirect_ssh;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
