@@ -1,11 +1,13 @@
 //! `cardea-agent`: asks the person in a session for PINs and consent, for the daemon, through pinentry.
 //!
+//! It also keeps the cards on mounted drives inserted.
 //! A PIN goes from pinentry's pipe into one of ours; the program that wants it never has it.
 
 #![forbid(unsafe_code)]
 
 mod desk;
 mod dialog;
+mod drives;
 mod pinentry;
 mod secret;
 mod service;
@@ -27,6 +29,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::dialog::Dialogs;
+use crate::drives::Drives;
 use crate::pinentry::Options;
 use crate::service::Service;
 
@@ -88,6 +91,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         })
         .context("signals")?;
+    let drives = match Drives::start(cardea_client::socket_path()) {
+        Ok(drives) => Some(drives),
+        Err(error) => {
+            say(&format!("drives are not watched: {error}"));
+            None
+        }
+    };
     while !stop.load(Ordering::Relaxed) {
         match Service::connect(&dialogs) {
             Ok((service, stream)) => {
@@ -107,6 +117,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             thread::park_timeout(RETRY);
         }
     }
+    drop(drives);
     Ok(())
 }
 

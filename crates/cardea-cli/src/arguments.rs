@@ -131,6 +131,25 @@ pub(crate) enum Noun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CardVerb {
+    /// Make a card this system's own whose file another system on this computer has written, as an administrator
+    Adopt {
+        #[command(flatten)]
+        card: CardArgument,
+        /// Owner of the card from now on, by name or user id [default: as it is]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Insert the cards on a mounted drive, until it is unmounted, pulled or taken out with `detach`
+    Attach {
+        /// Where the drive is mounted
+        #[arg(value_name = "DIR")]
+        place: PathBuf,
+        /// Stay, and end with the drive; for services
+        #[arg(long)]
+        foreground: bool,
+    },
     /// Create a card
     Create(Box<CreateArguments>),
     /// Destroy a card: its keys are gone for ever
@@ -142,6 +161,18 @@ pub(crate) enum CardVerb {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+    /// Take the drive of a card out, before it is unmounted
+    Detach {
+        #[command(flatten)]
+        card: CardArgument,
+    },
+    /// Keep the drive attached whose connection is standard input
+    #[command(hide = true)]
+    Hold {
+        /// The folder on the drive
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// List the cards: an administrator sees all, others their own
     List {
@@ -173,6 +204,9 @@ pub(crate) struct CreateArguments {
     /// Name shown to people, 1 to 127 bytes
     #[arg(long)]
     pub(crate) name: String,
+    /// Mounted drive that the card's file goes to, into its folder `Cardea` [default: the daemon's own folder]
+    #[arg(long, value_name = "DIR", conflicts_with = "uninitialised")]
+    pub(crate) store: Option<PathBuf>,
     /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
     /// discarded and the card has no administrator), `default` (0102030405060708 three times: known to all,
     /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),

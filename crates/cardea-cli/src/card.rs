@@ -1,6 +1,7 @@
 //! `cardea card …`
 
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use cardea_client::message::{
     CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
@@ -14,6 +15,7 @@ use crate::arguments::{
 };
 use crate::connection::Connection;
 use crate::diversify::Master;
+use crate::drive;
 use crate::escrow;
 use crate::exit::{Exit, Failure};
 use crate::output::{
@@ -28,9 +30,25 @@ const DEFAULT_ADMIN_KEY: [u8; 24] = [
     1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
 ];
 
-pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(
+    verb: &CardVerb,
+    socket: &Path,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
     match verb {
-        CardVerb::Create(arguments) => create(arguments, connection),
+        CardVerb::Adopt {
+            card,
+            owner,
+            output,
+        } => {
+            let owner = owner.as_deref().map(user_id).transpose()?;
+            let details = drive::adopt(&card.card, owner, connection)?;
+            print_details(&details, *output)
+        }
+        CardVerb::Attach { place, foreground } => drive::attach(socket, place, *foreground),
+        CardVerb::Create(arguments) => create(arguments, socket, connection),
+        CardVerb::Detach { card } => drive::detach(&card.card, connection),
+        CardVerb::Hold { folder } => drive::hold(socket, folder),
         CardVerb::Set {
             card,
             pin_pad,
@@ -57,7 +75,11 @@ pub(crate) fn run(verb: &CardVerb, connection: &mut Connection) -> Result<(), Fa
     }
 }
 
-fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<(), Failure> {
+fn create(
+    arguments: &CreateArguments,
+    socket: &Path,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     // Chosen here: a derived key depends on it.
@@ -75,6 +97,10 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         content
     };
     let consequence = consequence(&content);
+    let store = arguments.store.as_deref();
+    let folder = store
+        .map(|place| drive::prepare(socket, place))
+        .transpose()?;
     let request = Request::CreateCard(CreateCard {
         owner,
         pin_policy: arguments.pin_policy.map(Policy::to_bytes),
@@ -86,9 +112,15 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         card_id: Some(id),
         visibility: arguments.reader.map(Visibility::from),
         owner_auth,
+        drive: folder.is_some(),
         ..CreateCard::new(arguments.name.clone(), content)
     });
-    let reply = connection.call(&request, "creating the card");
+    let reply = match &folder {
+        None => connection.call(&request, "creating the card"),
+        Some((path, opened)) => connection
+            .call_with_folder(&request, opened.as_fd(), "creating the card")
+            .inspect_err(|_| drive::forget(path)),
+    };
     if let (Err(failure), Some(path)) = (&reply, &kept) {
         settle(path, failure)?;
     }
@@ -96,7 +128,17 @@ fn create(arguments: &CreateArguments, connection: &mut Connection) -> Result<()
         Reply::Card(details) => *details,
         _ => return Err(Connection::unexpected()),
     };
-    print_details(&details, arguments.output)?;
+    if let Some((path, opened)) = folder {
+        drop(opened);
+        // The card is made whatever comes of this.
+        if let Err(failure) = drive::attach(socket, &path, false) {
+            note(&format!("warning: not attached: {failure}"))?;
+        }
+        let details = connection.show(&details.summary.card_id)?;
+        print_details(&details, arguments.output)?;
+    } else {
+        print_details(&details, arguments.output)?;
+    }
     if let Some(text) = consequence {
         note(text)?;
     }

@@ -1,5 +1,6 @@
 //! The daemon at the other end: one request, its progress, one answer.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +29,26 @@ impl Connection {
             .0
             .call_with_progress(request, ANSWER_TIME, &mut |step| progress.step(step));
         drop(progress);
+        self.answer(reply)
+    }
+
+    /// The same with an open folder.
+    pub(crate) fn call_with_folder(
+        &mut self,
+        request: &Request,
+        folder: BorrowedFd<'_>,
+        what: &str,
+    ) -> Result<Reply, Failure> {
+        let progress = Progress::start(what);
+        let mut step = |step: &str| progress.step(step);
+        let reply = self
+            .0
+            .call_with_folder(request, folder, ANSWER_TIME, &mut step);
+        drop(progress);
+        self.answer(reply)
+    }
+
+    fn answer(&self, reply: Result<Reply, ClientError>) -> Result<Reply, Failure> {
         match reply {
             Ok(Reply::Failed(failure)) => Err(Failure::new(failure.kind.into(), failure.message)),
             Ok(reply) => Ok(reply),
@@ -82,6 +103,7 @@ impl Connection {
             CardState::Foreign | CardState::Lost => Exit::Lost,
             CardState::NotTrusted | CardState::Unreadable => Exit::Failed,
             CardState::TpmAway => Exit::Away,
+            CardState::DriveAway => Exit::NotFound,
         };
         Err(Failure::new(
             exit,

@@ -362,6 +362,7 @@ mod tests {
                 slot: None,
                 reader: None,
                 from: None,
+                drive: None,
             },
             created: 0,
             pin: None,

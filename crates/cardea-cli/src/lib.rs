@@ -14,6 +14,7 @@ mod certificate;
 mod connection;
 mod diversify;
 mod doctor;
+mod drive;
 mod duration;
 mod escrow;
 mod exit;
@@ -85,7 +86,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
                 audit::show(output.json, *follow, &mut connection)
             }
         }
-        Noun::Card(verb) => card::run(verb, &mut connection),
+        Noun::Card(verb) => card::run(verb, &cli.socket, &mut connection),
         Noun::Cert(verb) => certificate::run(verb, &mut connection),
         Noun::Completions { shell } => completions(*shell),
         Noun::Csr(verb) => signing::run(verb, &mut connection),

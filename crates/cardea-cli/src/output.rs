@@ -14,6 +14,7 @@ use crate::uri;
 pub(crate) fn state_word(state: CardState) -> &'static str {
     match state {
         CardState::Blocked => "blocked",
+        CardState::DriveAway => "drive-away",
         CardState::Foreign => "foreign",
         CardState::Lost => "lost",
         CardState::NotTrusted => "not-trusted",
@@ -44,7 +45,7 @@ impl Colour {
         self.with(
             match state {
                 CardState::Ready => "32",
-                CardState::TpmAway => "33",
+                CardState::DriveAway | CardState::TpmAway => "33",
                 _ => "31",
             },
             text,
@@ -100,6 +101,7 @@ pub(crate) fn summary_json(card: &CardSummary) -> Value {
         "reason": (!card.reason.is_empty()).then_some(&card.reason),
         "slot": card.slot,
         "reader": card.reader,
+        "drive": card.drive,
     });
     if let (Some(value), Some(from)) = (value.as_object_mut(), &card.from) {
         value.insert("from".into(), from.as_str().into());
@@ -269,6 +271,9 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             "no: in initialisation state, waits for PIN and admin key".to_owned(),
         ));
     }
+    if let Some(place) = summary.drive.as_deref().filter(|place| !place.is_empty()) {
+        lines.push(("drive", printable(place)));
+    }
     lines.extend([
         (
             "reader",
@@ -391,6 +396,7 @@ mod tests {
             state: CardState::Lost,
             reason: "TPM cleared".into(),
             slot: None,
+            drive: None,
             reader: None,
             from: None,
         }

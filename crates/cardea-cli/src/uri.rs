@@ -15,7 +15,7 @@ const SERIAL: usize = 16;
 /// The card. None for a file that the module shows no token for.
 pub(crate) fn token(card: &CardSummary) -> Option<String> {
     match card.state {
-        CardState::Blocked | CardState::Ready | CardState::TpmAway => {}
+        CardState::Blocked | CardState::DriveAway | CardState::Ready | CardState::TpmAway => {}
         CardState::Foreign | CardState::Lost | CardState::NotTrusted | CardState::Unreadable => {
             return None;
         }
@@ -82,6 +82,7 @@ mod tests {
             slot: None,
             reader: None,
             from: None,
+            drive: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::message::{Failure, Reply, Request};
 use crate::transmit;
 
 /// Connecting and greeting takes at most this.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +105,35 @@ impl Client {
         timeout: Duration,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Reply, ClientError> {
+        self.exchange(request, None, timeout, progress)
+    }
+
+    /// As [`Client::call_with_progress`], with an open folder for the daemon to use.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::call`].
+    pub fn call_with_folder(
+        &mut self,
+        request: &Request,
+        folder: BorrowedFd<'_>,
+        timeout: Duration,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, ClientError> {
+        self.exchange(request, Some(folder), timeout, progress)
+    }
+
+    fn exchange(
+        &mut self,
+        request: &Request,
+        folder: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, ClientError> {
         self.repeat(timeout, only_asks(request), |link, timeout| {
-            link.channel.send(request).map_err(Lost::Unsent)?;
+            link.channel
+                .send_with_descriptor(request, folder)
+                .map_err(Lost::Unsent)?;
             let deadline = Instant::now() + timeout;
             let mut patience = timeout;
             loop {
@@ -228,7 +256,7 @@ impl Drop for Client {
     }
 }
 
-fn open(path: &Path, patience: Duration) -> Result<Link, ClientError> {
+pub(crate) fn open(path: &Path, patience: Duration) -> Result<Link, ClientError> {
     let unreachable = |source| ClientError::Unreachable {
         path: path.to_owned(),
         source,
@@ -338,6 +366,10 @@ fn only_asks(request: &Request) -> bool {
         | Request::AskConsent { .. }
         | Request::PowerCard { .. }
         | Request::TransmitCard { .. }
-        | Request::EnterPin { .. } => false,
+        | Request::EnterPin { .. }
+        | Request::AttachDrive { .. }
+        | Request::HoldDrive { .. }
+        | Request::DetachDrive { .. }
+        | Request::AdoptCard { .. } => false,
     }
 }

@@ -4,14 +4,18 @@
 //! the socket that are set only when they change, and length and content are received together.
 //! Between APDUs the daemon's end looks for the next frame for a moment before it sleeps.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use minicbor::{Decode, Decoder, Encode};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, send, sendmsg,
+};
 
 use crate::buffer::{Buffer, Overflow, PREFIX};
 use crate::message::{Hello, MAGIC, MARK, MAX_FRAME, VERSION};
@@ -91,6 +95,16 @@ pub struct Channel<S> {
     awake: bool,
     asleep_until: Option<Instant>,
     sleep: Duration,
+    descriptors: Descriptors,
+}
+
+/// Descriptors that come along with frames.
+#[derive(Debug)]
+enum Descriptors {
+    /// The one that came last; one is room enough, as each belongs to a request that is answered first.
+    Taken(Option<OwnedFd>),
+    /// The kernel closes them.
+    Refused,
 }
 
 impl<S: AsFd> Channel<S> {
@@ -106,6 +120,20 @@ impl<S: AsFd> Channel<S> {
             awake: false,
             asleep_until: None,
             sleep: FIRST_SLEEP,
+            descriptors: Descriptors::Refused,
+        }
+    }
+
+    /// From now on takes descriptors that come along.
+    pub(crate) fn take_descriptors(&mut self) {
+        self.descriptors = Descriptors::Taken(None);
+    }
+
+    /// The descriptor that came with the last frame.
+    pub(crate) fn descriptor(&mut self) -> Option<OwnedFd> {
+        match &mut self.descriptors {
+            Descriptors::Refused => None,
+            Descriptors::Taken(descriptor) => descriptor.take(),
         }
     }
 
@@ -156,7 +184,20 @@ impl<S: AsFd> Channel<S> {
         time: Duration,
         content: impl FnOnce(&mut Buffer) -> Result<(), minicbor::encode::Error<Overflow>>,
     ) -> Result<(), FrameError> {
-        let result = self.fill_and_send(time, content);
+        let result = self.fill_and_send(time, None, content);
+        self.outgoing.clear();
+        result
+    }
+
+    /// As [`Channel::send`], with a descriptor.
+    pub(crate) fn send_with_descriptor<T: Encode<()>>(
+        &mut self,
+        message: &T,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), FrameError> {
+        let result = self.fill_and_send(FRAME_TIME, descriptor, |buffer| {
+            minicbor::encode(message, buffer)
+        });
         self.outgoing.clear();
         result
     }
@@ -164,6 +205,7 @@ impl<S: AsFd> Channel<S> {
     fn fill_and_send(
         &mut self,
         time: Duration,
+        descriptor: Option<BorrowedFd<'_>>,
         content: impl FnOnce(&mut Buffer) -> Result<(), minicbor::encode::Error<Overflow>>,
     ) -> Result<(), FrameError> {
         self.outgoing.room(PREFIX)?;
@@ -173,10 +215,14 @@ impl<S: AsFd> Channel<S> {
         let length = self.outgoing.filled().len() - PREFIX;
         let length = u32::try_from(length).map_err(|_| FrameError::TooLong)?;
         self.outgoing.patch(length.to_be_bytes());
-        self.flush(time)
+        self.flush(time, descriptor)
     }
 
-    fn flush(&mut self, time: Duration) -> Result<(), FrameError> {
+    fn flush(
+        &mut self,
+        time: Duration,
+        mut descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), FrameError> {
         let deadline = Instant::now() + time;
         let mut timeout = time;
         let mut rest = self.outgoing.filled();
@@ -186,8 +232,16 @@ impl<S: AsFd> Channel<S> {
                 self.send_timeout = Some(timeout);
             }
             // In a foreign process SIGPIPE would end it.
-            match send(&self.socket, rest, SendFlags::NOSIGNAL) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            let sent = match descriptor {
+                None => send(&self.socket, rest, SendFlags::NOSIGNAL),
+                Some(descriptor) => send_along(&self.socket, rest, descriptor),
+            };
+            match sent {
+                Ok(count) => {
+                    // It went with the first byte.
+                    descriptor = None;
+                    rest = rest.get(count..).unwrap_or_default();
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -240,7 +294,7 @@ impl<S: AsFd> Channel<S> {
                 set_socket_timeout(&self.socket, Timeout::Recv, timeout.map(at_least))?;
                 self.receive_timeout = timeout;
             }
-            match recv_some(&self.socket, &mut self.incoming, wanted, RecvFlags::empty()) {
+            match self.recv_some(wanted, RecvFlags::empty()) {
                 Ok(0) if begun => return Err(FrameError::Truncated),
                 Ok(0) => return Err(FrameError::Closed),
                 Ok(_) if self.complete()? => return Ok(()),
@@ -273,12 +327,7 @@ impl<S: AsFd> Channel<S> {
             }
             before = now;
             let wanted = self.wanted();
-            match recv_some(
-                &self.socket,
-                &mut self.incoming,
-                wanted,
-                RecvFlags::DONTWAIT,
-            ) {
+            match self.recv_some(wanted, RecvFlags::DONTWAIT) {
                 Ok(0) => return Err(FrameError::Closed),
                 Ok(_) => {
                     if !busy {
@@ -299,12 +348,7 @@ impl<S: AsFd> Channel<S> {
     pub(crate) fn poll_frame(&mut self) -> Result<bool, FrameError> {
         while !self.complete()? {
             let wanted = self.wanted();
-            match recv_some(
-                &self.socket,
-                &mut self.incoming,
-                wanted,
-                RecvFlags::DONTWAIT,
-            ) {
+            match self.recv_some(wanted, RecvFlags::DONTWAIT) {
                 Ok(0) => return Err(FrameError::Closed),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
@@ -359,6 +403,32 @@ impl<S: AsFd> Channel<S> {
         } else {
             (PREFIX + self.current).saturating_sub(held)
         }
+    }
+
+    fn recv_some(&mut self, wanted: usize, flags: RecvFlags) -> Result<usize, Errno> {
+        // `wanted` comes from a length that was checked.
+        let room = self.incoming.room(wanted).map_err(|_| Errno::MSGSIZE)?;
+        let count = match &mut self.descriptors {
+            Descriptors::Refused => recv(&self.socket, room, flags)?.0,
+            Descriptors::Taken(last) => {
+                // Of more than one the kernel closes the others.
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut along = RecvAncillaryBuffer::new(&mut space);
+                let flags = flags | RecvFlags::CMSG_CLOEXEC;
+                let mut parts = [IoSliceMut::new(room)];
+                let received = recvmsg(&self.socket, &mut parts, &mut along, flags)?;
+                for message in along.drain() {
+                    if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                        for descriptor in descriptors {
+                            *last = Some(descriptor);
+                        }
+                    }
+                }
+                received.bytes
+            }
+        };
+        self.incoming.add(count);
+        Ok(count)
     }
 
     /// The client's greeting: both ends say [`Hello`].
@@ -432,17 +502,23 @@ pub fn exactly<'b, T: Decode<'b, ()>>(content: &'b [u8]) -> Result<T, FrameError
     }
 }
 
-fn recv_some<S: AsFd>(
+fn send_along<S: AsFd>(
     socket: &S,
-    buffer: &mut Buffer,
-    wanted: usize,
-    flags: RecvFlags,
+    bytes: &[u8],
+    descriptor: BorrowedFd<'_>,
 ) -> Result<usize, Errno> {
-    // `wanted` comes from a length that was checked.
-    let room = buffer.room(wanted).map_err(|_| Errno::MSGSIZE)?;
-    let (count, _) = recv(socket, room, flags)?;
-    buffer.add(count);
-    Ok(count)
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut along = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !along.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::NOBUFS);
+    }
+    sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut along,
+        SendFlags::NOSIGNAL,
+    )
 }
 
 fn remaining(deadline: Instant) -> Result<Duration, FrameError> {

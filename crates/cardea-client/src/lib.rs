@@ -4,15 +4,18 @@
 //! client without threads or runtime that survives `fork` and a restart of the daemon, and the daemon's
 //! end of a connection, so that the coding exists once.
 //! What not: no policy; who may send what is the daemon's table.
-//! Begin with [`Client`] and [`message::Request`]; the daemon with [`ServerEnd`], a reader with [`Watch`].
+//! Begin with [`Client`] and [`message::Request`]; the daemon with [`ServerEnd`], a reader with [`Watch`],
+//! whoever keeps a drive attached with [`drive::Attachment`].
 //!
 //! `docs/formats/socket.md` describes the bytes.
 
 #![forbid(unsafe_code)]
 
+mod acl;
 mod authorisation;
 mod buffer;
 mod client;
+pub mod drive;
 pub mod frame;
 mod link;
 pub mod message;

@@ -47,6 +47,16 @@ impl Link {
         })
     }
 
+    /// A connected and greeted socket that another process has made for this one.
+    pub(crate) fn inherited(socket: OwnedFd) -> io::Result<Self> {
+        let stat = fstat(&socket)?;
+        Ok(Self {
+            channel: Channel::new(socket),
+            owner: getpid(),
+            identity: (stat.st_dev, stat.st_ino),
+        })
+    }
+
     /// Whether this process made it. After `fork` the connection stays the parent's.
     pub(crate) fn is_ours(&self) -> bool {
         self.owner == getpid()

@@ -17,7 +17,7 @@ use crate::buffer::Buffer;
 use crate::frame::FrameError;
 
 pub use self::description::{
-    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
+    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents, Hold,
     IndexSummary, KeySummary, ObjectSummary, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
@@ -568,6 +568,41 @@ pub enum Request {
         #[n(2)]
         visibility: Option<Visibility>,
     },
+    /// Inserts the cards in a folder of a drive for as long as this connection lives: [`Reply::Drive`].
+    /// With the open folder as a descriptor, which the daemon closes before it answers: one that stayed open
+    /// would keep the drive from being unmounted.
+    #[n(47)]
+    AttachDrive {
+        /// Where the folder is, for people.
+        #[n(0)]
+        place: String,
+    },
+    /// Waits until the daemon needs the folder of `AttachDrive` again, or the time is over: [`Reply::Hold`].
+    /// With the open folder as a descriptor if the last answer has asked for it.
+    #[n(48)]
+    HoldDrive {
+        /// Longest wait in milliseconds; the daemon may answer earlier.
+        #[n(0)]
+        timeout_ms: u32,
+    },
+    /// Takes the drive of a card out.
+    #[n(49)]
+    DetachDrive {
+        /// Which card.
+        #[n(0)]
+        card: String,
+    },
+    /// Makes a card this system's own whose file another system on this computer's TPM has written:
+    /// [`Reply::Card`].
+    #[n(50)]
+    AdoptCard {
+        /// Which card.
+        #[n(0)]
+        card: String,
+        /// Owner's user id from now on; absent = as it is.
+        #[n(1)]
+        owner: Option<u32>,
+    },
     /// The cards of another machine are to be had here, for the caller: [`Reply::Redirected`]. From then on the
     /// daemon asks on this connection ([`Reply::Wanted`], [`Reply::Released`]), and the caller sends nothing but
     /// `Offer` and `Answered`.
@@ -690,7 +725,9 @@ impl Request {
             | Self::AskConsent { card, .. }
             | Self::PowerCard { card, .. }
             | Self::TransmitCard { card, .. }
-            | Self::EnterPin { card, .. } => Some(card),
+            | Self::EnterPin { card, .. }
+            | Self::DetachDrive { card }
+            | Self::AdoptCard { card, .. } => Some(card),
             Self::ListCards
             | Self::CreateCard(_)
             | Self::TpmStatus
@@ -716,7 +753,9 @@ impl Request {
             | Self::Answered { .. }
             | Self::OnBehalf { .. }
             | Self::TryRoom
-            | Self::CreationDefaults => None,
+            | Self::CreationDefaults
+            | Self::AttachDrive { .. }
+            | Self::HoldDrive { .. } => None,
         }
     }
 }
@@ -826,6 +865,19 @@ pub enum Reply {
         #[n(3)]
         stored: Option<AuditHead>,
     },
+    /// Answer to `AttachDrive`.
+    #[n(20)]
+    Drive {
+        /// The cards that are there.
+        #[n(0)]
+        cards: Vec<CardSummary>,
+        /// Why other files are not, in words.
+        #[n(1)]
+        problems: Vec<String>,
+    },
+    /// Answer to `HoldDrive`.
+    #[n(21)]
+    Hold(#[n(0)] Hold),
     /// Answer to `Redirect`.
     #[n(23)]
     Redirected {

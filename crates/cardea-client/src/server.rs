@@ -1,6 +1,6 @@
 //! The daemon's end of a connection.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::frame::{Channel, FRAME_TIME, FrameError};
@@ -24,6 +24,7 @@ impl<S: AsFd> ServerEnd<S> {
     pub fn accept(socket: S, patience: Duration) -> Result<Self, FrameError> {
         let mut channel = Channel::new(socket);
         channel.greet_back(patience)?;
+        channel.take_descriptors();
         Ok(Self { channel })
     }
 
@@ -49,6 +50,11 @@ impl<S: AsFd> ServerEnd<S> {
             let _ = self.reply(&refusal(FailureKind::Protocol, &error));
         }
         Err(error)
+    }
+
+    /// The open folder that came with the last request.
+    pub fn folder(&mut self) -> Option<OwnedFd> {
+        self.channel.descriptor()
     }
 
     /// Answers the request, or tells of its progress.

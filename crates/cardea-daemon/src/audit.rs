@@ -91,9 +91,12 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     AuthorisationChanged,
+    CardAdopted,
+    CardAttached,
     CardConfigured,
     CardCreated,
     CardDestroyed,
+    CardDetached,
     CardLost,
     CardRedirected,
     CardWithdrawn,
@@ -113,6 +116,9 @@ impl Kind {
             Self::CardDestroyed => (102, "card-destroyed"),
             Self::CardLost => (104, "card-lost"),
             Self::CardConfigured => (105, "card-configured"),
+            Self::CardAttached => (106, "card-attached"),
+            Self::CardDetached => (107, "card-detached"),
+            Self::CardAdopted => (108, "card-adopted"),
             Self::CardRedirected => (111, "card-redirected"),
             Self::CardWithdrawn => (112, "card-withdrawn"),
             Self::AuthorisationChanged => (501, "tpm-authorisation-changed"),

@@ -3,6 +3,7 @@
 //! Order (tpm-design: "writes that touch the TPM and the file"): intent on disk, indices in the TPM, card
 //! file, intent removed, slot, answer. What a crash leaves is undone at the next start from the intent.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cardea_card::gids;
@@ -13,7 +14,7 @@ use cardea_card::token::Rng;
 use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
 };
-use cardea_store::{Intent, IntentKind};
+use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
 
 use crate::ambient::{SystemRng, unix_time};
@@ -25,7 +26,7 @@ use crate::hosted::{Body, HostedCard, Place, View};
 use crate::permission::Caller;
 use crate::presence::is_person;
 use crate::startup::{indices, open};
-use crate::{describe, failure};
+use crate::{describe, drive, failure};
 
 /// Longest PIN that OpenSC 0.23 sends to a GIDS card.
 const OPENSC_MAX_PIN: usize = 15;
@@ -66,18 +67,31 @@ pub(crate) fn create(
     host: &Host,
     caller: Caller,
     request: CreateCard,
+    folder: Option<OwnedFd>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<CardDetails, Failure> {
+    let drive = request.drive;
     let order = check(caller, request)?;
+    // Before the lock: a drive takes its time.
+    let folder = match drive {
+        true => Some(drive::open_for_new(host, folder)?),
+        false => None,
+    };
     let _guard = host.provision(progress);
     let mut warnings = order.warnings.clone();
     if host.cards().iter().any(|card| card.name() == order.name) {
         warnings.push("another card has this name: use the card id to tell them apart".to_owned());
     }
-    let card = make(host, order, progress)?;
-    host.add(Arc::clone(&card));
+    let card = match &folder {
+        Some(folder) => make_on_drive(host, order, folder, progress)?,
+        None => {
+            let card = make(host, order, progress)?;
+            host.add(Arc::clone(&card));
+            card
+        }
+    };
     host.seat_cards();
-    if host.slots.slot_of(&card).is_none() {
+    if card.is_here() && host.slots.slot_of(&card).is_none() {
         warnings.push(format!(
             "no reader: all {} slots are taken (setting `slots`)",
             host.slots.count()
@@ -96,6 +110,96 @@ fn make(
     order: Order,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Arc<HostedCard>, Failure> {
+    let (record, service) = write(host, order, &NewFile::Here, progress)?;
+    let id = record.id;
+    let instance = host
+        .store
+        .instance(id)
+        .inspect_err(|error| {
+            tracing::warn!(card = %id, error = failure::chain(error), "no instance number");
+        })
+        .ok();
+    let place = Place {
+        id: Some(id),
+        path: host.store.path(id),
+        instance,
+    };
+    let body = Body::Waiting(Box::new(record.clone()));
+    let card = HostedCard::new(place, &record, body, View::away());
+    match open(host, &card, &record, &service) {
+        Ok(live) => {
+            *card.body() = Body::Live(Box::new(live));
+            card.set_view(View::ready());
+            Ok(Arc::new(card))
+        }
+        Err(reason) => {
+            // The card is on disk and in the TPM; the keeper shows it with the reason.
+            host.add(Arc::new(card));
+            host.wake_keeper();
+            Err(fail(
+                FailureKind::Failed,
+                format!("card {id} was made but cannot be used: {reason}"),
+            ))
+        }
+    }
+}
+
+/// The same on a drive, which is attached afterwards.
+fn make_on_drive(
+    host: &Host,
+    order: Order,
+    folder: &DriveFolder,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Arc<HostedCard>, Failure> {
+    if matches!(order.gids, Gids::Uninitialised) {
+        return Err(fail(
+            FailureKind::Invalid,
+            "a card in initialisation state has its first values in its file, which nobody should carry about; \
+             make it with a PIN",
+        ));
+    }
+    let (record, _) = write(host, order, &NewFile::On(folder), progress)?;
+    let instance = host.store.instance(record.id).ok();
+    let path = host.store.path(record.id);
+    let card = Arc::new(HostedCard::on_drive(drive::known(&record), path, instance));
+    host.add(Arc::clone(&card));
+    Ok(card)
+}
+
+/// Where a new card's file goes.
+enum NewFile<'a> {
+    Here,
+    On(&'a DriveFolder),
+}
+
+impl NewFile<'_> {
+    /// When it returns, the card survives a power cut, and so does this host's knowledge of it.
+    fn write(&self, host: &Host, record: &CardRecord) -> Result<(), StoreError> {
+        match self {
+            Self::Here => host.store.create(record).map(drop),
+            Self::On(folder) => {
+                folder.create(record)?;
+                fault::point("create-on-drive");
+                host.store.write_known(&drive::known(record))
+            }
+        }
+    }
+
+    fn remove(&self, host: &Host, id: CardId) -> Result<(), StoreError> {
+        match self {
+            Self::Here => host.store.remove(&host.store.path(id)),
+            Self::On(folder) => host.store.remove_known(id).and_then(|()| folder.remove(id)),
+        }
+    }
+}
+
+/// Indices in the TPM, then the file.
+fn write(
+    host: &Host,
+    order: Order,
+    file: &NewFile<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(CardRecord, Service), Failure> {
     let owner = Owner::new(host, order.owner_auth.as_ref())?;
     owner.require()?;
     // What waits for the authorisation takes room until it is undone.
@@ -162,14 +266,17 @@ fn make(
         objects: None,
         provisional,
     };
-    if let Err(error) = host.store.create(&record) {
+    if let Err(error) = file.write(host, &record) {
         // The file may be there all the same (a folder that could not be synced): it goes first,
         // because a file without indices is a lost card and indices without a file are named by the intent.
-        if let Err(error) = host.store.remove(&host.store.path(id)) {
+        if let Err(error) = file.remove(host, id) {
             tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
         }
         abandon(host, service, intent);
-        return Err(of_store(&error));
+        return Err(match file {
+            NewFile::Here => of_store(&error),
+            NewFile::On(_) => drive::unusable(&error),
+        });
     }
     fault::point("create-file");
     if let Err(error) = host.store.remove_intent(id) {
@@ -177,40 +284,7 @@ fn make(
         tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
     }
     fault::point("create-intent-removed");
-    let instance = host
-        .store
-        .instance(id)
-        .inspect_err(|error| {
-            tracing::warn!(card = %id, error = failure::chain(error), "no instance number");
-        })
-        .ok();
-    let place = Place {
-        id: Some(id),
-        path: host.store.path(id),
-        instance,
-    };
-    match open(host, &record, service) {
-        Ok(live) => {
-            let body = Body::Live(Box::new(live));
-            Ok(Arc::new(HostedCard::new(
-                place,
-                &record,
-                body,
-                View::ready(),
-            )))
-        }
-        Err(reason) => {
-            // The card is on disk and in the TPM; the keeper shows it with the reason.
-            let body = Body::Waiting(Box::new(record.clone()));
-            let card = HostedCard::new(place, &record, body, View::away());
-            host.add(Arc::new(card));
-            host.wake_keeper();
-            Err(fail(
-                FailureKind::Failed,
-                format!("card {id} was made but cannot be used: {reason}"),
-            ))
-        }
-    }
+    Ok((record, service.clone()))
 }
 
 /// An id that no card has, nor an operation that is not finished.

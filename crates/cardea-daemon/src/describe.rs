@@ -13,6 +13,7 @@ use cardea_client::message::{
     Visibility,
 };
 
+use crate::drive;
 use crate::failure::token_kind;
 use crate::host::Host;
 use crate::hosted::{Body, HostedCard, View, has_reference};
@@ -66,7 +67,7 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         }
         Body::Refused(refused) => refused.record.as_deref().cloned(),
         Body::Waiting(record) => Some((**record).clone()),
-        Body::Elsewhere | Body::Gone => None,
+        Body::Away | Body::Elsewhere | Body::Gone => None,
     };
     drop(body);
     if let Some(record) = &record {
@@ -157,6 +158,7 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
         slot,
         reader: slot.map(reader_name),
         from: card.carrier().map(|carrier| carrier.from.clone()),
+        drive: drive::place_of(card),
     }
 }
 

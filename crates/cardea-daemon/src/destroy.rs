@@ -8,6 +8,7 @@ use cardea_store::{Intent, IntentKind};
 use cardea_tpm::policy;
 
 use crate::care::Owner;
+use crate::drive::{self, Drive};
 use crate::failure::{self, fail, of_store};
 use crate::fault;
 use crate::host::{Host, lock};
@@ -27,10 +28,16 @@ pub(crate) fn destroy(
     let card = host.find(selector, caller)?;
     progress("waiting for the card");
     let mut body = card.body();
+    if matches!(*body, Body::Away) {
+        drop(body);
+        return free(host, caller, &card, owner_auth, progress);
+    }
     let state = card.view().state;
     let (record, indices) = match &*body {
         Body::Elsewhere => return Err(crate::session::unusable(&card)),
-        Body::Gone => return Err(fail(FailureKind::NotFound, "the card is destroyed already")),
+        Body::Away | Body::Gone => {
+            return Err(fail(FailureKind::NotFound, "the card is destroyed already"));
+        }
         Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
         Body::Refused(Refused { record, indices }) => (record.clone(), *indices),
         Body::Waiting(record) => (Some(record.clone()), Indices::Own),
@@ -69,9 +76,13 @@ pub(crate) fn destroy(
         }
     }
     progress("removing the card file");
-    host.store
-        .remove(&card.path)
-        .map_err(|error| of_store(&error))?;
+    match card.drive() {
+        Some(drive) => remove_from(host, &card, &drive)?,
+        None => host
+            .store
+            .remove(&card.path)
+            .map_err(|error| of_store(&error))?,
+    }
     fault::point("destroy-file");
     if let Some(id) = card.id {
         lock(&host.intents).retain(|intent| intent.card != id);
@@ -87,6 +98,73 @@ pub(crate) fn destroy(
     }
     host.seat_cards();
     tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid, "card destroyed");
+    Ok(())
+}
+
+/// Removes the file from its drive. One that cannot be removed any more is worth nothing: its indices are gone.
+fn remove_from(host: &Host, card: &HostedCard, drive: &Drive) -> Result<(), Failure> {
+    let (Some(id), Some(owner)) = (card.id, card.owner) else {
+        return Ok(());
+    };
+    let removed = drive
+        .folder(owner)
+        .and_then(|folder| Ok(folder.remove(id)?));
+    if card.known().is_none() {
+        return removed.map_err(|error| drive::of_drive(&error));
+    }
+    if let Err(error) = removed {
+        tracing::warn!(card = %id, error = failure::chain(&error), "file of a destroyed card left on its drive");
+    }
+    host.store
+        .remove_known(id)
+        .map_err(|error| of_store(&error))
+}
+
+/// Gives a card up whose drive is not there: its indices are free, and its file, wherever it is, is worth
+/// nothing any more. The caller holds the provisioning lock.
+fn free(
+    host: &Host,
+    caller: Caller,
+    card: &Arc<HostedCard>,
+    owner_auth: Option<&SecretBytes>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let Some(known) = card.known() else {
+        return Err(fail(FailureKind::NotFound, "the card is gone already"));
+    };
+    let id = known.card;
+    let owner = Owner::new(host, owner_auth)?;
+    owner.require()?;
+    let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
+    let named = known.indices.iter();
+    let intent = Intent {
+        card: id,
+        kind: IntentKind::Destroy,
+        indices: named.map(|index| (index.handle, index.policy)).collect(),
+    };
+    host.store
+        .write_intent(&intent)
+        .map_err(|error| of_store(&error))?;
+    fault::point("destroy-intent");
+    progress("deleting the card's objects in the TPM");
+    if let Err(error) = owner.service.undo_intent(&crate::startup::indices(&intent)) {
+        if !begun && let Err(error) = host.store.remove_intent(id) {
+            tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
+        }
+        return Err(owner.failure(&error));
+    }
+    fault::point("destroy-tpm");
+    *card.body() = Body::Gone;
+    lock(&host.intents).retain(|intent| intent.card != id);
+    lock(&host.told).remove(&id);
+    host.store
+        .remove_known(id)
+        .and_then(|()| host.store.remove_intent(id))
+        .and_then(|()| host.store.release_instance(id))
+        .map_err(|error| of_store(&error))?;
+    host.forget(card);
+    owner.finish_pending(host);
+    tracing::info!(card = %id, name = card.name(), by = caller.uid, "card on an absent drive given up");
     Ok(())
 }
 
@@ -140,7 +218,7 @@ fn undefine(
 
 /// Handle and policy of each index, the policy computed from the birth key and not taken from the file
 /// (tpm-design section 3: Authorize(Name of the birth key, role)).
-fn indices_of(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
+pub(crate) fn indices_of(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
     let digest = policy::hash(&[&record.birth_public]);
     // A SHA-256 Name: the algorithm, then the digest of the public area (TPM 2.0 Part 1 §16).
     let birth = [&[0x00, 0x0B][..], &digest].concat();
@@ -162,7 +240,18 @@ fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
         path: card.path.clone(),
         instance: card.instance,
     };
-    let again = HostedCard::new(place, &record.clone(), Body::Waiting(record), View::away());
+    let again = match card.known() {
+        Some(known) => {
+            let again = HostedCard::on_drive(known.clone(), place.path, place.instance);
+            if let Some(drive) = card.drive() {
+                again.set_drive(Some(drive));
+                *again.body() = Body::Waiting(record);
+                again.set_view(View::away());
+            }
+            again
+        }
+        None => HostedCard::new(place, &record.clone(), Body::Waiting(record), View::away()),
+    };
     let again = Arc::new(again);
     host.add(Arc::clone(&again));
     let checked = host

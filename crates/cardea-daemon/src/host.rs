@@ -14,6 +14,7 @@ use cardea_tpm::{Address, Service, TpmError, TpmTime};
 use crate::ambient::BootClock;
 use crate::application::Applications;
 use crate::audit::Audit;
+use crate::drive::Reading;
 use crate::hosted::{Body, HostedCard};
 use crate::peer::Roles;
 use crate::permission::Caller;
@@ -42,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) redirect_to_reader: bool,
     /// What `--admin-key` is where the creator of a card says nothing.
     pub(crate) admin_key: Option<String>,
+    /// Who has a drive read.
+    pub(crate) reading: Reading,
     cards: Mutex<Vec<Arc<HostedCard>>>,
     cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
@@ -84,6 +87,7 @@ impl Host {
             redirections: Redirections::default(),
             redirect_to_reader,
             admin_key,
+            reading: Reading::default(),
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
             provisioning: Mutex::default(),
@@ -97,6 +101,13 @@ impl Host {
     /// All cards, in order of their instance numbers.
     pub(crate) fn cards(&self) -> Vec<Arc<HostedCard>> {
         lock(&self.cards).clone()
+    }
+
+    /// The same without those whose drive is not there.
+    pub(crate) fn present_cards(&self) -> Vec<Arc<HostedCard>> {
+        let mut cards = self.cards();
+        cards.retain(|card| card.is_here());
+        cards
     }
 
     pub(crate) fn add(&self, card: Arc<HostedCard>) {
@@ -156,7 +167,7 @@ impl Host {
                     .try_body()
                     .is_none_or(|body| matches!(*body, Body::Live(_))),
             };
-            if live && self.presence.admits(&card) {
+            if live && card.is_here() && self.presence.admits(&card) {
                 self.slots.insert(&card);
             } else if self.slots.remove(&card) {
                 tracing::debug!(card = %card.selector(), "out of its reader");

@@ -8,8 +8,10 @@ use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
 use cardea_card::token::{PinReference, PinStatus};
 use cardea_card::{Card, Connection, Event};
 use cardea_client::message::CardState;
+use cardea_store::KnownCard;
 use zeroize::Zeroizing;
 
+use crate::drive::Drive;
 use crate::host::lock;
 use crate::redirected::Carrier;
 
@@ -40,12 +42,18 @@ pub(crate) struct HostedCard {
     session_bound: AtomicBool,
     /// The connection that brings it along from another machine.
     carrier: Option<Arc<Carrier>>,
+    /// The drive that it is on, while that is there.
+    drive: Mutex<Option<Arc<Drive>>>,
+    /// As this host has recorded a card on a drive; absent in the state folder, and for what others wrote.
+    known: Option<KnownCard>,
 }
 
 /// What there is of a card.
 pub(crate) enum Body {
     /// On the machine that it is redirected from.
     Elsewhere,
+    /// On a drive that is not there.
+    Away,
     /// Destroyed.
     Gone,
     /// In use.
@@ -99,6 +107,10 @@ impl View {
         }
     }
 
+    pub(crate) fn drive_away() -> Self {
+        Self::new(CardState::DriveAway, "on a drive that is not attached")
+    }
+
     pub(crate) fn away() -> Self {
         Self::new(CardState::TpmAway, "the TPM cannot be reached")
     }
@@ -108,6 +120,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Elsewhere => "Elsewhere",
+            Self::Away => "Away",
             Self::Gone => "Gone",
             Self::Live(_) => "Live",
             Self::Refused(_) => "Refused",
@@ -147,6 +160,45 @@ impl HostedCard {
                 record.settings.visibility == ReaderVisibility::OwnerSession,
             ),
             carrier: None,
+            drive: Mutex::default(),
+            known: None,
+        }
+    }
+
+    /// A card of this host whose drive is not there.
+    pub(crate) fn on_drive(known: KnownCard, path: PathBuf, instance: Option<u32>) -> Self {
+        Self {
+            id: Some(known.card),
+            path,
+            instance,
+            name: Mutex::new(known.name.clone()),
+            owner: Some(known.owner),
+            created: known.created,
+            handles: known.indices.iter().map(|index| index.handle).collect(),
+            roles: known.indices.iter().map(|index| index.role).collect(),
+            body: Mutex::new(Body::Away),
+            view: Mutex::new(View::drive_away()),
+            uninitialised: AtomicBool::new(false),
+            session_bound: AtomicBool::new(false),
+            carrier: None,
+            drive: Mutex::default(),
+            known: Some(known),
+        }
+    }
+
+    /// A card on a drive that this host has not written: it claims nothing here.
+    pub(crate) fn stranger(
+        place: Place,
+        record: &CardRecord,
+        body: Body,
+        view: View,
+        drive: Arc<Drive>,
+    ) -> Self {
+        Self {
+            handles: Vec::new(),
+            roles: Vec::new(),
+            drive: Mutex::new(Some(drive)),
+            ..Self::new(place, record, body, view)
         }
     }
 
@@ -207,6 +259,8 @@ impl HostedCard {
             uninitialised: AtomicBool::new(false),
             session_bound: AtomicBool::new(false),
             carrier: None,
+            drive: Mutex::default(),
+            known: None,
         }
     }
 
@@ -246,6 +300,28 @@ impl HostedCard {
     pub(crate) fn set_visibility(&self, visibility: ReaderVisibility) {
         let bound = visibility == ReaderVisibility::OwnerSession;
         self.session_bound.store(bound, Ordering::Relaxed);
+    }
+
+    /// The drive that it is on, while that is there.
+    pub(crate) fn drive(&self) -> Option<Arc<Drive>> {
+        lock(&self.drive).clone()
+    }
+
+    pub(crate) fn set_drive(&self, drive: Option<Arc<Drive>>) {
+        *lock(&self.drive) = drive;
+    }
+
+    /// As this host has recorded a card on a drive.
+    pub(crate) fn known(&self) -> Option<&KnownCard> {
+        self.known.as_ref()
+    }
+
+    /// Whether it is in the state folder, or on a drive that somebody brings.
+    pub(crate) fn is_here(&self) -> bool {
+        match self.drive() {
+            Some(drive) => drive.serves(self.owner),
+            None => self.known.is_none(),
+        }
     }
 
     /// What this card claims the index for.

@@ -19,6 +19,7 @@ mod create;
 mod daemon;
 mod describe;
 mod destroy;
+mod drive;
 mod failure;
 mod fault;
 pub mod hardening;

@@ -23,6 +23,8 @@ pub enum Audience {
 /// own cards only. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
 /// The states of the slots are no secret: pcscd tells them to every user.
 /// `Redirect` makes cards for nobody but the caller, unless the administrator lets them into the reader.
+/// `AttachDrive` takes of a drive the caller's cards only, and `HoldDrive` is about what the same connection has
+/// attached.
 #[must_use]
 pub fn audience(request: &Request) -> Audience {
     match request {
@@ -83,6 +85,10 @@ pub fn audience(request: &Request) -> Audience {
         Request::EnterPin { .. } => Audience::Owner,
         Request::TryRoom => Audience::Administrator,
         Request::CreationDefaults => Audience::Administrator,
+        Request::AttachDrive { .. } => Audience::Anyone,
+        Request::HoldDrive { .. } => Audience::Anyone,
+        Request::DetachDrive { .. } => Audience::Owner,
+        Request::AdoptCard { .. } => Audience::Administrator,
     }
 }
 
@@ -180,6 +186,14 @@ mod tests {
                 [true, true, true, true],
             ),
             (Request::Random, [true, true, true, true]),
+            (
+                Request::AttachDrive { place: card() },
+                [true, true, true, true],
+            ),
+            (
+                Request::HoldDrive { timeout_ms: 0 },
+                [true, true, true, true],
+            ),
             (Request::ShareLogins, [true, true, true, true]),
             (
                 Request::JoinLogins { ticket: secret() },
@@ -361,6 +375,7 @@ mod tests {
                 seconds: 1,
             },
             Request::LoginByAgent { card: card() },
+            Request::DetachDrive { card: card() },
             Request::ChangePinByAgent {
                 card: card(),
                 reference: Reference::Pin,
@@ -392,6 +407,10 @@ mod tests {
             Request::RemoveIndex {
                 handle: 0,
                 owner_auth: None,
+            },
+            Request::AdoptCard {
+                card: card(),
+                owner: None,
             },
         ];
         let administrators = administrators.map(|request| (request, [true, false, false, false]));
@@ -465,6 +484,10 @@ mod tests {
             Request::EnterPin { .. } => 54,
             Request::TryRoom => 55,
             Request::CreationDefaults => 56,
+            Request::AttachDrive { .. } => 57,
+            Request::HoldDrive { .. } => 58,
+            Request::DetachDrive { .. } => 59,
+            Request::AdoptCard { .. } => 60,
         }
     }
 

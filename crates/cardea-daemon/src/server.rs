@@ -285,19 +285,21 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
 
 fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), FrameError> {
     let actor = peer::actor(&stream, uid);
+    let own = Arc::clone(&stream);
     let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
-    let mut session = Session::new(Arc::clone(host), host.roles.of(uid), actor);
+    let mut session = Session::new(Arc::clone(host), host.roles.of(uid), actor, own);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
         if let Request::Redirect { from, reader } = request {
             // From here on it is the daemon that asks.
             return session.redirect(&mut client, from, reader);
         }
+        let folder = client.folder();
         let mut progress = |step: &str| {
             // A client that went away does not stop what it has ordered.
             let _ = client.reply(&Reply::Progress(step.to_owned()));
         };
-        let reply = session.answer(request, &mut progress);
+        let reply = session.answer(request, folder, &mut progress);
         client.reply(&reply)?;
         drop(reply);
         host.tpm.rest();

@@ -1,6 +1,7 @@
 //! One client from its greeting to its end: permission, then the work of each message.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::application::Application;
 use crate::audit::{Actor, Door, Head, Kind};
+use crate::drive::{self, Held};
 use crate::failure::{fail, of_tpm};
 use crate::host::Host;
 use crate::hosted::{Binding, HostedCard};
@@ -47,14 +49,24 @@ pub(crate) struct Session {
     /// The same to a card of the caller's own, by `PowerCard`.
     own: Option<Binding>,
     application: Arc<Application>,
+    /// The client's end, for noticing that it has gone.
+    stream: Arc<UnixStream>,
+    drive: Option<Held>,
 }
 
 impl Session {
-    pub(crate) fn new(host: Arc<Host>, caller: Caller, actor: Actor) -> Self {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        caller: Caller,
+        actor: Actor,
+        stream: Arc<UnixStream>,
+    ) -> Self {
         Self {
             host,
             caller,
             actor,
+            stream,
+            drive: None,
             binding: None,
             distant: None,
             own: None,
@@ -62,8 +74,13 @@ impl Session {
         }
     }
 
-    /// Answers one message; long work tells its steps to `progress`.
-    pub(crate) fn answer(&mut self, request: Request, progress: &mut dyn FnMut(&str)) -> Reply {
+    /// Answers one message, which may have come with an open folder; long work tells its steps to `progress`.
+    pub(crate) fn answer(
+        &mut self,
+        request: Request,
+        folder: Option<OwnedFd>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Reply {
         let audience = audience(&request);
         if !self.caller.may_send(audience) {
             tracing::info!(uid = self.caller.uid, ?audience, "denied");
@@ -71,7 +88,7 @@ impl Session {
             return Reply::Failed(denied(audience));
         }
         let named = request.card().map(str::to_owned);
-        let reply = self.work(request, progress);
+        let reply = self.work(request, folder, progress);
         if let Err(failure) = &reply {
             let audit = &self.host.audit;
             audit.trouble(&self.actor, Door::Socket, failure.kind);
@@ -105,7 +122,12 @@ impl Session {
         Some((card, carrier))
     }
 
-    fn work(&mut self, request: Request, progress: &mut dyn FnMut(&str)) -> Result<Reply, Failure> {
+    fn work(
+        &mut self,
+        request: Request,
+        folder: Option<OwnedFd>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Failure> {
         if let Some((card, carrier)) = self.elsewhere(&request) {
             let program = || self.application.elsewhere(&carrier);
             return redirected::elsewhere(&card, &carrier, self.caller, program, request);
@@ -198,7 +220,7 @@ impl Session {
                 Ok(Reply::Card(Box::new(describe::details(host, &card))))
             }
             Request::CreateCard(order) => {
-                let details = create::create(host, self.caller, order, progress)?;
+                let details = create::create(host, self.caller, order, folder, progress)?;
                 if let Ok(card) = host.find(&details.summary.card_id, self.caller) {
                     self.note(Some(&card), Kind::CardCreated);
                 }
@@ -338,6 +360,31 @@ impl Session {
                 let limit = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
                 Ok(slots(host.slots.wait(generation, limit)))
             }
+            Request::AttachDrive { place } => {
+                if self.drive.is_some() {
+                    let text = "one drive for each connection";
+                    return Err(fail(FailureKind::Invalid, text));
+                }
+                let folder = folder.ok_or_else(drive::no_folder)?;
+                let (reply, held) = drive::attach(host, self.caller, &self.actor, &place, folder)?;
+                self.drive = Some(held);
+                Ok(reply)
+            }
+            Request::HoldDrive { timeout_ms } => match &self.drive {
+                Some(held) => {
+                    let limit = Duration::from_millis(timeout_ms.into());
+                    Ok(held.hold(folder, Some(&self.stream), limit))
+                }
+                None => Err(fail(
+                    FailureKind::NotFound,
+                    "this connection holds no drive",
+                )),
+            },
+            Request::DetachDrive { card } => drive::detach(host, self.caller, &card),
+            Request::AdoptCard { card, owner } => {
+                let details = drive::adopt(host, self.caller, &self.actor, &card, owner)?;
+                Ok(Reply::Card(Box::new(details)))
+            }
             Request::Power { slot, action } => self.power(slot, action),
             Request::Transmit { slot, apdu } => self.transmit(slot, &apdu),
             Request::Control { slot, code, data } => self.control(slot, code, &data),
@@ -370,7 +417,7 @@ impl Session {
 
     /// The caller's cards, and a number that differs when they do.
     fn card_states(&self) -> Reply {
-        let cards = self.host.cards();
+        let cards = self.host.present_cards();
         let cards = cards
             .iter()
             .filter(|card| self.caller.may_see(card.owner) && card.serves(self.caller.uid));
@@ -587,6 +634,7 @@ pub(crate) fn unusable(card: &HostedCard) -> Failure {
     let view = card.view();
     let kind = match view.state {
         CardState::TpmAway => FailureKind::NoTpm,
+        CardState::DriveAway => FailureKind::NotFound,
         CardState::Foreign | CardState::Lost => FailureKind::Lost,
         _ => FailureKind::Failed,
     };

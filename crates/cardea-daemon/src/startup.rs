@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use cardea_card::Card;
 use cardea_card::record::{CardId, CardRecord};
+use cardea_card::token::CardStore;
 use cardea_client::message::CardState;
-use cardea_store::{Intent, IntentKind, StoreError, StoredCard};
+use cardea_store::{Intent, IntentKind, KnownCard, StoreError, StoredCard};
 use cardea_tpm::{CardFault, IntentIndex, Service};
 
 use crate::ambient::{BootClock, SystemRng};
 use crate::audit::{Actor, Door, Kind};
+use crate::drive::{self, DriveStore};
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 
@@ -26,9 +28,11 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Reads the state folder. Sends no TPM command.
 pub(crate) fn load(host: &Host) -> Result<(), StoreError> {
     let stored = host.store.cards()?;
+    let known = host.store.known_cards()?;
     let mut open = Vec::new();
     for intent in host.store.intents()? {
-        let has_file = stored.iter().any(|card| card.id == Some(intent.card));
+        let has_file = stored.iter().any(|card| card.id == Some(intent.card))
+            || known.iter().any(|known| known.card == intent.card);
         if intent.kind == IntentKind::Create && has_file {
             // The file is written after the last index: creation was complete.
             host.store.remove_intent(intent.card)?;
@@ -36,7 +40,17 @@ pub(crate) fn load(host: &Host) -> Result<(), StoreError> {
             open.push(intent);
         }
     }
-    let refusals = refusals(&stored);
+    let mut refusals = refusals(&stored);
+    refuse_for_drives(&stored, &known, &mut refusals);
+    for known in known {
+        if stored.iter().any(|card| card.id == Some(known.card)) {
+            tracing::warn!(card = %known.card, "in the state folder and on a drive; the one on the drive is not used");
+            continue;
+        }
+        let instance = host.store.instance(known.card)?;
+        let path = host.store.path(known.card);
+        host.add(Arc::new(HostedCard::on_drive(known, path, Some(instance))));
+    }
     for card in stored {
         let doomed = card
             .id
@@ -87,6 +101,30 @@ fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
         );
     }
     refused
+}
+
+/// The same between a file here and a card on a drive, there or not: the older one keeps the index.
+fn refuse_for_drives(
+    stored: &[StoredCard],
+    known: &[KnownCard],
+    refused: &mut HashMap<CardId, String>,
+) {
+    for record in stored.iter().filter_map(|card| card.content.as_ref().ok()) {
+        let claims = |handle| record.tpm.indices.iter().any(|own| own.handle == handle);
+        let older = known
+            .iter()
+            .filter(|known| (known.created, known.card) < (record.created, record.id))
+            .find_map(|known| {
+                let mut indices = known.indices.iter();
+                let index = indices.find(|index| claims(index.handle))?;
+                Some((known.card, index.handle))
+            });
+        if let Some((winner, handle)) = older {
+            refused.entry(record.id).or_insert_with(|| {
+                format!("the card file claims index {handle:#010x}, which is card {winner}'s")
+            });
+        }
+    }
 }
 
 fn host_card(
@@ -157,18 +195,23 @@ pub(crate) fn keep(host: &Host) {
 
 /// One pass; true when nothing is left that waits for the TPM.
 fn settle(host: &Host) -> bool {
+    drive::remove_absent(host);
     let _guard = host.provision(&mut |_| {});
-    let waiting: Vec<_> = host
-        .cards()
-        .into_iter()
-        .filter(|card| matches!(*card.body(), Body::Waiting(_)))
-        .collect();
-    let idle = waiting.is_empty() && lock(&host.intents).is_empty();
     let mut settled = true;
+    let waits = |card: &Arc<HostedCard>| {
+        // Who holds a drive can keep a card on it at work for some time.
+        if card.drive().is_none() {
+            return matches!(*card.body(), Body::Waiting(_));
+        }
+        card.try_body()
+            .is_some_and(|body| matches!(*body, Body::Waiting(_)))
+    };
+    let waiting: Vec<_> = host.cards().into_iter().filter(waits).collect();
+    let idle = waiting.is_empty() && lock(&host.intents).is_empty();
     if !idle {
         match host.tpm.service() {
             Ok(service) => {
-                settled = finish_intents(host, &for_keeper(&service));
+                settled &= finish_intents(host, &for_keeper(&service));
                 for card in waiting {
                     settled &= check(host, &card, &service);
                 }
@@ -265,6 +308,7 @@ fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), 
         *card.body() = Body::Gone;
         host.store
             .remove(&card.path)
+            .and_then(|()| host.store.remove_known(intent.card))
             .map_err(|error| text(&error))?;
         host.forget(&card);
     }
@@ -300,7 +344,7 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
         checked => checked,
     };
     let fault = match checked {
-        Ok(()) => match open(host, record, service) {
+        Ok(()) => match open(host, card, record, service) {
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
                 card.set_view(View::ready());
@@ -358,14 +402,24 @@ fn indices_of(state: CardState) -> Indices {
 }
 
 /// The card over its token and its file.
-pub(crate) fn open(host: &Host, record: &CardRecord, service: &Service) -> Result<Card, String> {
+pub(crate) fn open(
+    host: &Host,
+    card: &HostedCard,
+    record: &CardRecord,
+    service: &Service,
+) -> Result<Card, String> {
     let token = service
         .token(record)
         .map_err(|fault| crate::failure::chain(&fault))?;
+    let store: Box<dyn CardStore> = match card.drive() {
+        Some(drive) => Box::new(DriveStore(drive)),
+        None if card.known().is_some() => return Err(View::drive_away().reason),
+        None => Box::new(host.store.card(record.id)),
+    };
     Card::open(
         record.clone(),
         Box::new(token),
-        Box::new(host.store.card(record.id)),
+        store,
         Box::new(BootClock),
         Box::new(SystemRng),
     )

@@ -25,16 +25,16 @@ const EXTENSION: &str = ".card";
 
 /// What a store and its card files share.
 pub(crate) struct Shared {
-    pub(crate) key: HostKey,
+    pub(crate) key: Arc<HostKey>,
     pub(crate) disk: Arc<dyn Disk>,
     /// Held while generations change places: a reader would find none.
     changing: Mutex<()>,
-    /// A card file in use keeps the folder locked.
-    _lock: File,
+    /// A card file in use keeps the folder locked; drives are not.
+    _lock: Option<File>,
 }
 
 impl Shared {
-    pub(crate) fn new(key: HostKey, disk: Arc<dyn Disk>, lock: File) -> Self {
+    pub(crate) fn new(key: Arc<HostKey>, disk: Arc<dyn Disk>, lock: Option<File>) -> Self {
         Self {
             key,
             disk,
@@ -132,6 +132,10 @@ impl Shared {
             return Ok(());
         }
         let disk = &*self.disk;
+        if !disk.renames_whole() && self.is_same_file(path, &new) {
+            // Half a rename: two names of one content. Without a journal, removing one frees both.
+            return Ok(());
+        }
         let done = match (own(path), own(&with_suffix(path, OLD))) {
             (Own::Unknown, _) => return Ok(()),
             (Own::Yes, _) | (Own::No, Own::Yes) => disk.remove(&new),
@@ -142,6 +146,11 @@ impl Shared {
         };
         done.and_then(|()| sync_parent(disk, path))
             .map_err(failed("cannot finish the replacement of", path))
+    }
+
+    fn is_same_file(&self, one: &Path, other: &Path) -> bool {
+        let read = |path| self.disk.read(path, MAX_FILE).ok();
+        read(one).is_some_and(|content| read(other).as_ref() == Some(&content))
     }
 
     /// Removes a card's file with all generations, the caller holding the lock.
@@ -224,6 +233,12 @@ impl CardFile {
             self.forget(&new);
             return Err(failed("cannot write", &new)(error));
         }
+        if !disk.renames_whole()
+            && let Err(error) = sync_parent(disk, &new)
+        {
+            self.forget(&new);
+            return Err(failed("cannot write", &new)(error));
+        }
         self.replace(&new, aside)
             .map_err(failed("cannot replace", &self.path))
     }
@@ -241,8 +256,12 @@ impl CardFile {
             self.forget(new);
             return Err(error);
         }
-        let replaced = disk
-            .rename(new, &self.path)
+        let apart = match (&kept, disk.renames_whole()) {
+            (Some(_), false) => sync_parent(disk, &self.path),
+            _ => Ok(()),
+        };
+        let replaced = apart
+            .and_then(|()| disk.rename(new, &self.path))
             .and_then(|()| sync_parent(disk, &self.path));
         if replaced.is_err() {
             // The caller goes on with the old record, so the old file must be the one found next time.

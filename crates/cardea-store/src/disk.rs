@@ -23,6 +23,11 @@ pub(crate) trait Disk: Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Names in a folder.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Whether a power cut leaves a rename done or not done. Without a journal it can leave both names, or
+    /// neither; then no two changes of names may be under way together.
+    fn renames_whole(&self) -> bool {
+        true
+    }
 }
 
 /// The file system.
@@ -119,6 +124,6 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn not_regular() -> io::Error {
+pub(crate) fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }

@@ -20,7 +20,7 @@ pub(crate) fn make(folder: &Path) -> Result<(), StoreError> {
         .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
         .collect();
     make_one(folder)?;
-    for path in [cards(folder), intents(folder)] {
+    for path in [cards(folder), drives(folder), intents(folder)] {
         make_one(&path)?;
         let found = path
             .symlink_metadata()
@@ -137,6 +137,10 @@ pub(crate) fn registry(disk: &dyn Disk, folder: &Path) -> Result<Registry, Store
 
 pub(crate) fn cards(folder: &Path) -> PathBuf {
     folder.join("cards")
+}
+
+pub(crate) fn drives(folder: &Path) -> PathBuf {
+    folder.join("drives")
 }
 
 pub(crate) fn intents(folder: &Path) -> PathBuf {

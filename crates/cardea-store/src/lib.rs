@@ -2,7 +2,8 @@
 //!
 //! What: the format with its host HMAC ([`mod@format`]), the bounds of a record ([`validate`]), atomic replacement
 //! that keeps the previous generation, intent records, instance numbers, the one-claimant rule
-//! ([`conflicts`]), and the lock that keeps a second daemon out.
+//! ([`conflicts`]), the lock that keeps a second daemon out, and folders on drives that come and go
+//! ([`Drives`]).
 //! What not: no TPM command; whether a record's objects exist is the TPM crate's to say.
 //! Begin with [`Store`].
 //!
@@ -19,16 +20,20 @@
 
 mod card_file;
 mod disk;
+mod drive;
 mod folder;
 pub mod format;
 mod intent;
+mod known;
 mod registry;
 mod store;
 mod validate;
 
 pub use card_file::{CardFile, StoredCard};
+pub use drive::{DriveFolder, Drives};
 pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
+pub use known::{KnownCard, KnownIndex};
 pub use store::{Store, StoreError};
 pub use validate::{RecordFault, conflicts, validate};
 

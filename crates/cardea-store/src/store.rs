@@ -9,9 +9,11 @@ use cardea_card::record::{CardId, CardRecord};
 
 use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
 use crate::disk::{Disk, FileSystem, NEW, discard, replace, sync_parent};
+use crate::drive::Drives;
 use crate::folder;
 use crate::format::{CardFileError, MAX_FILE, decode};
 use crate::intent::{self, Intent, MAX_INTENT};
+use crate::known::{self, KnownCard, MAX_KNOWN};
 use crate::registry::Registry;
 use crate::validate::conflicts;
 
@@ -99,15 +101,17 @@ impl Store {
         let registry = folder::registry(&*disk, folder)?;
         let store = Self {
             folder: folder.to_owned(),
-            shared: Arc::new(Shared::new(key, disk, lock)),
+            shared: Arc::new(Shared::new(Arc::new(key), disk, Some(lock))),
             registry: Mutex::new(registry),
         };
         for path in store.card_paths()? {
             store.shared.recover(&path)?;
         }
-        for path in store.list(&folder::intents(folder))? {
-            if path.to_str().is_some_and(|path| path.ends_with(NEW)) {
-                discard(&*store.shared.disk, &path);
+        for folder in [folder::intents(folder), folder::drives(folder)] {
+            for path in store.list(&folder)? {
+                if path.to_str().is_some_and(|path| path.ends_with(NEW)) {
+                    discard(&*store.shared.disk, &path);
+                }
             }
         }
         Ok(store)
@@ -295,6 +299,69 @@ impl Store {
     /// [`StoreError`].
     pub fn remove_intent(&self, card: CardId) -> Result<(), StoreError> {
         let path = self.intent_path(card);
+        let disk = &*self.shared.disk;
+        disk.remove(&path)
+            .and_then(|()| sync_parent(disk, &path))
+            .map_err(failed("cannot remove", &path))
+    }
+
+    /// Card files on drives.
+    #[must_use]
+    pub fn drives(&self) -> Drives {
+        Drives {
+            key: Arc::clone(&self.shared.key),
+        }
+    }
+
+    fn known_path(&self, card: CardId) -> PathBuf {
+        folder::drives(&self.folder).join(card.to_string())
+    }
+
+    /// Records a card whose file is on a drive. When it returns, the record survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn write_known(&self, known: &KnownCard) -> Result<(), StoreError> {
+        let path = self.known_path(known.card);
+        let bytes = known::encode(&self.shared.key, known).ok_or_else(|| StoreError::Unusable {
+            path: path.clone(),
+            what: "no card has such a name or such indices",
+        })?;
+        replace(&*self.shared.disk, &path, &bytes).map_err(failed("cannot write", &path))
+    }
+
+    /// The cards of this host whose files are on drives. What this host did not write is logged and left alone.
+    ///
+    /// # Errors
+    ///
+    /// When the folder or a record cannot be read.
+    pub fn known_cards(&self) -> Result<Vec<KnownCard>, StoreError> {
+        let mut cards = Vec::new();
+        for path in self.list(&folder::drives(&self.folder))? {
+            let bytes = match self.shared.disk.read(&path, MAX_KNOWN) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Vec::new(),
+                Err(error) => return Err(failed("cannot read", &path)(error)),
+            };
+            match known::decode(&self.shared.key, &bytes) {
+                Some(known) if path == self.known_path(known.card) => cards.push(known),
+                _ => {
+                    tracing::warn!(path = %path.display(), "not a record of this host, left alone");
+                }
+            }
+        }
+        cards.sort_by_key(|known| known.card);
+        Ok(cards)
+    }
+
+    /// The card is gone for good; one that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn remove_known(&self, card: CardId) -> Result<(), StoreError> {
+        let path = self.known_path(card);
         let disk = &*self.shared.disk;
         disk.remove(&path)
             .and_then(|()| sync_parent(disk, &path))

@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod bounds;
+mod drives;
 mod folder;
 mod format;
 mod generations;

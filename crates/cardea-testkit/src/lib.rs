@@ -31,6 +31,7 @@ pub mod rig;
 pub mod site;
 pub mod soak;
 pub mod software;
+pub mod stick;
 pub mod suite;
 pub mod swtpm;
 pub mod terminal;

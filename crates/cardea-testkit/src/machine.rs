@@ -59,7 +59,11 @@ pub struct Machine {
     kernel: Kernel,
     initramfs: PathBuf,
     disk: PathBuf,
+    drive: Option<PathBuf>,
 }
+
+/// Drivers of a removable drive's file system.
+const DRIVE_MODULES: [&str; 3] = ["vfat", "nls_cp437", "nls_ascii"];
 
 impl Machine {
     /// With an empty disk and a new TPM in `folder`. The first of `programs` is what it runs; all of them
@@ -70,9 +74,28 @@ impl Machine {
     /// When anything that it takes is missing.
     #[must_use]
     pub fn new(folder: &Path, cache: &Path, programs: &[&Path]) -> Self {
+        Self::made(folder, cache, programs, None)
+    }
+
+    /// The same with a drive put in, which is `/dev/vdb` and may have a FAT file system.
+    ///
+    /// # Panics
+    ///
+    /// When anything that it takes is missing.
+    #[must_use]
+    pub fn with_drive(folder: &Path, cache: &Path, programs: &[&Path], drive: &Path) -> Self {
+        Self::made(folder, cache, programs, Some(drive))
+    }
+
+    fn made(folder: &Path, cache: &Path, programs: &[&Path], drive: Option<&Path>) -> Self {
         let kernel = Kernel::cached(cache);
         let initramfs = folder.join("initramfs");
-        std::fs::write(&initramfs, archive(&kernel, folder, programs)).expect("initramfs written");
+        let further: &[&str] = match drive {
+            Some(_) => &DRIVE_MODULES,
+            None => &[],
+        };
+        let archive = archive(&kernel, folder, programs, further);
+        std::fs::write(&initramfs, archive).expect("initramfs written");
         let disk = folder.join("disk");
         let made = run(Command::new("/sbin/mke2fs")
             .args(["-q", "-t", "ext4"])
@@ -85,6 +108,7 @@ impl Machine {
             kernel,
             initramfs,
             disk,
+            drive: drive.map(Path::to_owned),
         }
     }
 
@@ -109,6 +133,10 @@ impl Machine {
 
         let console = self.folder.join(format!("{argument}.console"));
         let report = self.folder.join(format!("{argument}.report"));
+        let drive = self.drive.iter().flat_map(|drive| {
+            let drive = format!("file={},format=raw,if=virtio", drive.display());
+            ["-drive".to_owned(), drive]
+        });
         let qemu = Running::start(
             tied("qemu-system-x86_64")
                 .args(["-nodefaults", "-no-user-config", "-no-reboot"])
@@ -126,6 +154,7 @@ impl Machine {
                 .arg(format!("file:{}", report.display()))
                 .arg("-drive")
                 .arg(format!("file={},format=raw,if=virtio", self.disk.display()))
+                .args(drive)
                 .arg("-chardev")
                 .arg(format!("socket,id=tpm,path={}", control.display()))
                 .args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device"])
@@ -171,10 +200,12 @@ impl Boot {
         }
     }
 
-    /// Power goes away: nobody gets to write what was not written yet, and the TPM hears no Shutdown.
-    pub fn cut_power(mut self) {
+    /// Power goes away: nobody gets to write what was not written yet, and the TPM hears no Shutdown. Gives what
+    /// the program has said until then.
+    pub fn cut_power(mut self) -> Report {
         self.qemu.kill();
         self.tpm.kill();
+        Report::parse(&read(&self.report))
     }
 
     /// Waits until it has switched itself off.
@@ -282,19 +313,18 @@ fn tied(program: &str) -> Command {
 }
 
 /// The machine's file system: modules, a shell, the programs with their libraries.
-fn archive(kernel: &Kernel, folder: &Path, programs: &[&Path]) -> Vec<u8> {
+fn archive(kernel: &Kernel, folder: &Path, programs: &[&Path], modules: &[&str]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.device("dev/console", (5, 1));
-    for folder in ["proc", "sys", "run", "tmp", &DISK[1..]] {
+    for folder in ["proc", "sys", "run", "tmp", "media", &DISK[1..]] {
         archive.folder(folder);
     }
     archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\n".into());
     archive.file("etc/group", b"root:x:0:\n".into());
     let mut names = String::new();
     // The file system and the TPM's drivers may be part of the kernel; then there is nothing to load.
-    for (name, module) in
-        kernel.modules(&["virtio_pci", "virtio_blk", "ext4", "tpm_crb", "tpm_tis"])
-    {
+    let usual = ["virtio_pci", "virtio_blk", "ext4", "tpm_crb", "tpm_tis"];
+    for (name, module) in kernel.modules(&[&usual, modules].concat()) {
         archive.file(&format!("modules/{name}"), module);
         names = names + &name + "\n";
     }

@@ -39,6 +39,14 @@ impl Namespace {
         Self { holder }
     }
 
+    /// An absolute path inside, as it is reached from outside.
+    #[must_use]
+    pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        let inside = inside.as_ref();
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.pid()));
+        root.join(inside.strip_prefix("/").unwrap_or(inside))
+    }
+
     /// A program inside, not yet started. Give it absolute paths. The pid of its process is the program's.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
@@ -64,11 +72,5 @@ impl Namespace {
             action()
         };
         std::thread::scope(|scope| scope.spawn(inside).join()).expect("the action ends")
-    }
-
-    /// A path inside, as it is seen from outside.
-    #[must_use]
-    pub fn path(&self, inside: &str) -> PathBuf {
-        format!("/proc/{}/root{inside}", self.holder.pid()).into()
     }
 }

@@ -63,6 +63,7 @@ pub struct Daemon {
     tpm: String,
     options: Vec<String>,
     bus: Option<String>,
+    wrapper: Vec<String>,
     process: Option<Running>,
 }
 
@@ -74,6 +75,16 @@ impl Daemon {
     /// When it does not come up.
     #[must_use]
     pub fn start(folder: &Path, tpm: &str, configuration: &str) -> Self {
+        Self::start_under(folder, tpm, configuration, &[])
+    }
+
+    /// The same, started by another program, which takes the daemon as its argument.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_under(folder: &Path, tpm: &str, configuration: &str, wrapper: &[&str]) -> Self {
         std::fs::create_dir_all(folder).expect("the folder is made");
         let file = folder.join("cardea.toml");
         std::fs::write(&file, configuration).expect("the configuration is written");
@@ -83,10 +94,28 @@ impl Daemon {
             tpm: tpm.to_owned(),
             options,
             bus: None,
+            wrapper: Vec::new(),
             process: None,
         };
+        daemon.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         daemon.restart();
         daemon
+    }
+
+    /// From now on started by another program, which takes the daemon as its argument.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Whether it has not ended.
+    pub fn running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Running::running)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Running::pid)
     }
 
     /// The same on a system bus.
@@ -132,7 +161,15 @@ impl Daemon {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.kill();
-        let mut command = Command::new(bin_dir().join("cardea-daemon"));
+        let program = bin_dir().join("cardea-daemon");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(&self.options).args(["--tpm", &self.tpm]);
         command
             .arg("--state-dir")

@@ -12,8 +12,9 @@ use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
 use crate::care::{HierarchyAuth, begin_owner, end_owner};
 use crate::core::Core;
 use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, undefine};
-use crate::error::TpmError;
+use crate::error::{ResponseCode, TpmError};
 use crate::operate::{arm, check};
+use crate::policy::name_of;
 use crate::probe::{probe, room};
 use crate::queue::{Lane, Queue};
 use crate::status::{Status, TpmTime};
@@ -247,6 +248,20 @@ impl Service {
             let mut handles = core.link()?.tpm.handles(*NV_RANGE.start())?;
             handles.retain(|handle| NV_RANGE.contains(handle));
             Ok(handles)
+        })
+    }
+
+    /// Whether this TPM has a storage root key with the recorded Name at the recorded handle. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn has_root(&self, srk: &SrkRecord) -> Result<bool, TpmError> {
+        let (handle, name) = (srk.handle, srk.name.clone());
+        self.run(move |core| match core.link()?.tpm.read_public(handle) {
+            Ok(public) => Ok(name_of(&public)[..] == name[..]),
+            Err(error) if error.code() == Some(ResponseCode::HANDLE) => Ok(false),
+            Err(error) => Err(error),
         })
     }
 

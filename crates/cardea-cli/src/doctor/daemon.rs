@@ -170,6 +170,12 @@ fn card(card: &CardSummary, findings: &mut Findings) {
             format!("the PIN of card {name} is blocked"),
             &format!("cardea pin unblock {}", card.card_id),
         ),
+        CardState::DriveAway => {
+            findings.fine(
+                "card",
+                format!("card {name} is on a drive that is not here"),
+            );
+        }
         CardState::Foreign => findings.fault(
             "card-foreign",
             format!("card {name} was made by another TPM, or this one was cleared"),

@@ -65,6 +65,7 @@ pub(crate) fn judge(
         | Request::UseKey { pin: Some(_), .. }
         | Request::VerifyPin { .. } => return Err(Refused::Never("to work with PINs")),
         Request::AdminChallenge { .. }
+        | Request::AdoptCard { .. }
         | Request::AskConsent { .. }
         | Request::ChangeAdminKey { .. }
         | Request::ConfigureCard { .. }
@@ -91,8 +92,11 @@ pub(crate) fn judge(
         | Request::StoreCertificate { .. }
         | Request::StoreObject { .. } => return Err(Refused::Never("to change a card")),
         Request::Answered { .. }
+        | Request::AttachDrive { .. }
         | Request::CardStates
         | Request::Control { .. }
+        | Request::DetachDrive { .. }
+        | Request::HoldDrive { .. }
         | Request::ListCards
         | Request::Offer { .. }
         | Request::OnBehalf { .. }

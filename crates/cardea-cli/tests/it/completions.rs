@@ -26,7 +26,7 @@ fn bash_completes_verbs() {
     let place = Place::without_daemon();
     let path = script(&place, "bash", "cardea.bash");
     let ask = format!(
-        "source {path}; COMP_WORDS=(cardea card de); COMP_CWORD=2; _cardea cardea de card; echo \"${{COMPREPLY[@]}}\""
+        "source {path}; COMP_WORDS=(cardea card des); COMP_CWORD=2; _cardea cardea des card; echo \"${{COMPREPLY[@]}}\""
     );
     assert_eq!(run("bash", &["--norc", "-c", &ask]).trim(), "destroy");
 }

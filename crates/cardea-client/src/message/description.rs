@@ -29,6 +29,24 @@ pub enum CardState {
     /// The TPM cannot be reached at the moment.
     #[n(6)]
     TpmAway,
+    /// Its file is on a drive that is not there.
+    #[n(7)]
+    DriveAway,
+}
+
+/// What becomes of an attached drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Hold {
+    /// Nothing yet.
+    #[n(0)]
+    Wait,
+    /// The daemon needs the open folder, with the next `HoldDrive`.
+    #[n(1)]
+    Folder,
+    /// It was taken out; the connection holds nothing any more.
+    #[n(2)]
+    Detached,
 }
 
 /// A card in a list.
@@ -59,6 +77,9 @@ pub struct CardSummary {
     /// Name of the PC/SC reader, as pcscd shows it with the default configuration.
     #[n(7)]
     pub reader: Option<String>,
+    /// Where its drive is, for people; empty while it is away, absent for a card in the daemon's own folder.
+    #[n(8)]
+    pub drive: Option<String>,
     /// The machine that it is redirected from; absent = it is here.
     #[n(12)]
     pub from: Option<String>,

@@ -323,6 +323,9 @@ pub struct CreateCard {
     /// Card id, which no card has yet; absent = random.
     #[cbor(n(11), with = "minicbor::bytes")]
     pub card_id: Option<[u8; 16]>,
+    /// Whether its file goes into the folder whose descriptor comes along.
+    #[n(12)]
+    pub drive: bool,
 }
 
 impl CreateCard {
@@ -342,6 +345,7 @@ impl CreateCard {
             pin_pad: false,
             visibility: None,
             card_id: None,
+            drive: false,
         }
     }
 }

@@ -32,13 +32,13 @@ impl Wake {
     }
 
     /// Whether it was called; then it is not any more.
-    pub(super) fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         self.0
             .get()
             .is_some_and(|descriptor| rustix::io::read(descriptor, &mut [0; 8]).is_ok())
     }
 
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.0.get()
     }
 }

@@ -39,7 +39,7 @@ fn greeting_and_requests_keep_their_bytes() {
         (Request::ShowCard { card: card() }, "8201816141"),
         (
             Request::CreateCard(create),
-            "820281a4006141018200844131f64132f5020509f4",
+            "820281a5006141018200844131f64132f5020509f40cf4",
         ),
         (
             Request::DestroyCard {

@@ -110,7 +110,7 @@ impl Bus {
         request: &Request<'_>,
         fits: impl Fn(&Arc<HostedCard>) -> bool,
     ) -> Result<Answer, BusError> {
-        let cards = self.host.cards();
+        let cards = self.host.present_cards();
         let mut seen = cards
             .iter()
             .filter(|card| request.client.caller.may_see(card.owner));
@@ -145,7 +145,7 @@ impl Bus {
         let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
         nothing_left(&options)?;
         let caller = self.authorized(request, Action::DestroyCard)?;
-        let cards = self.host.cards();
+        let cards = self.host.present_cards();
         let mut seen = cards.iter().filter(|card| caller.may_see(card.owner));
         let card = seen
             .find(|card| {
@@ -230,7 +230,7 @@ impl Bus {
                 },
             );
         };
-        let details = create::create(&self.host, caller, creation, &mut progress)?;
+        let details = create::create(&self.host, caller, creation, None, &mut progress)?;
         let all = Caller {
             administrator: true,
             ..caller

@@ -91,7 +91,7 @@ impl Bus {
     pub(crate) fn objects(&self, client: &Client) -> Vec<(String, Object)> {
         let readers =
             (0..self.host.slots.count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
-        let cards = self.host.cards().into_iter();
+        let cards = self.host.present_cards().into_iter();
         let cards = cards
             .filter(|card| client.caller.may_see(card.owner))
             .filter_map(|card| Some((card_path(&card)?, Object::Card(card))));
@@ -107,7 +107,7 @@ impl Bus {
         }
         if let Some(id) = below.strip_prefix("/cards/") {
             let id: CardId = id.parse().ok()?;
-            let mut cards = self.host.cards().into_iter();
+            let mut cards = self.host.present_cards().into_iter();
             let card = cards.find(|card| card.id == Some(id) && card.carrier().is_none())?;
             let seen = client.caller.may_see(card.owner);
             return Some((Object::Card(card), seen));
@@ -290,6 +290,7 @@ fn state_word(state: CardState) -> &'static str {
         CardState::NotTrusted => "not-trusted",
         CardState::Unreadable => "unreadable",
         CardState::TpmAway => "tpm-away",
+        CardState::DriveAway => "drive-away",
     }
 }
 

@@ -103,7 +103,7 @@ impl Bus {
 
     /// All cards; one at work is as it was.
     fn snapshot(&self, known: &HashMap<String, Seen>) -> HashMap<String, Seen> {
-        let cards = self.host.cards().into_iter();
+        let cards = self.host.present_cards().into_iter();
         cards
             .filter_map(|card| {
                 let path = card_path(&card)?;

@@ -120,14 +120,25 @@ pub(super) struct Model {
     state: Mutex<State>,
     failure: Mutex<Failure>,
     steps: AtomicUsize,
+    journal: bool,
 }
 
 impl Model {
     pub(super) fn new(state: State) -> Arc<Self> {
+        Self::made(state, true)
+    }
+
+    /// A rename is several changes, of which the disk may have some only.
+    pub(super) fn without_journal(state: State) -> Arc<Self> {
+        Self::made(state, false)
+    }
+
+    fn made(state: State, journal: bool) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
             failure: Mutex::new(Failure::Never),
             steps: AtomicUsize::new(0),
+            journal,
         })
     }
 
@@ -181,7 +192,16 @@ impl Disk for Model {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.step()?;
         let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        state.change(Some(from), Some((to, inode)));
+        if self.journal {
+            state.change(Some(from), Some((to, inode)));
+        } else {
+            // As vfat does it: a name of an empty file, where its content is, the old name away.
+            let empty = state.inodes.len();
+            state.inodes.push((Vec::new(), true));
+            state.change(None, Some((to, empty)));
+            state.change(None, Some((to, inode)));
+            state.change(Some(from), None);
+        }
         Ok(())
     }
 
@@ -218,6 +238,10 @@ impl Disk for Model {
             .filter(|name| name.parent() == Some(path))
             .cloned()
             .collect())
+    }
+
+    fn renames_whole(&self) -> bool {
+        self.journal
     }
 }
 

@@ -13,6 +13,7 @@ mod kerberos;
 mod pam;
 mod redirect_ssh;
 mod remote_desktop;
+mod removable_drive;
 mod signing;
 mod smime;
 mod ssh;

@@ -1,0 +1,174 @@
+//! `cardea card attach`, `detach`, `adopt`: cards on drives that come and go.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cardea_client::drive::{self, AttachError, Attached, Attachment, Ended, FOLDER};
+use cardea_client::message::{CardDetails, CardState, Reply, Request};
+use cardea_client::{ClientError, Wake};
+
+use crate::connection::Connection;
+use crate::exit::{Exit, Failure};
+use crate::output::{note, printable, state_word};
+
+/// Inserts the cards on a drive, and has a process of its own keep them so.
+pub(crate) fn attach(socket: &Path, place: &Path, foreground: bool) -> Result<(), Failure> {
+    let folder = folder_at(place)?;
+    if foreground {
+        let ended = drive::hold(socket, &folder, &wake()?, &mut |attached| {
+            // The terminal may be gone; the cards stay.
+            let _ = tell(&attached);
+        });
+        note(word(ended.map_err(|error| refused(&error))?))?;
+        return Ok(());
+    }
+    let (attachment, attached) =
+        Attachment::new(socket, &folder).map_err(|error| refused(&error))?;
+    keep(socket, &folder, attachment)?;
+    tell(&attached)
+}
+
+/// The process in which an attachment lives on. Its standard input is the connection.
+pub(crate) fn hold(socket: &Path, folder: &Path) -> Result<(), Failure> {
+    // Neither the terminal's end nor its folder may matter from here on.
+    let _ = rustix::process::setsid();
+    let connection = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| failed("the connection", &error))?;
+    let wake = wake()?;
+    let mut attachment =
+        Attachment::inherited(connection, folder).map_err(|error| failed("the drive", &error))?;
+    if attachment.keep(&wake) == Ended::Disconnected {
+        drop(attachment);
+        drive::hold(socket, folder, &wake, &mut |_| {}).map_err(|error| refused(&error))?;
+    }
+    Ok(())
+}
+
+/// Takes the drive of a card out.
+pub(crate) fn detach(card: &str, connection: &mut Connection) -> Result<(), Failure> {
+    let request = Request::DetachDrive {
+        card: card.to_owned(),
+    };
+    connection.order(&request, "taking the drive out")?;
+    note("the drive can be unmounted")?;
+    Ok(())
+}
+
+/// Makes a card this system's own.
+pub(crate) fn adopt(
+    card: &str,
+    owner: Option<u32>,
+    connection: &mut Connection,
+) -> Result<CardDetails, Failure> {
+    let request = Request::AdoptCard {
+        card: card.to_owned(),
+        owner,
+    };
+    match connection.call(&request, "adopting the card")? {
+        Reply::Card(details) => Ok(*details),
+        _ => Err(Connection::unexpected()),
+    }
+}
+
+/// The folder for a new card on a mounted drive, made where it is missing.
+pub(crate) fn prepare(socket: &Path, place: &Path) -> Result<(PathBuf, OwnedFd), Failure> {
+    let place = place
+        .canonicalize()
+        .map_err(|error| failed(&format!("{}", place.display()), &error))?;
+    drive::make_folder(socket, &place).map_err(|error| {
+        let text = format!("no folder {FOLDER} in {}", place.display());
+        failed(&text, &error)
+    })
+}
+
+/// A folder that was made for a card that could not be made; one with anything in it stays.
+pub(crate) fn forget(folder: &Path) {
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// The folder with card files at a place, or that place itself when it has the name of one.
+fn folder_at(place: &Path) -> Result<PathBuf, Failure> {
+    let place = place
+        .canonicalize()
+        .map_err(|error| failed(&format!("{}", place.display()), &error))?;
+    if place.file_name().is_some_and(|name| name == FOLDER) {
+        return Ok(place);
+    }
+    let folder = place.join(FOLDER);
+    match folder.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(folder),
+        _ => Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no folder {FOLDER} in {}", place.display()),
+        )),
+    }
+}
+
+fn keep(socket: &Path, folder: &Path, attachment: Attachment) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
+    Command::new(program)
+        .arg("--socket")
+        .arg(socket)
+        .args(["card", "hold"])
+        .arg(folder)
+        // A folder in use keeps a drive from being unmounted.
+        .current_dir("/")
+        .stdin(Stdio::from(attachment.into_socket()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed("a process that holds the drive", &error))?;
+    Ok(())
+}
+
+fn wake() -> Result<Wake, Failure> {
+    Wake::new().map_err(|error| failed("a descriptor", &error))
+}
+
+fn tell(attached: &Attached) -> Result<(), Failure> {
+    for problem in &attached.problems {
+        note(&format!("warning: {problem}"))?;
+    }
+    for card in &attached.cards {
+        let name = printable(&card.name);
+        match card.state {
+            CardState::Ready | CardState::Blocked => {
+                note(&format!("card {name} ({}) attached", card.card_id))?;
+            }
+            state => note(&format!(
+                "card {name} ({}) is {}: {}",
+                card.card_id,
+                state_word(state),
+                card.reason
+            ))?,
+        }
+    }
+    Ok(())
+}
+
+fn word(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Called => "stopped",
+        Ended::Detached => "the drive was taken out",
+        Ended::Disconnected => "the daemon is away",
+        Ended::Gone => "the drive is gone",
+    }
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{what}: {error}"))
+}
+
+fn refused(error: &AttachError) -> Failure {
+    match error {
+        AttachError::Refused(failure) => Failure::new(failure.kind.into(), failure.message.clone()),
+        AttachError::Client(error @ ClientError::Unreachable { .. }) => {
+            Failure::caused(Exit::Away, error, "; is cardea-daemon running?")
+        }
+        AttachError::Client(error) => Failure::caused(Exit::Away, error, ""),
+        error => Failure::caused(Exit::Failed, error, ""),
+    }
+}

@@ -1,0 +1,247 @@
+//! Folders on drives: what lies there, power cuts without a journal, and what this host knows of its cards.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cardea_card::record::{CardId, IndexRole};
+
+use super::model::{Failure, Model, State};
+use super::{id, record};
+use crate::drive::DriveFolder;
+use crate::format::HostKey;
+use crate::{CardFileError, KnownCard, KnownIndex, Store, StoreError};
+
+fn name() -> PathBuf {
+    format!("{}.card", id()).into()
+}
+
+fn folder(disk: &Arc<Model>) -> DriveFolder {
+    DriveFolder::with_disk(HostKey::new([5; 32]), Arc::<Model>::clone(disk))
+}
+
+/// The one card, as it is found after an interruption was dealt with.
+fn found(state: State) -> Option<String> {
+    let drive = folder(&Model::without_journal(state));
+    let stored = drive.card(&name()).unwrap()?;
+    assert!(stored.trusted, "{stored:?}");
+    Some(stored.content.unwrap().name)
+}
+
+/// All of it on the disk.
+fn disk_with(what: impl FnOnce(&DriveFolder)) -> State {
+    let disk = Model::without_journal(State::default());
+    what(&folder(&disk));
+    disk.state().after_power_cut().swap_remove(0)
+}
+
+fn two_generations() -> State {
+    disk_with(|drive| {
+        drive.create(&record("older")).unwrap();
+        drive.save(&record("first")).unwrap();
+    })
+}
+
+#[test]
+fn power_cut_at_any_step_of_a_save_without_journal_leaves_the_old_or_the_new_record() {
+    let first = disk_with(|drive| drive.create(&record("first")).unwrap());
+    for before in [first, two_generations()] {
+        for steps in 0.. {
+            let disk = Model::without_journal(before.clone());
+            let drive = folder(&disk);
+            disk.fail(Failure::PowerCut(steps));
+            let done = drive.save(&record("second")).is_ok();
+            for state in disk.state().after_power_cut() {
+                let name = found(state.clone()).expect("a generation");
+                assert!(
+                    name == "second" || !done && name == "first",
+                    "{steps} {name}"
+                );
+                // And it goes on from there.
+                let disk = Model::without_journal(state);
+                folder(&disk).save(&record("third")).unwrap();
+                assert_eq!(found(disk.state()).as_deref(), Some("third"));
+            }
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn power_cut_at_any_step_of_a_creation_without_journal_leaves_the_card_or_none() {
+    for steps in 0.. {
+        let disk = Model::without_journal(State::default());
+        disk.fail(Failure::PowerCut(steps));
+        let done = folder(&disk).create(&record("first")).is_ok();
+        for state in disk.state().after_power_cut() {
+            let drive = folder(&Model::without_journal(state));
+            let stored = drive.card(&name()).unwrap();
+            let whole = stored.as_ref().is_some_and(|stored| stored.trusted);
+            // A name without content may be left where nothing was acknowledged.
+            let empty =
+                stored.is_none_or(|stored| matches!(stored.content, Err(CardFileError::Truncated)));
+            assert!(whole || !done && empty, "{steps}");
+        }
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn power_cut_at_any_step_of_a_removal_without_journal_brings_no_older_generation_back() {
+    for steps in 0.. {
+        let disk = Model::without_journal(two_generations());
+        disk.fail(Failure::PowerCut(steps));
+        let done = folder(&disk).remove(id()).is_ok();
+        for state in disk.state().after_power_cut() {
+            let name = found(state);
+            assert!(
+                name.is_none() || !done && name.as_deref() == Some("first"),
+                "{steps}"
+            );
+        }
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn failed_save_without_journal_leaves_the_old_record_and_the_next_one_works() {
+    let mut failed = 0;
+    for step in 0..20 {
+        let disk = Model::without_journal(two_generations());
+        let drive = folder(&disk);
+        disk.fail(Failure::Once(step, std::io::ErrorKind::StorageFull));
+        if drive.save(&record("second")).is_err() {
+            failed += 1;
+            assert_eq!(found(disk.state()).as_deref(), Some("first"), "{step}");
+        }
+        disk.fail(Failure::Never);
+        drive.save(&record("third")).unwrap();
+        assert_eq!(found(disk.state()).as_deref(), Some("third"));
+    }
+    assert!(failed >= 7, "{failed}");
+}
+
+fn opened(path: &Path) -> OwnedFd {
+    File::open(path).unwrap().into()
+}
+
+#[test]
+fn only_regular_files_of_a_folder_on_a_disk_are_read() {
+    let place = tempfile::tempdir().unwrap();
+    let state = Store::open(&place.path().join("state")).unwrap();
+    let path = place.path().join("Cardea");
+    fs::create_dir(&path).unwrap();
+    // Whatever the tests run on.
+    let drive = || state.drives().open_on(opened(&path), Ok("ext4")).unwrap();
+    assert!(drive().names().unwrap().is_empty());
+    drive().create(&record("first")).unwrap();
+    assert!(matches!(
+        drive().create(&record("again")),
+        Err(StoreError::Exists(_))
+    ));
+    assert_eq!(drive().names().unwrap(), [name()]);
+    let card = drive().card(&name()).unwrap().unwrap();
+    assert!(card.trusted);
+    assert_eq!(card.content.unwrap().name, "first");
+    let elsewhere = path.join("elsewhere");
+    fs::rename(path.join(name()), &elsewhere).unwrap();
+    for make in [
+        Box::new(|| symlink(&elsewhere, path.join(name())).unwrap()) as Box<dyn Fn()>,
+        Box::new(|| fs::create_dir(path.join(name())).unwrap()),
+        Box::new(|| drop(std::os::unix::net::UnixListener::bind(path.join(name())).unwrap())),
+    ] {
+        make();
+        let found = drive().card(&name()).unwrap().unwrap();
+        assert!(
+            matches!(found.content, Err(CardFileError::NotRegular)),
+            "{found:?}"
+        );
+        drop(fs::remove_dir(path.join(name())));
+        drop(fs::remove_file(path.join(name())));
+    }
+    // Names that lead elsewhere are none.
+    for stray in ["../state/cards", "elsewhere/x", "..", "/etc/passwd", "x//y"] {
+        let found = drive().card(Path::new(stray)).unwrap();
+        let content = found.map(|found| found.content);
+        assert!(!matches!(content, Some(Ok(_))), "{stray}");
+    }
+    assert!(
+        state.drives().open(opened(&elsewhere)).is_err(),
+        "not a folder"
+    );
+    for kept_nowhere in ["/proc", "/sys", "/dev"] {
+        let refused = state.drives().open(opened(Path::new(kept_nowhere)));
+        let refused = text(refused.err().unwrap());
+        assert!(refused.contains("file systems of this kind"), "{refused}");
+    }
+}
+
+fn text(error: StoreError) -> String {
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    format!("{error}: {}", cause.unwrap_or_default())
+}
+
+fn known() -> KnownCard {
+    KnownCard {
+        card: id(),
+        name: "Travel".into(),
+        owner: 1000,
+        created: 7,
+        indices: vec![KnownIndex {
+            handle: 0x01C2_0000,
+            role: IndexRole::Pin,
+            policy: [3; 32],
+        }],
+    }
+}
+
+#[test]
+fn known_card_is_there_until_it_is_removed_and_planted_ones_are_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.write_known(&known()).unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.known_cards().unwrap(), [known()]);
+    let path = folder.path().join("drives").join(id().to_string());
+    let whole = fs::read(&path).unwrap();
+    for bit in (0..8 * whole.len()).step_by(5) {
+        let mut changed = whole.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, changed).unwrap();
+        assert!(store.known_cards().unwrap().is_empty(), "bit {bit}");
+    }
+    // Under another card's name, or as an intent, it is nothing.
+    fs::remove_file(&path).unwrap();
+    let other = folder
+        .path()
+        .join("drives")
+        .join(CardId::new([1; 16]).to_string());
+    fs::write(&other, &whole).unwrap();
+    assert!(store.known_cards().unwrap().is_empty());
+    fs::rename(&other, folder.path().join("intents").join(id().to_string())).unwrap();
+    assert!(store.intents().unwrap().is_empty());
+    store.write_known(&known()).unwrap();
+    store.remove_known(id()).unwrap();
+    store.remove_known(id()).unwrap();
+    assert!(store.known_cards().unwrap().is_empty());
+    let impossible = KnownCard {
+        indices: vec![KnownIndex {
+            handle: 0x0180_0000,
+            ..known().indices[0]
+        }],
+        ..known()
+    };
+    assert!(matches!(
+        store.write_known(&impossible),
+        Err(StoreError::Unusable { .. })
+    ));
+}
