@@ -219,10 +219,7 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
 /// What the machine's administrator has configured for those who choose nothing.
 fn configured(connection: &mut Connection) -> Result<AdminKeySource, Failure> {
     match connection.call(&Request::CreationDefaults, "asking for the configuration")? {
-        Reply::Defaults { admin_key: None } => Ok(AdminKeySource::Random),
-        Reply::Defaults {
-            admin_key: Some(text),
-        } => text.parse().map_err(|error: String| {
+        Reply::Defaults { admin_key } => admin_key.parse().map_err(|error: String| {
             Failure::usage(format!("the daemon's setting `admin_key` {error}"))
         }),
         _ => Err(Connection::unexpected()),

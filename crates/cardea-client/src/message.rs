@@ -907,7 +907,7 @@ pub enum Reply {
     Defaults {
         /// Value of `--admin-key`, as the machine's administrator has configured it.
         #[n(0)]
-        admin_key: Option<String>,
+        admin_key: String,
     },
 }
 

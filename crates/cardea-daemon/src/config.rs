@@ -28,6 +28,8 @@ pub const DEFAULT_TPM_DEVICE: &str = "/dev/tpmrm0";
 pub const DEFAULT_ADMIN_GROUP: &str = "cardea-admin";
 
 const DEFAULT_SLOTS: u8 = 4;
+/// As `--admin-key` of `cardea card create`.
+const DEFAULT_ADMIN_KEY: &str = "random";
 const DEFAULT_LOG: &str = "info";
 
 /// A configuration that the daemon does not start with.
@@ -123,7 +125,7 @@ pub struct Config {
     /// Whether cards that users redirect to this machine may be in the reader, which all users reach.
     pub redirect_to_reader: bool,
     /// What `--admin-key` of `cardea card create` is where it is not given; checked by the command.
-    pub admin_key: Option<String>,
+    pub admin_key: String,
     /// Filter of the log, as `tracing` has it.
     pub log: String,
 }
@@ -156,7 +158,7 @@ impl Config {
             admin_group: DEFAULT_ADMIN_GROUP.to_owned(),
             bus: false,
             redirect_to_reader: false,
-            admin_key: None,
+            admin_key: DEFAULT_ADMIN_KEY.to_owned(),
             log: DEFAULT_LOG.to_owned(),
         }
     }
@@ -211,7 +213,9 @@ impl Config {
         }
         config.bus = file.bus.unwrap_or(true);
         config.redirect_to_reader = file.redirect_to_reader.unwrap_or(false);
-        config.admin_key = file.admin_key;
+        if let Some(key) = file.admin_key {
+            config.admin_key = key;
+        }
         if let Some(log) = file.log {
             config.log = log;
         }

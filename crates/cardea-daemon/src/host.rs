@@ -42,7 +42,7 @@ pub(crate) struct Host {
     /// Whether cards that are redirected to here may be in the reader.
     pub(crate) redirect_to_reader: bool,
     /// What `--admin-key` is where the creator of a card says nothing.
-    pub(crate) admin_key: Option<String>,
+    pub(crate) admin_key: String,
     /// Who has a drive read.
     pub(crate) reading: Reading,
     cards: Mutex<Vec<Arc<HostedCard>>>,
@@ -73,7 +73,7 @@ impl Host {
         address: Address,
         slots: u8,
         redirect_to_reader: bool,
-        admin_key: Option<String>,
+        admin_key: String,
     ) -> Self {
         Self {
             roles,

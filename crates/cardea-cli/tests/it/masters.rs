@@ -355,17 +355,15 @@ fn random_key_is_kept_for_the_holder_of_a_certificate() {
 fn machine_says_what_admin_key_cards_get() {
     let place = Place::with(|config| {
         // The folder is known when the daemon starts.
-        config.admin_key = Some(format!(
-            "derived:{}",
-            config.state_dir.with_file_name("master").display()
-        ));
+        let master = config.state_dir.with_file_name("master");
+        config.admin_key = format!("derived:{}", master.display());
     });
     place.file("master", MASTER);
     let derived = place.create("derived", &[]);
     assert_eq!(derived["administrator"], true);
     let own = place.create("own", &["--admin-key", "random"]);
     assert_eq!(own["administrator"], false, "who chooses has the choice");
-    let wrong = Place::with(|config| config.admin_key = Some("nonsense".into()));
+    let wrong = Place::with(|config| config.admin_key = "nonsense".into());
     let pin = wrong.path("pin");
     let refused = wrong.run(&[
         "card",
