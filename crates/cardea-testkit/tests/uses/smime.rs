@@ -188,7 +188,7 @@ fn openssl_signs_and_decrypts() {
     scene.refuses(
         &crossed.replace("oaep.eml", "crossed.eml"),
         &ANSWERS,
-        "rror",
+        "Error decrypting CMS",
     );
 
     scene.withstands(&sign, &decrypt, "PIN incorrect", "PIN locked");

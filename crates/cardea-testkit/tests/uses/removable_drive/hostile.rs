@@ -199,7 +199,7 @@ fn what_is_no_folder_of_cards_is_refused() {
 }
 
 #[test]
-fn file_that_claims_what_is_anothers_spends_no_try() {
+fn file_that_claims_the_counter_of_another_card_spends_no_try() {
     let scene = Scene::new();
     let _stick = scene.computer.stick("stick");
     scene.computer.make_card("Travel", &[]);
