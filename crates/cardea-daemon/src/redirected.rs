@@ -6,6 +6,7 @@
 //! Never: another user's request, not even an administrator's, except through the reader where this machine's
 //! administrator has allowed that, for pcscd does not tell users apart.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -482,6 +483,8 @@ struct Redirection<'a> {
     host: &'a Arc<Host>,
     carrier: Arc<Carrier>,
     actor: &'a Actor,
+    /// Until it is refused or ends.
+    offers: Cell<bool>,
 }
 
 impl<'a> Redirection<'a> {
@@ -512,11 +515,26 @@ impl<'a> Redirection<'a> {
             host,
             carrier,
             actor,
+            offers: Cell::new(true),
         })
     }
 
+    /// Its cards are gone before that is told: whoever begins anew finds nothing of them in the way.
     fn refuse(&self, failure: Failure) -> Result<(), FrameError> {
+        self.withdraw();
         lock(&self.carrier.sending).reply(&Reply::Failed(failure))
+    }
+
+    fn withdraw(&self) {
+        if !self.offers.replace(false) {
+            return;
+        }
+        for card in self.own() {
+            self.remove(&card);
+        }
+        self.host.redirections.leave(self.carrier.owner);
+        // A card of this machine may have waited for the slot.
+        self.host.wake_keeper();
     }
 
     fn own(&self) -> Vec<Arc<HostedCard>> {
@@ -609,12 +627,7 @@ impl<'a> Redirection<'a> {
 impl Drop for Redirection<'_> {
     fn drop(&mut self) {
         self.carrier.close();
-        for card in self.own() {
-            self.remove(&card);
-        }
-        self.host.redirections.leave(self.carrier.owner);
-        // A card of this machine may have waited for the slot.
-        self.host.wake_keeper();
+        self.withdraw();
     }
 }
 
