@@ -40,7 +40,7 @@ impl Scene {
     fn folder(&self) -> PathBuf {
         self.computer
             .namespace
-            .path(&Path::new(PLACE).join("Cardea"))
+            .path(Path::new(PLACE).join("Cardea"))
     }
 
     /// Attaches by hand, and gives the refusal.
