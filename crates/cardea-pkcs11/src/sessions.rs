@@ -35,7 +35,7 @@ pub(crate) struct Session {
 /// What an operation has of the PIN beside the login.
 pub(crate) enum Fresh {
     /// A connection on which it was verified for this operation.
-    Own(Client),
+    Own(Box<Client>),
     /// The login itself, since which no key was used.
     Login,
     /// Nothing.
@@ -389,7 +389,7 @@ impl Module {
         let session = state.session(session)?;
         let just_logged_in = std::mem::take(&mut session.just_logged_in);
         Ok(match session.fresh.take() {
-            Some(client) => Fresh::Own(client),
+            Some(client) => Fresh::Own(Box::new(client)),
             None if just_logged_in => Fresh::Login,
             None => Fresh::No,
         })
