@@ -2,13 +2,14 @@
 //! tpm2-pkcs11.
 //!
 //! Cardea and tpm2-pkcs11 have a software TPM each, of the same binary. Blocks alternate, and their order rotates.
+//! The rates are those of the median times.
 //! No connection resumes another's session. Both modules are loaded by the engine of OpenSSL, by their path.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cardea_testkit::desk::module;
 use cardea_testkit::process::run;
@@ -137,47 +138,49 @@ pub(crate) fn be_the_user(part: usize) {
         "| TLS handshakes | file key 1/s | Cardea 1/s | share | tpm2-pkcs11 1/s | share |\n|---|---|---|---|---|---|"
     );
     for (key, name) in KEYS {
-        row(&format!("{name}, a curl for each"), part, |way| {
-            (0..BLOCK).map(|_| connect(way, key, 1)).sum()
+        row(&format!("{name}, a curl for each"), part, 1.0, |way| {
+            (0..BLOCK).map(|_| connect(way, key, 1)).collect()
         });
-        row(&format!("{name}, one curl"), part, |way| {
-            connect(way, key, BLOCK)
-        });
+        row(
+            &format!("{name}, one curl"),
+            part,
+            f64::from(BLOCK),
+            |way| vec![connect(way, key, BLOCK)],
+        );
     }
 }
 
-fn row(name: &str, part: usize, block: impl Fn(Way) -> Duration) {
+/// Blocks of times, each of which was that of so many connections.
+fn row(name: &str, part: usize, connections: f64, block: impl Fn(Way) -> Vec<f64>) {
     let ways: Vec<Way> = WAYS
         .into_iter()
         .filter(|way| *way != Way::Peer || Path::new(PEER).exists())
         .collect();
-    let mut rates = [vec![], vec![], vec![]];
+    let mut times = [vec![], vec![], vec![]];
     for way in &ways {
         block(*way);
     }
-    for round in 0..2 * part {
+    for round in 0..3 * part {
         for turn in 0..ways.len() {
             let at = (round + turn) % ways.len();
-            if let (Some(way), Some(rates)) = (ways.get(at), rates.get_mut(at)) {
-                rates.push(f64::from(BLOCK) / block(*way).as_secs_f64());
+            if let (Some(way), Some(times)) = (ways.get(at), times.get_mut(at)) {
+                times.extend(block(*way));
             }
         }
     }
-    let [file, card, peer] = rates;
-    let peer = (!peer.is_empty()).then(|| median(peer));
-    let (file, card) = (median(file), median(card));
-    let peer = match peer {
-        Some(peer) => format!("{peer:.1} | {:.0} %", peer / file * 100.0),
-        None => "– | –".into(),
+    let [file, card, peer] = times;
+    let rate = |times: Vec<f64>| connections / median(times);
+    let (file, card) = (rate(file), rate(card));
+    let told = |rate: f64| format!("{rate:.1} | {:.0} %", 100.0 * rate / file);
+    let peer = match peer.is_empty() {
+        true => "– | –".into(),
+        false => told(rate(peer)),
     };
-    println!(
-        "| {name} | {file:.1} | {card:.1} | {:.0} % | {peer} |",
-        card / file * 100.0
-    );
+    println!("| {name} | {file:.1} | {} | {peer} |", told(card));
 }
 
-/// The time of a curl that makes so many connections, one after the other.
-fn connect(way: Way, key: &str, connections: u32) -> Duration {
+/// The seconds of a curl that makes so many connections, one after the other.
+fn connect(way: Way, key: &str, connections: u32) -> f64 {
     let folder = std::env::current_dir().unwrap();
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--fail", "--cacert", "ca.pem"])
@@ -210,5 +213,5 @@ fn connect(way: Way, key: &str, connections: u32) -> Duration {
     let status = curl.status().unwrap();
     let time = begin.elapsed();
     assert!(status.success(), "curl fails: {status}");
-    time
+    time.as_secs_f64()
 }
