@@ -18,6 +18,14 @@ const DOORS: [(Door, &str); 2] = [
 /// What `smbclient` lists of the share.
 const LISTED: &str = "blocks available";
 
+/// What `kinit` says when it cannot decrypt the reply to a right PIN, after it has asked for a password in vain.
+/// One secret of 256 begins with a zero byte, of which Heimdal in Samba 4.17 makes another key than MIT's client
+/// (its pull request 1177).
+const SHORT_SECRET: &str = "Cannot read password while getting initial credentials";
+
+/// Three short secrets in a row are one sign-in of sixteen million.
+const SIGN_INS: usize = 3;
+
 /// The domain of the page, its controller and the workstation in one computer.
 struct Domain {
     _samba: Running,
@@ -50,12 +58,19 @@ impl Domain {
         self.at.types("alice", pin, &script)
     }
 
-    fn succeeds(&self, section: &str) -> String {
-        let outcome = self.sign_in(PIN, &commands(PAGE, section));
+    fn succeeds(&self, section: &str) {
+        let script = commands(PAGE, section);
+        let mut outcome = self.sign_in(PIN, &script);
+        for _ in 1..SIGN_INS {
+            let proven = outcome.text.contains("PKINIT client verified DH reply");
+            if !(proven && outcome.text.contains(SHORT_SECRET)) {
+                break;
+            }
+            outcome = self.sign_in(PIN, &script);
+        }
         let text = outcome.text;
         let complete = text.contains("krbtgt/TEST.LOCAL@TEST.LOCAL") && text.contains(LISTED);
         assert!(outcome.success && complete, "{section}: {text}");
-        text
     }
 
     /// No ticket, no list; the reason is on the page too.
