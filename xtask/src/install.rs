@@ -22,6 +22,9 @@ use crate::weakened;
 pub(crate) struct InstallArguments {
     #[command(flatten)]
     place: Place,
+    /// Folder with the built programs; without it they are built for release
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    built: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -65,13 +68,10 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     let place = &arguments.place;
     place.check_rights()?;
-    let mut build = workspace.cargo();
-    build.args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
-        build.args(["--package", package]);
-    }
-    shell::run(&mut build)?;
-    let programs = workspace.target.join("release");
+    let programs = match &arguments.built {
+        Some(folder) => folder.clone(),
+        None => release(&workspace)?,
+    };
     let texts = texts(&programs.join("cardea"), &place.prefix)?;
     let items = items::items(&workspace.root, &programs, &place.prefix, texts);
     put(&items, place.root())?;
@@ -99,6 +99,17 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     }
     say("installed; next: systemctl enable --now cardea; systemctl restart pcscd");
     Ok(())
+}
+
+/// Builds what is installed, and says where it is.
+fn release(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "--locked"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    shell::run(&mut build)?;
+    Ok(workspace.target.join("release"))
 }
 
 pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
@@ -160,7 +171,10 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
             prefix: "/usr".parse().map_err(anyhow::Error::msg)?,
         })
     };
-    install(&InstallArguments { place: place()? })?;
+    install(&InstallArguments {
+        place: place()?,
+        built: None,
+    })?;
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
     }
