@@ -35,6 +35,7 @@ use futures_core::Stream;
 use zbus::message::{Flags, Type};
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Structure, Variant};
+use zruntime::SharedRuntime;
 
 use self::agents::Agents;
 use self::clients::{BUS, Client, Clients};
@@ -43,7 +44,7 @@ use self::interfaces::{
     CHALLENGE_CONTEXT, INTROSPECTABLE, MANAGER, OBJECT_MANAGER, OPERATION, PEER, PIN_RESET_REQUEST,
     PROPERTIES, PROVISIONING, ROOT, SERVICE, interface, introspect,
 };
-use self::link::{Link, Target};
+use self::link::{Link, SYSTEM_TIME, Target};
 use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
 use self::polkit::authorize;
@@ -54,7 +55,7 @@ use crate::hosted::HostedCard;
 
 /// First wait before the next attempt to reach the bus, and the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(15);
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Calls at work for all clients together.
 const MAX_CALLS: usize = 128;
@@ -77,6 +78,8 @@ type Work = Box<dyn FnOnce(&Link) + Send>;
 #[derive(Debug)]
 pub(crate) struct Bus {
     host: Arc<Host>,
+    /// Whether there will be a bus, however long it takes.
+    coming: bool,
     link: Mutex<Option<Link>>,
     clients: Clients,
     agents: Agents,
@@ -89,9 +92,11 @@ pub(crate) struct Bus {
 
 impl Bus {
     /// Connects in the background, again and again: there may be no bus, or one that restarts.
-    pub(crate) fn start(host: Arc<Host>) -> std::io::Result<Arc<Self>> {
+    /// `coming`: there will be one, however long it takes.
+    pub(crate) fn start(host: Arc<Host>, coming: bool) -> std::io::Result<Arc<Self>> {
         let bus = Arc::new(Self {
             host,
+            coming,
             link: Mutex::default(),
             clients: Clients::default(),
             agents: Agents::default(),
@@ -169,7 +174,11 @@ impl Bus {
     }
 
     fn connect(&self) -> zbus::Result<(Link, MessageStream)> {
-        let connection = zruntime::block_on(Connection::system())?;
+        let runtime = SharedRuntime::current()?;
+        // Early in the boot systemd listens for a bus that does not answer yet.
+        let connection = runtime.timeout(SYSTEM_TIME, Connection::system());
+        let connection = zruntime::block_on(connection)
+            .unwrap_or_else(|_| Err(zbus::Error::Failure("no answer in time".to_owned())))?;
         // Before the name, so that no call is lost.
         let stream = MessageStream::from(&connection);
         let link = Link(connection);

@@ -103,6 +103,8 @@ pub struct Overrides {
     pub socket: Option<PathBuf>,
     /// Address of the TPM.
     pub tpm: Option<String>,
+    /// As [`Config::service`].
+    pub service: bool,
 }
 
 /// Settings of one daemon, checked.
@@ -128,6 +130,8 @@ pub struct Config {
     pub admin_key: String,
     /// Filter of the log, as `tracing` has it.
     pub log: String,
+    /// Whether systemd starts it, which it may do before the TPM's driver and the bus are there.
+    pub service: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +164,7 @@ impl Config {
             redirect_to_reader: false,
             admin_key: DEFAULT_ADMIN_KEY.to_owned(),
             log: DEFAULT_LOG.to_owned(),
+            service: false,
         }
     }
 
@@ -186,7 +191,9 @@ impl Config {
     fn from_parts(file: File, overrides: Overrides, device: &Path) -> Result<Self, ConfigError> {
         let tpm = match overrides.tpm.or(file.tpm) {
             Some(text) => parse_tpm(text)?,
-            None if device.exists() => parse_tpm(format!("device:{}", device.display()))?,
+            None if overrides.service || device.exists() => {
+                parse_tpm(format!("device:{}", device.display()))?
+            }
             None => return Err(ConfigError::NoTpm),
         };
         let mut config = Self::new(
@@ -211,6 +218,7 @@ impl Config {
         if let Some(group) = file.admin_group {
             config.admin_group = group;
         }
+        config.service = overrides.service;
         config.bus = file.bus.unwrap_or(true);
         config.redirect_to_reader = file.redirect_to_reader.unwrap_or(false);
         if let Some(key) = file.admin_key {

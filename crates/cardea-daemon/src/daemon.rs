@@ -1,6 +1,6 @@
 //! The daemon as a value: started, serving, stopped. In the program and in tests alike.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use cardea_store::{Store, StoreError};
 use crate::audit::Audit;
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::early;
 use crate::host::Host;
 use crate::peer::Roles;
 use crate::presence::Sessions;
@@ -98,6 +99,9 @@ impl Daemon {
             config.admin_key.clone(),
         ));
         startup::load(&host).map_err(state)?;
+        if config.service {
+            early::await_device(&config.tpm, FIRST_PASS_TIME);
+        }
         let mut daemon = Self {
             host: Arc::clone(&host),
             server: None,
@@ -119,7 +123,8 @@ impl Daemon {
         daemon.keeper = Some(keeper);
         host.await_first_pass(FIRST_PASS_TIME);
         if config.bus {
-            let bus = Bus::start(Arc::clone(&host)).map_err(StartError::Thread)?;
+            let coming = config.service && early::bus_is_coming(Path::new("/"));
+            let bus = Bus::start(Arc::clone(&host), coming).map_err(StartError::Thread)?;
             // The host has none yet.
             let _ = host.prompter.set(Arc::clone(&bus) as Arc<dyn Prompter>);
             daemon.bus = Some(bus);

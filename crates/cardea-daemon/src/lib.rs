@@ -20,6 +20,7 @@ mod daemon;
 mod describe;
 mod destroy;
 mod drive;
+mod early;
 mod failure;
 mod fault;
 pub mod hardening;

@@ -46,11 +46,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let notifier = Notifier::from_environment().context("service manager")?;
     let config = Config::load(Overrides {
         config: arguments.config,
         state_dir: arguments.state_dir,
         socket: arguments.socket,
         tpm: arguments.tpm,
+        service: notifier.is_heard(),
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&config.log).context("log filter")?)
@@ -60,7 +62,6 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     hardening::harden();
     // Handlers, not a blocked mask: a mask would be inherited by a software TPM that we start.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;
-    let notifier = Notifier::from_environment().context("service manager")?;
 
     let daemon = Daemon::start(config)?;
     notifier.ready();

@@ -50,6 +50,12 @@ impl Notifier {
         })
     }
 
+    /// Whether there is a service manager that waits for messages.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// How often [`alive`](Self::alive) is wanted: half the limit, as sd_watchdog_enabled(3) advises.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {
@@ -111,6 +117,7 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::new(Some(path.into()), Some("3000000".into()), None).unwrap();
+        assert!(notifier.is_heard());
         notifier.ready();
         assert!(receive(&manager).starts_with("READY=1"));
         notifier.alive();
@@ -146,6 +153,7 @@ mod tests {
     fn nothing_is_sent_without_a_manager_and_a_bad_address_is_an_error() {
         let silent = Notifier::new(None, Some("1000000".into()), None).unwrap();
         silent.ready();
+        assert!(!silent.is_heard());
         assert_eq!(silent.interval(), None);
         assert!(Notifier::new(Some("relative".into()), None, None).is_err());
     }

@@ -15,7 +15,7 @@ use zruntime::SharedRuntime;
 use crate::prompt::Gone;
 
 /// The bus itself, polkit and logind answer within this time.
-const SYSTEM_TIME: Duration = Duration::from_secs(25);
+pub(crate) const SYSTEM_TIME: Duration = Duration::from_secs(25);
 
 /// `a{sv}`.
 pub(crate) type Dictionary = HashMap<String, OwnedVariant>;

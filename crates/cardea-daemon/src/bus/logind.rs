@@ -7,15 +7,15 @@ use super::link::{CallError, Link, Target};
 
 const LOGIND: &str = "org.freedesktop.login1";
 
-/// The users with an active session; none where there is no logind.
+/// The users with an active session; none where there is no logind. Early in the boot this starts it.
 pub(crate) fn active_users(link: &Link) -> Result<Option<HashSet<u32>>, CallError> {
     let target = Target {
-        member: "NameHasOwner",
+        member: "StartServiceByName",
         ..BUS
     };
-    let answer = link.ask(target, &LOGIND)?;
-    if !answer.body().deserialize::<bool>()? {
-        return Ok(None);
+    match link.ask(target, &(LOGIND, 0_u32)) {
+        Err(CallError::Refused(..)) => return Ok(None),
+        started => drop(started?),
     }
     let target = Target {
         destination: LOGIND,

@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// logind tells of changes; this is for those that were missed.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the cards of people wait for the bus at the start.
+/// How long the cards of people wait for a bus at the start, of which nobody knows whether there will be one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What clients are told of when it changes.
@@ -89,6 +89,7 @@ impl Bus {
             Some(Ok(Some(users))) => Sessions::Active(users),
             Some(Ok(None)) => Sessions::Unknown,
             // Without a bus nobody knows. While it restarts, what was known last holds.
+            None if self.coming => return,
             None if presence.is_awaited() && started.elapsed() > PATIENCE => Sessions::Unknown,
             None => return,
             Some(Err(error)) => {
