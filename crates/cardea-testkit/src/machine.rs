@@ -1,13 +1,14 @@
 //! A virtual machine with a TPM that its kernel drives: `/dev/tpmrm0` as on real hardware.
 //!
-//! What: Debian's kernel under emulation (QEMU without hardware acceleration), its TPM an `swtpm` outside, an
-//! init that mounts one disk and runs one program, and that program's report.
-//! What not: an installed system; there is no service manager, no udev and no user but root.
+//! What: Debian's kernel under emulation (QEMU without hardware acceleration), its TPM an `swtpm` outside, and
+//! either an init that mounts one disk and runs one program, without service manager, udev and users, or an
+//! installed Debian with systemd that runs a script; and the report of that program or script.
 //!
 //! Disk and TPM outlive a boot, so that a second one shows what a power cut leaves.
 
 mod initramfs;
 mod kernel;
+mod system;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,9 +20,10 @@ use std::time::{Duration, Instant};
 use crate::process::{Running, run};
 use initramfs::Archive;
 use kernel::Kernel;
+pub use system::System;
 
-/// Longest life of one boot; emulation on a busy machine takes a third of it.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// Longest life of one boot with one program; emulation on a busy machine takes a third of it.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where the machine's disk is mounted.
 pub const DISK: &str = "/disk";
@@ -29,8 +31,8 @@ pub const DISK: &str = "/disk";
 /// Report that the program is done. A report is lines `fact=value`.
 const END: &str = "end";
 
-/// What the init script says when the program's exit status is 0.
-const PROGRAM_ENDED_WELL: &str = "init: the program has ended with 0";
+/// What the console says when the exit status of program or script is 0.
+const PROGRAM_ENDED_WELL: &str = "the program has ended with 0";
 
 /// The kernel's serial console shows what went wrong, no more.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 rdinit=/init";
@@ -59,7 +61,10 @@ pub struct Machine {
     kernel: Kernel,
     initramfs: PathBuf,
     disk: PathBuf,
-    drive: Option<PathBuf>,
+    drives: Vec<PathBuf>,
+    /// In MiB.
+    memory: u32,
+    limit: Duration,
 }
 
 /// Drivers of a removable drive's file system.
@@ -108,8 +113,21 @@ impl Machine {
             kernel,
             initramfs,
             disk,
-            drive: drive.map(Path::to_owned),
+            drives: drive.map(Path::to_owned).into_iter().collect(),
+            memory: 512,
+            limit: BOOT_LIMIT,
         }
+    }
+
+    /// Takes the TPM out and puts in a new one.
+    ///
+    /// # Panics
+    ///
+    /// When the old one's state cannot be removed.
+    pub fn replace_tpm(&self) {
+        let tpm = self.folder.join("tpm");
+        std::fs::remove_dir_all(&tpm).expect("the TPM goes");
+        std::fs::create_dir(&tpm).expect("a folder for the TPM");
     }
 
     /// Switches it on; its program gets one argument.
@@ -133,7 +151,7 @@ impl Machine {
 
         let console = self.folder.join(format!("{argument}.console"));
         let report = self.folder.join(format!("{argument}.report"));
-        let drive = self.drive.iter().flat_map(|drive| {
+        let drives = self.drives.iter().flat_map(|drive| {
             let drive = format!("file={},format=raw,if=virtio", drive.display());
             ["-drive".to_owned(), drive]
         });
@@ -142,7 +160,7 @@ impl Machine {
                 .args(["-nodefaults", "-no-user-config", "-no-reboot"])
                 .args(["-display", "none", "-machine", "q35"])
                 .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
-                .args(["-smp", "2", "-m", "512", "-kernel"])
+                .args(["-smp", "2", "-m", &self.memory.to_string(), "-kernel"])
                 .arg(self.kernel.image())
                 .arg("-initrd")
                 .arg(&self.initramfs)
@@ -154,7 +172,7 @@ impl Machine {
                 .arg(format!("file:{}", report.display()))
                 .arg("-drive")
                 .arg(format!("file={},format=raw,if=virtio", self.disk.display()))
-                .args(drive)
+                .args(drives)
                 .arg("-chardev")
                 .arg(format!("socket,id=tpm,path={}", control.display()))
                 .args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device"])
@@ -167,6 +185,7 @@ impl Machine {
             console,
             report,
             start: Instant::now(),
+            limit: self.limit,
         }
     }
 }
@@ -178,6 +197,7 @@ pub struct Boot {
     console: PathBuf,
     report: PathBuf,
     start: Instant,
+    limit: Duration,
 }
 
 impl Boot {
@@ -185,7 +205,7 @@ impl Boot {
     ///
     /// # Panics
     ///
-    /// With the end of its console, when it fails or takes longer than [`BOOT_LIMIT`].
+    /// With the end of its console, when it fails or takes too long.
     #[must_use]
     pub fn report(&mut self) -> Report {
         loop {
@@ -212,7 +232,7 @@ impl Boot {
     ///
     /// # Panics
     ///
-    /// With the end of its console, when its program has failed or it takes longer than [`BOOT_LIMIT`].
+    /// With the end of its console, when its program has failed or it takes too long.
     pub fn wait_off(mut self) {
         while self.qemu.running() {
             self.check_time();
@@ -230,8 +250,9 @@ impl Boot {
 
     fn check_time(&self) {
         assert!(
-            self.age() < BOOT_LIMIT,
-            "the machine is not done in {BOOT_LIMIT:?}\n{}",
+            self.age() < self.limit,
+            "the machine is not done in {:?}\n{}",
+            self.limit,
             self.tails()
         );
     }
@@ -305,6 +326,20 @@ impl Report {
     }
 }
 
+impl Archive {
+    /// Modules that the init script loads, and the shell that it runs in.
+    fn kernel_modules(&mut self, kernel: &Kernel, wanted: &[&str]) {
+        let mut names = String::new();
+        for (name, module) in kernel.modules(wanted) {
+            self.file(&format!("modules/{name}"), module);
+            names = names + &name + "\n";
+        }
+        self.file("modules.order", names.into());
+        self.file("bin/busybox", read_file(Path::new("/bin/busybox")));
+        self.symbolic_link("bin/sh", "busybox");
+    }
+}
+
 /// A program that the kernel ends when the test that started it is gone, however that was ended.
 fn tied(program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -321,16 +356,9 @@ fn archive(kernel: &Kernel, folder: &Path, programs: &[&Path], modules: &[&str])
     }
     archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\n".into());
     archive.file("etc/group", b"root:x:0:\n".into());
-    let mut names = String::new();
     // The file system and the TPM's drivers may be part of the kernel; then there is nothing to load.
     let usual = ["virtio_pci", "virtio_blk", "ext4", "tpm_crb", "tpm_tis"];
-    for (name, module) in kernel.modules(&[&usual, modules].concat()) {
-        archive.file(&format!("modules/{name}"), module);
-        names = names + &name + "\n";
-    }
-    archive.file("modules.order", names.into());
-    archive.file("bin/busybox", read_file(Path::new("/bin/busybox")));
-    archive.symbolic_link("bin/sh", "busybox");
+    archive.kernel_modules(kernel, &[&usual, modules].concat());
     for program in programs {
         let name = program.file_name().expect("a program").to_string_lossy();
         let stripped = folder.join("stripped");

@@ -13,7 +13,7 @@ while read -r module; do
 done </modules.order
 mount -t ext4 /dev/vda /disk
 main "$1" >/dev/ttyS1
-echo "init: the program has ended with $?"
+echo "the program has ended with $?"
 sync
 umount /disk
 poweroff -f

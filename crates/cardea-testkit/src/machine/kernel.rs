@@ -35,6 +35,13 @@ impl Kernel {
             .expect("a kernel in its package")
     }
 
+    /// Folder with all modules of one version of the kernel, whose name it has.
+    pub(super) fn all_modules(&self) -> PathBuf {
+        let mut versions = std::fs::read_dir(self.folder.join("lib/modules")).expect("modules");
+        let version = versions.next().expect("a version of the kernel");
+        version.expect("a folder").path()
+    }
+
     /// These modules and those they need, each after what it needs; without those that are part of the
     /// kernel itself.
     pub(super) fn modules(&self, wanted: &[&str]) -> Vec<(String, Vec<u8>)> {
@@ -141,7 +148,10 @@ fn fetch(cache: &Path, folder: &Path) {
         .arg(&package)
         .arg(&tree));
     assert!(unpacked.success, "{}", unpacked.text);
-    std::fs::rename(&tree, folder).expect("the kernel goes to its place");
+    if let Err(error) = std::fs::rename(&tree, folder) {
+        // Another test was faster.
+        assert!(folder.is_dir(), "{}: {error}", folder.display());
+    }
 }
 
 fn download(into: &Path) -> Outcome {

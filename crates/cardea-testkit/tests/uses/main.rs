@@ -9,6 +9,7 @@
 mod active_directory;
 mod authority;
 mod browsers;
+mod disk_encryption;
 mod kerberos;
 mod pam;
 mod redirect_ssh;
