@@ -280,7 +280,7 @@ fn unit_confines_the_daemon() {
         "StateDirectory=cardea",
         "RuntimeDirectory=cardea",
         "DevicePolicy=closed",
-        "DeviceAllow=/dev/tpmrm0 rw",
+        "DeviceAllow=char-tpm rw",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "CapabilityBoundingSet=",

@@ -9,13 +9,13 @@ const LOGIND: &str = "org.freedesktop.login1";
 
 /// The users with an active session; none where there is no logind. Early in the boot this starts it.
 pub(crate) fn active_users(link: &Link) -> Result<Option<HashSet<u32>>, CallError> {
-    let target = Target {
-        member: "StartServiceByName",
-        ..BUS
-    };
-    match link.ask(target, &(LOGIND, 0_u32)) {
-        Err(CallError::Refused(..)) => return Ok(None),
-        started => drop(started?),
+    let target = |member| Target { member, ..BUS };
+    let answer = link.ask(target("NameHasOwner"), &LOGIND)?;
+    if !answer.body().deserialize::<bool>()? {
+        match link.ask(target("StartServiceByName"), &(LOGIND, 0_u32)) {
+            Err(CallError::Refused(..)) => return Ok(None),
+            started => drop(started?),
+        }
     }
     let target = Target {
         destination: LOGIND,
