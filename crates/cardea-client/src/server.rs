@@ -37,9 +37,9 @@ impl<S: AsFd> ServerEnd<S> {
     pub fn request(&mut self, patience: Option<Duration>) -> Result<Option<Request>, FrameError> {
         let error = match self.channel.receive(patience, FRAME_TIME) {
             Ok(request) => {
-                // The next APDU follows soon.
-                let apdu = matches!(request, Request::Transmit { .. });
-                self.channel.stay_awake(apdu);
+                // The next one follows soon.
+                let soon = matches!(request, Request::Transmit { .. } | Request::UseKey { .. });
+                self.channel.stay_awake(soon);
                 return Ok(Some(request));
             }
             Err(FrameError::Closed) => return Ok(None),

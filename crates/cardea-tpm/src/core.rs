@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::commands::SessionKind;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::name_of;
+use crate::promise::Wake;
 use crate::session::Session;
 use crate::simulator::Simulator;
 use crate::srk::{self, Parent};
@@ -109,6 +110,7 @@ pub(crate) struct Core {
     address: Address,
     simulator: Option<Simulator>,
     count: CommandCount,
+    wake: Wake,
     link: Option<Link>,
     cards: BTreeMap<u64, Runtime>,
     tick: u64,
@@ -122,11 +124,17 @@ impl Core {
             address,
             simulator: None,
             count,
+            wake: Wake::default(),
             link: None,
             cards: BTreeMap::new(),
             tick: 0,
             probed: false,
         }
+    }
+
+    /// Who is woken when the next command is sent.
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
     }
 
     /// Runs an operation; once more after what can be mended without harm: a TPM that was reset under us
@@ -272,7 +280,7 @@ impl Core {
                     command: "connection",
                     source,
                 })?;
-            let mut tpm = Tpm::new(transport, self.count.clone());
+            let mut tpm = Tpm::new(transport, self.count.clone(), self.wake.clone());
             match tpm.startup() {
                 Err(error) if error.breaks_connection() => {
                     let own = matches!(self.address, Address::Simulator(_));

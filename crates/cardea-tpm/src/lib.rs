@@ -13,6 +13,7 @@
 mod admin;
 mod anchor;
 pub mod auth;
+mod awake;
 mod care;
 mod commands;
 mod core;
@@ -26,6 +27,7 @@ mod owned;
 mod perform;
 pub mod policy;
 mod probe;
+mod promise;
 mod proof;
 mod queue;
 mod service;

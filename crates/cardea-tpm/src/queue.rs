@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cardea_card::secret::erase_stack;
 
 use crate::core::Core;
 use crate::error::TpmError;
+use crate::promise::promise;
 
 /// Called once, where it lies: what it holds of secrets is erased there. A `FnOnce` would be moved out of its
 /// box, and the box freed with a copy.
@@ -29,6 +30,9 @@ pub(crate) type Lane = u64;
 /// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
 /// [`Queue::rest`].
 const PAUSE: Duration = Duration::from_micros(150);
+
+/// While jobs wait, what finished ones have left on the thread's stack is erased this often.
+const LONGEST_TRACE: Duration = Duration::from_millis(10);
 
 struct State {
     /// Absent while somebody works with it.
@@ -134,9 +138,13 @@ impl Queue {
             return result.ok_or(TpmError::Stopped);
         }
         drop(state);
-        let (sender, receiver) = mpsc::sync_channel(1);
-        self.post(lane, Box::new(move |core| drop(sender.send(job(core)))));
-        receiver.recv().map_err(|_| TpmError::Stopped)
+        let (promise, expectation) = promise();
+        let job = move |core: &mut Core| {
+            let waiter = promise.keep(job(core));
+            core.wake().set(waiter);
+        };
+        self.post(lane, Box::new(job));
+        expectation.wait().ok_or(TpmError::Stopped)
     }
 
     /// Runs a job in turn without waiting.
@@ -234,11 +242,26 @@ fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mutex
     let Some(mut core) = state.core.take() else {
         return state;
     };
-    while let Some(mut job) = next(&mut state) {
-        drop(state);
-        shared.work(&mut core, &mut job);
-        drop(job);
-        erase_stack();
+    let mut erased = Instant::now();
+    let mut rested = true;
+    loop {
+        if let Some(mut job) = next(&mut state) {
+            drop(state);
+            shared.work(&mut core, &mut job);
+            drop(job);
+            if erased.elapsed() > LONGEST_TRACE {
+                erase_stack();
+                erased = Instant::now();
+            }
+            rested = false;
+        } else if rested {
+            break;
+        } else {
+            drop(state);
+            core.wake().wake();
+            erase_stack();
+            rested = true;
+        }
         state = shared.lock();
     }
     state.core = Some(core);
@@ -266,6 +289,8 @@ fn next(state: &mut State) -> Option<Job> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::tpm::CommandCount;
 

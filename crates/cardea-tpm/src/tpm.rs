@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::commands::code;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::hash;
+use crate::promise::Wake;
 use crate::session::{Session, Use, attribute};
 use crate::transport::{COMMAND_TIME, KEY_TIME, MAX_RESPONSE, Transport};
 use crate::wire::{Erased, Reader, Writer};
@@ -102,16 +103,18 @@ pub(crate) struct Tpm {
     pub(crate) owner: Option<Owner>,
     transport: Box<dyn Transport>,
     count: CommandCount,
+    wake: Wake,
     command: Erased,
     response: Erased,
 }
 
 impl Tpm {
-    pub(crate) fn new(transport: Box<dyn Transport>, count: CommandCount) -> Self {
+    pub(crate) fn new(transport: Box<dyn Transport>, count: CommandCount, wake: Wake) -> Self {
         Self {
             owner: None,
             transport,
             count,
+            wake,
             command: Erased::with_capacity(MAX_RESPONSE),
             response: Erased::with_capacity(MAX_RESPONSE),
         }
@@ -128,7 +131,8 @@ impl Tpm {
     /// Sends bytes as they are, counted like any command.
     pub(crate) fn raw(&mut self, command: &[u8], response: &mut Vec<u8>) -> io::Result<()> {
         self.count.add();
-        self.transport.transact(command, response, KEY_TIME)
+        let sent = || self.wake.wake();
+        self.transport.transact(command, response, KEY_TIME, &sent)
     }
 
     /// A command whose first handle is the owner hierarchy, with further sessions.
@@ -198,11 +202,13 @@ impl Tpm {
             self.compose(code, handles, &parameters, sessions);
             self.count.add();
             self.response.erase();
-            let sent = self
+            let sent = || self.wake.wake();
+            let response = self.response.as_mut();
+            let answered = self
                 .transport
-                .transact(&self.command, self.response.as_mut(), limit);
+                .transact(&self.command, response, limit, &sent);
             self.command.erase();
-            sent.map_err(|source| TpmError::Transport {
+            answered.map_err(|source| TpmError::Transport {
                 command: name,
                 source,
             })?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::awake::Awake;
 use crate::simulator::Simulator;
 
 /// Longest response of any TPM (TPM 2.0 Part 2, TPM2_MAX_RESPONSE_SIZE of the PC Client profile).
@@ -86,7 +87,7 @@ impl fmt::Display for Address {
 
 /// One command out, one response back.
 pub(crate) trait Transport: Send {
-    /// Sends a command and receives its response, within about `limit`.
+    /// Sends a command, calls `sent`, and receives the response, within about `limit`.
     ///
     /// # Errors
     ///
@@ -96,6 +97,7 @@ pub(crate) trait Transport: Send {
         command: &[u8],
         response: &mut Vec<u8>,
         limit: Duration,
+        sent: &dyn Fn(),
     ) -> io::Result<()>;
 
     /// Whether the other end is still there, as far as can be told without a command.
@@ -164,6 +166,7 @@ impl Transport for Device {
         command: &[u8],
         response: &mut Vec<u8>,
         limit: Duration,
+        sent: &dyn Fn(),
     ) -> io::Result<()> {
         // Another program behind the same resource manager may be making a key.
         let deadline = Instant::now() + limit.max(KEY_TIME);
@@ -174,6 +177,7 @@ impl Transport for Device {
                 "the device took half a command",
             ));
         }
+        sent();
         response.resize(MAX_RESPONSE, 0);
         loop {
             wait(self.0.as_fd(), deadline)?;
@@ -198,13 +202,25 @@ impl Transport for Device {
     }
 }
 
-struct Socket<S>(S);
+struct Socket<S> {
+    stream: S,
+    awake: Awake,
+}
+
+impl<S> Socket<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            awake: Awake::new(),
+        }
+    }
+}
 
 impl Socket<UnixStream> {
     fn unix(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(CONNECT_TIME))?;
-        Ok(Self(stream))
+        Ok(Self::new(stream))
     }
 }
 
@@ -216,7 +232,7 @@ impl Socket<TcpStream> {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_write_timeout(Some(CONNECT_TIME))?;
-                    return Ok(Self(stream));
+                    return Ok(Self::new(stream));
                 }
                 Err(error) => last = error,
             }
@@ -231,11 +247,14 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
         command: &[u8],
         response: &mut Vec<u8>,
         limit: Duration,
+        sent: &dyn Fn(),
     ) -> io::Result<()> {
         let deadline = Instant::now() + limit;
-        self.0.write_all(command)?;
+        self.stream.write_all(command)?;
+        sent();
         response.resize(MAX_RESPONSE, 0);
         let mut filled = 0;
+        let mut here = self.awake.look(|| Ok(readable(self.stream.as_fd())))?;
         loop {
             let room = response
                 .get_mut(filled..)
@@ -243,8 +262,11 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
                 .ok_or_else(|| {
                     io::Error::new(io::ErrorKind::InvalidData, "the response is too long")
                 })?;
-            wait(self.0.as_fd(), deadline)?;
-            let received = self.0.read(room)?;
+            if !here {
+                wait(self.stream.as_fd(), deadline)?;
+            }
+            here = false;
+            let received = self.stream.read(room)?;
             if received == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -265,7 +287,7 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
     }
 
     fn alive(&self) -> bool {
-        !readable(self.0.as_fd())
+        !readable(self.stream.as_fd())
     }
 
     fn shares_handles(&self) -> bool {
@@ -347,8 +369,8 @@ mod tests {
         theirs.write_all(answer)?;
         drop(theirs.shutdown(std::net::Shutdown::Write));
         let mut response = Vec::new();
-        Socket(ours)
-            .transact(b"command", &mut response, Duration::from_secs(10))
+        Socket::new(ours)
+            .transact(b"command", &mut response, Duration::from_secs(10), &|| {})
             .map(|()| response)
     }
 
@@ -357,8 +379,8 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let limit = Duration::from_millis(20);
         let begin = Instant::now();
-        let error = Socket(ours)
-            .transact(b"command", &mut Vec::new(), limit)
+        let error = Socket::new(ours)
+            .transact(b"command", &mut Vec::new(), limit, &|| {})
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begin.elapsed() >= limit);
@@ -380,7 +402,7 @@ mod tests {
         let mut response = Vec::new();
         Device::open(&path)
             .unwrap()
-            .transact(b"command", &mut response, COMMAND_TIME)
+            .transact(b"command", &mut response, COMMAND_TIME, &|| {})
             .unwrap();
         assert_eq!(response, b"command");
     }
