@@ -28,14 +28,15 @@ const AFTER: &str = "umount /mnt\n";
 /// is tested.
 const CHEAP: &str = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000";
 
-/// The second boot's TPM has no driver at first, and gets it after some seconds. It is another device then: IMA in
-/// the kernel keeps the number of the first.
+/// The second boot's TPM has no driver at first, and gets it when the daemon waits for it. It is another device
+/// then: IMA in the kernel keeps the number of the first.
 const WITHOUT_DRIVER: &str = "echo MSFT0101:00 > /sys/bus/acpi/drivers/tpm_crb/unbind\n\
     cp /root/etc/cardea/cardea.toml /root/trial\n\
     echo 'tpm = \"device:/dev/tpmrm1\"' >> /root/etc/cardea/cardea.toml\n\
     touch /root/run/late\n";
 const LATE: &str = "[Unit]\nDefaultDependencies=no\nConditionPathExists=/run/late\n\
-    [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'sleep 4; \
+    [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '\
+    until grep -qs cardea-daemon /proc/[0-9]*/comm; do sleep 0.2; done; sleep 2; \
     cut -d \" \" -f 1 /proc/uptime > /run/bound; echo MSFT0101:00 > /sys/bus/acpi/drivers/tpm_crb/bind'\n";
 const WITH_DRIVER: &str = "mv /root/trial/cardea.toml /root/etc/cardea/cardea.toml\n";
 
