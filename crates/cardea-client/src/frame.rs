@@ -2,7 +2,8 @@
 //!
 //! In the common case a message costs one system call to send and one to receive: timeouts are options of
 //! the socket that are set only when they change, and length and content are received together.
-//! Between APDUs, and between private operations, the daemon's end looks for the next frame for a moment before it sleeps.
+//! Between APDUs, and between private operations, the daemon's end looks for the next frame for a moment before it
+//! sleeps.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -145,9 +146,9 @@ impl<S: AsFd> Channel<S> {
     /// Whether receiving looks for a frame for a moment before it sleeps, yielding the processor.
     ///
     /// Waking a sleeper on an idle processor takes several times as long as a card's answer to a command
-    /// without TPM work, on virtual machines ten times. For the daemon's end between APDUs and
-    /// private operations, which follow each other closely; not in the processes of others, where looking for the
-    /// answer to an operation made it come later (measured with a software TPM).
+    /// without TPM work, on virtual machines ten times. For the daemon's end between APDUs
+    /// and private operations, which follow each other closely; not in the processes of others, where looking for
+    /// the answer to an operation gained nothing (docs/performance.md).
     pub(crate) fn stay_awake(&mut self, awake: bool) {
         self.awake = awake;
     }
