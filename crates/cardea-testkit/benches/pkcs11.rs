@@ -66,11 +66,23 @@ fn main() {
     let peer = Path::new(PEER)
         .exists()
         .then(|| Peer::start(&folder.path().join("peer")));
-    single(&floor, &cards, peer.as_ref(), part);
-    many(&floor, &cards, peer.as_ref(), part);
-    starts(&floor, &mut cards, peer.as_ref(), part);
-    turns(&cards, part);
-    sizes();
+    // The tables that were asked for, or all.
+    let names = ["single", "many", "starts"];
+    let wanted = |name: &str| {
+        let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+        asked(name) || !names.into_iter().any(asked)
+    };
+    if wanted("single") {
+        single(&floor, &cards, peer.as_ref(), part);
+    }
+    if wanted("many") {
+        many(&floor, &cards, peer.as_ref(), part);
+    }
+    if wanted("starts") {
+        starts(&floor, &mut cards, peer.as_ref(), part);
+        turns(&cards, part);
+        sizes();
+    }
 }
 
 /// Our daemon.
@@ -141,17 +153,18 @@ fn ours() -> String {
 /// tpm2-pkcs11 with a token and the same keys.
 struct Peer {
     environment: Vec<(&'static str, String)>,
-    _tpm: Swtpm,
+    tpm: Swtpm,
 }
 
 impl Peer {
     fn start(folder: &Path) -> Self {
         let tpm = Swtpm::start(&folder.join("tpm"));
-        start_up(&tpm.socket());
+        // Firmware sends it before tpm2-pkcs11 comes.
+        send(&tpm.socket(), STARTUP);
         std::fs::create_dir_all(folder.join("store")).unwrap();
         let peer = Self {
             environment: environment(folder, &tpm.socket()),
-            _tpm: tpm,
+            tpm,
         };
         // One thing in each process: without a resource manager it leaves objects behind until its end.
         for what in ["token", "rsa", "ec"] {
@@ -165,16 +178,25 @@ impl Peer {
     }
 
     fn worker(&self) -> Worker {
+        // What earlier processes have left in the TPM goes, as with a resource manager. In order, as the TPM takes
+        // anything else for an attack.
+        send(&self.tpm.socket(), SHUTDOWN);
+        self.tpm.reset();
+        send(&self.tpm.socket(), STARTUP);
         Worker::start(&self.environment, PEER, LABEL)
     }
 }
 
-/// TPM2_Startup(CLEAR), which firmware sends before tpm2-pkcs11 comes.
-fn start_up(socket: &Path) {
+/// TPM2_Startup and TPM2_Shutdown (CLEAR).
+const STARTUP: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0];
+const SHUTDOWN: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0];
+
+fn send(socket: &Path, command: [u8; 12]) {
     let mut tpm = UnixStream::connect(socket).unwrap();
-    tpm.write_all(&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0])
-        .unwrap();
-    tpm.read_exact(&mut [0; 10]).unwrap();
+    tpm.write_all(&command).unwrap();
+    let mut response = [0; 10];
+    tpm.read_exact(&mut response).unwrap();
+    assert_eq!(response[6..], [0; 4]);
 }
 
 fn environment(folder: &Path, socket: &Path) -> Vec<(&'static str, String)> {
@@ -214,38 +236,44 @@ fn single(floor: &Floor, cards: &Cards, peer: Option<&Peer>, part: usize) {
     println!("|---|---|---|---|---|---|---|");
     let mut rsa_floor = 0.0;
     for (label, name, block, pause, limit) in [
-        ("rsa", "C_Sign, RSA-2048, 1 ms apart", 10, 1, "1.05"),
-        ("rsa", "C_Sign, RSA-2048, back to back", 10, 0, "1.05"),
-        ("ec", "C_Sign, P-256, 1 ms apart", 50, 1, "1.15"),
-        ("ec", "C_Sign, P-256, back to back", 50, 0, "1.15"),
+        ("rsa", "C_Sign, RSA-2048, 1 ms apart", 4, 1, "1.05"),
+        ("rsa", "C_Sign, RSA-2048, back to back", 4, 0, "1.05"),
+        ("ec", "C_Sign, P-256, 1 ms apart", 12, 1, "1.15"),
+        ("ec", "C_Sign, P-256, back to back", 12, 0, "1.15"),
     ] {
         // A new one each: without a resource manager tpm2-pkcs11 has no room for both keys.
         let mut our = cards.worker();
         let mut their = peer.map(Peer::worker);
         let order = format!("sign {label} {block} {pause}");
-        let (mut bare, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        let their_order = format!("sign {label} {} {pause}", block / 4);
+        let mut rows = [Blocks::default(), Blocks::default(), Blocks::default()];
         our.ask(&order);
-        for round in 0..3 * part {
+        for round in 0..20 * part {
             for turn in 0..3 {
-                match (round + turn) % 3 {
-                    0 => bare.extend((0..block).map(|_| {
-                        std::thread::sleep(Duration::from_millis(pause));
-                        floor.sign(label)
-                    })),
-                    1 => ours.extend(our.ask(&order)),
-                    _ => theirs.extend(their.iter_mut().flat_map(|worker| worker.ask(&order))),
-                }
+                let who = (round + turn) % 3;
+                rows[who].add(match who {
+                    0 => (0..block)
+                        .map(|_| {
+                            std::thread::sleep(Duration::from_millis(pause));
+                            floor.sign(label)
+                        })
+                        .collect(),
+                    1 => our.ask(&order),
+                    _ => their
+                        .as_mut()
+                        .map_or_else(Vec::new, |worker| worker.ask(&their_order)),
+                });
             }
         }
-        let ((floor, floor95), (ours, ours95)) = (percentiles(&mut bare), percentiles(&mut ours));
-        let theirs = (!theirs.is_empty()).then(|| percentiles(&mut theirs));
+        let [bare, ours, theirs] = rows;
+        let (p50, p95) = bare.percentiles();
         println!(
-            "| {name} | {floor:.0} ({floor95:.0}) | {ours:.0} ({ours95:.0}) | {:.3} | {} | {limit} |",
-            ours / floor,
-            told(theirs, floor)
+            "| {name} | {p50:.0} ({p95:.0}) | {} | {} | {limit} |",
+            ours.told(&bare, 3),
+            theirs.told(&bare, 2)
         );
         if label == "rsa" {
-            rsa_floor = floor;
+            rsa_floor = p50;
         }
     }
     let mut our = cards.worker();
@@ -275,6 +303,47 @@ fn single(floor: &Floor, cards: &Cards, peer: Option<&Peer>, part: usize) {
     println!();
     drop((our, their));
     commands();
+}
+
+/// What one of those compared has measured, a block in each round.
+///
+/// A machine's speed changes while they are compared: ratios are between the blocks of one round, which are next
+/// to each other in time, and what is told is their median.
+#[derive(Default)]
+struct Blocks(Vec<Vec<Duration>>);
+
+impl Blocks {
+    fn add(&mut self, block: Vec<Duration>) {
+        if !block.is_empty() {
+            self.0.push(block);
+        }
+    }
+
+    fn percentiles(&self) -> (f64, f64) {
+        percentiles(&mut self.0.concat())
+    }
+
+    /// Cells with median and 95th percentile, and the ratio to the floor.
+    fn told(&self, floor: &Self, digits: usize) -> String {
+        if self.0.is_empty() {
+            return "– | –".into();
+        }
+        let rounds = self.0.iter().zip(&floor.0);
+        let ratio = median(
+            rounds
+                .map(|(ours, bare)| {
+                    percentiles(&mut ours.clone()).0 / percentiles(&mut bare.clone()).0
+                })
+                .collect(),
+        );
+        let (p50, p95) = self.percentiles();
+        format!("{p50:.0} ({p95:.0}) | {ratio:.digits$}")
+    }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 fn told(measured: Option<(f64, f64)>, floor: f64) -> String {
@@ -318,53 +387,80 @@ fn many(floor: &Floor, cards: &Cards, peer: Option<&Peer>, part: usize) {
         "| at once | floor 1/s | Cardea 1/s | share | p95 over 8 (4) × single p50 | failed | tpm2-pkcs11 share | failed | at least, at most |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    for (label, name, count, limit) in [
-        ("rsa", "RSA-2048", 10 * part, "95 %, 1.3"),
-        ("ec", "P-256", 50 * part, "90 %, 1.3"),
+    for (label, name, each, limit) in [
+        ("rsa", "RSA-2048", 5_usize, "95 %, 1.3"),
+        ("ec", "P-256", 25, "90 %, 1.3"),
     ] {
-        let rate = |floor: &Floor| {
-            let begin = std::time::Instant::now();
-            let _: Duration = (0..count).map(|_| floor.sign(label)).sum();
-            count as f64 / begin.elapsed().as_secs_f64()
-        };
-        let mut our = cards.worker();
-        let mut single = our.ask(&format!("sign {label} {count} 0"));
-        let single = percentiles(&mut single).0;
-        let order = format!("threads {label} 8 {count}");
-        let first = rate(floor);
-        let ours = Crowd::of(&our.ask(&order));
-        let theirs = peer.map(|peer| Crowd::of(&peer.worker().ask(&order)));
-        let bare = (first + rate(floor)) / 2.0;
-        ours.print(
-            &format!("8 threads, {name}"),
-            bare,
-            8.0 * single,
-            theirs,
-            limit,
-        );
-        drop(our);
-
-        let order = format!("sign {label} {count} 0");
-        let mut workers: Vec<Worker> = (0..4).map(|_| cards.worker()).collect();
-        let mut times = vec![Duration::ZERO];
-        let first = rate(floor);
-        let whole = timed(|| {
-            workers.iter_mut().for_each(|worker| worker.send(&order));
-            workers
-                .iter_mut()
-                .for_each(|worker| times.extend(worker.receive()));
-        });
-        times[0] = whole;
-        let bare = (first + rate(floor)) / 2.0;
-        Crowd::of(&times).print(
-            &format!("4 processes, {name}"),
-            bare,
-            4.0 * single,
-            None,
-            limit,
-        );
+        let mut single = cards.worker();
+        let mut threads = cards.worker();
+        let mut processes: Vec<Worker> = (0..4).map(|_| cards.worker()).collect();
+        let mut their = peer.map(Peer::worker);
+        let alone = format!("sign {label} {} 0", 2 * each);
+        let eight = format!("threads {label} 8 {each}");
+        let four = format!("sign {label} {} 0", 2 * each);
+        let their_eight = format!("threads {label} 8 {}", each.div_ceil(8));
+        let mut crowds = [const { Vec::new() }; 3];
+        for round in 0..4 * part {
+            for turn in 0..3 {
+                let who = (round + turn) % 3;
+                let before = rate(floor, label, 2 * each);
+                let crowd = match who {
+                    0 => Crowd::of(&threads.ask(&eight)),
+                    1 => together(&mut processes, &four),
+                    _ => match &mut their {
+                        Some(worker) => Crowd::of(&worker.ask(&their_eight)),
+                        None => continue,
+                    },
+                };
+                crowds[who].push(Measured {
+                    crowd,
+                    floor: (before + rate(floor, label, 2 * each)) / 2.0,
+                    single: percentiles(&mut single.ask(&alone)).0,
+                });
+            }
+        }
+        let [threads, processes, theirs] = crowds;
+        print_crowd(&format!("8 threads, {name}"), 8.0, &threads, &theirs, limit);
+        print_crowd(&format!("4 processes, {name}"), 4.0, &processes, &[], limit);
     }
     println!();
+}
+
+/// The bare TPM's signatures in a second.
+fn rate(floor: &Floor, label: &str, count: usize) -> f64 {
+    let whole = timed(|| {
+        (0..count).for_each(|_| {
+            floor.sign(label);
+        });
+    });
+    count as f64 / whole.as_secs_f64()
+}
+
+/// Several processes at once.
+fn together(workers: &mut [Worker], order: &str) -> Crowd {
+    let mut times = vec![Duration::ZERO];
+    times[0] = timed(|| {
+        workers.iter_mut().for_each(|worker| worker.send(order));
+        for worker in workers {
+            times.extend(worker.receive());
+        }
+    });
+    Crowd::of(&times)
+}
+
+/// A crowd, and between what it was measured: the floor before and after it, and one thread alone.
+struct Measured {
+    crowd: Crowd,
+    /// Signatures in a second.
+    floor: f64,
+    /// Median in microseconds.
+    single: f64,
+}
+
+impl Measured {
+    fn share(&self) -> f64 {
+        100.0 * self.crowd.rate / self.floor
+    }
 }
 
 /// What several did at once.
@@ -391,20 +487,25 @@ impl Crowd {
         };
         Self { rate, p95, failed }
     }
+}
 
-    fn print(&self, name: &str, floor: f64, expected: f64, peer: Option<Self>, limit: &str) {
-        let peer = match peer {
-            Some(peer) => format!("{:.0} % | {}", 100.0 * peer.rate / floor, peer.failed),
-            None => "– | –".into(),
-        };
-        println!(
-            "| {name} | {floor:.0} | {:.0} | {:.0} % | {:.2} | {} | {peer} | {limit} |",
-            self.rate,
-            100.0 * self.rate / floor,
-            self.p95 / expected,
-            self.failed
-        );
-    }
+fn print_crowd(name: &str, size: f64, ours: &[Measured], peer: &[Measured], limit: &str) {
+    let failed = |all: &[Measured]| all.iter().map(|one| one.crowd.failed).sum::<usize>();
+    let middle = |value: fn(&Measured) -> f64| median(ours.iter().map(value).collect());
+    let peer = if peer.is_empty() {
+        "– | –".into()
+    } else {
+        let share = median(peer.iter().map(Measured::share).collect());
+        format!("{share:.0} % | {}", failed(peer))
+    };
+    println!(
+        "| {name} | {:.0} | {:.0} | {:.0} % | {:.2} | {} | {peer} | {limit} |",
+        middle(|one| one.floor),
+        middle(|one| one.crowd.rate),
+        middle(Measured::share),
+        middle(|one| one.crowd.p95 / one.single) / size,
+        failed(ours)
+    );
 }
 
 /// From the start of a process to its first signature.

@@ -168,7 +168,7 @@ impl Module {
     }
 
     /// The private key with this label.
-    pub(crate) fn key(&self, session: CK_SESSION_HANDLE, label: &str) -> CK_OBJECT_HANDLE {
+    pub(crate) fn key(&self, session: CK_SESSION_HANDLE, label: &str) -> Result<CK_OBJECT_HANDLE> {
         let mut class = CKO_PRIVATE_KEY;
         let mut name = label.as_bytes().to_vec();
         let mut template = [
@@ -176,15 +176,14 @@ impl Module {
             attribute(CKA_LABEL, &mut name),
         ];
         let (mut key, mut count) = (0, 0);
-        call!(self, C_FindObjectsInit(session, template.as_mut_ptr(), 2)).unwrap();
+        call!(self, C_FindObjectsInit(session, template.as_mut_ptr(), 2))?;
         call!(
             self,
             C_FindObjects(session, &raw mut key, 1, &raw mut count)
-        )
-        .unwrap();
-        call!(self, C_FindObjectsFinal(session)).unwrap();
+        )?;
+        call!(self, C_FindObjectsFinal(session))?;
         assert_eq!(count, 1, "no key {label}");
-        key
+        Ok(key)
     }
 
     /// C_SignInit and C_Sign of a digest of 32 bytes.
