@@ -231,8 +231,7 @@ impl Bus {
                 let spawned = thread::Builder::new()
                     .name("bus call".into())
                     .spawn(move || {
-                        bus.serve(&own, &message);
-                        bus.host.tpm.rest();
+                        bus.host.tpm.rest_after(|| bus.serve(&own, &message));
                         drop(bus);
                         drop(seat);
                         erase_stack();

@@ -9,7 +9,7 @@ use cardea_card::record::CardId;
 use cardea_card::token::Clock;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
-use cardea_tpm::{Address, Service, TpmError, TpmTime};
+use cardea_tpm::{Address, Resting, Service, TpmError, TpmTime};
 
 use crate::ambient::BootClock;
 use crate::application::Applications;
@@ -268,12 +268,21 @@ impl Tpm {
         }
     }
 
-    /// A client has its answer: what is due at the TPM is done now, if nobody else waits for it.
-    pub(crate) fn rest(&self) {
-        let service = lock(&self.service).clone();
-        if let Some(service) = service {
-            service.rest();
+    /// Answers a client, and then does what is due at the TPM, if nobody else waits for it.
+    pub(crate) fn rest_after<R>(&self, answer: impl FnOnce() -> R) -> R {
+        // Dropped in this order, whatever becomes of the answer.
+        struct Rest<'a>(&'a Tpm);
+        impl Drop for Rest<'_> {
+            fn drop(&mut self) {
+                let service = lock(&self.0.service).clone();
+                if let Some(service) = service {
+                    service.rest();
+                }
+            }
         }
+        let _rest = Rest(self);
+        let _resting = Resting::begin();
+        answer()
     }
 
     /// The service, started at the first use that succeeds; from then on it reconnects by itself.

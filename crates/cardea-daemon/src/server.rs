@@ -295,14 +295,13 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
             return session.redirect(&mut client, from, reader);
         }
         let folder = client.folder();
-        let mut progress = |step: &str| {
-            // A client that went away does not stop what it has ordered.
-            let _ = client.reply(&Reply::Progress(step.to_owned()));
-        };
-        let reply = session.answer(request, folder, &mut progress);
-        client.reply(&reply)?;
-        drop(reply);
-        host.tpm.rest();
+        host.tpm.rest_after(|| {
+            let reply = session.answer(request, folder, &mut |step| {
+                // A client that went away does not stop what it has ordered.
+                let _ = client.reply(&Reply::Progress(step.to_owned()));
+            });
+            client.reply(&reply)
+        })?;
         erase_stack();
     }
     Ok(())

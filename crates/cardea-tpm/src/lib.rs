@@ -48,6 +48,7 @@ pub use care::{
 pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
 pub use hmac_key::HmacKey;
+pub use queue::Resting;
 pub use service::Service;
 pub use status::{Status, TpmTime};
 pub use token::CardToken;

@@ -1,7 +1,7 @@
 //! A result that another thread waits for, and the moment at which that thread is woken.
 //!
 //! While jobs wait for the TPM, its time is the measure: the thread that has a result wakes who waits for it when
-//! the next command is on its way, not before.
+//! the next command that takes time is on its way, not before.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -74,7 +74,7 @@ impl<R> Expectation<R> {
     }
 }
 
-/// A thread that is woken when the next command is on its way to the TPM.
+/// A thread that is woken when the next command, other than a ticket, is on its way to the TPM.
 #[derive(Clone, Default)]
 pub(crate) struct Wake(Arc<Mutex<Option<Thread>>>);
 

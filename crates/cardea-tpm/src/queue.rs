@@ -5,7 +5,9 @@
 //! the service itself) has its own row, and the thread takes one job from each lane in turn, so that a busy card
 //! cannot starve another.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,6 +32,31 @@ pub(crate) type Lane = u64;
 /// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
 /// [`Queue::rest`].
 const PAUSE: Duration = Duration::from_micros(150);
+
+thread_local! {
+    static RESTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, this thread leaves what is due to its own call of `rest` after it.
+///
+/// Else the TPM's thread is woken after each use, beside the answer on its way to the client.
+#[derive(Debug)]
+pub struct Resting(PhantomData<*const ()>);
+
+impl Resting {
+    /// From now on, in this thread.
+    #[must_use]
+    pub fn begin() -> Self {
+        RESTING.set(true);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        RESTING.set(false);
+    }
+}
 
 /// While jobs wait, what finished ones have left on the thread's stack is erased this often.
 const LONGEST_TRACE: Duration = Duration::from_millis(10);
@@ -71,13 +98,13 @@ impl Shared {
         result.ok()
     }
 
-    /// Gives the core back, and calls the thread if somebody waits or nobody looks after idle work.
+    /// Gives the core back, and calls the thread if somebody waits or nobody looks after what is due.
     fn give_back(&self, core: Box<Core>, due: bool) {
         let mut state = self.lock();
         state.core = Some(core);
         state.uses = state.uses.wrapping_add(1);
         state.due = due;
-        let call = !state.turns.is_empty() || state.asleep;
+        let call = !state.turns.is_empty() || (due && state.asleep && !RESTING.get());
         drop(state);
         if call {
             self.work.notify_one();
@@ -165,15 +192,21 @@ impl Queue {
     /// Does what is due in an idle moment, if this is one. The caller erases its stack.
     pub(crate) fn rest(&self) {
         let mut state = self.shared.lock();
-        if !state.due || !state.turns.is_empty() {
-            return;
+        while state.due && state.turns.is_empty() {
+            let Some(mut core) = state.core.take() else {
+                return;
+            };
+            drop(state);
+            let worked = self.shared.work(&mut core, &self.shared.idle);
+            state = self.shared.lock();
+            state.core = Some(core);
+            state.uses = state.uses.wrapping_add(1);
+            state.due = worked.unwrap_or(false);
         }
-        let Some(mut core) = state.core.take() else {
-            return;
-        };
-        drop(state);
-        let worked = self.shared.work(&mut core, &self.shared.idle);
-        self.shared.give_back(core, worked.unwrap_or(false));
+        if !state.turns.is_empty() {
+            drop(state);
+            self.shared.work.notify_one();
+        }
     }
 }
 
@@ -318,6 +351,36 @@ mod tests {
         drop((gate, sender));
         let order: Vec<_> = receiver.iter().collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "c2", "a3"]);
+    }
+
+    #[test]
+    fn who_rests_does_what_is_due_itself() {
+        let core = Core::new(
+            "swtpm:unix=/nonexistent".parse().unwrap(),
+            CommandCount::default(),
+        );
+        let (sender, receiver) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let queue = Queue::start(core, move |_| {
+            let name = thread::current().name().map(str::to_owned);
+            sender.lock().unwrap().send(name).unwrap();
+            false
+        })
+        .unwrap();
+        queue.run(1, |_| ()).unwrap();
+        assert_eq!(receiver.recv().unwrap().as_deref(), Some("tpm"));
+        while !queue.shared.lock().asleep {
+            thread::yield_now();
+        }
+        let resting = Resting::begin();
+        queue.run(1, |_| ()).unwrap();
+        assert!(receiver.recv_timeout(200 * PAUSE).is_err());
+        drop(resting);
+        queue.rest();
+        assert_eq!(
+            receiver.try_recv().unwrap().as_deref(),
+            thread::current().name()
+        );
     }
 
     #[test]

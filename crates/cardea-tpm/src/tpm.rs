@@ -202,7 +202,13 @@ impl Tpm {
             self.compose(code, handles, &parameters, sessions);
             self.count.add();
             self.response.erase();
-            let sent = || self.wake.wake();
+            let sent = || {
+                // The operation that follows a ticket takes long enough for everybody who is woken; during the
+                // ticket they would only delay it.
+                if code != code::POLICY_TICKET {
+                    self.wake.wake();
+                }
+            };
             let response = self.response.as_mut();
             let answered = self
                 .transport
