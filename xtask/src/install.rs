@@ -58,6 +58,12 @@ pub(crate) const PACKAGES: [&str; 5] = [
     "cardea-pkcs11",
 ];
 
+/// Variables of cargo for a release build that is only looked at.
+const UNOPTIMISED: [(&str, &str); 2] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+];
+
 /// Name of the service.
 const SERVICE: &str = "cardea.service";
 
@@ -70,7 +76,7 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     place.check_rights()?;
     let programs = match &arguments.built {
         Some(folder) => folder.clone(),
-        None => release(&workspace)?,
+        None => release(&workspace, &[])?,
     };
     let texts = texts(&programs.join("cardea"), &place.prefix)?;
     let items = items::items(&workspace.root, &programs, &place.prefix, texts);
@@ -101,10 +107,11 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds what is installed, and says where it is.
-fn release(workspace: &Workspace) -> Result<PathBuf> {
+/// Builds what is installed, with these variables set, and says where it is.
+fn release(workspace: &Workspace, variables: &[(&str, &str)]) -> Result<PathBuf> {
     let mut build = workspace.cargo();
     build.args(["build", "--release", "--locked"]);
+    build.envs(variables.iter().copied());
     for package in PACKAGES {
         build.args(["--package", package]);
     }
@@ -171,9 +178,11 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
             prefix: "/usr".parse().map_err(anyhow::Error::msg)?,
         })
     };
+    // As for people, but not optimised, which takes longest.
+    let programs = release(workspace, &UNOPTIMISED)?;
     install(&InstallArguments {
         place: place()?,
-        built: None,
+        built: Some(programs),
     })?;
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;

@@ -30,13 +30,6 @@ pub(crate) const NEXTEST: Tool = Tool {
     features: &["--no-default-features", "--features", "default-no-update"],
 };
 
-/// Finds misspelt words.
-pub(crate) const TYPOS: Tool = Tool {
-    name: "typos-cli",
-    version: Version(1, 52, 0),
-    features: &[],
-};
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(u32, u32, u32);
 
@@ -44,11 +37,11 @@ impl Tool {
     /// The program, installed first if need be.
     pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
         let tools = workspace.target.join("tools");
-        let ours = tools.join("bin").join(self.program());
+        let ours = tools.join("bin").join(self.name);
         if installed(&ours) == Some(self.version) {
             return Ok(ours);
         }
-        if let Some(path) = shell::find(self.program())
+        if let Some(path) = shell::find(self.name)
             && installed(&path).is_some_and(|version| self.accepts(version))
         {
             return Ok(path);
@@ -78,10 +71,6 @@ impl Tool {
             ours.display()
         );
         Ok(ours)
-    }
-
-    fn program(&self) -> &'static str {
-        self.name.trim_end_matches("-cli")
     }
 
     fn accepts(&self, found: Version) -> bool {
@@ -137,11 +126,5 @@ mod tests {
     fn program_without_version_is_not_installed() {
         assert_eq!(installed(&PathBuf::from("/nonexistent/program")), None);
         assert_eq!(installed(&PathBuf::from("/bin/sh")), None);
-    }
-
-    #[test]
-    fn programs_are_named_as_cargo_names_them() {
-        assert_eq!(TYPOS.program(), "typos");
-        assert_eq!(DENY.program(), "cargo-deny");
     }
 }
