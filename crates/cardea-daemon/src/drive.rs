@@ -7,6 +7,8 @@
 //! What is on the drive is not believed (tpm-design section 11): [`admit`] compares it with what this host knows
 //! before the TPM hears of it. Reading and writing a drive is done without the locks that other cards need.
 
+mod lease;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -14,15 +16,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_card::token::{self, CardStore};
-use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Hold, Reply};
+use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Reply};
 use cardea_store::{DriveFolder, Drives, KnownCard, KnownIndex, StoreError, StoredCard};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use self::lease::Lease;
 use crate::audit::{Actor, Door, Kind};
 use crate::destroy::indices_of;
 use crate::failure::{chain, fail, of_store, of_tpm};
@@ -38,9 +40,6 @@ const FOLDER_TIME: Duration = Duration::from_secs(5);
 /// The same for all who hold it together.
 const LONGEST_SEARCH: Duration = Duration::from_secs(8);
 
-/// The longest that one `HoldDrive` may take.
-const LONGEST_HOLD: Duration = Duration::from_secs(30);
-
 /// Longest description of a place.
 const MAX_PLACE: usize = 255;
 
@@ -55,119 +54,6 @@ pub(crate) struct Drive {
     /// It could not be written or read any more.
     failed: AtomicBool,
     host: Weak<Host>,
-}
-
-/// Somebody's holding of a drive.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    caller: Caller,
-    state: Mutex<LeaseState>,
-    changed: Condvar,
-    wake: OwnedFd,
-}
-
-#[derive(Debug, Default)]
-struct LeaseState {
-    wanted: bool,
-    given: Option<OwnedFd>,
-    ended: bool,
-}
-
-impl Lease {
-    fn new(caller: Caller) -> io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self {
-            caller,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            wake: eventfd(0, flags)?,
-        })
-    }
-
-    fn is_over(&self) -> bool {
-        lock(&self.state).ended
-    }
-
-    fn end(&self) {
-        let mut state = lock(&self.state);
-        state.ended = true;
-        state.given = None;
-        drop(state);
-        self.changed.notify_all();
-        self.signal();
-    }
-
-    /// Wakes the connection that holds.
-    fn signal(&self) {
-        // It fails only when it was called 2^64 - 2 times before.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-    }
-
-    /// The folder, from who holds it.
-    fn folder(&self, limit: Duration) -> Option<OwnedFd> {
-        let deadline = Instant::now() + limit;
-        let mut state = lock(&self.state);
-        state.given = None;
-        state.wanted = true;
-        self.signal();
-        loop {
-            if state.ended {
-                return None;
-            }
-            if let Some(folder) = state.given.take() {
-                return Some(folder);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                state.wanted = false;
-                return None;
-            }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    /// What the holder brings, and what is to be told next; false when the time is over or it went away.
-    fn hold(&self, folder: Option<OwnedFd>, peer: Option<&UnixStream>, limit: Duration) -> Hold {
-        let deadline = Instant::now() + limit.min(LONGEST_HOLD);
-        if let Some(folder) = folder {
-            let mut state = lock(&self.state);
-            if state.wanted {
-                state.wanted = false;
-                state.given = Some(folder);
-                self.changed.notify_all();
-            }
-        }
-        loop {
-            let state = lock(&self.state);
-            let (ended, wanted) = (state.ended, state.wanted);
-            drop(state);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if ended {
-                return Hold::Detached;
-            }
-            if wanted {
-                return Hold::Folder;
-            }
-            if left.is_zero() {
-                return Hold::Wait;
-            }
-            let mut events = vec![PollFd::new(&self.wake, PollFlags::IN)];
-            if let Some(peer) = peer {
-                events.push(PollFd::new(peer, PollFlags::RDHUP));
-            }
-            let timeout = Timespec::try_from(left).ok();
-            // Interrupted or not, we look again.
-            let _ = poll(&mut events, timeout.as_ref());
-            if events.get(1).is_some_and(|peer| !peer.revents().is_empty()) {
-                return Hold::Wait;
-            }
-            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-        }
-    }
 }
 
 impl Drive {

@@ -1,0 +1,240 @@
+//! What the daemon answers.
+
+use minicbor::{Decode, Encode};
+
+#[cfg(doc)]
+use super::{MAX_PROGRAMS, Request, packed};
+
+use super::{
+    AuditHead, CardDetails, CardOverview, CardStatus, CardSummary, Contents, Hold, IndexSummary,
+    KeySummary, SecretBytes, TpmStatus,
+};
+
+/// What the daemon answers.
+#[derive(Debug, Encode, Decode)]
+pub enum Reply {
+    /// Done, nothing to say.
+    #[n(0)]
+    Done,
+    /// Refused or failed.
+    #[n(1)]
+    Failed(#[n(0)] Failure),
+    /// A long operation goes on: what is being done, in words.
+    #[n(2)]
+    Progress(#[n(0)] String),
+    /// Answer to `ListCards`.
+    #[n(3)]
+    Cards(#[n(0)] Vec<CardSummary>),
+    /// Answer to `ShowCard` and `CreateCard`.
+    #[n(4)]
+    Card(#[n(0)] Box<CardDetails>),
+    /// Answer to `TpmStatus`.
+    #[n(5)]
+    Tpm(#[n(0)] TpmStatus),
+    /// Answer to `ReaderInfo`.
+    #[n(6)]
+    Reader {
+        /// Number of slots.
+        #[n(0)]
+        slots: u8,
+    },
+    /// Answer to `SlotStates` and `WaitSlotStates`.
+    #[n(7)]
+    Slots {
+        /// Changes whenever any slot changes.
+        #[n(0)]
+        generation: u64,
+        /// One entry per slot: a number that identifies the insertion, 0 = empty.
+        #[n(1)]
+        inserted: Vec<u64>,
+    },
+    /// Answer to `Power` (up and reset): the ATR.
+    #[n(8)]
+    Atr(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `Transmit`: response APDU; to `Control`: the reader's.
+    #[n(9)]
+    Response(#[n(0)] SecretBytes),
+    /// Answer to `AdminChallenge`: 8 bytes.
+    #[n(10)]
+    Challenge(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `GenerateKey` and `ImportKey`.
+    #[n(11)]
+    Key(#[n(0)] Box<KeySummary>),
+    /// Answer to `UseKey`: signature, plain text or secret; to `Random` and `ShareLogins`: their bytes.
+    #[n(12)]
+    Result(#[n(0)] SecretBytes),
+    /// Answer to `ReadCertificate`: DER; to `ReadObject`: its content.
+    #[n(13)]
+    Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `ListIndices`.
+    #[n(14)]
+    Indices(#[n(0)] Vec<IndexSummary>),
+    /// Answer to `CardStates` and `WaitCardStates`.
+    #[n(15)]
+    Overview {
+        /// Changes whenever a card comes, goes or changes its state.
+        #[n(0)]
+        generation: u64,
+        /// The caller's cards.
+        #[n(1)]
+        cards: Vec<CardOverview>,
+    },
+    /// Answer to `CardStatus`.
+    #[n(16)]
+    Status(#[n(0)] Box<CardStatus>),
+    /// Answer to `CardContents`.
+    #[n(17)]
+    Contents {
+        /// Differs whenever the contents may.
+        #[n(0)]
+        revision: u64,
+        /// Absent when the caller knows this revision.
+        #[n(1)]
+        contents: Option<Contents>,
+    },
+    /// Answer to `StoreObject`.
+    #[n(18)]
+    Object {
+        /// The new object's number.
+        #[n(0)]
+        number: u32,
+    },
+    /// Answer to `ReadAudit`.
+    #[n(19)]
+    Audit {
+        /// Lines of JSON.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        records: Vec<u8>,
+        /// Where the next ones begin.
+        #[n(1)]
+        next: u64,
+        /// The newest record that the daemon has written or found.
+        #[n(2)]
+        head: AuditHead,
+        /// The same as kept beside the records; absent before the first.
+        #[n(3)]
+        stored: Option<AuditHead>,
+    },
+    /// Answer to `AttachDrive`.
+    #[n(20)]
+    Drive {
+        /// The cards that are there.
+        #[n(0)]
+        cards: Vec<CardSummary>,
+        /// Why other files are not, in words.
+        #[n(1)]
+        problems: Vec<String>,
+    },
+    /// Answer to `HoldDrive`.
+    #[n(21)]
+    Hold(#[n(0)] Hold),
+    /// Answer to `Redirect`.
+    #[n(23)]
+    Redirected {
+        /// Whether the cards will be in the reader too.
+        #[n(0)]
+        reader: bool,
+    },
+    /// What a program wants of a redirected card. Each program has one request at a time.
+    #[n(24)]
+    Wanted {
+        /// Number of the program, at most [`MAX_PROGRAMS`] at once.
+        #[n(0)]
+        program: u32,
+        /// A [`Request`], as [`packed`] makes it.
+        #[n(1)]
+        request: SecretBytes,
+    },
+    /// A program wants nothing any more: what was verified for it ends.
+    #[n(25)]
+    Released {
+        /// Its number.
+        #[n(0)]
+        program: u32,
+    },
+    /// Answer to `CreationDefaults`.
+    #[n(30)]
+    Defaults {
+        /// Value of `--admin-key`, as the machine's administrator has configured it.
+        #[n(0)]
+        admin_key: String,
+    },
+}
+
+/// A refusal or failure, for people and programs.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Failure {
+    /// What programs act on.
+    #[n(0)]
+    pub kind: FailureKind,
+    /// For people: lower case, no full stop, says what to do next.
+    #[n(1)]
+    pub message: String,
+    /// Tries left, with `PinWrong`.
+    #[n(2)]
+    pub tries_left: Option<u32>,
+}
+
+/// Kinds of failure; the CLI's exit codes follow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum FailureKind {
+    /// More than one card fits the selector.
+    #[n(0)]
+    Ambiguous,
+    /// PIN or PUK blocked.
+    #[n(1)]
+    Blocked,
+    /// No resources at the moment.
+    #[n(2)]
+    Busy,
+    /// The caller may not do this.
+    #[n(3)]
+    Denied,
+    /// Another failure.
+    #[n(4)]
+    Failed,
+    /// A value that the daemon does not accept.
+    #[n(5)]
+    Invalid,
+    /// The card's TPM objects are gone or belong to another TPM.
+    #[n(6)]
+    Lost,
+    /// No such card, or no card in the slot.
+    #[n(7)]
+    NotFound,
+    /// No TPM, or it does not answer.
+    #[n(8)]
+    NoTpm,
+    /// No room in the TPM.
+    #[n(9)]
+    Full,
+    /// PIN or PUK wrong.
+    #[n(10)]
+    PinWrong,
+    /// Not a message of this version.
+    #[n(11)]
+    Protocol,
+    /// The TPM is locked out for a while.
+    #[n(12)]
+    Lockout,
+    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    #[n(13)]
+    AdminWrong,
+    /// The PIN is not verified on this connection, or no longer.
+    #[n(14)]
+    NotLoggedIn,
+    /// The person who was asked said no.
+    #[n(15)]
+    Cancelled,
+    /// There is no agent that could ask a person, or it did not answer in time.
+    #[n(16)]
+    NoAgent,
+    /// A new PIN or PUK that the card's policy does not allow.
+    #[n(17)]
+    Rule,
+    /// The card was redirected from another machine, and the connection there has ended.
+    #[n(20)]
+    Removed,
+}
