@@ -95,12 +95,9 @@ fn licences(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Programs and libraries that tests start or load. The handler's tests build the handler alone, with fewer
-/// features of its dependencies: here that costs no test its time.
+/// Programs and libraries that tests start or load.
 fn build(workspace: &Workspace, _: &Arguments) -> Result<()> {
-    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))?;
-    let handler = ["build", "--package", "cardea-ifd", "--lib", "--locked"];
-    shell::run(workspace.cargo().args(handler))
+    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))
 }
 
 fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
