@@ -76,7 +76,7 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     place.check_rights()?;
     let programs = match &arguments.built {
         Some(folder) => folder.clone(),
-        None => release(&workspace, &[])?,
+        None => release(&workspace, &workspace.target, &[])?,
     };
     let texts = texts(&programs.join("cardea"), &place.prefix)?;
     let items = items::items(&workspace.root, &programs, &place.prefix, texts);
@@ -107,16 +107,16 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds what is installed, with these variables set, and says where it is.
-fn release(workspace: &Workspace, variables: &[(&str, &str)]) -> Result<PathBuf> {
+/// Builds what is installed below a folder, with these variables set, and says where it is.
+fn release(workspace: &Workspace, target: &Path, variables: &[(&str, &str)]) -> Result<PathBuf> {
     let mut build = workspace.cargo();
-    build.args(["build", "--release", "--locked"]);
-    build.envs(variables.iter().copied());
+    build.args(["build", "--release", "--locked", "--target-dir"]);
+    build.arg(target).envs(variables.iter().copied());
     for package in PACKAGES {
         build.args(["--package", package]);
     }
     shell::run(&mut build)?;
-    Ok(workspace.target.join("release"))
+    Ok(target.join("release"))
 }
 
 pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
@@ -178,8 +178,9 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
             prefix: "/usr".parse().map_err(anyhow::Error::msg)?,
         })
     };
-    // As for people, but not optimised, which takes longest.
-    let programs = release(workspace, &UNOPTIMISED)?;
+    // As for people, but not optimised, which takes longest; and where nobody takes it for what is.
+    let folder = workspace.target.join("rehearsal");
+    let programs = release(workspace, &folder, &UNOPTIMISED)?;
     install(&InstallArguments {
         place: place()?,
         built: Some(programs),

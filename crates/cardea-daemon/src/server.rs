@@ -295,14 +295,16 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
             return session.redirect(&mut client, from, reader);
         }
         let folder = client.folder();
-        host.tpm.rest_after(|| {
+        let sent = host.tpm.rest_after(|| {
             let reply = session.answer(request, folder, &mut |step| {
                 // A client that went away does not stop what it has ordered.
                 let _ = client.reply(&Reply::Progress(step.to_owned()));
             });
             client.reply(&reply)
-        })?;
+        });
+        // Also for a client that is gone.
         erase_stack();
+        sent?;
     }
     Ok(())
 }

@@ -76,6 +76,15 @@ struct State {
     stopping: bool,
 }
 
+impl State {
+    /// Somebody has worked with the core.
+    fn put(&mut self, core: Box<Core>, due: bool) {
+        self.core = Some(core);
+        self.uses = self.uses.wrapping_add(1);
+        self.due = due;
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
@@ -101,9 +110,7 @@ impl Shared {
     /// Gives the core back, and calls the thread if somebody waits or nobody looks after what is due.
     fn give_back(&self, core: Box<Core>, due: bool) {
         let mut state = self.lock();
-        state.core = Some(core);
-        state.uses = state.uses.wrapping_add(1);
-        state.due = due;
+        state.put(core, due);
         let call = !state.turns.is_empty() || (due && state.asleep && !RESTING.get());
         drop(state);
         if call {
@@ -199,9 +206,7 @@ impl Queue {
             drop(state);
             let worked = self.shared.work(&mut core, &self.shared.idle);
             state = self.shared.lock();
-            state.core = Some(core);
-            state.uses = state.uses.wrapping_add(1);
-            state.due = worked.unwrap_or(false);
+            state.put(core, worked.unwrap_or(false));
         }
         if !state.turns.is_empty() {
             drop(state);
@@ -297,9 +302,7 @@ fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mutex
         }
         state = shared.lock();
     }
-    state.core = Some(core);
-    state.uses = state.uses.wrapping_add(1);
-    state.due = true;
+    state.put(core, true);
     state
 }
 
