@@ -430,6 +430,10 @@ pub struct KeyRecord {
     /// Name of its certificate, where a client gave it one of its own.
     #[n(6)]
     pub certificate_label: Option<String>,
+    /// Whether an imported key went to the TPM within an inner wrap; absent for generated keys. Without it,
+    /// whoever recorded the import and reaches the TPM can recover the key.
+    #[n(7)]
+    pub inner_wrapped: Option<bool>,
 }
 
 /// An object that PKCS#11 clients keep on the card beside its keys. Everybody who sees the card may read it.

@@ -56,6 +56,24 @@ pub enum Weakness {
     OriginFromFlag,
     /// Policy sessions have no key.
     UnsaltedSessions,
+    /// Counters and the limits in them are believed without an HMAC.
+    BelievedCounters,
+    /// A creation that failed is repeated with the same birth key, over sessions that were not proven.
+    BirthKeyUsedAgain,
+    /// Imported keys have no inner wrap.
+    NoInnerWrap,
+    /// PolicySecret names the session's nonce only where it names a time.
+    NoNonces,
+    /// The storage root key of new cards is the first suitable one that is found.
+    PlantedRoot,
+    /// PUK and administrator are proven with tickets, which anybody's session takes.
+    ProofTickets,
+    /// An operation that has compared a value is repeated.
+    RepeatedSecrets,
+    /// The TPM is not asked whether reading a counter sets it back.
+    UncheckedCounters,
+    /// Policy sessions are used without proof that they are ours.
+    UnprovenSessions,
 }
 
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

@@ -227,6 +227,7 @@ impl KeyStore for SoftwareToken {
             label: None,
             client_id: None,
             certificate_label: None,
+            inner_wrapped: None,
         })
     }
 
@@ -249,6 +250,7 @@ impl KeyStore for SoftwareToken {
             label: None,
             client_id: None,
             certificate_label: None,
+            inner_wrapped: None,
         })
     }
 

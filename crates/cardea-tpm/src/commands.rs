@@ -8,7 +8,7 @@ use std::time::Instant;
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use crate::crypto::SecretUse;
+use crate::crypto::{SecretUse, Wrapped};
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{cc, name_of};
 use crate::session::{NONCE, Session, Use, attribute};
@@ -548,28 +548,36 @@ impl Tpm {
         Ok(response.handle)
     }
 
-    /// TPM2_Import of an object in an outer wrap, without inner wrap: contents of TPM2B_PRIVATE.
+    /// TPM2_Import of an object in an outer wrap and, with a key for it, in an inner wrap: contents of
+    /// TPM2B_PRIVATE. The key is the first parameter and travels encrypted in the channel.
     pub(crate) fn import(
         &mut self,
         parent: &Parent,
         channel: &mut Session,
+        inner_key: Option<&[u8; 16]>,
         public: &[u8],
-        wrapped: &[u8],
-        seed: &[u8],
+        wrapped: &Wrapped,
     ) -> Result<Vec<u8>, TpmError> {
+        let parameters = Writer::new()
+            .sized(inner_key.map_or(&[], |key| &key[..]))
+            .sized(public)
+            .sized(&wrapped.private)
+            .sized(&wrapped.seed);
+        let (parameters, attributes) = match inner_key {
+            Some(_) => (
+                parameters.u16(ALG_AES).u16(128).u16(ALG_CFB),
+                attribute::CONTINUE | attribute::DECRYPT,
+            ),
+            None => (parameters.u16(ALG_NULL), attribute::CONTINUE),
+        };
         let response = self.with(
             Command {
                 name: "Import",
                 code: code::IMPORT,
                 handles: &[Handle::named(parent.handle, &parent.name)],
-                parameters: Writer::new()
-                    .sized(&[])
-                    .sized(public)
-                    .sized(wrapped)
-                    .sized(seed)
-                    .u16(ALG_NULL),
+                parameters,
             },
-            &mut [Use::session(channel, &[], attribute::CONTINUE)],
+            &mut [Use::session(channel, &[], attributes)],
         )?;
         let mut reader = response.reader();
         let private = reader.sized()?.to_vec();

@@ -207,13 +207,39 @@ pub(crate) fn secret_scalar(random: &mut dyn FnMut(&mut [u8])) -> p256::SecretKe
     }
 }
 
-/// The outer wrap of an object on its way to a storage key (TPM 2.0 Part 1 §23.3.2.2):
-/// the integrity value and the encrypted sensitive area, contents of TPM2B_PRIVATE.
-pub(crate) fn outer_wrap(seed: &[u8; 32], name: &[u8], sensitive: &[u8]) -> Zeroizing<Vec<u8>> {
+/// An object on its way to a storage key.
+pub(crate) struct Wrapped {
+    /// Contents of TPM2B_PRIVATE.
+    pub(crate) private: Zeroizing<Vec<u8>>,
+    /// What tells the storage key the seed of the outer wrap.
+    pub(crate) seed: Vec<u8>,
+}
+
+/// A sensitive area with its size, as it is wrapped (TPM2B_SENSITIVE).
+pub(crate) fn sensitive_area(sensitive: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = u16::try_from(sensitive.len()).unwrap_or(u16::MAX);
     let mut area = Zeroizing::new(Vec::with_capacity(sensitive.len() + 2));
     area.extend_from_slice(&length.to_be_bytes());
     area.extend_from_slice(sensitive);
+    area
+}
+
+/// The inner wrap of an object (TPM 2.0 Part 1 §23.3.2.3): integrity value and sensitive area, encrypted with a
+/// key that the storage key does not know.
+pub(crate) fn inner_wrap(key: &[u8; 16], name: &[u8], area: &[u8]) -> Zeroizing<Vec<u8>> {
+    let integrity = Zeroizing::new(hash(&[area, name]));
+    let mut inner = Zeroizing::new(Vec::with_capacity(34 + area.len()));
+    inner.extend_from_slice(&32u16.to_be_bytes());
+    inner.extend_from_slice(&*integrity);
+    inner.extend_from_slice(area);
+    cfb_mode::Encryptor::<Aes128>::new(key.into(), &[0; 16].into()).encrypt(&mut inner);
+    inner
+}
+
+/// The outer wrap of an object (TPM 2.0 Part 1 §23.3.2.2): integrity value and area, encrypted with a key from
+/// the seed. Contents of TPM2B_PRIVATE.
+pub(crate) fn outer_wrap(seed: &[u8; 32], name: &[u8], area: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut area = Zeroizing::new(area.to_vec());
     let key = kdfa(seed, "STORAGE", name, &[], 128);
     if let Ok(key) = <&[u8; 16]>::try_from(&key[..]) {
         cfb_mode::Encryptor::<Aes128>::new(key.into(), &[0; 16].into()).encrypt(&mut area);

@@ -3,11 +3,15 @@
 use cardea_card::record::{KeyRecord, ObjectBlob};
 use cardea_card::secret::PrivateKey;
 use cardea_card::token::{KeyClass, KeyOrigin};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::anchor::Anchor;
 use crate::core::Core;
-use crate::crypto::{SecretUse, outer_wrap, shared_secret};
+use crate::crypto::{
+    SecretUse, StorageKey, Wrapped, inner_wrap, outer_wrap, sensitive_area, shared_secret,
+};
 use crate::error::{ResponseCode, TpmError};
 use crate::operate::require_own_tpm;
 use crate::policy::{key_head, name_of};
@@ -60,15 +64,16 @@ pub(crate) fn import(
     core.channel()?;
     core.room_for_key()?;
     let (tpm, srk, channel) = core.link()?.parts()?;
-    let (seed, encrypted) =
-        shared_secret(&srk.key, SecretUse::Duplicate, &mut random).ok_or(TpmError::Protocol {
-            command: "Import",
-            what: "the storage root key is an impossible one",
-        })?;
-    let name = name_of(&incoming.public);
-    let wrapped = outer_wrap(&seed, &name, &incoming.sensitive);
+    let inner_key = inner_key();
+    let wrapped = wrap(&srk.key, inner_key.as_deref(), incoming)?;
     let private = tpm
-        .import(srk, channel, &incoming.public, &wrapped, &encrypted)
+        .import(
+            srk,
+            channel,
+            inner_key.as_deref(),
+            &incoming.public,
+            &wrapped,
+        )
         .map_err(mismatch)?;
     core.load(&private, &incoming.public).map_err(mismatch)?;
     let key = KeyRecord {
@@ -82,11 +87,48 @@ pub(crate) fn import(
         label: None,
         client_id: None,
         certificate_label: None,
+        inner_wrapped: Some(inner_key.is_some()),
     };
     match anchor.describe(&key) {
         Some(_) => Ok(key),
         None => Err(TpmError::Mismatch),
     }
+}
+
+/// The key of the inner wrap, good for one import.
+fn inner_key() -> Option<Zeroizing<[u8; 16]>> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::NoInnerWrap) {
+        return None;
+    }
+    let mut key = Zeroizing::new([0; 16]);
+    random(&mut *key);
+    Some(key)
+}
+
+/// Wraps a key for the storage root key, within a wrap that this key cannot take off.
+///
+/// TPM2_Rewrap takes the outer wrap off for anybody who gives the storage root key's authorisation, which is empty:
+/// without the inner wrap, a recording of the command and the TPM would give the private key away.
+fn wrap(
+    parent: &StorageKey,
+    inner_key: Option<&[u8; 16]>,
+    incoming: &Incoming,
+) -> Result<Wrapped, TpmError> {
+    let (outer_seed, seed) =
+        shared_secret(parent, SecretUse::Duplicate, &mut random).ok_or(TpmError::Protocol {
+            command: "Import",
+            what: "the storage root key is an impossible one",
+        })?;
+    let name = name_of(&incoming.public);
+    let mut area = sensitive_area(&incoming.sensitive);
+    if let Some(key) = inner_key {
+        area = inner_wrap(key, &name, &area);
+    }
+    Ok(Wrapped {
+        private: outer_wrap(&outer_seed, &name, &area),
+        seed,
+    })
 }
 
 /// Whatever a TPM finds wrong with an object that was wrapped to it just now is wrong with its parts.

@@ -312,6 +312,7 @@ pub(crate) fn generate(
         label: None,
         client_id: None,
         certificate_label: None,
+        inner_wrapped: None,
     };
     match anchor.describe(&key) {
         Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),

@@ -188,6 +188,7 @@ fn damaged_records_are_refused_with_the_reason() {
                     label: None,
                     client_id: None,
                     certificate_label: None,
+                    inner_wrapped: None,
                 });
             }),
         ),

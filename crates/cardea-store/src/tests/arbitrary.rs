@@ -343,6 +343,7 @@ pub(super) fn full(name: &str) -> CardRecord {
             label: None,
             client_id: None,
             certificate_label: None,
+            inner_wrapped: None,
         })
         .collect();
     record.gids.files = vec![
