@@ -205,6 +205,10 @@ pub enum TokenErrorKind {
     BadData,
     /// No resources at this moment; the same request may succeed later.
     Busy,
+    /// A new PIN, PUK or admin value was asked for, and the answer was lost: either of the two may hold.
+    ChangeUnknown,
+    /// Somebody has tampered with a counter of the card.
+    Damaged,
     /// No room for another object.
     Full,
     /// The token answered something impossible, or the program is wrong.
@@ -221,6 +225,8 @@ pub enum TokenErrorKind {
     NotConfigured,
     /// The TPM cannot be reached.
     Unavailable,
+    /// This TPM does not keep the count of wrong PINs.
+    Unsafe,
     /// The token does not know this algorithm or size.
     Unsupported,
 }
@@ -259,6 +265,10 @@ impl fmt::Display for TokenError {
         f.write_str(match self.kind {
             TokenErrorKind::BadData => "the data does not fit the operation",
             TokenErrorKind::Busy => "the TPM has no resources free at the moment",
+            TokenErrorKind::ChangeUnknown => {
+                "it is not known whether the old or the new value holds; try the new one first"
+            }
+            TokenErrorKind::Damaged => "a counter of the card was tampered with",
             TokenErrorKind::Full => "the TPM has no room left",
             TokenErrorKind::Internal => "the TPM gave an unexpected answer",
             TokenErrorKind::KeyUse => "the key is not meant for this use",
@@ -267,6 +277,7 @@ impl fmt::Display for TokenError {
             TokenErrorKind::NotAuthenticated => "the PIN is not verified",
             TokenErrorKind::NotConfigured => "the card has no such reference",
             TokenErrorKind::Unavailable => "the TPM cannot be reached",
+            TokenErrorKind::Unsafe => "this TPM does not keep the count of wrong PINs",
             TokenErrorKind::Unsupported => "the TPM does not support this algorithm",
         })
     }

@@ -48,10 +48,20 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     match error {
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
         // Other attributes than those of a card's index were never asked for (tpm-design section 7).
-        TpmError::NvFull(refused) if refused.code() == Some(ResponseCode::ATTRIBUTES) => fail(
-            FailureKind::Full,
-            format!("this TPM has no counters for PINs in its NV, and cannot hold cards ({cause})"),
-        ),
+        // Library revisions before 1.38 know this type of index as reserved bits only.
+        TpmError::NvFull(refused)
+            if matches!(
+                refused.code(),
+                Some(ResponseCode::ATTRIBUTES | ResponseCode::RESERVED_BITS)
+            ) =>
+        {
+            fail(
+                FailureKind::Full,
+                format!(
+                    "this TPM has no counters for PINs in its NV, and cannot hold cards ({cause})"
+                ),
+            )
+        }
         TpmError::NvFull(_) => full(&cause),
         TpmError::Stopped | TpmError::Transport { .. } => fail(
             FailureKind::NoTpm,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use cardea_card::record::{IndexRole, ObjectBlob, TpmRecord, Vault, VaultKind};
 use cardea_card::secret::{AdminKeyBytes, Held};
 use cardea_card::token::{
-    AdminAnswer, AdminAuthority, AdminError, AdminForm, PinReference, TokenError, TokenErrorKind,
-    TokenRecord,
+    AdminAnswer, AdminAuthority, AdminError, AdminForm, TokenError, TokenErrorKind, TokenRecord,
+    Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -19,7 +19,7 @@ use crate::auth::AuthValue;
 use crate::error::TpmError;
 use crate::operate::{self, Verdict};
 use crate::policy::{ApprovalId, sealed_policy, sealed_template};
-use crate::proof::{self, AdminProof};
+use crate::proof::{self, AdminWork, Proof};
 use crate::token::CardToken;
 use crate::tpm::random;
 use crate::vault::{self, AdminKey};
@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What is remembered of an administrator between two requests.
 #[derive(Default)]
 pub(crate) struct Administration {
-    proof: Option<AdminProof>,
+    proof: Option<Proof>,
     /// Wrong answers in a row, by the TPM's count; unknown before the first answer.
     failures: Option<u32>,
     /// When the next answer is looked at.
@@ -40,14 +40,8 @@ pub(crate) struct Administration {
 }
 
 impl Administration {
-    pub(crate) fn fresh(&self) -> Option<&AdminProof> {
-        self.proof
-            .as_ref()
-            .filter(|proof| proof.admin.is_fresh() && proof.admin_key.is_fresh())
-    }
-
-    pub(crate) fn end(&mut self) {
-        self.proof = None;
+    fn is_fresh(&self) -> bool {
+        self.proof.is_some_and(Proof::is_fresh)
     }
 
     /// The TPM's count is known: how long the next answer has to wait.
@@ -139,7 +133,117 @@ impl AdminAuthority for CardToken {
         challenge: &[u8],
         answer: AdminAnswer<'_>,
     ) -> Result<Option<[u8; 40]>, AdminError> {
-        self.administration.end();
+        self.end_administration();
+        let answered = self.judge_and_rotate(record, challenge, answer);
+        match &answered {
+            Ok((proof, _)) => self.administration.proof = Some(*proof),
+            Err(_) => self.drop_grants(),
+        }
+        answered.map(|(_, reply)| reply)
+    }
+
+    fn replace_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        key: &AdminKeyBytes,
+    ) -> Result<(), AdminError> {
+        if !self.administration.is_fresh() {
+            return Err(refused(TokenErrorKind::NotAuthenticated));
+        }
+        let before = record.current().clone();
+        let vaults = candidates(&before);
+        let unused =
+            [VaultKind::External, VaultKind::Mutual].map(|kind| common_challenges(&vaults, kind));
+        let value = random_value();
+        let (vault, sealed) = self.make_vault(key, &value, &unused)?;
+        record.save(TpmRecord {
+            vault: Some(vault),
+            previous_vault: before.vault.clone(),
+            sealed_key: Some(sealed),
+            previous_sealed_key: before.sealed_key.clone(),
+            ..before.clone()
+        })?;
+        let replaced = self.run(move |core, card, anchor| {
+            proof::replace_value(core, card, anchor, ApprovalId::A0, &value)
+        });
+        if let Err(error) = replaced {
+            if error.kind() == TokenErrorKind::NotAuthenticated {
+                // The TPM was not asked: it has the old value, and the file need not doubt it.
+                record.save(before)?;
+            }
+            return Err(error.into());
+        }
+        self.forget_previous(record);
+        Ok(())
+    }
+
+    fn initialise_key(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
+        key: &AdminKeyBytes,
+    ) -> Result<(), AdminError> {
+        let first = AuthValue::copy_of(first_value);
+        let proved = self.prove_first(&first)?;
+        self.drop_grants();
+        proved.map_err(|_| AdminError::Wrong)?;
+        let (vault, sealed) = self.make_vault(key, &first, &[Vec::new(), Vec::new()])?;
+        record.save(TpmRecord {
+            vault: Some(vault),
+            sealed_key: Some(sealed),
+            ..record.current().clone()
+        })?;
+        Ok(())
+    }
+
+    fn replace_first_value(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        first_value: &[u8; 32],
+    ) -> Result<(), AdminError> {
+        let first = AuthValue::copy_of(first_value);
+        if self.prove_first(&first)?.is_err() {
+            // Interrupted after the TPM had its new value.
+            self.forget_previous(record);
+            return Ok(());
+        }
+        let value = random_value();
+        let before = record.current().clone();
+        let vault = before.vault.as_ref().map(|vault| {
+            vault::rotate(vault, |_| true, &first, &value, &mut random).unwrap_or_else(|error| {
+                tracing::error!(error = %error, "the card has no administrator");
+                vault::closed()
+            })
+        });
+        record.save(TpmRecord {
+            vault,
+            previous_vault: before.vault.clone(),
+            ..before
+        })?;
+        self.run(move |core, card, anchor| {
+            proof::replace_value(core, card, anchor, ApprovalId::A0, &value)
+        })?;
+        self.forget_previous(record);
+        Ok(())
+    }
+
+    fn end_administration(&mut self) {
+        let administrator = self.administration.proof.take();
+        let puk = self.puk_proof.take();
+        if administrator.is_some() || puk.is_some() {
+            self.drop_grants();
+        }
+    }
+}
+
+impl CardToken {
+    /// The whole of an answer: judged, its value replaced by another, the card's reply made.
+    fn judge_and_rotate(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        challenge: &[u8],
+        answer: AdminAnswer<'_>,
+    ) -> Result<(Proof, Option<[u8; 40]>), AdminError> {
         let (kind, response) = match &answer {
             AdminAnswer::External(answer) => (VaultKind::External, answer.as_slice()),
             AdminAnswer::Mutual { cryptogram, .. } => {
@@ -166,7 +270,7 @@ impl AdminAuthority for CardToken {
         let mut mutual = match &answer {
             AdminAnswer::External(_) => Ok(None),
             AdminAnswer::Mutual { host, cryptogram } => self
-                .unseal_key(accepted, challenge, response, &proof)
+                .unseal_key(accepted, challenge, response)
                 .map(|(key, mask)| {
                     let card = challenge.try_into().ok();
                     let reply = card
@@ -178,112 +282,16 @@ impl AdminAuthority for CardToken {
             Ok(Some((key, mask, Some(_)))) => Some((&*key, &*mask)),
             _ => None,
         };
-        self.rotate(
-            record, &vaults, position, challenge, &value, &proof, at_hand,
-        )?;
+        self.rotate(record, &vaults, position, challenge, &value, at_hand)?;
         let reply = match mutual? {
             None => None,
             Some((_, _, Some(reply))) => Some(reply),
             // The first block was right and the rest was not: the entry is spent.
             Some((_, _, None)) => return Err(AdminError::Wrong),
         };
-        self.administration.proof = Some(proof);
-        Ok(reply)
+        Ok((proof, reply))
     }
 
-    fn replace_key(
-        &mut self,
-        record: &mut dyn TokenRecord,
-        key: &AdminKeyBytes,
-    ) -> Result<(), AdminError> {
-        let Some(proof) = self.administration.fresh().cloned() else {
-            return Err(refused(TokenErrorKind::NotAuthenticated));
-        };
-        let before = record.current().clone();
-        let vaults = candidates(&before);
-        let unused =
-            [VaultKind::External, VaultKind::Mutual].map(|kind| common_challenges(&vaults, kind));
-        let value = random_value();
-        let (vault, sealed) = self.make_vault(key, &value, &unused)?;
-        record.save(TpmRecord {
-            vault: Some(vault),
-            previous_vault: before.vault.clone(),
-            sealed_key: Some(sealed),
-            previous_sealed_key: before.sealed_key.clone(),
-            ..before.clone()
-        })?;
-        let replaced = self.run(move |core, card, anchor| {
-            proof::replace_value(core, card, anchor, &proof.admin_key, ApprovalId::A0, &value)
-        });
-        if let Err(error) = replaced {
-            if error.kind() == TokenErrorKind::NotAuthenticated {
-                // The TPM said no: it has the old value, and the file need not doubt it.
-                record.save(before)?;
-            }
-            return Err(error.into());
-        }
-        self.forget_previous(record);
-        Ok(())
-    }
-
-    fn initialise_key(
-        &mut self,
-        record: &mut dyn TokenRecord,
-        first_value: &[u8; 32],
-        key: &AdminKeyBytes,
-    ) -> Result<(), AdminError> {
-        let first = AuthValue::copy_of(first_value);
-        self.prove_first(&first)?.map_err(|_| AdminError::Wrong)?;
-        let (vault, sealed) = self.make_vault(key, &first, &[Vec::new(), Vec::new()])?;
-        record.save(TpmRecord {
-            vault: Some(vault),
-            sealed_key: Some(sealed),
-            ..record.current().clone()
-        })?;
-        Ok(())
-    }
-
-    fn replace_first_value(
-        &mut self,
-        record: &mut dyn TokenRecord,
-        first_value: &[u8; 32],
-    ) -> Result<(), AdminError> {
-        let first = AuthValue::copy_of(first_value);
-        let proof = match self.prove_first(&first)? {
-            Ok(proof) => proof,
-            // Interrupted after the TPM had its new value.
-            Err(_) => {
-                self.forget_previous(record);
-                return Ok(());
-            }
-        };
-        let value = random_value();
-        let before = record.current().clone();
-        let vault = before.vault.as_ref().map(|vault| {
-            vault::rotate(vault, |_| true, &first, &value, &mut random).unwrap_or_else(|error| {
-                tracing::error!(error = %error, "the card has no administrator");
-                vault::closed()
-            })
-        });
-        record.save(TpmRecord {
-            vault,
-            previous_vault: before.vault.clone(),
-            ..before
-        })?;
-        self.run(move |core, card, anchor| {
-            proof::replace_value(core, card, anchor, &proof.admin_key, ApprovalId::A0, &value)
-        })?;
-        self.forget_previous(record);
-        Ok(())
-    }
-
-    fn end_administration(&mut self) {
-        self.administration.end();
-        self.puk_proof = None;
-    }
-}
-
-impl CardToken {
     /// Refuses an answer that comes too soon after wrong ones. The count is the TPM's, so that a restart
     /// does not help.
     fn wait_for_turn(&mut self) -> Result<(), AdminError> {
@@ -303,9 +311,20 @@ impl CardToken {
         }
     }
 
-    fn prove_first(&self, first: &AuthValue) -> Result<Result<AdminProof, Verdict>, TokenError> {
+    /// Ends what authorities have approved. Waits: when it returns, nothing is left of it.
+    pub(crate) fn drop_grants(&self) {
+        drop(self.run(|core, card, _| {
+            core.drop_grants(card);
+            Ok(())
+        }));
+    }
+
+    fn prove_first(&self, first: &AuthValue) -> Result<Result<Proof, Verdict>, TokenError> {
         let first = first.clone();
-        self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &first))
+        self.run(move |core, card, anchor| {
+            core.drop_grants(card);
+            proof::prove_admin(core, card, anchor, &first, AdminWork::Replacement)
+        })
     }
 
     fn count_failures(&mut self) -> Result<(), TokenError> {
@@ -329,7 +348,11 @@ impl CardToken {
         kind: VaultKind,
         challenge: &[u8],
         response: &[u8],
-    ) -> Result<(usize, AuthValue, AdminProof), AdminError> {
+    ) -> Result<(usize, AuthValue, Proof), AdminError> {
+        let work = match kind {
+            VaultKind::External => AdminWork::Answer,
+            VaultKind::Mutual => AdminWork::MutualAnswer,
+        };
         for (position, candidate) in vaults.iter().enumerate() {
             let entry = candidate.vault.entry(kind, challenge);
             let value = entry.and_then(|entry| vault::candidate(&candidate.vault, entry, response));
@@ -337,8 +360,9 @@ impl CardToken {
                 continue;
             };
             let shown = value.clone();
-            let proved =
-                self.run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &shown))?;
+            let proved = self.run(move |core, card, anchor| {
+                proof::prove_admin(core, card, anchor, &shown, work)
+            })?;
             match proved {
                 Ok(proof) => {
                     self.administration.count(0);
@@ -361,24 +385,18 @@ impl CardToken {
         accepted: &Candidate,
         challenge: &[u8],
         response: &[u8],
-        proof: &AdminProof,
     ) -> Result<(AdminKey, Held<24>), AdminError> {
         let entry = accepted.vault.entry(VaultKind::Mutual, challenge);
         let mask = entry.and_then(|entry| vault::mask(&accepted.vault, entry, response));
         let (Some(mask), Some(sealed)) = (mask, accepted.sealed.clone()) else {
             return Err(refused(TokenErrorKind::Internal));
         };
-        let proof = proof.admin.clone();
         let masked =
-            self.run(move |core, card, anchor| proof::unseal(core, card, anchor, &proof, &sealed))?;
+            self.run(move |core, card, anchor| proof::unseal(core, card, anchor, &sealed))?;
         Ok((AdminKey::unmasked(&masked, &mask), mask))
     }
 
     /// Replaces the admin value, so that an older file with the answer just given opens nothing.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of `answer`, cut out for reading"
-    )]
     fn rotate(
         &mut self,
         record: &mut dyn TokenRecord,
@@ -386,7 +404,6 @@ impl CardToken {
         position: usize,
         challenge: &[u8],
         value: &AuthValue,
-        proof: &AdminProof,
         at_hand: Option<(&AdminKey, &Held<24>)>,
     ) -> Result<(), AdminError> {
         let Some(accepted) = vaults.get(position) else {
@@ -432,9 +449,8 @@ impl CardToken {
             previous_sealed_key: None,
             ..record.current().clone()
         })?;
-        let proof = proof.admin_key.clone();
         self.run(move |core, card, anchor| {
-            proof::replace_value(core, card, anchor, &proof, ApprovalId::A0, &new)
+            proof::replace_value(core, card, anchor, ApprovalId::A0, &new)
         })?;
         self.forget_previous(record);
         if damaged {
@@ -480,20 +496,12 @@ impl CardToken {
         Ok((vault, sealed))
     }
 
-    pub(crate) fn proof_for(
-        &self,
-        reference: PinReference,
-    ) -> Result<(proof::Proof, IndexRole), TokenError> {
-        let proof = match reference {
-            PinReference::Puk => self.puk_proof.as_ref().filter(|proof| proof.is_fresh()),
-            PinReference::Pin => self.administration.fresh().map(|proof| &proof.admin),
-        };
-        let role = match reference {
-            PinReference::Puk => IndexRole::Puk,
-            PinReference::Pin => IndexRole::Adm,
-        };
-        let proof = proof.ok_or(TokenErrorKind::NotAuthenticated)?;
-        Ok((proof.clone(), role))
+    /// Whether this authority was proven less than a minute ago.
+    pub(crate) fn is_proven(&self, by: Unblocker) -> bool {
+        match by {
+            Unblocker::Admin => self.administration.is_fresh(),
+            Unblocker::Puk => self.puk_proof.is_some_and(Proof::is_fresh),
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub const NV_RANGE: std::ops::RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CardFault {
+    /// The TPM does not keep the count of wrong PINs: see [`TpmError::CountReset`].
+    #[error("{}", TpmError::CountReset)]
+    CountReset,
     /// The record contradicts itself.
     #[error("the card file is damaged: {0}")]
     Damaged(String),

@@ -24,6 +24,9 @@ const NULL: u32 = 0x4000_0007;
 /// TPM_RH_LOCKOUT.
 pub(crate) const LOCKOUT: u32 = 0x4000_000A;
 
+/// Random bytes that a session is proven with; they serve nothing else.
+const PROOF: u16 = 8;
+
 const ALG_SHA256: u16 = 0x000B;
 const ALG_RSA: u16 = 0x0001;
 const ALG_NULL: u16 = 0x0010;
@@ -127,6 +130,39 @@ impl Tpm {
         let bytes = reader.sized()?.to_vec();
         reader.finish()?;
         Ok(bytes)
+    }
+
+    /// Shows that a salted session is ours: TPM2_GetRandom in it, whose answer is encrypted and has an HMAC
+    /// that only the TPM can make, for this session's key and nonce. The answer to StartAuthSession has none:
+    /// whoever is on the way can tell us the handle and the nonce of a session of his own.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::Protocol`] where the session is another one.
+    pub(crate) fn prove_session(&mut self, session: &mut Session) -> Result<(), TpmError> {
+        let proved = self.with(
+            Command {
+                name: "GetRandom",
+                code: code::GET_RANDOM,
+                handles: &[],
+                parameters: Writer::new().u16(PROOF),
+            },
+            &mut [Use::session(
+                session,
+                &[],
+                attribute::CONTINUE | attribute::ENCRYPT,
+            )],
+        );
+        match proved {
+            Ok(_) => Ok(()),
+            Err(error) => match error.code() {
+                Some(ResponseCode::AUTH_FAIL | ResponseCode::BAD_AUTH) => Err(TpmError::Protocol {
+                    command: "StartAuthSession",
+                    what: "the session is not ours",
+                }),
+                _ => Err(error),
+            },
+        }
     }
 
     /// TPM2_ReadClock (TPM 2.0 Part 3 §29.1).

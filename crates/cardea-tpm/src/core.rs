@@ -11,12 +11,13 @@ use zeroize::Zeroizing;
 
 use crate::commands::SessionKind;
 use crate::error::{ResponseCode, TpmError};
+use crate::grant::{Grants, Purpose};
 use crate::policy::name_of;
 use crate::promise::Wake;
 use crate::session::Session;
 use crate::simulator::Simulator;
-use crate::srk::{self, Parent};
-use crate::tpm::{CommandCount, Tpm};
+use crate::srk::{self, Parent, RecordedRoot};
+use crate::tpm::{CommandCount, Progress, ProgressMark, Tpm};
 use crate::transport::{Address, open};
 
 /// Sessions that every TPM can hold loaded (PC Client profile).
@@ -25,6 +26,8 @@ const LOADED_SESSIONS: usize = 3;
 const TRANSIENT_MIN: u32 = 0x10E;
 /// Longest time for a software TPM of our own to take its state over.
 const SIMULATOR_TIME: Duration = Duration::from_secs(5);
+/// Before an operation is done again because the TPM asked for it.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long an armed `once` session may wait for its operation.
 pub(crate) const ONCE_TIME: Duration = Duration::from_secs(30);
 
@@ -97,7 +100,7 @@ pub(crate) struct Link {
     new_srk: Option<usize>,
     /// One whose Name a card has recorded.
     recorded_srk: Option<usize>,
-    /// Names that this TPM has not and cannot make again.
+    /// Names that this TPM does not make from the templates recorded with them.
     foreign: Vec<[u8; 34]>,
     channel: Option<Session>,
     keys: Vec<LoadedKey>,
@@ -110,12 +113,19 @@ pub(crate) struct Core {
     address: Address,
     simulator: Option<Simulator>,
     count: CommandCount,
+    progress: ProgressMark,
     wake: Wake,
     link: Option<Link>,
     cards: BTreeMap<u64, Runtime>,
+    /// What authorities have approved, by card.
+    pub(crate) grants: Grants,
+    /// Storage root keys of cards that are in this TPM.
+    recorded: Vec<RecordedRoot>,
     tick: u64,
     /// Whether this TPM was found fit for cards.
     pub(crate) probed: bool,
+    /// Whether it was seen to set a counter back that it should not.
+    pub(crate) resets_counts: bool,
 }
 
 impl Core {
@@ -124,11 +134,15 @@ impl Core {
             address,
             simulator: None,
             count,
+            progress: ProgressMark::default(),
             wake: Wake::default(),
             link: None,
             cards: BTreeMap::new(),
+            grants: Grants::default(),
+            recorded: Vec::new(),
             tick: 0,
             probed: false,
+            resets_counts: false,
         }
     }
 
@@ -137,17 +151,30 @@ impl Core {
         &self.wake
     }
 
-    /// Runs an operation; once more after what can be mended without harm: a TPM that was reset under us
-    /// (then nothing was executed and no try was spent), or full slots.
+    /// Runs an operation; once more after what can be mended without harm: a TPM that was reset under us, full
+    /// slots, a storage root key that has moved. What has compared a value or changed something is not repeated:
+    /// that the TPM did not execute it is what an error says, and an error has no HMAC.
     pub(crate) fn attempt<R>(
         &mut self,
+        operation: impl FnMut(&mut Self) -> Result<R, TpmError>,
+    ) -> Result<R, TpmError> {
+        self.attempt_unless(operation, |_, _| true)
+    }
+
+    /// The same; `counted` asks the TPM whether a comparison with an index's value was counted, and one that was
+    /// not may be repeated.
+    pub(crate) fn attempt_unless<R>(
+        &mut self,
         mut operation: impl FnMut(&mut Self) -> Result<R, TpmError>,
+        counted: impl FnOnce(&mut Self, u32) -> bool,
     ) -> Result<R, TpmError> {
         self.connect()?;
+        self.progress.clear();
         let error = match operation(self) {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
+        let progress = self.progress.get();
         if error.breaks_connection() {
             tracing::warn!(error = %error, "the connection to the TPM is given up");
             self.disconnect();
@@ -159,7 +186,22 @@ impl Core {
             self.connect()?;
         } else if error.code().is_some_and(ResponseCode::out_of_slots) {
             self.make_room();
+        } else if self.misses_root(&error) {
+            tracing::warn!(error = %error, "a storage root key is gone, it is looked for again");
+            self.forget_roots();
+        } else if progress != Progress::Harmless
+            && error.code().is_some_and(ResponseCode::asks_for_retry)
+        {
+            std::thread::sleep(RETRY_PAUSE);
         } else {
+            return Err(error);
+        }
+        let repeatable = match progress {
+            Progress::Harmless => true,
+            Progress::Compared(index) => !counted(self, index),
+            Progress::Changed => false,
+        };
+        if !repeatable && !repeats_everything() {
             return Err(error);
         }
         let again = operation(self);
@@ -169,6 +211,11 @@ impl Core {
             self.disconnect();
         }
         again
+    }
+
+    /// What follows must not be repeated.
+    pub(crate) fn commit(&self) {
+        self.progress.changed();
     }
 
     pub(crate) fn link(&mut self) -> Result<&mut Link, TpmError> {
@@ -181,8 +228,9 @@ impl Core {
             Some(index) => index,
             None => {
                 self.unload_all();
+                let recorded = self.recorded.clone();
                 let link = self.link()?;
-                let found = srk::for_new_cards(&mut link.tpm)?;
+                let found = srk::for_new_cards(&mut link.tpm, &recorded)?;
                 let index = link.remember(found);
                 link.new_srk = Some(index);
                 index
@@ -191,19 +239,32 @@ impl Core {
         self.select_srk(index)
     }
 
+    /// Makes a storage root key for what belongs to no card the one in use.
+    pub(crate) fn use_found_srk(&mut self) -> Result<(), TpmError> {
+        let link = self.link()?;
+        if link.srk.is_none() {
+            self.unload_all();
+            let link = self.link()?;
+            let found = srk::for_others(&mut link.tpm)?;
+            let index = link.remember(found);
+            self.select_srk(index)?;
+        }
+        Ok(())
+    }
+
     /// Makes the storage root key with this Name the one in use.
     pub(crate) fn use_srk(&mut self, name: &[u8; 34], template: &[u8]) -> Result<(), TpmError> {
         let link = self.link()?;
         let index = match link.srks.iter().position(|srk| srk.name == *name) {
             Some(index) => index,
-            None if link.foreign.contains(name) => return Err(TpmError::Foreign),
             None => {
                 self.unload_all();
                 let link = self.link()?;
-                match srk::of_card(&mut link.tpm, name, template) {
+                let may_be_made = !link.foreign.contains(name);
+                match srk::of_card(&mut link.tpm, name, template, may_be_made) {
                     Ok(found) => link.remember(found),
                     Err(error) => {
-                        if matches!(error, TpmError::Foreign) {
+                        if matches!(error, TpmError::Foreign) && may_be_made {
                             link.foreign.push(*name);
                         }
                         return Err(error);
@@ -212,7 +273,42 @@ impl Core {
             }
         };
         self.link()?.recorded_srk = Some(index);
+        if self.recorded.iter().all(|root| root.name != *name) {
+            let template = template.to_vec();
+            self.recorded.push(RecordedRoot {
+                name: *name,
+                template,
+            });
+        }
         self.select_srk(index)
+    }
+
+    /// Whether an error says that a storage root key in use is not at its handle.
+    fn misses_root(&self, error: &TpmError) -> bool {
+        let TpmError::Response {
+            handle: Some(handle),
+            ..
+        } = error
+        else {
+            return false;
+        };
+        error.code() == Some(ResponseCode::HANDLE)
+            && self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.srks.iter().any(|srk| srk.handle == *handle))
+    }
+
+    /// Storage root keys are looked for again when they are needed.
+    fn forget_roots(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        link.srks.clear();
+        link.srk = None;
+        link.new_srk = None;
+        link.recorded_srk = None;
+        if let Some(channel) = link.channel.take() {
+            self.flush(channel.handle);
+        }
     }
 
     /// The channel belongs to one storage root key: what a card's values travel in is salted to the key
@@ -280,7 +376,12 @@ impl Core {
                     command: "connection",
                     source,
                 })?;
-            let mut tpm = Tpm::new(transport, self.count.clone(), self.wake.clone());
+            let mut tpm = Tpm::new(
+                transport,
+                self.count.clone(),
+                self.progress.clone(),
+                self.wake.clone(),
+            );
             match tpm.startup() {
                 Err(error) if error.breaks_connection() => {
                     let own = matches!(self.address, Address::Simulator(_));
@@ -298,6 +399,7 @@ impl Core {
     /// Drops the connection and all that lived in it: sessions, tickets, loaded keys.
     pub(crate) fn disconnect(&mut self) {
         self.link = None;
+        self.grants.clear();
         for runtime in self.cards.values_mut() {
             *runtime = Runtime::default();
         }
@@ -322,6 +424,7 @@ impl Core {
 
     /// The card's token is gone.
     pub(crate) fn remove(&mut self, card: u64) {
+        self.drop_grants(card);
         if let Some(runtime) = self.cards.remove(&card) {
             self.flush_sessions(runtime);
         }
@@ -362,6 +465,38 @@ impl Core {
         Ok(Some(once))
     }
 
+    /// The session in which this was approved, loaded; the caller ends it. None: nobody has approved it, or
+    /// too long ago.
+    pub(crate) fn take_grant(
+        &mut self,
+        card: u64,
+        purpose: Purpose,
+    ) -> Result<Option<Session>, TpmError> {
+        let Some(grant) = self.grants.take(card, purpose) else {
+            return Ok(None);
+        };
+        if grant.is_over() {
+            self.flush(grant.session.handle);
+            return Ok(None);
+        }
+        self.room_for_session(card);
+        let loaded = self.link()?.tpm.context_load(&grant.context);
+        if loaded? != grant.session.handle {
+            return Err(TpmError::Protocol {
+                command: "ContextLoad",
+                what: "another session was loaded",
+            });
+        }
+        Ok(Some(grant.session))
+    }
+
+    /// Ends what authorities have approved for a card.
+    pub(crate) fn drop_grants(&mut self, card: u64) {
+        for handle in self.grants.take_all(card) {
+            self.flush(handle);
+        }
+    }
+
     /// Takes a card's session for one operation out of the TPM's slots.
     fn park(&mut self, card: u64) {
         let Some(mut once) = self
@@ -384,8 +519,11 @@ impl Core {
         }
     }
 
-    /// Flushes the sessions for one operation whose time is over.
+    /// Flushes the sessions for one operation, and those of authorities, whose time is over.
     fn drop_old(&mut self) {
+        for handle in self.grants.take_old() {
+            self.flush(handle);
+        }
         let over: Vec<u64> = self
             .cards
             .iter()
@@ -475,6 +613,15 @@ impl Core {
 
     /// The channel: a salted HMAC session that carries values and authorises with them.
     pub(crate) fn channel(&mut self) -> Result<(), TpmError> {
+        let link = self.link()?;
+        if let Some(channel) = &mut link.channel
+            && channel.doubtful
+            && let Err(error) = link.tpm.prove_session(channel)
+        {
+            tracing::debug!(error = %error, "the channel is begun anew");
+            let old = link.channel.take().map(|channel| channel.handle);
+            old.into_iter().for_each(|handle| self.flush(handle));
+        }
         if self.link()?.channel.is_none() {
             self.room_for_session(u64::MAX);
             let link = self.link()?;
@@ -484,7 +631,8 @@ impl Core {
         Ok(())
     }
 
-    /// A policy session salted to the SRK.
+    /// A policy session salted to the SRK, and proven: nothing is armed or signed for a session that is only
+    /// said to be ours.
     pub(crate) fn policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
         self.room_for_session(card);
         let link = self.link()?;
@@ -493,10 +641,21 @@ impl Core {
         if weakened::has(Weakness::UnsaltedSessions) {
             return link.tpm.start_session(SessionKind::Policy, None);
         }
-        link.tpm.start_session(SessionKind::Policy, Some(&srk))
+        let mut session = link.tpm.start_session(SessionKind::Policy, Some(&srk))?;
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::UnprovenSessions) || weakened::has(Weakness::BirthKeyUsedAgain) {
+            return Ok(session);
+        }
+        match link.tpm.prove_session(&mut session) {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                self.flush(session.handle);
+                Err(error)
+            }
+        }
     }
 
-    /// A policy session that anybody on the way could use or read: for reading counters.
+    /// A policy session that anybody on the way could use or read: for what anybody may do.
     pub(crate) fn open_policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
         self.room_for_session(card);
         self.link()?.tpm.start_session(SessionKind::Policy, None)
@@ -654,6 +813,15 @@ impl Link {
             _ => Err(TpmError::Stopped),
         }
     }
+}
+
+/// Everything that fails so is done once more.
+fn repeats_everything() -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::RepeatedSecrets) || weakened::has(Weakness::BirthKeyUsedAgain) {
+        return true;
+    }
+    false
 }
 
 /// Objects and sessions of a daemon that was killed fill the slots of a TPM without resource manager.

@@ -394,6 +394,8 @@ fn write_first(
 ) -> Result<(), TpmError> {
     let birth_name = name_of(&prepared.birth_public);
     let approved = init_policy(&birth_name);
+    // Whatever becomes of this signature: the same birth key signs for no second creation.
+    core.commit();
     let signature = prepared.sign(&signed_hash(&session.nonce_tpm, REF_INIT))?;
     let ticket = approve(core, prepared, birth, &approved, role_ref(role))?;
     let tpm = &mut core.link()?.tpm;
@@ -465,7 +467,7 @@ pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmE
 /// No room, or no such kind of index (its attributes are refused): both leave the TPM without a counter.
 pub(crate) fn full(error: TpmError) -> TpmError {
     match error.code() {
-        Some(ResponseCode::NV_SPACE | ResponseCode::ATTRIBUTES) => {
+        Some(ResponseCode::NV_SPACE | ResponseCode::ATTRIBUTES | ResponseCode::RESERVED_BITS) => {
             TpmError::NvFull(Box::new(error))
         }
         _ => error,

@@ -34,6 +34,7 @@ impl ResponseCode {
     pub const INTEGRITY: Self = Self(0x09F);
     pub const TICKET: Self = Self(0x0A0);
     pub const BAD_AUTH: Self = Self(0x0A2);
+    pub const RESERVED_BITS: Self = Self(0x0A1);
     pub const EXPIRED: Self = Self(0x0A3);
     pub const BINDING: Self = Self(0x0A5);
     pub const CURVE: Self = Self(0x0A6);
@@ -111,6 +112,18 @@ pub enum TpmError {
     /// A hierarchy has an authorisation and none was given; nothing was tried.
     #[error("the TPM's {0} authorisation is set")]
     AuthMissing(Hierarchy),
+    /// The TPM was asked to replace a value and did not say, in a way that can be believed, that it is done.
+    #[error("it is not known whether the old or the new value holds: {0}")]
+    ChangeUnknown(#[source] Box<TpmError>),
+    /// The TPM takes reading a counter for a right value, and sets the count back.
+    #[error(
+        "the TPM's firmware sets the count of wrong PINs back whenever the counter is read, which gives everybody \
+         guesses without end; a newer firmware may mend it"
+    )]
+    CountReset,
+    /// A counter of the card was tampered with.
+    #[error("{0}")]
+    Damaged(String),
     /// The TPM has gone into failure mode (TPM 2.0 Part 1 §12.3) and does nothing until it is restarted.
     #[error("the TPM is in failure mode; restart the machine")]
     FailureMode,
@@ -128,6 +141,9 @@ pub enum TpmError {
     /// The private and public parts of a key that was to be imported do not belong together.
     #[error("the parts of the key do not fit each other")]
     Mismatch,
+    /// Nobody has approved this within the last minute.
+    #[error("nobody has approved this, or it was too long ago")]
+    NotApproved,
     /// The TPM has no room for another index.
     #[error("the TPM has no NV room for the card's counters: {0}")]
     NvFull(#[source] Box<TpmError>),
@@ -202,6 +218,7 @@ impl TpmError {
         match self {
             Self::Transport { .. } | Self::Protocol { .. } => true,
             Self::Response { code, .. } => TpmRc::try_from(code.0).is_err(),
+            Self::ChangeUnknown(cause) => cause.breaks_connection(),
             _ => false,
         }
     }
@@ -209,8 +226,12 @@ impl TpmError {
     /// Whether the TPM was reset under us: it waits for Startup, or has not the objects and sessions that we
     /// left in it.
     pub(crate) fn tells_of_reset(&self) -> bool {
-        self.code()
-            .is_some_and(|code| code == ResponseCode::INITIALIZE || code.missing_reference())
+        match self {
+            Self::ChangeUnknown(cause) => cause.tells_of_reset(),
+            _ => self
+                .code()
+                .is_some_and(|code| code == ResponseCode::INITIALIZE || code.missing_reference()),
+        }
     }
 }
 
@@ -224,7 +245,12 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
     let code = match error {
         TpmError::Foreign | TpmError::Lost(_) => return TokenErrorKind::Lost,
         TpmError::AuthMissing(_) | TpmError::AuthNotSet(_) => return TokenErrorKind::Internal,
-        TpmError::FirstValueGone => return TokenErrorKind::NotAuthenticated,
+        TpmError::ChangeUnknown(_) => return TokenErrorKind::ChangeUnknown,
+        TpmError::CountReset => return TokenErrorKind::Unsafe,
+        TpmError::Damaged(_) => return TokenErrorKind::Damaged,
+        TpmError::FirstValueGone | TpmError::NotApproved => {
+            return TokenErrorKind::NotAuthenticated;
+        }
         TpmError::Mismatch => return TokenErrorKind::BadData,
         TpmError::NvFull(_) => return TokenErrorKind::Full,
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,

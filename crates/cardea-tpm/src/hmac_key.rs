@@ -35,7 +35,7 @@ impl Service {
     pub fn make_hmac_key(&self, secret: &[u8; 32]) -> Result<HmacKey, TpmError> {
         let secret = Zeroizing::new(*secret);
         self.run(move |core| {
-            core.use_new_srk()?;
+            core.use_found_srk()?;
             core.unload_all();
             core.channel()?;
             let template = Writer::new()
@@ -67,7 +67,7 @@ impl Service {
         }
         let (key, data) = (key.clone(), data.to_vec());
         self.run(move |core| {
-            core.use_new_srk()?;
+            core.use_found_srk()?;
             core.channel()?;
             let handle = core.load(&key.private, &key.public)?;
             let (tpm, _, channel) = core.link()?.parts()?;

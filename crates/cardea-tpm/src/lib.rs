@@ -20,6 +20,7 @@ mod core;
 mod create;
 mod crypto;
 mod error;
+mod grant;
 mod hmac_key;
 mod import;
 mod operate;

@@ -46,6 +46,9 @@ pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), Tp
 
 /// Everything that a TPM can say against a card: nothing here spends a try.
 pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
+    if core.resets_counts {
+        return Err(CardFault::CountReset);
+    }
     match require_own_tpm(core, anchor) {
         Err(TpmError::Foreign) => return Err(CardFault::Foreign),
         other => other?,
@@ -67,8 +70,8 @@ pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
             )));
         }
     }
-    let status =
-        read_counter(core, u64::MAX, anchor, IndexRole::Pin).map_err(|error| match error {
+    read_counter(core, u64::MAX, anchor, IndexRole::Pin)
+        .map_err(|error| match error {
             TpmError::Response {
                 command: "PolicyAuthorize",
                 code,
@@ -76,18 +79,13 @@ pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
             } if code.base() == ResponseCode::VALUE => {
                 CardFault::Damaged("an approval is not of this TPM".into())
             }
+            TpmError::Damaged(what) => CardFault::Damaged(what),
             error => CardFault::Tpm(error),
-        })?;
-    if status.limit != anchor.pin.limit {
-        return Err(CardFault::Damaged(format!(
-            "the PIN has {} tries where {} were set",
-            status.limit, anchor.pin.limit
-        )));
-    }
-    Ok(())
+        })
+        .map(drop)
 }
 
-/// Reads a counter: no authorisation, no try.
+/// Reads a counter: no authorisation, no try. The answer has an HMAC.
 pub(crate) fn read_counter(
     core: &mut Core,
     card: u64,
@@ -102,22 +100,42 @@ pub(crate) fn read_counter(
         IndexRole::Puk => ApprovalId::U6,
     };
     let (digest, ticket) = anchor.approval(id).ok_or_else(missing)?;
+    require_own_tpm(core, anchor)?;
+    core.channel()?;
     let mut session = core.open_policy_session(card)?;
-    let tpm = &mut core.link()?.tpm;
+    let (tpm, _, channel) = core.link()?.parts()?;
     let result = tpm
         .policy_command_code(&session, cc::NV_READ)
         .and_then(|()| {
             tpm.policy_authorize(&session, digest, role_ref(role), &anchor.birth_name, ticket)?;
-            tpm.nv_read(index.handle, &index.name, &mut session)
+            tpm.nv_read(index.handle, &index.name, &mut session, channel)
         });
     if result.is_err() {
         core.flush(session.handle);
     }
     let (count, limit) = result?;
+    // PUK and administrator can write a limit, and so can whoever had one of their sessions.
+    if limit != index.limit {
+        return Err(TpmError::Damaged(format!(
+            "index 0x{:08X} allows {limit} tries where {} were set",
+            index.handle, index.limit
+        )));
+    }
     Ok(PinStatus {
         left: limit.saturating_sub(count),
         limit,
     })
+}
+
+/// Whether the TPM has counted a comparison with this index that it said it did not make; where that cannot be
+/// read, it may have.
+pub(crate) fn counted(core: &mut Core, card: u64, anchor: &Anchor, handle: u32) -> bool {
+    let Some(index) = anchor.indices().find(|index| index.handle == handle) else {
+        return true;
+    };
+    let read = read_counter(core, card, anchor, index.role);
+    // A right value leaves the count at zero, and comparing it again costs nothing.
+    !matches!(read, Ok(status) if status.left == status.limit)
 }
 
 /// Compares the PIN. Success arms the card's session and keeps a ticket; with `once` it also arms one
@@ -163,10 +181,15 @@ pub(crate) fn verify_pin(
                 runtime.rearm = false;
                 break;
             }
-            // The PIN was right and the session too old or from before a resume: a new one, once.
+            // The PIN was right and the session too old or from before a resume: a new one, once. Nothing but
+            // the count shows that it was right.
             Err(error) if error.code() == Some(ResponseCode::EXPIRED) && attempt == 0 => {
                 let old = runtime.session.take().map(|session| session.handle);
                 old.into_iter().for_each(|handle| core.flush(handle));
+                if counted(core, card, anchor, anchor.pin.handle) {
+                    return Err(error);
+                }
+                core.channel()?;
             }
             Err(error) => {
                 runtime.rearm = runtime.ticket.is_some();
@@ -215,15 +238,20 @@ fn ensure_session(core: &mut Core, card: u64) -> Result<(), TpmError> {
     Ok(())
 }
 
-/// With a nonce the time runs from the start of the session, so its age is added, rounded up.
-pub(crate) fn expiration(started: Instant, limit: u32) -> i32 {
+/// Negative: a ticket is asked for.
+fn expiration(started: Instant, limit: u32) -> i32 {
     #[cfg(feature = "weakened")]
     if weakened::has(Weakness::EndlessTickets) {
         return -i32::MAX;
     }
+    -age(started, limit)
+}
+
+/// Seconds from the start of a session to the end of a time that begins now. With a nonce the time runs from the
+/// start of the session, so its age is added, rounded up.
+pub(crate) fn age(started: Instant, limit: u32) -> i32 {
     let age = started.elapsed().as_secs() + 1;
-    let seconds = i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX);
-    -seconds
+    i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX)
 }
 
 /// Replaces PIN or PUK by its holder.
@@ -273,7 +301,10 @@ pub(crate) fn change(
                 ticket,
             )
         })
-        .and_then(|()| tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new));
+        .and_then(|()| {
+            tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new)
+                .map_err(|error| TpmError::ChangeUnknown(Box::new(error)))
+        });
     if changed.is_err() {
         core.flush(session.handle);
     }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+use zeroize::Zeroizing;
 
 use crate::anchor::NV_RANGE;
 use crate::auth::AuthValue;
@@ -9,17 +10,24 @@ use crate::core::Core;
 use crate::create::{IntentIndex, full, undefine};
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{NV_DEFINED, NV_WRITTEN, ZERO, cc, command_code, name_of, nv_public};
+use crate::session::Session;
 use crate::tpm::random;
 
 /// Whether this TPM keeps the promises that cards build on (once per service).
 ///
-/// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket,
-/// and that nobody can bind a session to the index and guess without being counted.
+/// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket, that
+/// nobody can bind a session to the index and guess without being counted, and that nothing but the right value
+/// sets the count back. Reference code of before August 2019 takes every authorisation of such an index for a
+/// right value, also a policy that does not ask for it (TCG errata 1.9 for revision 1.38, §2.34): there, whoever
+/// reads a counter has guesses without end.
 pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     #[cfg(feature = "weakened")]
     if weakened::has(Weakness::OrdinaryIndices) {
         core.use_new_srk()?;
         return Ok(());
+    }
+    if core.resets_counts {
+        return Err(TpmError::CountReset);
     }
     if core.probed {
         return Ok(());
@@ -35,13 +43,19 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     }
     core.use_new_srk()?;
     core.channel()?;
-    let policy = command_code(&ZERO, cc::NV_WRITE);
-    let handle = probe_handle(core, taken, &policy)?;
+    let handle = probe_handle(core, taken)?;
     let mut auth = AuthValue::zeroed();
     random(&mut *auth);
-    let result = make_probe(core, handle, &policy, &auth)
-        .and_then(|name| probe_index(core, handle, &name, &auth));
-    undefine(core, &IntentIndex { handle, policy })?;
+    let probe = Probe {
+        handle,
+        name: name_of(&probe_public(handle, PROBE_WRITTEN)),
+        auth,
+    };
+    let result = probe.make(core).and_then(|()| probe.ask(core));
+    remove_left(core, handle)?;
+    if matches!(result, Err(TpmError::CountReset)) {
+        core.resets_counts = true;
+    }
     result?;
     core.probed = true;
     Ok(())
@@ -52,22 +66,21 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
 pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     core.use_new_srk()?;
     core.channel()?;
-    let policy = command_code(&ZERO, cc::NV_WRITE);
     let mut taken = taken.to_vec();
     let mut defined = Vec::new();
     let result = (0..INDICES_OF_A_CARD).try_for_each(|_| {
-        let handle = probe_handle(core, &taken, &policy)?;
+        let handle = probe_handle(core, &taken)?;
         let mut auth = AuthValue::zeroed();
         random(&mut *auth);
         let (tpm, _, channel) = core.link()?.parts()?;
-        let public = nv_public(handle, NV_DEFINED, &policy);
+        let public = nv_public(handle, NV_DEFINED, &room_intent(handle).policy);
         tpm.nv_define(channel, &auth, &public).map_err(full)?;
         taken.push(handle);
         defined.push(handle);
         Ok(())
     });
     for handle in defined {
-        undefine(core, &IntentIndex { handle, policy })?;
+        undefine(core, &room_intent(handle))?;
     }
     result
 }
@@ -75,12 +88,24 @@ pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
 /// PIN, administrator, PUK.
 const INDICES_OF_A_CARD: usize = 3;
 
-/// A free handle for the throw-away index, from the end of the range, which no triple reaches. Its policy is
-/// no card's and always the same, so that one that a crash has left behind is known again and removed.
-fn probe_handle(core: &mut Core, taken: &[u32], policy: &[u8; 32]) -> Result<u32, TpmError> {
+/// Attributes of the probe's index: a card's, and the owner may write and read it. The owner's reading is no
+/// authorisation by the index's value or policy, and changes no count.
+const PROBE_DEFINED: u32 = NV_DEFINED | 0x0002_0002;
+const PROBE_WRITTEN: u32 = NV_WRITTEN | 0x0002_0002;
+
+/// Tries of the probe's index.
+const LIMIT: u32 = 2;
+
+/// The probe's policy is no card's and always the same, so that an index that a crash has left behind is known
+/// again and removed. It lets anybody read the counter, as a card's policies do.
+fn probe_public(handle: u32, attributes: u32) -> Vec<u8> {
+    nv_public(handle, attributes, &command_code(&ZERO, cc::NV_READ))
+}
+
+/// A free handle for a throw-away index, from the end of the range, which no triple reaches.
+fn probe_handle(core: &mut Core, taken: &[u32]) -> Result<u32, TpmError> {
     for handle in NV_RANGE.rev().filter(|handle| !taken.contains(handle)) {
-        let policy = *policy;
-        undefine(core, &IntentIndex { handle, policy })?;
+        remove_left(core, handle)?;
         match core.link()?.tpm.nv_read_public(handle) {
             Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(handle),
             Err(error) => return Err(error),
@@ -90,71 +115,177 @@ fn probe_handle(core: &mut Core, taken: &[u32], policy: &[u8; 32]) -> Result<u32
     Err(TpmError::Unfit("no index handle is free".into()))
 }
 
-/// An index as a card's, with two tries; its policy lets anybody write it.
-fn make_probe(
-    core: &mut Core,
-    handle: u32,
-    policy: &[u8; 32],
-    auth: &AuthValue,
-) -> Result<[u8; 34], TpmError> {
-    let defined = nv_public(handle, NV_DEFINED, policy);
-    let (tpm, _, channel) = core.link()?.parts()?;
-    tpm.nv_define(channel, auth, &defined).map_err(full)?;
-    let mut session = core.policy_session(PROBE)?;
+/// Undefines a throw-away index, of this run or left by a crash; another or none is left alone.
+fn remove_left(core: &mut Core, handle: u32) -> Result<(), TpmError> {
+    undefine(core, &room_intent(handle))?;
     let tpm = &mut core.link()?.tpm;
-    let written = tpm
-        .policy_command_code(&session, cc::NV_WRITE)
-        .and_then(|()| {
-            let name = name_of(&defined);
-            tpm.nv_write(handle, &name, &mut session, 0, &[0, 0, 0, 0, 0, 0, 0, 2])
-        });
-    if written.is_err() {
-        core.flush(session.handle);
+    let public = match tpm.nv_read_public(handle) {
+        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(()),
+        other => other?,
+    };
+    let ours = [PROBE_DEFINED, PROBE_WRITTEN]
+        .iter()
+        .any(|attributes| public == probe_public(handle, *attributes));
+    if ours {
+        tpm.nv_undefine(handle, &name_of(&public))?;
     }
-    written?;
-    Ok(name_of(&nv_public(handle, NV_WRITTEN, policy)))
+    Ok(())
+}
+
+/// What [`room`] defines.
+fn room_intent(handle: u32) -> IntentIndex {
+    let policy = command_code(&ZERO, cc::NV_WRITE);
+    IntentIndex { handle, policy }
 }
 
 /// No card has this number.
 const PROBE: u64 = u64::MAX - 1;
 
-fn probe_index(
-    core: &mut Core,
+/// The throw-away index.
+struct Probe {
     handle: u32,
-    name: &[u8; 34],
-    auth: &AuthValue,
-) -> Result<(), TpmError> {
-    let session = core.policy_session(PROBE)?;
-    let result = (|| {
+    /// Once written.
+    name: [u8; 34],
+    auth: AuthValue,
+}
+
+impl Probe {
+    fn make(&self, core: &mut Core) -> Result<(), TpmError> {
+        let defined = probe_public(self.handle, PROBE_DEFINED);
         let (tpm, _, channel) = core.link()?.parts()?;
-        let mut ask = |value: &[u8]| {
-            tpm.policy_secret(handle, name, channel, value, &session, b"probe", -3600)
-        };
-        let (timeout, ticket) = ask(&auth[..])?;
+        tpm.nv_define(channel, &self.auth, &defined).map_err(full)?;
+        let mut data = [0; 8];
+        let (_, limit) = data.split_at_mut(4);
+        limit.copy_from_slice(&LIMIT.to_be_bytes());
+        tpm.nv_write_as_owner(self.handle, &name_of(&defined), channel, &data)
+    }
+
+    fn ask(&self, core: &mut Core) -> Result<(), TpmError> {
+        self.in_session(core, Self::first_wrong)?;
+        if read_is_asked() {
+            self.read_by_policy(core)?;
+            if self.count(core)? != (1, LIMIT) {
+                return Err(TpmError::CountReset);
+            }
+        }
+        self.in_session(core, Self::second_wrong)?;
+        if read_is_asked() {
+            self.read_by_policy(core)?;
+            if !self.in_session(core, Self::refuses_right)? {
+                return Err(TpmError::CountReset);
+            }
+        }
+        self.bind(core)
+    }
+
+    /// In a session that is gone afterwards: with the owner's and the channel there is room for one.
+    fn in_session<R>(
+        &self,
+        core: &mut Core,
+        work: impl FnOnce(&Self, &mut Core, &Session) -> Result<R, TpmError>,
+    ) -> Result<R, TpmError> {
+        let session = core.policy_session(PROBE)?;
+        let result = work(self, core, &session);
+        core.flush(session.handle);
+        result
+    }
+
+    fn first_wrong(&self, core: &mut Core, session: &Session) -> Result<(), TpmError> {
+        let (timeout, ticket) = self.secret(core, session, &self.auth[..])?;
         if timeout.is_empty() || ticket.len() < 10 {
             return Err(TpmError::Unfit("a PIN index gives no ticket".into()));
         }
-        for _ in 0..2 {
-            if !matches!(ask(&[1]), Err(error) if error.code() == Some(ResponseCode::BAD_AUTH)) {
-                return Err(TpmError::Unfit("a wrong PIN is not refused as such".into()));
-            }
+        self.wrong(core, session)?;
+        if self.count(core)? != (1, LIMIT) {
+            return Err(TpmError::Unfit("a wrong PIN is not counted".into()));
         }
-        if !matches!(ask(&auth[..]), Err(error) if error.code() == Some(ResponseCode::AUTH_UNAVAILABLE))
-        {
+        Ok(())
+    }
+
+    fn second_wrong(&self, core: &mut Core, session: &Session) -> Result<(), TpmError> {
+        self.wrong(core, session)?;
+        if !self.refuses_right(core, session)? {
             return Err(TpmError::Unfit("wrong PINs do not block".into()));
         }
         Ok(())
-    })();
-    core.flush(session.handle);
-    result?;
-    match core.link()?.tpm.start_bound_session(handle, name) {
-        Ok(session) => {
-            core.flush(session);
-            Err(TpmError::Unfit(
-                "a session can be bound to a PIN index".into(),
-            ))
-        }
-        Err(error) if error.code().is_some() => Ok(()),
-        Err(error) => Err(error),
     }
+
+    fn refuses_right(&self, core: &mut Core, session: &Session) -> Result<bool, TpmError> {
+        match self.secret(core, session, &self.auth[..]) {
+            Err(error) if error.code() == Some(ResponseCode::AUTH_UNAVAILABLE) => Ok(true),
+            Err(error) if error.code().is_none() => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    fn bind(&self, core: &mut Core) -> Result<(), TpmError> {
+        let started = core
+            .link()?
+            .tpm
+            .start_bound_session(self.handle, &self.name);
+        match started {
+            Ok(session) => {
+                core.flush(session);
+                Err(TpmError::Unfit(
+                    "a session can be bound to a PIN index".into(),
+                ))
+            }
+            Err(error) if error.code().is_some() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn secret(
+        &self,
+        core: &mut Core,
+        session: &Session,
+        value: &[u8],
+    ) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), TpmError> {
+        let (tpm, _, channel) = core.link()?.parts()?;
+        tpm.policy_secret(
+            self.handle,
+            &self.name,
+            channel,
+            value,
+            session,
+            b"probe",
+            -3600,
+        )
+    }
+
+    fn wrong(&self, core: &mut Core, session: &Session) -> Result<(), TpmError> {
+        match self.secret(core, session, &[1]) {
+            Err(error) if error.code() == Some(ResponseCode::BAD_AUTH) => Ok(()),
+            Err(error) if error.code().is_none() => Err(error),
+            _ => Err(TpmError::Unfit("a wrong PIN is not refused as such".into())),
+        }
+    }
+
+    /// Count and limit.
+    fn count(&self, core: &mut Core) -> Result<(u32, u32), TpmError> {
+        let (tpm, _, channel) = core.link()?.parts()?;
+        tpm.nv_read_as_owner(self.handle, &self.name, channel)
+    }
+
+    /// As anybody may.
+    fn read_by_policy(&self, core: &mut Core) -> Result<(), TpmError> {
+        let mut session = core.open_policy_session(PROBE)?;
+        let (tpm, _, channel) = core.link()?.parts()?;
+        let read = tpm
+            .policy_command_code(&session, cc::NV_READ)
+            .and_then(|()| tpm.nv_read(self.handle, &self.name, &mut session, channel));
+        if read.is_err() {
+            core.flush(session.handle);
+        }
+        read.map(drop)
+    }
+}
+
+/// Whether reading may change the count is asked of the TPM.
+fn read_is_asked() -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::UncheckedCounters) {
+        return false;
+    }
+    true
 }

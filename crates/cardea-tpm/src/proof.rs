@@ -1,104 +1,146 @@
-//! Proofs of PUK and admin value: tickets that let the PIN or the admin value be replaced for a minute.
+//! Proofs of PUK and admin value: approved sessions that let the PIN or the admin value be replaced for a minute.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cardea_card::record::{IndexRole, ObjectBlob, Provisional};
 use cardea_card::secret::Held;
-use zeroize::Zeroizing;
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 use crate::anchor::{Anchor, Index};
 use crate::auth::AuthValue;
 use crate::core::Core;
 use crate::error::TpmError;
-use crate::operate::{Verdict, expiration, require_own_tpm, verdict};
-use crate::policy::{ApprovalId, REF_ADMIN, REF_ADMIN_KEY, REF_PUK, cc, name_of, role_ref};
+use crate::grant::{Grant, LIFE, Purpose};
+use crate::operate::{Verdict, age, require_own_tpm, verdict};
+use crate::policy::{ApprovalId, name_of, role_ref};
 use crate::session::Session;
 use crate::tpm::{Handle, random};
 
-/// Seconds that a proof is good for.
-const LIFE: u32 = 60;
-
-/// What a PolicySecret of less than a minute ago has shown, for one policyRef.
-#[derive(Clone)]
+/// An authority whose value the TPM has found right less than a minute ago. What it approved is with the
+/// [`Core`], for one use each.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Proof {
-    name: [u8; 34],
-    policy_ref: &'static [u8],
-    timeout: Vec<u8>,
-    ticket: Zeroizing<Vec<u8>>,
-    until: Instant,
+    since: Instant,
 }
 
 impl Proof {
     /// Whether it is worth showing to the TPM, which decides.
-    pub(crate) fn is_fresh(&self) -> bool {
-        Instant::now() < self.until
+    pub(crate) fn is_fresh(self) -> bool {
+        self.since.elapsed().as_secs() < u64::from(LIFE)
     }
 }
 
-/// What the administrator's value has shown: for the PIN and the sealed key, and for a new admin value.
-#[derive(Clone)]
-pub(crate) struct AdminProof {
-    pub(crate) admin: Proof,
-    pub(crate) admin_key: Proof,
-}
-
-/// Compares a value with an index's, and keeps a ticket for each policyRef. The TPM counts a wrong value
-/// once.
-pub(crate) fn prove(
+/// Compares a value with an index's, and keeps an approved session for each purpose. The TPM counts a wrong
+/// value once.
+fn prove(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
     index: &Index,
     value: &AuthValue,
-    policy_refs: &[&'static [u8]],
-) -> Result<Result<Vec<Proof>, Verdict>, TpmError> {
+    purposes: &[Purpose],
+) -> Result<Result<Proof, Verdict>, TpmError> {
     require_own_tpm(core, anchor)?;
     core.channel()?;
-    let session = core.policy_session(card)?;
-    let result = tickets(core, index, value, &session, policy_refs);
-    core.flush(session.handle);
-    result
+    let proof = Proof {
+        since: Instant::now(),
+    };
+    for purpose in purposes {
+        let result = grant(core, card, anchor, index, value, *purpose);
+        if !matches!(result, Ok(Verdict::Right)) {
+            core.drop_grants(card);
+        }
+        match result? {
+            Verdict::Right => {}
+            refused => return Ok(Err(refused)),
+        }
+    }
+    Ok(Ok(proof))
 }
 
-fn tickets(
+/// A session of its own in which the value is compared and one command approved, and which is put aside.
+fn grant(
     core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    index: &Index,
+    value: &AuthValue,
+    purpose: Purpose,
+) -> Result<Verdict, TpmError> {
+    let session = core.policy_session(card)?;
+    let result = approve(core, anchor, index, value, &session, purpose);
+    let saved = match result {
+        Ok(Verdict::Right) => core.link()?.tpm.context_save(session.handle),
+        other => {
+            core.flush(session.handle);
+            return other;
+        }
+    };
+    match saved {
+        Ok(context) => {
+            core.grants.add(card, Grant::new(purpose, session, context));
+            Ok(Verdict::Right)
+        }
+        Err(error) => {
+            core.flush(session.handle);
+            Err(error)
+        }
+    }
+}
+
+fn approve(
+    core: &mut Core,
+    anchor: &Anchor,
     index: &Index,
     value: &AuthValue,
     session: &Session,
-    policy_refs: &[&'static [u8]],
-) -> Result<Result<Vec<Proof>, Verdict>, TpmError> {
-    let mut proofs = Vec::new();
-    for policy_ref in policy_refs {
-        let until = Instant::now() + Duration::from_secs(LIFE.into());
-        let (tpm, _, channel) = core.link()?.parts()?;
-        let asked = tpm.policy_secret(
-            index.handle,
-            &index.name,
-            channel,
-            &value[..],
-            session,
-            policy_ref,
-            expiration(session.started, LIFE),
-        );
-        match asked {
-            Ok((timeout, ticket)) => proofs.push(Proof {
-                name: index.name,
-                policy_ref,
-                timeout,
-                ticket,
-                until,
-            }),
-            Err(error) => match verdict(Err(error))? {
-                // A comparison that failed is never right.
-                Verdict::Right => break,
-                other => return Ok(Err(other)),
-            },
-        }
+    purpose: Purpose,
+) -> Result<Verdict, TpmError> {
+    let Some((_, policy_ref)) = purpose.secret() else {
+        return Err(TpmError::Lost("an approval is missing".into()));
+    };
+    let (tpm, _, channel) = core.link()?.parts()?;
+    let asked = tpm.policy_secret(
+        index.handle,
+        &index.name,
+        channel,
+        &value[..],
+        session,
+        policy_ref,
+        expiration(session),
+    );
+    match verdict(asked.map(drop))? {
+        Verdict::Right => {}
+        refused => return Ok(refused),
     }
-    Ok(Ok(proofs))
+    tpm.policy_command_code(session, purpose.command())?;
+    if let Purpose::Approved(id) = purpose {
+        let (digest, approval) = anchor
+            .approval(id)
+            .ok_or_else(|| TpmError::Lost("an approval is missing".into()))?;
+        tpm.policy_authorize(
+            session,
+            digest,
+            role_ref(id.role()),
+            &anchor.birth_name,
+            approval,
+        )?;
+    }
+    Ok(Verdict::Right)
 }
 
-/// The PUK's proof.
+/// Not negative: no ticket is asked for, and the TPM itself ends the session's approval.
+fn expiration(session: &Session) -> i32 {
+    let seconds = age(session.started, LIFE);
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::ProofTickets) {
+        return -seconds;
+    }
+    seconds
+}
+
+/// The PUK's proof, for a new PIN and its tries.
 pub(crate) fn prove_puk(
     core: &mut Core,
     card: u64,
@@ -108,8 +150,19 @@ pub(crate) fn prove_puk(
     let index = anchor
         .index(IndexRole::Puk)
         .ok_or_else(|| TpmError::Lost("the card has no PUK".into()))?;
-    let proved = prove(core, card, anchor, index, value, &[REF_PUK])?;
-    one(proved)
+    let purposes = present(anchor, &[ApprovalId::P5, ApprovalId::P4]);
+    prove(core, card, anchor, index, value, &purposes)
+}
+
+/// What an administrator may want within the next minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminWork {
+    /// A new admin value, which follows every answer; afterwards a new admin key or a new PIN.
+    Answer,
+    /// The same, and the sealed admin key first.
+    MutualAnswer,
+    /// One new admin value.
+    Replacement,
 }
 
 /// The administrator's proof.
@@ -118,99 +171,65 @@ pub(crate) fn prove_admin(
     card: u64,
     anchor: &Anchor,
     value: &AuthValue,
-) -> Result<Result<AdminProof, Verdict>, TpmError> {
+    work: AdminWork,
+) -> Result<Result<Proof, Verdict>, TpmError> {
+    use ApprovalId::{A0, P1, P2};
     let index = anchor
         .index(IndexRole::Adm)
         .ok_or_else(|| TpmError::Lost("the card has no administrator".into()))?;
-    let refs = &[REF_ADMIN, REF_ADMIN_KEY];
-    match prove(core, card, anchor, index, value, refs)? {
-        Err(verdict) => Ok(Err(verdict)),
-        Ok(proofs) => match <[Proof; 2]>::try_from(proofs) {
-            Ok([admin, admin_key]) => Ok(Ok(AdminProof { admin, admin_key })),
-            Err(_) => Err(no_ticket()),
-        },
+    let mut purposes = match work {
+        AdminWork::Replacement => present(anchor, &[A0]),
+        AdminWork::Answer | AdminWork::MutualAnswer => present(anchor, &[A0, A0, P2, P1]),
+    };
+    if work == AdminWork::MutualAnswer {
+        purposes.push(Purpose::Unseal);
     }
+    prove(core, card, anchor, index, value, &purposes)
 }
 
-fn one(proved: Result<Vec<Proof>, Verdict>) -> Result<Result<Proof, Verdict>, TpmError> {
-    match proved {
-        Err(verdict) => Ok(Err(verdict)),
-        Ok(proofs) => match proofs.into_iter().next() {
-            Some(proof) => Ok(Ok(proof)),
-            None => Err(no_ticket()),
-        },
-    }
+/// Those of the policies that the card has.
+fn present(anchor: &Anchor, ids: &[ApprovalId]) -> Vec<Purpose> {
+    ids.iter()
+        .filter(|id| anchor.approval(**id).is_some())
+        .map(|id| Purpose::Approved(*id))
+        .collect()
 }
 
-fn no_ticket() -> TpmError {
-    TpmError::Protocol {
-        command: "PolicySecret",
-        what: "no ticket was given",
-    }
-}
-
-/// A policy session in which an approved policy is satisfied by a proof.
+/// The session in which this was approved; [`TpmError::NotApproved`] when it was not, or too long ago.
 fn approved_session(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
-    proof: &Proof,
-    id: ApprovalId,
+    purpose: Purpose,
 ) -> Result<Session, TpmError> {
-    let (digest, approval) = anchor
-        .approval(id)
-        .ok_or_else(|| TpmError::Lost("an approval is missing".into()))?;
-    let session = core.policy_session(card)?;
-    let tpm = &mut core.link()?.tpm;
-    let (_, command) = id.policy();
-    let satisfied = tpm
-        .policy_ticket(
-            &session,
-            &proof.timeout,
-            proof.policy_ref,
-            &proof.name,
-            &proof.ticket,
-        )
-        .and_then(|()| tpm.policy_command_code(&session, command))
-        .and_then(|()| {
-            tpm.policy_authorize(
-                &session,
-                digest,
-                role_ref(id.role()),
-                &anchor.birth_name,
-                approval,
-            )
-        });
-    match satisfied {
-        Ok(()) => Ok(session),
-        Err(error) => {
-            core.flush(session.handle);
-            Err(error)
-        }
-    }
+    require_own_tpm(core, anchor)?;
+    // The channel comes first: no session may be begun while this one is in nobody's books.
+    core.channel()?;
+    core.take_grant(card, purpose)?.ok_or(TpmError::NotApproved)
 }
 
 /// Gives an index a new value under an approved policy for NV_ChangeAuth.
+///
+/// # Errors
+///
+/// [`TpmError::ChangeUnknown`] when the TPM was asked for it and did not say that it is done.
 pub(crate) fn replace_value(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
-    proof: &Proof,
     id: ApprovalId,
     new: &AuthValue,
 ) -> Result<(), TpmError> {
-    require_own_tpm(core, anchor)?;
-    core.channel()?;
     let index = anchor
         .index(id.role())
         .ok_or_else(|| TpmError::Lost("an index is missing".into()))?;
-    let mut session = approved_session(core, card, anchor, proof, id)?;
+    let mut session = approved_session(core, card, anchor, Purpose::Approved(id))?;
     let (tpm, _, channel) = core.link()?.parts()?;
     let changed = tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new);
-    if changed.is_err() {
+    changed.map_err(|error| {
         core.flush(session.handle);
-    }
-    changed
+        TpmError::ChangeUnknown(Box::new(error))
+    })
 }
 
 /// A new PIN, then its tries: in this order, an interruption leaves the card blocked with the new PIN,
@@ -219,7 +238,6 @@ pub(crate) fn unblock(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
-    proof: &Proof,
     by: IndexRole,
     new: &AuthValue,
 ) -> Result<(), TpmError> {
@@ -227,9 +245,9 @@ pub(crate) fn unblock(
         IndexRole::Puk => (ApprovalId::P5, ApprovalId::P4),
         IndexRole::Adm | IndexRole::Pin => (ApprovalId::P2, ApprovalId::P1),
     };
-    replace_value(core, card, anchor, proof, value, new)?;
+    replace_value(core, card, anchor, value, new)?;
     core.logout(card);
-    let mut session = approved_session(core, card, anchor, proof, tries)?;
+    let mut session = approved_session(core, card, anchor, Purpose::Approved(tries))?;
     let mut data = [0; 8];
     let (_, limit) = data.split_at_mut(4);
     limit.copy_from_slice(&anchor.pin.limit.to_be_bytes());
@@ -246,13 +264,12 @@ pub(crate) fn unseal(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
-    proof: &Proof,
     sealed: &ObjectBlob,
 ) -> Result<Held<24>, TpmError> {
     require_own_tpm(core, anchor)?;
     let handle = core.load(&sealed.private, &sealed.public)?;
-    let session = core.policy_session(card)?;
-    let result = unseal_loaded(core, handle, &name_of(&sealed.public), proof, session);
+    let result = approved_session(core, card, anchor, Purpose::Unseal)
+        .and_then(|session| unseal_loaded(core, handle, &name_of(&sealed.public), session));
     core.unload(&sealed.public);
     result
 }
@@ -261,20 +278,12 @@ fn unseal_loaded(
     core: &mut Core,
     handle: u32,
     name: &[u8; 34],
-    proof: &Proof,
     mut session: Session,
 ) -> Result<Held<24>, TpmError> {
-    let tpm = &mut core.link()?.tpm;
-    let unsealed = tpm
-        .policy_ticket(
-            &session,
-            &proof.timeout,
-            proof.policy_ref,
-            &proof.name,
-            &proof.ticket,
-        )
-        .and_then(|()| tpm.policy_command_code(&session, cc::UNSEAL))
-        .and_then(|()| tpm.unseal(Handle::named(handle, name), &mut session));
+    let unsealed = core
+        .link()?
+        .tpm
+        .unseal(Handle::named(handle, name), &mut session);
     if unsealed.is_err() {
         core.flush(session.handle);
     }
@@ -300,24 +309,27 @@ pub(crate) fn initialise(
     provisional: &Provisional,
     new: Option<&AuthValue>,
 ) -> Result<(), TpmError> {
+    use ApprovalId::{P1, P2, P4, P5};
     let mut random_value = AuthValue::zeroed();
     random(&mut *random_value);
     let target = new.unwrap_or(&random_value);
     let has_puk = anchor.index(IndexRole::Puk).is_some();
     let adm = provisional.adm.filter(|_| !has_puk);
     let others = [
-        (IndexRole::Adm, adm, REF_ADMIN),
-        (IndexRole::Puk, provisional.puk, REF_PUK),
+        (IndexRole::Adm, adm, [P2, P1]),
+        (IndexRole::Puk, provisional.puk, [P5, P4]),
     ];
     if role == IndexRole::Pin && new.is_some() {
-        for (authority, first, policy_ref) in others {
+        for (authority, first, approvals) in others {
             let (Some(first), Some(index)) = (first, anchor.index(authority)) else {
                 continue;
             };
             let first = AuthValue::copy_of(&first);
-            let proved = prove(core, card, anchor, index, &first, &[policy_ref])?;
-            if let Ok(proof) = one(proved)? {
-                return unblock(core, card, anchor, &proof, authority, target);
+            let purposes = present(anchor, &approvals);
+            if prove(core, card, anchor, index, &first, &purposes)?.is_ok() {
+                let done = unblock(core, card, anchor, authority, target);
+                core.drop_grants(card);
+                return done;
             }
         }
     }

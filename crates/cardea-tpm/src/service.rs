@@ -132,6 +132,19 @@ impl Service {
         self.run(move |core| room(core, &taken))
     }
 
+    /// Whether the TPM keeps the count of wrong PINs, and all else that cards build on: tries it once, with an
+    /// index that it removes again. `taken` are handles that others claim. Where the owner has an authorisation,
+    /// it takes that.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::CountReset`] where reading a counter sets it back, which makes existing cards unsafe too;
+    /// [`TpmError::Unfit`], [`TpmError::NvFull`] and others.
+    pub fn check_counters(&self, taken: &[u32]) -> Result<(), TpmError> {
+        let taken = taken.to_vec();
+        self.run(move |core| probe(core, &taken))
+    }
+
     /// 32 bytes of the TPM's random number generator. They cross the bus in the clear: to be mixed with others.
     ///
     /// # Errors

@@ -30,6 +30,9 @@ pub(crate) struct Session {
     pub(crate) key: Zeroizing<Vec<u8>>,
     /// Before the TPM's own start of the session, so that an age is never too small.
     pub(crate) started: Instant,
+    /// A command in it was answered with an error, which has no HMAC: the TPM may have executed it and have
+    /// another nonce, and a right value would then look like a wrong one.
+    pub(crate) doubtful: bool,
 }
 
 impl Session {
@@ -49,6 +52,7 @@ impl Session {
             nonce_tpm: nonce_tpm.to_vec(),
             key,
             started,
+            doubtful: false,
         }
     }
 }
@@ -173,6 +177,13 @@ impl<'a> Use<'a> {
         }
     }
 
+    /// The command was answered with an error.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.doubtful = true;
+        }
+    }
+
     /// Verifies TPMS_AUTH_RESPONSE and takes the new nonce over.
     pub(crate) fn verify(
         &mut self,
@@ -207,6 +218,7 @@ impl<'a> Use<'a> {
                     what: "the response's HMAC is wrong",
                 });
             }
+            session.doubtful = false;
         }
         session.nonce_tpm = nonce_tpm.to_vec();
         Ok(())

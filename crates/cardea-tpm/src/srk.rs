@@ -4,6 +4,8 @@
 //! values from whoever sits between us and the TPM, because the Name is computed from the public area here.
 
 use cardea_card::record::SrkRecord;
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 use crate::crypto::StorageKey;
 use crate::error::{ResponseCode, TpmError};
@@ -24,6 +26,14 @@ pub(crate) struct Parent {
     pub(crate) key: StorageKey,
     /// What makes it again; not asked yet where it was found.
     template: Option<Vec<u8>>,
+}
+
+/// A storage root key that cards have recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedRoot {
+    pub(crate) name: [u8; 34],
+    /// TPMT_PUBLIC of the template that makes it again.
+    pub(crate) template: Vec<u8>,
 }
 
 impl SrkForm {
@@ -78,6 +88,17 @@ impl Parent {
 
     /// Handle, Name and the template that makes it again; empty where it was made from an unknown one.
     pub(crate) fn record(&mut self, tpm: &mut Tpm) -> Result<SrkRecord, TpmError> {
+        self.can_be_made_again(tpm)?;
+        Ok(SrkRecord {
+            handle: self.handle,
+            name: self.name.to_vec(),
+            template: self.template.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Whether a known template makes it. A key below another one, which its maker knows the private half of, is
+    /// not so made.
+    fn can_be_made_again(&mut self, tpm: &mut Tpm) -> Result<bool, TpmError> {
         if self.template.is_none() {
             let mut found = Vec::new();
             for template in self.form().templates() {
@@ -90,11 +111,7 @@ impl Parent {
             }
             self.template = Some(found);
         }
-        Ok(SrkRecord {
-            handle: self.handle,
-            name: self.name.to_vec(),
-            template: self.template.clone().unwrap_or_default(),
-        })
+        Ok(self.template.as_ref().is_some_and(|made| !made.is_empty()))
     }
 }
 
@@ -112,8 +129,45 @@ fn persistent(tpm: &mut Tpm) -> Result<Vec<u32>, TpmError> {
     Ok(handles)
 }
 
-/// The storage root key of new cards: the first suitable one from 0x81000001 on, else one made now.
-pub(crate) fn for_new_cards(tpm: &mut Tpm) -> Result<Parent, TpmError> {
+/// The storage root key of new cards: one that cards have recorded already, whose Name nobody can have put in
+/// place since; else the first suitable one from 0x81000001 on that a known template makes again; else one made
+/// now. On a TPM without cards, what it answers now is believed: there is nothing yet to compare it with.
+pub(crate) fn for_new_cards(tpm: &mut Tpm, recorded: &[RecordedRoot]) -> Result<Parent, TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::PlantedRoot) {
+        return for_others(tpm);
+    }
+    for root in recorded {
+        match of_card(tpm, &root.name, &root.template, true) {
+            Ok(mut parent) => {
+                if parent.can_be_made_again(tpm)? {
+                    return Ok(parent);
+                }
+            }
+            Err(TpmError::Foreign) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for mut parent in suitable(tpm)? {
+        if parent.can_be_made_again(tpm)? {
+            return Ok(parent);
+        }
+    }
+    make(tpm, &srk_template(SrkForm::Ecc))
+}
+
+/// A storage root key for what belongs to no card: the first suitable one, which need not be made again and so
+/// takes no authorisation of the owner's; else one made now.
+pub(crate) fn for_others(tpm: &mut Tpm) -> Result<Parent, TpmError> {
+    match suitable(tpm)?.into_iter().next() {
+        Some(parent) => Ok(parent),
+        None => make(tpm, &srk_template(SrkForm::Ecc)),
+    }
+}
+
+/// Persistent keys from 0x81000001 on that have a form which cards accept and an empty authorisation.
+fn suitable(tpm: &mut Tpm) -> Result<Vec<Parent>, TpmError> {
+    let mut found = Vec::new();
     for handle in persistent(tpm)? {
         if handle < SRK {
             continue;
@@ -122,20 +176,29 @@ pub(crate) fn for_new_cards(tpm: &mut Tpm) -> Result<Parent, TpmError> {
         if let Some(parent) = Parent::from_public(handle, &public)
             && tpm.authorises_empty(handle, &parent.name)?
         {
-            return Ok(parent);
+            found.push(parent);
         }
     }
-    make(tpm, &srk_template(SrkForm::Ecc))
+    Ok(found)
 }
 
 /// The storage root key with this Name, wherever it is; made again from its template where it is not.
-/// [`TpmError::Foreign`] when the template makes another key: the TPM was cleared or is another one.
-pub(crate) fn of_card(tpm: &mut Tpm, name: &[u8; 34], template: &[u8]) -> Result<Parent, TpmError> {
+/// [`TpmError::Foreign`] when the template makes another key (the TPM was cleared or is another one), or when that
+/// is known and it need not be tried.
+pub(crate) fn of_card(
+    tpm: &mut Tpm,
+    name: &[u8; 34],
+    template: &[u8],
+    may_be_made: bool,
+) -> Result<Parent, TpmError> {
     for handle in persistent(tpm)? {
         let public = tpm.read_public(handle)?;
         if name_of(&public) == *name {
             return Parent::from_public(handle, &public).ok_or(TpmError::Foreign);
         }
+    }
+    if !may_be_made {
+        return Err(TpmError::Foreign);
     }
     // A file does not make the TPM create what no card has.
     if !SrkForm::ALL

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use cardea_card::record::{IndexRole, KeyRecord, Provisional};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority, PinError, PinReference,
-    PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
+    AdminAuthority as _, KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority,
+    PinError, PinReference, PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -23,6 +23,7 @@ use crate::import::{self, Incoming};
 use crate::operate::{self, Verdict};
 use crate::owned::OwnedOperation;
 use crate::policy::ApprovalId;
+use crate::probe::probe;
 use crate::proof::{self, Proof};
 use crate::service::Inner;
 
@@ -108,12 +109,32 @@ impl CardToken {
                 Err(PinError::Blocked)
             }
             Verdict::Wrong => {
-                let left = self.status(reference)?.left;
+                let PinStatus { left, limit } = self.status(reference)?;
+                if left == limit {
+                    return Err(self.uncounted().into());
+                }
                 if left == 0 {
                     self.end_if_pin(reference);
                 }
                 Err(PinError::Wrong { left })
             }
+        }
+    }
+
+    /// A wrong value was not counted: the TPM does not keep the count, or somebody has put that answer in place of
+    /// another. The TPM is asked which; where the owner alone may ask, it is not known.
+    fn uncounted(&self) -> TokenError {
+        let asked = self.run(|core, _, anchor| {
+            let taken: Vec<u32> = anchor.indices().map(|index| index.handle).collect();
+            core.probed = false;
+            probe(core, &taken)
+        });
+        match asked {
+            Err(error) if error.kind() == TokenErrorKind::Unsafe => error,
+            _ => TokenError::new(
+                TokenErrorKind::Internal,
+                "the TPM refused the value and did not count it",
+            ),
         }
     }
 
@@ -136,7 +157,10 @@ fn run<R: Send + 'static>(
     service
         .queue
         .run(card, move |core| {
-            core.attempt(|core| operation(core, card, &anchor))
+            core.attempt_unless(
+                |core| operation(core, card, &anchor),
+                |core, index| operate::counted(core, card, &anchor, index),
+            )
         })
         .and_then(|result| result)
         .map_err(token_error)
@@ -250,7 +274,7 @@ impl PinAuthority for CardToken {
                 operate::verify_pin(core, card, anchor, &auth, once)
             })?,
             PinReference::Puk => {
-                self.puk_proof = None;
+                self.end_administration();
                 let proved = self
                     .run(move |core, card, anchor| proof::prove_puk(core, card, anchor, &auth))?;
                 match proved {
@@ -275,20 +299,19 @@ impl PinAuthority for CardToken {
     }
 
     fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
-        let (proof, role) = match by {
-            Unblocker::Admin => self.proof_for(PinReference::Pin)?,
-            Unblocker::Puk => self.proof_for(PinReference::Puk)?,
+        let (id, role) = match by {
+            Unblocker::Admin => (ApprovalId::P2, IndexRole::Adm),
+            Unblocker::Puk => (ApprovalId::P5, IndexRole::Puk),
         };
-        let id = match by {
-            Unblocker::Admin => ApprovalId::P2,
-            Unblocker::Puk => ApprovalId::P5,
-        };
+        if !self.is_proven(by) {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
         if self.anchor.approval(id).is_none() {
             return Err(TokenErrorKind::NotConfigured.into());
         }
         let auth = self.auth(PinReference::Pin, new)?;
         *self.counter(PinReference::Pin) = None;
-        self.run(move |core, card, anchor| proof::unblock(core, card, anchor, &proof, role, &auth))
+        self.run(move |core, card, anchor| proof::unblock(core, card, anchor, role, &auth))
     }
 
     fn initialise(

@@ -2,17 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use tpm2_protocol::data::TpmCc;
 use tpm2_protocol::frame::{TpmCommand, TpmResponse};
 use zeroize::Zeroizing;
 
 use crate::commands::code;
 use crate::error::{ResponseCode, TpmError};
-use crate::policy::hash;
+use crate::policy::{cc, hash};
 use crate::promise::Wake;
 use crate::session::{Session, Use, attribute};
 use crate::transport::{COMMAND_TIME, KEY_TIME, MAX_RESPONSE, Transport};
@@ -37,6 +39,66 @@ impl CommandCount {
 
     fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How far an operation has gone in what must not be done twice.
+///
+/// An error has no HMAC: whoever is on the way can put one in place of the TPM's answer, and so have a wrong
+/// value counted twice, or a change repeated that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It can be done again.
+    Harmless,
+    /// A value was compared with that of this index.
+    Compared(u32),
+    /// Something was changed, or signed that allows a change.
+    Changed,
+}
+
+/// The progress of the operation at work; outlives its connection.
+#[derive(Clone, Default)]
+pub(crate) struct ProgressMark(Arc<AtomicU32>);
+
+impl ProgressMark {
+    /// No index and no object has it (TPM 2.0 Part 2 §7.4).
+    const CHANGED: u32 = u32::MAX;
+
+    pub(crate) fn get(&self) -> Progress {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Progress::Harmless,
+            Self::CHANGED => Progress::Changed,
+            index => Progress::Compared(index),
+        }
+    }
+
+    /// An operation begins.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// It has come to what may not be repeated.
+    pub(crate) fn changed(&self) {
+        self.0.store(Self::CHANGED, Ordering::Relaxed);
+    }
+
+    fn compared(&self, index: u32) {
+        if self.get() != Progress::Changed {
+            self.0.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// A command is about to be sent.
+    fn sends(&self, code: u32, handles: &[Handle<'_>]) {
+        match code {
+            cc::POLICY_SECRET => self.compared(handles.first().map_or(0, |index| index.value)),
+            cc::NV_CHANGE_AUTH
+            | cc::NV_WRITE
+            | code::HIERARCHY_CHANGE_AUTH
+            | code::LOCK_RESET
+            | code::LOCK_PARAMETERS => self.changed(),
+            _ => {}
+        }
     }
 }
 
@@ -103,17 +165,24 @@ pub(crate) struct Tpm {
     pub(crate) owner: Option<Owner>,
     transport: Box<dyn Transport>,
     count: CommandCount,
+    progress: ProgressMark,
     wake: Wake,
     command: Erased,
     response: Erased,
 }
 
 impl Tpm {
-    pub(crate) fn new(transport: Box<dyn Transport>, count: CommandCount, wake: Wake) -> Self {
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        count: CommandCount,
+        progress: ProgressMark,
+        wake: Wake,
+    ) -> Self {
         Self {
             owner: None,
             transport,
             count,
+            progress,
             wake,
             command: Erased::with_capacity(MAX_RESPONSE),
             response: Erased::with_capacity(MAX_RESPONSE),
@@ -198,6 +267,7 @@ impl Tpm {
         };
         let deadline = Instant::now() + RETRY_TIME;
         let mut pause = Duration::from_millis(1);
+        self.progress.sends(code, handles);
         loop {
             self.compose(code, handles, &parameters, sessions);
             self.count.add();
@@ -238,11 +308,15 @@ impl Tpm {
                 return take_response(name, code, &self.response, sessions, has_handle);
             }
             // The HMAC of a retried command is made anew: the TPM keeps its nonces, ours are fresh.
-            if code_word.asks_for_retry() && Instant::now() + pause < deadline {
+            if code_word.asks_for_retry()
+                && may_be_sent_again(code)
+                && Instant::now() + pause < deadline
+            {
                 thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_secs(1));
                 continue;
             }
+            sessions.iter_mut().for_each(Use::doubt);
             return Err(TpmError::Response {
                 command: name,
                 handle: handles.first().map(|handle| handle.value),
@@ -305,6 +379,16 @@ impl Tpm {
             "command 0x{code:03X} is malformed"
         );
     }
+}
+
+/// Whether a warning in place of the answer may be followed blindly. What compares a value with a counter's may
+/// have been executed, and counted, all the same.
+fn may_be_sent_again(code: u32) -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::RepeatedSecrets) {
+        return true;
+    }
+    code != cc::POLICY_SECRET
 }
 
 /// Whether areas, sessions and sizes of a successful response fit its command.

@@ -199,7 +199,11 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
         TokenErrorKind::BadData => StatusWord::WRONG_DATA,
         TokenErrorKind::Busy | TokenErrorKind::Unavailable => StatusWord::EXECUTION_ERROR_UNCHANGED,
         TokenErrorKind::Full => StatusWord::NOT_ENOUGH_MEMORY,
-        TokenErrorKind::Internal | TokenErrorKind::Lost => StatusWord::NO_DIAGNOSIS,
+        TokenErrorKind::ChangeUnknown
+        | TokenErrorKind::Damaged
+        | TokenErrorKind::Internal
+        | TokenErrorKind::Lost
+        | TokenErrorKind::Unsafe => StatusWord::NO_DIAGNOSIS,
         TokenErrorKind::KeyUse | TokenErrorKind::Lockout => StatusWord::CONDITIONS_NOT_SATISFIED,
         TokenErrorKind::NotAuthenticated => StatusWord::SECURITY_STATUS_NOT_SATISFIED,
         TokenErrorKind::NotConfigured => StatusWord::REFERENCE_NOT_FOUND,
@@ -214,6 +218,8 @@ mod tests {
     const KINDS: [TokenErrorKind; 11] = [
         TokenErrorKind::BadData,
         TokenErrorKind::Busy,
+        TokenErrorKind::ChangeUnknown,
+        TokenErrorKind::Damaged,
         TokenErrorKind::Full,
         TokenErrorKind::Internal,
         TokenErrorKind::KeyUse,
@@ -222,6 +228,7 @@ mod tests {
         TokenErrorKind::NotAuthenticated,
         TokenErrorKind::NotConfigured,
         TokenErrorKind::Unavailable,
+        TokenErrorKind::Unsafe,
         TokenErrorKind::Unsupported,
     ];
 
@@ -230,6 +237,8 @@ mod tests {
         match kind {
             TokenErrorKind::BadData => 0x6A80,
             TokenErrorKind::Busy => 0x6400,
+            TokenErrorKind::ChangeUnknown => 0x6F00,
+            TokenErrorKind::Damaged => 0x6F00,
             TokenErrorKind::Full => 0x6A84,
             TokenErrorKind::Internal => 0x6F00,
             TokenErrorKind::KeyUse => 0x6985,
@@ -238,6 +247,7 @@ mod tests {
             TokenErrorKind::NotAuthenticated => 0x6982,
             TokenErrorKind::NotConfigured => 0x6A88,
             TokenErrorKind::Unavailable => 0x6400,
+            TokenErrorKind::Unsafe => 0x6F00,
             TokenErrorKind::Unsupported => 0x6A81,
         }
     }

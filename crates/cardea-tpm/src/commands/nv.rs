@@ -7,7 +7,7 @@ use super::{OWNER, code};
 use crate::error::TpmError;
 use crate::policy::cc;
 use crate::session::{Session, Use, attribute};
-use crate::tpm::{Command, Handle, Tpm};
+use crate::tpm::{Command, Handle, Response, Tpm};
 use crate::wire::Writer;
 
 impl Tpm {
@@ -79,32 +79,61 @@ impl Tpm {
         .map(drop)
     }
 
-    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit.
+    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit. The channel
+    /// beside it gives the answer an HMAC.
     pub(crate) fn nv_read(
         &mut self,
         index: u32,
         name: &[u8],
         session: &mut Session,
+        channel: &mut Session,
     ) -> Result<(u32, u32), TpmError> {
-        let response = self.with(
-            Command {
-                name: "NV_Read",
-                code: cc::NV_READ,
-                handles: &[Handle::named(index, name), Handle::named(index, name)],
-                parameters: Writer::new().u16(8).u16(0),
-            },
-            &mut [Use::session(session, &[], 0)],
-        )?;
-        let mut reader = response.reader();
-        if reader.u16()? != 8 {
-            return Err(TpmError::Protocol {
-                command: "NV_Read",
-                what: "not a PIN counter",
-            });
+        let command = Command {
+            name: "NV_Read",
+            code: cc::NV_READ,
+            handles: &[Handle::named(index, name), Handle::named(index, name)],
+            parameters: Writer::new().u16(8).u16(0),
+        };
+        let policy = Use::session(session, &[], 0);
+        #[cfg(feature = "weakened")]
+        if weakened::has(Weakness::BelievedCounters) {
+            return counter(&self.with(command, &mut [policy])?);
         }
-        let counter = (reader.u32()?, reader.u32()?);
-        reader.finish()?;
-        Ok(counter)
+        counter(&self.with(command, &mut [policy, answering(channel)])?)
+    }
+
+    /// TPM2_NV_Read of a whole counter by the owner.
+    pub(crate) fn nv_read_as_owner(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        channel: &mut Session,
+    ) -> Result<(u32, u32), TpmError> {
+        let command = Command {
+            name: "NV_Read",
+            code: cc::NV_READ,
+            handles: &[Handle::plain(OWNER), Handle::named(index, name)],
+            parameters: Writer::new().u16(8).u16(0),
+        };
+        counter(&self.as_owner(command, Some(answering(channel)), false)?)
+    }
+
+    /// TPM2_NV_Write of a whole counter by the owner.
+    pub(crate) fn nv_write_as_owner(
+        &mut self,
+        index: u32,
+        name: &[u8],
+        channel: &mut Session,
+        data: &[u8; 8],
+    ) -> Result<(), TpmError> {
+        let command = Command {
+            name: "NV_Write",
+            code: cc::NV_WRITE,
+            handles: &[Handle::plain(OWNER), Handle::named(index, name)],
+            parameters: Writer::new().sized(data).u16(0),
+        };
+        let channel = Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT);
+        self.as_owner(command, Some(channel), false).map(drop)
     }
 
     /// TPM2_NV_ChangeAuth: authorised by the policy session, the new value encrypted in the channel,
@@ -131,6 +160,25 @@ impl Tpm {
         )
         .map(drop)
     }
+}
+
+/// The channel's part in a command that others authorise: the answer comes encrypted, with an HMAC.
+fn answering(channel: &mut Session) -> Use<'_> {
+    Use::session(channel, &[], attribute::CONTINUE | attribute::ENCRYPT)
+}
+
+/// TPMS_NV_PIN_COUNTER_PARAMETERS: count and limit.
+fn counter(response: &Response) -> Result<(u32, u32), TpmError> {
+    let mut reader = response.reader();
+    if reader.u16()? != 8 {
+        return Err(TpmError::Protocol {
+            command: "NV_Read",
+            what: "not a PIN counter",
+        });
+    }
+    let counter = (reader.u32()?, reader.u32()?);
+    reader.finish()?;
+    Ok(counter)
 }
 
 /// The new value goes encrypted.

@@ -14,6 +14,9 @@ use crate::wire::Writer;
 impl Tpm {
     /// TPM2_PolicySecret with an index's value in the channel: timeout and TPMT_TK_AUTH, both empty
     /// without a negative expiration.
+    ///
+    /// The channel's HMAC covers the session's handle, which another session may have by now; the nonce is the
+    /// session's alone.
     #[expect(clippy::too_many_arguments, reason = "they are the command's own")]
     pub(crate) fn policy_secret(
         &mut self,
@@ -25,11 +28,10 @@ impl Tpm {
         policy_ref: &[u8],
         expiration: i32,
     ) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), TpmError> {
-        // A reusable expiration-free use is not bound to the session's nonce.
-        let nonce: &[u8] = if expiration == 0 {
-            &[]
-        } else {
+        let nonce: &[u8] = if binds_nonce(expiration) {
             &session.nonce_tpm
+        } else {
+            &[]
         };
         let response = self.with(
             Command {
@@ -155,6 +157,16 @@ impl Tpm {
         })?;
         Ok(response.reader().sized()?.to_vec())
     }
+}
+
+/// Whether a comparison arms the one session that has this nonce.
+fn binds_nonce(expiration: i32) -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::NoNonces) || weakened::has(Weakness::UnprovenSessions) {
+        return expiration != 0;
+    }
+    let _ = expiration;
+    true
 }
 
 fn authorisation<'a>(channel: &'a mut Session, auth: &[u8]) -> Use<'a> {

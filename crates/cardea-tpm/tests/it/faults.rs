@@ -139,6 +139,7 @@ fn typed(
         TpmPolicyAuthorizeCommand TpmPolicyAuthorizeResponse: PolicyAuthorize,
         TpmPolicyCommandCodeCommand TpmPolicyCommandCodeResponse: PolicyCommandCode,
         TpmReadPublicCommand TpmReadPublicResponse: ReadPublic,
+        TpmGetRandomCommand TpmGetRandomResponse: GetRandom,
         TpmStartAuthSessionCommand TpmStartAuthSessionResponse: StartAuthSession,
         TpmVerifySignatureCommand TpmVerifySignatureResponse: VerifySignature,
         TpmGetCapabilityCommand: GetCapability,

@@ -11,6 +11,7 @@
 mod attacks;
 mod cards;
 mod care;
+mod conversation;
 mod faults;
 mod hmac;
 mod keys;

@@ -80,16 +80,14 @@ fn storage_root_key_that_was_replaced_is_made_again() {
     evict(&service, 0x8100_0001, 0x8100_0001);
     place(&service, &[], &unusual(), 0x8100_0001);
 
-    // Another service, as after a restart: new cards hang from the new key, old ones find theirs.
+    // Another service, as after a restart, that knows of no card yet: nobody knows how the new key was made, and
+    // new cards hang from the one that a known template makes.
     drop(service);
     let service = tpm.service();
     let second = make(&service, Kind::Plain);
-    assert_ne!(first.tpm.srk.name, second.tpm.srk.name);
-    assert_eq!(second.tpm.srk.handle, 0x8100_0001);
-    assert!(
-        second.tpm.srk.template.is_empty(),
-        "nobody here knows how it was made"
-    );
+    assert_eq!(first.tpm.srk.name, second.tpm.srk.name);
+    assert_eq!(second.tpm.srk.handle, 0x8100_0002);
+    assert!(!second.tpm.srk.template.is_empty());
     let (mut one, mut two) = (token(&service, &first), token(&service, &second));
     for _ in 0..2 {
         signs(&mut one);
@@ -142,7 +140,7 @@ fn owner_authorisation_is_not_needed_in_daily_use() {
     signs(&mut token(&service, &card));
     let error = service.prepare_card(&[], new_card(Kind::Plain)).map(drop);
     let text = error.unwrap_err().to_string();
-    assert!(text.contains("NV_DefineSpace of 0x40000001"), "{text}");
+    assert!(text.contains("of 0x40000001"), "{text}");
 }
 
 #[test]
