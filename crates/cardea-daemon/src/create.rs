@@ -1,6 +1,6 @@
 //! Making a card, so that a crash at any moment leaves either the whole card or nothing.
 //!
-//! Order (tpm-design: "writes that touch the TPM and the file"): intent on disk, indices in the TPM, card
+//! Order (docs/design/tpm.md section 8): intent on disk, indices in the TPM, card
 //! file, intent removed, slot, answer. What a crash leaves is undone at the next start from the intent.
 
 use std::os::fd::OwnedFd;

@@ -23,7 +23,7 @@ use crate::startup::recheck;
 /// An owner that cannot be read, as the kernel writes "no user".
 const NO_OWNER: u32 = u32::MAX;
 
-/// A vault with fewer unused entries of a kind cannot serve many more administrators (tpm-design section 6).
+/// A vault with fewer unused entries of a kind cannot serve many more administrators (docs/design/tpm.md section 7).
 pub(crate) const FEW_VAULT_ENTRIES: usize = 16;
 
 /// Cards in a list. Does not wait for a card at work: its last known state is shown.

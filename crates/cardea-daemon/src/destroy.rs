@@ -217,7 +217,7 @@ fn undefine(
 }
 
 /// Handle and policy of each index, the policy computed from the birth key and not taken from the file
-/// (tpm-design section 3: Authorize(Name of the birth key, role)).
+/// (docs/design/tpm.md section 3: Authorize(Name of the birth key, role)).
 pub(crate) fn indices_of(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
     let digest = policy::hash(&[&record.birth_public]);
     // A SHA-256 Name: the algorithm, then the digest of the public area (TPM 2.0 Part 1 §16).

@@ -4,7 +4,7 @@
 //! whenever it is needed (`cardea_client::drive` is the other end). Nothing of a drive stays open between two
 //! uses, so that it can be unmounted at any moment; using a key needs nothing of it.
 //!
-//! What is on the drive is not believed (tpm-design section 11): [`admit`] compares it with what this host knows
+//! What is on the drive is not believed (docs/design/tpm.md section 13): [`admit`] compares it with what is known
 //! before the TPM hears of it. Reading and writing a drive is done without the locks that other cards need.
 
 mod lease;

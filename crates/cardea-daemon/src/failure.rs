@@ -47,7 +47,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     tracing::warn!(error = cause, "TPM");
     match error {
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
-        // Other attributes than those of a card's index were never asked for (tpm-design section 7).
+        // Other attributes than those of a card's index were never asked for (docs/design/tpm.md section 9).
         // Library revisions before 1.38 know this type of index as reserved bits only.
         TpmError::NvFull(refused)
             if matches!(

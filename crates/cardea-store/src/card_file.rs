@@ -79,7 +79,7 @@ impl Shared {
     /// what there is. None for a file of which no generation is there.
     ///
     /// The previous generation can bring back a deleted key or an older certificate, never a PIN or a counter
-    /// (tpm-design section 11). It does not stand in for a file that cannot be read at this moment or that
+    /// (docs/design/tpm.md section 13). It does not stand in for a file that cannot be read at this moment or that
     /// a newer version wrote: the next save would bury that one.
     pub(crate) fn stored(&self, path: PathBuf) -> Option<StoredCard> {
         let Some(id) = id_of(&path) else {

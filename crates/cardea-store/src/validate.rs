@@ -10,7 +10,7 @@ use cardea_card::record::{
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-/// NV handles of cards (tpm-design section 1): owner space away from the certificates of the maker.
+/// NV handles of cards (docs/design/tpm.md section 1): owner space away from the certificates of the maker.
 pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
 /// PIN, ADM, PUK.
 pub(crate) const MAX_INDICES: usize = 3;
@@ -211,7 +211,7 @@ fn validate_vault(vault: &Vault) -> Result<(), RecordFault> {
     )
 }
 
-/// Sizes of tpm-design section 6: what is encrypted follows a public key of 32 bytes.
+/// Sizes of docs/design/tpm.md section 7: what is encrypted follows a public key of 32 bytes.
 fn is_entry(entry: &VaultEntry) -> bool {
     let (challenge, mask) = match entry.kind {
         VaultKind::External => (8, 0),
