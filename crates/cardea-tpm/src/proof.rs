@@ -41,6 +41,10 @@ fn prove(
     value: &AuthValue,
     purposes: &[Purpose],
 ) -> Result<Result<Proof, Verdict>, TpmError> {
+    if purposes.is_empty() {
+        // Nothing would be compared.
+        return Err(TpmError::Lost("an approval is missing".into()));
+    }
     require_own_tpm(core, anchor)?;
     core.channel()?;
     let proof = Proof {

@@ -299,14 +299,14 @@ impl PinAuthority for CardToken {
     }
 
     fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
-        let (id, role) = match by {
-            Unblocker::Admin => (ApprovalId::P2, IndexRole::Adm),
-            Unblocker::Puk => (ApprovalId::P5, IndexRole::Puk),
+        let (ids, role) = match by {
+            Unblocker::Admin => ([ApprovalId::P2, ApprovalId::P1], IndexRole::Adm),
+            Unblocker::Puk => ([ApprovalId::P5, ApprovalId::P4], IndexRole::Puk),
         };
         if !self.is_proven(by) {
             return Err(TokenErrorKind::NotAuthenticated.into());
         }
-        if self.anchor.approval(id).is_none() {
+        if ids.iter().any(|id| self.anchor.approval(*id).is_none()) {
             return Err(TokenErrorKind::NotConfigured.into());
         }
         let auth = self.auth(PinReference::Pin, new)?;

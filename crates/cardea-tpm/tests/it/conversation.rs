@@ -252,6 +252,25 @@ fn puk_and_administrator_are_proven_without_a_ticket() {
 }
 
 #[test]
+fn value_is_not_taken_for_right_where_it_would_approve_nothing() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let mut card = make(&service, Kind::Puk);
+    card.tpm.approvals.retain(|approval| approval.id != "P4");
+    let mut half = token(&service, &card);
+    half.verify(PinReference::Puk, &pin(PUK)).unwrap();
+    let refused = half.unblock(Unblocker::Puk, &pin(NEW_PIN)).unwrap_err();
+    assert_eq!(refused.kind(), TokenErrorKind::NotConfigured);
+    half.verify(PinReference::Pin, &pin(PIN)).unwrap();
+    card.tpm.approvals.retain(|approval| approval.id != "P5");
+    let mut none = token(&service, &card);
+    for typed in [PUK, b"00000000"] {
+        let refused = none.verify(PinReference::Puk, &pin(typed));
+        assert!(matches!(refused, Err(PinError::Token(_))), "{refused:?}");
+    }
+}
+
+#[test]
 fn proof_that_was_ended_leaves_no_session_behind() {
     let tpm = Swtpm::start();
     let service = tpm.service();
