@@ -205,12 +205,15 @@ pub enum TokenErrorKind {
     BadData,
     /// No resources at this moment; the same request may succeed later.
     Busy,
-    /// A new PIN, PUK or admin value was asked for, and the answer was lost: either of the two may hold.
+    /// The answer to a change of PIN or PUK was lost or refused after the old value was accepted: the old or the
+    /// new one holds.
     ChangeUnknown,
-    /// Somebody has tampered with a counter of the card.
+    /// A counter in the TPM is not as the card was made: somebody has written it.
     Damaged,
     /// No room for another object.
     Full,
+    /// The PUK's or the administrator's index alone was deleted or replaced; the rest of the card works.
+    Gone,
     /// The token answered something impossible, or the program is wrong.
     Internal,
     /// The key is not meant for this operation.
@@ -225,7 +228,7 @@ pub enum TokenErrorKind {
     NotConfigured,
     /// The TPM cannot be reached.
     Unavailable,
-    /// This TPM does not keep the count of wrong PINs.
+    /// The TPM does not count wrong PINs as it must.
     Unsafe,
     /// The token does not know this algorithm or size.
     Unsupported,
@@ -266,10 +269,11 @@ impl fmt::Display for TokenError {
             TokenErrorKind::BadData => "the data does not fit the operation",
             TokenErrorKind::Busy => "the TPM has no resources free at the moment",
             TokenErrorKind::ChangeUnknown => {
-                "it is not known whether the old or the new value holds; try the new one first"
+                "the TPM's answer was lost: it is not known whether the old or the new PIN holds"
             }
-            TokenErrorKind::Damaged => "a counter of the card was tampered with",
+            TokenErrorKind::Damaged => "a counter of the card in the TPM was changed",
             TokenErrorKind::Full => "the TPM has no room left",
+            TokenErrorKind::Gone => "this part of the card was deleted from the TPM",
             TokenErrorKind::Internal => "the TPM gave an unexpected answer",
             TokenErrorKind::KeyUse => "the key is not meant for this use",
             TokenErrorKind::Lockout => "the TPM is locked out for a while",
@@ -277,7 +281,7 @@ impl fmt::Display for TokenError {
             TokenErrorKind::NotAuthenticated => "the PIN is not verified",
             TokenErrorKind::NotConfigured => "the card has no such reference",
             TokenErrorKind::Unavailable => "the TPM cannot be reached",
-            TokenErrorKind::Unsafe => "this TPM does not keep the count of wrong PINs",
+            TokenErrorKind::Unsafe => "this TPM does not count wrong PINs as it must",
             TokenErrorKind::Unsupported => "the TPM does not support this algorithm",
         })
     }

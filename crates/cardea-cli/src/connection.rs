@@ -101,8 +101,8 @@ impl Connection {
             }
             CardState::Ready | CardState::Blocked => return Ok(details),
             CardState::Foreign | CardState::Lost => Exit::Lost,
-            CardState::NotTrusted | CardState::Unreadable => Exit::Failed,
-            CardState::TpmAway => Exit::Away,
+            CardState::NotTrusted | CardState::Unreadable | CardState::UnsafeTpm => Exit::Failed,
+            CardState::SwitchedOff | CardState::TpmAway => Exit::Away,
             CardState::DriveAway => Exit::NotFound,
         };
         Err(Failure::new(

@@ -41,13 +41,16 @@ impl From<FailureKind> for Exit {
             FailureKind::Busy => Self::Busy,
             FailureKind::Cancelled => Self::Cancelled,
             FailureKind::Denied => Self::Denied,
-            FailureKind::Failed | FailureKind::NotLoggedIn => Self::Failed,
+            FailureKind::ChangeUnknown
+            | FailureKind::Failed
+            | FailureKind::NotLoggedIn
+            | FailureKind::UnsafeTpm => Self::Failed,
             FailureKind::Full => Self::Full,
             FailureKind::Invalid | FailureKind::Rule => Self::Usage,
             FailureKind::Lockout => Self::Lockout,
             FailureKind::Lost => Self::Lost,
             FailureKind::NoAgent => Self::NoAgent,
-            FailureKind::NoTpm | FailureKind::Protocol => Self::Away,
+            FailureKind::NoTpm | FailureKind::Protocol | FailureKind::SwitchedOff => Self::Away,
             FailureKind::NotFound | FailureKind::Removed => Self::NotFound,
             FailureKind::AdminWrong | FailureKind::PinWrong => Self::PinWrong,
         }
@@ -117,6 +120,7 @@ mod tests {
             (FailureKind::Blocked, 5),
             (FailureKind::Busy, 12),
             (FailureKind::Cancelled, 13),
+            (FailureKind::ChangeUnknown, 1),
             (FailureKind::Denied, 6),
             (FailureKind::Failed, 1),
             (FailureKind::Full, 10),
@@ -131,6 +135,8 @@ mod tests {
             (FailureKind::Protocol, 3),
             (FailureKind::Removed, 7),
             (FailureKind::Rule, 2),
+            (FailureKind::SwitchedOff, 3),
+            (FailureKind::UnsafeTpm, 1),
         ];
         for (kind, code) in table {
             assert_eq!(Exit::from(kind) as u8, code, "{kind:?}");

@@ -19,8 +19,10 @@ pub(crate) fn state_word(state: CardState) -> &'static str {
         CardState::Lost => "lost",
         CardState::NotTrusted => "not-trusted",
         CardState::Ready => "ready",
+        CardState::SwitchedOff => "switched-off",
         CardState::TpmAway => "tpm-away",
         CardState::Unreadable => "unreadable",
+        CardState::UnsafeTpm => "unsafe-tpm",
     }
 }
 
@@ -45,7 +47,7 @@ impl Colour {
         self.with(
             match state {
                 CardState::Ready => "32",
-                CardState::DriveAway | CardState::TpmAway => "33",
+                CardState::DriveAway | CardState::SwitchedOff | CardState::TpmAway => "33",
                 _ => "31",
             },
             text,

@@ -284,10 +284,14 @@ fn kinds(kind: FailureKind) -> (End, u32) {
         FailureKind::Lost => (End::Failed, 0x8028_0101),
         FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),
         FailureKind::Blocked => (End::Failed, 0x8010_006C),
-        FailureKind::Failed
+        FailureKind::ChangeUnknown
+        | FailureKind::Failed
         | FailureKind::NoAgent
         | FailureKind::NotLoggedIn
-        | FailureKind::Protocol => (End::Failed, FAIL),
+        | FailureKind::Protocol
+        | FailureKind::UnsafeTpm => (End::Failed, FAIL),
+        // TPM_20_E_HIERARCHY of winerror.h.
+        FailureKind::SwitchedOff => (End::Failed, 0x8028_0085),
     }
 }
 

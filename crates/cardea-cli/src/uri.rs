@@ -15,10 +15,16 @@ const SERIAL: usize = 16;
 /// The card. None for a file that the module shows no token for.
 pub(crate) fn token(card: &CardSummary) -> Option<String> {
     match card.state {
-        CardState::Blocked | CardState::DriveAway | CardState::Ready | CardState::TpmAway => {}
-        CardState::Foreign | CardState::Lost | CardState::NotTrusted | CardState::Unreadable => {
-            return None;
-        }
+        CardState::Blocked
+        | CardState::DriveAway
+        | CardState::Ready
+        | CardState::SwitchedOff
+        | CardState::TpmAway => {}
+        CardState::Foreign
+        | CardState::Lost
+        | CardState::NotTrusted
+        | CardState::Unreadable
+        | CardState::UnsafeTpm => return None,
     }
     let serial = card.card_id.get(..SERIAL)?;
     Some(format!(
@@ -120,6 +126,7 @@ mod tests {
             CardState::Lost,
             CardState::NotTrusted,
             CardState::Unreadable,
+            CardState::UnsafeTpm,
         ] {
             assert_eq!(token(&card("Alice", state)), None);
             assert_eq!(private_key(&card("Alice", state), &key(0x81, "mail")), None);

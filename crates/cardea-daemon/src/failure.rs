@@ -46,7 +46,11 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     let cause = chain(error);
     tracing::warn!(error = cause, "TPM");
     match error {
+        TpmError::CountReset => fail(FailureKind::UnsafeTpm, unsafe_tpm(&cause)),
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
+        TpmError::Response { code, .. } if code.base() == ResponseCode::HIERARCHY => {
+            fail(FailureKind::SwitchedOff, SWITCHED_OFF)
+        }
         // Other attributes than those of a card's index were never asked for (docs/design/tpm.md section 9).
         // Library revisions before 1.38 know this type of index as reserved bits only.
         TpmError::NvFull(refused)
@@ -79,6 +83,18 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         }
         _ => fail(FailureKind::Failed, cause),
     }
+}
+
+/// The owner hierarchy is off: nothing is lost, and nothing can be done but wait for the restart.
+pub(crate) const SWITCHED_OFF: &str = "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is \
+     lost, and the cards are back after the restart";
+
+/// The TPM does not do what cards count on. `cause` says what.
+pub(crate) fn unsafe_tpm(cause: &str) -> String {
+    format!(
+        "{cause}, so that PINs could be guessed without end; cards are neither made nor used until the TPM's \
+         firmware is updated (its or the computer's maker has the update)"
+    )
 }
 
 /// Whether it is only that the TPM cannot be reached at the moment.
@@ -146,14 +162,26 @@ pub(crate) fn token_kind(error: &CardError) -> Option<TokenErrorKind> {
 fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
     match kind {
         TokenErrorKind::Busy => fail(FailureKind::Busy, cause),
+        TokenErrorKind::ChangeUnknown => fail(FailureKind::ChangeUnknown, change_unknown("PIN")),
         TokenErrorKind::Full => full(cause),
+        TokenErrorKind::Gone => fail(FailureKind::Lost, cause),
         TokenErrorKind::Lockout => lockout(cause),
         TokenErrorKind::Lost => fail(FailureKind::Lost, cause),
         TokenErrorKind::NotAuthenticated => fail(FailureKind::NotLoggedIn, cause),
         TokenErrorKind::NotConfigured => fail(FailureKind::Invalid, cause),
         TokenErrorKind::Unavailable => fail(FailureKind::NoTpm, cause),
+        TokenErrorKind::Unsafe => fail(FailureKind::UnsafeTpm, unsafe_tpm(cause)),
         _ => fail(FailureKind::Failed, cause),
     }
+}
+
+/// What to do where it is not known which value holds. The new one comes first: if it is wrong it costs a try, which
+/// the old one gives back.
+pub(crate) fn change_unknown(what: &str) -> String {
+    format!(
+        "the TPM's answer was lost: it is not known whether the old or the new {what} holds; try the new one once, \
+         then the old one"
+    )
 }
 
 fn full(cause: &str) -> Failure {
@@ -212,6 +240,9 @@ mod tests {
             (response(None, 0x922), FailureKind::Busy),
             (response(None, 0x902), FailureKind::Busy),
             (response(None, 0x101), FailureKind::Failed),
+            (response(Some(OWNER), 0x185), FailureKind::SwitchedOff),
+            (TpmError::CountReset, FailureKind::UnsafeTpm),
+            (TpmError::Damaged("x".into()), FailureKind::Failed),
         ] {
             assert_eq!(of_tpm(&error).kind, kind, "{error}");
         }
@@ -224,7 +255,10 @@ mod tests {
         for (token, kind) in [
             (TokenErrorKind::BadData, FailureKind::Failed),
             (TokenErrorKind::Busy, FailureKind::Busy),
+            (TokenErrorKind::ChangeUnknown, FailureKind::ChangeUnknown),
+            (TokenErrorKind::Damaged, FailureKind::Failed),
             (TokenErrorKind::Full, FailureKind::Full),
+            (TokenErrorKind::Gone, FailureKind::Lost),
             (TokenErrorKind::Internal, FailureKind::Failed),
             (TokenErrorKind::KeyUse, FailureKind::Failed),
             (TokenErrorKind::Lockout, FailureKind::Lockout),
@@ -232,6 +266,7 @@ mod tests {
             (TokenErrorKind::NotAuthenticated, FailureKind::NotLoggedIn),
             (TokenErrorKind::NotConfigured, FailureKind::Invalid),
             (TokenErrorKind::Unavailable, FailureKind::NoTpm),
+            (TokenErrorKind::Unsafe, FailureKind::UnsafeTpm),
             (TokenErrorKind::Unsupported, FailureKind::Failed),
         ] {
             let error = CardError::Token(TokenError::from(token));

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::application::{Application, Login};
 use crate::audit::{Actor, Door};
 use crate::describe::FEW_VAULT_ENTRIES;
-use crate::failure::{fail, of_card, token_kind, tries_left};
+use crate::failure::{change_unknown, fail, of_card, token_kind, tries_left};
 use crate::host::{Host, lock};
 use crate::hosted::Body;
 use crate::permission::Caller;
@@ -399,6 +399,9 @@ fn about(reference: Reference, failure: Failure) -> Failure {
             message: "the PUK is blocked for good; a blocked PIN can no longer be unblocked".into(),
             ..failure
         },
+        (Reference::Puk, FailureKind::ChangeUnknown) => {
+            fail(FailureKind::ChangeUnknown, change_unknown("PUK"))
+        }
         (Reference::Puk, FailureKind::Invalid) if failure.message.contains("no such reference") => {
             fail(FailureKind::Invalid, "this card has no PUK")
         }

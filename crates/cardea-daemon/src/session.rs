@@ -636,6 +636,8 @@ pub(crate) fn unusable(card: &HostedCard) -> Failure {
         CardState::TpmAway => FailureKind::NoTpm,
         CardState::DriveAway => FailureKind::NotFound,
         CardState::Foreign | CardState::Lost => FailureKind::Lost,
+        CardState::SwitchedOff => FailureKind::SwitchedOff,
+        CardState::UnsafeTpm => FailureKind::UnsafeTpm,
         _ => FailureKind::Failed,
     };
     fail(kind, format!("the card cannot be used: {}", view.reason))

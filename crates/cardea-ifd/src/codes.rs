@@ -76,6 +76,7 @@ impl Error {
             | FailureKind::Blocked
             | FailureKind::Busy
             | FailureKind::Cancelled
+            | FailureKind::ChangeUnknown
             | FailureKind::Denied
             | FailureKind::Failed
             | FailureKind::Full
@@ -87,7 +88,9 @@ impl Error {
             | FailureKind::NotLoggedIn
             | FailureKind::PinWrong
             | FailureKind::Protocol
-            | FailureKind::Rule => Self::Failed,
+            | FailureKind::Rule
+            | FailureKind::SwitchedOff
+            | FailureKind::UnsafeTpm => Self::Failed,
         }
     }
 }

@@ -37,7 +37,12 @@ impl Rv {
         Self(match failure.kind {
             FailureKind::AdminWrong | FailureKind::PinWrong => CKR_PIN_INCORRECT,
             FailureKind::Blocked => CKR_PIN_LOCKED,
-            FailureKind::Busy | FailureKind::Lockout | FailureKind::NoTpm => CKR_DEVICE_ERROR,
+            FailureKind::Busy
+            | FailureKind::ChangeUnknown
+            | FailureKind::Lockout
+            | FailureKind::NoTpm
+            | FailureKind::SwitchedOff
+            | FailureKind::UnsafeTpm => CKR_DEVICE_ERROR,
             FailureKind::Cancelled => CKR_FUNCTION_CANCELED,
             FailureKind::Full => CKR_DEVICE_MEMORY,
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,

@@ -24,6 +24,7 @@ impl ResponseCode {
     pub const ATTRIBUTES: Self = Self(0x082);
     pub const HASH: Self = Self(0x083);
     pub const VALUE: Self = Self(0x084);
+    pub const HIERARCHY: Self = Self(0x085);
     pub const HANDLE: Self = Self(0x08B);
     pub const KEY_SIZE: Self = Self(0x087);
     pub const RANGE: Self = Self(0x08D);
@@ -115,13 +116,11 @@ pub enum TpmError {
     /// The TPM was asked to replace a value and did not say, in a way that can be believed, that it is done.
     #[error("it is not known whether the old or the new value holds: {0}")]
     ChangeUnknown(#[source] Box<TpmError>),
-    /// The TPM takes reading a counter for a right value, and sets the count back.
-    #[error(
-        "the TPM's firmware sets the count of wrong PINs back whenever the counter is read, which gives everybody \
-         guesses without end; a newer firmware may mend it"
-    )]
+    /// The TPM sets the count of wrong PINs back whenever a policy of their index is authorised: anybody can guess
+    /// without end.
+    #[error("this TPM's firmware sets the count of wrong PINs back whenever the counter is read")]
     CountReset,
-    /// A counter of the card was tampered with.
+    /// A counter is not as the card was made.
     #[error("{0}")]
     Damaged(String),
     /// The TPM has gone into failure mode (TPM 2.0 Part 1 §12.3) and does nothing until it is restarted.

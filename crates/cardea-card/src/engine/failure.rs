@@ -206,7 +206,7 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
         | TokenErrorKind::Unsafe => StatusWord::NO_DIAGNOSIS,
         TokenErrorKind::KeyUse | TokenErrorKind::Lockout => StatusWord::CONDITIONS_NOT_SATISFIED,
         TokenErrorKind::NotAuthenticated => StatusWord::SECURITY_STATUS_NOT_SATISFIED,
-        TokenErrorKind::NotConfigured => StatusWord::REFERENCE_NOT_FOUND,
+        TokenErrorKind::Gone | TokenErrorKind::NotConfigured => StatusWord::REFERENCE_NOT_FOUND,
         TokenErrorKind::Unsupported => StatusWord::FUNCTION_NOT_SUPPORTED,
     }
 }
@@ -215,12 +215,13 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
 mod tests {
     use super::*;
 
-    const KINDS: [TokenErrorKind; 11] = [
+    const KINDS: [TokenErrorKind; 15] = [
         TokenErrorKind::BadData,
         TokenErrorKind::Busy,
         TokenErrorKind::ChangeUnknown,
         TokenErrorKind::Damaged,
         TokenErrorKind::Full,
+        TokenErrorKind::Gone,
         TokenErrorKind::Internal,
         TokenErrorKind::KeyUse,
         TokenErrorKind::Lockout,
@@ -240,6 +241,7 @@ mod tests {
             TokenErrorKind::ChangeUnknown => 0x6F00,
             TokenErrorKind::Damaged => 0x6F00,
             TokenErrorKind::Full => 0x6A84,
+            TokenErrorKind::Gone => 0x6A88,
             TokenErrorKind::Internal => 0x6F00,
             TokenErrorKind::KeyUse => 0x6985,
             TokenErrorKind::Lockout => 0x6985,

@@ -162,7 +162,6 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
 
 fn card(card: &CardSummary, findings: &mut Findings) {
     let name = &card.name;
-    let destroy = format!("cardea card destroy {}", card.card_id);
     match card.state {
         CardState::Ready => findings.fine("card", format!("card {name} is ready")),
         CardState::Blocked => findings.advice(
@@ -178,25 +177,64 @@ fn card(card: &CardSummary, findings: &mut Findings) {
         }
         CardState::Foreign => findings.fault(
             "card-foreign",
-            format!("card {name} was made by another TPM, or this one was cleared"),
-            Some(&destroy),
+            format!(
+                "card {name} was made by another TPM, or this one was cleared; {}",
+                last_resort(TPM_FIRST, card)
+            ),
+            None,
         ),
         CardState::Lost => findings.fault(
             "card-lost",
-            format!("card {name} is lost: {}", card.reason),
-            Some(&destroy),
+            format!(
+                "card {name} is lost: {}; {}",
+                card.reason,
+                last_resort(TPM_FIRST, card)
+            ),
+            None,
         ),
         CardState::NotTrusted | CardState::Unreadable => findings.fault(
             "card-file",
-            format!("card {name} {}: {}", card.card_id, card.reason),
-            Some(&destroy),
+            format!(
+                "card {name} {}: {}; {}",
+                card.card_id,
+                card.reason,
+                last_resort(FILE_FIRST, card)
+            ),
+            None,
+        ),
+        CardState::SwitchedOff => findings.fault(
+            "card-off",
+            format!("card {name} waits: {}", card.reason),
+            None,
         ),
         CardState::TpmAway => findings.fault(
             "card-away",
             format!("card {name} waits: {}", card.reason),
             None,
         ),
+        CardState::UnsafeTpm => findings.fault(
+            "card-unsafe",
+            format!("card {name} is not used: {}", card.reason),
+            None,
+        ),
     }
+}
+
+/// What is tried first where the TPM seems to be another one.
+const TPM_FIRST: &str = "first switch the computer off completely (a full power cycle) and on again, make sure that \
+     this is the computer that the card was made on, and look in the firmware's setup whether the TPM was replaced, \
+     cleared or switched off";
+
+/// What is tried first where only the file is wrong.
+const FILE_FIRST: &str =
+    "first put the card file back from a backup, or install the version of Cardea that wrote it";
+
+/// Destruction is never the command of a finding: whoever runs what is printed would lose keys that may come back.
+fn last_resort(first: &str, card: &CardSummary) -> String {
+    format!(
+        "{first}; only if nothing helps, `cardea card destroy {}` removes what is left, which cannot be undone",
+        card.card_id
+    )
 }
 
 /// The TPM's device, where a daemon does not say more.

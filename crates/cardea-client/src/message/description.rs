@@ -32,6 +32,12 @@ pub enum CardState {
     /// Its file is on a drive that is not there.
     #[n(7)]
     DriveAway,
+    /// The TPM's owner hierarchy is switched off until the TPM restarts; then the card is back.
+    #[n(8)]
+    SwitchedOff,
+    /// The TPM does not count wrong PINs as it must; the card is not used.
+    #[n(9)]
+    UnsafeTpm,
 }
 
 /// What becomes of an attached drive.

@@ -237,4 +237,13 @@ pub enum FailureKind {
     /// The card was redirected from another machine, and the connection there has ended.
     #[n(20)]
     Removed,
+    /// It is not known whether the old or the new PIN or PUK holds.
+    #[n(21)]
+    ChangeUnknown,
+    /// The TPM's owner hierarchy is switched off until the TPM restarts.
+    #[n(22)]
+    SwitchedOff,
+    /// The TPM does not count wrong PINs as it must: cards are neither made nor used.
+    #[n(23)]
+    UnsafeTpm,
 }

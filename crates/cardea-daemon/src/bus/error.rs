@@ -7,6 +7,7 @@ use cardea_client::message::{Failure, FailureKind};
 pub(crate) enum Name {
     Busy,
     Cancelled,
+    ChangeUnknown,
     Failed,
     InvalidArgument,
     LimitReached,
@@ -29,6 +30,7 @@ impl Name {
         match self {
             Self::Busy => "Busy",
             Self::Cancelled => "Cancelled",
+            Self::ChangeUnknown => "ChangeUnknown",
             Self::Failed => "Failed",
             Self::InvalidArgument => "InvalidArgument",
             Self::LimitReached => "LimitReached",
@@ -52,7 +54,7 @@ impl Name {
         match self {
             Self::Busy => 0x8007_00AA,
             Self::Cancelled => 0x8000_4004,
-            Self::Failed => 0x8000_4005,
+            Self::ChangeUnknown | Self::Failed => 0x8000_4005,
             Self::InvalidArgument => 0x8007_0057,
             Self::LimitReached => 0x8007_0718,
             Self::NoAgent => 0x8010_006E,
@@ -121,11 +123,14 @@ impl From<Failure> for BusError {
             FailureKind::Blocked => Name::PinBlocked,
             FailureKind::Busy => Name::Busy,
             FailureKind::Cancelled => Name::Cancelled,
+            FailureKind::ChangeUnknown => Name::ChangeUnknown,
             FailureKind::Denied => Name::NotAuthorized,
             FailureKind::Failed | FailureKind::NotLoggedIn | FailureKind::Protocol => Name::Failed,
             FailureKind::Full => Name::LimitReached,
             FailureKind::Lockout => Name::TpmLockout,
-            FailureKind::Lost => Name::TpmFailure,
+            FailureKind::Lost | FailureKind::SwitchedOff | FailureKind::UnsafeTpm => {
+                Name::TpmFailure
+            }
             FailureKind::NoAgent => Name::NoAgent,
             FailureKind::NoTpm => Name::TpmNotFound,
             FailureKind::NotFound | FailureKind::Removed => Name::NotFound,

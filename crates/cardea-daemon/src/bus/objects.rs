@@ -291,6 +291,8 @@ fn state_word(state: CardState) -> &'static str {
         CardState::Unreadable => "unreadable",
         CardState::TpmAway => "tpm-away",
         CardState::DriveAway => "drive-away",
+        CardState::SwitchedOff => "switched-off",
+        CardState::UnsafeTpm => "unsafe-tpm",
     }
 }
 
