@@ -430,8 +430,8 @@ pub struct KeyRecord {
     /// Name of its certificate, where a client gave it one of its own.
     #[n(6)]
     pub certificate_label: Option<String>,
-    /// Whether an imported key went to the TPM within an inner wrap; absent for generated keys. Without it,
-    /// whoever recorded the import and reaches the TPM can recover the key.
+    /// Whether an imported key came in under an inner wrap. Absent for generated keys, and for those that a version
+    /// without it has imported: whoever recorded the TPM's bus at that moment can recover these.
     #[n(7)]
     pub inner_wrapped: Option<bool>,
 }

@@ -59,6 +59,11 @@ impl Findings {
         self.add(name, Weight::Advice, text, Some(command));
     }
 
+    /// Advice that no single command follows.
+    fn warning(&mut self, name: &'static str, text: impl Into<String>) {
+        self.add(name, Weight::Advice, text, None);
+    }
+
     fn fault(&mut self, name: &'static str, text: impl Into<String>, command: Option<&str>) {
         self.add(name, Weight::Fault, text, command);
     }

@@ -296,6 +296,13 @@ fn list(
         }
         print(&text)?;
     }
+    for key in card.keys.iter().filter(|key| key.import_exposed) {
+        note(&format!(
+            "warning: key {} was imported by an older version: whoever recorded the TPM's bus at that moment can \
+             recover this key; replace it",
+            title(key)
+        ))?;
+    }
     Ok(())
 }
 
@@ -312,6 +319,7 @@ fn key_json(
         "algorithm": key.algorithm,
         "origin": key.origin,
         "pin": key.pin,
+        "import_exposed": key.import_exposed,
         "public_key": public_key(key)?.to_spki_pem(),
         "certificate": certificate.map(Stored::to_json),
         "uri": uri::private_key(&card.summary, key),
@@ -347,6 +355,7 @@ mod tests {
             id: vec![reference - 0x81],
             sign_only: false,
             certificate_label: None,
+            import_exposed: false,
         }
     }
 

@@ -126,6 +126,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
                 "origin": key.origin,
                 "pin": key.pin,
                 "certificate": key.certificate,
+                "import_exposed": key.import_exposed,
             })
         })
         .collect();
@@ -335,6 +336,9 @@ fn key_line(key: &KeySummary) -> String {
         key.origin.clone(),
         format!("PIN {}", pin_words(key)),
     ];
+    if key.import_exposed {
+        parts.push("exposed at its import".to_owned());
+    }
     if key.certificate {
         parts.push("with certificate".to_owned());
     }

@@ -107,6 +107,7 @@ mod tests {
             id: vec![reference - 0x81],
             sign_only: false,
             certificate_label: None,
+            import_exposed: false,
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
     let mut body = card.body();
     let pin = refresh(host, card, &mut body);
     let mut puk = None;
-    let mut keys = Vec::new();
+    let mut keys: Vec<KeySummary> = Vec::new();
     let mut warnings = Vec::new();
     let record = match &mut *body {
         Body::Live(live) => {
@@ -73,6 +73,7 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
     if let Some(record) = &record {
         warnings.extend(warning_of_vault(record));
     }
+    warnings.extend(keys.iter().filter(|key| key.import_exposed).map(exposed));
     CardDetails {
         summary: summary(host, card),
         created: card.created,
@@ -180,6 +181,15 @@ pub(crate) fn overview(card: &HostedCard) -> CardOverview {
     }
 }
 
+/// What is said of a key that was imported without an inner wrap.
+fn exposed(key: &KeySummary) -> String {
+    format!(
+        "key {:02X} was imported by an older version: whoever recorded the TPM's bus at that moment can recover this \
+         key; replace it",
+        key.reference
+    )
+}
+
 fn warning_of_vault(record: &CardRecord) -> Option<String> {
     let vault = record.tpm.vault.as_ref()?;
     let kinds = [
@@ -239,7 +249,14 @@ pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeyS
         id: card.key_id(*reference).unwrap_or_default(),
         certificate_label: card.certificate_label(*reference).map(str::to_owned),
         sign_only: card.key_usage(*reference) == KeyUsage::Signature,
+        import_exposed: key.origin == KeyOrigin::Imported && !is_inner_wrapped(card, *reference),
     }
+}
+
+/// Whether the record says of a key that it came in under an inner wrap.
+fn is_inner_wrapped(card: &Card, reference: u8) -> bool {
+    let mut keys = card.record().keys.iter();
+    keys.any(|key| key.reference == reference && key.inner_wrapped == Some(true))
 }
 
 /// The algorithm behind a word of the socket.

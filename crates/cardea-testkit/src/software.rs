@@ -250,7 +250,8 @@ impl KeyStore for SoftwareToken {
             label: None,
             client_id: None,
             certificate_label: None,
-            inner_wrapped: None,
+            // Nothing crosses a bus here.
+            inner_wrapped: Some(true),
         })
     }
 

@@ -79,6 +79,9 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         let lost = cards.iter().filter(|card| card.slot.is_none()).count();
         let usable =
             |card: &&CardSummary| matches!(card.state, CardState::Ready | CardState::Blocked);
+        for card in cards.iter().filter(usable) {
+            keys(&mut client, card, findings);
+        }
         let waiting = cards
             .iter()
             .filter(usable)
@@ -95,6 +98,27 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
     Told {
         slots: Some(slots),
         administrator: room(&mut client, findings),
+    }
+}
+
+/// What is wrong with the keys of a card in use.
+fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
+    let request = Request::ShowCard {
+        card: card.card_id.clone(),
+    };
+    let Ok(Reply::Card(details)) = client.call(&request, ANSWER_TIME) else {
+        return;
+    };
+    for key in details.keys.iter().filter(|key| key.import_exposed) {
+        findings.warning(
+            "key-exposed",
+            format!(
+                "key {} of card {} was imported by an older version: whoever recorded the TPM's bus at that moment \
+                 can recover this key; replace it",
+                crate::key::title(key),
+                card.name
+            ),
+        );
     }
 }
 

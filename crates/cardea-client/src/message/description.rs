@@ -185,6 +185,9 @@ pub struct KeySummary {
     /// Name of its certificate where that is not the key's.
     #[n(9)]
     pub certificate_label: Option<String>,
+    /// Whether it was imported by a version from whose command a recording of the TPM's bus reveals the key.
+    #[n(10)]
+    pub import_exposed: bool,
 }
 
 /// What a card holds.

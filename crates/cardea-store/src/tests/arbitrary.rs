@@ -156,7 +156,12 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
 
 fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
     let name = || option::of("[a-zA-Zäöü€ 0-9]{1,30}");
-    let names = (name(), option::of(bytes(64)), name());
+    let names = (
+        name(),
+        option::of(bytes(64)),
+        name(),
+        option::of(any::<bool>()),
+    );
     let key = (object(), bytes(34), bytes(72), names);
     btree_map(0x81..=0x9Eu8, key, 0..=5).prop_map(|keys| {
         let keys = keys.into_iter();
@@ -169,6 +174,7 @@ fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
                 label: names.0,
                 client_id: names.1,
                 certificate_label: names.2,
+                inner_wrapped: names.3,
             },
         )
         .collect()

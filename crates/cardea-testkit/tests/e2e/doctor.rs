@@ -1,5 +1,7 @@
 //! What `cardea doctor` finds where it takes a TPM in trouble or a bus; the rest is in the command's own tests.
 
+use cardea_card::token::CardStore as _;
+use cardea_store::Store;
 use cardea_testkit::bus::SystemBus;
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Trigger};
 use cardea_testkit::process::wait_for;
@@ -95,6 +97,80 @@ fn tpm_without_room_is_found() {
     assert!(!has(&ward.faults(), "nv-full"), "room again");
     let listed = ward.daemon.cardea(&["tpm", "indices", "--json"]);
     assert_eq!(listed.text.trim(), "[]", "nothing is left of the trials");
+}
+
+/// The record of a key that a version without the inner wrap has imported.
+#[test]
+fn key_that_an_older_version_imported_is_shown_as_exposed() {
+    let mut ward = Ward::new();
+    let file = |name: &str| ward.folder.path().join(name).display().to_string();
+    let (pin, pem) = (file("pin"), file("key.pem"));
+    std::fs::write(&pin, "271828").unwrap();
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["genpkey", "-algorithm", "EC", "-out", &pem]);
+    openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let made = cardea_testkit::process::run(&mut openssl);
+    assert!(made.success, "{}", made.text);
+    let daemon = &ward.daemon;
+    for arguments in [
+        &["card", "create", "--name", "work", "--pin-file", &pin][..],
+        &["key", "import", "work", &pem, "--pin-file", &pin],
+        &[
+            "key",
+            "generate",
+            "work",
+            "--algorithm",
+            "p-256",
+            "--pin-file",
+            &pin,
+        ],
+    ] {
+        let done = daemon.cardea(arguments);
+        assert!(done.success, "{}", done.text);
+    }
+    ward.daemon.stop();
+    let exposed_keys = |ward: &mut Ward, inner_wrapped: Option<bool>| {
+        ward.daemon.stop();
+        let store = Store::open(&ward.daemon.state()).unwrap();
+        let mut record = store.cards().unwrap().remove(0).content.unwrap();
+        record.keys[0].inner_wrapped = inner_wrapped;
+        store.card(record.id).save(&record).unwrap();
+        drop(store);
+        ward.daemon.restart();
+        let told = |verb: &str, noun: &str| -> Value {
+            serde_json::from_str(&ward.daemon.printed(&[noun, verb, "work", "--json"])).unwrap()
+        };
+        let (card, keys) = (told("show", "card"), told("list", "key"));
+        // References of the exposed ones.
+        let exposed = |keys: &Value| -> Vec<String> {
+            let keys = keys.as_array().unwrap().iter();
+            keys.filter(|key| key["import_exposed"].as_bool().unwrap())
+                .map(|key| key["reference"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        let found = exposed(&keys);
+        assert_eq!(exposed(&card["keys"]), found);
+        let warned = card["warnings"]
+            .to_string()
+            .contains("can recover this key");
+        assert_eq!(warned, !found.is_empty());
+        let text = ward.daemon.cardea(&["key", "list", "work"]).text;
+        assert_eq!(
+            text.contains("can recover this key"),
+            !found.is_empty(),
+            "{text}"
+        );
+        let root = ward.folder.path().display().to_string();
+        let looked = ward.daemon.cardea(&["doctor", "--root", &root]).text;
+        assert_eq!(
+            looked.contains("imported by an older version"),
+            !found.is_empty()
+        );
+        found
+    };
+    assert_eq!(exposed_keys(&mut ward, None), ["9E"]);
+    assert_eq!(exposed_keys(&mut ward, Some(false)), ["9E"]);
+    assert_eq!(exposed_keys(&mut ward, Some(true)), [""; 0]);
 }
 
 #[test]
