@@ -74,6 +74,8 @@ pub enum Weakness {
     UncheckedCounters,
     /// Policy sessions are used without proof that they are ours.
     UnprovenSessions,
+    /// Provisioning leaves the hierarchies' policies as they were.
+    OpenHierarchies,
 }
 
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

@@ -219,6 +219,7 @@ fn carry_out(
         connection.order(&request, "setting the lockout")?;
         note("lockout parameters set")?;
     }
+    let (mut left, mut endorsement_left) = (Vec::new(), None);
     for Change {
         hierarchy,
         old,
@@ -231,11 +232,40 @@ fn carry_out(
             new,
         };
         let word = hierarchy.word();
-        connection.order(&request, &format!("setting the {word} authorisation"))?;
+        let what = format!("setting the {word} authorisation");
+        let Reply::AuthorisationSet {
+            policy,
+            endorsement,
+        } = connection.call(&request, &what)?
+        else {
+            return Err(Connection::unexpected());
+        };
         set.push(hierarchy);
         note(&format!("{word} authorisation set"))?;
+        if let Some(reason) = policy {
+            left.push(format!(
+                "the {word} hierarchy's policy was not emptied ({reason})"
+            ));
+        }
+        // Each answer tells of it; the last one counts.
+        endorsement_left = endorsement;
     }
-    Ok(())
+    if let Some(reason) = endorsement_left {
+        note(&format!(
+            "warning: the policy of the endorsement hierarchy, which cards do not need, was not emptied: {reason}"
+        ))?;
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Failed,
+        format!(
+            "{}; whoever has set one before needs no authorisation: `cardea tpm status` tells whether one is set, and \
+             the same command again, with the present values as the old ones, empties it",
+            left.join("; ")
+        ),
+    ))
 }
 
 fn indices(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {
@@ -334,6 +364,8 @@ fn to_json(status: &TpmStatus) -> Value {
         "owner_auth_set": status.owner_auth_set,
         "endorsement_auth_set": status.endorsement_auth_set,
         "lockout_auth_set": status.lockout_auth_set,
+        "hierarchy_policies": status.hierarchy_policies,
+        "owner_enabled": status.owner_enabled,
         "lockout": {
             "locked": status.in_lockout,
             "count": status.lockout_count,
@@ -379,7 +411,7 @@ fn to_text(status: &TpmStatus) -> String {
             ),
         ),
         ("algorithms", status.algorithms.join(", ")),
-        ("owner auth", owner_text(status.owner_auth_set).to_owned()),
+        ("owner auth", owner_text(status).to_owned()),
         (
             "endorsement",
             if status.endorsement_auth_set {
@@ -390,6 +422,7 @@ fn to_text(status: &TpmStatus) -> String {
             .to_owned(),
         ),
         ("lockout auth", lockout_auth_text(status)),
+        ("policies", policies_text(status)),
         ("lockout", lockout_text(status)),
     ]
     .iter()
@@ -397,8 +430,36 @@ fn to_text(status: &TpmStatus) -> String {
     .collect()
 }
 
-fn owner_text(set: bool) -> &'static str {
-    if set {
+/// What policies mean that open hierarchies besides their authorisations.
+fn policies_text(status: &TpmStatus) -> String {
+    let Some(policies) = &status.hierarchy_policies else {
+        return "not known: this TPM does not tell which hierarchies a policy opens; tpm provision empties them"
+            .to_owned();
+    };
+    let (platform, others): (Vec<&str>, Vec<&str>) = policies
+        .iter()
+        .map(String::as_str)
+        .partition(|hierarchy| *hierarchy == PLATFORM);
+    let mut text = match others.as_slice() {
+        [] => "none; only its authorisation opens a hierarchy".to_owned(),
+        others => format!(
+            "set for {}: whoever meets it needs no authorisation there; tpm provision empties it",
+            others.join(", ")
+        ),
+    };
+    if !platform.is_empty() {
+        text.push_str("; the platform hierarchy, which is the firmware's, has one");
+    }
+    text
+}
+
+/// The hierarchy of the computer's firmware.
+pub(crate) const PLATFORM: &str = "platform";
+
+fn owner_text(status: &TpmStatus) -> &'static str {
+    if !status.owner_enabled {
+        "the hierarchy is switched off until the computer is restarted: cards are back then"
+    } else if status.owner_auth_set {
         "set; creating and destroying cards takes it (--owner-auth-file), daily use does not"
     } else {
         "empty; whoever has the TPM's device can delete cards, though not use them"
@@ -492,6 +553,8 @@ mod tests {
             owner_auth_set: false,
             endorsement_auth_set: false,
             lockout_auth_set: false,
+            hierarchy_policies: None,
+            owner_enabled: true,
             algorithms: Vec::new(),
         };
         assert_eq!(longest(&status), Some(1200));

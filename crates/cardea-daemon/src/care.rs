@@ -9,7 +9,9 @@ use cardea_client::message::{
     self, CardState, Failure, FailureKind, IndexSummary, Reply, SecretBytes,
 };
 use cardea_client::{MAX_AUTHORISATION_FILE, parse_authorisation};
-use cardea_tpm::{Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError};
+use cardea_tpm::{
+    Hierarchy, HierarchyAuth, HierarchyPolicy, LockoutParameters, ResponseCode, Service, TpmError,
+};
 use zeroize::Zeroizing;
 
 use crate::create;
@@ -163,7 +165,7 @@ pub(crate) fn set_hierarchy_auth(
         message::Hierarchy::Lockout => Hierarchy::Lockout,
         message::Hierarchy::Owner => Hierarchy::Owner,
     };
-    service
+    let policy = service
         .set_hierarchy_auth(which, &old, &new)
         .map_err(|error| match error {
             TpmError::AuthMissing(_) => fail(
@@ -176,7 +178,32 @@ pub(crate) fn set_hierarchy_auth(
             error => refused(which, &error),
         })?;
     tracing::info!(hierarchy = %which, "authorisation set");
-    Ok(Reply::Done)
+    let policy = match policy {
+        HierarchyPolicy::Emptied => None,
+        HierarchyPolicy::Left(error) => Some(left(which, &error)),
+    };
+    let endorsement = HierarchyAuth::new(&[])
+        .ok()
+        .and_then(|empty| service.empty_policy(Hierarchy::Endorsement, &empty).err())
+        .map(|error| left(Hierarchy::Endorsement, &error));
+    Ok(Reply::AuthorisationSet {
+        policy,
+        endorsement,
+    })
+}
+
+/// Why a policy was not emptied.
+fn left(which: Hierarchy, error: &TpmError) -> String {
+    let reason = match error {
+        TpmError::AuthMissing(_) => {
+            format!(
+                "the TPM's {which} authorisation is set by other software, and only who has it empties the policy"
+            )
+        }
+        _ => chain(error),
+    };
+    tracing::warn!(hierarchy = %which, error = reason, "policy not emptied");
+    reason
 }
 
 pub(crate) fn reset_lockout(host: &Host, given: &SecretBytes) -> Result<Reply, Failure> {

@@ -280,6 +280,17 @@ fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
     }
 }
 
+/// A hierarchy by its handle (TPM 2.0 Part 2 §7.4).
+pub(crate) fn hierarchy_word(handle: u32) -> String {
+    match handle {
+        0x4000_0001 => "owner".to_owned(),
+        0x4000_000A => "lockout".to_owned(),
+        0x4000_000B => "endorsement".to_owned(),
+        0x4000_000C => "platform".to_owned(),
+        other => format!("0x{other:08X}"),
+    }
+}
+
 /// The TPM's state in the words of the socket.
 pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
     let cards = host.cards();
@@ -298,6 +309,10 @@ pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Statu
         session_slots: status.session_slots,
         nv_indices: status.nv_indices,
         clock_deviation: host.tpm.clock_deviation(status.time),
+        hierarchy_policies: status
+            .hierarchy_policies
+            .map(|hierarchies| hierarchies.into_iter().map(hierarchy_word).collect()),
+        owner_enabled: status.owner_enabled,
         known_indices: number(status.card_indices.iter().filter(known).count()),
         card_indices: number(status.card_indices.len()),
         lockout_auth_recovery: status.lockout_auth_recovery,

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::anchor::NV_RANGE;
-use crate::commands::{LOCKOUT, OWNER, SessionKind};
+use crate::commands::{ENDORSEMENT, LOCKOUT, OWNER, SessionKind};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{NV_DEFINED, NV_WRITTEN, SrkForm, name_of, nv_public, srk_template};
@@ -53,6 +55,8 @@ impl fmt::Debug for HierarchyAuth {
 /// A hierarchy whose authorisation can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hierarchy {
+    /// Endorsement keys. Cards do not use it.
+    Endorsement,
     /// Resets the lockout, clears the TPM.
     Lockout,
     /// Defines and deletes indices, makes storage root keys.
@@ -62,6 +66,7 @@ pub enum Hierarchy {
 impl Hierarchy {
     fn handle(self) -> u32 {
         match self {
+            Self::Endorsement => ENDORSEMENT,
             Self::Lockout => LOCKOUT,
             Self::Owner => OWNER,
         }
@@ -70,6 +75,7 @@ impl Hierarchy {
     /// Its bit in TPMA_PERMANENT (TPM 2.0 Part 2 §8.6).
     fn is_set_in(self, permanent: u32) -> bool {
         let bit = match self {
+            Self::Endorsement => 2,
             Self::Lockout => 4,
             Self::Owner => 1,
         };
@@ -80,10 +86,21 @@ impl Hierarchy {
 impl fmt::Display for Hierarchy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Endorsement => "endorsement",
             Self::Lockout => "lockout",
             Self::Owner => "owner",
         })
     }
+}
+
+/// What became of the policy of a hierarchy. Whoever meets a policy that was set before needs no authorisation.
+#[derive(Debug)]
+#[must_use]
+pub enum HierarchyPolicy {
+    /// There is none: the authorisation alone opens the hierarchy.
+    Emptied,
+    /// It is as it was before, and why.
+    Left(TpmError),
 }
 
 /// When the TPM locks, and for how long.
@@ -125,25 +142,54 @@ impl Service {
         self.run(move |core| is_set(core, hierarchy))
     }
 
-    /// Sets the authorisation of a hierarchy.
+    /// Sets the authorisation of a hierarchy, and empties its policy in the same session: one that was set before
+    /// would open the hierarchy without the authorisation.
     ///
     /// # Errors
     ///
     /// [`TpmError::AuthMissing`] and [`TpmError::AuthNotSet`], where nothing was tried; [`TpmError::Response`]
-    /// for a wrong old value; a wrong value for the lockout shuts it for a while.
+    /// for a wrong old value; a wrong value for the lockout shuts it for a while. What goes wrong once the value is
+    /// set is in [`HierarchyPolicy`].
     pub fn set_hierarchy_auth(
         &self,
         hierarchy: Hierarchy,
         old: &HierarchyAuth,
         new: &HierarchyAuth,
-    ) -> Result<(), TpmError> {
+    ) -> Result<HierarchyPolicy, TpmError> {
         let (old, new) = (old.clone(), new.clone());
         self.run(move |core| {
             may_try(core, hierarchy, &old)?;
             in_session(core, |core, session| {
-                core.link()?
-                    .tpm
-                    .hierarchy_change_auth(hierarchy.handle(), session, &old.0, &new.0)
+                core.link()?.tpm.hierarchy_change_auth(
+                    hierarchy.handle(),
+                    session,
+                    &old.0,
+                    &new.0,
+                )?;
+                Ok(match empty_policy(core, hierarchy, session, &new) {
+                    Ok(()) => HierarchyPolicy::Emptied,
+                    Err(error) => {
+                        if error.breaks_connection() {
+                            core.disconnect();
+                        }
+                        HierarchyPolicy::Left(error)
+                    }
+                })
+            })
+        })
+    }
+
+    /// Empties the policy of a hierarchy whose authorisation stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_hierarchy_auth`](Self::set_hierarchy_auth).
+    pub fn empty_policy(&self, hierarchy: Hierarchy, auth: &HierarchyAuth) -> Result<(), TpmError> {
+        let auth = auth.clone();
+        self.run(move |core| {
+            may_try(core, hierarchy, &auth)?;
+            in_session(core, |core, session| {
+                empty_policy(core, hierarchy, session, &auth)
             })
         })
     }
@@ -244,16 +290,35 @@ fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
         .then_some(policy)
 }
 
+const NO_STATE: TpmError = TpmError::Protocol {
+    command: "GetCapability",
+    what: "the TPM does not tell its state",
+};
+
 fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
-    let properties = core.link()?.tpm.properties(PERMANENT)?;
-    let permanent = properties
-        .first()
-        .filter(|(property, _)| *property == PERMANENT)
-        .ok_or(TpmError::Protocol {
-            command: "GetCapability",
-            what: "the TPM does not tell its state",
-        })?;
-    Ok(hierarchy.is_set_in(permanent.1))
+    let permanent = core.link()?.tpm.property(PERMANENT)?.ok_or(NO_STATE)?;
+    Ok(hierarchy.is_set_in(permanent))
+}
+
+/// A TPM that has no such command has no such policies.
+fn empty_policy(
+    core: &mut Core,
+    hierarchy: Hierarchy,
+    session: &mut Session,
+    auth: &HierarchyAuth,
+) -> Result<(), TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::OpenHierarchies) {
+        return Ok(());
+    }
+    match core
+        .link()?
+        .tpm
+        .empty_policy(hierarchy.handle(), session, &auth.0)
+    {
+        Err(error) if error.code() == Some(ResponseCode::COMMAND_CODE) => Ok(()),
+        other => other,
+    }
 }
 
 /// Refuses what can only be wrong. A wrong lockout authorisation, and an empty one is one, makes the TPM refuse

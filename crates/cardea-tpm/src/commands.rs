@@ -20,12 +20,17 @@ use zeroize::Zeroizing;
 
 /// TPM_RH_OWNER.
 pub(crate) const OWNER: u32 = 0x4000_0001;
+/// TPM_RH_ENDORSEMENT.
+pub(crate) const ENDORSEMENT: u32 = 0x4000_000B;
 const NULL: u32 = 0x4000_0007;
 /// TPM_RH_LOCKOUT.
 pub(crate) const LOCKOUT: u32 = 0x4000_000A;
 
 /// Random bytes that a session is proven with; they serve nothing else.
 const PROOF: u16 = 8;
+/// Permanent handles, to the last one that can have a policy (TPM 2.0 Part 2 §7.4).
+const FIRST_PERMANENT: u32 = 0x4000_0000;
+const LAST_PERMANENT: u32 = 0x4000_011F;
 
 const ALG_SHA256: u16 = 0x000B;
 const ALG_RSA: u16 = 0x0001;
@@ -48,6 +53,7 @@ pub(crate) mod code {
     pub(crate) const CONTEXT_LOAD: u32 = TpmCc::ContextLoad as u32;
     pub(crate) const CONTEXT_SAVE: u32 = TpmCc::ContextSave as u32;
     pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = TpmCc::HierarchyChangeAuth as u32;
+    pub(crate) const SET_PRIMARY_POLICY: u32 = TpmCc::SetPrimaryPolicy as u32;
     pub(crate) const LOCK_RESET: u32 = TpmCc::DictionaryAttackLockReset as u32;
     pub(crate) const LOCK_PARAMETERS: u32 = TpmCc::DictionaryAttackParameters as u32;
     pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
@@ -93,6 +99,7 @@ pub(crate) enum Capability {
     Handles = 1,
     Properties = 6,
     Curves = 8,
+    AuthPolicies = 9,
 }
 
 impl Tpm {
@@ -247,6 +254,44 @@ impl Tpm {
         (0..count)
             .map(|_| Ok((reader.u32()?, reader.u32()?)))
             .collect()
+    }
+
+    /// The property with this number, if the TPM knows it.
+    pub(crate) fn property(&mut self, property: u32) -> Result<Option<u32>, TpmError> {
+        let properties = self.properties(property)?;
+        let found = properties.first().filter(|(found, _)| *found == property);
+        Ok(found.map(|(_, value)| *value))
+    }
+
+    /// Hierarchies that a policy opens besides their authorisation. None: the TPM does not tell, as those before
+    /// revision 1.38 do not.
+    pub(crate) fn hierarchies_with_policy(&mut self) -> Result<Option<Vec<u32>>, TpmError> {
+        let mut found = Vec::new();
+        let mut next = FIRST_PERMANENT;
+        loop {
+            // One at a time: how long a digest is need not be known then.
+            let response = match self.capability(Capability::AuthPolicies, next, 1) {
+                Err(error) if error.code().is_some_and(|code| !code.asks_for_retry()) => {
+                    return Ok(None);
+                }
+                other => other?,
+            };
+            let mut reader = response.reader();
+            let more = reader.u8()?;
+            reader.u32()?;
+            if reader.u32()? == 0 {
+                return Ok(Some(found));
+            }
+            let (hierarchy, algorithm) = (reader.u32()?, reader.u16()?);
+            if algorithm != ALG_NULL {
+                found.push(hierarchy);
+            }
+            // A list that does not go on upwards would never end.
+            if more == 0 || hierarchy < next || hierarchy >= LAST_PERMANENT {
+                return Ok(Some(found));
+            }
+            next = hierarchy + 1;
+        }
     }
 
     /// Whether a command is implemented.
@@ -472,6 +517,25 @@ impl Tpm {
                 parameters: Writer::new().sized(new),
             },
             &mut [Use::session(session, old, attributes).changing_to(new)],
+        )
+        .map(drop)
+    }
+
+    /// TPM2_SetPrimaryPolicy with no policy: from then on its authorisation alone opens the hierarchy.
+    pub(crate) fn empty_policy(
+        &mut self,
+        hierarchy: u32,
+        session: &mut Session,
+        auth: &[u8],
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "SetPrimaryPolicy",
+                code: code::SET_PRIMARY_POLICY,
+                handles: &[Handle::plain(hierarchy)],
+                parameters: Writer::new().sized(&[]).u16(ALG_NULL),
+            },
+            &mut [Use::session(session, auth, attribute::CONTINUE)],
         )
         .map(drop)
     }

@@ -18,6 +18,7 @@ impl ResponseCode {
     pub const INITIALIZE: Self = Self(0x100);
     pub const FAILURE: Self = Self(0x101);
     pub const AUTH_UNAVAILABLE: Self = Self(0x12F);
+    pub const COMMAND_CODE: Self = Self(0x143);
     pub const NV_AUTHORIZATION: Self = Self(0x149);
     pub const NV_SPACE: Self = Self(0x14B);
     pub const NV_DEFINED: Self = Self(0x14C);

@@ -44,7 +44,8 @@ mod wire;
 
 pub use anchor::{CardFault, NV_RANGE};
 pub use care::{
-    DefinedIndex, Hierarchy, HierarchyAuth, HierarchyAuthLengthError, LockoutParameters,
+    DefinedIndex, Hierarchy, HierarchyAuth, HierarchyAuthLengthError, HierarchyPolicy,
+    LockoutParameters,
 };
 pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};

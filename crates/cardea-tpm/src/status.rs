@@ -64,6 +64,10 @@ pub struct Status {
     pub endorsement_auth_set: bool,
     /// Whether a lockout authorisation is set.
     pub lockout_auth_set: bool,
+    /// Handles of the hierarchies that a policy opens without their authorisation; none: the TPM does not tell.
+    pub hierarchy_policies: Option<Vec<u32>>,
+    /// Whether the owner hierarchy is switched on. Switched off, it hides everything of cards until the TPM restarts.
+    pub owner_enabled: bool,
     /// Keys that cards can have.
     pub algorithms: Vec<KeyAlgorithm>,
     /// Its time after everything else was asked.
@@ -78,6 +82,7 @@ const FIRMWARE_2: u32 = 0x10C;
 const TRANSIENT_MIN: u32 = 0x10E;
 const LOADED_MIN: u32 = 0x110;
 pub(crate) const PERMANENT: u32 = 0x200;
+pub(crate) const STARTUP_CLEAR: u32 = 0x201;
 const NV_INDICES: u32 = 0x202;
 const LOCKOUT_COUNTER: u32 = 0x20E;
 const MAX_AUTH_FAIL: u32 = 0x20F;
@@ -122,6 +127,8 @@ impl Status {
             owner_auth_set: permanent & 1 != 0,
             endorsement_auth_set: permanent & 2 != 0,
             lockout_auth_set: permanent & 4 != 0,
+            hierarchy_policies: None,
+            owner_enabled: is_owner_enabled(get(STARTUP_CLEAR)),
             algorithms: Vec::new(),
             time: TpmTime::default(),
         };
@@ -135,7 +142,13 @@ impl Status {
                 status.algorithms.push(algorithm);
             }
         }
+        status.hierarchy_policies = core.link()?.tpm.hierarchies_with_policy()?;
         status.time = core.link()?.tpm.read_clock()?;
         Ok(status)
     }
+}
+
+/// shEnable of TPMA_STARTUP_CLEAR (TPM 2.0 Part 2 §8.7).
+pub(crate) fn is_owner_enabled(startup_clear: u32) -> bool {
+    startup_clear & 2 != 0
 }

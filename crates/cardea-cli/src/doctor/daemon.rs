@@ -101,6 +101,35 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
     }
 }
 
+/// Policies that open hierarchies without their authorisation. That of the platform is the firmware's.
+fn policies(status: &TpmStatus, findings: &mut Findings) {
+    let set = status.hierarchy_policies.iter().flatten();
+    let set: Vec<&str> = set
+        .map(String::as_str)
+        .filter(|hierarchy| *hierarchy != crate::tpm::PLATFORM)
+        .collect();
+    if set.is_empty() {
+        return;
+    }
+    let old = [
+        (status.owner_auth_set, " --old-owner-auth-file FILE"),
+        (status.lockout_auth_set, " --old-lockout-auth-file FILE"),
+    ];
+    let old: String = old
+        .into_iter()
+        .filter_map(|(set, option)| set.then_some(option))
+        .collect();
+    findings.fault(
+        "tpm-policy",
+        format!(
+            "a policy opens these hierarchies of the TPM without their authorisation: {}; whoever has set it can delete \
+             cards or clear the TPM",
+            set.join(", ")
+        ),
+        Some(&format!("cardea tpm provision --out NEW-FILE{old}")),
+    );
+}
+
 /// What is wrong with the keys of a card in use.
 fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
     let request = Request::ShowCard {
@@ -174,6 +203,15 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
             "cardea tpm provision",
         );
     }
+    if !status.owner_enabled {
+        findings.fault(
+            "tpm-off",
+            "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is lost, and cards are \
+             back after the restart",
+            None,
+        );
+    }
+    policies(status, findings);
     if status.card_indices > status.known_indices {
         let left = status.card_indices - status.known_indices;
         findings.advice(

@@ -370,6 +370,13 @@ pub struct TpmStatus {
     /// end too soon (too late); absent while the daemon has not run long enough to tell.
     #[n(19)]
     pub clock_deviation: Option<i32>,
+    /// Hierarchies that a policy opens without their authorisation: `owner`, `endorsement`, `lockout`, `platform`, or
+    /// the handle of another; absent = the TPM does not tell.
+    #[n(20)]
+    pub hierarchy_policies: Option<Vec<String>>,
+    /// Whether the owner hierarchy is switched on; switched off, it hides everything of cards until the TPM restarts.
+    #[n(21)]
+    pub owner_enabled: bool,
 }
 
 /// An NV index in the cards' range.

@@ -159,6 +159,16 @@ pub enum Reply {
         #[n(0)]
         admin_key: String,
     },
+    /// Answer to `SetHierarchyAuth`: the authorisation is set.
+    #[n(31)]
+    AuthorisationSet {
+        /// Why the policy of this hierarchy could not be emptied, in words; absent = it was.
+        #[n(0)]
+        policy: Option<String>,
+        /// The same of the endorsement hierarchy.
+        #[n(1)]
+        endorsement: Option<String>,
+    },
 }
 
 /// A refusal or failure, for people and programs.

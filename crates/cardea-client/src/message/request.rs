@@ -250,7 +250,8 @@ pub enum Request {
         #[n(2)]
         reference: u8,
     },
-    /// Sets an authorisation of the TPM.
+    /// Sets an authorisation of the TPM, and empties the policy of its hierarchy and that of the endorsement hierarchy:
+    /// what was set before would open them all the same.
     #[n(23)]
     SetHierarchyAuth {
         /// Which one.

@@ -122,6 +122,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             ("CertificateLifetimeLimit", "u"),
             ("KeyLimit", "u"),
             ("RemoteManagementEnabled", "b"),
+            ("TpmHierarchyPolicies", "as"),
             ("TpmInLockout", "b"),
             ("TpmLockoutSeconds", "u"),
             ("TpmManufacturer", "s"),

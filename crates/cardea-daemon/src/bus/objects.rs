@@ -239,14 +239,20 @@ impl Live {
 }
 
 fn manager_properties(host: &Host) -> Dictionary {
-    let status = host.tpm.service().and_then(|service| service.status()).ok();
+    let mut status = host.tpm.service().and_then(|service| service.status()).ok();
     let seconds = status.as_ref().map_or(0, care::lockout_seconds);
+    let policies = status
+        .as_mut()
+        .and_then(|status| status.hierarchy_policies.take())
+        .unwrap_or_default();
+    let policies: Vec<String> = policies.into_iter().map(describe::hierarchy_word).collect();
     [
         // Nothing but the TPM's room limits them.
         entry("CardLimit", UNKNOWN),
         entry("CertificateLifetimeLimit", CERTIFICATE_LIFETIME_LIMIT),
         entry("KeyLimit", KEY_LIMIT),
         entry("RemoteManagementEnabled", false),
+        entry("TpmHierarchyPolicies", policies),
         entry(
             "TpmInLockout",
             status.as_ref().is_some_and(|status| status.in_lockout),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use cardea_client::message::{
     CardState, CreateCard, Failure, FailureKind, IndexSummary, Reply, Request, SecretBytes,
 };
-use cardea_tpm::{Hierarchy, HierarchyAuth, Service};
+use cardea_tpm::{Hierarchy, HierarchyAuth, HierarchyPolicy, Service};
 
 use crate::support::{Client, Place, Process, administered, destruction, order, until};
 
@@ -13,10 +13,10 @@ const OWNER: &[u8] = b"owner";
 
 fn set_owner(place: &Place, old: &[u8], new: &[u8]) {
     let auth = |value| HierarchyAuth::new(value).unwrap();
-    Service::start(&place.tpm.address())
+    let done = Service::start(&place.tpm.address())
         .unwrap()
-        .set_hierarchy_auth(Hierarchy::Owner, &auth(old), &auth(new))
-        .unwrap();
+        .set_hierarchy_auth(Hierarchy::Owner, &auth(old), &auth(new));
+    assert!(matches!(done, Ok(HierarchyPolicy::Emptied)), "{done:?}");
 }
 
 fn creation(order: CreateCard, owner_auth: Option<&[u8]>) -> Request {

@@ -20,6 +20,7 @@ mod bus;
 mod edited;
 mod forged;
 mod guesses;
+mod hierarchies;
 mod lockout;
 mod memory;
 mod needles;

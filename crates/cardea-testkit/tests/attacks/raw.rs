@@ -14,12 +14,16 @@ const PASSWORD: u32 = 0x4000_0009;
 pub(crate) mod cc {
     pub(crate) const NV_UNDEFINE_SPACE: u32 = 0x122;
     pub(crate) const NV_DEFINE_SPACE: u32 = 0x12A;
+    pub(crate) const CLEAR: u32 = 0x126;
+    pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
+    pub(crate) const SET_PRIMARY_POLICY: u32 = 0x12E;
     pub(crate) const CREATE_PRIMARY: u32 = 0x131;
     pub(crate) const NV_INCREMENT: u32 = 0x134;
     pub(crate) const NV_SET_BITS: u32 = 0x135;
     pub(crate) const NV_EXTEND: u32 = 0x136;
     pub(crate) const NV_WRITE: u32 = 0x137;
     pub(crate) const NV_WRITE_LOCK: u32 = 0x138;
+    pub(crate) const LOCK_RESET: u32 = 0x139;
     pub(crate) const NV_CHANGE_AUTH: u32 = 0x13B;
     pub(crate) const POLICY_NV: u32 = 0x149;
     pub(crate) const NV_READ: u32 = 0x14E;
@@ -34,11 +38,13 @@ pub(crate) mod cc {
     pub(crate) const POLICY_AUTHORIZE: u32 = 0x16A;
     pub(crate) const POLICY_AUTH_VALUE: u32 = 0x16B;
     pub(crate) const POLICY_COMMAND_CODE: u32 = 0x16C;
+    pub(crate) const POLICY_LOCALITY: u32 = 0x16F;
     pub(crate) const READ_PUBLIC: u32 = 0x173;
     pub(crate) const START_AUTH_SESSION: u32 = 0x176;
     pub(crate) const POLICY_TICKET: u32 = 0x172;
     pub(crate) const GET_CAPABILITY: u32 = 0x17A;
     pub(crate) const NV_CERTIFY: u32 = 0x184;
+    pub(crate) const POLICY_GET_DIGEST: u32 = 0x189;
 }
 
 /// TPM2B.

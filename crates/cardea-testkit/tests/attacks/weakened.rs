@@ -9,7 +9,9 @@ use cardea_daemon::{Config, Daemon};
 
 use crate::bench::Outcome;
 use crate::memory::Places;
-use crate::{bus, edited, forged, guesses, lockout, memory, rollback, sessions, takeover};
+use crate::{
+    bus, edited, forged, guesses, hierarchies, lockout, memory, rollback, sessions, takeover,
+};
 use crate::{tickets, vault};
 
 /// One weakness at a time in a process.
@@ -31,6 +33,12 @@ fn counter_made_again_where_the_first_write_is_approved_for_all() {
 #[test]
 fn guesses_where_a_policy_asks_for_the_value_itself() {
     succeeds(Weakness::AuthValuePolicy, guesses::every_way_to_guess);
+}
+
+#[test]
+fn policy_from_before_where_provisioning_leaves_it() {
+    let attack = hierarchies::policies_from_before;
+    succeeds(Weakness::OpenHierarchies, attack);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::bench::Outcome;
 use crate::{
-    bus, edited, forged, guesses, lockout, memory, rollback, sessions, takeover, tickets, vault,
+    bus, edited, forged, guesses, hierarchies, lockout, memory, rollback, sessions, takeover,
+    tickets, vault,
 };
 
 fn withstood(outcome: Outcome) {
@@ -14,6 +15,11 @@ fn withstood(outcome: Outcome) {
 #[test]
 fn counter_made_again_by_root_is_not_the_card_and_nothing_signs() {
     withstood(takeover::counter_made_again());
+}
+
+#[test]
+fn policy_from_before_opens_no_hierarchy_once_the_authorisations_are_set() {
+    withstood(hierarchies::policies_from_before());
 }
 
 #[test]

@@ -8,6 +8,8 @@
     reason = "helpers of tests, outside the functions that clippy knows to be tests"
 )]
 
+mod hierarchies;
+
 use std::time::Duration;
 
 use cardea_client::Client;

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use cardea_tpm::{
-    CardFault, Hierarchy, HierarchyAuth, LockoutParameters, ResponseCode, Service, TpmError,
+    CardFault, Hierarchy, HierarchyAuth, HierarchyPolicy, LockoutParameters, ResponseCode, Service,
+    TpmError,
 };
 
 use crate::proxy::Proxy;
+use crate::raw;
 use crate::support::{Kind, Swtpm, make, new_card};
 
 const OWNER: &[u8] = b"the owner's authorisation value";
@@ -15,6 +17,12 @@ const OTHER: &[u8] = b"another value of the lockout's";
 
 fn auth(value: &[u8]) -> HierarchyAuth {
     HierarchyAuth::new(value).unwrap()
+}
+
+/// Sets an authorisation, and the hierarchy has no policy afterwards.
+fn set(service: &Service, hierarchy: Hierarchy, old: &HierarchyAuth, new: &HierarchyAuth) {
+    let done = service.set_hierarchy_auth(hierarchy, old, new);
+    assert!(matches!(done, Ok(HierarchyPolicy::Emptied)), "{done:?}");
 }
 
 fn refused(error: &TpmError) -> bool {
@@ -58,9 +66,7 @@ fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
     let service = proxy.service();
     // Before there is any storage root key: the value travels all the same.
     let none = auth(b"");
-    service
-        .set_hierarchy_auth(Hierarchy::Owner, &none, &auth(OWNER))
-        .unwrap();
+    set(&service, Hierarchy::Owner, &none, &auth(OWNER));
     assert!(service.status().unwrap().owner_auth_set);
     assert!(refused(&create(&service).unwrap_err()));
     let wrong = service.with_owner(Some(auth(b"wrong")));
@@ -73,9 +79,7 @@ fn owner_authorisation_is_needed_to_make_and_unmake_cards_and_never_seen() {
     owner.destroy_card(&card).unwrap();
     assert!(service.indices().unwrap().is_empty());
     // And back to none.
-    service
-        .set_hierarchy_auth(Hierarchy::Owner, &auth(OWNER), &none)
-        .unwrap();
+    set(&service, Hierarchy::Owner, &auth(OWNER), &none);
     make(&service, Kind::Plain);
     assert!(!heard(&bus, OWNER));
     // The listener does hear what goes in clear.
@@ -95,22 +99,16 @@ fn lockout_is_set_up_and_reset_by_its_authorisation_which_is_never_seen() {
         lockout_recovery: 0,
     };
     service.set_lockout_parameters(&none, parameters).unwrap();
-    service
-        .set_hierarchy_auth(Hierarchy::Lockout, &none, &auth(LOCKOUT))
-        .unwrap();
+    set(&service, Hierarchy::Lockout, &none, &auth(LOCKOUT));
     let status = service.status().unwrap();
     assert!(status.lockout_auth_set);
     assert_eq!((status.lockout_max, status.lockout_recovery), (7, 11));
     service.reset_lockout(&auth(LOCKOUT)).unwrap();
-    service
-        .set_hierarchy_auth(Hierarchy::Lockout, &auth(LOCKOUT), &auth(OTHER))
-        .unwrap();
+    set(&service, Hierarchy::Lockout, &auth(LOCKOUT), &auth(OTHER));
     service
         .set_lockout_parameters(&auth(OTHER), parameters)
         .unwrap();
-    service
-        .set_hierarchy_auth(Hierarchy::Lockout, &auth(OTHER), &auth(LOCKOUT))
-        .unwrap();
+    set(&service, Hierarchy::Lockout, &auth(OTHER), &auth(LOCKOUT));
     assert!(!heard(&bus, LOCKOUT) && !heard(&bus, OTHER));
     assert!(refused(
         &service.reset_lockout(&auth(b"wrong")).unwrap_err()
@@ -136,7 +134,9 @@ fn authorisation_that_can_only_be_wrong_is_not_tried() {
         [
             service.reset_lockout(given),
             service.set_lockout_parameters(given, parameters),
-            service.set_hierarchy_auth(Hierarchy::Lockout, given, &lockout),
+            service
+                .set_hierarchy_auth(Hierarchy::Lockout, given, &lockout)
+                .map(drop),
         ]
     };
     for refused in all(&lockout) {
@@ -146,9 +146,7 @@ fn authorisation_that_can_only_be_wrong_is_not_tried() {
         );
     }
     service.reset_lockout(&none).unwrap();
-    service
-        .set_hierarchy_auth(Hierarchy::Lockout, &none, &lockout)
-        .unwrap();
+    set(&service, Hierarchy::Lockout, &none, &lockout);
     for refused in all(&none) {
         assert!(
             matches!(refused, Err(TpmError::AuthMissing(Hierarchy::Lockout))),
@@ -171,9 +169,7 @@ fn storage_root_key_that_was_evicted_is_made_again_by_the_owner_alone() {
     let tpm = Swtpm::start();
     let service = tpm.service();
     let card = make(&service, Kind::Plain);
-    service
-        .set_hierarchy_auth(Hierarchy::Owner, &auth(b""), &auth(OWNER))
-        .unwrap();
+    set(&service, Hierarchy::Owner, &auth(b""), &auth(OWNER));
     // With the card in use its own storage root key carries the authorisation.
     let owner = service.with_owner(Some(auth(OWNER)));
     service.check_card(&card).unwrap();
@@ -249,4 +245,137 @@ fn status_counts_indices_and_slots() {
     assert_eq!(status.card_indices.len(), 3);
     assert_eq!((status.transient_slots, status.session_slots), (3, 3));
     assert!(!status.endorsement_auth_set);
+}
+
+const ENDORSEMENT: u32 = 0x4000_000B;
+/// Codes of commands (TPM 2.0 Part 2 §6.5.2).
+const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
+const SET_PRIMARY_POLICY: u32 = 0x12E;
+const LOCK_RESET: u32 = 0x139;
+const GET_CAPABILITY: u32 = 0x17A;
+
+/// A session whose policy everybody meets: commands come from locality 0.
+fn met_by_everybody(service: &Service) -> u32 {
+    const POLICY_LOCALITY: u32 = 0x16F;
+    let session = raw::policy_session(service);
+    let (code, _) = raw::send(service, POLICY_LOCALITY, &[session], &[], &[1]);
+    assert_eq!(code, 0, "PolicyLocality");
+    session
+}
+
+/// TPM2_SetPrimaryPolicy of that policy, with the hierarchy's empty authorisation.
+fn open_by_policy(service: &Service, hierarchy: u32) {
+    let session = met_by_everybody(service);
+    let digest = raw::policy_digest(service, session);
+    raw::flush(service, session);
+    let parameters = [&raw::sized(&digest)[..], &[0, 0x0B]].concat();
+    let empty = [raw::Auth::Password(&[])];
+    let (code, _) = raw::send(
+        service,
+        SET_PRIMARY_POLICY,
+        &[hierarchy],
+        &empty,
+        &parameters,
+    );
+    assert_eq!(code, 0, "SetPrimaryPolicy of 0x{hierarchy:08X}");
+}
+
+/// A command of a hierarchy by that policy, and the TPM's code.
+fn by_policy(service: &Service, command: u32, hierarchy: u32, parameters: &[u8]) -> u32 {
+    let session = met_by_everybody(service);
+    let auth = [raw::Auth::Session(session)];
+    let (code, _) = raw::send(service, command, &[hierarchy], &auth, parameters);
+    raw::flush(service, session);
+    code
+}
+
+#[test]
+fn policy_from_before_opens_nothing_after_the_authorisation_is_set() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let none = auth(b"");
+    assert_eq!(service.status().unwrap().hierarchy_policies, Some(vec![]));
+    for hierarchy in [raw::OWNER, raw::LOCKOUT, ENDORSEMENT] {
+        open_by_policy(&service, hierarchy);
+    }
+    let set_ones = service.status().unwrap().hierarchy_policies;
+    assert_eq!(set_ones, Some(vec![raw::OWNER, raw::LOCKOUT, ENDORSEMENT]));
+    assert_eq!(by_policy(&service, LOCK_RESET, raw::LOCKOUT, &[]), 0);
+    for hierarchy in [raw::OWNER, raw::LOCKOUT, ENDORSEMENT] {
+        let changed = by_policy(&service, HIERARCHY_CHANGE_AUTH, hierarchy, &[0, 0]);
+        assert_eq!(changed, 0, "0x{hierarchy:08X} before");
+    }
+
+    set(&service, Hierarchy::Owner, &none, &auth(OWNER));
+    set(&service, Hierarchy::Lockout, &none, &auth(LOCKOUT));
+    service.empty_policy(Hierarchy::Endorsement, &none).unwrap();
+
+    assert_eq!(service.status().unwrap().hierarchy_policies, Some(vec![]));
+    assert_ne!(by_policy(&service, LOCK_RESET, raw::LOCKOUT, &[]), 0);
+    for hierarchy in [raw::OWNER, raw::LOCKOUT, ENDORSEMENT] {
+        let refused = by_policy(&service, HIERARCHY_CHANGE_AUTH, hierarchy, &[0, 0]);
+        assert_ne!(refused, 0, "0x{hierarchy:08X} after");
+    }
+    // The values are what opens them.
+    service.reset_lockout(&auth(LOCKOUT)).unwrap();
+    set(&service, Hierarchy::Owner, &auth(OWNER), &none);
+}
+
+#[test]
+fn policy_that_cannot_be_emptied_is_told_and_the_value_is_set() {
+    let tpm = Swtpm::start();
+    let proxy = Proxy::start(&tpm.socket());
+    let service = proxy.service();
+    open_by_policy(&service, raw::OWNER);
+    // TPM_RC_POLICY: any refusal of that command.
+    proxy.behave(Box::new(|command, tpm| {
+        if command[6..10] == SET_PRIMARY_POLICY.to_be_bytes() {
+            return Some(vec![0x80, 1, 0, 0, 0, 10, 0, 0, 0x01, 0x26]);
+        }
+        Some(tpm(command))
+    }));
+    let done = service.set_hierarchy_auth(Hierarchy::Owner, &auth(b""), &auth(OWNER));
+    assert!(
+        matches!(&done, Ok(HierarchyPolicy::Left(error)) if error.code().is_some()),
+        "{done:?}"
+    );
+    let status = service.status().unwrap();
+    assert!(status.owner_auth_set);
+    assert_eq!(status.hierarchy_policies, Some(vec![raw::OWNER]));
+    proxy.behave(Box::new(|command, tpm| Some(tpm(command))));
+    set(&service, Hierarchy::Owner, &auth(OWNER), &auth(OTHER));
+    assert_eq!(service.status().unwrap().hierarchy_policies, Some(vec![]));
+}
+
+#[test]
+fn endorsement_that_somebody_else_has_is_left_alone() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let none = auth(b"");
+    set(&service, Hierarchy::Endorsement, &none, &auth(OTHER));
+    let refused = service.empty_policy(Hierarchy::Endorsement, &none);
+    assert!(
+        matches!(refused, Err(TpmError::AuthMissing(Hierarchy::Endorsement))),
+        "{refused:?}"
+    );
+    service
+        .empty_policy(Hierarchy::Endorsement, &auth(OTHER))
+        .unwrap();
+}
+
+#[test]
+fn tpm_that_does_not_tell_its_policies_is_not_taken_for_one_without() {
+    let tpm = Swtpm::start();
+    let proxy = Proxy::start(&tpm.socket());
+    let service = proxy.service();
+    // As TPMs before revision 1.38 answer to the capability 9: TPM_RC_VALUE of the first parameter.
+    proxy.behave(Box::new(|command, tpm| {
+        if command[6..10] == GET_CAPABILITY.to_be_bytes() && command[10..14] == [0, 0, 0, 9] {
+            return Some(vec![0x80, 1, 0, 0, 0, 10, 0, 0, 0x01, 0xC4]);
+        }
+        Some(tpm(command))
+    }));
+    assert_eq!(service.status().unwrap().hierarchy_policies, None);
+    proxy.behave(Box::new(|command, tpm| Some(tpm(command))));
+    assert_eq!(service.status().unwrap().hierarchy_policies, Some(vec![]));
 }
