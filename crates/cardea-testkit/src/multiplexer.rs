@@ -10,10 +10,15 @@
 //! and takes room from it. Do not use two programs at once that both keep objects in the TPM, unless that is
 //! what the test is about.
 //!
+//! An [`Interposer`] can be put in the way, which sees and changes all that passes, and a [`Flaw`] makes the TPM
+//! behave as one with older firmware.
+//!
 //! When the TPM goes away, all clients lose their connections, as they would have without the multiplexer; the
 //! next one to connect finds the TPM that is there then.
 
 mod client;
+mod flaw;
+mod interposer;
 mod upstream;
 
 use std::fmt;
@@ -26,6 +31,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::client::Clients;
+pub use self::flaw::{Flaw, KnownCounter};
+pub use self::interposer::{Interposer, Passage};
 use self::upstream::Upstream;
 use crate::process::Outcome;
 use crate::swtpm::{Swtpm, initialise};
@@ -50,7 +57,7 @@ pub struct Exchange {
     pub took: Duration,
     /// The whole command.
     pub command: Vec<u8>,
-    /// Whether the TPM executed it.
+    /// Whether the TPM executed it as it came.
     pub executed: bool,
     /// What the client got; none if its connection was dropped.
     pub response: Option<Vec<u8>>,
@@ -158,6 +165,7 @@ impl Multiplexer {
         let dispatcher = Dispatcher {
             tpm: tpm.socket(),
             upstream: None,
+            flaw: None,
             shared: Arc::clone(&shared),
         };
         let listener = UnixListener::bind(&socket).expect("the socket is made");
@@ -226,6 +234,27 @@ impl Multiplexer {
         self.shared.log().faults.push((trigger, fault));
     }
 
+    /// Puts somebody between all clients and the TPM, in the place of whoever was there. Commands that meet a
+    /// fault which keeps them from the TPM do not get that far; [`Self::transact`]'s do, as client 0's.
+    pub fn interpose(&self, interposer: impl Interposer + 'static) {
+        *self.shared.interposer() = Some(Box::new(interposer));
+    }
+
+    /// Ends that, after the command that is on its way.
+    pub fn withdraw(&self) {
+        *self.shared.interposer() = None;
+    }
+
+    /// Has the TPM behave as one with a flaw, or as itself again.
+    ///
+    /// # Panics
+    ///
+    /// When the multiplexer has ended.
+    pub fn emulate(&self, flaw: Option<Flaw>) {
+        self.ask(|done| Job::Emulate { flaw, done })
+            .expect("the dispatcher runs");
+    }
+
     /// Faults that have not happened yet.
     #[must_use]
     pub fn waiting_faults(&self) -> usize {
@@ -276,6 +305,10 @@ enum Job {
         command: Vec<u8>,
         answer: Sender<Option<Vec<u8>>>,
     },
+    Emulate {
+        flaw: Option<Flaw>,
+        done: Sender<()>,
+    },
     Power {
         event: PowerEvent,
         done: Sender<Result<(), String>>,
@@ -287,6 +320,8 @@ struct Shared {
     stopping: AtomicBool,
     clients: Arc<Clients>,
     log: Mutex<Log>,
+    /// Locked while it deals with a command.
+    interposer: Mutex<Option<Box<dyn Interposer>>>,
 }
 
 #[derive(Default)]
@@ -302,7 +337,14 @@ impl Shared {
             stopping: AtomicBool::new(false),
             clients: Arc::default(),
             log: Mutex::default(),
+            interposer: Mutex::new(None),
         }
+    }
+
+    fn interposer(&self) -> MutexGuard<'_, Option<Box<dyn Interposer>>> {
+        self.interposer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -336,6 +378,7 @@ impl Log {
 struct Dispatcher {
     tpm: PathBuf,
     upstream: Option<Upstream>,
+    flaw: Option<Flaw>,
     shared: Arc<Shared>,
 }
 
@@ -351,6 +394,10 @@ impl Dispatcher {
                 } => {
                     let response = self.execute(client, command);
                     drop(answer.send(response));
+                }
+                Job::Emulate { flaw, done } => {
+                    self.flaw = flaw;
+                    done.send(()).ok();
                 }
                 Job::Power { event, done } => drop(done.send(self.power(event))),
             }
@@ -368,6 +415,31 @@ impl Dispatcher {
         self.upstream.as_mut()
     }
 
+    /// A command on its way to the TPM, which has a flaw or not.
+    fn transact(&mut self, command: &[u8]) -> Option<Vec<u8>> {
+        let Some(mut flaw) = self.flaw.take() else {
+            return self.upstream()?.transact(command);
+        };
+        let response = self
+            .upstream()
+            .and_then(|tpm| flaw.transact(command, &mut |command| tpm.transact(command)));
+        self.flaw = Some(flaw);
+        response
+    }
+
+    /// What becomes of a command that no fault keeps from the TPM: whether the TPM executed it, and the answer.
+    fn pass(&mut self, client: u64, command: &[u8]) -> (bool, Option<Vec<u8>>) {
+        let shared = Arc::clone(&self.shared);
+        let mut interposer = shared.interposer();
+        let Some(interposer) = interposer.as_mut() else {
+            let response = self.transact(command);
+            return (response.is_some(), response);
+        };
+        let mut passage = Passage::new(self, command);
+        let response = interposer.exchange(client, command, &mut passage);
+        (passage.passed(), response)
+    }
+
     fn execute(&mut self, client: u64, command: Vec<u8>) -> Option<Vec<u8>> {
         let begin = Instant::now();
         let fault = self.shared.log().fault_for(&command);
@@ -375,8 +447,7 @@ impl Dispatcher {
             Some(Fault::DropBefore) => (false, None),
             Some(Fault::Replace(response)) => (false, Some(response)),
             fault => {
-                let response = self.upstream().and_then(|tpm| tpm.transact(&command));
-                let executed = response.is_some();
+                let (executed, response) = self.pass(client, &command);
                 let response = match fault {
                     Some(Fault::Change(change)) => response.map(change),
                     Some(Fault::Delay(time)) => {

@@ -281,3 +281,120 @@ fn stopped_multiplexer_lets_go_of_clients_and_tpm() {
     let direct = bench.tpm.tpm2("tpm2_getrandom", &["--hex", "4"]);
     assert!(direct.success, "{}", direct.text);
 }
+
+/// What a test's interposer has seen.
+type Seen = Arc<Mutex<Vec<(u64, u32)>>>;
+
+#[test]
+fn interposer_sees_every_client_and_what_it_passes_is_executed() {
+    let bench = bench();
+    let seen = Seen::default();
+    let theirs = Arc::clone(&seen);
+    bench.mux.interpose(
+        move |client: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+            theirs.lock().unwrap().push((client, code_of(command)));
+            tpm.transact(command)
+        },
+    );
+    let mut client = connect(&bench.mux);
+    assert_eq!(code_of(&ask(&mut client, &get_random(4)).unwrap()), 0);
+    assert_eq!(code_of(&bench.mux.transact(&read_clock()).unwrap()), 0);
+    bench.mux.withdraw();
+    assert!(ask(&mut client, &get_random(4)).is_some());
+    let exchanges = bench.mux.exchanges();
+    assert!(exchanges.iter().all(|exchange| exchange.executed));
+    let clients = [exchanges[0].client, 0];
+    let expected = [(clients[0], GET_RANDOM), (0, READ_CLOCK)];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[test]
+fn interposer_changes_commands_and_answers_and_sends_its_own() {
+    let bench = bench();
+    let seen = Seen::default();
+    let theirs = Arc::clone(&seen);
+    bench.mux.interpose(
+        move |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+            let mut theirs = theirs.lock().unwrap();
+            let clock = tpm.transact(&read_clock())?;
+            theirs.push((0, code_of(&clock)));
+            assert_eq!(code_of(command), GET_RANDOM);
+            let mut answer = tpm.transact(&get_random(7))?;
+            theirs.push((1, u32::try_from(answer.len()).unwrap()));
+            answer[9] = 0x66;
+            Some(answer)
+        },
+    );
+    let answer = ask(&mut connect(&bench.mux), &get_random(4)).unwrap();
+    assert_eq!((code_of(&answer), answer.len()), (0x66, 12 + 7));
+    assert_eq!(*seen.lock().unwrap(), [(0, 0), (1, 12 + 7)]);
+    let exchanges = bench.mux.exchanges();
+    assert_eq!(exchanges.len(), 1, "the record is of what clients say");
+    assert_eq!(exchanges[0].command, get_random(4));
+    assert!(!exchanges[0].executed, "as it came, it was not");
+}
+
+#[test]
+fn interposer_keeps_commands_and_sends_them_later() {
+    let bench = bench();
+    let mut kept: Option<Vec<u8>> = None;
+    bench.mux.interpose(
+        move |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+            match kept.take() {
+                None => {
+                    kept = Some(command.to_vec());
+                    Some(vec![0x80, 1, 0, 0, 0, 10, 0, 0, 9, 0x22])
+                }
+                Some(kept) => tpm.transact(&kept),
+            }
+        },
+    );
+    let mut client = connect(&bench.mux);
+    let refused = ask(&mut client, &get_random(5)).unwrap();
+    assert_eq!(code_of(&refused), 0x922);
+    let late = ask(&mut client, &read_clock()).unwrap();
+    assert_eq!(late.len(), 12 + 5);
+}
+
+#[test]
+fn interposer_drops_connections_and_commands_with_a_fault_do_not_reach_it() {
+    let bench = bench();
+    let seen = Seen::default();
+    let theirs = Arc::clone(&seen);
+    bench.mux.interpose(
+        move |client: u64, command: &[u8], _: &mut Passage<'_>| -> Option<Vec<u8>> {
+            theirs.lock().unwrap().push((client, code_of(command)));
+            None
+        },
+    );
+    bench.mux.inject(Trigger::next(), Fault::DropBefore);
+    assert_eq!(ask(&mut connect(&bench.mux), &get_random(4)), None);
+    assert_eq!(*seen.lock().unwrap(), []);
+    assert_eq!(ask(&mut connect(&bench.mux), &read_clock()), None);
+    assert_eq!(seen.lock().unwrap().len(), 1);
+    assert_eq!(bench.mux.exchanges()[1].response, None);
+    bench.mux.withdraw();
+    assert!(ask(&mut connect(&bench.mux), &get_random(4)).is_some());
+}
+
+#[test]
+fn fault_changes_what_the_interposer_answers() {
+    let bench = bench();
+    bench.mux.interpose(
+        |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+            let mut answer = tpm.transact(command)?;
+            answer[9] = 0x66;
+            Some(answer)
+        },
+    );
+    bench.mux.inject(
+        Trigger::next(),
+        Fault::Change(Box::new(|mut answer| {
+            assert_eq!(code_of(&answer), 0x66);
+            answer[9] = 0x67;
+            answer
+        })),
+    );
+    let answer = ask(&mut connect(&bench.mux), &get_random(4)).unwrap();
+    assert_eq!(code_of(&answer), 0x67);
+}
