@@ -273,7 +273,7 @@ impl fmt::Display for TokenError {
             }
             TokenErrorKind::Damaged => "a counter of the card in the TPM was changed",
             TokenErrorKind::Full => "the TPM has no room left",
-            TokenErrorKind::Gone => "this part of the card was deleted from the TPM",
+            TokenErrorKind::Gone => "a part of the card is gone from the TPM",
             TokenErrorKind::Internal => "the TPM gave an unexpected answer",
             TokenErrorKind::KeyUse => "the key is not meant for this use",
             TokenErrorKind::Lockout => "the TPM is locked out for a while",

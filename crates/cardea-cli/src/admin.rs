@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_client::message::{AdminAnswer, CardDetails, Reply, Request, SecretBytes};
+use cardea_client::message::{AdminAnswer, CardDetails, Part, Reply, Request, SecretBytes};
 use cardea_client::spoken::spoken;
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::arguments::{AdminArguments, AdminVerb, NewAdminKeyArguments, OutputArguments};
-use crate::connection::Connection;
+use crate::connection::{Connection, require_part};
 use crate::diversify::{Master, parse_card_id};
 use crate::exit::{Exit, Failure};
 use crate::file;
@@ -212,6 +212,7 @@ fn is_single_des(key: &AdminKey) -> bool {
 }
 
 fn must_have_administrator(card: &CardDetails) -> Result<(), Failure> {
+    require_part(card, Part::Administrator)?;
     if card.administrator {
         Ok(())
     } else {

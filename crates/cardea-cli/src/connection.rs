@@ -4,10 +4,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use cardea_client::message::{CardDetails, CardState, Reply, Request};
+use cardea_client::message::{CardDetails, CardState, Part, Reply, Request};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
+use crate::output::part_gone;
 use crate::progress::Progress;
 
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
@@ -114,5 +115,13 @@ impl Connection {
     /// An answer to something else.
     pub(crate) fn unexpected() -> Failure {
         Failure::new(Exit::Failed, "the daemon gave an answer to something else")
+    }
+}
+
+/// Refuses what needs a part that the card has lost, before anybody types a secret for it.
+pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure> {
+    match card.summary.gone.contains(&part) {
+        true => Err(Failure::new(Exit::Failed, part_gone(part))),
+        false => Ok(()),
     }
 }

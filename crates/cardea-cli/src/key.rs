@@ -371,6 +371,7 @@ mod tests {
                 slot: None,
                 reader: None,
                 from: None,
+                gone: Vec::new(),
                 drive: None,
             },
             created: 0,

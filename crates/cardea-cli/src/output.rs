@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use cardea_client::message::{CardDetails, CardState, CardSummary, KeySummary, Tries};
+use cardea_client::message::{CardDetails, CardState, CardSummary, KeySummary, Part, Tries};
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
@@ -23,6 +23,20 @@ pub(crate) fn state_word(state: CardState) -> &'static str {
         CardState::TpmAway => "tpm-away",
         CardState::Unreadable => "unreadable",
         CardState::UnsafeTpm => "unsafe-tpm",
+    }
+}
+
+/// What it means that a part of a usable card is gone.
+pub(crate) fn part_gone(part: Part) -> &'static str {
+    match part {
+        Part::Administrator => {
+            "the card's administrator is gone, as its index in the TPM was deleted or replaced; PIN and keys work: make a \
+             new card while they do"
+        }
+        Part::Puk => {
+            "the card's PUK is gone, as its index in the TPM was deleted or replaced; PIN and keys work, but a blocked PIN \
+             can no longer be unblocked: make a new card while they do"
+        }
     }
 }
 
@@ -104,6 +118,7 @@ pub(crate) fn summary_json(card: &CardSummary) -> Value {
         "slot": card.slot,
         "reader": card.reader,
         "drive": card.drive,
+        "gone": card.gone.iter().map(|part| part.word()).collect::<Vec<_>>(),
     });
     if let (Some(value), Some(from)) = (value.as_object_mut(), &card.from) {
         value.insert("from".into(), from.as_str().into());
@@ -195,6 +210,12 @@ pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
         text.push_str(&format!("{id}: {}\n", printable(&card.reason)));
     }
     for card in cards {
+        let id: String = card.card_id.chars().take(length).collect();
+        for part in &card.gone {
+            text.push_str(&format!("{id}: {}\n", part_gone(*part)));
+        }
+    }
+    for card in cards {
         if let Some(from) = &card.from {
             let id: String = card.card_id.chars().take(length).collect();
             text.push_str(&format!("{id}: redirected from {}\n", printable(from)));
@@ -252,6 +273,10 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             },
         )
     };
+    let without = |part: Part, none: &'static str| match summary.gone.contains(&part) {
+        true => part_gone(part),
+        false => none,
+    };
     let mut lines = vec![
         ("card id", summary.card_id.clone()),
         ("instance id", summary.instance_id.clone()),
@@ -304,14 +329,15 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             if card.pin_pad { "on" } else { "off" }.to_owned(),
         ),
         ("in its reader", card.visibility.word().to_owned()),
-        ("PUK", tries(card.puk, "none")),
+        ("PUK", tries(card.puk, without(Part::Puk, "none"))),
         (
             "administrator",
             if card.administrator {
-                "holder of the admin key".to_owned()
+                "holder of the admin key"
             } else {
-                "none".to_owned()
-            },
+                without(Part::Administrator, "none")
+            }
+            .to_owned(),
         ),
         ("counter", card.counter_mode.clone()),
     ]);
@@ -405,6 +431,7 @@ mod tests {
             drive: None,
             reader: None,
             from: None,
+            gone: Vec::new(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! `cardea pin …` and `cardea puk …`
 
-use cardea_client::message::{Authority, CardDetails, Reference, Request};
+use cardea_client::message::{Authority, CardDetails, Part, Reference, Request};
 
 use crate::admin;
 use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
-use crate::connection::Connection;
+use crate::connection::{Connection, require_part};
 use crate::exit::Failure;
 use crate::output::note;
 use crate::policy::Policy;
@@ -95,6 +95,8 @@ fn verify(
 
 fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<(), Failure> {
     let card = connection.usable(&arguments.card.card)?;
+    // Not even the administrator unblocks the PIN of a card that had a PUK.
+    require_part(&card, Part::Puk)?;
     let puk = arguments.value.source();
     let wants_puk = arguments.puk || puk.is_given();
     let wants_admin = arguments.admin || arguments.answer.is_given();
@@ -107,6 +109,7 @@ fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<
                 "this card has a PUK: the PUK unblocks its PIN, not the admin key",
             ));
         }
+        require_part(&card, Part::Administrator)?;
         if !card.administrator {
             return Err(Failure::usage(
                 "this card has neither PUK nor administrator: its PIN cannot be unblocked",
@@ -126,6 +129,7 @@ fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<
 }
 
 fn must_have_puk(card: &CardDetails) -> Result<(), Failure> {
+    require_part(card, Part::Puk)?;
     match card.puk {
         Some(_) => Ok(()),
         None => Err(Failure::usage("this card has no PUK")),

@@ -88,6 +88,7 @@ mod tests {
             slot: None,
             reader: None,
             from: None,
+            gone: Vec::new(),
             drive: None,
         }
     }

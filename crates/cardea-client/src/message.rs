@@ -20,7 +20,7 @@ use crate::frame::FrameError;
 
 pub use self::description::{
     AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents, Hold,
-    IndexSummary, KeySummary, ObjectSummary, PublicKey, TpmStatus, Tries,
+    IndexSummary, KeySummary, ObjectSummary, Part, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
     AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,

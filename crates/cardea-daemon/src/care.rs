@@ -15,7 +15,7 @@ use cardea_tpm::{
 use zeroize::Zeroizing;
 
 use crate::create;
-use crate::failure::{chain, fail, of_tpm};
+use crate::failure::{SWITCHED_OFF, chain, fail, of_tpm};
 use crate::host::{Host, lock};
 use crate::startup::{finish_intents, indices as intent_indices};
 
@@ -63,8 +63,18 @@ impl Owner {
         })
     }
 
-    /// Refuses before anything is begun where an authorisation is set and none is at hand.
+    /// Refuses before anything is begun where the owner hierarchy is switched off.
+    pub(crate) fn require_on(&self) -> Result<(), Failure> {
+        match self.service.is_owner_on() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fail(FailureKind::SwitchedOff, SWITCHED_OFF)),
+            Err(error) => Err(of_tpm(&error)),
+        }
+    }
+
+    /// The same, and where an authorisation is set and none is at hand.
     pub(crate) fn require(&self) -> Result<(), Failure> {
+        self.require_on()?;
         let missing = self.at_hand == AtHand::Nothing
             && self
                 .service

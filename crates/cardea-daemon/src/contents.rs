@@ -48,7 +48,8 @@ impl Desk<'_> {
                 .then(|| tries(PinReference::Puk, live))
                 .flatten();
             let record = live.record();
-            status.administrator = record.tpm.vault.is_some();
+            status.administrator =
+                record.tpm.vault.is_some() && !card.gone().has(record::IndexRole::Adm);
             status.pin_policy = record.settings.pin_policy;
             status.pin_pad = record.settings.pin_pad;
             status.overview.uninitialised = record.provisional.is_some();
@@ -263,7 +264,10 @@ impl Desk<'_> {
                         card.finish_use(&error);
                         Ok(())
                     });
-                    crate::personal::told(&error)
+                    match self.host.find(self.selector, self.caller) {
+                        Ok(card) => self.explained(&card, &error),
+                        Err(failure) => failure,
+                    }
                 })?
             }
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cardea_card::Card;
 use cardea_card::gids::KeyUsage;
-use cardea_card::record::{CardRecord, CounterMode, ReaderVisibility};
+use cardea_card::record::{CardRecord, CounterMode, IndexRole, ReaderVisibility};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
@@ -18,7 +18,7 @@ use crate::failure::token_kind;
 use crate::host::Host;
 use crate::hosted::{Body, HostedCard, View, has_reference};
 use crate::slots::reader_name;
-use crate::startup::recheck;
+use crate::startup::{ask_again, calls_for_recheck, recheck};
 
 /// An owner that cannot be read, as the kernel writes "no user".
 const NO_OWNER: u32 = u32::MAX;
@@ -79,9 +79,10 @@ pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         created: card.created,
         pin: pin.map(tries),
         puk: puk.map(tries),
-        administrator: record
-            .as_ref()
-            .is_some_and(|record| record.tpm.vault.is_some()),
+        administrator: !card.gone().has(IndexRole::Adm)
+            && record
+                .as_ref()
+                .is_some_and(|record| record.tpm.vault.is_some()),
         keys,
         counter_mode: record
             .as_ref()
@@ -125,6 +126,7 @@ fn visibility(visibility: ReaderVisibility) -> Visibility {
 
 /// Asks a live card's TPM for the PIN counter and keeps what follows from it.
 fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinStatus> {
+    ask_again(host, card, body);
     let Body::Live(live) = &mut *body else {
         return None;
     };
@@ -136,7 +138,7 @@ fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinSt
         Err(error) => {
             match token_kind(&error) {
                 Some(TokenErrorKind::Unavailable) => card.set_view(View::away()),
-                Some(TokenErrorKind::Lost) => recheck(host, card, body),
+                Some(kind) if calls_for_recheck(kind) => recheck(host, card, body),
                 _ => {
                     tracing::warn!(card = %card.selector(), error = crate::failure::chain(&error), "PIN counter not read")
                 }
@@ -160,6 +162,7 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
         reader: slot.map(reader_name),
         from: card.carrier().map(|carrier| carrier.from.clone()),
         drive: drive::place_of(card),
+        gone: card.gone().parts(),
     }
 }
 

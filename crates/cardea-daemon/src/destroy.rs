@@ -39,7 +39,9 @@ pub(crate) fn destroy(
             return Err(fail(FailureKind::NotFound, "the card is destroyed already"));
         }
         Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
-        Body::Refused(Refused { record, indices }) => (record.clone(), *indices),
+        Body::Refused(Refused {
+            record, indices, ..
+        }) => (record.clone(), *indices),
         Body::Waiting(record) => (Some(record.clone()), Indices::Own),
     };
     let mut at_hand = None;
@@ -47,6 +49,8 @@ pub(crate) fn destroy(
         (Some(record), Some(id), Indices::Own) => {
             // Before the card is taken out of use.
             let owner = at_hand.insert(Owner::new(host, owner_auth)?);
+            // A switched-off hierarchy hides the indices: they would be taken for gone, and the card with them.
+            owner.require_on()?;
             let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
             // From here on no connection reaches the card any more.
             let before = std::mem::replace(&mut *body, Body::Gone);
@@ -61,6 +65,7 @@ pub(crate) fn destroy(
                         *card.body() = Body::Refused(Refused {
                             record: Some(record),
                             indices: Indices::Own,
+                            again: false,
                         });
                     }
                     Begun::Now => put_back(host, &card, record),

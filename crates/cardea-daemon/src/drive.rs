@@ -517,6 +517,7 @@ fn stranger(
     let refused = Body::Refused(Refused {
         record: None,
         indices: Indices::NotOurs,
+        again: false,
     });
     let card = HostedCard::stranger(place, record, refused, view, Arc::clone(drive));
     let card = Arc::new(card);

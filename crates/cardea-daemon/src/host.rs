@@ -210,6 +210,16 @@ impl Host {
         }
     }
 
+    /// Has the keeper look at a card whose answer, which tells no reason, may mean that the TPM has disowned it.
+    pub(crate) fn look_into(&self, card: &HostedCard, response: &[u8]) {
+        /// No precise diagnosis (ISO 7816-4 §5.6).
+        const NO_DIAGNOSIS: [u8; 2] = [0x6F, 0x00];
+        if response.ends_with(&NO_DIAGNOSIS) {
+            card.doubt();
+            self.wake_keeper();
+        }
+    }
+
     /// Asks the keeper for another look at what waits.
     pub(crate) fn wake_keeper(&self) {
         lock(&self.duty).wanted = true;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
 use cardea_card::token::{PinReference, PinStatus};
@@ -13,7 +14,11 @@ use zeroize::Zeroizing;
 
 use crate::drive::Drive;
 use crate::host::lock;
+use crate::partial::Gone;
 use crate::redirected::Carrier;
+
+/// Between two comparisons of a card that is not in use with its TPM, because somebody asks for it.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A card that the daemon knows.
 #[derive(Debug)]
@@ -46,6 +51,12 @@ pub(crate) struct HostedCard {
     drive: Mutex<Option<Arc<Drive>>>,
     /// As this host has recorded a card on a drive; absent in the state folder, and for what others wrote.
     known: Option<KnownCard>,
+    /// Parts that it is without.
+    gone: Arc<Gone>,
+    /// Something went wrong with it that the keeper is to look at.
+    doubted: AtomicBool,
+    /// When it was last compared with its TPM because somebody asked for it.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// What there is of a card.
@@ -69,6 +80,8 @@ pub(crate) struct Refused {
     pub(crate) record: Option<Box<CardRecord>>,
     /// Whether its indices may be undefined at removal.
     pub(crate) indices: Indices,
+    /// Whether the TPM may say something else another time.
+    pub(crate) again: bool,
 }
 
 /// Whose the NV indices are that a refused card names.
@@ -109,6 +122,10 @@ impl View {
 
     pub(crate) fn drive_away() -> Self {
         Self::new(CardState::DriveAway, "on a drive that is not attached")
+    }
+
+    pub(crate) fn switched_off() -> Self {
+        Self::new(CardState::SwitchedOff, crate::failure::SWITCHED_OFF)
     }
 
     pub(crate) fn away() -> Self {
@@ -162,6 +179,9 @@ impl HostedCard {
             carrier: None,
             drive: Mutex::default(),
             known: None,
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
         }
     }
 
@@ -183,6 +203,9 @@ impl HostedCard {
             carrier: None,
             drive: Mutex::default(),
             known: Some(known),
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
         }
     }
 
@@ -244,6 +267,7 @@ impl HostedCard {
         let refused = Refused {
             record: None,
             indices: Indices::NotOurs,
+            again: false,
         };
         Self {
             id: place.id,
@@ -261,6 +285,9 @@ impl HostedCard {
             carrier: None,
             drive: Mutex::default(),
             known: None,
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
         }
     }
 
@@ -314,6 +341,35 @@ impl HostedCard {
     /// As this host has recorded a card on a drive.
     pub(crate) fn known(&self) -> Option<&KnownCard> {
         self.known.as_ref()
+    }
+
+    /// Parts that it is without.
+    pub(crate) fn gone(&self) -> &Arc<Gone> {
+        &self.gone
+    }
+
+    /// Something went wrong with it, and whoever noticed cannot wait for the reason.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
+    /// The same, and it is looked at now.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether it may be compared with its TPM because somebody asks for it, which costs the TPM a few commands.
+    pub(crate) fn may_ask(&self) -> bool {
+        let mut asked = lock(&self.asked);
+        let due = asked.is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL);
+        if due {
+            *asked = Some(Instant::now());
+        }
+        due
     }
 
     /// Whether it is in the state folder, or on a drive that somebody brings.

@@ -29,6 +29,7 @@ mod hosted;
 mod limits;
 mod manage;
 pub mod notify;
+mod partial;
 mod peer;
 pub mod permission;
 mod personal;

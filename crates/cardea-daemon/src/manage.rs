@@ -9,7 +9,7 @@ use cardea_client::message::{Failure, Reply, Visibility};
 use crate::audit::Kind;
 use crate::create::check_name;
 use crate::hosted::{Body, HostedCard};
-use crate::personal::{Desk, told};
+use crate::personal::Desk;
 
 impl Desk<'_> {
     /// Changes settings of a card, in initialisation state too.
@@ -50,8 +50,9 @@ impl Desk<'_> {
         let Body::Live(live) = &mut *body else {
             return Err(crate::session::unusable(&card));
         };
-        work(live).map_err(|error| told(&error))?;
+        let done = work(live);
         drop(body);
+        done.map_err(|error| self.explained(&card, &error))?;
         let audit = &self.host.audit;
         audit.event(Some(&card), self.actor, self.door, Kind::CardConfigured);
         Ok(card)

@@ -22,9 +22,10 @@ use crate::audit::{Actor, Door};
 use crate::describe::FEW_VAULT_ENTRIES;
 use crate::failure::{change_unknown, fail, of_card, token_kind, tries_left};
 use crate::host::{Host, lock};
-use crate::hosted::Body;
+use crate::hosted::{Body, HostedCard};
 use crate::permission::Caller;
 use crate::prompt::Gone;
+use crate::startup::{ask_again, calls_for_recheck, recheck};
 
 /// A request's place: the host, who asks, and which card is meant.
 pub(crate) struct Desk<'a> {
@@ -46,6 +47,7 @@ impl Desk<'_> {
     ) -> Result<R, Failure> {
         let card = self.host.find(self.selector, self.caller)?;
         let mut body = card.body();
+        ask_again(self.host, &card, &mut body);
         let Body::Live(live) = &mut *body else {
             return Err(crate::session::unusable(&card));
         };
@@ -63,7 +65,19 @@ impl Desk<'_> {
         drop(body);
         let audit = &self.host.audit;
         audit.card(&card, self.actor, self.door, &events);
-        result.map_err(|error| told(&error))
+        result.map_err(|error| self.explained(&card, &error))
+    }
+
+    /// What is told of an error. One that may mean that the card as a whole is out of use is looked into first.
+    pub(crate) fn explained(&self, card: &Arc<HostedCard>, error: &CardError) -> Failure {
+        if token_kind(error).is_some_and(calls_for_recheck) {
+            let mut body = card.body();
+            recheck(self.host, card, &mut body);
+            if !matches!(*body, Body::Live(_)) {
+                return crate::session::unusable(card);
+            }
+        }
+        told(error)
     }
 
     /// The same with the PIN verified: by the one given, or on the connection that `login` has kept.
@@ -101,7 +115,9 @@ impl Desk<'_> {
         drop(body);
         let audit = &self.host.audit;
         audit.card(&card, self.actor, self.door, &events);
-        result.map_err(|error| told(&error))
+        // Before the card is looked at as a whole: dropping the login takes its body.
+        drop(login);
+        result.map_err(|error| self.explained(&card, &error))
     }
 
     /// Verifies the PIN for as long as this client is there. A wrong one ends an earlier login.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::IndexRole;
 use cardea_card::secret::Pin;
 use cardea_card::token::{PinReference, PinStatus};
 use cardea_client::message::{Failure, FailureKind, Reference, Reply, SecretBytes};
@@ -16,6 +17,7 @@ use crate::audit::{Actor, Door};
 use crate::failure::fail;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard};
+use crate::partial;
 use crate::personal::{Desk, word};
 
 /// A person gets this time for one answer, unless the program wants it sooner.
@@ -200,7 +202,7 @@ pub(crate) fn question<'a>(
         }
         .unwrap_or_default();
         status = live.pin_status(reference).ok();
-        unblock = unblock_mode(live);
+        unblock = unblock_mode(live, card.gone());
     }
     Question {
         card: Some(card),
@@ -219,13 +221,13 @@ pub(crate) fn question<'a>(
 }
 
 /// How this card's PIN is unblocked.
-pub(crate) fn unblock_mode(card: &cardea_card::Card) -> UnblockMode {
-    if card.has_puk() {
-        UnblockMode::Puk
-    } else if card.has_administrator() {
-        UnblockMode::ChallengeResponse
-    } else {
-        UnblockMode::None
+pub(crate) fn unblock_mode(card: &cardea_card::Card, gone: &partial::Gone) -> UnblockMode {
+    match (card.has_puk(), card.has_administrator()) {
+        // Without its PUK nobody unblocks the PIN of such a card.
+        (true, _) if gone.has(IndexRole::Puk) => UnblockMode::None,
+        (true, _) => UnblockMode::Puk,
+        (false, true) if !gone.has(IndexRole::Adm) => UnblockMode::ChallengeResponse,
+        (false, _) => UnblockMode::None,
     }
 }
 

@@ -520,6 +520,7 @@ impl Session {
         let (response, events) = pin_pad::enter(&self.host, binding, &self.actor, code, data)?;
         let audit = &self.host.audit;
         audit.card(binding.card(), &self.actor, Door::Reader, &events);
+        self.host.look_into(binding.card(), &response);
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }
 
@@ -565,6 +566,7 @@ impl Session {
         let (response, events) = answer?;
         let audit = &self.host.audit;
         audit.card(card, &self.actor, Door::Socket, &events);
+        self.host.look_into(card, &response);
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }
 
@@ -576,6 +578,7 @@ impl Session {
         let (response, events) = binding.transmit(apdu.expose()).ok_or_else(empty_slot)?;
         let audit = &self.host.audit;
         audit.card(binding.card(), &self.actor, Door::Reader, &events);
+        self.host.look_into(binding.card(), &response);
         trace(slot, apdu.expose(), &response);
         Ok(Reply::Response(SecretBytes::new(response.to_vec())))
     }

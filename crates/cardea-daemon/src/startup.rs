@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cardea_card::Card;
 use cardea_card::record::{CardId, CardRecord};
-use cardea_card::token::CardStore;
+use cardea_card::token::{CardStore, TokenErrorKind};
 use cardea_client::message::CardState;
 use cardea_store::{Intent, IntentKind, KnownCard, StoreError, StoredCard};
 use cardea_tpm::{CardFault, IntentIndex, Service};
@@ -17,6 +17,7 @@ use crate::audit::{Actor, Door, Kind};
 use crate::drive::{self, DriveStore};
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+use crate::partial::Partial;
 
 /// Between two attempts to reach a TPM that is away.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -155,6 +156,7 @@ fn host_card(
         let body = Body::Refused(Refused {
             record: Some(record.clone()),
             indices: Indices::NotOurs,
+            again: false,
         });
         let view = View::new(CardState::NotTrusted, reason);
         return Ok(HostedCard::new(place, &record, body, view));
@@ -163,6 +165,7 @@ fn host_card(
         let body = Body::Refused(Refused {
             record: Some(record.clone()),
             indices: Indices::Own,
+            again: false,
         });
         let reason = "being destroyed; waits for the TPM";
         (body, View::new(CardState::TpmAway, reason))
@@ -176,8 +179,13 @@ fn host_card(
 /// old PIN verifications where no command comes that would.
 pub(crate) fn keep(host: &Host) {
     let mut retry = FIRST_RETRY;
+    let mut round = Instant::now();
     loop {
-        let settled = settle(host);
+        let rare = round.elapsed() >= EXPIRY_INTERVAL;
+        if rare {
+            round = Instant::now();
+        }
+        let settled = settle(host, rare);
         let limit = if settled {
             retry = FIRST_RETRY;
             EXPIRY_INTERVAL
@@ -193,18 +201,24 @@ pub(crate) fn keep(host: &Host) {
     }
 }
 
-/// One pass; true when nothing is left that waits for the TPM.
-fn settle(host: &Host) -> bool {
+/// One pass; true when nothing is left that waits for the TPM. In a rare one, cards that the TPM has disowned are
+/// compared with it again.
+fn settle(host: &Host, rare: bool) -> bool {
     drive::remove_absent(host);
     let _guard = host.provision(&mut |_| {});
     let mut settled = true;
     let waits = |card: &Arc<HostedCard>| {
+        let waits = |body: &Body| match body {
+            Body::Live(_) => card.is_doubted(),
+            Body::Refused(refused) => rare && refused.again,
+            Body::Waiting(_) => true,
+            Body::Away | Body::Elsewhere | Body::Gone => false,
+        };
         // Who holds a drive can keep a card on it at work for some time.
         if card.drive().is_none() {
-            return matches!(*card.body(), Body::Waiting(_));
+            return waits(&card.body());
         }
-        card.try_body()
-            .is_some_and(|body| matches!(*body, Body::Waiting(_)))
+        card.try_body().is_some_and(|body| waits(&body))
     };
     let waiting: Vec<_> = host.cards().into_iter().filter(waits).collect();
     let idle = waiting.is_empty() && lock(&host.intents).is_empty();
@@ -213,6 +227,9 @@ fn settle(host: &Host) -> bool {
             Ok(service) => {
                 settled &= finish_intents(host, &for_keeper(&service));
                 for card in waiting {
+                    if card.take_doubt() {
+                        recheck(host, &card, &mut card.body());
+                    }
                     settled &= check(host, &card, &service);
                 }
             }
@@ -221,7 +238,9 @@ fn settle(host: &Host) -> bool {
                 tracing::debug!(error = reason, "TPM away");
                 for card in waiting {
                     let text = format!("the TPM cannot be reached: {reason}");
-                    card.set_view(View::new(CardState::TpmAway, text));
+                    if matches!(*card.body(), Body::Waiting(_)) {
+                        card.set_view(View::new(CardState::TpmAway, text));
+                    }
                 }
                 settled = false;
             }
@@ -256,6 +275,7 @@ pub(crate) fn finish_intents(host: &Host, service: &Service) -> bool {
             Err(why) => {
                 let text = match &why {
                     Unfinished::OwnerNeeded => OWNER_NEEDED.to_owned(),
+                    Unfinished::SwitchedOff => crate::failure::SWITCHED_OFF.to_owned(),
                     Unfinished::Other(error) => {
                         settled = false;
                         error.clone()
@@ -287,6 +307,7 @@ const OWNER_NEEDED: &str = "the TPM's owner authorisation is set, and none or a 
 enum Unfinished {
     OwnerNeeded,
     Other(String),
+    SwitchedOff,
 }
 
 fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
@@ -297,6 +318,10 @@ fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
 
 fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), Unfinished> {
     let text = |error: &dyn std::error::Error| Unfinished::Other(crate::failure::chain(error));
+    // What is hidden is not gone.
+    if !service.is_owner_on().map_err(|error| text(&error))? {
+        return Err(Unfinished::SwitchedOff);
+    }
     service
         .undo_intent(&indices(intent))
         .map_err(|error| match error.refuses_owner() {
@@ -330,35 +355,84 @@ pub(crate) fn indices(intent: &Intent) -> Vec<IntentIndex> {
         .collect()
 }
 
-/// Compares a waiting card with its TPM and takes it into use; false when the TPM could not say.
+/// Compares a card that waits with its TPM and takes it into use; false when the TPM could not say.
 pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
-    let mut body = card.body();
-    let Body::Waiting(record) = &*body else {
-        return true;
+    compare(host, card, &mut card.body(), service)
+}
+
+/// The same because somebody asks for the card, so that one whose TPM is itself again is back at once.
+pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
+    let state = card.view().state;
+    // Those that wait for an absent TPM are the keeper's, who tries often enough.
+    let hopeful = matches!(
+        state,
+        CardState::Foreign | CardState::Lost | CardState::SwitchedOff | CardState::UnsafeTpm
+    );
+    let waits = match body {
+        Body::Refused(refused) => refused.again,
+        Body::Waiting(_) => true,
+        _ => false,
     };
-    let checked = match service.check_card(record) {
-        // The storage root key is gone, and only the owner makes it again.
-        Err(CardFault::Tpm(error)) if error.refuses_owner() => {
-            for_keeper(service).check_card(record)
+    if !hopeful || !waits || !card.may_ask() {
+        return;
+    }
+    if let Ok(service) = host.tpm.service() {
+        compare(host, card, body, &service);
+        if matches!(body, Body::Live(_)) {
+            // It has a place in the reader again.
+            host.wake_keeper();
         }
-        checked => checked,
+    }
+}
+
+fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Service) -> bool {
+    let record = match body {
+        Body::Waiting(record)
+        | Body::Refused(Refused {
+            record: Some(record),
+            again: true,
+            ..
+        }) => record.clone(),
+        _ => return true,
     };
-    let fault = match checked {
-        Ok(()) => match open(host, card, record, service) {
+    let examined = |service: &Service| {
+        service.check_card(&record)?;
+        service.lost_parts(&record.tpm)
+    };
+    let examined = match examined(service) {
+        // The storage root key is gone, and only the owner makes it again.
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(service)),
+        examined => examined,
+    };
+    let fault = match examined {
+        Ok(gone) => match open(host, card, &record, service) {
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
                 card.set_view(View::ready());
+                card.gone().set(&gone);
                 tracing::info!(card = %card.selector(), name = card.name(), "card ready");
+                if !gone.is_empty() {
+                    tracing::warn!(card = %card.selector(), ?gone, "indices of the card were deleted or replaced");
+                }
                 return true;
             }
             Err(reason) => View::new(CardState::Unreadable, reason),
         },
+        Err(CardFault::SwitchedOff) => {
+            if card.view().state != CardState::SwitchedOff {
+                tracing::warn!(card = %card.selector(), reason = crate::failure::SWITCHED_OFF, "card waits");
+            }
+            *body = Body::Waiting(record);
+            card.set_view(View::switched_off());
+            return true;
+        }
         Err(CardFault::Tpm(error)) if error.refuses_owner() => {
             let reason = "the TPM's storage root key was removed, and its owner authorisation is needed to make \
                           it again: keep it as the daemon's service credential `owner-auth`";
             if card.view().reason != reason {
                 tracing::warn!(card = %card.selector(), reason, "card not checked");
             }
+            *body = Body::Waiting(record);
             card.set_view(View::new(CardState::TpmAway, reason));
             return true;
         }
@@ -366,18 +440,31 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> b
             let reason = crate::failure::chain(&error);
             tracing::debug!(card = %card.selector(), error = reason, "card not checked");
             let text = format!("the TPM cannot be reached: {reason}");
+            *body = Body::Waiting(record);
             card.set_view(View::new(CardState::TpmAway, text));
             return false;
         }
         Err(fault) => view_of_fault(&fault),
     };
-    tracing::warn!(card = %card.selector(), name = card.name(), reason = fault.reason, "card refused");
-    *body = Body::Refused(Refused {
-        indices: indices_of(fault.state),
-        record: Some(record.clone()),
-    });
+    if card.view() != fault {
+        tracing::warn!(card = %card.selector(), name = card.name(), reason = fault.reason, "card refused");
+    }
+    *body = refused(record, &fault);
     card.set_view(fault);
     true
+}
+
+/// A card that the TPM has disowned. One that it may still turn out to have is asked for again.
+fn refused(record: Box<CardRecord>, fault: &View) -> Body {
+    Body::Refused(Refused {
+        // A foreign card's handles may belong to anybody here.
+        indices: match fault.state {
+            CardState::Foreign => Indices::NotOurs,
+            _ => Indices::Own,
+        },
+        record: Some(record),
+        again: matches!(fault.state, CardState::Foreign | CardState::Lost),
+    })
 }
 
 /// What a fault means for people.
@@ -388,16 +475,9 @@ fn view_of_fault(fault: &CardFault) -> View {
             "made by another TPM, or the TPM was cleared",
         ),
         CardFault::Lost(_) => View::new(CardState::Lost, fault.to_string()),
+        CardFault::SwitchedOff => View::switched_off(),
         CardFault::Tpm(_) => View::away(),
         _ => View::new(CardState::Unreadable, fault.to_string()),
-    }
-}
-
-/// A foreign card's handles may belong to anybody here.
-fn indices_of(state: CardState) -> Indices {
-    match state {
-        CardState::Foreign => Indices::NotOurs,
-        _ => Indices::Own,
     }
 }
 
@@ -411,6 +491,8 @@ pub(crate) fn open(
     let token = service
         .token(record)
         .map_err(|fault| crate::failure::chain(&fault))?;
+    let gone = Arc::clone(card.gone());
+    let token = Partial::new(token, service.clone(), &record.tpm, gone);
     let store: Box<dyn CardStore> = match card.drive() {
         Some(drive) => Box::new(DriveStore(drive)),
         None if card.known().is_some() => return Err(View::drive_away().reason),
@@ -426,7 +508,16 @@ pub(crate) fn open(
     .map_err(|error| crate::failure::chain(&error))
 }
 
-/// A live card said that its TPM objects are gone: finds out why, and takes it out of use.
+/// Whether what a token says of a live card calls for a look at the card as a whole.
+pub(crate) fn calls_for_recheck(kind: TokenErrorKind) -> bool {
+    matches!(
+        kind,
+        TokenErrorKind::Damaged | TokenErrorKind::Lost | TokenErrorKind::Unsafe
+    )
+}
+
+/// A live card said that something in the TPM is not as it should be: finds out what, and takes it out of use unless
+/// it was nothing.
 pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
     let Body::Live(live) = &*body else {
         return;
@@ -435,19 +526,30 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
         return;
     };
     let record = Box::new(live.record().clone());
-    let view = match service.check_card(&record) {
-        Ok(()) | Err(CardFault::Tpm(_)) => return,
+    let examined = service
+        .check_card(&record)
+        .and_then(|()| service.lost_parts(&record.tpm));
+    let view = match examined {
+        Ok(gone) => {
+            card.gone().set(&gone);
+            return;
+        }
+        Err(CardFault::Tpm(_)) => return,
         Err(fault) => view_of_fault(&fault),
     };
     tracing::warn!(card = %card.selector(), reason = view.reason, "card out of use");
-    *body = Body::Refused(Refused {
-        indices: indices_of(view.state),
-        record: Some(record),
-    });
+    let lost = view.state != CardState::SwitchedOff;
+    *body = match lost {
+        true => refused(record, &view),
+        // Nothing is lost: the same card is back when the TPM has restarted.
+        false => Body::Waiting(record),
+    };
     card.set_view(view);
     host.slots.remove(card);
-    let audit = &host.audit;
-    audit.event(Some(card), &Actor::daemon(), Door::Daemon, Kind::CardLost);
+    if lost {
+        let audit = &host.audit;
+        audit.event(Some(card), &Actor::daemon(), Door::Daemon, Kind::CardLost);
+    }
     host.wake_keeper();
 }
 

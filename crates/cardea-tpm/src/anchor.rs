@@ -22,8 +22,8 @@ pub enum CardFault {
     /// The TPM does not keep the count of wrong PINs: see [`TpmError::CountReset`].
     #[error("{}", TpmError::CountReset)]
     CountReset,
-    /// The record contradicts itself.
-    #[error("the card file is damaged: {0}")]
+    /// The record contradicts itself, or a counter in the TPM is not as the record has it.
+    #[error("the card is damaged: {0}")]
     Damaged(String),
     /// The storage root key is another one: TPM cleared, or not the one that made the card.
     #[error("made by another TPM")]
@@ -31,6 +31,10 @@ pub enum CardFault {
     /// An index of the card was deleted or replaced.
     #[error("the card's TPM objects are gone: {0}")]
     Lost(String),
+    /// The owner hierarchy, which all of a card is in, is switched off until the TPM restarts. Nothing can be said of
+    /// the card before.
+    #[error("the TPM's owner hierarchy is switched off until the computer is restarted")]
+    SwitchedOff,
     /// The TPM could not be asked.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -133,14 +137,13 @@ impl Anchor {
         })
     }
 
-    pub(crate) fn index(&self, role: IndexRole) -> Option<&Index> {
-        std::iter::once(&self.pin)
-            .chain(&self.others)
-            .find(|index| index.role == role)
-    }
-
+    /// The PIN's first.
     pub(crate) fn indices(&self) -> impl Iterator<Item = &Index> {
         std::iter::once(&self.pin).chain(&self.others)
+    }
+
+    pub(crate) fn index(&self, role: IndexRole) -> Option<&Index> {
+        self.indices().find(|index| index.role == role)
     }
 
     pub(crate) fn approval(&self, id: ApprovalId) -> Option<(&[u8; 32], &[u8])> {

@@ -2,19 +2,21 @@
 
 use std::fmt;
 
+use cardea_card::record::{IndexRole, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::anchor::NV_RANGE;
+use crate::anchor::{Anchor, CardFault, NV_RANGE};
 use crate::commands::{ENDORSEMENT, LOCKOUT, OWNER, SessionKind};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
+use crate::operate::missing;
 use crate::policy::{NV_DEFINED, NV_WRITTEN, SrkForm, name_of, nv_public, srk_template};
 use crate::service::Service;
 use crate::session::Session;
 use crate::srk::Parent;
-use crate::status::PERMANENT;
+use crate::status::{PERMANENT, STARTUP_CLEAR, is_owner_enabled};
 use crate::tpm::Owner;
 
 /// Authorisation value of a hierarchy: at most 32 bytes, erased on drop, never printed.
@@ -233,6 +235,40 @@ impl Service {
         })
     }
 
+    /// Whether the owner hierarchy, which everything of cards is in, is switched on. Whoever has switched it off has
+    /// done so until the TPM restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    pub fn is_owner_on(&self) -> Result<bool, TpmError> {
+        self.run(is_owner_on)
+    }
+
+    /// Administrator and PUK of a card, as far as their indices are not there as the card was made with them.
+    /// Spends no try.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault::SwitchedOff`] where nothing can be said; [`CardFault`].
+    pub fn lost_parts(&self, record: &TpmRecord) -> Result<Vec<IndexRole>, CardFault> {
+        let anchor = Anchor::from_tpm_record(record, 0)?;
+        let (lost, on) = self.run(move |core| {
+            let mut lost = Vec::new();
+            for index in &anchor.others {
+                if missing(core, index)?.is_some() {
+                    lost.push(index.role);
+                }
+            }
+            let on = lost.is_empty() || is_owner_on(core)?;
+            Ok((lost, on))
+        })?;
+        match on {
+            true => Ok(lost),
+            false => Err(CardFault::SwitchedOff),
+        }
+    }
+
     /// Every NV index in the cards' range, whoever made it.
     ///
     /// # Errors
@@ -298,6 +334,11 @@ const NO_STATE: TpmError = TpmError::Protocol {
 fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
     let permanent = core.link()?.tpm.property(PERMANENT)?.ok_or(NO_STATE)?;
     Ok(hierarchy.is_set_in(permanent))
+}
+
+pub(crate) fn is_owner_on(core: &mut Core) -> Result<bool, TpmError> {
+    let state = core.link()?.tpm.property(STARTUP_CLEAR)?.ok_or(NO_STATE)?;
+    Ok(is_owner_enabled(state))
 }
 
 /// A TPM that has no such command has no such policies.

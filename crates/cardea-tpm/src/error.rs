@@ -48,6 +48,7 @@ impl ResponseCode {
     pub const YIELDED: Self = Self(0x908);
     pub const TESTING: Self = Self(0x90A);
     pub const REFERENCE_H0: Self = Self(0x910);
+    pub const REFERENCE_S0: Self = Self(0x918);
     pub const REFERENCE_S6: Self = Self(0x91E);
     pub const NV_RATE: Self = Self(0x920);
     pub const LOCKOUT: Self = Self(0x921);
@@ -55,10 +56,15 @@ impl ResponseCode {
     pub const NV_UNAVAILABLE: Self = Self(0x923);
 
     /// Without the number of the handle, session or parameter that format-one codes carry.
+    ///
+    /// A handle that is wrong as a session's is a session that is not there: since a reset its number may be that of
+    /// one of another kind, and nothing is said of the command's own handles.
     #[must_use]
     pub fn base(self) -> Self {
         if self.0 & 0x80 == 0 {
             self
+        } else if self.0 & 0x87F == 0x800 | Self::HANDLE.0 & 0x3F {
+            Self::REFERENCE_S0
         } else {
             Self(self.0 & 0xBF)
         }
@@ -318,6 +324,24 @@ mod tests {
             assert_eq!(kind(code), expected, "0x{code:03X}");
         }
         assert_eq!(kind_of("RSA_Decrypt", 0x101), TokenErrorKind::BadData);
+    }
+
+    #[test]
+    fn handle_that_is_wrong_as_a_sessions_tells_of_a_reset_and_not_of_a_lost_object() {
+        let error = |code| TpmError::Response {
+            command: "PolicySecret",
+            handle: None,
+            code: ResponseCode(code),
+        };
+        for session in [0x98B, 0xA8B, 0xF8B] {
+            assert!(error(session).tells_of_reset(), "0x{session:03X}");
+            assert_ne!(error(session).code(), Some(ResponseCode::HANDLE));
+        }
+        // Of the command's own handles, and of its parameters.
+        for handle in [0x08B, 0x18B, 0x28B, 0x1CB, 0x9CB] {
+            assert!(!error(handle).tells_of_reset(), "0x{handle:03X}");
+            assert_eq!(error(handle).code(), Some(ResponseCode::HANDLE));
+        }
     }
 
     #[test]

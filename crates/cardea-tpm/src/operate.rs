@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, CardFault, Index};
 use crate::auth::AuthValue;
+use crate::care::is_owner_on;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
 use crate::error::{ResponseCode, TpmError};
 use crate::perform::perform;
@@ -44,45 +45,78 @@ pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), Tp
     core.use_srk(&anchor.srk_name, &anchor.srk_template)
 }
 
-/// Everything that a TPM can say against a card: nothing here spends a try.
+/// Everything that a TPM can say against a card: nothing here spends a try. Without its administrator's or its
+/// PUK's index a card is a card all the same.
 pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
     if core.resets_counts {
         return Err(CardFault::CountReset);
     }
+    match compare(core, anchor) {
+        // What is in a hierarchy that is switched off looks as if it were gone.
+        Err(fault) if looks_gone(&fault) && !is_owner_on(core)? => Err(CardFault::SwitchedOff),
+        other => other,
+    }
+}
+
+fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
     match require_own_tpm(core, anchor) {
         Err(TpmError::Foreign) => return Err(CardFault::Foreign),
         other => other?,
     }
-    for index in anchor.indices() {
-        let public = match core.link()?.tpm.nv_read_public(index.handle) {
-            Err(error) if error.code() == Some(ResponseCode::HANDLE) => {
-                return Err(CardFault::Lost(format!(
-                    "index 0x{:08X} was deleted",
-                    index.handle
-                )));
-            }
-            other => other?,
-        };
-        if public != nv_public(index.handle, NV_WRITTEN, &index.policy) {
-            return Err(CardFault::Lost(format!(
-                "index 0x{:08X} is another one",
-                index.handle
-            )));
+    if let Some(what) = missing(core, &anchor.pin)? {
+        return Err(CardFault::Lost(format!(
+            "index 0x{:08X} {what}",
+            anchor.pin.handle
+        )));
+    }
+    read_limit(core, anchor, IndexRole::Pin)?;
+    for index in &anchor.others {
+        if missing(core, index)?.is_none() {
+            read_limit(core, anchor, index.role)?;
         }
     }
-    read_counter(core, u64::MAX, anchor, IndexRole::Pin)
-        .map_err(|error| match error {
-            TpmError::Response {
-                command: "PolicyAuthorize",
-                code,
-                ..
-            } if code.base() == ResponseCode::VALUE => {
-                CardFault::Damaged("an approval is not of this TPM".into())
-            }
-            TpmError::Damaged(what) => CardFault::Damaged(what),
-            error => CardFault::Tpm(error),
-        })
-        .map(drop)
+    Ok(())
+}
+
+/// What became of an index that is not there as the card was made with it.
+pub(crate) fn missing(core: &mut Core, index: &Index) -> Result<Option<&'static str>, TpmError> {
+    match core.link()?.tpm.nv_read_public(index.handle) {
+        Err(error) if error.code() == Some(ResponseCode::HANDLE) => Ok(Some("was deleted")),
+        Err(error) => Err(error),
+        Ok(public) if public == nv_public(index.handle, NV_WRITTEN, &index.policy) => Ok(None),
+        Ok(_) => Ok(Some("is another one")),
+    }
+}
+
+/// That the limit in an index is the recorded one, and that the card's approvals are this TPM's.
+fn read_limit(core: &mut Core, anchor: &Anchor, role: IndexRole) -> Result<(), CardFault> {
+    match read_counter(core, u64::MAX, anchor, role) {
+        Ok(_) => Ok(()),
+        Err(TpmError::Damaged(what)) => Err(CardFault::Damaged(what)),
+        Err(TpmError::Response {
+            command: "PolicyAuthorize",
+            code,
+            ..
+        }) if code.base() == ResponseCode::VALUE => {
+            Err(CardFault::Damaged("an approval is not of this TPM".into()))
+        }
+        Err(error) => Err(CardFault::Tpm(error)),
+    }
+}
+
+/// Whether it may be only that the hierarchy is switched off.
+fn looks_gone(fault: &CardFault) -> bool {
+    match fault {
+        CardFault::Foreign | CardFault::Lost(_) => true,
+        CardFault::Tpm(error) => {
+            matches!(error, TpmError::Foreign | TpmError::Lost(_))
+                || matches!(
+                    error.code(),
+                    Some(ResponseCode::HANDLE | ResponseCode::HIERARCHY)
+                )
+        }
+        _ => false,
+    }
 }
 
 /// Reads a counter: no authorisation, no try. The answer has an HMAC.

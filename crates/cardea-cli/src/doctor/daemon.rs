@@ -224,6 +224,10 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
 
 fn card(card: &CardSummary, findings: &mut Findings) {
     let name = &card.name;
+    for part in &card.gone {
+        let text = crate::output::part_gone(*part);
+        findings.fault("card-part", format!("card {name}: {text}"), None);
+    }
     match card.state {
         CardState::Ready => findings.fine("card", format!("card {name} is ready")),
         CardState::Blocked => findings.advice(

@@ -40,6 +40,29 @@ pub enum CardState {
     UnsafeTpm,
 }
 
+/// What a card can be without, and works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Part {
+    /// Nobody can be its administrator.
+    #[n(0)]
+    Administrator,
+    /// The PUK.
+    #[n(1)]
+    Puk,
+}
+
+impl Part {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Administrator => "administrator",
+            Self::Puk => "puk",
+        }
+    }
+}
+
 /// What becomes of an attached drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -89,6 +112,9 @@ pub struct CardSummary {
     /// The machine that it is redirected from; absent = it is here.
     #[n(12)]
     pub from: Option<String>,
+    /// Parts that it had and has no more: their indices in the TPM were deleted or replaced.
+    #[n(13)]
+    pub gone: Vec<Part>,
 }
 
 /// Everything about a card.

@@ -11,7 +11,7 @@ use super::link::{Dictionary, entry};
 use crate::ambient::unix_time;
 use crate::host::lock;
 use crate::hosted::{Body, HostedCard};
-use crate::personal::{Desk, be_administrator, told};
+use crate::personal::{Desk, be_administrator};
 
 /// A challenge is answered within this time: somebody may have to telephone.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
@@ -129,7 +129,7 @@ impl ChallengeContext {
         drop(body);
         let audit = &desk.host.audit;
         audit.card(&self.card, desk.actor, desk.door, &events);
-        result.map_err(|error| told(&error).into())
+        result.map_err(|error| desk.explained(&self.card, &error).into())
     }
 
     /// Ends it.

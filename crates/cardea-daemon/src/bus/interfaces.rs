@@ -59,6 +59,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             ("FriendlyName", "s"),
             ("InstanceId", "s"),
             ("KeyCount", "u"),
+            ("MissingParts", "as"),
             ("Owner", "u"),
             ("PinBlocked", "b"),
             ("PinPad", "b"),

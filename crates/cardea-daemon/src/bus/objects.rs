@@ -158,7 +158,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     let summary = details.summary;
     let mut live = Live::default();
     if let Body::Live(body) = &*card.body() {
-        live = Live::of(body);
+        live = Live::of(body, card);
     }
     let tries = |tries: Option<cardea_client::message::Tries>| match tries {
         Some(tries) => (tries.left, tries.limit),
@@ -166,6 +166,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     };
     let (pin_left, pin_max) = tries(details.pin);
     let (puk_left, _) = tries(details.puk);
+    let missing: Vec<&str> = summary.gone.iter().map(|part| part.word()).collect();
     let count = |number: usize| u32::try_from(number).unwrap_or(UNKNOWN);
     let policy_bytes = details.pin_policy;
     let chosen = policy_bytes.and_then(|bytes| PinPolicy::parse(&bytes).ok());
@@ -185,6 +186,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
         entry("FriendlyName", summary.name),
         entry("InstanceId", summary.instance_id),
         entry("KeyCount", count(details.keys.len())),
+        entry("MissingParts", missing),
         entry("Owner", summary.owner),
         entry("PinBlocked", pin_left == 0),
         entry("PinPad", details.pin_pad),
@@ -225,7 +227,7 @@ impl Default for Live {
 }
 
 impl Live {
-    fn of(card: &Card) -> Self {
+    fn of(card: &Card, hosted: &HostedCard) -> Self {
         let record = card.record();
         let vault = record.tpm.vault.as_ref();
         Self {
@@ -233,7 +235,7 @@ impl Live {
             admin_blocked: vault.is_some_and(|vault| vault.left(VaultKind::External) == 0),
             card_id: card.card_id(),
             certificates_issued: record.certificates_written,
-            unblock: unblock_mode(card),
+            unblock: unblock_mode(card, hosted.gone()),
         }
     }
 }

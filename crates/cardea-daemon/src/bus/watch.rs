@@ -32,6 +32,7 @@ struct Seen {
     pin_left: Option<u32>,
     puk_left: Option<u32>,
     slot: Option<u8>,
+    gone: usize,
     name: String,
 }
 
@@ -44,6 +45,7 @@ const CHANGING: &[&str] = &[
     "Formatted",
     "FriendlyName",
     "KeyCount",
+    "MissingParts",
     "PinBlocked",
     "PinPad",
     "PinTriesLeft",
@@ -122,6 +124,7 @@ impl Bus {
             pin_left: before.and_then(|before| before.pin_left),
             puk_left: before.and_then(|before| before.puk_left),
             slot: self.host.slots.slot_of(card),
+            gone: card.gone().parts().len(),
             name: card.name(),
         };
         if let Some(mut body) = card.try_body()

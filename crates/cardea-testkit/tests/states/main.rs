@@ -8,6 +8,7 @@
     reason = "helpers of tests, outside the functions that clippy knows to be tests"
 )]
 
+mod gone;
 mod hierarchies;
 
 use std::time::Duration;
@@ -29,8 +30,8 @@ const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
 struct Place {
     daemon: Daemon,
     tpm: Multiplexer,
-    _chip: Swtpm,
-    _folder: tempfile::TempDir,
+    chip: Swtpm,
+    folder: tempfile::TempDir,
 }
 
 impl Place {
@@ -42,8 +43,8 @@ impl Place {
         Self {
             daemon,
             tpm,
-            _chip: chip,
-            _folder: folder,
+            chip,
+            folder,
         }
     }
 

@@ -19,6 +19,7 @@ mod policies;
 mod proxy;
 mod raw;
 mod resources;
+mod standing;
 mod storage;
 mod support;
 mod vectors;

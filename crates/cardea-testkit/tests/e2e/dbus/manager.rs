@@ -1,9 +1,9 @@
 //! Cards are made, found, told of and destroyed.
 
-use cardea_testkit::bus::{Dictionary, ROOT, option, secret_option};
+use cardea_testkit::bus::{Dictionary, ROOT, option, secret, secret_option};
 
 use super::Bench;
-use super::bench::{OPERATOR, OWNER, PIN, STRANGER, created, short_pins};
+use super::bench::{NEW_PIN, OPERATOR, OWNER, PIN, PUK, STRANGER, created, short_pins};
 
 #[test]
 fn card_is_created_found_told_of_and_destroyed() {
@@ -91,6 +91,8 @@ fn manager_and_readers_tell_of_the_machine() {
     assert_eq!(bool::try_from(&manager["TpmInLockout"]), Ok(false));
     assert_eq!(u32::try_from(&manager["TpmLockoutSeconds"]), Ok(0));
     assert_eq!(u32::try_from(&manager["KeyLimit"]), Ok(30));
+    let policies = Vec::<String>::try_from(manager["TpmHierarchyPolicies"].try_clone().unwrap());
+    assert_eq!(policies.unwrap(), [""; 0]);
     assert_eq!(stranger.text(ROOT, "Manager", "TpmManufacturer"), "IBM");
     let reader = format!("{ROOT}/readers/0");
     assert_eq!(stranger.text(&reader, "Reader", "Kind"), "tpm");
@@ -179,4 +181,40 @@ fn operation_tells_its_steps_and_its_end_to_its_caller() {
     let policy = Dictionary::try_from(policy).unwrap();
     assert_eq!(u32::try_from(&policy["min-length"]), Ok(8));
     assert_eq!(<&str>::try_from(&policy["other"]), Ok("disallow"));
+}
+
+#[test]
+fn card_without_its_puk_says_so_and_its_pin_changes_all_the_same() {
+    let mut bench = Bench::new();
+    let path = bench.card("card", [secret_option("puk-fd", PUK)].into());
+    let indices = bench.daemon.printed(&["tpm", "indices", "--json"]);
+    let indices: serde_json::Value = serde_json::from_str(&indices).unwrap();
+    let mut indices = indices.as_array().unwrap().iter();
+    let index = indices.find(|index| index["role"] == "puk").unwrap();
+    bench.daemon.stop();
+    let handle = index["handle"].as_str().unwrap();
+    let deleted = bench._tpm.tpm2("tpm2_nvundefine", &["-C", "o", handle]);
+    assert!(deleted.success, "{}", deleted.text);
+    bench.daemon.restart();
+    bench.await_service();
+    let owner = bench.client(OWNER);
+    let missing = owner.property(&path, "Card", "MissingParts").unwrap();
+    assert_eq!(Vec::<String>::try_from(missing).unwrap(), ["puk"]);
+    assert_eq!(owner.text(&path, "Card", "Status"), "ready");
+    assert_eq!(owner.text(&path, "Card", "UnblockMode"), "none");
+    assert_eq!(owner.number(&path, "Card", "PukTriesLeft"), u32::MAX);
+    let unblocked = owner.call(
+        &path,
+        "Provisioning.UnblockWithPuk",
+        &(secret(PUK), secret(NEW_PIN)),
+    );
+    let refusal = unblocked.unwrap_err();
+    assert_eq!(refusal.0, "Failed", "{refusal:?}");
+    assert!(refusal.1.contains("index of its PUK"), "{refusal:?}");
+    let changed = owner.call(
+        &path,
+        "Provisioning.ChangePin",
+        &(secret(PIN), secret(NEW_PIN)),
+    );
+    changed.unwrap();
 }
