@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use cardea_client::MAX_AUTHORISATION;
-use cardea_client::message::{Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmStatus};
+use cardea_client::message::{
+    CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmStatus,
+};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -366,6 +368,8 @@ fn to_json(status: &TpmStatus) -> Value {
         "lockout_auth_set": status.lockout_auth_set,
         "hierarchy_policies": status.hierarchy_policies,
         "owner_enabled": status.owner_enabled,
+        "counters": status.counters.word(),
+        "counters_reason": (!status.counters_reason.is_empty()).then_some(&status.counters_reason),
         "lockout": {
             "locked": status.in_lockout,
             "count": status.lockout_count,
@@ -423,6 +427,7 @@ fn to_text(status: &TpmStatus) -> String {
         ),
         ("lockout auth", lockout_auth_text(status)),
         ("policies", policies_text(status)),
+        ("PIN counters", counters_text(status)),
         ("lockout", lockout_text(status)),
     ]
     .iter()
@@ -451,6 +456,20 @@ fn policies_text(status: &TpmStatus) -> String {
         text.push_str("; the platform hierarchy, which is the firmware's, has one");
     }
     text
+}
+
+/// Whether wrong PINs count.
+fn counters_text(status: &TpmStatus) -> String {
+    match status.counters {
+        CounterCheck::Good => "tried: wrong PINs count and block".to_owned(),
+        CounterCheck::Outstanding => {
+            format!("not tried yet: {}", printable(&status.counters_reason))
+        }
+        CounterCheck::Unknown => {
+            "not tried yet: that is done before the first card is used".to_owned()
+        }
+        CounterCheck::Unsafe => format!("unsafe: {}", printable(&status.counters_reason)),
+    }
 }
 
 /// The hierarchy of the computer's firmware.
@@ -555,6 +574,8 @@ mod tests {
             lockout_auth_set: false,
             hierarchy_policies: None,
             owner_enabled: true,
+            counters: cardea_client::message::CounterCheck::Unknown,
+            counters_reason: String::new(),
             algorithms: Vec::new(),
         };
         assert_eq!(longest(&status), Some(1200));

@@ -19,8 +19,8 @@ use crate::buffer::Buffer;
 use crate::frame::FrameError;
 
 pub use self::description::{
-    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents, Hold,
-    IndexSummary, KeySummary, ObjectSummary, Part, PublicKey, TpmStatus, Tries,
+    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
+    CounterCheck, Hold, IndexSummary, KeySummary, ObjectSummary, Part, PublicKey, TpmStatus, Tries,
 };
 pub use self::order::{
     AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,

@@ -106,6 +106,7 @@ pub(crate) enum Kind {
     OnCard(Event),
     TpmAway,
     TpmLockedOut,
+    TpmUnsafe,
 }
 
 impl Kind {
@@ -126,6 +127,7 @@ impl Kind {
             Self::LockoutParametersChanged => (503, "tpm-lockout-parameters-changed"),
             Self::TpmLockedOut => (504, "tpm-locked-out"),
             Self::TpmAway => (505, "tpm-away"),
+            Self::TpmUnsafe => (506, "tpm-unsafe"),
             Self::Denied => (601, "denied"),
             Self::OnCard(event) => match event {
                 Event::Personalised => (103, "card-personalised"),

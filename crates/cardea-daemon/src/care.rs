@@ -110,6 +110,7 @@ impl Owner {
     pub(crate) fn finish_pending(&self, host: &Host) {
         if self.at_hand == AtHand::Given {
             finish_intents(host, &self.service);
+            host.counters.catch_up(host, &self.service);
             host.seat_cards();
         }
     }

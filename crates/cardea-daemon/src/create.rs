@@ -214,10 +214,17 @@ fn write(
         }
     };
 
+    if let Some(reason) = host.counters.unsafe_reason() {
+        return Err(fail(FailureKind::UnsafeTpm, reason));
+    }
     progress("preparing the card");
     let prepared = service
         .prepare_card(&taken(host), order.secrets)
-        .map_err(|error| owner.failure(&error))?;
+        .map_err(|error| {
+            host.counters.found(host, &error);
+            owner.failure(&error)
+        })?;
+    host.counters.found_good();
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,

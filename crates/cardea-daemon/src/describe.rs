@@ -138,7 +138,7 @@ fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinSt
         Err(error) => {
             match token_kind(&error) {
                 Some(TokenErrorKind::Unavailable) => card.set_view(View::away()),
-                Some(kind) if calls_for_recheck(kind) => recheck(host, card, body),
+                Some(kind) if calls_for_recheck(kind) => recheck(host, card, body, kind),
                 _ => {
                     tracing::warn!(card = %card.selector(), error = crate::failure::chain(&error), "PIN counter not read")
                 }
@@ -299,6 +299,7 @@ pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Statu
     let cards = host.cards();
     let known = |handle: &&u32| cards.iter().any(|card| card.role_of(**handle).is_some());
     let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let (counters, counters_reason) = host.counters.told();
     TpmStatus {
         address,
         manufacturer: status.manufacturer,
@@ -316,6 +317,8 @@ pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Statu
             .hierarchy_policies
             .map(|hierarchies| hierarchies.into_iter().map(hierarchy_word).collect()),
         owner_enabled: status.owner_enabled,
+        counters,
+        counters_reason,
         known_indices: number(status.card_indices.iter().filter(known).count()),
         card_indices: number(status.card_indices.len()),
         lockout_auth_recovery: status.lockout_auth_recovery,

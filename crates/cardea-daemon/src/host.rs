@@ -14,6 +14,7 @@ use cardea_tpm::{Address, Resting, Service, TpmError, TpmTime};
 use crate::ambient::BootClock;
 use crate::application::Applications;
 use crate::audit::Audit;
+use crate::counters::Counters;
 use crate::drive::Reading;
 use crate::hosted::{Body, HostedCard};
 use crate::peer::Roles;
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) roles: Roles,
     pub(crate) store: Store,
     pub(crate) tpm: Tpm,
+    /// Whether that one counts wrong PINs.
+    pub(crate) counters: Counters,
     pub(crate) slots: Slots<HostedCard>,
     pub(crate) applications: Applications,
     /// The bus, once it is there.
@@ -79,6 +82,7 @@ impl Host {
             roles,
             store,
             tpm: Tpm::new(address),
+            counters: Counters::default(),
             slots: Slots::new(slots),
             applications: Applications::default(),
             prompter: OnceLock::new(),

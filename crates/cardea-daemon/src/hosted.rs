@@ -128,6 +128,10 @@ impl View {
         Self::new(CardState::SwitchedOff, crate::failure::SWITCHED_OFF)
     }
 
+    pub(crate) fn unsafe_tpm(reason: String) -> Self {
+        Self::new(CardState::UnsafeTpm, reason)
+    }
+
     pub(crate) fn away() -> Self {
         Self::new(CardState::TpmAway, "the TPM cannot be reached")
     }

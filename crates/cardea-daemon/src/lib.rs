@@ -15,6 +15,7 @@ mod bus;
 mod care;
 pub mod config;
 mod contents;
+mod counters;
 mod create;
 mod daemon;
 mod describe;

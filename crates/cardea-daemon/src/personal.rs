@@ -70,9 +70,11 @@ impl Desk<'_> {
 
     /// What is told of an error. One that may mean that the card as a whole is out of use is looked into first.
     pub(crate) fn explained(&self, card: &Arc<HostedCard>, error: &CardError) -> Failure {
-        if token_kind(error).is_some_and(calls_for_recheck) {
+        if let Some(kind) = token_kind(error)
+            && calls_for_recheck(kind)
+        {
             let mut body = card.body();
-            recheck(self.host, card, &mut body);
+            recheck(self.host, card, &mut body, kind);
             if !matches!(*body, Body::Live(_)) {
                 return crate::session::unusable(card);
             }

@@ -10,10 +10,11 @@ use cardea_card::record::{CardId, CardRecord};
 use cardea_card::token::{CardStore, TokenErrorKind};
 use cardea_client::message::CardState;
 use cardea_store::{Intent, IntentKind, KnownCard, StoreError, StoredCard};
-use cardea_tpm::{CardFault, IntentIndex, Service};
+use cardea_tpm::{CardFault, IntentIndex, Service, TpmError};
 
 use crate::ambient::{BootClock, SystemRng};
 use crate::audit::{Actor, Door, Kind};
+use crate::counters::Verdict;
 use crate::drive::{self, DriveStore};
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
@@ -221,14 +222,18 @@ fn settle(host: &Host, rare: bool) -> bool {
         card.try_body().is_some_and(|body| waits(&body))
     };
     let waiting: Vec<_> = host.cards().into_iter().filter(waits).collect();
-    let idle = waiting.is_empty() && lock(&host.intents).is_empty();
+    let untried = rare && host.counters.is_outstanding();
+    let idle = waiting.is_empty() && lock(&host.intents).is_empty() && !untried;
     if !idle {
         match host.tpm.service() {
             Ok(service) => {
+                if untried {
+                    host.counters.examine(host, &for_keeper(&service));
+                }
                 settled &= finish_intents(host, &for_keeper(&service));
                 for card in waiting {
                     if card.take_doubt() {
-                        recheck(host, &card, &mut card.body());
+                        recheck(host, &card, &mut card.body(), TokenErrorKind::Lost);
                     }
                     settled &= check(host, &card, &service);
                 }
@@ -404,8 +409,24 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Servi
         Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(service)),
         examined => examined,
     };
+    let examined = examined.and_then(|gone| {
+        let verdict = host.counters.examine(host, &for_keeper(service));
+        match verdict {
+            Verdict::Usable => Ok(Ok(gone)),
+            Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
+            Verdict::Away(error) => Err(CardFault::Tpm(error)),
+        }
+    });
     let fault = match examined {
-        Ok(gone) => match open(host, card, &record, service) {
+        Ok(Err(view)) => {
+            if card.view() != view {
+                tracing::warn!(card = %card.selector(), reason = view.reason, "card not used");
+            }
+            *body = Body::Waiting(record);
+            card.set_view(view);
+            return true;
+        }
+        Ok(Ok(gone)) => match open(host, card, &record, service) {
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
                 card.set_view(View::ready());
@@ -518,7 +539,7 @@ pub(crate) fn calls_for_recheck(kind: TokenErrorKind) -> bool {
 
 /// A live card said that something in the TPM is not as it should be: finds out what, and takes it out of use unless
 /// it was nothing.
-pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
+pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said: TokenErrorKind) {
     let Body::Live(live) = &*body else {
         return;
     };
@@ -526,22 +547,26 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
         return;
     };
     let record = Box::new(live.record().clone());
+    if said == TokenErrorKind::Unsafe {
+        host.counters.found(host, &TpmError::CountReset);
+    }
     let examined = service
         .check_card(&record)
         .and_then(|()| service.lost_parts(&record.tpm));
-    let view = match examined {
-        Ok(gone) => {
+    let view = match (host.counters.unsafe_reason(), examined) {
+        (Some(reason), _) => View::unsafe_tpm(reason),
+        (None, Ok(gone)) => {
             card.gone().set(&gone);
             return;
         }
-        Err(CardFault::Tpm(_)) => return,
-        Err(fault) => view_of_fault(&fault),
+        (None, Err(CardFault::Tpm(_))) => return,
+        (None, Err(fault)) => view_of_fault(&fault),
     };
     tracing::warn!(card = %card.selector(), reason = view.reason, "card out of use");
-    let lost = view.state != CardState::SwitchedOff;
+    let lost = !matches!(view.state, CardState::SwitchedOff | CardState::UnsafeTpm);
     *body = match lost {
         true => refused(record, &view),
-        // Nothing is lost: the same card is back when the TPM has restarted.
+        // Nothing is lost: the same card is back when the TPM has restarted, with other firmware.
         false => Body::Waiting(record),
     };
     card.set_view(view);

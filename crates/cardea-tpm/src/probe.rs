@@ -26,9 +26,6 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
         core.use_new_srk()?;
         return Ok(());
     }
-    if core.resets_counts {
-        return Err(TpmError::CountReset);
-    }
     if core.probed {
         return Ok(());
     }
@@ -53,8 +50,10 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     };
     let result = probe.make(core).and_then(|()| probe.ask(core));
     remove_left(core, handle)?;
-    if matches!(result, Err(TpmError::CountReset)) {
-        core.resets_counts = true;
+    match &result {
+        Ok(()) => core.resets_counts = false,
+        Err(TpmError::CountReset) => core.resets_counts = true,
+        Err(_) => {}
     }
     result?;
     core.probed = true;

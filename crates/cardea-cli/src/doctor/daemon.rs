@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use cardea_client::message::{CardState, CardSummary, FailureKind, Reply, Request, TpmStatus};
+use cardea_client::message::{
+    CardState, CardSummary, CounterCheck, FailureKind, Reply, Request, TpmStatus,
+};
 use cardea_client::{Client, ClientError};
 use nix::unistd::{Gid, Group, User, getgrouplist};
 
@@ -212,6 +214,15 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
         );
     }
     policies(status, findings);
+    match status.counters {
+        CounterCheck::Good | CounterCheck::Unknown => {}
+        CounterCheck::Outstanding => {
+            findings.warning("tpm-counters", status.counters_reason.clone());
+        }
+        CounterCheck::Unsafe => {
+            findings.fault("tpm-unsafe", status.counters_reason.clone(), None);
+        }
+    }
     if status.card_indices > status.known_indices {
         let left = status.card_indices - status.known_indices;
         findings.advice(

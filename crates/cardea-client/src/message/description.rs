@@ -40,6 +40,37 @@ pub enum CardState {
     UnsafeTpm,
 }
 
+/// Whether a TPM counts wrong PINs as cards need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CounterCheck {
+    /// Not tried: there was no card yet.
+    #[n(0)]
+    Unknown,
+    /// It does.
+    #[n(1)]
+    Good,
+    /// It could not be tried; cards are used.
+    #[n(2)]
+    Outstanding,
+    /// It does not; cards are neither made nor used.
+    #[n(3)]
+    Unsafe,
+}
+
+impl CounterCheck {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Outstanding => "outstanding",
+            Self::Unknown => "unknown",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
 /// What a card can be without, and works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -403,6 +434,12 @@ pub struct TpmStatus {
     /// Whether the owner hierarchy is switched on; switched off, it hides everything of cards until the TPM restarts.
     #[n(21)]
     pub owner_enabled: bool,
+    /// Whether it counts wrong PINs as cards need it.
+    #[n(22)]
+    pub counters: CounterCheck,
+    /// Why that is not known, or what is wrong; empty otherwise.
+    #[n(23)]
+    pub counters_reason: String,
 }
 
 /// An NV index in the cards' range.

@@ -8,8 +8,10 @@
     reason = "helpers of tests, outside the functions that clippy knows to be tests"
 )]
 
+mod counters;
 mod gone;
 mod hierarchies;
+mod raised;
 
 use std::time::Duration;
 
