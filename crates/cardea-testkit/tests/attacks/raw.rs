@@ -1,51 +1,34 @@
 //! Commands written by hand: an attacker with the TPM device beside the daemon.
 
+mod codes;
+mod objects;
+mod policies;
+mod sessions;
+
 use cardea_tpm::auth::hmac;
-use cardea_tpm::policy::{hash, name_of};
-use p256::elliptic_curve::sec1::ToSec1Point as _;
+use cardea_tpm::policy::hash;
 
 use crate::bench::Bench;
 
+pub(crate) use self::codes::{COMMANDS, cc, command_name, response_name};
+pub(crate) use self::objects::{
+    Ticket, ecc_signing_area, no_pcrs, point, public_area, sensitive, sign_parameters, sized_point,
+};
+pub(crate) use self::sessions::{LOADED_SESSIONS, SessionKind, ecc_salt};
+
+/// Permanent handles (TPM 2.0 Part 2 §7.4).
 pub(crate) const OWNER: u32 = 0x4000_0001;
-const NULL: u32 = 0x4000_0007;
+pub(crate) const NULL: u32 = 0x4000_0007;
+pub(crate) const LOCKOUT: u32 = 0x4000_000A;
+pub(crate) const ENDORSEMENT: u32 = 0x4000_000B;
+pub(crate) const PLATFORM: u32 = 0x4000_000C;
 const PASSWORD: u32 = 0x4000_0009;
 
-/// Codes of commands (TPM 2.0 Part 2 §6.5.2).
-pub(crate) mod cc {
-    pub(crate) const NV_UNDEFINE_SPACE: u32 = 0x122;
-    pub(crate) const NV_DEFINE_SPACE: u32 = 0x12A;
-    pub(crate) const CLEAR: u32 = 0x126;
-    pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
-    pub(crate) const SET_PRIMARY_POLICY: u32 = 0x12E;
-    pub(crate) const CREATE_PRIMARY: u32 = 0x131;
-    pub(crate) const NV_INCREMENT: u32 = 0x134;
-    pub(crate) const NV_SET_BITS: u32 = 0x135;
-    pub(crate) const NV_EXTEND: u32 = 0x136;
-    pub(crate) const NV_WRITE: u32 = 0x137;
-    pub(crate) const NV_WRITE_LOCK: u32 = 0x138;
-    pub(crate) const LOCK_RESET: u32 = 0x139;
-    pub(crate) const NV_CHANGE_AUTH: u32 = 0x13B;
-    pub(crate) const POLICY_NV: u32 = 0x149;
-    pub(crate) const NV_READ: u32 = 0x14E;
-    pub(crate) const NV_READ_LOCK: u32 = 0x14F;
-    pub(crate) const POLICY_SECRET: u32 = 0x151;
-    pub(crate) const LOAD: u32 = 0x157;
-    pub(crate) const SIGN: u32 = 0x15D;
-    pub(crate) const UNSEAL: u32 = 0x15E;
-    pub(crate) const POLICY_SIGNED: u32 = 0x160;
-    pub(crate) const FLUSH_CONTEXT: u32 = 0x165;
-    pub(crate) const LOAD_EXTERNAL: u32 = 0x167;
-    pub(crate) const POLICY_AUTHORIZE: u32 = 0x16A;
-    pub(crate) const POLICY_AUTH_VALUE: u32 = 0x16B;
-    pub(crate) const POLICY_COMMAND_CODE: u32 = 0x16C;
-    pub(crate) const POLICY_LOCALITY: u32 = 0x16F;
-    pub(crate) const READ_PUBLIC: u32 = 0x173;
-    pub(crate) const START_AUTH_SESSION: u32 = 0x176;
-    pub(crate) const POLICY_TICKET: u32 = 0x172;
-    pub(crate) const GET_CAPABILITY: u32 = 0x17A;
-    pub(crate) const NV_CERTIFY: u32 = 0x184;
-    pub(crate) const POLICY_GET_DIGEST: u32 = 0x189;
-}
+/// First handle of loaded objects.
+pub(crate) const TRANSIENT: u32 = 0x8000_0000;
+
+/// An empty password.
+pub(crate) const EMPTY: Auth<'_> = Auth::Password(&[]);
 
 /// TPM2B.
 pub(crate) fn sized(bytes: &[u8]) -> Vec<u8> {
@@ -75,6 +58,10 @@ impl Entity {
             name: name.to_vec(),
         }
     }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
 }
 
 /// A session of the attacker's.
@@ -97,6 +84,7 @@ impl Session {
 }
 
 /// Who authorises a command.
+#[derive(Clone, Copy)]
 pub(crate) enum Auth<'a> {
     Password(&'a [u8]),
     Session(&'a Session, &'a [u8]),
@@ -110,15 +98,41 @@ pub(crate) struct Answer {
 impl Answer {
     /// Handle at the beginning.
     pub(crate) fn handle(&self) -> u32 {
-        assert_eq!(self.code, 0);
+        assert_eq!(self.code, 0, "{:?}", response_name(self.code));
         u32::from_be_bytes(self.body[..4].try_into().unwrap())
+    }
+
+    /// What is returned after handles of this many bytes in all, of a command with authorisations or without.
+    fn parameters(&self, handles: usize, authorised: bool) -> Reader<'_> {
+        Reader(&self.body[handles + if authorised { 4 } else { 0 }..])
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionKind {
-    Hmac = 0,
-    Policy = 1,
+/// Reads what the TPM has written.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, count: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(count);
+        self.0 = rest;
+        bytes
+    }
+
+    pub(crate) fn u16(&mut self) -> u16 {
+        u16::from_be_bytes(self.bytes(2).try_into().unwrap())
+    }
+
+    /// TPM2B.
+    pub(crate) fn sized(&mut self) -> &'a [u8] {
+        let length = self.u16();
+        self.bytes(length.into())
+    }
+
+    /// TPMT_TK: tag, hierarchy, digest.
+    pub(crate) fn ticket(&mut self) -> &'a [u8] {
+        let length = 8 + usize::from(u16::from_be_bytes([self.0[6], self.0[7]]));
+        self.bytes(length)
+    }
 }
 
 impl Bench {
@@ -157,170 +171,6 @@ impl Bench {
         command.extend_from_slice(&code.to_be_bytes());
         command.extend_from_slice(&body);
         self.bytes(&command)
-    }
-
-    /// Starts a session: with a salt or without, bound to an entity with this value or to none.
-    pub(crate) fn session(
-        &self,
-        kind: SessionKind,
-        salted: bool,
-        bind: Option<(&Entity, &[u8])>,
-    ) -> Session {
-        let (salt_key, salt, encrypted) = match salted {
-            false => (NULL, Vec::new(), Vec::new()),
-            true => self.salt(),
-        };
-        let nonce = [5; 16];
-        let parameters = [
-            &sized(&nonce)[..],
-            &sized(&encrypted),
-            &[kind as u8],
-            &[0, 0x10, 0, 0x0B],
-        ]
-        .concat();
-        let bound = bind.map_or(NULL, |(entity, _)| entity.handle);
-        let handles = [Entity::plain(salt_key), Entity::plain(bound)];
-        let answer = self.send(cc::START_AUTH_SESSION, &handles, &[], &parameters);
-        let nonce_tpm = answer.body[6..].to_vec();
-        let secret = [bind.map_or(&[][..], |(_, value)| value), &salt].concat();
-        let key = if salted || bind.is_some() {
-            let bits = 256u32.to_be_bytes();
-            let one = 1u32.to_be_bytes();
-            hmac(&secret, &[&one, b"ATH\0", &nonce_tpm, &nonce, &bits]).to_vec()
-        } else {
-            Vec::new()
-        };
-        Session {
-            handle: answer.handle(),
-            nonce_tpm,
-            key,
-        }
-    }
-
-    /// An unsalted policy session.
-    pub(crate) fn policy_session(&self) -> Session {
-        self.session(SessionKind::Policy, false, None)
-    }
-
-    /// A salt for the storage root key: its handle, the salt, and how the TPM is told.
-    fn salt(&self) -> (u32, Vec<u8>, Vec<u8>) {
-        const SRK: u32 = 0x8100_0001;
-        let public = self.send(cc::READ_PUBLIC, &[Entity::plain(SRK)], &[], &[]);
-        assert_eq!(public.code, 0);
-        let length = usize::from(u16::from_be_bytes([public.body[0], public.body[1]]));
-        let area = &public.body[2..2 + length];
-        let (x, y) = (&area[length - 66..length - 34], &area[length - 32..]);
-        let peer = p256::PublicKey::from_sec1_bytes(&[&[4][..], x, y].concat()).unwrap();
-        let own = p256::SecretKey::from_slice(&[0x11; 32]).unwrap();
-        let point = own.public_key().to_sec1_point(false);
-        let (own_x, own_y) = (point.x().unwrap(), point.y().unwrap());
-        let shared = p256::ecdh::diffie_hellman(own.to_nonzero_scalar(), peer.as_affine());
-        let one = 1u32.to_be_bytes();
-        let salt = hash(&[&one, shared.raw_secret_bytes(), b"SECRET\0", own_x, x]);
-        (SRK, salt.to_vec(), [sized(own_x), sized(own_y)].concat())
-    }
-
-    pub(crate) fn flush(&self, handle: u32) {
-        self.send(cc::FLUSH_CONTEXT, &[], &[], &handle.to_be_bytes());
-    }
-
-    /// Handles that are there from this one on.
-    pub(crate) fn handles(&self, first: u32) -> Vec<u32> {
-        let parameters = [1, first, 64].map(u32::to_be_bytes).concat();
-        let answer = self.send(cc::GET_CAPABILITY, &[], &[], &parameters);
-        answer.body[9..]
-            .chunks_exact(4)
-            .map(|handle| u32::from_be_bytes(handle.try_into().unwrap()))
-            .collect()
-    }
-
-    /// A property of the TPM.
-    pub(crate) fn property(&self, property: u32) -> u32 {
-        let parameters = [6, property, 1].map(u32::to_be_bytes).concat();
-        let answer = self.send(cc::GET_CAPABILITY, &[], &[], &parameters);
-        u32::from_be_bytes(answer.body[13..17].try_into().unwrap())
-    }
-
-    /// Loads an object below the storage root key: its handle, or the TPM's refusal.
-    pub(crate) fn load(&self, private: &[u8], public: &[u8]) -> Result<Entity, u32> {
-        let parameters = [sized(private), sized(public)].concat();
-        let srk = [Entity::plain(0x8100_0001)];
-        let answer = self.send(cc::LOAD, &srk, &[Auth::Password(&[])], &parameters);
-        match answer.code {
-            0 => Ok(Entity::named(answer.handle(), &name_of(public))),
-            code => Err(code),
-        }
-    }
-
-    /// A key of the attacker's own in the owner hierarchy, with this value.
-    pub(crate) fn primary(&self, value: &[u8]) -> Entity {
-        // ECDSA P-256: fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign.
-        let mut template = vec![0, 0x23, 0, 0x0B, 0, 4, 4, 0x72, 0, 0];
-        template.extend([0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10, 0, 0, 0, 0]);
-        let sensitive = sized(&[&sized(value)[..], &[0, 0]].concat());
-        let parameters = [&sensitive[..], &sized(&template), &[0; 6]].concat();
-        let owner = [Entity::plain(OWNER)];
-        let answer = self.send(
-            cc::CREATE_PRIMARY,
-            &owner,
-            &[Auth::Password(&[])],
-            &parameters,
-        );
-        let length = usize::from(u16::from_be_bytes([answer.body[8], answer.body[9]]));
-        Entity::named(answer.handle(), &name_of(&answer.body[10..10 + length]))
-    }
-
-    /// Sign of some digest with ECDSA.
-    pub(crate) fn sign(&self, key: &Entity, auth: Auth<'_>) -> u32 {
-        let parameters = [
-            &sized(&[7; 32])[..],
-            &[0, 0x18, 0, 0x0B],
-            &[0x80, 0x24, 0x40, 0, 0, 7, 0, 0],
-        ]
-        .concat();
-        let key = std::slice::from_ref(key);
-        self.send(cc::SIGN, key, &[auth], &parameters).code
-    }
-
-    /// PolicySecret of an entity into a session.
-    pub(crate) fn policy_secret(
-        &self,
-        entity: &Entity,
-        auth: Auth<'_>,
-        session: &Session,
-        policy_ref: &[u8],
-    ) -> u32 {
-        let parameters = [&[0; 4][..], &sized(policy_ref), &[0; 4]].concat();
-        let entities = [entity.clone(), Entity::plain(session.handle)];
-        self.send(cc::POLICY_SECRET, &entities, &[auth], &parameters)
-            .code
-    }
-
-    pub(crate) fn policy_command_code(&self, session: &Session, code: u32) -> u32 {
-        let session = [Entity::plain(session.handle)];
-        let code = code.to_be_bytes();
-        self.send(cc::POLICY_COMMAND_CODE, &session, &[], &code)
-            .code
-    }
-
-    pub(crate) fn policy_authorize(
-        &self,
-        session: &Session,
-        digest: &[u8],
-        policy_ref: &[u8],
-        birth_name: &[u8],
-        ticket: &[u8],
-    ) -> u32 {
-        let parameters = [
-            &sized(digest)[..],
-            &sized(policy_ref),
-            &sized(birth_name),
-            ticket,
-        ]
-        .concat();
-        let session = [Entity::plain(session.handle)];
-        self.send(cc::POLICY_AUTHORIZE, &session, &[], &parameters)
-            .code
     }
 }
 

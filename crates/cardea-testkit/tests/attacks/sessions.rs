@@ -6,10 +6,7 @@ use cardea_testkit::multiplexer::{Fault, Trigger};
 use cardea_tpm::policy::name_of;
 
 use crate::bench::{Bench, Kind, Outcome, PIN, SECOND_PIN, index, pin, signs, succeeds_if, value};
-use crate::raw::{Auth, Entity, Session, cc, sized};
-
-const LOADED_SESSIONS: u32 = 0x0200_0000;
-const TRANSIENT: u32 = 0x8000_0000;
+use crate::raw::{Auth, Entity, LOADED_SESSIONS, Session, TRANSIENT, cc, sized};
 
 /// Signing with the daemon's armed session by its handle.
 pub(crate) fn armed_session_of_the_daemon() -> Outcome {

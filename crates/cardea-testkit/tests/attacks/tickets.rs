@@ -7,13 +7,7 @@ use cardea_card::token::{KeyClass, PinReference};
 use cardea_testkit::multiplexer::PowerEvent;
 
 use crate::bench::{Bench, Kind, Outcome, PIN, index, pin, signs, succeeds_if};
-use crate::raw::{Auth, Entity, cc, sized};
-
-/// What PolicySecret gave: heard on the bus.
-struct Ticket {
-    timeout: Vec<u8>,
-    ticket: Vec<u8>,
-}
+use crate::raw::{Auth, EMPTY, Entity, OWNER, Reader, Ticket, cc};
 
 struct Heard {
     bench: Bench,
@@ -42,15 +36,9 @@ fn hear() -> Heard {
         .find(|exchange| exchange.code() == cc::POLICY_SECRET)
         .and_then(|exchange| exchange.response.clone())
         .unwrap();
-    // Header, size of the parameters; timeout and ticket; the session's area.
-    let length = usize::from(u16::from_be_bytes([answer[14], answer[15]]));
-    let (timeout, rest) = answer[16..].split_at(length);
-    let size = 8 + usize::from(u16::from_be_bytes([rest[6], rest[7]]));
-    let ticket = Ticket {
-        timeout: timeout.to_vec(),
-        ticket: rest[..size].to_vec(),
-    };
-    assert!(length > 0, "a ticket was given");
+    // Header and size of the parameters come first.
+    let ticket = Ticket::read(&mut Reader(&answer[14..]));
+    assert!(!ticket.timeout.is_empty(), "a ticket was given");
     card.end_all();
     Heard {
         bench,
@@ -74,16 +62,8 @@ impl Heard {
         let bench = &self.bench;
         let loaded = bench.load(&key.object.private, &key.object.public).unwrap();
         let session = bench.policy_session();
-        let parameters = [
-            &sized(&self.ticket.timeout)[..],
-            &[0, 0],
-            &sized(policy_ref),
-            &sized(&index(&self.record, IndexRole::Pin).name),
-            &self.ticket.ticket,
-        ]
-        .concat();
-        let own = [Entity::plain(session.handle)];
-        bench.send(cc::POLICY_TICKET, &own, &[], &parameters);
+        let name = &index(&self.record, IndexRole::Pin).name;
+        bench.policy_ticket(&session, &self.ticket, policy_ref, name);
         let code = bench.sign(&loaded, Auth::Session(&session, &[]));
         bench.flush(session.handle);
         bench.flush(loaded.handle);
@@ -93,7 +73,26 @@ impl Heard {
 
 /// It works until its time in any session (the threat model says so), and never after.
 pub(crate) fn used_after_its_time() -> Outcome {
+    ends(&hear())
+}
+
+/// The same with the owner's value, which slows the TPM's clock and sets it: the time of a ticket grows with the
+/// first and not with the second.
+pub(crate) fn used_while_the_clock_is_slow() -> Outcome {
+    const SLOWEST: u8 = 0xFD;
     let heard = hear();
+    let bench = &heard.bench;
+    let owner = [Entity::plain(OWNER)];
+    let slower = bench.send(cc::CLOCK_RATE_ADJUST, &owner, &[EMPTY], &[SLOWEST]);
+    let now = bench.send(cc::READ_CLOCK, &[], &[], &[]);
+    let clock = u64::from_be_bytes(now.body[8..16].try_into().unwrap());
+    let tomorrow = (clock + 24 * 3_600_000).to_be_bytes();
+    let set = bench.send(cc::CLOCK_SET, &owner, &[EMPTY], &tomorrow);
+    assert_eq!((slower.code, set.code), (0, 0));
+    ends(&heard)
+}
+
+fn ends(heard: &Heard) -> Outcome {
     let key = heard.key(KeyClass::Session).clone();
     assert!(heard.signs(&key, b"sess"), "within its time it works");
     // The TPM's clock may be coarse, and the engine rounds up.
