@@ -44,6 +44,8 @@ pub(crate) fn admin_key() -> AdminKey {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Admin,
+    /// Administrator and PUK.
+    Both,
     Plain,
     Puk,
 }
@@ -86,8 +88,8 @@ impl Bench {
             &self.service,
             gids::created_card(id),
             PIN,
-            (kind == Kind::Puk).then_some(PUK),
-            (kind == Kind::Admin).then_some(&ADMIN_KEY),
+            matches!(kind, Kind::Both | Kind::Puk).then_some(PUK),
+            matches!(kind, Kind::Admin | Kind::Both).then_some(&ADMIN_KEY),
         );
         record.id = id;
         record

@@ -4,10 +4,7 @@ use cardea_card::record::IndexRole;
 use cardea_tpm::{Hierarchy, HierarchyAuth};
 
 use crate::bench::{Bench, Kind, Outcome, index, succeeds_if};
-use crate::raw::{Auth, Entity, OWNER, Session, cc, sized};
-
-const LOCKOUT: u32 = 0x4000_000A;
-const ENDORSEMENT: u32 = 0x4000_000B;
+use crate::raw::{Auth, ENDORSEMENT, Entity, LOCKOUT, OWNER, Session, cc, sized};
 
 /// A policy that was set while the authorisations were empty is used after they are set: for an index of a card, for
 /// an owner authorisation of root's, to end a lockout, and to clear the TPM.

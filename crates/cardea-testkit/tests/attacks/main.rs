@@ -22,6 +22,7 @@ mod forged;
 mod guesses;
 mod hierarchies;
 mod lockout;
+mod matrix;
 mod memory;
 mod needles;
 mod raw;

@@ -163,6 +163,15 @@ fn authorize(
     bench.policy_authorize(session, digest, role_ref(approval.role), &birth, ticket)
 }
 
+/// The administrator's value, by an answer to one of the vault's challenges.
+pub(crate) fn admin_value(record: &CardRecord) -> [u8; 32] {
+    let vault = record.tpm.vault.as_ref().unwrap();
+    let mut entries = vault.entries.iter();
+    let entry = entries.find(|entry| entry.kind == VaultKind::External);
+    let entry = entry.unwrap();
+    *cardea_tpm::vault::candidate(vault, entry, &external(&entry.challenge)).unwrap()
+}
+
 /// Who hears an external answer and has file and TPM is administrator until the next rotation, and does not
 /// learn the admin key.
 pub(crate) fn admin_key_from_an_external_answer() -> Outcome {
@@ -172,8 +181,8 @@ pub(crate) fn admin_key_from_an_external_answer() -> Outcome {
     let of = |kind| vault.entries.iter().find(move |entry| entry.kind == kind);
     let entry = of(VaultKind::External).unwrap();
     let answer = external(&entry.challenge);
-    let adm = cardea_tpm::vault::candidate(vault, entry, &answer).unwrap();
-    let masked = unseal(&bench, &record, &adm).expect("the administrator's value opens K xor m");
+    let masked = unseal(&bench, &record, &admin_value(&record))
+        .expect("the administrator's value opens K xor m");
     // m, by whatever this answer might open.
     for entry in &vault.entries {
         if let Some(mask) = cardea_tpm::vault::mask(vault, entry, &answer) {

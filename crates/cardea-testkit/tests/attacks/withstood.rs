@@ -2,11 +2,11 @@
 
 use crate::bench::Outcome;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, memory, rollback, sessions, takeover,
+    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions, takeover,
     tickets, vault,
 };
 
-fn withstood(outcome: Outcome) {
+pub(crate) fn withstood(outcome: Outcome) {
     if let Err(what) = outcome {
         panic!("the attack succeeds: {what}");
     }
@@ -40,6 +40,11 @@ fn card_file_from_before_personalisation_resets_nothing() {
 #[test]
 fn ticket_ends_with_its_time() {
     withstood(tickets::used_after_its_time());
+}
+
+#[test]
+fn ticket_ends_although_the_owner_slows_the_clock() {
+    withstood(tickets::used_while_the_clock_is_slow());
 }
 
 #[test]
@@ -135,4 +140,14 @@ fn parts_of_another_card_make_no_card() {
 #[test]
 fn imported_key_never_signs_as_a_generated_one() {
     withstood(forged::imported_key_shown_as_generated());
+}
+
+#[test]
+fn every_command_of_the_tpm_has_a_row_for_every_object() {
+    withstood(matrix::complete());
+}
+
+#[test]
+fn captured_pin_lives_as_long_as_its_table_says() {
+    withstood(matrix::captured_pin());
 }
