@@ -10,19 +10,27 @@ use cardea_daemon::{Config, Daemon};
 use crate::bench::Outcome;
 use crate::memory::Places;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, memory, rollback, sessions, takeover,
+    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions,
+    takeover, tickets, vault,
 };
-use crate::{tickets, vault};
 
 /// One weakness at a time in a process.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn succeeds(weakness: Weakness, attack: impl FnOnce() -> Outcome) {
+    succeeds_in(weakness, attack, "");
+}
+
+/// The same, and what the attack got is described in these words among others.
+fn succeeds_in(weakness: Weakness, attack: impl FnOnce() -> Outcome, words: &str) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     choose(Some(weakness));
     let outcome = attack();
     choose(None);
-    assert!(outcome.is_err(), "{weakness:?} is not noticed");
+    let Err(what) = outcome else {
+        panic!("{weakness:?} is not noticed");
+    };
+    assert!(what.contains(words), "{weakness:?} is noticed as\n{what}");
 }
 
 #[test]
@@ -156,6 +164,53 @@ fn imported_key_where_a_flag_tells_its_origin() {
     succeeds(
         Weakness::OriginFromFlag,
         forged::imported_key_shown_as_generated,
+    );
+}
+
+#[test]
+fn matrix_of_keys_where_all_keys_have_one_policy() {
+    let row = "Sign, always-class EC key, PIN once, sign after the PIN was given for the other key class: 0x000 (SUCCESS)";
+    succeeds_in(Weakness::LaxPolicy, matrix::uses, row);
+}
+
+#[test]
+fn matrix_of_indices_where_counters_are_ordinary_indices() {
+    let row = "NV_Write, PIN index, device";
+    succeeds_in(Weakness::OrdinaryIndices, matrix::indices, row);
+}
+
+#[test]
+fn matrix_of_indices_where_unblocking_is_approved_for_all() {
+    let row = "each approval in the card file, without its secret: P5 0x000 (SUCCESS)";
+    succeeds_in(Weakness::OpenUnblocking, matrix::indices, row);
+}
+
+#[test]
+fn matrix_of_sessions_where_sessions_have_no_key() {
+    let row = "Sign, armed session, device, sign in the daemon's session: no HMAC 0x000 (SUCCESS)";
+    succeeds_in(Weakness::UnsaltedSessions, matrix::armed, row);
+}
+
+#[test]
+fn matrix_of_audits_where_new_values_go_in_clear() {
+    succeeds_in(
+        Weakness::ClearValues,
+        matrix::audit,
+        "the new PIN can be tested",
+    );
+}
+
+#[test]
+fn matrix_of_audits_where_answers_come_in_clear() {
+    let words = "the agreed secret can be tested";
+    succeeds_in(Weakness::ClearAnswers, matrix::audit, words);
+}
+
+#[test]
+fn old_ticket_and_slow_clock_where_tickets_have_no_end() {
+    succeeds(
+        Weakness::EndlessTickets,
+        tickets::used_while_the_clock_is_slow,
     );
 }
 

@@ -2,8 +2,8 @@
 
 use crate::bench::Outcome;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions, takeover,
-    tickets, vault,
+    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions,
+    takeover, tickets, vault,
 };
 
 pub(crate) fn withstood(outcome: Outcome) {
