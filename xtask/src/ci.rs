@@ -22,7 +22,10 @@ type Step = (&'static str, fn(&Workspace, &Arguments) -> Result<()>);
 const STEPS: &[Step] = &[
     ("format", format),
     ("spelling", spelling),
-    ("dependencies", |_, _| deps::run()),
+    (
+        "dependencies",
+        |_, _| deps::run(&deps::Arguments::default()),
+    ),
     ("licences", licences),
     ("build", build),
     ("clippy", clippy),

@@ -1,42 +1,48 @@
-//! `cargo xtask deps`: the direction of dependencies between the crates.
+//! `cargo xtask deps`: the direction of dependencies between the crates, and inside them.
 //!
-//! Products → Platform → Core: never up, never sideways between products.
-//! The rules are in [`rules`], the graph they are applied to is cargo's.
+//! Products → Service → Platform → Core: never up, never sideways between products.
+//! Inside a crate, its rooms have a direction, and no cycle of modules is larger than a parent with its children.
+//! The rules are in [`rules`], known violations in [`known`]. The graph of the crates is cargo's, that of the modules
+//! is read from the sources.
 
+mod cycles;
+mod graph;
+mod inside;
+mod known;
+mod modules;
 mod rules;
+mod source;
+mod tokens;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
+use self::graph::Graph;
+use self::known::{KNOWN, Known};
 use crate::shell::{self, Workspace, say};
 use crate::{install, weakened};
 
-/// Packages by name; a package that is there in several versions is one here.
-pub(crate) type Graph = BTreeMap<String, Package>;
-
-/// What the rules need to know of a package.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Package {
-    /// A crate of ours.
-    pub(crate) member: bool,
-    /// It is loaded into other people's processes.
-    pub(crate) cdylib: bool,
-    /// Dependencies of the product: normal and build dependencies, by name.
-    pub(crate) needs: Vec<String>,
+/// What to show.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Show every cycle of modules, known ones too
+    #[arg(long)]
+    cycles: bool,
 }
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
-    let metadata =
-        shell::metadata(
-            workspace
-                .cargo()
-                .args(["metadata", "--format-version", "1", "--locked"]),
-        )?;
-    let graph = graph(&metadata).context("cargo's metadata is not as expected")?;
-    let violations = rules::violations(&graph);
+    let graph = read(workspace.cargo().arg("--locked"))?;
+    if arguments.cycles {
+        say(inside::picture(&inside::read(&graph)?).trim_end());
+        return Ok(());
+    }
+    let violations = violations(&graph, &workspace.root, &KNOWN)?;
     for violation in &violations {
         say(&format!("deps: {violation}"));
     }
@@ -50,98 +56,15 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-fn graph(metadata: &Value) -> Option<Graph> {
-    let members: Vec<&str> = strings(metadata.get("workspace_members")?);
-    let mut names = BTreeMap::new();
-    let mut graph = Graph::new();
-    for package in metadata.get("packages")?.as_array()? {
-        let id = package.get("id")?.as_str()?;
-        let name = package.get("name")?.as_str()?;
-        names.insert(id, name);
-        let entry = graph.entry(name.to_owned()).or_default();
-        entry.member |= members.contains(&id);
-        entry.cdylib |= package
-            .get("targets")?
-            .as_array()?
-            .iter()
-            .filter_map(|target| target.get("crate_types"))
-            .any(|types| strings(types).contains(&"cdylib"));
-    }
-    for node in metadata.get("resolve")?.get("nodes")?.as_array()? {
-        let name = names.get(node.get("id")?.as_str()?)?;
-        let package = graph.get_mut(*name)?;
-        for dependency in node.get("deps")?.as_array()? {
-            let needed = dependency
-                .get("dep_kinds")?
-                .as_array()?
-                .iter()
-                .any(|kind| kind.get("kind").and_then(Value::as_str) != Some("dev"));
-            if needed {
-                let needed = names.get(dependency.get("pkg")?.as_str()?)?;
-                package.needs.push((*needed).to_owned());
-            }
-        }
-        package.needs.sort();
-        package.needs.dedup();
-    }
-    Some(graph)
+/// Asks cargo for the graph; the command says where.
+fn read(cargo: &mut Command) -> Result<Graph> {
+    let metadata = shell::metadata(cargo.args(["metadata", "--format-version", "1"]))?;
+    graph::graph(&metadata).context("cargo's metadata is not as expected")
 }
 
-fn strings(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn metadata_becomes_a_graph_without_development_dependencies() {
-        let package = |id: &str, name: &str, kind: &str| json!({ "id": id, "name": name, "targets": [{ "crate_types": [kind] }] });
-        let metadata = json!({
-            "workspace_members": ["a#1", "b#1"],
-            "packages": [
-                package("a#1", "a", "cdylib"),
-                package("b#1", "b", "lib"),
-                package("c#1", "c", "lib"),
-                package("c#2", "c", "lib"),
-            ],
-            "resolve": { "nodes": [
-                { "id": "a#1", "deps": [
-                    { "pkg": "b#1", "dep_kinds": [{ "kind": null }, { "kind": "dev" }] },
-                    { "pkg": "c#2", "dep_kinds": [{ "kind": "dev" }] },
-                ] },
-                { "id": "b#1", "deps": [{ "pkg": "c#1", "dep_kinds": [{ "kind": "build" }] }] },
-                { "id": "c#1", "deps": [] },
-                { "id": "c#2", "deps": [] },
-            ] },
-        });
-        let graph = graph(&metadata).unwrap();
-        assert_eq!(
-            graph["a"],
-            Package {
-                member: true,
-                cdylib: true,
-                needs: vec!["b".to_owned()]
-            }
-        );
-        assert_eq!(graph["b"].needs, ["c"]);
-        assert_eq!(graph["c"], Package::default());
-    }
-
-    #[test]
-    fn metadata_of_another_shape_is_refused() {
-        assert_eq!(graph(&json!({})), None);
-        assert_eq!(
-            graph(&json!({ "workspace_members": [], "packages": [{ "id": 1 }] })),
-            None
-        );
-    }
+/// The violations between the crates of a workspace and inside them.
+fn violations(graph: &Graph, root: &Path, known: &Known) -> Result<Vec<String>> {
+    let mut found = rules::violations(graph);
+    found.extend(inside::violations(&inside::read(graph)?, root, known));
+    Ok(found)
 }

@@ -35,8 +35,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Everything that continuous integration checks
     Ci(ci::Arguments),
-    /// Check the direction of dependencies between the crates
-    Deps,
+    /// Check the direction of dependencies between the crates and inside them
+    Deps(deps::Arguments),
     /// Fuzz one target or all, at the same time
     Fuzz(fuzz::Arguments),
     /// Build for release and install
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
-        Task::Deps => deps::run(),
+        Task::Deps(arguments) => deps::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Install(arguments) => install::install(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),

@@ -1,8 +1,9 @@
-//! Which crate may need which.
+//! Which crate may need which, and which room of a crate.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
 
-use super::Graph;
+use super::graph::Graph;
 
 /// Where a crate of ours stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +12,8 @@ enum Tier {
     Core,
     /// Does I/O.
     Platform,
+    /// Works for every door.
+    Service,
     /// What people install.
     Product,
     /// For development; may need everything and is needed by nobody.
@@ -42,9 +45,10 @@ impl Rule {
 
 /// Every crate of the workspace, those to come included.
 const RULES: &[Rule] = &[
+    Rule::new("cardea-terms", Tier::Core),
     Rule::new("cardea-iso7816", Tier::Core),
     Rule {
-        beside: &["cardea-iso7816"],
+        beside: &["cardea-iso7816", "cardea-terms"],
         ..Rule::new("cardea-card", Tier::Core)
     },
     Rule {
@@ -66,6 +70,7 @@ const RULES: &[Rule] = &[
         not: &["cardea-card", "cardea-iso7816"],
         ..Rule::new("cardea-client", Tier::Platform)
     },
+    Rule::new("cardea-host", Tier::Service),
     Rule::new("cardea-daemon", Tier::Product),
     Rule {
         cdylib: true,
@@ -95,8 +100,8 @@ const RULES: &[Rule] = &[
     Rule::new("xtask", Tier::Internal),
 ];
 
-/// The one crate of ours that a cdylib may need.
-const CLIENT: &str = "cardea-client";
+/// The crates of ours that a cdylib may need.
+const CDYLIB_OURS: &[&str] = &["cardea-client", "cardea-terms"];
 
 /// What a cdylib may need directly from others: ABI definitions, pure hash and signature-verification
 /// crates with their arithmetic, errors, erasure of secrets, random bytes, and system calls.
@@ -143,6 +148,72 @@ const CORE_NEVER: &[&str] = &[
     "uzers",
 ];
 
+/// A room of a crate: a folder with the file of its name beside it, or a file.
+pub(super) struct Room {
+    /// The crate.
+    pub(super) within: &'static str,
+    /// Below `src`: `engine` for a folder, `card.rs` for a file.
+    pub(super) name: &'static str,
+    /// Rooms of the same crate that it may use.
+    pub(super) may: &'static [&'static str],
+    /// The crates of ours that it may use, if fewer than its crate may.
+    pub(super) crates: Option<&'static [&'static str]>,
+}
+
+impl Room {
+    const fn new(within: &'static str, name: &'static str, may: &'static [&'static str]) -> Self {
+        Self {
+            within,
+            name,
+            may,
+            crates: None,
+        }
+    }
+
+    /// Whether a file, relative to the crate's folder, is in the room.
+    pub(super) fn contains(&self, file: &Path) -> bool {
+        let room = Path::new("src").join(self.name);
+        file.starts_with(&room) || file == room.with_extension("rs")
+    }
+}
+
+/// The rooms that have a direction. A room that does not exist yet has no effect.
+pub(super) const ROOMS: &[Room] = &[
+    // The engine does not know the applications; only card.rs knows which ones a card has.
+    Room::new("cardea-card", "engine", &[]),
+    Room::new("cardea-card", "gids", &["engine"]),
+    Room::new("cardea-card", "piv", &["engine"]),
+    Room::new("cardea-card", "holder", &["engine"]),
+    Room::new("cardea-card", "card.rs", &["engine", "gids", "piv"]),
+    // The counter is the only way in: it calls the rooms, and they do not know the caller.
+    Room::new("cardea-host", "host", &[]),
+    Room::new("cardea-host", "lifecycle", &["host"]),
+    Room::new("cardea-host", "holder", &["host"]),
+    Room::new(
+        "cardea-host",
+        "counter.rs",
+        &["host", "lifecycle", "holder"],
+    ),
+    Room::new("cardea-host", "doors", &["counter.rs"]),
+    // Doors translate. While the host is not a crate of its own, the daemon has its rooms.
+    Room::new("cardea-daemon", "host", &[]),
+    Room::new("cardea-daemon", "lifecycle", &["host"]),
+    Room::new("cardea-daemon", "holder", &["host"]),
+    Room::new(
+        "cardea-daemon",
+        "counter.rs",
+        &["host", "lifecycle", "holder"],
+    ),
+    Room {
+        crates: Some(&["cardea-client", "cardea-host", "cardea-terms"]),
+        ..Room::new("cardea-daemon", "doors", &["counter.rs"])
+    },
+];
+
+/// Crates whose other files are the vocabulary of the rooms and must not use any room. The crate's root may, for
+/// its re-exports.
+pub(super) const VOCABULARY_BELOW: &[&str] = &["cardea-card", "cardea-host"];
+
 /// What is wrong with the graph, in words.
 pub(super) fn violations(graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
@@ -169,7 +240,7 @@ pub(super) fn violations(graph: &Graph) -> Vec<String> {
             let strangers = all.iter().filter(|needed| {
                 CDYLIB_NEVER.contains(&needed.as_str())
                     || (is_member(graph, needed)
-                        && needed.as_str() != CLIENT
+                        && !CDYLIB_OURS.contains(&needed.as_str())
                         && !package.needs.contains(needed))
             });
             found.extend(strangers.map(|stranger| {
@@ -178,6 +249,19 @@ pub(super) fn violations(graph: &Graph) -> Vec<String> {
         }
     }
     found
+}
+
+/// Why a path in a crate's sources must not lead into another crate of ours.
+pub(super) fn refused_source(name: &str, needed: &str) -> Option<String> {
+    if name == needed || !is_ours(needed) {
+        return None;
+    }
+    refused(rule(name)?, needed)
+}
+
+/// Whether a crate belongs to this workspace, now or later.
+pub(super) fn is_ours(name: &str) -> bool {
+    rule(name).is_some()
 }
 
 /// Why a crate may not need another directly.
@@ -194,7 +278,7 @@ fn refused(rule: &Rule, needed: &str) -> Option<String> {
     if rule.tier == Tier::Internal {
         return None;
     }
-    if rule.cdylib && needed != CLIENT {
+    if rule.cdylib && !CDYLIB_OURS.contains(&needed) {
         return Some("a cdylib needs cardea-client and pure crates only".to_owned());
     }
     if rule.not.contains(&needed) {
@@ -238,7 +322,7 @@ fn closure(graph: &Graph, name: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Package;
+    use super::super::graph::Package;
     use super::*;
 
     /// Members and what they need; whatever is needed and not a member comes from elsewhere.
@@ -252,6 +336,7 @@ mod tests {
                 member: true,
                 cdylib: ["cardea-ifd", "cardea-pkcs11"].contains(name),
                 needs: needs.iter().map(|needed| (*needed).to_owned()).collect(),
+                ..Package::default()
             };
             graph.insert((*name).to_owned(), package);
         }
