@@ -16,8 +16,8 @@ use cardea_card::record::{CardId, CardRecord};
 use cardea_card::token::CardStore;
 
 use crate::disk::{Disk, NEW, sync_parent, with_suffix};
+use crate::error::{StoreError, failed};
 use crate::format::{CardFileError, Decoded, HostKey, MAX_FILE, decode, encode};
-use crate::store::{StoreError, failed};
 
 const OLD: &str = ".old";
 const DAMAGED: &str = ".damaged";

@@ -20,8 +20,8 @@ use rustix::io::Errno;
 
 use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
 use crate::disk::{Disk, not_regular};
+use crate::error::{StoreError, failed};
 use crate::format::HostKey;
-use crate::store::{StoreError, failed};
 
 /// Names in a folder of a drive that are looked at.
 const MAX_NAMES: usize = 1024;

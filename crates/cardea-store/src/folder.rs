@@ -9,9 +9,9 @@ use rustix::fs::{FlockOperation, OFlags};
 use zeroize::Zeroizing;
 
 use crate::disk::{self, Disk, replace};
+use crate::error::{StoreError, failed};
 use crate::format::HostKey;
 use crate::registry::{MAX_REGISTRY, Registry};
-use crate::store::{StoreError, failed};
 
 /// Makes the folders, mode 0700, and brings their names to the disk.
 pub(crate) fn make(folder: &Path) -> Result<(), StoreError> {

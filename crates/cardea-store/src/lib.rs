@@ -21,6 +21,7 @@
 mod card_file;
 mod disk;
 mod drive;
+mod error;
 mod folder;
 pub mod format;
 mod intent;
@@ -31,10 +32,11 @@ mod validate;
 
 pub use card_file::{CardFile, StoredCard};
 pub use drive::{DriveFolder, Drives};
+pub use error::StoreError;
 pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
 pub use known::{KnownCard, KnownIndex};
-pub use store::{Store, StoreError};
+pub use store::Store;
 pub use validate::{RecordFault, conflicts, validate};
 
 #[cfg(test)]

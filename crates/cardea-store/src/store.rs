@@ -10,65 +10,13 @@ use cardea_card::record::{CardId, CardRecord};
 use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
 use crate::disk::{Disk, FileSystem, NEW, discard, replace, sync_parent};
 use crate::drive::Drives;
+use crate::error::{StoreError, failed};
 use crate::folder;
 use crate::format::{CardFileError, MAX_FILE, decode};
 use crate::intent::{self, Intent, MAX_INTENT};
 use crate::known::{self, KnownCard, MAX_KNOWN};
 use crate::registry::Registry;
 use crate::validate::conflicts;
-
-/// The state folder could not be used or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// A record that cannot be stored, or a file that cannot be replaced or adopted.
-    #[error("the card cannot be stored")]
-    Card(#[from] CardFileError),
-    /// The card file claims an index of another card of this host.
-    #[error("the card file claims index {handle:#010x}, which is card {owner}'s")]
-    Claimed {
-        /// The index.
-        handle: u32,
-        /// Whose it is.
-        owner: CardId,
-    },
-    /// This host has a card with this id.
-    #[error("card {0} is there already")]
-    Exists(CardId),
-    /// Another daemon has the folder.
-    #[error("another daemon uses {}", .0.display())]
-    InUse(PathBuf),
-    /// An operation on a file or folder failed.
-    #[error("{what} {}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-    /// A file or folder is not what it should be.
-    #[error("{} is not usable: {what}", path.display())]
-    Unusable {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
-
-pub(crate) fn failed<'a>(
-    what: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io {
-        what,
-        path: path.to_owned(),
-        source,
-    }
-}
 
 /// The state folder, locked for the life of the value and of every [`CardFile`] that came from it.
 pub struct Store {

@@ -152,15 +152,6 @@ pub(super) const KNOWN: Known = Known {
                 "src/verification.rs",
             ],
         ),
-        (
-            "cardea-store",
-            &[
-                "src/card_file.rs",
-                "src/drive.rs",
-                "src/folder.rs",
-                "src/store.rs",
-            ],
-        ),
         ("cardea-testkit", &["src/browser.rs", "src/site.rs"]),
         (
             "cardea-testkit",
