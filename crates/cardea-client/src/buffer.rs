@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::message::MAX_FRAME;
+use crate::protocol::MAX_FRAME;
 
 /// Length of the field before each frame.
 pub(crate) const PREFIX: usize = 4;

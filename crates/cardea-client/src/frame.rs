@@ -5,7 +5,7 @@
 //! Between APDUs, and between private operations, the daemon's end looks for the next frame for a moment before it
 //! sleeps.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -19,7 +19,10 @@ use rustix::net::{
 };
 
 use crate::buffer::{Buffer, Overflow, PREFIX};
-use crate::message::{Hello, MAGIC, MARK, MAX_FRAME, VERSION};
+use crate::message::Hello;
+use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
+
+pub use crate::error::FrameError;
 
 /// A frame that has begun must be there within this time, and one that is sent be taken.
 pub const FRAME_TIME: Duration = Duration::from_secs(10);
@@ -36,52 +39,6 @@ const FIRST_SLEEP: Duration = Duration::from_millis(50);
 
 /// The longest that this becomes.
 const LAST_SLEEP: Duration = Duration::from_secs(5);
-
-/// Why a frame did not come or go. The connection is of no use afterwards.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FrameError {
-    /// The other end closed between two frames.
-    #[error("the connection was closed")]
-    Closed,
-    /// The socket failed.
-    #[error("the connection failed")]
-    Io(#[source] io::Error),
-    /// The frame is not exactly one message of this version.
-    #[error("this is no message of this version")]
-    Malformed(#[source] minicbor::decode::Error),
-    /// The other end's [`Hello`] is of another version, which it tells, or of something else.
-    #[error("the other end does not speak version {VERSION} of the protocol")]
-    Stranger {
-        /// Version of the other end, if it is Cardea.
-        version: Option<u32>,
-    },
-    /// Nothing came, or nothing was taken, within the time.
-    #[error("the other end did not answer in time")]
-    TimedOut,
-    /// A frame above [`MAX_FRAME`]; nothing after it can be understood.
-    #[error("the message is too long")]
-    TooLong,
-    /// The other end closed in the middle of a frame.
-    #[error("the connection was closed in the middle of a message")]
-    Truncated,
-}
-
-impl From<Errno> for FrameError {
-    fn from(error: Errno) -> Self {
-        match error {
-            Errno::AGAIN => Self::TimedOut,
-            Errno::PIPE | Errno::CONNRESET => Self::Closed,
-            other => Self::Io(other.into()),
-        }
-    }
-}
-
-impl From<Overflow> for FrameError {
-    fn from(_: Overflow) -> Self {
-        Self::TooLong
-    }
-}
 
 /// One end of a connection: a connected, blocking stream socket and its buffers, which are erased after use.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::buffer::Buffer;
-use crate::frame::FrameError;
+use crate::error::FrameError;
 
 pub use self::description::{
     AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
@@ -28,20 +28,7 @@ pub use self::order::{
 };
 pub use self::reply::{Failure, FailureKind, Reply};
 pub use self::request::Request;
-
-/// Version of this vocabulary; both ends must have the same.
-pub const VERSION: u32 = 1;
-
-/// [`VERSION`] in the file of every library and program that speaks the protocol, where `cardea doctor` finds it
-/// without loading what may be of another version.
-pub const MARK: &str = "cardea-socket-version=1;";
-
-/// First field of [`Hello`].
-pub const MAGIC: &str = "cardea";
-
-/// Longest frame in bytes, without its length field.
-/// The longest message is an extended APDU of 65,544 bytes.
-pub const MAX_FRAME: usize = 128 * 1024;
+pub use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
 
 /// Longest name of a machine that cards are redirected from or to, in bytes.
 pub const MAX_NAME: usize = 127;

@@ -95,18 +95,6 @@ pub(super) const KNOWN: Known = Known {
         ),
         ("cardea-cli", &["src/output.rs", "src/uri.rs"]),
         (
-            "cardea-client",
-            &[
-                "src/buffer.rs",
-                "src/frame.rs",
-                "src/message/description.rs",
-                "src/message/order.rs",
-                "src/message/reply.rs",
-                "src/message/request.rs",
-                "src/message.rs",
-            ],
-        ),
-        (
             "cardea-daemon",
             &[
                 "src/application.rs",
