@@ -100,6 +100,7 @@ pub(super) const KNOWN: Known = Known {
                 "src/application.rs",
                 "src/audit.rs",
                 "src/care.rs",
+                "src/counters.rs",
                 "src/create.rs",
                 "src/describe.rs",
                 "src/destroy.rs",
