@@ -91,7 +91,7 @@ fn document() -> String {
         let name = response_name(code).unwrap_or_else(|| panic!("{code:#X} has no name"));
         writeln!(text, "| `{code:#05X}` | {name} |").unwrap();
     }
-    text.replace("0X", "0x")
+    text
 }
 
 fn write_row(text: &mut String, codes: &mut BTreeSet<u32>, row: &Row, name: &str) {

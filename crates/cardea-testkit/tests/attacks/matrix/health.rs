@@ -185,3 +185,23 @@ fn ecdsa() -> PrivateOperation<'static> {
 fn pkcs1() -> PrivateOperation<'static> {
     PrivateOperation::RsaRaw { block: &[1; 256] }
 }
+
+#[cfg(not(feature = "weakened"))]
+mod tests {
+    use super::super::live::Live;
+    use super::super::row::{After, Object};
+
+    #[test]
+    fn card_that_is_not_as_it_should_be_is_noticed() {
+        let mut live = Live::small(Object::Nothing);
+        assert_eq!(live.judge(After::Whole), Ok(()));
+        assert!(live.judge(After::Tried).is_err(), "no try was spent");
+        assert!(live.judge(After::Lost).is_err(), "the card is there");
+        assert_eq!(live.wrong_pin(), 0x9A2);
+        assert!(live.judge(After::Whole).is_err(), "a try was spent");
+        assert_eq!(live.judge(After::Tried), Ok(()));
+        live.bench.service.destroy_card(&live.record.tpm).unwrap();
+        assert!(live.judge(After::Whole).is_err(), "the card is gone");
+        assert!(live.judge(After::Without).is_err(), "its PIN too");
+    }
+}

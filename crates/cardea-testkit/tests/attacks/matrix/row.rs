@@ -303,3 +303,18 @@ fn step(seen: &Seen, at: usize) -> String {
         Answered::Words(words) => format!("{name}{space}{words}"),
     }
 }
+
+#[cfg(not(feature = "weakened"))]
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn answer_that_is_not_expected_is_named() {
+        let (refused, done) = (0x99D.into(), 0.into());
+        assert_eq!(compare(&refused, &refused), Ok(()));
+        assert_eq!(
+            compare(&refused, &done).unwrap_err(),
+            "0x000 (SUCCESS) where 0x99D (POLICY_FAIL, session 1) is expected"
+        );
+    }
+}
