@@ -108,3 +108,33 @@ impl Output<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_of_the_tpm_are_the_devices_whatever_was_asked() {
+        for kind in [
+            FailureKind::ChangeUnknown,
+            FailureKind::NoTpm,
+            FailureKind::SwitchedOff,
+            FailureKind::UnsafeTpm,
+        ] {
+            let failure = Failure {
+                kind,
+                message: String::new(),
+                tries_left: None,
+            };
+            for about in [
+                About::Data,
+                About::NewPin,
+                About::Object,
+                About::Pin,
+                About::Token,
+            ] {
+                assert_eq!(Rv::of(&failure, about), Rv(CKR_DEVICE_ERROR), "{kind:?}");
+            }
+        }
+    }
+}

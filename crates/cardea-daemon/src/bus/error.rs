@@ -148,3 +148,25 @@ pub(crate) fn about_puk(failure: Failure) -> BusError {
         (_, error) => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::fail;
+
+    #[test]
+    fn what_can_become_of_a_card_has_its_names() {
+        for (kind, name) in [
+            (FailureKind::ChangeUnknown, "ChangeUnknown"),
+            (FailureKind::Lost, "TpmFailure"),
+            (FailureKind::SwitchedOff, "TpmFailure"),
+            (FailureKind::UnsafeTpm, "TpmFailure"),
+        ] {
+            let error = BusError::from(fail(kind, "text"));
+            let whole = format!("org.cardea.VirtualSmartCard1.Error.{name}");
+            assert_eq!((error.name(), error.text()), (whole, "text"), "{kind:?}");
+        }
+        let puk = about_puk(fail(FailureKind::ChangeUnknown, "text"));
+        assert!(puk.name().ends_with(".ChangeUnknown"), "{puk:?}");
+    }
+}

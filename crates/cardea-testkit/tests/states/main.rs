@@ -12,6 +12,7 @@ mod counters;
 mod gone;
 mod hierarchies;
 mod raised;
+mod unknown;
 
 use std::time::Duration;
 
