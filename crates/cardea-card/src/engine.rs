@@ -6,12 +6,13 @@
 
 mod admin;
 mod check;
+mod command;
+mod error;
 mod failure;
 mod keys;
 mod manage;
 mod objects;
 mod pin;
-mod response;
 mod security;
 mod transport;
 
@@ -19,12 +20,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::error::CardError;
 pub use self::keys::{NewKey, PendingOperation};
 pub use self::objects::NewObject;
 
+pub(crate) use self::command::{Command, Reply};
 pub(crate) use self::failure::Failure;
-pub(crate) use self::response::Reply;
-pub(crate) use self::transport::Command;
 
 use self::pin::StatusCache;
 use self::security::{Limits, Mark, Role, Security};
@@ -32,11 +33,11 @@ use self::transport::Transport;
 use crate::event::Event;
 use crate::gids;
 use crate::gids::access::{self, Access, Roles};
-use crate::pin_policy::{PinPolicy, PinRuleError};
+use crate::pin_policy::PinPolicy;
 use crate::record::{CardRecord, FileRecord, KeyRecord};
 use crate::token::{
-    AdminError, CardStore, Clock, KeyAlgorithm, KeyClass, KeyInfo, PinError, PrivateOperation, Rng,
-    StoreError, Token, TokenError, TokenErrorKind,
+    CardStore, Clock, KeyAlgorithm, KeyClass, KeyInfo, PrivateOperation, Rng, StoreError, Token,
+    TokenErrorKind,
 };
 
 /// One card, shared by all its connections.
@@ -73,58 +74,6 @@ pub struct Connection {
     mark: Mark,
     transport: Transport,
     pub(crate) state: gids::State,
-}
-
-/// Why a card cannot be opened or used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CardError {
-    /// The record contradicts itself; the text names the part.
-    #[error("the card's record is damaged: {0}")]
-    Damaged(String),
-    /// The administrator's answer is wrong, or comes too soon after wrong ones.
-    #[error(transparent)]
-    Admin(AdminError),
-    /// The card already has what was to be made, or not what it was to be made from.
-    #[error("{0}")]
-    Conflict(String),
-    /// PIN or PUK wrong or blocked.
-    #[error(transparent)]
-    Pin(PinError),
-    /// The new PIN is not one that the card's policy allows.
-    #[error(transparent)]
-    Rule(#[from] PinRuleError),
-    /// The card file could not be written; nothing was changed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The token failed.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-}
-
-impl From<PinError> for CardError {
-    fn from(error: PinError) -> Self {
-        match error {
-            PinError::Token(error) => Self::Token(error),
-            error => Self::Pin(error),
-        }
-    }
-}
-
-impl From<AdminError> for CardError {
-    fn from(error: AdminError) -> Self {
-        match error {
-            AdminError::Store(error) => Self::Store(error),
-            AdminError::Token(error) => Self::Token(error),
-            error => Self::Admin(error),
-        }
-    }
-}
-
-impl From<TokenErrorKind> for CardError {
-    fn from(kind: TokenErrorKind) -> Self {
-        Self::Token(kind.into())
-    }
 }
 
 impl Card {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cardea_iso7816::tlv;
 
-use super::CardError;
+use super::error::CardError;
 use crate::gids::access;
 use crate::gids::{
     self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, OPERATIONAL, limits,

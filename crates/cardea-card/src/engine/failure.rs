@@ -4,7 +4,7 @@ use std::error::Error;
 
 use cardea_iso7816::StatusWord;
 
-use super::CardError;
+use super::error::CardError;
 use crate::token::{AdminError, PinError, StoreError, TokenError, TokenErrorKind};
 
 /// Why a command was refused. Handlers return it; [`Failure::status`] is the only way to the wire.

@@ -7,7 +7,8 @@ use cardea_iso7816::{
 };
 use zeroize::Zeroizing;
 
-use super::{Failure, Reply};
+use super::command::{Command, Reply};
+use super::failure::Failure;
 use crate::gids;
 
 /// Most bytes of a command in all its parts: a data object of 16 KiB and its header fit.
@@ -15,14 +16,6 @@ const MAX_CHAIN: usize = 17 * 1024;
 
 /// GET RESPONSE.
 const GET_RESPONSE: u8 = 0xC0;
-
-/// A complete command: parsed, its class byte accepted, its parts joined.
-pub(crate) struct Command<'a> {
-    pub(crate) ins: u8,
-    pub(crate) p1: u8,
-    pub(crate) p2: u8,
-    pub(crate) data: &'a [u8],
-}
 
 /// A connection's chain of commands in parts and the part of an answer not yet fetched.
 #[derive(Debug)]

@@ -1,6 +1,14 @@
-//! What a handler answers, and what of it goes out at once.
+//! A command as a handler gets it, what a handler answers, and what of it goes out at once.
 
 use zeroize::Zeroizing;
+
+/// A complete command: parsed, its class byte accepted, its parts joined.
+pub(crate) struct Command<'a> {
+    pub(crate) ins: u8,
+    pub(crate) p1: u8,
+    pub(crate) p2: u8,
+    pub(crate) data: &'a [u8],
+}
 
 /// What a successful command gives. The variants differ in what happens without an Le field:
 /// clients omit it where they want data, and send it where there is none.

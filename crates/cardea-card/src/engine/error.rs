@@ -1,0 +1,56 @@
+//! Why a card cannot be opened or used.
+
+use crate::pin_policy::PinRuleError;
+use crate::token::{AdminError, PinError, StoreError, TokenError, TokenErrorKind};
+
+/// Why a card cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CardError {
+    /// The record contradicts itself; the text names the part.
+    #[error("the card's record is damaged: {0}")]
+    Damaged(String),
+    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    #[error(transparent)]
+    Admin(AdminError),
+    /// The card already has what was to be made, or not what it was to be made from.
+    #[error("{0}")]
+    Conflict(String),
+    /// PIN or PUK wrong or blocked.
+    #[error(transparent)]
+    Pin(PinError),
+    /// The new PIN is not one that the card's policy allows.
+    #[error(transparent)]
+    Rule(#[from] PinRuleError),
+    /// The card file could not be written; nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token failed.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl From<PinError> for CardError {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::Token(error) => Self::Token(error),
+            error => Self::Pin(error),
+        }
+    }
+}
+
+impl From<AdminError> for CardError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Store(error) => Self::Store(error),
+            AdminError::Token(error) => Self::Token(error),
+            error => Self::Admin(error),
+        }
+    }
+}
+
+impl From<TokenErrorKind> for CardError {
+    fn from(kind: TokenErrorKind) -> Self {
+        Self::Token(kind.into())
+    }
+}
