@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod algorithm;
 mod engine;
 mod event;
 pub mod gids;
