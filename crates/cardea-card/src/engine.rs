@@ -28,13 +28,13 @@ pub(crate) use self::command::{Command, Reply};
 pub(crate) use self::failure::Failure;
 
 use self::pin::StatusCache;
-use self::security::{Limits, Mark, Role, Security};
+pub(crate) use self::security::Role;
+use self::security::{Limits, Mark, Security};
 use self::transport::Transport;
 use crate::event::Event;
 use crate::gids;
-use crate::gids::access::{self, Access, Roles};
 use crate::pin_policy::PinPolicy;
-use crate::record::{CardRecord, FileRecord, KeyRecord};
+use crate::record::{CardRecord, KeyRecord};
 use crate::token::{
     CardStore, Clock, KeyAlgorithm, KeyClass, KeyInfo, PrivateOperation, Rng, StoreError, Token,
     TokenErrorKind,
@@ -292,10 +292,6 @@ impl Card {
         }
     }
 
-    pub(crate) fn file(&self, id: u16) -> Option<&FileRecord> {
-        self.record.gids.files.iter().find(|file| file.id == id)
-    }
-
     pub(crate) fn key(&self, reference: u8) -> Option<&KeyRecord> {
         self.record.keys.iter().find(|k| k.reference == reference)
     }
@@ -308,44 +304,6 @@ impl Card {
         self.token.supports(algorithm)
     }
 
-    /// Checks a rule, and notes that the verified PIN was needed where nobody else would be let in.
-    pub(crate) fn permit(
-        &mut self,
-        connection: &Connection,
-        rules: &[u8],
-        access: Access,
-    ) -> Result<(), Failure> {
-        if !access::allows(rules, access, self.roles(connection)) {
-            return Err(Failure::SecurityStatus);
-        }
-        self.note_use(connection, rules, access);
-        Ok(())
-    }
-
-    /// What was done needed the verified PIN or the administrator, unless anybody may: the idle limits
-    /// count from here.
-    pub(crate) fn note_use(&mut self, connection: &Connection, rules: &[u8], access: Access) {
-        if !access::allows(rules, access, Roles::default()) {
-            self.touch(connection);
-        }
-    }
-
-    /// The PIN is verified on this connection, whatever rules say: keys are used under it alone.
-    pub(crate) fn need_pin(&mut self, connection: &Connection) -> Result<(), Failure> {
-        if !self.is_verified(connection) {
-            return Err(Failure::SecurityStatus);
-        }
-        self.touch(connection);
-        Ok(())
-    }
-
-    pub(crate) fn roles(&self, connection: &Connection) -> Roles {
-        Roles {
-            user: self.is_verified(connection),
-            admin: self.security.has(&connection.mark, Role::Admin),
-        }
-    }
-
     pub(crate) fn has_role(&self, connection: &Connection, role: impl Into<Role>) -> bool {
         self.security.has(&connection.mark, role.into())
     }
@@ -355,13 +313,14 @@ impl Card {
         self.change_security(|security| security.revoke_all(&connection.mark));
     }
 
-    /// Whether the rules are in force; else the card waits for its personalisation.
+    /// Whether the card is in use; else it waits for its personalisation.
     #[must_use]
     pub fn is_operational(&self) -> bool {
-        self.record.gids.life_cycle == gids::OPERATIONAL
+        self.record.provisional.is_none()
     }
 
-    fn touch(&mut self, connection: &Connection) {
+    /// The verified PIN or the administrator was needed just now: the idle limits count from here.
+    pub(crate) fn touch(&mut self, connection: &Connection) {
         let now = self.clock.now();
         for role in [Role::User, Role::Admin] {
             self.security.touch(&connection.mark, role, now);

@@ -12,11 +12,14 @@ pub(crate) mod content;
 mod digest_info;
 mod environment;
 mod file_management;
+pub(crate) mod files;
 pub(crate) mod filesystem;
 mod generate;
 mod get_data;
 pub mod guest;
-mod mechanism;
+pub(crate) mod key_file;
+pub(crate) mod life_cycle;
+pub(crate) mod mechanism;
 mod operation;
 mod pin;
 mod public_key;
@@ -29,21 +32,6 @@ use crate::engine::{Card, Command, Connection, Failure, Reply};
 
 pub use self::content::{Freshness, blank_card, bump_freshness, created_card, uninitialised_card};
 pub use self::filesystem::KeyUsage;
-
-pub(crate) use self::content::{
-    ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, OPERATIONAL, card_id, formatted_card,
-    set_card_id,
-};
-pub(crate) use self::file_management::{
-    is_key_range, is_reserved, key_erased, key_loaded, kind, new_key_file,
-};
-pub(crate) use self::mechanism::parse_templates;
-
-/// What a well-formed card keeps to.
-pub(crate) mod limits {
-    pub(crate) use super::file_management::{INITIALISATION, MAX_FILES};
-    pub(crate) use super::put_data::{MAX_OBJECTS, MAX_VALUE};
-}
 
 /// Answer to reset: T=1, historical bytes with the application identifier in a compact-TLV object
 /// (ISO 7816-3 §8, ISO 7816-4 §12.1.1). The structure is that of Microsoft's virtual card.
@@ -101,7 +89,7 @@ pub(crate) fn execute(
         card.disarm(connection);
     }
     let instruction = instruction?;
-    if !card.is_operational() && instruction.is_for_operational_cards() {
+    if !life_cycle::is_operational(card) && instruction.is_for_operational_cards() {
         return Err(Failure::NotAllowed);
     }
     let reply = match instruction {
@@ -209,11 +197,6 @@ impl Instruction {
             | Self::Verify => false,
         }
     }
-}
-
-/// The file identifier of a user key's or the administrator's key file.
-pub(crate) fn key_file_id(reference: u8) -> u16 {
-    0xB000 | u16::from(reference)
 }
 
 #[cfg(test)]

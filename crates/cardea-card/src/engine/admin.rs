@@ -154,7 +154,7 @@ impl Card {
         }
         let mut record = self.record.clone();
         record.provisional = None;
-        record.gids.life_cycle = gids::OPERATIONAL;
+        record.gids.life_cycle = gids::life_cycle::OPERATIONAL;
         if record.lengths.pin.is_empty() {
             // Nobody knows the PIN, whatever its length; the record wants one.
             record.lengths.pin = vec![u8::MAX >> 1];

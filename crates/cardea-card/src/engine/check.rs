@@ -6,9 +6,9 @@ use cardea_iso7816::tlv;
 
 use super::error::CardError;
 use crate::gids::access;
-use crate::gids::{
-    self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, OPERATIONAL, limits,
-};
+use crate::gids::files::{self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR};
+use crate::gids::life_cycle::{INITIALISATION, OPERATIONAL};
+use crate::gids::{KEY_REFERENCES, mechanism};
 use crate::pin_policy::PinPolicy;
 use crate::record::{CardRecord, FileRecord};
 
@@ -19,7 +19,7 @@ pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
         != if operational {
             OPERATIONAL
         } else {
-            limits::INITIALISATION
+            INITIALISATION
         }
     {
         return Err(damaged(
@@ -27,7 +27,7 @@ pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
         ));
     }
     lengths(record, operational)?;
-    if record.gids.files.len() > limits::MAX_FILES {
+    if record.gids.files.len() > files::MAX_FILES {
         return Err(damaged("too many files"));
     }
     let mut ids = BTreeSet::new();
@@ -60,31 +60,31 @@ fn lengths(record: &CardRecord, operational: bool) -> Result<(), CardError> {
 }
 
 fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
-    if gids::is_reserved(file.id) {
+    if files::is_reserved(file.id) {
         return Err("reserved identifier");
     }
     if !matches!(file.descriptor, DATA_DESCRIPTOR | KEY_DESCRIPTOR) {
         return Err("unknown descriptor");
     }
     let is_key = file.descriptor == KEY_DESCRIPTOR;
-    if is_key != gids::is_key_range(file.id) {
+    if is_key != files::is_key_range(file.id) {
         return Err("the identifier does not fit the descriptor");
     }
-    if !access::well_formed(&file.access, gids::kind(file.descriptor)) {
+    if !access::well_formed(&file.access, files::kind(file.descriptor)) {
         return Err("malformed access rules");
     }
     if is_key {
-        if !file.objects.is_empty() || gids::parse_templates(&file.templates).is_err() {
+        if !file.objects.is_empty() || mechanism::parse_templates(&file.templates).is_err() {
             return Err("malformed key file");
         }
         // Of the administrator's key only the token knows whether it is there.
         let has_key = (file.id != ADMIN_KEY_FILE).then(|| {
             let mut keys = record.keys.iter();
-            keys.any(|key| gids::key_file_id(key.reference) == file.id)
+            keys.any(|key| files::key_file_id(key.reference) == file.id)
         });
         match (file.life_cycle, has_key) {
-            (limits::INITIALISATION | 0x04..=0x07, None)
-            | (limits::INITIALISATION, Some(_))
+            (INITIALISATION | 0x04..=0x07, None)
+            | (INITIALISATION, Some(_))
             | (0x05 | 0x07, Some(true))
             | (0x04 | 0x06, Some(false)) => Ok(()),
             _ => Err("the life cycle does not fit the key"),
@@ -93,7 +93,7 @@ fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
         if !file.templates.is_empty() {
             return Err("templates in a data file");
         }
-        if !matches!(file.life_cycle, limits::INITIALISATION | 0x05 | 0x07) {
+        if !matches!(file.life_cycle, INITIALISATION | 0x05 | 0x07) {
             return Err("unknown life cycle");
         }
         objects(file)
@@ -101,7 +101,7 @@ fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
 }
 
 fn objects(file: &FileRecord) -> Result<(), &'static str> {
-    if file.objects.len() > limits::MAX_OBJECTS {
+    if file.objects.len() > files::MAX_OBJECTS {
         return Err("too many data objects");
     }
     let mut tags = BTreeSet::new();
@@ -112,7 +112,7 @@ fn objects(file: &FileRecord) -> Result<(), &'static str> {
         if !tlv::is_tag(object.tag) {
             return Err("a data object has an impossible tag");
         }
-        if object.value.len() > limits::MAX_VALUE {
+        if object.value.len() > files::MAX_VALUE {
             return Err("a data object is too long");
         }
     }
@@ -123,7 +123,7 @@ fn keys(record: &CardRecord) -> Result<(), CardError> {
     let mut references = BTreeSet::new();
     for key in &record.keys {
         let reference = key.reference;
-        let id = gids::key_file_id(reference);
+        let id = files::key_file_id(reference);
         let has_file = record.gids.files.iter().any(|file| file.id == id);
         if !KEY_REFERENCES.contains(&reference) || !has_file || !references.insert(reference) {
             return Err(CardError::Damaged(format!(

@@ -120,7 +120,7 @@ impl Card {
         let key = self.key(reference).cloned();
         let mut record = self.record.clone();
         record.keys.retain(|key| key.reference != reference);
-        let id = gids::key_file_id(reference);
+        let id = gids::files::key_file_id(reference);
         record.gids.files.retain(|file| file.id != id);
         filesystem::remove_certificate(&mut record.gids, index);
         filesystem::clear_container(&mut record.gids, index)?;
@@ -356,7 +356,7 @@ impl Card {
     fn free_reference(&self, algorithm: KeyAlgorithm, new: &NewKey) -> Result<u8, CardError> {
         let free = |reference: &u8| {
             let index = reference - KEY_REFERENCES.start();
-            self.file(gids::key_file_id(*reference)).is_none()
+            gids::files::find(self, gids::files::key_file_id(*reference)).is_none()
                 && self.key(*reference).is_none()
                 && filesystem::container(&self.record.gids, index).is_none()
         };
@@ -395,7 +395,7 @@ impl Card {
             .id
             .clone()
             .filter(|id| *id != [reference - KEY_REFERENCES.start()]);
-        let file = gids::new_key_file(reference, algorithm, new.usage, new.class);
+        let file = gids::key_file::new_key_file(reference, algorithm, new.usage, new.class);
         let usage = new.usage;
         self.place_key(key, |record| {
             record.gids.files.push(file);
@@ -444,7 +444,7 @@ impl Card {
                 let mut record = self.record.clone();
                 record.keys.retain(|old| old.reference != key.reference);
                 record.keys.push(key.clone());
-                gids::key_loaded(&mut record.gids, key.reference);
+                gids::life_cycle::key_loaded(&mut record.gids, key.reference);
                 arrange(&mut record)?;
                 self.commit(record)?;
                 Ok(info)
@@ -470,7 +470,7 @@ impl Card {
         };
         let mut record = self.record.clone();
         record.keys.retain(|old| old.reference != reference);
-        gids::key_erased(&mut record.gids, reference);
+        gids::life_cycle::key_erased(&mut record.gids, reference);
         self.commit(record)?;
         self.happened(Event::KeyDeleted(reference));
         self.token.forget(&key);
@@ -480,7 +480,7 @@ impl Card {
     /// The administrator's key file has its key.
     pub(crate) fn admin_key_loaded(&mut self) -> Result<(), Failure> {
         let mut record = self.record.clone();
-        gids::key_loaded(&mut record.gids, gids::ADMIN_KEY);
+        gids::life_cycle::key_loaded(&mut record.gids, gids::ADMIN_KEY);
         Ok(self.commit(record)?)
     }
 }

@@ -11,7 +11,7 @@ impl Card {
     /// The id that Windows and OpenSC know the card by: the administrator's, absent on a blank card.
     #[must_use]
     pub fn card_id(&self) -> Option<CardId> {
-        gids::card_id(&self.record.gids)
+        gids::content::card_id(&self.record.gids)
     }
 
     /// Gives the card another name: 1 to 127 bytes without control characters, which the caller has checked.
@@ -67,11 +67,11 @@ impl Card {
         let mut gone = Vec::new();
         if wipe {
             let id = id.or_else(|| self.card_id()).unwrap_or(record.id);
-            record.gids = gids::formatted_card(&record.gids, id);
+            record.gids = gids::content::formatted_card(&record.gids, id);
             gone = std::mem::take(&mut record.keys);
             record.objects = None;
         } else if let Some(id) = id
-            && !gids::set_card_id(&mut record.gids, id)
+            && !gids::content::set_card_id(&mut record.gids, id)
         {
             return Err(CardError::Conflict(
                 "this card has no file system for a card id: have it formatted".into(),

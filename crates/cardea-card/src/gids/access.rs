@@ -3,6 +3,8 @@
 //! Up to four groups, each an access mode byte and one condition byte for every bit of it that is set,
 //! most significant first. The groups are OR-ed; what no group mentions is forbidden.
 
+use crate::engine::{Card, Connection, Failure, Role};
+
 /// What a rule belongs to: the bits of the access mode byte differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
@@ -64,6 +66,45 @@ pub(crate) fn allows(rules: &[u8], access: Access, roles: Roles) -> bool {
             Some(condition) => satisfied(condition, roles),
             None => false,
         })
+}
+
+/// Who is authenticated on a connection.
+pub(super) fn roles(card: &Card, connection: &Connection) -> Roles {
+    Roles {
+        user: card.is_verified(connection),
+        admin: card.has_role(connection, Role::Admin),
+    }
+}
+
+/// Checks a rule, and notes that the verified PIN was needed where nobody else would be let in.
+pub(super) fn permit(
+    card: &mut Card,
+    connection: &Connection,
+    rules: &[u8],
+    access: Access,
+) -> Result<(), Failure> {
+    if !allows(rules, access, roles(card, connection)) {
+        return Err(Failure::SecurityStatus);
+    }
+    note_use(card, connection, rules, access);
+    Ok(())
+}
+
+/// What was done needed the verified PIN or the administrator, unless anybody may: the idle limits
+/// count from here.
+pub(super) fn note_use(card: &mut Card, connection: &Connection, rules: &[u8], access: Access) {
+    if !allows(rules, access, Roles::default()) {
+        card.touch(connection);
+    }
+}
+
+/// The PIN is verified on this connection, whatever rules say: keys are used under it alone.
+pub(super) fn need_pin(card: &mut Card, connection: &Connection) -> Result<(), Failure> {
+    if !card.is_verified(connection) {
+        return Err(Failure::SecurityStatus);
+    }
+    card.touch(connection);
+    Ok(())
 }
 
 /// Whether the rules are well-formed and of the file's kind; empty rules are, and forbid everything.

@@ -3,30 +3,16 @@
 //!
 //! Numbers inside these files are little-endian.
 
-use super::file_management::INITIALISATION;
+use super::files::{
+    ADMIN_KEY_FILE, CARD_ID_FILE, CONTENT_FILE, DATA_DESCRIPTOR, DIRECTORY_FILE, KEY_DESCRIPTOR,
+};
+use super::life_cycle::{INITIALISATION, OPERATIONAL};
 use crate::record::{CardId, DataObject, FileRecord, GidsRecord};
-
-/// Elementary file of the directory table and the key map.
-pub(crate) const DIRECTORY_FILE: u16 = 0xA000;
-/// Elementary file of most contents: everyone reads, user or admin writes.
-pub(crate) const CONTENT_FILE: u16 = 0xA010;
-/// Elementary file of the card id: everyone reads, admin writes.
-pub(crate) const CARD_ID_FILE: u16 = 0xA012;
-/// Key file of the administrator.
-pub(crate) const ADMIN_KEY_FILE: u16 = 0xB080;
 
 /// Data object of `cardcf`, in [`CONTENT_FILE`].
 const CARDCF: u32 = 0xDF22;
 /// `cardid`: the card id.
 const CARD_ID: u32 = 0xDF20;
-
-/// Life cycle status of the DF and of files made before it became operational.
-pub(crate) const OPERATIONAL: u8 = 0x05;
-
-/// Descriptor byte of data object files.
-pub(crate) const DATA_DESCRIPTOR: u8 = 0x39;
-/// Descriptor byte of key files.
-pub(crate) const KEY_DESCRIPTOR: u8 = 0x18;
 
 /// What was changed on a card: which counter of `cardcf` moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use cardea_iso7816::tlv;
 
-use super::access::Access;
-use super::get_data::is_operational;
+use super::access::{self, Access};
+use super::files::key_file;
+use super::life_cycle::rules_apply;
 use super::mechanism::{Mechanism, Purpose, Template, parse_templates};
-use super::{KEY_DESCRIPTOR, key_file_id};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::FileRecord;
 
@@ -130,22 +130,14 @@ fn chosen(
         .ok_or(Failure::Data)
 }
 
-/// The key file behind a reference.
-pub(super) fn key_file(card: &Card, reference: u8) -> Result<FileRecord, Failure> {
-    card.file(key_file_id(reference))
-        .filter(|file| file.descriptor == KEY_DESCRIPTOR)
-        .cloned()
-        .ok_or(Failure::NotFound)
-}
-
 /// The rule for the use of a key. A file that was never activated cannot be used.
 pub(super) fn permit_use(
     card: &mut Card,
     connection: &Connection,
     file: &FileRecord,
 ) -> Result<(), Failure> {
-    if !is_operational(card, file) {
+    if !rules_apply(card, file) {
         return Err(Failure::Conditions);
     }
-    card.permit(connection, &file.access, Access::Use)
+    access::permit(card, connection, &file.access, Access::Use)
 }

@@ -3,30 +3,19 @@
 use cardea_iso7816::tlv;
 
 use super::access::{self, Access, FileKind};
-use super::filesystem::KeyUsage;
+use super::files::{
+    self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, MAX_FILES, is_key_range, is_reserved,
+    key_file_id, kind,
+};
+use super::life_cycle::{
+    ACTIVATED, INITIALISATION, OPERATIONAL_EARLY, OPERATIONAL_LATE, is_operational,
+};
 use super::mechanism::{Purpose, Template, parse_templates};
 use super::templates::DF_RULES;
-use super::{
-    ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, KEY_REFERENCES, Selection, key_file_id,
-};
+use super::{KEY_REFERENCES, Selection};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::event::Event;
-use crate::record::{FileRecord, GidsRecord};
-use crate::token::{KeyAlgorithm, KeyClass};
-
-/// Most elementary files of a card: the profile's seven, 30 keys, and room for more data files.
-pub(crate) const MAX_FILES: usize = 128;
-
-/// Life cycle status of a file that was just created.
-pub(crate) const INITIALISATION: u8 = 0x03;
-
-/// Life cycle bit: activated (`05`, `07`), else deactivated (`04`, `06`).
-const ACTIVATED: u8 = 0x01;
-
-/// Life cycle status of an operational file made before the DF became operational.
-const OPERATIONAL_EARLY: u8 = 0x04;
-/// Life cycle status of an operational file made after it.
-const OPERATIONAL_LATE: u8 = 0x06;
+use crate::record::FileRecord;
 
 /// CREATE FILE. The new file becomes current.
 pub(super) fn create(
@@ -38,13 +27,13 @@ pub(super) fn create(
         return Err(Failure::Parameters);
     }
     let file = parse(command.data)?;
-    if card.is_operational() {
-        card.permit(connection, &DF_RULES, Access::CreateFile)?;
+    if is_operational(card) {
+        access::permit(card, connection, &DF_RULES, Access::CreateFile)?;
     }
     if file.descriptor == KEY_DESCRIPTOR {
         check_key_file(card, connection, &file)?;
     }
-    if card.file(file.id).is_some() {
+    if files::find(card, file.id).is_some() {
         return Err(Failure::FileExists);
     }
     if card.record().gids.files.len() >= MAX_FILES {
@@ -81,7 +70,7 @@ pub(super) fn activate(
                     keys.any(|key| key_file_id(key.reference) == id)
                 }
             };
-            let state = if card.is_operational() {
+            let state = if is_operational(card) {
                 OPERATIONAL_LATE
             } else {
                 OPERATIONAL_EARLY
@@ -113,15 +102,15 @@ pub(super) fn delete(
     let Selection::File(id) = connection.state.selection else {
         return Err(Failure::NotAllowed);
     };
-    let file = card.file(id).ok_or(Failure::NotAllowed)?.clone();
-    if card.is_operational() {
-        card.permit(connection, &DF_RULES, Access::DeleteFile)?;
+    let file = files::find(card, id).ok_or(Failure::NotAllowed)?.clone();
+    if is_operational(card) {
+        access::permit(card, connection, &DF_RULES, Access::DeleteFile)?;
     }
     // What only an administrator may create, only an administrator may delete.
     if file.descriptor == KEY_DESCRIPTOR
         && authenticates_administrator(&parse_templates(&file.templates)?)
-        && card.is_operational()
-        && !card.roles(connection).admin
+        && is_operational(card)
+        && !access::roles(card, connection).admin
     {
         return Err(Failure::SecurityStatus);
     }
@@ -149,79 +138,8 @@ pub(super) fn terminate(
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     check_empty(command)?;
-    card.permit(connection, &DF_RULES, Access::Terminate)?;
+    access::permit(card, connection, &DF_RULES, Access::Terminate)?;
     Err(Failure::Unsupported)
-}
-
-/// The file of a key that the product itself makes, activated: rules and templates are those of the clients.
-pub(crate) fn new_key_file(
-    reference: u8,
-    algorithm: KeyAlgorithm,
-    usage: KeyUsage,
-    class: KeyClass,
-) -> FileRecord {
-    let (size, mechanisms): (u8, &[(u32, u8)]) = match (algorithm, usage) {
-        (KeyAlgorithm::P256, _) => (0x0C, &[(0xB6, 0x10)]),
-        (KeyAlgorithm::P384, _) => (0x0D, &[(0xB6, 0x10)]),
-        (rsa, usage) => (
-            if rsa == KeyAlgorithm::Rsa3072 {
-                0x08
-            } else {
-                0x07
-            },
-            match usage {
-                KeyUsage::Exchange => &[
-                    (0xB8, 0x00),
-                    (0xB8, 0x80),
-                    (0xB8, 0x40),
-                    (0xB6, 0x10),
-                    (0xB6, 0x50),
-                ],
-                KeyUsage::Signature => &[(0xB6, 0x10), (0xB6, 0x50)],
-            },
-        ),
-    };
-    let mut templates = Vec::new();
-    for (tag, padding) in mechanisms {
-        let template = tlv::build(*tag, |out| {
-            tlv::write(out, 0x80, &[padding | size]);
-            tlv::write(out, 0x83, &[reference]);
-            tlv::write(out, 0x95, &[Template::COMPUTE]);
-            if class == KeyClass::Always {
-                tlv::write(out, 0xA3, &[0x90, 0x02, 0x00, 0x01]);
-            }
-        });
-        templates.extend(template);
-    }
-    FileRecord {
-        id: key_file_id(reference),
-        descriptor: KEY_DESCRIPTOR,
-        life_cycle: OPERATIONAL_LATE | ACTIVATED,
-        access: vec![0x8F, 0x10, 0x10, 0x10, 0x00],
-        templates,
-        objects: Vec::new(),
-    }
-}
-
-/// A key was loaded into its file: deactivated becomes activated.
-pub(crate) fn key_loaded(record: &mut GidsRecord, reference: u8) {
-    if let Some(file) = operational_file(record, reference) {
-        file.life_cycle |= ACTIVATED;
-    }
-}
-
-/// The key of a file is gone: activated becomes deactivated.
-pub(crate) fn key_erased(record: &mut GidsRecord, reference: u8) {
-    if let Some(file) = operational_file(record, reference) {
-        file.life_cycle &= !ACTIVATED;
-    }
-}
-
-fn operational_file(record: &mut GidsRecord, reference: u8) -> Option<&mut FileRecord> {
-    record
-        .files
-        .iter_mut()
-        .find(|file| file.id == key_file_id(reference) && file.life_cycle != INITIALISATION)
 }
 
 /// Neither parameters nor data; a superfluous Le is accepted everywhere.
@@ -284,8 +202,8 @@ fn parse(data: &[u8]) -> Result<FileRecord, Failure> {
 fn check_key_file(card: &Card, connection: &Connection, file: &FileRecord) -> Result<(), Failure> {
     let templates = parse_templates(&file.templates)?;
     if authenticates_administrator(&templates)
-        && card.is_operational()
-        && !card.roles(connection).admin
+        && is_operational(card)
+        && !access::roles(card, connection).admin
     {
         return Err(Failure::SecurityStatus);
     }
@@ -315,24 +233,6 @@ fn authenticates_administrator(templates: &[Template]) -> bool {
     templates
         .iter()
         .any(|t| t.purpose == Purpose::Authentication && t.usage & Template::VERIFY != 0)
-}
-
-pub(crate) fn kind(descriptor: u8) -> FileKind {
-    if descriptor == KEY_DESCRIPTOR {
-        FileKind::Key
-    } else {
-        FileKind::Data
-    }
-}
-
-/// `B080` and up belong to key files alone.
-pub(crate) fn is_key_range(id: u16) -> bool {
-    (0xB080..=0xB0FF).contains(&id)
-}
-
-/// Identifiers with a meaning of their own.
-pub(crate) fn is_reserved(id: u16) -> bool {
-    matches!(id, 0x0000 | 0x2F00 | 0x2F01 | 0x3F00 | 0x3FFF | 0xFFFF)
 }
 
 fn reference_of(id: u16) -> u8 {

@@ -7,8 +7,8 @@
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
-use super::content::{CONTENT_FILE, DIRECTORY_FILE, Freshness, bump_freshness};
-use super::put_data::MAX_VALUE;
+use super::content::{Freshness, bump_freshness};
+use super::files::{CONTENT_FILE, DIRECTORY_FILE, MAX_VALUE};
 use crate::record::{DataObject, GidsRecord};
 use crate::token::KeyAlgorithm;
 

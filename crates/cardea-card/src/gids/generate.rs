@@ -3,9 +3,9 @@
 use cardea_iso7816::tlv;
 use zeroize::Zeroizing;
 
-use super::access::Access;
-use super::environment::key_file;
-use super::get_data::is_operational;
+use super::access::{self, Access};
+use super::files::key_file;
+use super::life_cycle::rules_apply;
 use super::mechanism::{algorithm, key_class, parse_templates};
 use super::{KEY_REFERENCES, public_key};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
@@ -22,8 +22,8 @@ pub(super) fn generate(
     }
     let (reference, size) = parse(command.data)?;
     let file = key_file(card, reference)?;
-    if is_operational(card, &file) {
-        card.permit(connection, &file.access, Access::Generate)?;
+    if rules_apply(card, &file) {
+        access::permit(card, connection, &file.access, Access::Generate)?;
     }
     if !KEY_REFERENCES.contains(&reference) {
         return Err(Failure::Data);

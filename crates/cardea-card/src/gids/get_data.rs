@@ -3,7 +3,9 @@
 use cardea_iso7816::tlv;
 
 use super::access::{self, Access};
-use super::{DATA_DESCRIPTOR, OPERATIONAL, Selection, public_key, templates};
+use super::files::{self, DATA_DESCRIPTOR};
+use super::life_cycle::rules_apply;
+use super::{Selection, public_key, templates};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::FileRecord;
 use crate::token::PinReference;
@@ -108,14 +110,14 @@ fn file(
     id: u16,
     request: &Request,
 ) -> Result<Reply, Failure> {
-    let file = card.file(id).ok_or(Failure::FileNotFound)?;
+    let file = files::find(card, id).ok_or(Failure::FileNotFound)?;
     if file.descriptor != DATA_DESCRIPTOR {
         return Err(Failure::WrongFileKind);
     }
     let reply = request.answer(objects(card, connection, file))?;
-    if is_operational(card, file) {
+    if rules_apply(card, file) {
         let rules = file.access.clone();
-        card.note_use(connection, &rules, Access::GetData);
+        access::note_use(card, connection, &rules, Access::GetData);
     }
     Ok(reply)
 }
@@ -168,8 +170,12 @@ fn pin_status(card: &mut Card, reference: PinReference) -> Result<Vec<u8>, Failu
 /// The objects of a file with the verdict of its rules, which count only in operational state.
 /// Looking is no use of the PIN: clients poll the whole application.
 fn objects(card: &Card, connection: &Connection, file: &FileRecord) -> Vec<Candidate> {
-    let readable = !is_operational(card, file)
-        || access::allows(&file.access, Access::GetData, card.roles(connection));
+    let readable = !rules_apply(card, file)
+        || access::allows(
+            &file.access,
+            Access::GetData,
+            access::roles(card, connection),
+        );
     file.objects
         .iter()
         .map(|object| Candidate {
@@ -178,11 +184,6 @@ fn objects(card: &Card, connection: &Connection, file: &FileRecord) -> Vec<Candi
             readable,
         })
         .collect()
-}
-
-/// Whether the rules of a file are enforced: DF and file are operational (GIDS 2.0, life cycle).
-pub(super) fn is_operational(card: &Card, file: &FileRecord) -> bool {
-    card.record().gids.life_cycle == OPERATIONAL && matches!(file.life_cycle, 0x04..=0x07)
 }
 
 fn own(objects: Vec<(u32, Vec<u8>)>) -> Vec<Candidate> {

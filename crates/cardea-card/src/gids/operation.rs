@@ -2,9 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use super::digest_info;
-use super::environment::{KeyUse, key_file, permit_use};
+use super::environment::{KeyUse, permit_use};
+use super::files::key_file;
 use super::mechanism::{Mechanism, parse_templates};
+use super::{access, digest_info};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::token::{HashAlgorithm, KeyAlgorithm, PrivateOperation};
 
@@ -32,7 +33,7 @@ pub(super) fn perform(
 fn check_use(card: &mut Card, connection: &Connection, chosen: KeyUse) -> Result<(), Failure> {
     let file = key_file(card, chosen.reference)?;
     permit_use(card, connection, &file)?;
-    card.need_pin(connection)?;
+    access::need_pin(card, connection)?;
     let listed = parse_templates(&file.templates)?
         .iter()
         .any(|template| template.mechanism == chosen.mechanism);

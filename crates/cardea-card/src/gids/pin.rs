@@ -1,5 +1,6 @@
 //! VERIFY, CHANGE REFERENCE DATA, RESET RETRY COUNTER (GIDS 2.0; ISO 7816-4 §11.5).
 
+use super::life_cycle::is_operational;
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::secret::Pin;
 use crate::token::{PinError, PinReference};
@@ -63,7 +64,7 @@ pub(super) fn change(
         // New value alone: sets the first PIN or PUK of a card that is being initialised.
         0x01 => {
             let reference = existing(card, command.p2)?;
-            if card.is_operational() {
+            if is_operational(card) {
                 return Err(Failure::Conditions);
             }
             let new = Pin::new(command.data).map_err(|_| Failure::Data)?;

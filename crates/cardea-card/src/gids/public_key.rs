@@ -3,9 +3,9 @@
 
 use cardea_iso7816::tlv;
 
-use super::access::Access;
-use super::get_data::is_operational;
-use super::{KEY_DESCRIPTOR, key_file_id};
+use super::access::{self, Access};
+use super::files::key_file;
+use super::life_cycle::rules_apply;
 use crate::engine::{Card, Connection, Failure, Reply};
 use crate::token::PublicKey;
 
@@ -17,13 +17,9 @@ pub(super) fn get_public_key(
     data: &[u8],
 ) -> Result<Reply, Failure> {
     let reference = parse(data)?;
-    let file = card
-        .file(key_file_id(reference))
-        .filter(|file| file.descriptor == KEY_DESCRIPTOR)
-        .ok_or(Failure::NotFound)?
-        .clone();
-    if is_operational(card, &file) {
-        card.permit(connection, &file.access, Access::GetPublicKey)?;
+    let file = key_file(card, reference)?;
+    if rules_apply(card, &file) {
+        access::permit(card, connection, &file.access, Access::GetPublicKey)?;
     }
     let key = card.key(reference).ok_or(Failure::Conditions)?;
     Ok(Reply::data(template(&card.describe(key)?.public)))

@@ -2,17 +2,14 @@
 
 use cardea_iso7816::tlv;
 
-use super::access::Access;
-use super::content::{CONTENT_FILE, is_certificate};
-use super::get_data::is_operational;
-use super::{DATA_DESCRIPTOR, Selection, put_key};
+use super::access::{self, Access};
+use super::content::is_certificate;
+use super::files::{self, CONTENT_FILE, DATA_DESCRIPTOR, MAX_OBJECTS, MAX_VALUE};
+use super::life_cycle::rules_apply;
+use super::{Selection, put_key};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::{CardRecord, DataObject, FileRecord};
 
-/// Longest value of a data object, in bytes (GIDS 2.0).
-pub(crate) const MAX_VALUE: usize = 16 * 1024;
-/// Most data objects in a file; the specification asks for 100.
-pub(crate) const MAX_OBJECTS: usize = 256;
 /// Most bytes in all data objects of a card: far above what 30 certificates need, and small enough
 /// that the card file is rewritten quickly.
 const MAX_TOTAL: usize = 1024 * 1024;
@@ -33,12 +30,12 @@ pub(super) fn put_data(
         },
         id => id,
     };
-    let file = card.file(id).ok_or(Failure::FileNotFound)?.clone();
+    let file = files::find(card, id).ok_or(Failure::FileNotFound)?.clone();
     if file.descriptor != DATA_DESCRIPTOR {
         return Err(Failure::WrongFileKind);
     }
-    if is_operational(card, &file) {
-        card.permit(connection, &file.access, Access::PutData)?;
+    if rules_apply(card, &file) {
+        access::permit(card, connection, &file.access, Access::PutData)?;
     }
     if object.value.len() > MAX_VALUE {
         return Err(Failure::Memory);

@@ -6,11 +6,11 @@
 use cardea_iso7816::tlv;
 use zeroize::Zeroizing;
 
-use super::access::Access;
-use super::environment::key_file;
-use super::get_data::is_operational;
+use super::KEY_REFERENCES;
+use super::access::{self, Access};
+use super::files::{ADMIN_KEY_FILE, key_file};
+use super::life_cycle::{is_operational, rules_apply};
 use super::mechanism::{Template, key_class, parse_templates};
-use super::{ADMIN_KEY_FILE, KEY_REFERENCES};
 use crate::engine::{Card, Connection, Failure, Reply};
 use crate::secret::{AdminKeyBytes, PrivateKey};
 use crate::token::KeyAlgorithm;
@@ -36,8 +36,8 @@ pub(super) fn put_key(
 ) -> Result<Reply, Failure> {
     let (reference, data) = parse(value)?;
     let file = key_file(card, reference)?;
-    if is_operational(card, &file) {
-        card.permit(connection, &file.access, Access::PutKey)?;
+    if rules_apply(card, &file) {
+        access::permit(card, connection, &file.access, Access::PutKey)?;
     }
     let data = parse_key_data(data)?;
     if file.id == ADMIN_KEY_FILE {
@@ -76,7 +76,7 @@ fn put_admin_key(
         return Err(Failure::Data);
     };
     let key: AdminKeyBytes = Zeroizing::new((*bytes).try_into().map_err(|_| Failure::Data)?);
-    if card.is_operational() {
+    if is_operational(card) {
         card.change_admin_key(connection, &key)?;
     } else {
         card.initialise_admin_key(&key)?;

@@ -1,6 +1,6 @@
 //! SELECT (GIDS 2.0; ISO 7816-4).
 
-use super::{AID, Selection, templates};
+use super::{AID, Selection, files, templates};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 
 /// Executes the command. A failed SELECT leaves everything as it was: Windows probes for PIV in the
@@ -110,7 +110,7 @@ fn df_template(card: &Card, form: Form) -> Option<Vec<u8>> {
 }
 
 fn file_template(card: &Card, file: u16, form: Form) -> Result<Option<Vec<u8>>, Failure> {
-    let file = card.file(file).ok_or(Failure::FileNotFound)?;
+    let file = files::find(card, file).ok_or(Failure::FileNotFound)?;
     Ok(match form {
         Form::Fci | Form::Fcp => Some(templates::fcp_of_file(file)),
         Form::Fmd => Some(templates::fmd_of_file()),
