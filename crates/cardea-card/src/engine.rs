@@ -5,10 +5,12 @@
 //! A handler changes a copy of the record and commits it: saved first, then current.
 
 mod admin;
+mod application;
 mod check;
 mod command;
 mod error;
 mod failure;
+pub(crate) mod guest;
 mod keys;
 mod manage;
 mod objects;
@@ -20,17 +22,19 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::application::{Application, Applications, SelectedApplication, Verdict};
+pub use self::command::{Command, Reply};
 pub use self::error::CardError;
+pub use self::failure::Failure;
 pub use self::keys::{NewKey, PendingOperation};
 pub use self::objects::NewObject;
 
-pub(crate) use self::command::{Command, Reply};
-pub(crate) use self::failure::Failure;
+pub(crate) use self::application::Selected;
 
 use self::pin::StatusCache;
 pub(crate) use self::security::Role;
 use self::security::{Limits, Mark, Security};
-use self::transport::Transport;
+pub(crate) use self::transport::{SELECT, Transport};
 use crate::event::Event;
 use crate::gids;
 use crate::pin_policy::PinPolicy;
@@ -42,6 +46,7 @@ use crate::token::{
 
 /// One card, shared by all its connections.
 pub struct Card {
+    applications: Applications,
     record: CardRecord,
     token: Box<dyn Token>,
     store: Box<dyn CardStore>,
@@ -72,19 +77,29 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Connection {
     mark: Mark,
-    transport: Transport,
-    pub(crate) state: gids::State,
+    pub(crate) transport: Transport,
+    /// Nothing after a reset, until a command comes: the card's first application is current then.
+    pub(crate) selected: Option<Selected>,
+}
+
+impl Connection {
+    pub(crate) fn new() -> Self {
+        Self {
+            mark: Mark::default(),
+            transport: Transport::default(),
+            selected: None,
+        }
+    }
 }
 
 impl Card {
-    /// Takes a card into service. Checks that the record is consistent and that the token accepts the
-    /// description of every key; does not touch the TPM.
+    /// [`open`](Self::open) with the applications that are given.
     ///
     /// # Errors
     ///
-    /// [`CardError::Damaged`] names what is wrong with the record; [`CardError::Token`] when the token
-    /// does not accept a key.
-    pub fn open(
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        applications: Applications,
         record: CardRecord,
         token: Box<dyn Token>,
         store: Box<dyn CardStore>,
@@ -92,6 +107,9 @@ impl Card {
         rng: Box<dyn Rng>,
     ) -> Result<Self, CardError> {
         let pin_policy = check::record(&record)?;
+        for application in applications.iter() {
+            application.check(&record)?;
+        }
         for key in &record.keys {
             token.describe(key)?;
         }
@@ -103,6 +121,7 @@ impl Card {
             slept,
             revision: u64::from_ne_bytes(revision) | 1,
             events: Vec::new(),
+            applications,
             record,
             token,
             store,
@@ -135,47 +154,6 @@ impl Card {
         if self.events.len() < MAX_EVENTS {
             self.events.push(event);
         }
-    }
-
-    /// Answer to reset.
-    #[must_use]
-    pub fn atr(&self) -> &'static [u8] {
-        gids::ATR
-    }
-
-    /// A new connection, in the state after a reset: GIDS is current, nothing is verified.
-    pub fn connect(&mut self) -> Connection {
-        Connection {
-            mark: Mark::default(),
-            transport: Transport::default(),
-            state: gids::State::default(),
-        }
-    }
-
-    /// Executes a command APDU. Never fails: what is wrong is said by the status word.
-    pub fn transmit(&mut self, connection: &mut Connection, apdu: &[u8]) -> Zeroizing<Vec<u8>> {
-        self.expire();
-        let mut transport = std::mem::take(&mut connection.transport);
-        let response = transport.exchange(apdu, |command| {
-            gids::execute(self, connection, command).inspect_err(|failure| {
-                failure.log(command.ins);
-                self.note(failure);
-            })
-        });
-        connection.transport = transport;
-        response
-    }
-
-    /// Power up or warm reset: everything of the connection ends, GIDS is current again.
-    pub fn reset(&mut self, connection: &mut Connection) {
-        self.change_security(|security| security.revoke_all(&connection.mark));
-        connection.transport = Transport::default();
-        connection.state = gids::State::default();
-    }
-
-    /// The client has gone.
-    pub fn disconnect(&mut self, connection: Connection) {
-        self.change_security(|security| security.revoke_all(&connection.mark));
     }
 
     /// Ends verifications that have become too old (session and idle limit of the card's settings), and all
@@ -220,6 +198,10 @@ impl Card {
             .iter()
             .map(|key| Ok((key.reference, self.token.describe(key)?)))
             .collect()
+    }
+
+    pub(crate) fn applications(&self) -> &Applications {
+        &self.applications
     }
 
     /// Moves a counter of `cardcf`, for a change that the product itself made to the card
@@ -362,7 +344,7 @@ impl Card {
     }
 
     /// Consequences of a refusal for the security state: the token's verification is over.
-    fn note(&mut self, failure: &Failure) {
+    pub(crate) fn note(&mut self, failure: &Failure) {
         if let Failure::Token(error) = failure
             && error.kind() == TokenErrorKind::NotAuthenticated
         {

@@ -8,6 +8,7 @@
 
 pub(crate) mod access;
 mod authenticate;
+mod check;
 pub(crate) mod content;
 mod digest_info;
 mod environment;
@@ -16,7 +17,7 @@ pub(crate) mod files;
 pub(crate) mod filesystem;
 mod generate;
 mod get_data;
-pub mod guest;
+mod guest;
 pub(crate) mod key_file;
 pub(crate) mod life_cycle;
 pub(crate) mod mechanism;
@@ -28,10 +29,17 @@ mod put_key;
 mod select;
 mod templates;
 
-use crate::engine::{Card, Command, Connection, Failure, Reply};
+use cardea_iso7816::Chaining;
+
+use crate::engine::{
+    Application, Card, CardError, Command, Connection, Failure, Reply, SelectedApplication, Verdict,
+};
+use crate::record::CardRecord;
 
 pub use self::content::{Freshness, blank_card, bump_freshness, created_card, uninitialised_card};
 pub use self::filesystem::KeyUsage;
+
+use self::life_cycle::is_operational;
 
 /// Answer to reset: T=1, historical bytes with the application identifier in a compact-TLV object
 /// (ISO 7816-3 §8, ISO 7816-4 §12.1.1). The structure is that of Microsoft's virtual card.
@@ -51,18 +59,48 @@ pub const KEY_REFERENCES: std::ops::RangeInclusive<u8> = 0x81..=0x9E;
 /// Reference of the administrator's key; that of the PIN is the same number in another name space.
 pub(crate) const ADMIN_KEY: u8 = 0x80;
 
+/// The application.
+#[derive(Clone, Copy, Debug)]
+pub struct Gids;
+
+impl Application for Gids {
+    fn aid(&self) -> &'static [u8] {
+        AID
+    }
+
+    fn answer_to_reset(&self) -> &'static [u8] {
+        ATR
+    }
+
+    fn check(&self, record: &CardRecord) -> Result<(), CardError> {
+        check::record(record)
+    }
+
+    fn may_chain(&self, instruction: u8) -> Result<(), Failure> {
+        may_chain(instruction)
+    }
+
+    fn judge_guest(&self, command: &Command<'_>, chaining: Chaining) -> Verdict {
+        guest::judge(command, chaining)
+    }
+
+    fn select(&self) -> Box<dyn SelectedApplication> {
+        Box::new(State::default())
+    }
+}
+
 /// State of the application on one connection.
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) selection: Selection,
-    pub(crate) environment: environment::Environment,
+struct State {
+    selection: Selection,
+    environment: environment::Environment,
     /// The challenge that the next command may answer.
     challenge: Option<authenticate::Challenge>,
 }
 
 /// What is current besides the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Selection {
+enum Selection {
     /// After SELECT `3FFF`: ACTIVATE FILE means the DF.
     Df,
     /// An elementary file.
@@ -72,52 +110,59 @@ pub(crate) enum Selection {
     None,
 }
 
-/// Gate and dispatcher.
-pub(crate) fn execute(
-    card: &mut Card,
-    connection: &mut Connection,
-    command: &Command<'_>,
-) -> Result<Reply, Failure> {
-    // Any other command between the two steps destroys the challenge.
-    let challenge = connection.state.challenge.take();
-    let instruction = Instruction::parse(command.ins);
-    let keeps_armed = matches!(
-        instruction,
-        Ok(Instruction::ManageSecurityEnvironment | Instruction::PerformSecurityOperation)
-    );
-    if !keeps_armed {
-        card.disarm(connection);
-    }
-    let instruction = instruction?;
-    if !life_cycle::is_operational(card) && instruction.is_for_operational_cards() {
-        return Err(Failure::NotAllowed);
-    }
-    let reply = match instruction {
-        Instruction::ActivateFile => file_management::activate(card, connection, command),
-        Instruction::ChangeReferenceData => pin::change(card, connection, command),
-        Instruction::CreateFile => file_management::create(card, connection, command),
-        Instruction::DeleteFile => file_management::delete(card, connection, command),
-        Instruction::GeneralAuthenticate => {
-            authenticate::authenticate(card, connection, challenge, command)
+impl SelectedApplication for State {
+    /// Gate and dispatcher.
+    fn execute(
+        &mut self,
+        card: &mut Card,
+        connection: &mut Connection,
+        command: &Command<'_>,
+    ) -> Result<Reply, Failure> {
+        // Any other command between the two steps destroys the challenge.
+        let challenge = self.challenge.take();
+        let instruction = Instruction::parse(command.ins);
+        let keeps_armed = matches!(
+            instruction,
+            Ok(Instruction::ManageSecurityEnvironment | Instruction::PerformSecurityOperation)
+        );
+        if !keeps_armed {
+            card.disarm(connection);
         }
-        Instruction::Generate => generate::generate(card, connection, command),
-        Instruction::GetData => get_data::get_data(card, connection, command),
-        Instruction::ManageSecurityEnvironment => environment::manage(card, connection, command),
-        Instruction::PerformSecurityOperation => operation::perform(card, connection, command),
-        Instruction::PutData => put_data::put_data(card, connection, command),
-        Instruction::ResetRetryCounter => pin::reset_retry_counter(card, connection, command),
-        Instruction::Select => select::select(card, connection, command),
-        Instruction::TerminateDf => file_management::terminate(card, connection, command),
-        Instruction::Verify => pin::verify(card, connection, command),
-    };
-    if matches!(instruction, Instruction::PerformSecurityOperation) {
-        card.disarm(connection);
+        let instruction = instruction?;
+        if !is_operational(card) && instruction.is_for_operational_cards() {
+            return Err(Failure::NotAllowed);
+        }
+        let reply = match instruction {
+            Instruction::ActivateFile => file_management::activate(card, connection, self, command),
+            Instruction::ChangeReferenceData => pin::change(card, connection, command),
+            Instruction::CreateFile => file_management::create(card, connection, self, command),
+            Instruction::DeleteFile => file_management::delete(card, connection, self, command),
+            Instruction::GeneralAuthenticate => {
+                authenticate::authenticate(card, connection, self, challenge, command)
+            }
+            Instruction::Generate => generate::generate(card, connection, command),
+            Instruction::GetData => get_data::get_data(card, connection, self, command),
+            Instruction::ManageSecurityEnvironment => {
+                environment::manage(card, connection, &mut self.environment, command)
+            }
+            Instruction::PerformSecurityOperation => {
+                operation::perform(card, connection, &self.environment, command)
+            }
+            Instruction::PutData => put_data::put_data(card, connection, self, command),
+            Instruction::ResetRetryCounter => pin::reset_retry_counter(card, connection, command),
+            Instruction::Select => select::select(card, self, command),
+            Instruction::TerminateDf => file_management::terminate(card, connection, command),
+            Instruction::Verify => pin::verify(card, connection, command),
+        };
+        if matches!(instruction, Instruction::PerformSecurityOperation) {
+            card.disarm(connection);
+        }
+        reply
     }
-    reply
 }
 
 /// Whether a command may come in parts (command chaining, ISO 7816-4 §5.3.3).
-pub(crate) fn may_chain(ins: u8) -> Result<(), Failure> {
+fn may_chain(ins: u8) -> Result<(), Failure> {
     match Instruction::parse(ins)? {
         Instruction::ChangeReferenceData
         | Instruction::CreateFile

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod card;
 mod engine;
 mod event;
 pub mod gids;
@@ -18,6 +19,10 @@ pub mod token;
 #[cfg(feature = "weakened")]
 pub mod weakened;
 
+pub use card::Guest;
 pub use event::Event;
 
-pub use engine::{Card, CardError, Connection, NewKey, NewObject, PendingOperation};
+pub use engine::{
+    Application, Applications, Card, CardError, Command, Connection, Failure, NewKey, NewObject,
+    PendingOperation, Reply, SelectedApplication, Verdict,
+};

@@ -486,7 +486,7 @@ fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<R
     let card = request.card().unwrap_or_default();
     let name = shared.name(card);
     let person = &shared.person;
-    let answer = match guard::judge(request, offered, shared.reader) {
+    let answer = match guard::judge(request, local.guest(), offered, shared.reader) {
         Ok(Allowed::Asks) => Ok(local.ask(request)),
         Ok(Allowed::UsesKey) => match person.consents(local, (card, &name), request) {
             Ok(None) => Ok(local.ask(request)),

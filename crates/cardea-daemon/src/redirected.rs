@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cardea_card::gids::guest::{Verdict, judge};
+use cardea_card::{Guest, Verdict};
 use cardea_client::ServerEnd;
 use cardea_client::frame::{FrameError, exactly};
 use cardea_client::message::{
@@ -389,6 +389,8 @@ pub(crate) struct Distant {
     insertion: u64,
     card: String,
     program: Program,
+    /// Which application the commands are for.
+    guest: Guest,
 }
 
 impl Distant {
@@ -403,6 +405,7 @@ impl Distant {
             insertion,
             card: card.selector(),
             program: carrier.program()?,
+            guest: Guest::default(),
         })
     }
 
@@ -411,20 +414,25 @@ impl Distant {
         (self.slot, self.insertion) == (slot, insertion) && !self.program.is_lost()
     }
 
-    pub(crate) fn power(&self, action: PowerAction) -> Result<Reply, Failure> {
+    pub(crate) fn power(&mut self, action: PowerAction) -> Result<Reply, Failure> {
+        self.guest.reset();
         let card = self.card.clone();
         self.program.ask(&Request::PowerCard { card, action })
     }
 
     /// One APDU. What may not leave this machine, a PIN above all, does not.
-    pub(crate) fn transmit(&self, apdu: &SecretBytes) -> Result<Reply, Failure> {
-        if let Verdict::Refused(status) = judge(apdu.expose()) {
+    pub(crate) fn transmit(&mut self, apdu: &SecretBytes) -> Result<Reply, Failure> {
+        if let Verdict::Refused(status) = self.guest.judge(apdu.expose()) {
             return Ok(Reply::Response(SecretBytes::new(status.to_vec())));
         }
-        self.program.ask(&Request::TransmitCard {
+        let reply = self.program.ask(&Request::TransmitCard {
             card: self.card.clone(),
             apdu: apdu.clone(),
-        })
+        })?;
+        if let Reply::Response(response) = &reply {
+            self.guest.answered(apdu.expose(), response.expose());
+        }
+        Ok(reply)
     }
 
     /// The PIN pad, which is there.

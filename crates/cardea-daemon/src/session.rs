@@ -475,7 +475,7 @@ impl Session {
                 self.distant = None;
                 self.distant = Some(Distant::new(slot, insertion, &card, carrier)?);
             }
-            let distant = self.distant.as_ref().ok_or_else(empty_slot)?;
+            let distant = self.distant.as_mut().ok_or_else(empty_slot)?;
             return distant.power(action);
         }
         self.distant = None;
@@ -525,9 +525,9 @@ impl Session {
     }
 
     /// The redirected card in a slot, as the connection has powered it.
-    fn distant(&self, slot: u8) -> Option<&Distant> {
+    fn distant(&mut self, slot: u8) -> Option<&mut Distant> {
         let (insertion, _) = self.host.slots.card(slot)?;
-        let distant = self.distant.as_ref()?;
+        let distant = self.distant.as_mut()?;
         distant.is(slot, insertion).then_some(distant)
     }
 

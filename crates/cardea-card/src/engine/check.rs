@@ -1,46 +1,16 @@
 //! Is a record one that this engine can have written? A card file is not believed.
+//!
+//! What belongs to an application it checks itself.
 
 use std::collections::BTreeSet;
 
-use cardea_iso7816::tlv;
-
 use super::error::CardError;
-use crate::gids::access;
-use crate::gids::files::{self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR};
-use crate::gids::life_cycle::{INITIALISATION, OPERATIONAL};
-use crate::gids::{KEY_REFERENCES, mechanism};
 use crate::pin_policy::PinPolicy;
-use crate::record::{CardRecord, FileRecord};
+use crate::record::CardRecord;
 
-/// Checks everything that later code relies on; gives the card's PIN policy.
+/// Checks everything that later code of the engine relies on; gives the card's PIN policy.
 pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
-    let operational = record.provisional.is_none();
-    if record.gids.life_cycle
-        != if operational {
-            OPERATIONAL
-        } else {
-            INITIALISATION
-        }
-    {
-        return Err(damaged(
-            "the life cycle of the application is not one that it can have",
-        ));
-    }
-    lengths(record, operational)?;
-    if record.gids.files.len() > files::MAX_FILES {
-        return Err(damaged("too many files"));
-    }
-    let mut ids = BTreeSet::new();
-    for entry in &record.gids.files {
-        if !ids.insert(entry.id) {
-            return Err(CardError::Damaged(format!(
-                "file {:04X} is there twice",
-                entry.id
-            )));
-        }
-        file(record, entry)
-            .map_err(|what| CardError::Damaged(format!("file {:04X}: {what}", entry.id)))?;
-    }
+    lengths(record)?;
     keys(record)?;
     match &record.settings.pin_policy {
         None => Ok(PinPolicy::default()),
@@ -48,10 +18,11 @@ pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {
     }
 }
 
-fn lengths(record: &CardRecord, operational: bool) -> Result<(), CardError> {
+fn lengths(record: &CardRecord) -> Result<(), CardError> {
     let valid = |lengths: &[u8]| {
         lengths.len() <= 2 && lengths.iter().all(|length| (1..=127).contains(length))
     };
+    let operational = record.provisional.is_none();
     let lengths = &record.lengths;
     if operational && lengths.pin.is_empty() || !valid(&lengths.pin) || !valid(&lengths.puk) {
         return Err(damaged("the lengths of PIN and PUK are not valid"));
@@ -59,79 +30,19 @@ fn lengths(record: &CardRecord, operational: bool) -> Result<(), CardError> {
     Ok(())
 }
 
-fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
-    if files::is_reserved(file.id) {
-        return Err("reserved identifier");
-    }
-    if !matches!(file.descriptor, DATA_DESCRIPTOR | KEY_DESCRIPTOR) {
-        return Err("unknown descriptor");
-    }
-    let is_key = file.descriptor == KEY_DESCRIPTOR;
-    if is_key != files::is_key_range(file.id) {
-        return Err("the identifier does not fit the descriptor");
-    }
-    if !access::well_formed(&file.access, files::kind(file.descriptor)) {
-        return Err("malformed access rules");
-    }
-    if is_key {
-        if !file.objects.is_empty() || mechanism::parse_templates(&file.templates).is_err() {
-            return Err("malformed key file");
-        }
-        // Of the administrator's key only the token knows whether it is there.
-        let has_key = (file.id != ADMIN_KEY_FILE).then(|| {
-            let mut keys = record.keys.iter();
-            keys.any(|key| files::key_file_id(key.reference) == file.id)
-        });
-        match (file.life_cycle, has_key) {
-            (INITIALISATION | 0x04..=0x07, None)
-            | (INITIALISATION, Some(_))
-            | (0x05 | 0x07, Some(true))
-            | (0x04 | 0x06, Some(false)) => Ok(()),
-            _ => Err("the life cycle does not fit the key"),
-        }
-    } else {
-        if !file.templates.is_empty() {
-            return Err("templates in a data file");
-        }
-        if !matches!(file.life_cycle, INITIALISATION | 0x05 | 0x07) {
-            return Err("unknown life cycle");
-        }
-        objects(file)
-    }
-}
-
-fn objects(file: &FileRecord) -> Result<(), &'static str> {
-    if file.objects.len() > files::MAX_OBJECTS {
-        return Err("too many data objects");
-    }
-    let mut tags = BTreeSet::new();
-    for object in &file.objects {
-        if !tags.insert(object.tag) {
-            return Err("a data object is there twice");
-        }
-        if !tlv::is_tag(object.tag) {
-            return Err("a data object has an impossible tag");
-        }
-        if object.value.len() > files::MAX_VALUE {
-            return Err("a data object is too long");
-        }
-    }
-    Ok(())
-}
-
 fn keys(record: &CardRecord) -> Result<(), CardError> {
-    let mut references = BTreeSet::new();
-    for key in &record.keys {
-        let reference = key.reference;
-        let id = files::key_file_id(reference);
-        let has_file = record.gids.files.iter().any(|file| file.id == id);
-        if !KEY_REFERENCES.contains(&reference) || !has_file || !references.insert(reference) {
-            return Err(CardError::Damaged(format!(
-                "key {reference:02X} has no place on the card"
-            )));
-        }
+    let mut numbers = BTreeSet::new();
+    match record
+        .keys
+        .iter()
+        .find(|key| !numbers.insert(key.reference))
+    {
+        None => Ok(()),
+        Some(key) => Err(CardError::Damaged(format!(
+            "key {:02X} has no place on the card",
+            key.reference
+        ))),
     }
-    Ok(())
 }
 
 fn damaged(what: &str) -> CardError {

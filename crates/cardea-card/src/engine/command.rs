@@ -3,17 +3,21 @@
 use zeroize::Zeroizing;
 
 /// A complete command: parsed, its class byte accepted, its parts joined.
-pub(crate) struct Command<'a> {
-    pub(crate) ins: u8,
-    pub(crate) p1: u8,
-    pub(crate) p2: u8,
-    pub(crate) data: &'a [u8],
+pub struct Command<'a> {
+    /// Instruction.
+    pub ins: u8,
+    /// First parameter.
+    pub p1: u8,
+    /// Second parameter.
+    pub p2: u8,
+    /// Data field of all parts.
+    pub data: &'a [u8],
 }
 
 /// What a successful command gives. The variants differ in what happens without an Le field:
 /// clients omit it where they want data, and send it where there is none.
 #[derive(Debug)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// Nothing but the status word.
     Done,
     /// Data, with or without Le.
@@ -25,7 +29,9 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    pub(crate) fn data(data: Vec<u8>) -> Self {
+    /// Data that is not secret.
+    #[must_use]
+    pub fn data(data: Vec<u8>) -> Self {
         Self::Data(Zeroizing::new(data))
     }
 }

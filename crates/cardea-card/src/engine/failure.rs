@@ -9,7 +9,8 @@ use crate::token::{AdminError, PinError, StoreError, TokenError, TokenErrorKind}
 
 /// Why a command was refused. Handlers return it; [`Failure::status`] is the only way to the wire.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+#[non_exhaustive]
+pub enum Failure {
     /// The administrator was not accepted.
     #[error("administrator not accepted")]
     Admin(#[source] AdminError),
@@ -121,7 +122,8 @@ impl Failure {
     /// The status word that the client sees (`GIDS` 2.0 and ISO 7816-4 §5.6).
     ///
     /// A TPM lockout is a temporary condition and never `69 83`: users would burn the PUK on it.
-    pub(crate) fn status(&self) -> StatusWord {
+    #[must_use]
+    pub fn status(&self) -> StatusWord {
         match self {
             Self::Admin(error) => admin_status(error),
             Self::Class => StatusWord::CLASS_NOT_SUPPORTED,

@@ -7,19 +7,22 @@ use cardea_iso7816::{
 };
 use zeroize::Zeroizing;
 
+use super::application::Application;
 use super::command::{Command, Reply};
 use super::failure::Failure;
-use crate::gids;
 
 /// Most bytes of a command in all its parts: a data object of 16 KiB and its header fit.
 const MAX_CHAIN: usize = 17 * 1024;
 
+/// SELECT.
+pub(crate) const SELECT: u8 = 0xA4;
+
 /// GET RESPONSE.
-const GET_RESPONSE: u8 = 0xC0;
+pub(super) const GET_RESPONSE: u8 = 0xC0;
 
 /// A connection's chain of commands in parts and the part of an answer not yet fetched.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     chain: ChainBuffer,
     pending: ResponseBuffer,
 }
@@ -34,16 +37,17 @@ impl Default for Transport {
 }
 
 impl Transport {
-    /// One APDU in, one out. `execute` is called for complete commands.
-    pub(super) fn exchange(
+    /// One APDU in, one out, for the application that is selected. `execute` is called for complete commands.
+    pub(crate) fn exchange(
         &mut self,
         apdu: &[u8],
+        application: &dyn Application,
         execute: impl FnOnce(&Command<'_>) -> Result<Reply, Failure>,
     ) -> Zeroizing<Vec<u8>> {
         let Ok(apdu) = CommandApdu::parse(apdu) else {
             return self.refuse(&Failure::Length);
         };
-        match self.answer(&apdu, execute) {
+        match self.answer(&apdu, application, execute) {
             Ok(response) => response,
             Err(failure) => self.refuse(&failure),
         }
@@ -59,6 +63,7 @@ impl Transport {
     fn answer(
         &mut self,
         apdu: &CommandApdu<'_>,
+        application: &dyn Application,
         execute: impl FnOnce(&Command<'_>) -> Result<Reply, Failure>,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let chaining = chaining(apdu.cla)?;
@@ -67,7 +72,11 @@ impl Transport {
         }
         self.pending.clear();
         if chaining == Chaining::More {
-            gids::may_chain(apdu.ins)?;
+            // SELECT may change the application that is asked.
+            if apdu.ins == SELECT {
+                return Err(Failure::Chaining);
+            }
+            application.may_chain(apdu.ins)?;
         }
         // A command that does not continue the chain cancels it and is executed.
         let collected = self
@@ -136,7 +145,7 @@ impl Transport {
 
 /// The class byte: is another part to come? Channels from 4 up have class bytes of their own, which are
 /// as unknown here as proprietary ones.
-fn chaining(cla: u8) -> Result<Chaining, Failure> {
+pub(super) fn chaining(cla: u8) -> Result<Chaining, Failure> {
     match Class::from_byte(cla) {
         Class::Interindustry(Interindustry { channel: 4.., .. })
         | Class::Proprietary(_)

@@ -4,6 +4,7 @@
 use cardea_iso7816::tlv;
 use zeroize::Zeroizing;
 
+use super::State;
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::token::{AdminAnswer, AdminForm, TokenErrorKind};
 
@@ -28,6 +29,7 @@ enum Step<'a> {
 pub(super) fn authenticate(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     challenge: Option<Challenge>,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
@@ -35,7 +37,7 @@ pub(super) fn authenticate(
         return Err(Failure::Parameters);
     }
     let step = parse(command.data)?;
-    if connection.state.environment.authentication.is_none() {
+    if state.environment.authentication.is_none() {
         return Err(Failure::Conditions);
     }
     // Nobody has the key of this card: better said now than after somebody has typed an answer.
@@ -43,8 +45,8 @@ pub(super) fn authenticate(
         return Err(Failure::SecurityStatus);
     }
     match step {
-        Step::External => begin(card, connection, AdminForm::External, None),
-        Step::Mutual(host) => begin(card, connection, AdminForm::Mutual, Some(*host)),
+        Step::External => begin(card, state, AdminForm::External, None),
+        Step::Mutual(host) => begin(card, state, AdminForm::Mutual, Some(*host)),
         Step::Answer(answer) => {
             let challenge = challenge.ok_or(Failure::Conditions)?;
             finish(card, connection, &challenge, answer)
@@ -54,13 +56,13 @@ pub(super) fn authenticate(
 
 fn begin(
     card: &mut Card,
-    connection: &mut Connection,
+    state: &mut State,
     form: AdminForm,
     host: Option<[u8; 16]>,
 ) -> Result<Reply, Failure> {
     let asked = card.admin_challenge(form)?;
     let reply = template(0x81, &asked);
-    connection.state.challenge = Some(Challenge { card: asked, host });
+    state.challenge = Some(Challenge { card: asked, host });
     Ok(Reply::data(reply))
 }
 

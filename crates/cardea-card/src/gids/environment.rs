@@ -29,6 +29,7 @@ pub(crate) struct KeyUse {
 pub(super) fn manage(
     card: &mut Card,
     connection: &mut Connection,
+    environment: &mut Environment,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     let direction = Direction::parse(command.p1)?;
@@ -46,7 +47,6 @@ pub(super) fn manage(
         reference: request.reference,
         mechanism,
     });
-    let environment = &mut connection.state.environment;
     match purpose {
         Purpose::Authentication => environment.authentication = chosen,
         Purpose::Confidentiality => environment.confidentiality = chosen,

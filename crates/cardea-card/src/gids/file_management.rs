@@ -12,7 +12,7 @@ use super::life_cycle::{
 };
 use super::mechanism::{Purpose, Template, parse_templates};
 use super::templates::DF_RULES;
-use super::{KEY_REFERENCES, Selection};
+use super::{KEY_REFERENCES, Selection, State};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::event::Event;
 use crate::record::FileRecord;
@@ -21,6 +21,7 @@ use crate::record::FileRecord;
 pub(super) fn create(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     if (command.p1, command.p2) != (0, 0) {
@@ -43,7 +44,7 @@ pub(super) fn create(
     let mut record = card.record().clone();
     record.gids.files.push(file);
     card.commit(record)?;
-    connection.state.selection = Selection::File(id);
+    state.selection = Selection::File(id);
     Ok(Reply::Done)
 }
 
@@ -52,10 +53,11 @@ pub(super) fn create(
 pub(super) fn activate(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     check_empty(command)?;
-    match connection.state.selection {
+    match state.selection {
         Selection::None => Err(Failure::FileNotFound),
         Selection::Df => {
             card.activate()?;
@@ -96,10 +98,11 @@ pub(super) fn activate(
 pub(super) fn delete(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     check_empty(command)?;
-    let Selection::File(id) = connection.state.selection else {
+    let Selection::File(id) = state.selection else {
         return Err(Failure::NotAllowed);
     };
     let file = files::find(card, id).ok_or(Failure::NotAllowed)?.clone();
@@ -127,7 +130,7 @@ pub(super) fn delete(
         card.happened(Event::KeyDeleted(key.reference));
         card.token().forget(&key);
     }
-    connection.state.selection = Selection::None;
+    state.selection = Selection::None;
     Ok(Reply::Done)
 }
 

@@ -5,7 +5,7 @@ use cardea_iso7816::tlv;
 use super::access::{self, Access};
 use super::files::{self, DATA_DESCRIPTOR};
 use super::life_cycle::rules_apply;
-use super::{Selection, public_key, templates};
+use super::{Selection, State, public_key, templates};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::FileRecord;
 use crate::token::PinReference;
@@ -14,6 +14,7 @@ use crate::token::PinReference;
 pub(super) fn get_data(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     let scope = u16::from_be_bytes([command.p1, command.p2]);
@@ -25,13 +26,13 @@ pub(super) fn get_data(
         0x2F00 => request.answer(own(templates::ef_dir())),
         0x2F01 => request.answer(own(templates::ef_atr())),
         0x3FFF => application(card, connection, &request),
-        0x0000 => match connection.state.selection {
+        0x0000 => match state.selection {
             Selection::File(id) => file(card, connection, id, &request),
             Selection::Df | Selection::None => Err(Failure::NotAllowed),
         },
         id => {
             let reply = file(card, connection, id, &request)?;
-            connection.state.selection = Selection::File(id);
+            state.selection = Selection::File(id);
             Ok(reply)
         }
     }

@@ -1,45 +1,16 @@
-//! What a card lets a machine do that it is redirected to: its holder uses the keys there, nothing is changed, and
-//! no try is spent from there.
-//!
-//! Judged before a command reaches the card, by its header alone: a chain of commands is the same instruction in
-//! each part (ISO 7816-4 §5.3.3), and the engine gives up a chain that another instruction interrupts.
+//! What GIDS lets a machine do that the card is redirected to: its holder uses the keys there, nothing is changed,
+//! and no try is spent from there.
 
-use cardea_iso7816::{Chaining, Class, CommandApdu, Interindustry, SecureMessaging};
+use cardea_iso7816::Chaining;
 
 use super::Instruction;
-use crate::engine::Failure;
+use crate::engine::{Command, Failure, Verdict};
 
-/// What becomes of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It reads, selects or prepares.
-    Passes,
-    /// It does not reach the card, and this is the answer.
-    Refused([u8; 2]),
-    /// It uses a private key, if the PIN is verified.
-    UsesKey,
-}
-
-/// Judges a command APDU.
-#[must_use]
-pub fn judge(apdu: &[u8]) -> Verdict {
-    let Ok(command) = CommandApdu::parse(apdu) else {
-        return refused(&Failure::Length);
-    };
-    let Class::Interindustry(Interindustry {
-        chaining,
-        secure_messaging: SecureMessaging::None,
-        channel: 0,
-    }) = Class::from_byte(command.cla)
-    else {
-        return refused(&Failure::Class);
-    };
-    if command.ins == GET_RESPONSE {
-        return Verdict::Passes;
-    }
+/// Judges a command, or a part of one.
+pub(super) fn judge(command: &Command<'_>, chaining: Chaining) -> Verdict {
     let instruction = match Instruction::parse(command.ins) {
         Ok(instruction) => instruction,
-        Err(failure) => return refused(&failure),
+        Err(failure) => return failure.into(),
     };
     match (instruction, chaining) {
         (
@@ -62,20 +33,18 @@ pub fn judge(apdu: &[u8]) -> Verdict {
             | Instruction::TerminateDf
             | Instruction::Verify,
             _,
-        ) => refused(&Failure::SecurityStatus),
+        ) => Failure::SecurityStatus.into(),
     }
 }
 
-fn refused(failure: &Failure) -> Verdict {
-    Verdict::Refused(failure.status().value().to_be_bytes())
-}
-
-/// GET RESPONSE.
-const GET_RESPONSE: u8 = 0xC0;
-
 #[cfg(test)]
 mod tests {
+    use super::super::Gids;
     use super::*;
+
+    fn judge(apdu: &[u8]) -> Verdict {
+        crate::engine::guest::judge(&Gids, apdu)
+    }
 
     #[test]
     fn holder_reads_and_uses_keys() {

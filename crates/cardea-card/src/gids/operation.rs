@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::environment::{KeyUse, permit_use};
+use super::environment::{Environment, KeyUse, permit_use};
 use super::files::key_file;
 use super::mechanism::{Mechanism, parse_templates};
 use super::{access, digest_info};
@@ -16,9 +16,9 @@ const MAX_DIGEST: usize = 64;
 pub(super) fn perform(
     card: &mut Card,
     connection: &mut Connection,
+    environment: &Environment,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
-    let environment = &connection.state.environment;
     let chosen = match (command.p1, command.p2) {
         (0x9E, 0x9A) => environment.signature,
         (0x80, 0x86) => environment.confidentiality,

@@ -6,7 +6,7 @@ use super::access::{self, Access};
 use super::content::is_certificate;
 use super::files::{self, CONTENT_FILE, DATA_DESCRIPTOR, MAX_OBJECTS, MAX_VALUE};
 use super::life_cycle::rules_apply;
-use super::{Selection, put_key};
+use super::{Selection, State, put_key};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::{CardRecord, DataObject, FileRecord};
 
@@ -18,13 +18,14 @@ const MAX_TOTAL: usize = 1024 * 1024;
 pub(super) fn put_data(
     card: &mut Card,
     connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     let object = single_object(command.data)?;
     let id = match u16::from_be_bytes([command.p1, command.p2]) {
         0x3FFF if object.tag == 0x70 => return put_key::put_key(card, connection, object.value),
         0x3FFF => find_unique(card, object.tag)?,
-        0x0000 => match connection.state.selection {
+        0x0000 => match state.selection {
             Selection::File(id) => id,
             Selection::Df | Selection::None => return Err(Failure::NotAllowed),
         },
@@ -56,7 +57,7 @@ pub(super) fn put_data(
         record.certificates_written = record.certificates_written.saturating_add(1);
     }
     card.commit(record)?;
-    connection.state.selection = Selection::File(id);
+    state.selection = Selection::File(id);
     Ok(Reply::Done)
 }
 

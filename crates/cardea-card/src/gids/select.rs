@@ -1,21 +1,20 @@
 //! SELECT (GIDS 2.0; ISO 7816-4).
 
-use super::{AID, Selection, files, templates};
-use crate::engine::{Card, Command, Connection, Failure, Reply};
+use super::{Gids, Selection, State, files, templates};
+use crate::engine::{Application, Card, Command, Failure, Reply};
 
 /// Executes the command. A failed SELECT leaves everything as it was: Windows probes for PIV in the
 /// middle of its work.
 pub(super) fn select(
     card: &mut Card,
-    connection: &mut Connection,
+    state: &mut State,
     command: &Command<'_>,
 ) -> Result<Reply, Failure> {
     let (form, occurrence) = parse_p2(command.p2)?;
-    let state = &mut connection.state;
     match (command.p1, command.data) {
         (0x04, []) => Err(Failure::SelectLength),
         (0x04, name) => {
-            if !is_our_name(name) || occurrence == Occurrence::Next {
+            if !Gids.is_named(name) || occurrence == Occurrence::Next {
                 return Err(Failure::FileNotFound);
             }
             state.selection = Selection::None;
@@ -83,11 +82,6 @@ fn parse_p2(p2: u8) -> Result<(Form, Occurrence), Failure> {
     }
 }
 
-/// Any right-truncated name down to the registered provider (5 bytes), and nothing longer than ours.
-fn is_our_name(name: &[u8]) -> bool {
-    name.len() >= 5 && AID.starts_with(name)
-}
-
 /// The first elementary file, or the one after the current.
 fn walk(card: &Card, selection: Selection, occurrence: Occurrence) -> Option<u16> {
     let files = &card.record().gids.files;
@@ -125,18 +119,19 @@ fn answer(template: Option<Vec<u8>>) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use super::super::AID;
     use super::*;
 
     #[test]
     fn names_match_by_prefix_of_5_to_11_bytes() {
-        assert!(is_our_name(&AID[..5]) && is_our_name(&AID[..9]) && is_our_name(AID));
+        assert!(Gids.is_named(&AID[..5]) && Gids.is_named(&AID[..9]) && Gids.is_named(AID));
         assert!(
-            !is_our_name(&AID[..4]),
+            !Gids.is_named(&AID[..4]),
             "shorter than a registered provider"
         );
-        assert!(!is_our_name(&AID[1..]), "a part, but not the beginning");
+        assert!(!Gids.is_named(&AID[1..]), "a part, but not the beginning");
         let mut longer = AID.to_vec();
         longer.push(0);
-        assert!(!is_our_name(&longer));
+        assert!(!Gids.is_named(&longer));
     }
 }

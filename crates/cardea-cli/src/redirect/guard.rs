@@ -3,7 +3,7 @@
 //! The remote machine is not trusted. Whatever its daemon is, no PIN, PUK or admin key is taken from it, nothing on
 //! a card is changed for it, and no try is spent by it: only a person here types PINs.
 
-use cardea_card::gids::guest::{Verdict, judge as judge_command};
+use cardea_card::{Guest, Verdict};
 use cardea_client::message::Request;
 
 /// How a request is served.
@@ -28,9 +28,11 @@ pub(crate) enum Refused {
     Never(&'static str),
 }
 
-/// Judges a request of the remote machine. `offered` tells the cards by their ids.
+/// Judges a request of the remote machine. `guest` knows which application its commands are for, `offered` tells the
+/// cards by their ids.
 pub(crate) fn judge(
     request: &Request,
+    guest: &Guest,
     offered: impl Fn(&str) -> bool,
     reader: bool,
 ) -> Result<Allowed, Refused> {
@@ -44,7 +46,7 @@ pub(crate) fn judge(
         Request::LoginByAgent { .. } => Allowed::Login,
         Request::PowerCard { .. } if reader => Allowed::Asks,
         Request::EnterPin { .. } if reader => Allowed::EnterPin,
-        Request::TransmitCard { apdu, .. } if reader => match judge_command(apdu.expose()) {
+        Request::TransmitCard { apdu, .. } if reader => match guest.judge(apdu.expose()) {
             Verdict::Passes => Allowed::Asks,
             Verdict::UsesKey => Allowed::UsesKey,
             Verdict::Refused(_) => {
@@ -149,7 +151,7 @@ mod tests {
     }
 
     fn judged(request: &Request) -> Result<Allowed, Refused> {
-        judge(request, |id| id == "0011", true)
+        judge(request, &Guest::default(), |id| id == "0011", true)
     }
 
     #[test]
@@ -169,7 +171,8 @@ mod tests {
             ),
         ] {
             assert_eq!(judged(&request), Ok(allowed), "{request:?}");
-            assert_eq!(judge(&request, |_| false, true), Err(Refused::Absent));
+            let absent = judge(&request, &Guest::default(), |_| false, true);
+            assert_eq!(absent, Err(Refused::Absent));
         }
     }
 
@@ -224,7 +227,7 @@ mod tests {
                 action: PowerAction::Up,
             },
         ] {
-            let judged = judge(&request, |_| true, false);
+            let judged = judge(&request, &Guest::default(), |_| true, false);
             assert!(matches!(judged, Err(Refused::Never(_))), "{request:?}");
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cardea_card::Guest;
 use cardea_client::Client;
 use cardea_client::message::{Failure, FailureKind, Operation, Reply, Request, SecretBytes};
 
@@ -37,6 +38,8 @@ pub(crate) struct Local<'a> {
     client: Client,
     host: &'a str,
     connection: u64,
+    /// Which application of the card that has power its commands are for.
+    guest: Guest,
     /// The last command that the person has refused, and when.
     refused: Option<(Instant, Vec<u8>)>,
 }
@@ -47,6 +50,7 @@ impl<'a> Local<'a> {
             client: Client::new(socket),
             host,
             connection: 0,
+            guest: Guest::default(),
             refused: None,
         }
     }
@@ -60,11 +64,24 @@ impl<'a> Local<'a> {
                 return away(&error);
             }
             self.connection = self.client.connections();
+            self.guest.reset();
         }
-        match self.client.call(request, limit) {
+        let reply = match self.client.call(request, limit) {
             Ok(reply) => reply,
-            Err(error) => away(&error),
+            Err(error) => return away(&error),
+        };
+        match (request, &reply) {
+            (Request::PowerCard { .. }, _) => self.guest.reset(),
+            (Request::TransmitCard { apdu, .. }, Reply::Response(response)) => {
+                self.guest.answered(apdu.expose(), response.expose());
+            }
+            _ => {}
         }
+        reply
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
     }
 
     /// Whether a person has just refused this very command. OpenSC 0.23 sends it several times for one signature.
