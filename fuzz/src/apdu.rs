@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use cardea_card::gids::KeyUsage;
 use cardea_card::secret::Pin;
 use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, TokenErrorKind};
-use cardea_card::{Card, Connection, NewKey};
+use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey};
 use cardea_iso7816::{
     Chaining, Class, CommandApdu, Interindustry, ResponseApdu, SecureMessaging, StatusWord,
 };
@@ -261,21 +260,21 @@ impl Host {
                 assert!(verified || made.is_err(), "a key without the PIN");
             }
             Step::DeleteOwnKey => {
-                let reference = input.byte()?;
+                let number = KeyNumber::new(input.byte()?);
                 let (card, connection) = self.connection();
                 let verified = card.is_verified(connection);
-                let gone = card.delete_key(connection, reference);
+                let gone = card.delete_key(connection, number);
                 assert!(verified || gone.is_err(), "deleted without the PIN");
             }
             Step::OwnCertificate => {
-                let reference = input.byte()?;
+                let number = KeyNumber::new(input.byte()?);
                 let (card, connection) = self.connection();
-                let certificate = vec![reference; 300];
+                let certificate = vec![number.get(); 300];
                 if card
-                    .store_certificate(connection, reference, &certificate, None)
+                    .store_certificate(connection, number, &certificate, None)
                     .is_ok()
                 {
-                    assert_eq!(card.certificate(reference), Some(certificate));
+                    assert_eq!(card.certificate(number), Some(certificate));
                 }
             }
         }

@@ -15,10 +15,10 @@ use crate::record::CardRecord;
 use crate::token::{CardStore, Clock, Rng, Token};
 
 impl Applications {
-    /// Those of a card as the product makes it: GIDS.
+    /// Those of a card as the product makes it: GIDS, whose Windows tables are the catalogue.
     #[must_use]
     pub fn standard() -> Self {
-        Self::new(&Gids)
+        Self::new(&Gids, &Gids)
     }
 }
 
@@ -61,10 +61,8 @@ impl Card {
         };
         let application = selected.application;
         let response = transport.exchange(apdu, application, |command| {
-            execute(self, connection, &mut selected, command).inspect_err(|failure| {
-                failure.log(command.ins);
-                self.note(failure);
-            })
+            execute(self, connection, &mut selected, command)
+                .inspect_err(|failure| failure.log(command.ins))
         });
         connection.transport = transport;
         connection.selected = Some(selected);

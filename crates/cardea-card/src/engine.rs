@@ -1,48 +1,44 @@
-//! The engine: APDU in, APDU out; security state, transactions, and the same card for other doors.
+//! The engine: keys, PINs, administrator, who is verified on which connection, and the transport of APDUs.
+//! It knows no application.
 //!
-//! Flow of a command: parse → class byte → chaining → dispatcher of the application → access rules →
-//! handler → [`Reply`] or [`Failure`] → response APDU.
-//! A handler changes a copy of the record and commits it: saved first, then current.
+//! Flow of a command: parse → class byte → chaining → the application that is selected → its access rules →
+//! its handler → [`Reply`] or [`Failure`] → response APDU.
+//! Whoever changes the card changes a copy of the record and commits it: saved first, then current.
 
 mod admin;
 mod application;
+mod catalogue;
 mod check;
 mod command;
 mod error;
 mod failure;
 pub(crate) mod guest;
+mod key_use;
 mod keys;
-mod manage;
-mod objects;
 mod pin;
 mod security;
 mod transport;
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 pub use self::application::{Application, Applications, SelectedApplication, Verdict};
+pub use self::catalogue::{Catalogue, KeyUsage, NewKey};
 pub use self::command::{Command, Reply};
 pub use self::error::CardError;
 pub use self::failure::Failure;
-pub use self::keys::{NewKey, PendingOperation};
-pub use self::objects::NewObject;
+pub use self::key_use::PendingOperation;
 
 pub(crate) use self::application::Selected;
+pub(crate) use self::keys::Material;
+pub(crate) use self::security::Role;
+pub(crate) use self::transport::{SELECT, Transport};
 
 use self::pin::StatusCache;
-pub(crate) use self::security::Role;
 use self::security::{Limits, Mark, Security};
-pub(crate) use self::transport::{SELECT, Transport};
 use crate::event::Event;
-use crate::gids;
 use crate::pin_policy::PinPolicy;
-use crate::record::{CardRecord, KeyRecord};
-use crate::token::{
-    CardStore, Clock, KeyAlgorithm, KeyClass, KeyInfo, PrivateOperation, Rng, StoreError, Token,
-    TokenErrorKind,
-};
+use crate::record::CardRecord;
+use crate::token::{CardStore, Clock, Rng, StoreError, Token, TokenErrorKind};
 
 /// One card, shared by all its connections.
 pub struct Card {
@@ -187,33 +183,16 @@ impl Card {
         self.security.has(&connection.mark, Role::User)
     }
 
-    /// The card's keys, by reference.
-    ///
-    /// # Errors
-    ///
-    /// [`CardError::Token`] if the token does not accept a key's public area.
-    pub fn keys(&self) -> Result<Vec<(u8, KeyInfo)>, CardError> {
-        self.record
-            .keys
-            .iter()
-            .map(|key| Ok((key.reference, self.token.describe(key)?)))
-            .collect()
-    }
-
     pub(crate) fn applications(&self) -> &Applications {
         &self.applications
     }
 
-    /// Moves a counter of `cardcf`, for a change that the product itself made to the card
-    /// ([`gids::bump_freshness`]).
-    ///
-    /// # Errors
-    ///
-    /// [`CardError::Store`]; nothing was changed then.
-    pub fn bump_freshness(&mut self, change: gids::Freshness) -> Result<(), CardError> {
-        let mut record = self.record.clone();
-        gids::bump_freshness(&mut record.gids, change);
-        Ok(self.commit(record)?)
+    pub(crate) fn catalogue(&self) -> &'static dyn Catalogue {
+        self.applications.catalogue()
+    }
+
+    pub(crate) fn fill_random(&mut self, buffer: &mut [u8]) {
+        self.rng.fill(buffer);
     }
 
     /// Makes a changed copy of the record the current one: saves it first. If that fails, memory and
@@ -227,45 +206,6 @@ impl Card {
         Ok(())
     }
 
-    pub(crate) fn token(&mut self) -> &mut dyn Token {
-        self.token.as_mut()
-    }
-
-    /// Uses a key; who may is already decided, but for keys that want the PIN every time: there it must
-    /// be this connection that has just verified it.
-    pub(crate) fn operate(
-        &mut self,
-        connection: &Connection,
-        reference: u8,
-        operation: PrivateOperation<'_>,
-    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let key = self
-            .record
-            .keys
-            .iter()
-            .find(|key| key.reference == reference)
-            .ok_or(Failure::Conditions)?;
-        if self.token.describe(key)?.class == KeyClass::Always {
-            if !self.security.is_armed_by(&connection.mark) {
-                return Err(Failure::SecurityStatus);
-            }
-            // Used up, however it ends; the token has seen to its own half.
-            self.security.disarm();
-            let result = self.token.operate(key, operation);
-            if let Err(error) = &result
-                && error.kind() == TokenErrorKind::NotAuthenticated
-            {
-                return Err(Failure::SecurityStatus);
-            }
-            let result = result?;
-            self.happened(Event::KeyUsed(reference));
-            return Ok(result);
-        }
-        let result = self.token.operate(key, operation)?;
-        self.happened(Event::KeyUsed(reference));
-        Ok(result)
-    }
-
     /// Any command but the choice of the key drops the one operation that a verification has allowed with
     /// keys that want the PIN every time.
     pub(crate) fn disarm(&mut self, connection: &Connection) {
@@ -274,23 +214,21 @@ impl Card {
         }
     }
 
-    pub(crate) fn key(&self, reference: u8) -> Option<&KeyRecord> {
-        self.record.keys.iter().find(|k| k.reference == reference)
-    }
-
-    pub(crate) fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, Failure> {
-        Ok(self.token.describe(key)?)
-    }
-
-    pub(crate) fn supports(&self, algorithm: KeyAlgorithm) -> bool {
-        self.token.supports(algorithm)
-    }
-
     pub(crate) fn has_role(&self, connection: &Connection, role: impl Into<Role>) -> bool {
         self.security.has(&connection.mark, role.into())
     }
 
-    /// VERIFY with P2 = 82, activation of the DF: this connection is nobody again.
+    /// For doors other than APDUs: the PIN is verified on this connection, and needed just now.
+    pub(crate) fn need_user(&mut self, connection: &Connection) -> Result<(), CardError> {
+        self.expire();
+        if !self.is_verified(connection) {
+            return Err(TokenErrorKind::NotAuthenticated.into());
+        }
+        self.touch(connection);
+        Ok(())
+    }
+
+    /// This connection is nobody again.
     pub(crate) fn deauthenticate(&mut self, connection: &Connection) {
         self.change_security(|security| security.revoke_all(&connection.mark));
     }
@@ -340,15 +278,6 @@ impl Card {
     fn end_unused_administration(&mut self) {
         if !self.security.anyone_administers() {
             self.token.end_administration();
-        }
-    }
-
-    /// Consequences of a refusal for the security state: the token's verification is over.
-    pub(crate) fn note(&mut self, failure: &Failure) {
-        if let Failure::Token(error) = failure
-            && error.kind() == TokenErrorKind::NotAuthenticated
-        {
-            self.end_all_verifications();
         }
     }
 }

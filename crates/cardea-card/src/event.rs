@@ -1,6 +1,8 @@
 //! What happened on a card, for the host's audit.
 
-/// Something that an administrator may want to know of later. References are the keys'.
+use crate::key_number::KeyNumber;
+
+/// Something that an administrator may want to know of later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -11,13 +13,13 @@ pub enum Event {
     /// The card has another admin key.
     AdminKeyChanged,
     /// A key and what belongs to it was deleted.
-    KeyDeleted(u8),
+    KeyDeleted(KeyNumber),
     /// A key was made in the token.
-    KeyGenerated(u8),
+    KeyGenerated(KeyNumber),
     /// A key was brought from elsewhere.
-    KeyImported(u8),
+    KeyImported(KeyNumber),
     /// A key was used.
-    KeyUsed(u8),
+    KeyUsed(KeyNumber),
     /// The card has left the initialisation state.
     Personalised,
     /// The last try was spent.

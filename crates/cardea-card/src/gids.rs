@@ -6,26 +6,28 @@
 //!
 //! Begin with `execute` for the commands, [`created_card`] for what a new card holds.
 
-pub(crate) mod access;
+mod access;
 mod authenticate;
+mod catalogue;
 mod check;
-pub(crate) mod content;
+mod content;
 mod digest_info;
 mod environment;
 mod file_management;
-pub(crate) mod files;
-pub(crate) mod filesystem;
+mod files;
+mod filesystem;
 mod generate;
 mod get_data;
 mod guest;
-pub(crate) mod key_file;
-pub(crate) mod life_cycle;
-pub(crate) mod mechanism;
+mod key_file;
+mod life_cycle;
+mod mechanism;
 mod operation;
 mod pin;
 mod public_key;
 mod put_data;
 mod put_key;
+mod reference;
 mod select;
 mod templates;
 
@@ -37,7 +39,6 @@ use crate::engine::{
 use crate::record::CardRecord;
 
 pub use self::content::{Freshness, blank_card, bump_freshness, created_card, uninitialised_card};
-pub use self::filesystem::KeyUsage;
 
 use self::life_cycle::is_operational;
 
@@ -52,12 +53,6 @@ pub const ATR: &[u8] = &[
 pub const AID: &[u8; 11] = &[
     0xA0, 0x00, 0x00, 0x03, 0x97, 0x42, 0x54, 0x46, 0x59, 0x02, 0x01,
 ];
-
-/// References of user keys; the key file of `kk` is `B0kk`, the container `kk − 81`.
-pub const KEY_REFERENCES: std::ops::RangeInclusive<u8> = 0x81..=0x9E;
-
-/// Reference of the administrator's key; that of the PIN is the same number in another name space.
-pub(crate) const ADMIN_KEY: u8 = 0x80;
 
 /// The application.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,8 @@ mod card;
 mod engine;
 mod event;
 pub mod gids;
+mod holder;
+mod key_number;
 pub mod pin_policy;
 pub mod record;
 pub mod secret;
@@ -21,8 +23,10 @@ pub mod weakened;
 
 pub use card::Guest;
 pub use event::Event;
+pub use key_number::KeyNumber;
 
 pub use engine::{
-    Application, Applications, Card, CardError, Command, Connection, Failure, NewKey, NewObject,
-    PendingOperation, Reply, SelectedApplication, Verdict,
+    Application, Applications, Card, CardError, Catalogue, Command, Connection, Failure, KeyUsage,
+    NewKey, PendingOperation, Reply, SelectedApplication, Verdict,
 };
+pub use holder::NewObject;

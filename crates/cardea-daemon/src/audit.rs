@@ -160,7 +160,7 @@ impl Kind {
             | Event::KeyImported(key)
             | Event::KeyDeleted(key)
             | Event::KeyUsed(key) => {
-                record.insert("key".into(), format!("{key:02X}").into());
+                record.insert("key".into(), key.to_string().into());
             }
             _ => {}
         }
@@ -261,7 +261,7 @@ impl Audit {
             Kind::Denied => Some(0),
             Kind::TpmAway => Some(1),
             Kind::TpmLockedOut => Some(2),
-            Kind::OnCard(Event::KeyUsed(key)) => Some(key),
+            Kind::OnCard(Event::KeyUsed(key)) => Some(key.get()),
             _ => None,
         };
         if let Some(key) = often {
@@ -406,6 +406,8 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use serde_json::json;
 
+    use cardea_card::KeyNumber;
+
     use super::*;
 
     fn actor() -> Actor {
@@ -479,7 +481,7 @@ mod tests {
                 None,
                 &actor(),
                 Door::Socket,
-                Kind::OnCard(Event::KeyUsed(key)),
+                Kind::OnCard(Event::KeyUsed(KeyNumber::new(key))),
             )
         };
         for _ in 0..100 {

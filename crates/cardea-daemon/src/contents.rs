@@ -1,11 +1,10 @@
 //! What is on a card, for its holder over the socket: keys, certificates and other objects.
 
-use cardea_card::gids::KeyUsage;
 use cardea_card::record;
 use cardea_card::token::{
     HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenErrorKind,
 };
-use cardea_card::{Card, CardError, NewKey, NewObject, secret};
+use cardea_card::{Card, CardError, KeyNumber, KeyUsage, NewKey, NewObject, secret};
 use cardea_client::message::{
     self, CardStatus, Contents, Failure, FailureKind, Hash, ObjectKind, ObjectSummary, Operation,
     Reply, SecretBytes, Thing,
@@ -128,7 +127,7 @@ impl Desk<'_> {
                 require_key_id(id)?;
                 self.known_key(reference)?;
                 self.with_pin(pin, |card, connection| {
-                    card.rename_key(connection, reference, label, id)
+                    card.rename_key(connection, KeyNumber::new(reference), label, id)
                 })?;
             }
             Thing::Certificate(reference) => {
@@ -142,7 +141,7 @@ impl Desk<'_> {
                 }
                 self.known_key(reference)?;
                 self.with_pin(pin, |card, connection| {
-                    card.rename_certificate(connection, reference, label)
+                    card.rename_certificate(connection, KeyNumber::new(reference), label)
                 })?;
             }
             Thing::Object(number) => {
@@ -193,8 +192,8 @@ impl Desk<'_> {
             )
         })?;
         let summary = self.with_pin(pin, |card, connection| {
-            let reference = card.generate_key(connection, algorithm, &new)?;
-            summary_of(card, reference)
+            let number = card.generate_key(connection, algorithm, &new)?;
+            summary_of(card, number)
         })?;
         self.log("key generated");
         Ok(Reply::Key(Box::new(summary)))
@@ -214,8 +213,8 @@ impl Desk<'_> {
             )
         })?;
         let summary = self.with_pin(pin, |card, connection| {
-            let reference = card.import_key(connection, &material, &new)?;
-            summary_of(card, reference)
+            let number = card.import_key(connection, &material, &new)?;
+            summary_of(card, number)
         })?;
         self.log("key imported");
         Ok(Reply::Key(Box::new(summary)))
@@ -228,7 +227,7 @@ impl Desk<'_> {
     ) -> Result<Reply, Failure> {
         self.known_key(reference)?;
         self.with_pin(pin, |card, connection| {
-            card.delete_key(connection, reference)
+            card.delete_key(connection, KeyNumber::new(reference))
         })?;
         self.log("key deleted");
         Ok(Reply::Done)
@@ -245,13 +244,13 @@ impl Desk<'_> {
             Some(_) => {
                 self.known_key(reference)?;
                 self.with_pin(pin, |card, connection| {
-                    card.use_key(connection, reference, operation)
+                    card.use_key(connection, KeyNumber::new(reference), operation)
                 })?
             }
             None => {
                 // The card is free while the TPM works: the next operation is on its way by then.
                 let begun = self.with_login(|card, connection| {
-                    card.begin_use(connection, reference, operation)
+                    card.begin_use(connection, KeyNumber::new(reference), operation)
                 });
                 let pending = match begun {
                     Ok(pending) => pending,
@@ -261,7 +260,7 @@ impl Desk<'_> {
                 pending.run().map_err(|error| {
                     // Without a connection of its own there is nothing to tell.
                     let _ = self.with_login(|card, _| {
-                        card.finish_use(&error);
+                        card.finish_use(KeyNumber::new(reference), &error);
                         Ok(())
                     });
                     match self.host.find(self.selector, self.caller) {
@@ -276,7 +275,7 @@ impl Desk<'_> {
 
     pub(crate) fn read_certificate(&self, reference: u8) -> Result<Reply, Failure> {
         self.known_key(reference)?;
-        let der = self.with_card(|card, _| Ok(card.certificate(reference)))?;
+        let der = self.with_card(|card, _| Ok(card.certificate(KeyNumber::new(reference))))?;
         der.map(Reply::Certificate)
             .ok_or_else(|| no_certificate(reference))
     }
@@ -291,7 +290,7 @@ impl Desk<'_> {
         label.map_or(Ok(()), require_key_label)?;
         self.known_key(reference)?;
         self.with_pin(pin, |card, connection| {
-            card.store_certificate(connection, reference, der, label)
+            card.store_certificate(connection, KeyNumber::new(reference), der, label)
         })?;
         self.log("certificate stored");
         Ok(Reply::Done)
@@ -304,7 +303,7 @@ impl Desk<'_> {
     ) -> Result<Reply, Failure> {
         self.known_key(reference)?;
         let there = self.with_pin(pin, |card, connection| {
-            card.delete_certificate(connection, reference)
+            card.delete_certificate(connection, KeyNumber::new(reference))
         })?;
         if !there {
             return Err(no_certificate(reference));
@@ -315,10 +314,8 @@ impl Desk<'_> {
 
     /// Asked before the PIN is: a wrong reference costs no try.
     fn known_key(&self, reference: u8) -> Result<(), Failure> {
-        let known = self.with_card(|card, _| {
-            let mut keys = card.record().keys.iter();
-            Ok(keys.any(|key| key.reference == reference))
-        })?;
+        let number = KeyNumber::new(reference);
+        let known = self.with_card(|card, _| Ok(card.record().key(number).is_some()))?;
         if known {
             return Ok(());
         }
@@ -329,9 +326,9 @@ impl Desk<'_> {
     }
 }
 
-fn summary_of(card: &Card, reference: u8) -> Result<message::KeySummary, CardError> {
+fn summary_of(card: &Card, number: KeyNumber) -> Result<message::KeySummary, CardError> {
     let known = card.keys()?;
-    let found = known.iter().find(|(present, _)| *present == reference);
+    let found = known.iter().find(|(present, _)| *present == number);
     match found {
         Some(entry) => Ok(key_summary(card, entry)),
         None => Err(TokenErrorKind::Internal.into()),

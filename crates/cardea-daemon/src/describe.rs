@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use cardea_card::Card;
-use cardea_card::gids::KeyUsage;
 use cardea_card::record::{CardRecord, CounterMode, IndexRole, ReaderVisibility};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
+use cardea_card::{Card, KeyNumber, KeyUsage};
 use cardea_client::message::{
     CardDetails, CardOverview, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
     Visibility,
@@ -223,9 +222,9 @@ pub(crate) fn tries(status: PinStatus) -> Tries {
 }
 
 /// A key as the list shows it.
-pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeySummary {
+pub(crate) fn key_summary(card: &Card, (number, key): &(KeyNumber, KeyInfo)) -> KeySummary {
     KeySummary {
-        reference: *reference,
+        reference: number.get(),
         algorithm: algorithm_word(key.algorithm).to_owned(),
         origin: match key.origin {
             KeyOrigin::Generated => "generated",
@@ -237,7 +236,7 @@ pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeyS
             KeyClass::Session => "session",
         }
         .to_owned(),
-        label: card.key_label(*reference).unwrap_or_default(),
+        label: card.key_label(*number).unwrap_or_default(),
         public: match &key.public {
             cardea_card::token::PublicKey::Rsa { modulus, exponent } => PublicKey::Rsa {
                 modulus: modulus.clone(),
@@ -248,18 +247,18 @@ pub(crate) fn key_summary(card: &Card, (reference, key): &(u8, KeyInfo)) -> KeyS
                 y: y.clone(),
             },
         },
-        certificate: card.certificate(*reference).is_some(),
-        id: card.key_id(*reference).unwrap_or_default(),
-        certificate_label: card.certificate_label(*reference).map(str::to_owned),
-        sign_only: card.key_usage(*reference) == KeyUsage::Signature,
-        import_exposed: key.origin == KeyOrigin::Imported && !is_inner_wrapped(card, *reference),
+        certificate: card.certificate(*number).is_some(),
+        id: card.key_id(*number).unwrap_or_default(),
+        certificate_label: card.certificate_label(*number).map(str::to_owned),
+        sign_only: card.key_usage(*number) == KeyUsage::Signature,
+        import_exposed: key.origin == KeyOrigin::Imported && !is_inner_wrapped(card, *number),
     }
 }
 
 /// Whether the record says of a key that it came in under an inner wrap.
-fn is_inner_wrapped(card: &Card, reference: u8) -> bool {
-    let mut keys = card.record().keys.iter();
-    keys.any(|key| key.reference == reference && key.inner_wrapped == Some(true))
+fn is_inner_wrapped(card: &Card, number: KeyNumber) -> bool {
+    let key = card.record().key(number);
+    key.is_some_and(|key| key.inner_wrapped == Some(true))
 }
 
 /// The algorithm behind a word of the socket.

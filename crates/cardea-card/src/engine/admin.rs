@@ -3,7 +3,6 @@
 use super::security::Role;
 use super::{Card, CardError, Connection};
 use crate::event::Event;
-use crate::gids;
 use crate::record::{CardRecord, TpmRecord};
 use crate::secret::AdminKeyBytes;
 use crate::token::{
@@ -125,9 +124,13 @@ impl Card {
         Ok(self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, key))?)
     }
 
-    /// ACTIVATE of the DF. Every first value that is left becomes random bytes that nobody knows: else a copy
-    /// of the file from before would reset the card for ever. Then the rules are in force.
-    pub(crate) fn activate(&mut self) -> Result<(), CardError> {
+    /// Ends the initialisation state. Every first value that is left becomes random bytes that nobody knows: else a
+    /// copy of the file from before could always reset the card. `arrange` changes what else of the record belongs
+    /// to the new state, in the same write.
+    pub(crate) fn activate(
+        &mut self,
+        arrange: impl FnOnce(&mut CardRecord),
+    ) -> Result<(), CardError> {
         let Some(provisional) = self.record.provisional.clone() else {
             return Ok(());
         };
@@ -154,7 +157,7 @@ impl Card {
         }
         let mut record = self.record.clone();
         record.provisional = None;
-        record.gids.life_cycle = gids::life_cycle::OPERATIONAL;
+        arrange(&mut record);
         if record.lengths.pin.is_empty() {
             // Nobody knows the PIN, whatever its length; the record wants one.
             record.lengths.pin = vec![u8::MAX >> 1];

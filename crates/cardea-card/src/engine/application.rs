@@ -16,6 +16,7 @@ use std::fmt;
 
 use cardea_iso7816::Chaining;
 
+use super::catalogue::Catalogue;
 use super::command::{Command, Reply};
 use super::error::CardError;
 use super::failure::Failure;
@@ -100,15 +101,17 @@ impl From<Failure> for Verdict {
 pub struct Applications {
     first: &'static dyn Application,
     others: Vec<&'static dyn Application>,
+    catalogue: &'static dyn Catalogue,
 }
 
 impl Applications {
-    /// One, which is current after a reset.
+    /// One, which is current after a reset; and where the names and certificates of keys are kept.
     #[must_use]
-    pub fn new(first: &'static dyn Application) -> Self {
+    pub fn new(first: &'static dyn Application, catalogue: &'static dyn Catalogue) -> Self {
         Self {
             first,
             others: Vec::new(),
+            catalogue,
         }
     }
 
@@ -122,6 +125,10 @@ impl Applications {
     /// The one that is current after a reset.
     pub(crate) fn first(&self) -> &'static dyn Application {
         self.first
+    }
+
+    pub(crate) fn catalogue(&self) -> &'static dyn Catalogue {
+        self.catalogue
     }
 
     /// All of them.

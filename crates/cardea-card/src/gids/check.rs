@@ -6,7 +6,8 @@ use cardea_iso7816::tlv;
 
 use super::files::{self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR};
 use super::life_cycle::{INITIALISATION, OPERATIONAL};
-use super::{KEY_REFERENCES, access, mechanism};
+use super::reference::KeyReference;
+use super::{access, mechanism};
 use crate::engine::CardError;
 use crate::record::{CardRecord, FileRecord};
 
@@ -62,7 +63,7 @@ fn file(record: &CardRecord, file: &FileRecord) -> Result<(), &'static str> {
         // Of the administrator's key only the token knows whether it is there.
         let has_key = (file.id != ADMIN_KEY_FILE).then(|| {
             let mut keys = record.keys.iter();
-            keys.any(|key| files::key_file_id(key.reference) == file.id)
+            keys.any(|key| files::is_file_of(key.number(), file.id))
         });
         match (file.life_cycle, has_key) {
             (INITIALISATION | 0x04..=0x07, None)
@@ -103,12 +104,12 @@ fn objects(file: &FileRecord) -> Result<(), &'static str> {
 
 fn keys(record: &CardRecord) -> Result<(), CardError> {
     for key in &record.keys {
-        let reference = key.reference;
-        let id = files::key_file_id(reference);
-        let has_file = record.gids.files.iter().any(|file| file.id == id);
-        if !KEY_REFERENCES.contains(&reference) || !has_file {
+        let file = KeyReference::of(key.number()).map(KeyReference::file_id);
+        let has_file = record.gids.files.iter().any(|known| Some(known.id) == file);
+        if !has_file {
             return Err(CardError::Damaged(format!(
-                "key {reference:02X} has no place on the card"
+                "key {} has no place on the card",
+                key.number()
             )));
         }
     }

@@ -6,6 +6,7 @@ use super::access::{self, Access};
 use super::files::key_file;
 use super::life_cycle::rules_apply;
 use super::mechanism::{Mechanism, Purpose, Template, parse_templates};
+use super::reference::KeyReference;
 use crate::engine::{Card, Command, Connection, Failure, Reply};
 use crate::record::FileRecord;
 
@@ -21,7 +22,7 @@ pub(crate) struct Environment {
 /// A key and what is to be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyUse {
-    pub(super) reference: u8,
+    pub(super) reference: KeyReference,
     pub(super) mechanism: Mechanism,
 }
 
@@ -85,7 +86,7 @@ impl Direction {
 }
 
 struct Request {
-    reference: u8,
+    reference: KeyReference,
     mechanism: Option<u8>,
 }
 
@@ -97,7 +98,9 @@ fn parse(data: &[u8]) -> Result<Request, Failure> {
         let object = object.map_err(|_| Failure::Data)?;
         match (object.tag, object.value) {
             (0x80, &[byte]) if mechanism.is_none() => mechanism = Some(byte),
-            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
+            (0x83 | 0x84, &[byte]) if reference.is_none() => {
+                reference = Some(KeyReference::from_byte(byte));
+            }
             _ => return Err(Failure::Data),
         }
     }

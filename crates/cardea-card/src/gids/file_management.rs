@@ -4,17 +4,17 @@ use cardea_iso7816::tlv;
 
 use super::access::{self, Access, FileKind};
 use super::files::{
-    self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, MAX_FILES, is_key_range, is_reserved,
-    key_file_id, kind,
+    self, ADMIN_KEY_FILE, DATA_DESCRIPTOR, KEY_DESCRIPTOR, MAX_FILES, is_file_of, is_key_range,
+    is_reserved, kind,
 };
 use super::life_cycle::{
-    ACTIVATED, INITIALISATION, OPERATIONAL_EARLY, OPERATIONAL_LATE, is_operational,
+    ACTIVATED, INITIALISATION, OPERATIONAL, OPERATIONAL_EARLY, OPERATIONAL_LATE, is_operational,
 };
 use super::mechanism::{Purpose, Template, parse_templates};
+use super::reference::KeyReference;
 use super::templates::DF_RULES;
-use super::{KEY_REFERENCES, Selection, State};
+use super::{Selection, State};
 use crate::engine::{Card, Command, Connection, Failure, Reply};
-use crate::event::Event;
 use crate::record::FileRecord;
 
 /// CREATE FILE. The new file becomes current.
@@ -60,7 +60,7 @@ pub(super) fn activate(
     match state.selection {
         Selection::None => Err(Failure::FileNotFound),
         Selection::Df => {
-            card.activate()?;
+            card.activate(|record| record.gids.life_cycle = OPERATIONAL)?;
             card.deauthenticate(connection);
             Ok(Reply::Done)
         }
@@ -69,7 +69,7 @@ pub(super) fn activate(
                 ADMIN_KEY_FILE => card.has_administrator(),
                 id => {
                     let mut keys = card.record().keys.iter();
-                    keys.any(|key| key_file_id(key.reference) == id)
+                    keys.any(|key| is_file_of(key.number(), id))
                 }
             };
             let state = if is_operational(card) {
@@ -117,19 +117,13 @@ pub(super) fn delete(
     {
         return Err(Failure::SecurityStatus);
     }
-    let mut record = card.record().clone();
-    record.gids.files.retain(|file| file.id != id);
-    let key = record
-        .keys
-        .iter()
-        .find(|key| key_file_id(key.reference) == id)
-        .cloned();
-    record.keys.retain(|key| key_file_id(key.reference) != id);
-    card.commit(record)?;
-    if let Some(key) = key {
-        card.happened(Event::KeyDeleted(key.reference));
-        card.token().forget(&key);
-    }
+    card.remove_keys(
+        |key| is_file_of(key, id),
+        |record| {
+            record.gids.files.retain(|file| file.id != id);
+            Ok(())
+        },
+    )?;
     state.selection = Selection::None;
     Ok(Reply::Done)
 }
@@ -210,7 +204,7 @@ fn check_key_file(card: &Card, connection: &Connection, file: &FileRecord) -> Re
     {
         return Err(Failure::SecurityStatus);
     }
-    let reference = reference_of(file.id);
+    let reference = KeyReference::of_file(file.id);
     let administrator = file.id == ADMIN_KEY_FILE;
     let fits = templates
         .iter()
@@ -218,7 +212,7 @@ fn check_key_file(card: &Card, connection: &Connection, file: &FileRecord) -> Re
     if !fits {
         return Err(Failure::Data);
     }
-    if !administrator && !KEY_REFERENCES.contains(&reference) {
+    if !administrator && reference.key().is_none() {
         return Err(Failure::Memory);
     }
     let supported = templates
@@ -236,9 +230,4 @@ fn authenticates_administrator(templates: &[Template]) -> bool {
     templates
         .iter()
         .any(|t| t.purpose == Purpose::Authentication && t.usage & Template::VERIFY != 0)
-}
-
-fn reference_of(id: u16) -> u8 {
-    let [_, reference] = id.to_be_bytes();
-    reference
 }

@@ -1,7 +1,9 @@
 //! The file model of GIDS: kinds of elementary files, identifiers with a meaning, and what a card has room for.
 
 use super::access::FileKind;
+use super::reference::KeyReference;
 use crate::engine::{Card, Failure};
+use crate::key_number::KeyNumber;
 use crate::record::FileRecord;
 
 /// Elementary file of the directory table and the key map.
@@ -32,16 +34,16 @@ pub(crate) fn find(card: &Card, id: u16) -> Option<&FileRecord> {
 }
 
 /// The key file behind a reference.
-pub(super) fn key_file(card: &Card, reference: u8) -> Result<FileRecord, Failure> {
-    find(card, key_file_id(reference))
+pub(super) fn key_file(card: &Card, reference: KeyReference) -> Result<FileRecord, Failure> {
+    find(card, reference.file_id())
         .filter(|file| file.descriptor == KEY_DESCRIPTOR)
         .cloned()
         .ok_or(Failure::NotFound)
 }
 
-/// The file identifier of a user key's or the administrator's key file.
-pub(crate) fn key_file_id(reference: u8) -> u16 {
-    0xB000 | u16::from(reference)
+/// Whether an identifier is that of a key's file.
+pub(crate) fn is_file_of(key: KeyNumber, id: u16) -> bool {
+    KeyReference::of(key).is_some_and(|reference| reference.file_id() == id)
 }
 
 pub(crate) fn kind(descriptor: u8) -> FileKind {

@@ -9,6 +9,7 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
 use super::content::{Freshness, bump_freshness};
 use super::files::{CONTENT_FILE, DIRECTORY_FILE, MAX_VALUE};
+use crate::engine::KeyUsage;
 use crate::record::{DataObject, GidsRecord};
 use crate::token::KeyAlgorithm;
 
@@ -48,15 +49,6 @@ pub(crate) struct Container {
     pub(crate) name: String,
     /// Whether programs that name no container get this one.
     pub(crate) is_default: bool,
-}
-
-/// What a key is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyUsage {
-    /// Sign and decrypt.
-    Exchange,
-    /// Sign only.
-    Signature,
 }
 
 /// The container with this index, if its record is valid.

@@ -5,10 +5,11 @@ use zeroize::Zeroizing;
 
 use super::access::{self, Access};
 use super::files::key_file;
-use super::life_cycle::rules_apply;
+use super::life_cycle::{key_loaded, rules_apply};
 use super::mechanism::{algorithm, key_class, parse_templates};
-use super::{KEY_REFERENCES, public_key};
-use crate::engine::{Card, Command, Connection, Failure, Reply};
+use super::public_key;
+use super::reference::KeyReference;
+use crate::engine::{Card, Command, Connection, Failure, Material, Reply};
 
 /// Executes the command. Windows and pkcs15-init send no Le and read the public key afterwards; they
 /// must not be given data.
@@ -25,9 +26,7 @@ pub(super) fn generate(
     if rules_apply(card, &file) {
         access::permit(card, connection, &file.access, Access::Generate)?;
     }
-    if !KEY_REFERENCES.contains(&reference) {
-        return Err(Failure::Data);
-    }
+    let number = reference.key().ok_or(Failure::Data)?;
     let algorithm = algorithm(size)?;
     let templates = parse_templates(&file.templates)?;
     let listed = templates
@@ -36,20 +35,18 @@ pub(super) fn generate(
     if !listed {
         return Err(Failure::Data);
     }
-    if !card.supports(algorithm) {
-        return Err(Failure::Unsupported);
-    }
-    let key = card
-        .token()
-        .generate(reference, algorithm, key_class(&templates))?;
-    let info = card.install_key(key)?;
+    let class = key_class(&templates);
+    let info = card.make_key(number, Material::Generated(algorithm), class, |record| {
+        key_loaded(&mut record.gids, reference);
+        Ok(())
+    })?;
     Ok(Reply::OnRequest(Zeroizing::new(public_key::template(
         &info.public,
     ))))
 }
 
 /// `AC { 80 algorithm, 83 reference }`.
-fn parse(data: &[u8]) -> Result<(u8, u8), Failure> {
+fn parse(data: &[u8]) -> Result<(KeyReference, u8), Failure> {
     let outer = tlv::parse_single(data).map_err(|_| Failure::Data)?;
     if outer.tag != 0xAC {
         return Err(Failure::Data);
@@ -60,7 +57,9 @@ fn parse(data: &[u8]) -> Result<(u8, u8), Failure> {
         let object = object.map_err(|_| Failure::Data)?;
         match (object.tag, object.value) {
             (0x80, &[byte]) if size.is_none() => size = Some(byte),
-            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
+            (0x83 | 0x84, &[byte]) if reference.is_none() => {
+                reference = Some(KeyReference::from_byte(byte));
+            }
             _ => return Err(Failure::Data),
         }
     }

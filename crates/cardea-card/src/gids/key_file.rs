@@ -2,16 +2,17 @@
 
 use cardea_iso7816::tlv;
 
-use super::files::{KEY_DESCRIPTOR, key_file_id};
-use super::filesystem::KeyUsage;
+use super::files::KEY_DESCRIPTOR;
 use super::life_cycle::{ACTIVATED, OPERATIONAL_LATE};
 use super::mechanism::Template;
+use super::reference::KeyReference;
+use crate::engine::KeyUsage;
 use crate::record::FileRecord;
 use crate::token::{KeyAlgorithm, KeyClass};
 
 /// The file of a key that the product itself makes, activated: rules and templates are those of the clients.
 pub(crate) fn new_key_file(
-    reference: u8,
+    reference: KeyReference,
     algorithm: KeyAlgorithm,
     usage: KeyUsage,
     class: KeyClass,
@@ -41,7 +42,7 @@ pub(crate) fn new_key_file(
     for (tag, padding) in mechanisms {
         let template = tlv::build(*tag, |out| {
             tlv::write(out, 0x80, &[padding | size]);
-            tlv::write(out, 0x83, &[reference]);
+            tlv::write(out, 0x83, &[reference.byte()]);
             tlv::write(out, 0x95, &[Template::COMPUTE]);
             if class == KeyClass::Always {
                 tlv::write(out, 0xA3, &[0x90, 0x02, 0x00, 0x01]);
@@ -50,7 +51,7 @@ pub(crate) fn new_key_file(
         templates.extend(template);
     }
     FileRecord {
-        id: key_file_id(reference),
+        id: reference.file_id(),
         descriptor: KEY_DESCRIPTOR,
         life_cycle: OPERATIONAL_LATE | ACTIVATED,
         access: vec![0x8F, 0x10, 0x10, 0x10, 0x00],

@@ -1,6 +1,6 @@
 //! Life cycle states of the application and of its files (GIDS 2.0, life cycle; ISO 7816-4 §7.4.10).
 
-use super::files::key_file_id;
+use super::reference::KeyReference;
 use crate::engine::Card;
 use crate::record::{FileRecord, GidsRecord};
 
@@ -29,22 +29,22 @@ pub(super) fn rules_apply(card: &Card, file: &FileRecord) -> bool {
 }
 
 /// A key was loaded into its file: deactivated becomes activated.
-pub(crate) fn key_loaded(record: &mut GidsRecord, reference: u8) {
+pub(crate) fn key_loaded(record: &mut GidsRecord, reference: KeyReference) {
     if let Some(file) = operational_file(record, reference) {
         file.life_cycle |= ACTIVATED;
     }
 }
 
 /// The key of a file is gone: activated becomes deactivated.
-pub(crate) fn key_erased(record: &mut GidsRecord, reference: u8) {
+pub(crate) fn key_erased(record: &mut GidsRecord, reference: KeyReference) {
     if let Some(file) = operational_file(record, reference) {
         file.life_cycle &= !ACTIVATED;
     }
 }
 
-fn operational_file(record: &mut GidsRecord, reference: u8) -> Option<&mut FileRecord> {
+fn operational_file(record: &mut GidsRecord, reference: KeyReference) -> Option<&mut FileRecord> {
     record
         .files
         .iter_mut()
-        .find(|file| file.id == key_file_id(reference) && file.life_cycle != INITIALISATION)
+        .find(|file| file.id == reference.file_id() && file.life_cycle != INITIALISATION)
 }

@@ -37,7 +37,11 @@ fn check_use(card: &mut Card, connection: &Connection, chosen: KeyUse) -> Result
     let listed = parse_templates(&file.templates)?
         .iter()
         .any(|template| template.mechanism == chosen.mechanism);
-    let key = card.key(chosen.reference).ok_or(Failure::Conditions)?;
+    let key = chosen
+        .reference
+        .key()
+        .and_then(|key| card.record().key(key));
+    let key = key.ok_or(Failure::Conditions)?;
     if !listed || Some(card.describe(key)?.algorithm) != chosen.mechanism.algorithm() {
         return Err(Failure::Conditions);
     }
@@ -46,61 +50,39 @@ fn check_use(card: &mut Card, connection: &Connection, chosen: KeyUse) -> Result
 
 fn operate(
     card: &mut Card,
-    connection: &Connection,
+    connection: &mut Connection,
     chosen: KeyUse,
     data: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let reference = chosen.reference;
+    let key = chosen.reference.key().ok_or(Failure::Conditions)?;
+    let mut give = |operation: PrivateOperation<'_>| Ok(card.use_key(connection, key, operation)?);
     match chosen.mechanism {
         Mechanism::AdminTripleDes => Err(Failure::Conditions),
-        Mechanism::DecipherOaep(algorithm) => {
-            let cryptogram = block(data, algorithm)?;
-            card.operate(
-                connection,
-                reference,
-                PrivateOperation::DecryptOaep {
-                    hash: HashAlgorithm::Sha1,
-                    label: &[],
-                    cryptogram,
-                },
-            )
-        }
-        Mechanism::DecipherPkcs1(algorithm) => {
-            let cryptogram = block(data, algorithm)?;
-            card.operate(
-                connection,
-                reference,
-                PrivateOperation::DecryptPkcs1 { cryptogram },
-            )
-        }
+        Mechanism::DecipherOaep(algorithm) => give(PrivateOperation::DecryptOaep {
+            hash: HashAlgorithm::Sha1,
+            label: &[],
+            cryptogram: block(data, algorithm)?,
+        }),
+        Mechanism::DecipherPkcs1(algorithm) => give(PrivateOperation::DecryptPkcs1 {
+            cryptogram: block(data, algorithm)?,
+        }),
         Mechanism::DecipherRaw(algorithm) | Mechanism::SignRaw(algorithm) => {
-            let block = block(data, algorithm)?;
-            card.operate(connection, reference, PrivateOperation::RsaRaw { block })
+            give(PrivateOperation::RsaRaw {
+                block: block(data, algorithm)?,
+            })
         }
         Mechanism::SignEcdsa(algorithm) => {
             if data.is_empty() || data.len() > MAX_DIGEST {
                 return Err(Failure::Data);
             }
-            let plain = card.operate(
-                connection,
-                reference,
-                PrivateOperation::SignEcdsa { digest: data },
-            )?;
+            let plain = give(PrivateOperation::SignEcdsa { digest: data })?;
             der_signature(&plain, algorithm).map(Zeroizing::new)
         }
         Mechanism::SignPkcs1(algorithm) => match digest_info::recognise(data) {
-            Some((hash, digest)) => card.operate(
-                connection,
-                reference,
-                PrivateOperation::SignPkcs1 { hash, digest },
-            ),
+            Some((hash, digest)) => give(PrivateOperation::SignPkcs1 { hash, digest }),
             None => {
                 let block = digest_info::pad(data, algorithm.size()).ok_or(Failure::Data)?;
-                card.operate(
-                    connection,
-                    reference,
-                    PrivateOperation::RsaRaw { block: &block },
-                )
+                give(PrivateOperation::RsaRaw { block: &block })
             }
         },
     }

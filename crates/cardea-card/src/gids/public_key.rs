@@ -6,6 +6,7 @@ use cardea_iso7816::tlv;
 use super::access::{self, Access};
 use super::files::key_file;
 use super::life_cycle::rules_apply;
+use super::reference::KeyReference;
 use crate::engine::{Card, Connection, Failure, Reply};
 use crate::token::PublicKey;
 
@@ -21,7 +22,8 @@ pub(super) fn get_public_key(
     if rules_apply(card, &file) {
         access::permit(card, connection, &file.access, Access::GetPublicKey)?;
     }
-    let key = card.key(reference).ok_or(Failure::Conditions)?;
+    let key = reference.key().and_then(|key| card.record().key(key));
+    let key = key.ok_or(Failure::Conditions)?;
     Ok(Reply::data(template(&card.describe(key)?.public)))
 }
 
@@ -44,14 +46,16 @@ pub(super) fn template(key: &PublicKey) -> Vec<u8> {
 ///
 /// `7F 49 80` is an entry of an extended header list (ISO 7816-4): the tag and `80` for "the
 /// whole template". It is not a data object of indefinite length.
-fn parse(data: &[u8]) -> Result<u8, Failure> {
+fn parse(data: &[u8]) -> Result<KeyReference, Failure> {
     let outer = tlv::parse_single(data).map_err(|_| Failure::Data)?;
     let mut reference = None;
     let mut header = false;
     for object in tlv::Reader::new(outer.value) {
         let object = object.map_err(|_| Failure::Data)?;
         match (object.tag, object.value) {
-            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
+            (0x83 | 0x84, &[byte]) if reference.is_none() => {
+                reference = Some(KeyReference::from_byte(byte));
+            }
             (0xA5, &[0x7F, 0x49, 0x80]) if !header => header = true,
             _ => return Err(Failure::Data),
         }
@@ -70,11 +74,11 @@ mod tests {
     fn both_outer_tags_and_both_reference_tags_are_understood() {
         assert!(matches!(
             parse(&[0x70, 8, 0x84, 1, 0x81, 0xA5, 3, 0x7F, 0x49, 0x80]),
-            Ok(0x81)
+            Ok(reference) if reference.byte() == 0x81
         ));
         assert!(matches!(
             parse(&[0xA3, 8, 0x83, 1, 0x9E, 0xA5, 3, 0x7F, 0x49, 0x80]),
-            Ok(0x9E)
+            Ok(reference) if reference.byte() == 0x9E
         ));
         assert!(parse(&[0x70, 3, 0x84, 1, 0x81]).is_err());
         assert!(parse(&[0x70, 5, 0xA5, 3, 0x7F, 0x49, 0x80]).is_err());

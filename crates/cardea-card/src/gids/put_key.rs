@@ -6,12 +6,12 @@
 use cardea_iso7816::tlv;
 use zeroize::Zeroizing;
 
-use super::KEY_REFERENCES;
 use super::access::{self, Access};
 use super::files::{ADMIN_KEY_FILE, key_file};
-use super::life_cycle::{is_operational, rules_apply};
+use super::life_cycle::{is_operational, key_erased, key_loaded, rules_apply};
 use super::mechanism::{Template, key_class, parse_templates};
-use crate::engine::{Card, Connection, Failure, Reply};
+use super::reference::KeyReference;
+use crate::engine::{Card, Connection, Failure, Material, Reply};
 use crate::secret::{AdminKeyBytes, PrivateKey};
 use crate::token::KeyAlgorithm;
 
@@ -43,27 +43,29 @@ pub(super) fn put_key(
     if file.id == ADMIN_KEY_FILE {
         return put_admin_key(card, connection, &data);
     }
-    if !KEY_REFERENCES.contains(&reference) {
-        return Err(Failure::Data);
-    }
+    let number = reference.key().ok_or(Failure::Data)?;
     let key = match data {
         KeyData::Rsa(value) => rsa_key(value)?,
         KeyData::Ec(value) => ec_key(value)?,
         KeyData::Symmetric(_) => return Err(Failure::Data),
         KeyData::Zeroise => {
-            card.erase_key(reference)?;
+            card.remove_keys(
+                |key| key == number,
+                |record| {
+                    key_erased(&mut record.gids, reference);
+                    Ok(())
+                },
+            )?;
             return Ok(Reply::Done);
         }
     };
     let templates = parse_templates(&file.templates)?;
     check_listed(&templates, key.algorithm())?;
-    if !card.supports(key.algorithm()) {
-        return Err(Failure::Unsupported);
-    }
-    let made = card
-        .token()
-        .import(reference, &key, key_class(&templates))?;
-    card.install_key(made)?;
+    let class = key_class(&templates);
+    card.make_key(number, Material::Imported(&key), class, |record| {
+        key_loaded(&mut record.gids, reference);
+        Ok(())
+    })?;
     Ok(Reply::Done)
 }
 
@@ -81,7 +83,9 @@ fn put_admin_key(
     } else {
         card.initialise_admin_key(&key)?;
     }
-    card.admin_key_loaded()?;
+    let mut record = card.record().clone();
+    key_loaded(&mut record.gids, KeyReference::ADMINISTRATOR);
+    card.commit(record)?;
     Ok(Reply::Done)
 }
 
@@ -94,13 +98,15 @@ fn check_listed(templates: &[Template], algorithm: KeyAlgorithm) -> Result<(), F
 }
 
 /// Reference and value of `A5`.
-fn parse(value: &[u8]) -> Result<(u8, &[u8]), Failure> {
+fn parse(value: &[u8]) -> Result<(KeyReference, &[u8]), Failure> {
     let mut reference = None;
     let mut data = None;
     for object in tlv::Reader::new(value) {
         let object = object.map_err(|_| Failure::Data)?;
         match (object.tag, object.value) {
-            (0x83 | 0x84, &[byte]) if reference.is_none() => reference = Some(byte),
+            (0x83 | 0x84, &[byte]) if reference.is_none() => {
+                reference = Some(KeyReference::from_byte(byte));
+            }
             (0xA5, value) if data.is_none() => data = Some(value),
             _ => return Err(Failure::Data),
         }
@@ -255,7 +261,7 @@ mod tests {
         command.extend([7; 24]);
         command.extend([0x88, 3, 0xB0, 0x73, 0xDC]);
         let (reference, data) = parse(&command).unwrap();
-        assert_eq!(reference, 0x80);
+        assert_eq!(reference, KeyReference::ADMINISTRATOR);
         assert!(matches!(
             parse_key_data(data).unwrap(),
             KeyData::Symmetric(key) if key == [7; 24]

@@ -168,14 +168,14 @@ fn keys_are_listed_as_they_are(make_card: MakeCard<'_>) -> Outcome {
     }
     let keys = card.keys().map_err(|error| error.to_string())?;
     ensure!(keys.len() == wanted.len(), "{} keys", keys.len());
-    for ((reference, info), (wanted, _, algorithm)) in keys.iter().zip(wanted) {
+    for ((number, info), (wanted, _, algorithm)) in keys.iter().zip(wanted) {
         ensure!(
-            *reference == wanted && info.algorithm == algorithm,
-            "{reference:02X}: {info:?}"
+            number.get() == wanted && info.algorithm == algorithm,
+            "{number}: {info:?}"
         );
         ensure!(
             (info.class, info.origin) == (KeyClass::Session, KeyOrigin::Generated),
-            "{reference:02X}: {info:?}"
+            "{number}: {info:?}"
         );
         let needle = match &info.public {
             PublicKey::Ec { x, y } => [x.as_slice(), y].concat(),
@@ -188,7 +188,7 @@ fn keys_are_listed_as_they_are(make_card: MakeCard<'_>) -> Outcome {
         let answer = collect(&mut card, &mut connection, &request)?;
         ensure!(
             answer.windows(needle.len()).any(|part| part == needle),
-            "{reference:02X}: another public key over APDU"
+            "{number}: another public key over APDU"
         );
     }
     Ok(())

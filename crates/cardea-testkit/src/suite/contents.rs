@@ -1,12 +1,11 @@
 //! Cases of names, identifiers and objects beside the keys.
 
-use cardea_card::gids::KeyUsage;
 use cardea_card::record::ObjectKind;
 use cardea_card::secret::Pin;
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenError, TokenErrorKind,
 };
-use cardea_card::{Card, CardError, Connection, NewKey, NewObject};
+use cardea_card::{Card, CardError, Connection, KeyNumber, KeyUsage, NewKey, NewObject};
 
 use super::cases::{Case, ensure};
 use super::{MakeCard, Outcome};
@@ -22,6 +21,9 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("objects are kept for who verified", objects_are_kept),
     ("operations in two steps", operations_in_two_steps),
 ];
+
+/// A key that no card of these cases has.
+const ABSENT: KeyNumber = KeyNumber::new(0x90);
 
 fn text(error: CardError) -> String {
     error.to_string()
@@ -49,10 +51,10 @@ fn new_key(label: Option<&str>, id: Option<&[u8]>) -> NewKey {
 fn identifiers(make_card: MakeCard<'_>) -> Outcome {
     let (mut card, mut connection) = verified(make_card)?;
     let mut make = |algorithm, id: Option<&[u8]>| {
-        let reference = card
+        let number = card
             .generate_key(&mut connection, algorithm, &new_key(None, id))
             .map_err(text)?;
-        Ok::<_, String>((reference, card.key_id(reference)))
+        Ok::<_, String>((number, card.key_id(number)))
     };
     let long = [0xAB; 20];
     for (algorithm, id, expected) in [
@@ -64,14 +66,14 @@ fn identifiers(make_card: MakeCard<'_>) -> Outcome {
         (KeyAlgorithm::P256, Some(&[0x1E]), (0x9C, &[0x1E])),
         (KeyAlgorithm::P256, Some(&long), (0x9B, &long)),
     ] {
-        let (reference, found) = make(algorithm, id)?;
+        let (number, found) = make(algorithm, id)?;
         ensure!(
-            (reference, found.as_deref()) == (expected.0, Some(expected.1)),
-            "{algorithm:?} with {id:?}: {reference:02X} {found:?}"
+            (number.get(), found.as_deref()) == (expected.0, Some(expected.1)),
+            "{algorithm:?} with {id:?}: {number} {found:?}"
         );
     }
     ensure!(
-        card.key_id(0x90).is_none(),
+        card.key_id(ABSENT).is_none(),
         "an absent key has an identifier"
     );
     Ok(())
@@ -80,34 +82,30 @@ fn identifiers(make_card: MakeCard<'_>) -> Outcome {
 /// Names of RSA keys are those of their containers, as far as these have room.
 fn keys_are_renamed(make_card: MakeCard<'_>) -> Outcome {
     let (mut card, mut connection) = verified(make_card)?;
-    let mut references = Vec::new();
+    let mut numbers = Vec::new();
     for algorithm in [KeyAlgorithm::Rsa2048, KeyAlgorithm::P256] {
         let made = card.generate_key(&mut connection, algorithm, &new_key(Some("before"), None));
-        references.push(made.map_err(text)?);
+        numbers.push(made.map_err(text)?);
     }
     let long = "ä".repeat(60);
     let revision = card.revision();
-    for reference in references {
+    for number in numbers {
         for name in ["after", &long, "short again"] {
-            card.rename_key(&mut connection, reference, Some(name), Some(&[1, 2, 3]))
+            card.rename_key(&mut connection, number, Some(name), Some(&[1, 2, 3]))
                 .map_err(text)?;
             ensure!(
-                card.key_label(reference).as_deref() == Some(name),
-                "{reference:02X} is called {:?}, not {name}",
-                card.key_label(reference)
+                card.key_label(number).as_deref() == Some(name),
+                "{number} is called {:?}, not {name}",
+                card.key_label(number)
             );
             ensure!(
-                card.key_id(reference) == Some(vec![1, 2, 3]),
+                card.key_id(number) == Some(vec![1, 2, 3]),
                 "the identifier was not taken"
             );
         }
-        card.rename_key(&mut connection, reference, None, Some(&[reference - 0x81]))
+        card.rename_key(&mut connection, number, None, Some(&[number.get() - 0x81]))
             .map_err(text)?;
-        let key = card
-            .record()
-            .keys
-            .iter()
-            .find(|key| key.reference == reference);
+        let key = card.record().key(number);
         ensure!(
             key.is_some_and(|key| key.client_id.is_none()),
             "the container's own index is kept as another one"
@@ -120,13 +118,13 @@ fn keys_are_renamed(make_card: MakeCard<'_>) -> Outcome {
         "a name that fits its container is kept twice"
     );
     ensure!(
-        card.rename_key(&mut connection, 0x90, Some("nobody"), None)
+        card.rename_key(&mut connection, ABSENT, Some("nobody"), None)
             .is_err(),
         "an absent key was renamed"
     );
     let mut other = card.connect();
     ensure!(
-        is_refused(card.rename_key(&mut other, 0x81, Some("stolen"), None)),
+        is_refused(card.rename_key(&mut other, KeyNumber::new(0x81), Some("stolen"), None)),
         "renamed without PIN"
     );
     Ok(())
@@ -206,24 +204,22 @@ fn objects_are_kept(make_card: MakeCard<'_>) -> Outcome {
 fn operations_in_two_steps(make_card: MakeCard<'_>) -> Outcome {
     let (mut card, mut connection) = verified(make_card)?;
     let made = card.generate_key(&mut connection, KeyAlgorithm::P256, &new_key(None, None));
-    let reference = made.map_err(text)?;
+    let key = made.map_err(text)?;
     let sign = || PrivateOperation::SignEcdsa { digest: &[7; 32] };
-    let one = card.begin_use(&mut connection, reference, sign());
-    let other = card.begin_use(&mut connection, reference, sign());
+    let one = card.begin_use(&mut connection, key, sign());
+    let other = card.begin_use(&mut connection, key, sign());
     for pending in [one, other] {
         let signature = pending.map_err(text)?.run().map_err(text)?;
         ensure!(signature.len() == 64, "{} bytes", signature.len());
     }
     ensure!(
-        card.begin_use(&mut connection, 0x90, sign()).is_err(),
+        card.begin_use(&mut connection, ABSENT, sign()).is_err(),
         "an absent key signs"
     );
-    let late = card
-        .begin_use(&mut connection, reference, sign())
-        .map_err(text)?;
+    let late = card.begin_use(&mut connection, key, sign()).map_err(text)?;
     card.end_all();
     ensure!(
-        is_refused(card.begin_use(&mut connection, reference, sign()).map(drop)),
+        is_refused(card.begin_use(&mut connection, key, sign()).map(drop)),
         "begun without PIN"
     );
     // The software token has signed by now; a TPM has nothing left that would let it.
@@ -232,7 +228,7 @@ fn operations_in_two_steps(make_card: MakeCard<'_>) -> Outcome {
             matches!(&error, CardError::Token(error) if error.kind() == TokenErrorKind::NotAuthenticated),
             "{error}"
         );
-        card.finish_use(&error);
+        card.finish_use(key, &error);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use cardea_card::secret::Pin;
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, PinAuthority as _, PinError, PinReference, PrivateOperation,
 };
-use cardea_card::{Card, Connection, NewKey, gids};
+use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey, gids};
 use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::tpm_card;
@@ -143,7 +143,7 @@ pub(crate) fn service(mux: &Multiplexer) -> Service {
 pub(crate) fn new_key(class: KeyClass) -> NewKey {
     NewKey {
         label: None,
-        usage: gids::KeyUsage::Exchange,
+        usage: KeyUsage::Exchange,
         class,
         id: None,
     }
@@ -152,7 +152,8 @@ pub(crate) fn new_key(class: KeyClass) -> NewKey {
 /// A signature with the engine's key.
 pub(crate) fn signs(card: &mut Card, connection: &mut Connection, reference: u8) -> bool {
     let operation = PrivateOperation::SignEcdsa { digest: &[7; 32] };
-    card.use_key(connection, reference, operation).is_ok()
+    card.use_key(connection, KeyNumber::new(reference), operation)
+        .is_ok()
 }
 
 /// The same after a PIN.

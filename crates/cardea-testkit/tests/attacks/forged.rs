@@ -248,12 +248,12 @@ pub(crate) fn imported_key_shown_as_generated() -> Outcome {
     let made = card
         .generate_key(&mut connection, KeyAlgorithm::P256, &new_key(class))
         .unwrap();
-    assert!(signs(&mut card, &mut connection, imported));
+    assert!(signs(&mut card, &mut connection, imported.get()));
     let record = card.record().clone();
     drop(card);
-    let of = |reference| {
+    let of = |number| {
         let mut keys = record.keys.iter();
-        keys.find(|key| key.reference == reference).unwrap().clone()
+        keys.find(|key| key.number() == number).unwrap().clone()
     };
     let (genuine, foreign) = (of(made), of(imported));
     // sensitiveDataOrigin alone; all that a generated key has; and what creation gives.
@@ -279,7 +279,7 @@ pub(crate) fn imported_key_shown_as_generated() -> Outcome {
         let shown = token.describe(&key).map(|info| info.origin);
         let generated = matches!(shown, Ok(KeyOrigin::Generated));
         succeeds_if!(
-            generated && signs_with(&bench, &forged, PIN, imported),
+            generated && signs_with(&bench, &forged, PIN, imported.get()),
             "with {what} changed it is shown as generated, and signs"
         );
     }

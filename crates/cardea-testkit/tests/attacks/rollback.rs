@@ -1,8 +1,8 @@
 //! Older card files put back.
 
-use cardea_card::Card;
 use cardea_card::record::{CardRecord, Provisional};
 use cardea_card::token::{AdminForm, KeyClass, PinAuthority as _, PinReference};
+use cardea_card::{Card, KeyNumber};
 use cardea_testkit::tpm_card;
 
 use crate::bench::{
@@ -48,7 +48,8 @@ fn live(bench: &Bench, kind: Kind) -> Life {
     )
     .unwrap();
     files.push(card.record().clone());
-    card.delete_key(&mut connection, deleted).unwrap();
+    card.delete_key(&mut connection, KeyNumber::new(deleted))
+        .unwrap();
     Life {
         files,
         answers,

@@ -52,9 +52,9 @@ impl Heard {
     fn key(&self, class: KeyClass) -> &KeyRecord {
         let card = self.bench.open(&self.record);
         let keys = card.keys().unwrap();
-        let (reference, _) = keys.iter().find(|(_, info)| info.class == class).unwrap();
+        let (number, _) = keys.iter().find(|(_, info)| info.class == class).unwrap();
         let mut keys = self.record.keys.iter();
-        keys.find(|key| key.reference == *reference).unwrap()
+        keys.find(|key| key.number() == *number).unwrap()
     }
 
     /// A signature by another process, in a session of its own.

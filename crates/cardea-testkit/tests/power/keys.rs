@@ -1,9 +1,8 @@
 //! Keys made, imported and deleted.
 
-use cardea_card::NewKey;
-use cardea_card::gids::KeyUsage;
 use cardea_card::secret::PrivateKey;
 use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, PrivateOperation};
+use cardea_card::{KeyUsage, NewKey};
 use cardea_testkit::transcript::CardKind;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;

@@ -1,6 +1,6 @@
 //! Objects that PKCS#11 clients keep beside the keys: certificates of keys that are elsewhere, and data.
 
-use super::{Card, CardError, Connection};
+use crate::engine::{Card, CardError, Connection};
 use crate::record::{ObjectKind, ObjectRecord};
 use crate::token::TokenErrorKind;
 
@@ -28,7 +28,7 @@ impl Card {
     /// The objects that belong to no key.
     #[must_use]
     pub fn objects(&self) -> &[ObjectRecord] {
-        self.record.objects.as_deref().unwrap_or_default()
+        self.record().objects.as_deref().unwrap_or_default()
     }
 
     /// Keeps an object; needs the PIN verified on this connection. Gives its number.
@@ -51,7 +51,7 @@ impl Card {
         let number = last
             .map_or(Some(1), |last| last.checked_add(1))
             .ok_or(TokenErrorKind::Full)?;
-        let mut record = self.record.clone();
+        let mut record = self.record().clone();
         record.objects.get_or_insert_default().push(ObjectRecord {
             number,
             kind: new.kind,
@@ -77,7 +77,7 @@ impl Card {
         id: Option<&[u8]>,
     ) -> Result<(), CardError> {
         self.need_user(connection)?;
-        let mut record = self.record.clone();
+        let mut record = self.record().clone();
         let mut objects = record.objects.iter_mut().flatten();
         let object = objects
             .find(|object| object.number == number)
@@ -102,7 +102,7 @@ impl Card {
         number: u32,
     ) -> Result<bool, CardError> {
         self.need_user(connection)?;
-        let mut record = self.record.clone();
+        let mut record = self.record().clone();
         let before = self.objects().len();
         if let Some(objects) = &mut record.objects {
             objects.retain(|object| object.number != number);

@@ -1,9 +1,6 @@
 //! What an administrator does to a card as a whole: its name, its settings, its file system.
 
-use super::security::Role;
-use super::{Card, CardError, Connection};
-use crate::event::Event;
-use crate::gids;
+use crate::engine::{Card, CardError, Connection, Role};
 use crate::record::{CardId, ReaderVisibility};
 use crate::token::TokenErrorKind;
 
@@ -11,7 +8,7 @@ impl Card {
     /// The id that Windows and OpenSC know the card by: the administrator's, absent on a blank card.
     #[must_use]
     pub fn card_id(&self) -> Option<CardId> {
-        gids::content::card_id(&self.record.gids)
+        self.catalogue().card_id(self.record())
     }
 
     /// Gives the card another name: 1 to 127 bytes without control characters, which the caller has checked.
@@ -20,7 +17,7 @@ impl Card {
     ///
     /// [`CardError::Store`]; nothing was changed then.
     pub fn rename(&mut self, name: &str) -> Result<(), CardError> {
-        let mut record = self.record.clone();
+        let mut record = self.record().clone();
         name.clone_into(&mut record.name);
         Ok(self.commit(record)?)
     }
@@ -35,7 +32,7 @@ impl Card {
         pin_pad: Option<bool>,
         visibility: Option<ReaderVisibility>,
     ) -> Result<(), CardError> {
-        let mut record = self.record.clone();
+        let mut record = self.record().clone();
         if let Some(pin_pad) = pin_pad {
             record.settings.pin_pad = pin_pad;
         }
@@ -63,25 +60,26 @@ impl Card {
         if !self.has_role(connection, Role::Admin) {
             return Err(TokenErrorKind::NotAuthenticated.into());
         }
-        let mut record = self.record.clone();
-        let mut gone = Vec::new();
+        let catalogue = self.catalogue();
         if wipe {
-            let id = id.or_else(|| self.card_id()).unwrap_or(record.id);
-            record.gids = gids::content::formatted_card(&record.gids, id);
-            gone = std::mem::take(&mut record.keys);
-            record.objects = None;
-        } else if let Some(id) = id
-            && !gids::content::set_card_id(&mut record.gids, id)
-        {
+            let kept = id.or_else(|| self.card_id());
+            let id = kept.unwrap_or(self.record().id);
+            return self.remove_keys(
+                |_| true,
+                |record| {
+                    catalogue.format(record, id);
+                    record.objects = None;
+                    Ok(())
+                },
+            );
+        }
+        let Some(id) = id else { return Ok(()) };
+        let mut record = self.record().clone();
+        if !catalogue.set_card_id(&mut record, id) {
             return Err(CardError::Conflict(
                 "this card has no file system for a card id: have it formatted".into(),
             ));
         }
-        self.commit(record)?;
-        for key in gone {
-            self.token.forget(&key);
-            self.happened(Event::KeyDeleted(key.reference));
-        }
-        Ok(())
+        Ok(self.commit(record)?)
     }
 }

@@ -1,0 +1,110 @@
+//! Use of private keys: one decision for every door.
+//!
+//! A key is used under the PIN that this connection has verified; a key that wants the PIN every time once after
+//! each verification, however that one operation ends. An operation counts as use of the key (`Event::KeyUsed`) from
+//! when the token has taken it, whether or not it succeeds: of those that are begun here and done without the card,
+//! nothing more is known when they are recorded.
+
+use zeroize::Zeroizing;
+
+use super::error::CardError;
+use super::{Card, Connection};
+use crate::event::Event;
+use crate::key_number::KeyNumber;
+use crate::token::{KeyClass, PendingResult, PrivateOperation, TokenErrorKind};
+
+/// An operation of [`Card::begin_use`].
+pub struct PendingOperation(PendingResult);
+
+impl PendingOperation {
+    /// Does it, and waits for its turn in the token.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`], to be reported to [`Card::finish_use`].
+    pub fn run(self) -> Result<Zeroizing<Vec<u8>>, CardError> {
+        Ok((self.0)()?)
+    }
+}
+
+impl Card {
+    /// Uses a key; needs the PIN verified on this connection, for keys that want it every time just before.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`]: `NotAuthenticated`, `NotConfigured` for an unknown number, `BadData`,
+    /// `KeyUse` and others.
+    pub fn use_key(
+        &mut self,
+        connection: &mut Connection,
+        number: KeyNumber,
+        operation: PrivateOperation<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, CardError> {
+        self.begin_use(connection, number, operation)?
+            .run()
+            .inspect_err(|error| self.finish_use(number, error))
+    }
+
+    /// [`use_key`](Self::use_key) in two steps: who may is decided here, the work is done without the card, so
+    /// that other connections are not kept waiting, and its end is reported to [`finish_use`](Self::finish_use).
+    ///
+    /// # Errors
+    ///
+    /// As [`use_key`](Self::use_key), as far as it can be known without the TPM.
+    pub fn begin_use(
+        &mut self,
+        connection: &mut Connection,
+        number: KeyNumber,
+        operation: PrivateOperation<'_>,
+    ) -> Result<PendingOperation, CardError> {
+        self.admit_use(connection, number)?;
+        let key = self
+            .record
+            .key(number)
+            .ok_or(TokenErrorKind::NotConfigured)?;
+        let pending = self.token.begin(key, operation)?;
+        self.happened(Event::KeyUsed(number));
+        Ok(PendingOperation(pending))
+    }
+
+    /// What a failed operation means for who is verified: the token has ended the verification, unless it was only
+    /// that of a key which wants a new one every time.
+    pub fn finish_use(&mut self, number: KeyNumber, error: &CardError) {
+        let CardError::Token(error) = error else {
+            return;
+        };
+        if error.kind() != TokenErrorKind::NotAuthenticated {
+            return;
+        }
+        if !self
+            .class_of(number)
+            .is_ok_and(|class| class == KeyClass::Always)
+        {
+            self.end_all_verifications();
+        }
+    }
+
+    /// Whether this connection may use the key now. With a key that wants the PIN every time, that is used up.
+    fn admit_use(&mut self, connection: &Connection, number: KeyNumber) -> Result<(), CardError> {
+        if self.record.key(number).is_none() {
+            return Err(TokenErrorKind::NotConfigured.into());
+        }
+        self.need_user(connection)?;
+        if self.class_of(number)? == KeyClass::Always {
+            if !self.security.is_armed_by(&connection.mark) {
+                return Err(TokenErrorKind::NotAuthenticated.into());
+            }
+            // However the operation ends; the token sees to its own half.
+            self.security.disarm();
+        }
+        Ok(())
+    }
+
+    fn class_of(&self, number: KeyNumber) -> Result<KeyClass, CardError> {
+        let key = self
+            .record
+            .key(number)
+            .ok_or(TokenErrorKind::NotConfigured)?;
+        Ok(self.token.describe(key)?.class)
+    }
+}
