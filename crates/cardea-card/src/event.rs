@@ -18,7 +18,7 @@ pub enum Event {
     KeyGenerated(KeyNumber),
     /// A key was brought from elsewhere.
     KeyImported(KeyNumber),
-    /// A key was used.
+    /// The token was given an operation with a key, whether or not it succeeded.
     KeyUsed(KeyNumber),
     /// The card has left the initialisation state.
     Personalised,

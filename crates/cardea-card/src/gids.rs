@@ -1,10 +1,11 @@
 //! The GIDS application (Generic Identity Device Specification 2.0, Microsoft's generic profile).
 //!
-//! One application, current after reset; data objects in elementary files; keys behind key files;
+//! Current after a reset; data objects in elementary files; keys behind key files;
 //! one PIN, perhaps a PUK, an administrator's key. Where clients differ from the specification, the
 //! client decides; the module that obeys says which.
 //!
-//! Begin with `execute` for the commands, [`created_card`] for what a new card holds.
+//! Begin with [`Gids`] for what the engine asks, with `State::execute` for the commands, with [`created_card`] for
+//! what a new card holds.
 
 mod access;
 mod authenticate;

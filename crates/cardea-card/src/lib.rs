@@ -1,9 +1,9 @@
 //! The card: everything between an APDU and the traits of [`token`].
 //!
-//! What: the engine ([`Card`], [`Connection`]), the file model, the GIDS application, the data model of a
-//! card file ([`record`]).
+//! What: the engine ([`Card`], [`Connection`]), the GIDS application ([`gids`]), the card as doors other than APDUs
+//! see it, the data model of a card file ([`record`]).
 //! What not: no I/O, no clock, no global state; nothing here knows TPMs, sockets or files.
-//! Begin with [`Card::transmit`].
+//! Begin with [`Card::transmit`]; [`Application`] says what a card application is.
 
 #![forbid(unsafe_code)]
 

@@ -73,13 +73,8 @@ impl Card {
         let CardError::Token(error) = error else {
             return;
         };
-        if error.kind() != TokenErrorKind::NotAuthenticated {
-            return;
-        }
-        if !self
-            .class_of(number)
-            .is_ok_and(|class| class == KeyClass::Always)
-        {
+        let every_time = matches!(self.class_of(number), Ok(KeyClass::Always));
+        if error.kind() == TokenErrorKind::NotAuthenticated && !every_time {
             self.end_all_verifications();
         }
     }

@@ -11,6 +11,8 @@ mod faults;
 mod limits;
 mod records;
 mod sequences;
+mod trial;
+mod uses;
 
 use cardea_card::{Card, Connection};
 use cardea_testkit::suite::{self, SoftwareCard};

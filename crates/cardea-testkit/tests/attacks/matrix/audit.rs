@@ -117,7 +117,7 @@ fn audit(live: &mut Live, owner: Object) -> Seen {
     let own = p256::SecretKey::from_slice(&[0x31; 32]).unwrap();
     let point = own.public_key().to_sec1_point(false);
     let (x, y) = (point.x().unwrap(), point.y().unwrap());
-    let reference = live.key(Ec).reference;
+    let number = live.key(Ec).number();
     let mut card = live.bench.open(&live.record);
     let mut connection = card.connect();
     let (old, new) = (pin(PIN), pin(SECOND_PIN));
@@ -125,7 +125,7 @@ fn audit(live: &mut Live, owner: Object) -> Seen {
         .unwrap();
     card.verify_pin(&mut connection, PinReference::Pin, &new)
         .unwrap();
-    let agreed = card.use_key(&mut connection, reference, PrivateOperation::Ecdh { x, y });
+    let agreed = card.use_key(&mut connection, number, PrivateOperation::Ecdh { x, y });
     assert!(agreed.is_ok(), "the holder agrees on a secret");
     let digest = audit_digest(live);
     card.change_pin(&mut connection, PinReference::Pin, &new, &old)

@@ -140,10 +140,10 @@ impl Live {
         let verified = card.verify_pin(&mut connection, PinReference::Pin, &pin(PIN));
         let mut outcome = verified.map_err(|error| format!("the PIN is refused: {error}"));
         for object in &self.keys {
-            let reference = self.key(*object).reference;
+            let number = self.key(*object).number();
             let used = match object {
-                Object::Rsa => card.use_key(&mut connection, reference, pkcs1()),
-                _ => card.use_key(&mut connection, reference, ecdsa()),
+                Object::Rsa => card.use_key(&mut connection, number, pkcs1()),
+                _ => card.use_key(&mut connection, number, ecdsa()),
             };
             outcome = outcome
                 .and(used.map_err(|error| format!("the {object} does not sign: {error}")))
@@ -163,11 +163,11 @@ impl Live {
 
     /// Whether what the card's holder signs is the key's signature; none if there is none.
     pub(super) fn holder_signs(&mut self, object: Object) -> Option<bool> {
-        let reference = self.key(object).reference;
+        let number = self.key(object).number();
         let (card, connection) = self.holder.as_mut()?;
-        let signature = card.use_key(connection, reference, ecdsa()).ok()?;
+        let signature = card.use_key(connection, number, ecdsa()).ok()?;
         let keys = card.keys().unwrap();
-        let (_, info) = keys.iter().find(|(found, _)| *found == reference).unwrap();
+        let (_, info) = keys.iter().find(|(found, _)| *found == number).unwrap();
         let PublicKey::Ec { x, y } = &info.public else {
             panic!("an EC key");
         };
