@@ -21,9 +21,9 @@ use std::slice;
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
-use crate::decryption::oaep_parameters;
-use crate::rv::{Output, Result, Rv};
-use crate::signing::{Mechanism, Parameters, pss_parameters};
+use crate::mechanisms::{self, Form, Mechanism, Scheme};
+use crate::output::Output;
+use crate::rv::{Result, Rv};
 use crate::template::Template;
 
 /// More attributes than any template has, and longer values than any object.
@@ -207,43 +207,40 @@ pub(crate) unsafe fn attribute_slice<'a>(
 pub(crate) unsafe fn mechanism(mechanism: *mut CK_MECHANISM) -> Result<Mechanism> {
     // SAFETY: null or valid by the contract.
     let mechanism = unsafe { mechanism.as_ref() }.ok_or(Rv(CKR_ARGUMENTS_BAD))?;
-    let kind = mechanism.mechanism;
-    let parameters = match kind {
-        CKM_RSA_PKCS_PSS
-        | CKM_SHA1_RSA_PKCS_PSS
-        | CKM_SHA256_RSA_PKCS_PSS
-        | CKM_SHA384_RSA_PKCS_PSS
-        | CKM_SHA512_RSA_PKCS_PSS => {
+    let Some(row) = mechanisms::find(mechanism.mechanism) else {
+        return Ok(Mechanism::unknown());
+    };
+    let scheme = match &row.form {
+        Form::Ecdh => {
             // SAFETY: of this type by the contract; the length is compared.
-            let pss: CK_RSA_PKCS_PSS_PARAMS = unsafe { parameter(mechanism) }?;
-            pss_parameters(pss.hashAlg, pss.mgf, pss.sLen)?
-        }
-        CKM_RSA_PKCS_OAEP => {
-            // SAFETY: as above.
-            let oaep: CK_RSA_PKCS_OAEP_PARAMS = unsafe { parameter(mechanism) }?;
-            // SAFETY: source and length belong together by the contract.
-            let label = unsafe { bytes(oaep.pSourceData.cast(), oaep.ulSourceDataLen) };
-            let label = label.map_err(|_| Rv(CKR_MECHANISM_PARAM_INVALID))?;
-            oaep_parameters(oaep.hashAlg, oaep.mgf, label.to_vec())?
-        }
-        CKM_ECDH1_DERIVE => {
-            // SAFETY: as above.
             let ecdh: CK_ECDH1_DERIVE_PARAMS = unsafe { parameter(mechanism) }?;
             if ecdh.kdf != CKD_NULL || ecdh.ulSharedDataLen != 0 {
                 return Err(Rv(CKR_MECHANISM_PARAM_INVALID));
             }
             // SAFETY: point and length belong together by the contract.
             let public = unsafe { bytes(ecdh.pPublicData, ecdh.ulPublicDataLen) };
-            Parameters::Ecdh {
+            Scheme::Ecdh {
                 public: public
                     .map_err(|_| Rv(CKR_MECHANISM_PARAM_INVALID))?
                     .to_vec(),
             }
         }
-        // OpenSSL's and NSS's callers set lengths for mechanisms without parameters; they mean nothing.
-        _ => Parameters::None,
+        Form::Oaep => {
+            // SAFETY: as above.
+            let oaep: CK_RSA_PKCS_OAEP_PARAMS = unsafe { parameter(mechanism) }?;
+            // SAFETY: source and length belong together by the contract.
+            let label = unsafe { bytes(oaep.pSourceData.cast(), oaep.ulSourceDataLen) };
+            let label = label.map_err(|_| Rv(CKR_MECHANISM_PARAM_INVALID))?;
+            Scheme::oaep(oaep.hashAlg, oaep.mgf, label.to_vec())?
+        }
+        Form::Plain(scheme) => scheme.clone(),
+        Form::Pss => {
+            // SAFETY: as above.
+            let pss: CK_RSA_PKCS_PSS_PARAMS = unsafe { parameter(mechanism) }?;
+            Scheme::pss(pss.hashAlg, pss.mgf, pss.sLen)?
+        }
     };
-    Ok(Mechanism { kind, parameters })
+    Ok(Mechanism::new(row, scheme))
 }
 
 /// The same where null ends what goes on.

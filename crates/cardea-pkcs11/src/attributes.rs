@@ -3,7 +3,8 @@
 use cardea_client::message::PublicKey;
 use cryptoki_sys::*;
 
-use crate::objects::{Body, Home, Key, Object};
+use crate::object::{Body, Key, Location, Object};
+use crate::x509;
 
 /// What an object says of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +104,8 @@ fn flag(value: bool) -> Option<Vec<u8>> {
 fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let on_card = object.is_on_card();
     match kind {
-        CKA_TOKEN => flag(!matches!(object.home, Home::Session(_))),
-        CKA_DESTROYABLE => flag(object.home != Home::Module),
+        CKA_TOKEN => flag(!matches!(object.location, Location::Session(_))),
+        CKA_DESTROYABLE => flag(object.location != Location::Module),
         CKA_PRIVATE => flag(object.is_private()),
         CKA_MODIFIABLE => flag(on_card),
         CKA_COPYABLE => flag(false),
@@ -125,9 +126,9 @@ fn unique(object: &Object) -> String {
         Body::PublicKey(_) => "public",
         Body::Secret { .. } => "secret",
     };
-    match (object.home, &object.body) {
-        (Home::Key(reference), _) => format!("key-{reference:02x}-{class}"),
-        (Home::Object(number), _) => format!("object-{number}-{class}"),
+    match (object.location, &object.body) {
+        (Location::Key(reference), _) => format!("key-{reference:02x}-{class}"),
+        (Location::Object(number), _) => format!("object-{number}-{class}"),
         (_, Body::Profile(profile)) => format!("{class}-{profile}"),
         _ => format!("session-{class}"),
     }
@@ -183,12 +184,12 @@ fn public_key(object: &Object, key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec
 }
 
 fn certificate(object: &Object, der: &[u8], kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
-    let fields = crate::x509::fields(der).unwrap_or_default();
+    let fields = x509::fields(der).unwrap_or_default();
     match kind {
         CKA_CLASS => long(CKO_CERTIFICATE),
         CKA_CERTIFICATE_TYPE => long(CKC_X_509),
-        CKA_CERTIFICATE_CATEGORY => long(match object.home {
-            Home::Key(_) => CK_CERTIFICATE_CATEGORY_TOKEN_USER,
+        CKA_CERTIFICATE_CATEGORY => long(match object.location {
+            Location::Key(_) => CK_CERTIFICATE_CATEGORY_TOKEN_USER,
             _ => CK_CERTIFICATE_CATEGORY_UNSPECIFIED,
         }),
         CKA_URL | CKA_HASH_OF_SUBJECT_PUBLIC_KEY | CKA_HASH_OF_ISSUER_PUBLIC_KEY => {

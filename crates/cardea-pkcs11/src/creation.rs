@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::attributes::{self, P256, P384, Value};
 use crate::keys::{SecretTemplate, is_f4, new_key};
+use crate::mechanisms::Mechanism;
 use crate::module::Module;
-use crate::objects::{Body, Home, Key};
+use crate::object::{Body, Key, Location};
 use crate::rv::{Result, Rv};
-use crate::signing::Mechanism;
 use crate::template::Template;
 use crate::x509;
 
@@ -78,7 +78,7 @@ impl Module {
             })
         };
         let card = self.card(slot)?;
-        let home = match reference {
+        let location = match reference {
             Some(reference) => {
                 let request = Request::StoreCertificate {
                     card,
@@ -88,7 +88,7 @@ impl Module {
                     label: Some(text(template, CKA_LABEL)?).filter(|label| !label.is_empty()),
                 };
                 self.change(slot, &request).map_err(of_value)?;
-                Home::Key(reference)
+                Location::Key(reference)
             }
             None => {
                 let object = NewObject {
@@ -103,7 +103,7 @@ impl Module {
         };
         self.refresh_objects(slot)?;
         self.handle_of(slot, |body, at| {
-            at == home && matches!(body, Body::Certificate { .. })
+            at == location && matches!(body, Body::Certificate { .. })
         })
     }
 
@@ -131,19 +131,19 @@ impl Module {
             application,
             value: content(value)?,
         };
-        let home = self.store(slot, self.card(slot)?, object)?;
+        let location = self.store(slot, self.card(slot)?, object)?;
         self.refresh_objects(slot)?;
-        self.handle_of(slot, |_, at| at == home)
+        self.handle_of(slot, |_, at| at == location)
     }
 
-    fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Home> {
+    fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Location> {
         let request = Request::StoreObject {
             card,
             pin: None,
             object,
         };
         match self.change(slot, &request)? {
-            Reply::Object { number } => Ok(Home::Object(number)),
+            Reply::Object { number } => Ok(Location::Object(number)),
             _ => Err(Rv(CKR_DEVICE_ERROR)),
         }
     }
@@ -159,9 +159,9 @@ impl Module {
             let slot = self.require_writable(session)?;
             self.refresh_objects(slot)?;
             return self
-                .handle_of(slot, |body, home| {
+                .handle_of(slot, |body, at| {
                     matches!(body, Body::PublicKey(key) if key.public == public)
-                        && matches!(home, Home::Key(_))
+                        && matches!(at, Location::Key(_))
                 })
                 .map_err(|_| Rv(CKR_TEMPLATE_INCONSISTENT));
         }
@@ -212,7 +212,7 @@ impl Module {
     pub(crate) fn unwrap(
         &self,
         session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
+        mechanism: Mechanism,
         unwrapping: CK_OBJECT_HANDLE,
         wrapped: &[u8],
         template: &Template,
@@ -229,15 +229,7 @@ impl Module {
             CKO_SECRET_KEY => Some(SecretTemplate::new(template)?),
             _ => return Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
         };
-        let plain = self
-            .decrypt_whole(session, mechanism, unwrapping, wrapped)
-            .map_err(|error| match error {
-                Rv(CKR_ENCRYPTED_DATA_INVALID) => Rv(CKR_WRAPPED_KEY_INVALID),
-                Rv(CKR_ENCRYPTED_DATA_LEN_RANGE) => Rv(CKR_WRAPPED_KEY_LEN_RANGE),
-                Rv(CKR_KEY_HANDLE_INVALID) => Rv(CKR_UNWRAPPING_KEY_HANDLE_INVALID),
-                Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
-                other => other,
-            })?;
+        let plain = self.unwrapped(session, mechanism, unwrapping, wrapped)?;
         match secret {
             Some(secret) => secret.make(self, session, plain),
             None => {
@@ -269,15 +261,15 @@ impl Module {
                 _ => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
             }
         }
-        let thing = match (object.home, &object.body) {
-            (Home::Key(_), Body::Certificate { .. }) if id.is_some() => {
+        let thing = match (object.location, &object.body) {
+            (Location::Key(_), Body::Certificate { .. }) if id.is_some() => {
                 // It is its key's.
                 return Err(Rv(CKR_ATTRIBUTE_READ_ONLY));
             }
-            (Home::Key(reference), Body::Certificate { .. }) => Thing::Certificate(reference),
-            (Home::Key(reference), _) => Thing::Key(reference),
-            (Home::Object(number), _) => Thing::Object(number),
-            (Home::Module | Home::Session(_), _) => return Err(Rv(CKR_ACTION_PROHIBITED)),
+            (Location::Key(reference), Body::Certificate { .. }) => Thing::Certificate(reference),
+            (Location::Key(reference), _) => Thing::Key(reference),
+            (Location::Object(number), _) => Thing::Object(number),
+            (Location::Module | Location::Session(_), _) => return Err(Rv(CKR_ACTION_PROHIBITED)),
         };
         let slot = self.require_writable(session)?;
         if label.is_none() && id.is_none() {
@@ -297,11 +289,11 @@ impl Module {
     fn handle_of(
         &self,
         slot: CK_SLOT_ID,
-        wanted: impl Fn(&Body, Home) -> bool,
+        wanted: impl Fn(&Body, Location) -> bool,
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut state = self.state();
         let mut objects = state.slot(slot)?.objects.iter();
-        let found = objects.find(|(_, object)| wanted(&object.body, object.home));
+        let found = objects.find(|(_, object)| wanted(&object.body, object.location));
         found.map(|(handle, _)| *handle).ok_or(Rv(CKR_DEVICE_ERROR))
     }
 }

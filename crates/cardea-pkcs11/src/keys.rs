@@ -5,11 +5,11 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{P256, P384};
-use crate::digests::digest;
+use crate::mechanisms::{Keys, Mechanism, Scheme};
 use crate::module::Module;
-use crate::objects::Body;
+use crate::object::Body;
+use crate::random;
 use crate::rv::{About, Result, Rv};
-use crate::signing::{Mechanism, Parameters};
 use crate::template::Template;
 
 impl Module {
@@ -17,33 +17,16 @@ impl Module {
     pub(crate) fn generate(
         &self,
         session: CK_SESSION_HANDLE,
-        mechanism: CK_MECHANISM_TYPE,
+        mechanism: Mechanism,
         public: &Template,
         private: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
         self.slot_of(session)?;
-        let (algorithm, key_type) = match mechanism {
-            CKM_RSA_PKCS_KEY_PAIR_GEN => {
-                if public.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
-                    return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-                }
-                let bits = public.long(CKA_MODULUS_BITS)?;
-                let algorithm = match bits.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
-                    2048 => "rsa-2048",
-                    3072 => "rsa-3072",
-                    _ => return Err(Rv(CKR_KEY_SIZE_RANGE)),
-                };
-                (algorithm, CKK_RSA)
-            }
-            CKM_EC_KEY_PAIR_GEN => {
-                let algorithm = match public.need(CKA_EC_PARAMS)? {
-                    curve if curve == P256 => "p-256",
-                    curve if curve == P384 => "p-384",
-                    _ => return Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
-                };
-                (algorithm, CKK_EC)
-            }
-            _ => return Err(Rv(CKR_MECHANISM_INVALID)),
+        let (row, _) = mechanism.for_function(CKF_GENERATE_KEY_PAIR)?;
+        let (algorithm, key_type) = match row.keys {
+            Keys::Ec => (ec_algorithm(public)?, CKK_EC),
+            Keys::None => return Err(Rv(CKR_MECHANISM_INVALID)),
+            Keys::Rsa => (rsa_algorithm(public)?, CKK_RSA),
         };
         for (template, class) in [(public, CKO_PUBLIC_KEY), (private, CKO_PRIVATE_KEY)] {
             template.require_long(CKA_CLASS, class)?;
@@ -70,14 +53,12 @@ impl Module {
     pub(crate) fn derive(
         &self,
         session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
+        mechanism: Mechanism,
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         self.slot_of(session)?;
-        let (CKM_ECDH1_DERIVE, Parameters::Ecdh { public }) =
-            (mechanism.kind, &mechanism.parameters)
-        else {
+        let (_, Scheme::Ecdh { public }) = mechanism.for_function(CKF_DERIVE)? else {
             return Err(Rv(CKR_MECHANISM_INVALID));
         };
         let key = self.private_key(session, base)?;
@@ -123,21 +104,33 @@ impl Module {
     /// C_GenerateRandom: the TPM's numbers mixed with the kernel's, so that neither alone decides.
     pub(crate) fn random_bytes(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Result {
         self.slot_of(session)?;
-        Self::random(buffer)?;
+        random::fill(buffer)?;
         let reply = self.ask(&Request::Random, About::Token)?;
         let Reply::Result(seed) = reply else {
             return Err(Rv(CKR_DEVICE_ERROR));
         };
-        for (count, part) in (0u32..).zip(buffer.chunks_mut(32)) {
-            let block = digest(
-                cardea_client::message::Hash::Sha256,
-                &[seed.expose(), &count.to_be_bytes()],
-            );
-            for (byte, mask) in part.iter_mut().zip(block) {
-                *byte ^= mask;
-            }
-        }
+        random::mix(seed.expose(), buffer);
         Ok(())
+    }
+}
+
+fn rsa_algorithm(public: &Template) -> Result<&'static str> {
+    if public.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
+        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    let bits = public.long(CKA_MODULUS_BITS)?;
+    match bits.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
+        2048 => Ok("rsa-2048"),
+        3072 => Ok("rsa-3072"),
+        _ => Err(Rv(CKR_KEY_SIZE_RANGE)),
+    }
+}
+
+fn ec_algorithm(public: &Template) -> Result<&'static str> {
+    match public.need(CKA_EC_PARAMS)? {
+        curve if curve == P256 => Ok("p-256"),
+        curve if curve == P384 => Ok("p-384"),
+        _ => Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
     }
 }
 

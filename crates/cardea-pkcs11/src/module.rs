@@ -1,88 +1,30 @@
-//! What the module knows between two calls.
+//! The module of a process, and how it asks the daemon.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cardea_client::message::{CardState, Reply, Request, SecretBytes};
+use cardea_client::message::{Reply, Request};
 use cryptoki_sys::{
-    CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED,
-    CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_SLOT_ID_INVALID, CKR_USER_NOT_LOGGED_IN,
+    CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_USER_NOT_LOGGED_IN,
 };
 
-use crate::objects::Object;
-use crate::pool::{Pool, Trouble};
-use crate::rv::{About, Result, Rv};
-use crate::sessions::Session;
-
-/// Longest time for what needs no key generation.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// A person gets two minutes for each of three tries.
-pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(400);
-/// Longest time for a key generation.
-pub(crate) const LONG_LIMIT: Duration = Duration::from_secs(180);
+use crate::pool::{LIMIT, PERSON_LIMIT, Pool};
+use crate::rv::{About, PoolError, Result, Rv};
+use crate::state::{LoginState, State};
 
 /// The module between C_Initialize and C_Finalize.
 ///
-/// The state is locked for moments only, never while the daemon is asked.
+/// INVARIANT: the state is locked for moments only, never during a request to the daemon.
 #[derive(Debug)]
 pub(crate) struct Module {
     pub(crate) pool: Pool,
     state: Mutex<State>,
-    /// Told when C_Finalize ends all waiting.
+    /// Notified when C_Finalize ends all waiting.
     pub(crate) ending: Condvar,
 }
 
-/// Slots, sessions and handles.
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) slots: BTreeMap<CK_SLOT_ID, Slot>,
-    pub(crate) sessions: BTreeMap<CK_SESSION_HANDLE, Session>,
-    last_session: CK_SESSION_HANDLE,
-    last_object: CK_OBJECT_HANDLE,
-    /// Slots whose coming or going was not told by C_WaitForSlotEvent yet.
-    pub(crate) events: Vec<CK_SLOT_ID>,
-    /// Of the cards as last seen.
-    pub(crate) generation: u64,
-    pub(crate) ended: bool,
-}
-
-/// A card's slot. It keeps its number when the card goes.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) card: String,
-    pub(crate) name: String,
-    pub(crate) present: bool,
-    /// Why it is not, in words.
-    pub(crate) reason: String,
-    pub(crate) login: LoginState,
-    pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
-    /// Of the objects.
-    pub(crate) revision: u64,
-    /// Handles of keys whose other half was destroyed, and they with it.
-    pub(crate) gone: BTreeSet<CK_OBJECT_HANDLE>,
-}
-
-/// Who is logged in on all sessions of a slot.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum LoginState {
-    #[default]
-    Nobody,
-    /// What C_InitPIN needs again.
-    SecurityOfficer(Officer),
-    /// Since so many losses of logins.
-    User(u64),
-}
-
-/// Who sets a PIN without the old one.
-#[derive(Clone, Debug)]
-pub(crate) enum Officer {
-    AdminKey(SecretBytes),
-    Puk(SecretBytes),
-}
-
-/// One process's module. A child has its own: it must not wait for locks that only its parent can open
-/// (PKCS#11 3.1 §5.4, C_Initialize).
+/// The module of one process. A child process has its own: it must not wait for locks that only its parent can
+/// release (PKCS#11 3.1 §5.4, C_Initialize).
 struct Process {
     pid: u32,
     module: Mutex<Option<Arc<Module>>>,
@@ -91,7 +33,8 @@ struct Process {
 
 static FIRST: OnceLock<&'static Process> = OnceLock::new();
 
-/// This process's place, made if need be. Nobody takes one away: a few words for each generation of processes.
+/// The entry of this process, created if necessary. Entries are never removed: they are a few words for each
+/// generation of processes.
 fn this_process() -> &'static Process {
     let pid = std::process::id();
     let mut place = &FIRST;
@@ -110,7 +53,7 @@ fn this_process() -> &'static Process {
     }
 }
 
-/// Begins the module of this process; false: there is one.
+/// Begins the module of this process. Returns false if there is one already.
 pub(crate) fn begin() -> bool {
     let process = this_process();
     let mut module = lock(&process.module);
@@ -123,8 +66,8 @@ pub(crate) fn begin() -> bool {
     true
 }
 
-/// What was inherited is closed without a word to the daemon: it is the parent's. What is in use by one of its
-/// threads stays.
+/// Closes inherited connections without a message to the daemon, because they are the parent's. A module that was
+/// locked by a thread of the parent at the fork is left alone.
 fn close_ancestors(pid: u32) {
     let mut place = &FIRST;
     while let Some(process) = place.get() {
@@ -137,18 +80,18 @@ fn close_ancestors(pid: u32) {
     }
 }
 
-/// Ends the module of this process; none was begun.
+/// Ends the module of this process. `None` if there is none.
 pub(crate) fn end() -> Option<Arc<Module>> {
     lock(&this_process().module).take()
 }
 
-/// Works with the module of this process.
+/// Runs a function with the module of this process.
 pub(crate) fn with<R>(work: impl FnOnce(&Module) -> Result<R>) -> Result<R> {
     let module = lock(&this_process().module).clone();
     work(&*module.ok_or(Rv(CKR_CRYPTOKI_NOT_INITIALIZED))?)
 }
 
-/// The value, also after a panic in another call: every change under these locks is complete at each step.
+/// Locks, also after a panic in another call: every change under these locks leaves a valid value at each step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -166,24 +109,25 @@ impl Module {
         lock(&self.state)
     }
 
+    /// Sends a request that requires no login.
     pub(crate) fn ask(&self, request: &Request, about: About) -> Result<Reply> {
-        self.reply(self.pool.ask(request, LIMIT), about)
+        reply(self.pool.ask(request, LIMIT), about)
     }
 
-    /// For what changes logins.
-    pub(crate) fn ask_home(&self, request: &Request, about: About) -> Result<Reply> {
-        self.reply(self.pool.ask_home(request, LIMIT), about)
+    /// Sends a request that changes logins.
+    pub(crate) fn ask_primary(&self, request: &Request, about: About) -> Result<Reply> {
+        reply(self.pool.ask_primary(request, LIMIT), about)
     }
 
-    /// For what a person is asked, which takes its time: other threads do not wait for it.
+    /// Sends a request that waits for a person; other threads do not wait for it.
     pub(crate) fn ask_person(&self, request: &Request) -> Result<Reply> {
-        self.reply(
-            self.pool.ask_apart(request, LIMIT, PERSON_LIMIT),
+        reply(
+            self.pool.ask_separately(request, LIMIT, PERSON_LIMIT),
             About::Pin,
         )
     }
 
-    /// Under the login of this slot's user. When that is over, the slot knows.
+    /// Sends a request under the login of this slot's user. If the daemon has ended the login, the slot forgets it.
     pub(crate) fn ask_verified(
         &self,
         slot: CK_SLOT_ID,
@@ -194,18 +138,11 @@ impl Module {
         if !self.is_user(slot) {
             return Err(Rv(CKR_USER_NOT_LOGGED_IN));
         }
-        let answer = self.reply(self.pool.ask_verified(request, limit), about);
+        let answer = reply(self.pool.ask_verified(request, limit), about);
         if answer.as_ref().err() == Some(&Rv(CKR_USER_NOT_LOGGED_IN)) {
             self.forget_login(slot);
         }
         answer
-    }
-
-    fn reply(&self, reply: std::result::Result<Reply, Trouble>, about: About) -> Result<Reply> {
-        match reply? {
-            Reply::Failed(failure) => Err(Rv::of(&failure, about)),
-            reply => Ok(reply),
-        }
     }
 
     pub(crate) fn forget_login(&self, slot: CK_SLOT_ID) {
@@ -214,12 +151,12 @@ impl Module {
         }
     }
 
-    /// Whether the user is logged in, and the daemon still knows it as far as anybody has noticed.
+    /// Whether the user is logged in and, as far as is known, the daemon has not forgotten it.
     pub(crate) fn is_user(&self, slot: CK_SLOT_ID) -> bool {
         matches!(self.login_state(slot), Ok(LoginState::User(_)))
     }
 
-    /// Who is logged in; a login that was lost with the daemon's connection is none.
+    /// Who is logged in. A login that was lost with the daemon's connection does not count.
     pub(crate) fn login_state(&self, slot: CK_SLOT_ID) -> Result<LoginState> {
         let losses = self.pool.losses();
         let mut state = self.state();
@@ -230,76 +167,7 @@ impl Module {
         Ok(slot.login.clone())
     }
 
-    /// The cards that there are now. Without a daemon there are none.
-    pub(crate) fn refresh_slots(&self) {
-        let reply = self.ask(&Request::CardStates, About::Object);
-        self.take_overview(reply);
-    }
-
-    /// Makes slots of an answer.
-    pub(crate) fn take_overview(&self, reply: Result<Reply>) {
-        let (generation, cards) = match reply {
-            Ok(Reply::Overview { generation, cards }) => (generation, cards),
-            _ => (0, Vec::new()),
-        };
-        let mut state = self.state();
-        let State {
-            slots,
-            sessions,
-            events,
-            ..
-        } = &mut *state;
-        for (id, slot) in slots.iter_mut() {
-            let card = cards.iter().find(|card| card.card_id == slot.card);
-            let usable = card.is_some_and(|card| {
-                matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
-            });
-            slot.reason = match card {
-                None => "removed".to_owned(),
-                Some(card) if card.uninitialised => "waits for its personalisation".to_owned(),
-                Some(card) => card.reason.clone(),
-            };
-            if slot.present && !usable {
-                slot.leave();
-                sessions.retain(|_, session| session.slot != *id);
-            }
-            if slot.present != usable {
-                slot.present = usable;
-                events.push(*id);
-            }
-        }
-        for card in cards {
-            if card.card_id.is_empty() || slots.values().any(|slot| slot.card == card.card_id) {
-                continue;
-            }
-            let id = slots.keys().next_back().map_or(0, |last| last + 1);
-            let usable =
-                matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised;
-            if usable {
-                events.push(id);
-            }
-            slots.insert(
-                id,
-                Slot {
-                    card: card.card_id,
-                    name: card.name,
-                    present: usable,
-                    reason: if card.uninitialised {
-                        "waits for its personalisation".to_owned()
-                    } else {
-                        card.reason
-                    },
-                    login: LoginState::Nobody,
-                    objects: BTreeMap::new(),
-                    revision: 0,
-                    gone: BTreeSet::new(),
-                },
-            );
-        }
-        state.generation = generation;
-    }
-
-    /// The card in a slot that is there.
+    /// The id of the card in a slot.
     pub(crate) fn card(&self, slot: CK_SLOT_ID) -> Result<String> {
         Ok(self.state().slot(slot)?.card.clone())
     }
@@ -308,42 +176,11 @@ impl Module {
     pub(crate) fn slot_of(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
         Ok(self.state().session(session)?.slot)
     }
-
-    /// Random bytes for padding.
-    pub(crate) fn random(buffer: &mut [u8]) -> Result {
-        getrandom::fill(buffer).map_err(|_| Rv(CKR_DEVICE_ERROR))
-    }
 }
 
-impl Slot {
-    /// The card is gone, and what belonged to it.
-    fn leave(&mut self) {
-        self.login = LoginState::Nobody;
-        self.objects.clear();
-        self.gone.clear();
-        self.revision = 0;
-    }
-}
-
-impl State {
-    pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut Slot> {
-        self.slots.get_mut(&id).ok_or(Rv(CKR_SLOT_ID_INVALID))
-    }
-
-    pub(crate) fn session(&mut self, handle: CK_SESSION_HANDLE) -> Result<&mut Session> {
-        self.sessions
-            .get_mut(&handle)
-            .ok_or(Rv(CKR_SESSION_HANDLE_INVALID))
-    }
-
-    pub(crate) fn add_session(&mut self, session: Session) -> CK_SESSION_HANDLE {
-        self.last_session += 1;
-        self.sessions.insert(self.last_session, session);
-        self.last_session
-    }
-
-    pub(crate) fn new_object_handle(&mut self) -> CK_OBJECT_HANDLE {
-        self.last_object += 1;
-        self.last_object
+fn reply(reply: std::result::Result<Reply, PoolError>, about: About) -> Result<Reply> {
+    match reply? {
+        Reply::Failed(failure) => Err(Rv::of(&failure, about)),
+        reply => Ok(reply),
     }
 }

@@ -3,117 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardea_client::message::{Contents, KeySummary, ObjectKind, PublicKey, Reply, Request};
+use cardea_client::message::{Contents, ObjectKind, Reply, Request};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{self, Value};
-use crate::module::{Module, State};
+use crate::module::Module;
+use crate::object::{Body, Key, Location, Object};
+use crate::pool::LONG_LIMIT;
 use crate::rv::{About, Result, Rv};
-
-/// An object.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) home: Home,
-    pub(crate) label: String,
-    /// `CKA_ID`, or `CKA_OBJECT_ID` of data.
-    pub(crate) id: Vec<u8>,
-    pub(crate) body: Body,
-}
-
-/// Where an object lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// With the key of this reference.
-    Key(u8),
-    /// In every token.
-    Module,
-    /// On the card, under this number.
-    Object(u32),
-    /// In this session only.
-    Session(CK_SESSION_HANDLE),
-}
-
-/// What an object is.
-#[derive(Debug)]
-pub(crate) enum Body {
-    Certificate {
-        der: Vec<u8>,
-    },
-    Data {
-        application: String,
-        value: Vec<u8>,
-    },
-    PrivateKey(Arc<Key>),
-    Profile(CK_PROFILE_ID),
-    PublicKey(Arc<Key>),
-    Secret {
-        kind: CK_KEY_TYPE,
-        value: Zeroizing<Vec<u8>>,
-        sensitive: bool,
-    },
-}
-
-/// A key, or the public half of one that is elsewhere.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// Absent for a public key of a session.
-    pub(crate) reference: Option<u8>,
-    pub(crate) generated: bool,
-    pub(crate) always: bool,
-    pub(crate) sign_only: bool,
-    pub(crate) public: PublicKey,
-    /// Of its certificate.
-    pub(crate) subject: Vec<u8>,
-}
-
-impl Key {
-    fn new(summary: &KeySummary, subject: Vec<u8>) -> Self {
-        Self {
-            reference: Some(summary.reference),
-            generated: summary.origin == "generated",
-            always: summary.pin == "always",
-            sign_only: summary.sign_only,
-            public: summary.public.clone(),
-            subject,
-        }
-    }
-
-    /// Length in bytes of modulus or coordinate.
-    pub(crate) fn size(&self) -> usize {
-        match &self.public {
-            PublicKey::Rsa { modulus, .. } => modulus.len(),
-            PublicKey::Ec { x, .. } => x.len(),
-        }
-    }
-
-    pub(crate) fn is_rsa(&self) -> bool {
-        matches!(self.public, PublicKey::Rsa { .. })
-    }
-}
-
-impl Object {
-    /// Whether it is the same thing as before, perhaps under another name, so that its handle stays.
-    fn continues(&self, before: &Self) -> bool {
-        self.home == before.home
-            && match (&self.body, &before.body) {
-                (Body::PrivateKey(one), Body::PrivateKey(other))
-                | (Body::PublicKey(one), Body::PublicKey(other)) => one.public == other.public,
-                (Body::Certificate { der: one }, Body::Certificate { der: other }) => one == other,
-                (Body::Data { .. }, Body::Data { .. }) => true,
-                (Body::Profile(one), Body::Profile(other)) => one == other,
-                _ => false,
-            }
-    }
-
-    pub(crate) fn is_private(&self) -> bool {
-        matches!(self.body, Body::PrivateKey(_))
-    }
-
-    pub(crate) fn is_on_card(&self) -> bool {
-        matches!(self.home, Home::Key(_) | Home::Object(_))
-    }
-}
+use crate::x509;
 
 /// Profiles of the standard that every card keeps to (PKCS#11 Profiles 3.1 §3).
 const PROFILES: [CK_PROFILE_ID; 3] = [
@@ -157,7 +56,7 @@ impl Module {
             };
             objects.insert(handle, Arc::new(object));
         }
-        before.retain(|_, object| matches!(object.home, Home::Session(_)));
+        before.retain(|_, object| matches!(object.location, Location::Session(_)));
         objects.append(&mut before);
         let slot = state.slot(slot)?;
         slot.objects = objects;
@@ -174,7 +73,7 @@ impl Module {
         let mut found = Vec::new();
         for summary in &contents.keys {
             let object = |body| Object {
-                home: Home::Key(summary.reference),
+                location: Location::Key(summary.reference),
                 label: match (&body, &summary.certificate_label) {
                     (Body::Certificate { .. }, Some(own)) => own.clone(),
                     _ => summary.label.clone(),
@@ -190,7 +89,7 @@ impl Module {
                 };
                 // It may have gone in between; then the revision has changed.
                 if let Ok(Reply::Certificate(der)) = self.ask(&request, About::Object) {
-                    let fields = crate::x509::fields(&der).unwrap_or_default();
+                    let fields = x509::fields(&der).unwrap_or_default();
                     subject = fields.subject.to_vec();
                     found.push(object(Body::Certificate { der }));
                 }
@@ -200,12 +99,11 @@ impl Module {
             found.push(object(Body::PrivateKey(key)));
         }
         for summary in &contents.objects {
-            let home = Home::Object(summary.number);
             let Some(value) = self.object_value(slot, card, summary.number)? else {
                 continue;
             };
             found.push(Object {
-                home,
+                location: Location::Object(summary.number),
                 label: summary.label.clone(),
                 id: summary.id.clone(),
                 body: match summary.kind {
@@ -218,7 +116,7 @@ impl Module {
             });
         }
         found.extend(PROFILES.map(|profile| Object {
-            home: Home::Module,
+            location: Location::Module,
             label: String::new(),
             id: Vec::new(),
             body: Body::Profile(profile),
@@ -230,7 +128,7 @@ impl Module {
     fn object_value(&self, slot: CK_SLOT_ID, card: &str, number: u32) -> Result<Option<Vec<u8>>> {
         let mut state = self.state();
         let mut objects = state.slot(slot)?.objects.values();
-        let known = objects.find(|object| object.home == Home::Object(number));
+        let known = objects.find(|object| object.location == Location::Object(number));
         if let Some(Body::Certificate { der: value } | Body::Data { value, .. }) =
             known.map(|object| &object.body)
         {
@@ -327,7 +225,7 @@ impl Module {
         let mut state = self.state();
         let fits = |object: &Object| {
             (is_user || !object.is_private())
-                && (profiles || object.home != Home::Module)
+                && (profiles || object.location != Location::Module)
                 && template.iter().all(|(kind, wanted)| {
                     matches!(attributes::get(object, *kind), Value::Known(value) if value == **wanted)
                 })
@@ -371,33 +269,33 @@ impl Module {
             return Ok(());
         }
         let object = self.object(session, handle)?;
-        match object.home {
-            Home::Module => return Err(Rv(CKR_ACTION_PROHIBITED)),
-            Home::Session(_) => {
+        match object.location {
+            Location::Module => return Err(Rv(CKR_ACTION_PROHIBITED)),
+            Location::Session(_) => {
                 self.state().slot(slot)?.objects.remove(&handle);
                 return Ok(());
             }
-            Home::Key(_) | Home::Object(_) => {}
+            Location::Key(_) | Location::Object(_) => {}
         }
         self.require_writable(session)?;
         let card = self.card(slot)?;
-        let request = match (object.home, &object.body) {
-            (Home::Key(reference), Body::Certificate { .. }) => Request::DeleteCertificate {
+        let request = match (object.location, &object.body) {
+            (Location::Key(reference), Body::Certificate { .. }) => Request::DeleteCertificate {
                 card,
                 pin: None,
                 reference,
             },
-            (Home::Key(reference), _) => Request::DeleteKey {
+            (Location::Key(reference), _) => Request::DeleteKey {
                 card,
                 pin: None,
                 reference,
             },
-            (Home::Object(number), _) => Request::DeleteObject {
+            (Location::Object(number), _) => Request::DeleteObject {
                 card,
                 pin: None,
                 number,
             },
-            (Home::Module | Home::Session(_), _) => return Ok(()),
+            (Location::Module | Location::Session(_), _) => return Ok(()),
         };
         self.change(slot, &request)?;
         if let Body::PrivateKey(_) | Body::PublicKey(_) = object.body {
@@ -406,7 +304,7 @@ impl Module {
             let slot = state.slot(slot)?;
             let halves = slot.objects.iter().filter(|(other, half)| {
                 **other != handle
-                    && half.home == object.home
+                    && half.location == object.location
                     && matches!(half.body, Body::PrivateKey(_) | Body::PublicKey(_))
             });
             let halves: Vec<_> = halves.map(|(handle, _)| *handle).collect();
@@ -449,48 +347,6 @@ impl Module {
 
     /// A request that changes the card, under the login of the slot.
     pub(crate) fn change(&self, slot: CK_SLOT_ID, request: &Request) -> Result<Reply> {
-        self.ask_verified(slot, request, About::Object, crate::module::LONG_LIMIT)
-    }
-}
-
-impl State {
-    /// Adds an object of a session.
-    pub(crate) fn add_object(
-        &mut self,
-        session: CK_SESSION_HANDLE,
-        label: String,
-        id: Vec<u8>,
-        body: Body,
-    ) -> Result<CK_OBJECT_HANDLE> {
-        let slot = self.session(session)?.slot;
-        let handle = self.new_object_handle();
-        let object = Object {
-            home: Home::Session(session),
-            label,
-            id,
-            body,
-        };
-        self.slot(slot)?.objects.insert(handle, Arc::new(object));
-        Ok(handle)
-    }
-
-    /// The handles of both halves of a key, public first.
-    pub(crate) fn key_pair(
-        &mut self,
-        slot: CK_SLOT_ID,
-        reference: u8,
-    ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-        let (mut public, mut private) = (None, None);
-        for (handle, object) in &self.slot(slot)?.objects {
-            if object.home != Home::Key(reference) {
-                continue;
-            }
-            match &object.body {
-                Body::PublicKey(_) => public = Some(*handle),
-                Body::PrivateKey(_) => private = Some(*handle),
-                _ => {}
-            }
-        }
-        public.zip(private).ok_or(Rv(CKR_DEVICE_ERROR))
+        self.ask_verified(slot, request, About::Object, LONG_LIMIT)
     }
 }

@@ -1,4 +1,4 @@
-//! RSA with the public key, and the paddings of both directions (RFC 8017).
+//! RSA with the public key, and the paddings for both directions (RFC 8017).
 
 use cardea_client::message::Hash;
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
@@ -6,9 +6,10 @@ use crypto_bigint::{Odd, U64, U2048, U3072, U4096, Uint};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use crate::digests::{digest, length, mgf1};
+use crate::hashes::{digest, length, mgf1};
 
-/// The bare operation with a public key of 2048, 3072 or 4096 bits; the data is as long as the modulus and less.
+/// The bare operation with a public key of 2048, 3072 or 4096 bits. `None` unless the data has the length of the
+/// modulus and is less than it.
 pub(crate) fn power(modulus: &[u8], exponent: u32, data: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if data.len() != modulus.len() || data >= modulus {
         return None;
@@ -55,13 +56,13 @@ where
     ))
 }
 
-/// EMSA-PKCS1-v1_5 around the data as given (RFC 8017 §9.2).
+/// EMSA-PKCS1-v1_5 around the data as it is, without a DigestInfo (RFC 8017 §9.2).
 pub(crate) fn pad_signature(data: &[u8], size: usize) -> Option<Vec<u8>> {
     let padding = size.checked_sub(data.len() + 3).filter(|&n| n >= 8)?;
     Some([&[0, 1][..], &vec![0xFF; padding], &[0], data].concat())
 }
 
-/// EME-PKCS1-v1_5 (RFC 8017 §7.2.1). The random bytes fill what the data leaves.
+/// EME-PKCS1-v1_5 (RFC 8017 §7.2.1). `random` fills a buffer with random bytes.
 pub(crate) fn pad_encryption(
     data: &[u8],
     size: usize,
@@ -78,27 +79,6 @@ pub(crate) fn pad_encryption(
         [*byte] = one;
     }
     Some(Zeroizing::new([&[0, 2], &bytes[..], &[0], data].concat()))
-}
-
-/// The DigestInfo before a digest (RFC 8017 §9.2, note 1).
-pub(crate) fn digest_info(hash: Hash) -> Vec<u8> {
-    let sha2 = |last: u8, length: u8| {
-        let oid = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, last];
-        let head = [
-            &[0x30, 17 + length, 0x30, 13, 0x06, 9][..],
-            &oid,
-            &[5, 0, 4, length],
-        ];
-        head.concat()
-    };
-    match hash {
-        Hash::Sha1 => vec![
-            0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2B, 0x0E, 0x03, 0x02, 0x1A, 5, 0, 4, 20,
-        ],
-        Hash::Sha256 => sha2(1, 32),
-        Hash::Sha384 => sha2(2, 48),
-        Hash::Sha512 => sha2(3, 64),
-    }
 }
 
 /// EMSA-PSS (RFC 8017 §9.1.1) for a modulus whose highest bit is set.
@@ -123,14 +103,8 @@ pub(crate) fn pss_encode(
     Some([&db[..], &h, &[0xBC]].concat())
 }
 
-/// Whether a block is the EMSA-PSS of a digest with a salt of this length (RFC 8017 §9.1.2).
-pub(crate) fn pss_is_right(
-    block: &[u8],
-    m_hash: &[u8],
-    salt: usize,
-    hash: Hash,
-    mgf: Hash,
-) -> bool {
+/// Whether a block is the EMSA-PSS encoding of a digest with a salt of this length (RFC 8017 §9.1.2).
+pub(crate) fn is_pss_of(block: &[u8], m_hash: &[u8], salt: usize, hash: Hash, mgf: Hash) -> bool {
     let recovered = || {
         let (&trailer, rest) = block.split_last()?;
         let at = rest.len().checked_sub(length(hash))?;
@@ -169,7 +143,7 @@ pub(crate) fn oaep_encode(
     ))
 }
 
-/// EME-OAEP decoding (RFC 8017 §7.1.2, step 3). Whether it is right shows only at the end.
+/// EME-OAEP decoding (RFC 8017 §7.1.2, step 3) in a time that does not depend on where the block is invalid.
 pub(crate) fn oaep_decode(
     block: &[u8],
     hash: Hash,
@@ -209,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oaep_gives_what_was_encoded_and_refuses_what_was_changed() {
+    fn oaep_decodes_its_own_blocks_and_refuses_altered_ones() {
         for (hash, mgf) in [(Hash::Sha256, Hash::Sha256), (Hash::Sha256, Hash::Sha1)] {
             for plain in [&b""[..], b"\0\x01secret", &[9; 190]] {
                 let block = oaep_encode(plain, &[7; 32], hash, mgf, b"label", 256).unwrap();
@@ -230,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn paddings_leave_eight_bytes() {
+    fn paddings_have_at_least_eight_bytes() {
         assert_eq!(pad_signature(&[1; 245], 256).unwrap().len(), 256);
         assert_eq!(pad_signature(&[1; 246], 256), None);
         let mut calls = 0u8;
         let random = |buffer: &mut [u8]| {
-            // The first fill has zeros, which must not stay.
+            // The first fill consists of zeros, which must be replaced.
             buffer.fill(calls);
             calls += 1;
             Some(())
@@ -247,27 +221,27 @@ mod tests {
     }
 
     #[test]
-    fn pss_knows_its_own_blocks_only() {
+    fn pss_accepts_only_unaltered_blocks_of_the_digest() {
         let block = pss_encode(&[1; 32], &[2; 20], Hash::Sha256, Hash::Sha1, 256).unwrap();
         assert_eq!((block.len(), block[255]), (256, 0xBC));
         assert!(block[0] < 0x80);
-        let right = |block: &[u8], digest: &[u8], salt| {
-            pss_is_right(block, digest, salt, Hash::Sha256, Hash::Sha1)
+        let matches = |block: &[u8], digest: &[u8], salt| {
+            is_pss_of(block, digest, salt, Hash::Sha256, Hash::Sha1)
         };
-        assert!(right(&block, &[1; 32], 20));
-        assert!(!right(&block, &[1; 32], 32));
-        assert!(!right(&block, &[3; 32], 20));
+        assert!(matches(&block, &[1; 32], 20));
+        assert!(!matches(&block, &[1; 32], 32));
+        assert!(!matches(&block, &[3; 32], 20));
         for at in [0, 100, 230, 255] {
             let mut changed = block.clone();
             changed[at] ^= 0x80;
-            assert!(!right(&changed, &[1; 32], 20), "{at}");
+            assert!(!matches(&changed, &[1; 32], 20), "{at}");
         }
-        assert!(!right(&[], &[1; 32], 20));
+        assert!(!matches(&[], &[1; 32], 20));
         assert!(pss_encode(&[1; 32], &[2; 300], Hash::Sha256, Hash::Sha256, 256).is_none());
     }
 
     #[test]
-    fn power_is_for_numbers_below_the_modulus() {
+    fn power_refuses_numbers_not_below_the_modulus() {
         let modulus = [0xFF; 256];
         let mut two = [0; 256];
         two[255] = 2;

@@ -1,8 +1,8 @@
 //! The module's connections to the daemon.
 //!
-//! One connection is home: the logins are its own. Programs with several threads get another one beside it, which
-//! joins its logins by a ticket: one operation is in the TPM, the next on its way. More would only make the
-//! machine's scheduler work. Who waits for a connection gets one in turn.
+//! The primary connection holds the logins. A program with several threads also gets a secondary one, which joins
+//! these logins by a ticket: while one operation is in the TPM, the next is on its way. More connections would only
+//! give the machine's scheduler more work. Threads that wait for a connection get one in the order in which they came.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,17 @@ use std::time::{Duration, Instant};
 use cardea_client::Client;
 use cardea_client::message::{Failure, FailureKind, Reply, Request, SecretBytes};
 
-/// Connections beside the home.
-const MOST_WORKERS: usize = 1;
+use crate::rv::PoolError;
+
+/// Time limit of a request that generates no key.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// Time limit of a request that generates a key.
+pub(crate) const LONG_LIMIT: Duration = Duration::from_secs(180);
+/// Time limit of a request that waits for a person, who gets two minutes for each of three tries.
+pub(crate) const PERSON_LIMIT: Duration = Duration::from_secs(400);
+
+/// Connections in addition to the primary one.
+const MAX_SECONDARY: usize = 1;
 
 /// Connections of one initialised module.
 #[derive(Debug)]
@@ -25,63 +34,54 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct State {
     /// Absent while in use.
-    home: Option<Client>,
-    /// Connections that the home had when it was last given back: with another one, its logins are gone.
-    homes: u64,
-    idle: Vec<Worker>,
-    workers: usize,
-    waiting: VecDeque<(Need, Arc<Place>)>,
-    /// Joins the home's logins.
+    primary: Option<Client>,
+    /// Which of the client's connections the primary one was when it was last returned; 0 if it was closed. After a
+    /// reconnection its logins are gone.
+    primary_connection: u64,
+    idle: Vec<Secondary>,
+    /// Secondary connections, idle or in use.
+    secondary: usize,
+    waiting: VecDeque<(Need, Arc<Waiter>)>,
+    /// Joins the logins of the primary connection.
     ticket: Option<SecretBytes>,
-    /// Counts the times that logins were lost.
+    /// How many times logins were lost.
     losses: u64,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct Secondary {
     client: Client,
-    /// Losses when it joined, and the connection on which it did.
+    /// The count of losses when it joined the logins, and which of the client's connections joined.
     joined: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Any,
-    Home,
+    Primary,
 }
 
-/// Where somebody who waits is given a connection.
+/// A thread that waits for a connection.
 #[derive(Debug, Default)]
-struct Place {
+struct Waiter {
     given: Mutex<Option<Taken>>,
-    there: Condvar,
+    notice: Condvar,
 }
 
 #[derive(Debug)]
 enum Taken {
-    Home(Client),
-    Worker(Worker),
-}
-
-/// Why there is no reply to act on.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    /// The daemon is not there, or did not answer.
-    Away,
-    /// The logins are gone with the daemon that knew them.
-    Lost,
-    /// Every connection was busy for the whole time.
-    Busy,
+    Primary(Client),
+    Secondary(Secondary),
 }
 
 impl Pool {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self {
             state: Mutex::new(State {
-                home: Some(Client::new(&path)),
-                homes: 0,
+                primary: Some(Client::new(&path)),
+                primary_connection: 0,
                 idle: Vec::new(),
-                workers: 0,
+                secondary: 0,
                 waiting: VecDeque::new(),
                 ticket: None,
                 losses: 0,
@@ -90,91 +90,97 @@ impl Pool {
         }
     }
 
-    /// A connection of its own, for what must not share.
+    /// A new connection outside the pool.
     pub(crate) fn separate(&self) -> Client {
         Client::new(&self.path)
     }
 
-    /// Asks on a connection of its own that shares the logins of the home.
-    pub(crate) fn ask_apart(
+    /// Sends a request on a new connection that joins the logins of the primary one.
+    pub(crate) fn ask_separately(
         &self,
         request: &Request,
         limit: Duration,
         longest: Duration,
-    ) -> Result<Reply, Trouble> {
+    ) -> Result<Reply, PoolError> {
         self.share(limit)?;
         let Some(ticket) = self.lock().ticket.clone() else {
-            return Err(Trouble::Busy);
+            return Err(PoolError::Busy);
         };
         let mut client = self.separate();
         match client.call(&Request::JoinLogins { ticket }, limit) {
-            Ok(Reply::Done) => client.call(request, longest).map_err(|_| Trouble::Away),
-            _ => Err(Trouble::Lost),
+            Ok(Reply::Done) => client
+                .call(request, longest)
+                .map_err(|_| PoolError::Unreachable),
+            _ => Err(PoolError::LoginsLost),
         }
     }
 
-    /// How often logins were lost: what was verified before the last time is no longer.
+    /// How many times logins were lost. A login that is older than the last loss is no longer valid.
     pub(crate) fn losses(&self) -> u64 {
         self.lock().losses
     }
 
-    /// Asks what needs no login.
-    pub(crate) fn ask(&self, request: &Request, limit: Duration) -> Result<Reply, Trouble> {
+    /// Sends a request that requires no login.
+    pub(crate) fn ask(&self, request: &Request, limit: Duration) -> Result<Reply, PoolError> {
         let mut lease = self.take(Need::Any, limit)?;
         lease.call(request, limit)
     }
 
-    /// Asks what changes the logins, on the connection that has them.
-    pub(crate) fn ask_home(&self, request: &Request, limit: Duration) -> Result<Reply, Trouble> {
-        let mut lease = self.take(Need::Home, limit)?;
+    /// Sends a request that changes the logins, on the connection that has them.
+    pub(crate) fn ask_primary(
+        &self,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Reply, PoolError> {
+        let mut lease = self.take(Need::Primary, limit)?;
         lease.call(request, limit)
     }
 
-    /// Asks what needs a login.
+    /// Sends a request that requires a login.
     pub(crate) fn ask_verified(
         &self,
         request: &Request,
         limit: Duration,
-    ) -> Result<Reply, Trouble> {
-        // Without a ticket only the home has the logins.
+    ) -> Result<Reply, PoolError> {
+        // Without a ticket only the primary connection has the logins.
         let shared = self.lock().ticket.is_some();
-        let need = if shared { Need::Any } else { Need::Home };
+        let need = if shared { Need::Any } else { Need::Primary };
         let mut lease = self.take(need, limit)?;
         lease.join()?;
         let reply = lease.call(request, limit)?;
-        if !is_refusal(&reply, FailureKind::NotLoggedIn) || !lease.has_moved() {
+        if !is_refusal(&reply, FailureKind::NotLoggedIn) || !lease.has_reconnected() {
             return Ok(reply);
         }
-        // Nothing was done: a new connection has no logins until it joins them.
-        if lease.is_home() {
-            return Err(Trouble::Lost);
+        // Nothing was done: a new connection has no logins before it joins them.
+        if lease.is_primary() {
+            return Err(PoolError::LoginsLost);
         }
         lease.join()?;
         lease.call(request, limit)
     }
 
-    /// The home's logins are to be shared from now on.
-    pub(crate) fn share(&self, limit: Duration) -> Result<(), Trouble> {
+    /// Lets other connections join the logins of the primary one from now on.
+    pub(crate) fn share(&self, limit: Duration) -> Result<(), PoolError> {
         if self.lock().ticket.is_some() {
             return Ok(());
         }
-        if let Reply::Result(ticket) = self.ask_home(&Request::ShareLogins, limit)? {
+        if let Reply::Result(ticket) = self.ask_primary(&Request::ShareLogins, limit)? {
             self.lock().ticket = Some(ticket);
         }
         Ok(())
     }
 
-    fn take(&self, need: Need, limit: Duration) -> Result<Lease<'_>, Trouble> {
+    fn take(&self, need: Need, limit: Duration) -> Result<Lease<'_>, PoolError> {
         let mut state = self.lock();
         let losses = state.losses;
         if let Some(taken) = state.give(need, &self.path) {
             return Ok(Lease::new(self, taken, losses));
         }
-        let place = Arc::new(Place::default());
-        state.waiting.push_back((need, Arc::clone(&place)));
+        let waiter = Arc::new(Waiter::default());
+        state.waiting.push_back((need, Arc::clone(&waiter)));
         drop(state);
         let deadline = Instant::now() + limit;
-        let mut given = place.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = waiter.given.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(taken) = given.take() {
                 return Ok(Lease::new(self, taken, self.losses()));
@@ -183,8 +189,8 @@ impl Pool {
             if left.is_zero() {
                 break;
             }
-            given = place
-                .there
+            given = waiter
+                .notice
                 .wait_timeout(given, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -193,17 +199,17 @@ impl Pool {
         let mut state = self.lock();
         state
             .waiting
-            .retain(|(_, other)| !Arc::ptr_eq(other, &place));
+            .retain(|(_, other)| !Arc::ptr_eq(other, &waiter));
         drop(state);
-        // It may have come in the last moment.
-        let given = place
+        // A connection may have been given at the last moment.
+        let given = waiter
             .given
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         match given {
             Some(taken) => Ok(Lease::new(self, taken, self.losses())),
-            None => Err(Trouble::Busy),
+            None => Err(PoolError::Busy),
         }
     }
 
@@ -213,116 +219,117 @@ impl Pool {
 }
 
 impl State {
-    /// A free connection. Whatever is free, nobody waits for: it would have been given to them.
+    /// A free connection. No thread is waiting for it: it would have been given to that thread.
     fn give(&mut self, need: Need, path: &Path) -> Option<Taken> {
-        if let Some(home) = self.home.take() {
-            return Some(Taken::Home(home));
+        if let Some(primary) = self.primary.take() {
+            return Some(Taken::Primary(primary));
         }
-        if need == Need::Home {
+        if need == Need::Primary {
             return None;
         }
-        if let Some(worker) = self.idle.pop() {
-            return Some(Taken::Worker(worker));
+        if let Some(secondary) = self.idle.pop() {
+            return Some(Taken::Secondary(secondary));
         }
-        if self.workers >= MOST_WORKERS {
+        if self.secondary >= MAX_SECONDARY {
             return None;
         }
-        self.workers += 1;
-        Some(Taken::Worker(Worker {
+        self.secondary += 1;
+        Some(Taken::Secondary(Secondary {
             client: Client::new(path),
             joined: None,
         }))
     }
 
-    /// Gives back, to the first who can use it.
-    fn back(&mut self, taken: Taken) {
-        let fits = |need: Need| matches!(taken, Taken::Home(_)) || need == Need::Any;
+    /// Returns a connection: to the first waiting thread that can use it, or to the free ones.
+    fn give_back(&mut self, taken: Taken) {
+        let fits = |need: Need| matches!(taken, Taken::Primary(_)) || need == Need::Any;
         let first = self.waiting.iter().position(|(need, _)| fits(*need));
-        if let Some((_, place)) = first.and_then(|first| self.waiting.remove(first)) {
-            *place.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
-            place.there.notify_one();
+        if let Some((_, waiter)) = first.and_then(|first| self.waiting.remove(first)) {
+            *waiter.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+            waiter.notice.notify_one();
             return;
         }
         match taken {
-            Taken::Home(home) => self.home = Some(home),
-            Taken::Worker(worker) => self.idle.push(worker),
+            Taken::Primary(client) => self.primary = Some(client),
+            Taken::Secondary(secondary) => self.idle.push(secondary),
         }
     }
 
-    fn lose(&mut self) {
+    fn lose_logins(&mut self) {
         self.losses += 1;
         self.ticket = None;
     }
 }
 
-/// A connection in use; goes back when dropped.
+/// A connection in use; returned when dropped.
 struct Lease<'a> {
     pool: &'a Pool,
     taken: Option<Taken>,
-    /// As they were when it was taken.
+    /// The count of losses when it was taken.
     losses: u64,
-    connections: u64,
+    /// Which of the client's connections it was when it was taken.
+    connection: u64,
 }
 
 impl<'a> Lease<'a> {
     fn new(pool: &'a Pool, taken: Taken, losses: u64) -> Self {
-        let connections = match &taken {
-            Taken::Home(client) => client.connections(),
-            Taken::Worker(worker) => worker.client.connections(),
+        let connection = match &taken {
+            Taken::Primary(client) => client.connections(),
+            Taken::Secondary(secondary) => secondary.client.connections(),
         };
         Self {
             pool,
             taken: Some(taken),
             losses,
-            connections,
+            connection,
         }
     }
 
     fn client(&mut self) -> Option<&mut Client> {
         match self.taken.as_mut()? {
-            Taken::Home(client) => Some(client),
-            Taken::Worker(worker) => Some(&mut worker.client),
+            Taken::Primary(client) => Some(client),
+            Taken::Secondary(secondary) => Some(&mut secondary.client),
         }
     }
 
-    fn call(&mut self, request: &Request, limit: Duration) -> Result<Reply, Trouble> {
-        let client = self.client().ok_or(Trouble::Busy)?;
+    fn call(&mut self, request: &Request, limit: Duration) -> Result<Reply, PoolError> {
+        let client = self.client().ok_or(PoolError::Busy)?;
         client
             .call_with_progress(request, limit, &mut |_| {})
-            .map_err(|_| Trouble::Away)
+            .map_err(|_| PoolError::Unreachable)
     }
 
-    /// Whether the connection is another one than when it was taken.
-    fn has_moved(&mut self) -> bool {
-        let before = self.connections;
+    /// Whether the client has reconnected since it was taken.
+    fn has_reconnected(&mut self) -> bool {
+        let before = self.connection;
         before != 0
             && self
                 .client()
                 .is_some_and(|client| client.connections() != before)
     }
 
-    fn is_home(&self) -> bool {
-        matches!(self.taken, Some(Taken::Home(_)))
+    fn is_primary(&self) -> bool {
+        matches!(self.taken, Some(Taken::Primary(_)))
     }
 
-    /// Makes a worker share the home's logins.
-    fn join(&mut self) -> Result<(), Trouble> {
-        let Some(Taken::Worker(worker)) = &self.taken else {
+    /// Makes a secondary connection join the logins of the primary one.
+    fn join(&mut self) -> Result<(), PoolError> {
+        let Some(Taken::Secondary(secondary)) = &self.taken else {
             return Ok(());
         };
-        let joined = (self.losses, worker.client.connections());
-        if worker.joined == Some(joined) && worker.client.is_connected() {
+        let joined = (self.losses, secondary.client.connections());
+        if secondary.joined == Some(joined) && secondary.client.is_connected() {
             return Ok(());
         }
         let Some(ticket) = self.pool.lock().ticket.clone() else {
             return Ok(());
         };
-        let reply = self.call(&Request::JoinLogins { ticket }, crate::module::LIMIT)?;
+        let reply = self.call(&Request::JoinLogins { ticket }, LIMIT)?;
         match reply {
             Reply::Done => {
-                if let Some(Taken::Worker(worker)) = &mut self.taken {
-                    self.connections = worker.client.connections();
-                    worker.joined = Some((self.losses, self.connections));
+                if let Some(Taken::Secondary(secondary)) = &mut self.taken {
+                    self.connection = secondary.client.connections();
+                    secondary.joined = Some((self.losses, self.connection));
                 }
                 Ok(())
             }
@@ -330,19 +337,19 @@ impl<'a> Lease<'a> {
                 kind: FailureKind::NotFound,
                 ..
             }) => {
-                self.lose();
-                Err(Trouble::Lost)
+                self.lose_logins();
+                Err(PoolError::LoginsLost)
             }
-            // Too many connections, or none of this version: without the logins nothing can be done here.
-            _ => Err(Trouble::Busy),
+            // Too many connections, or a daemon of another version: without the logins the request must not be sent.
+            _ => Err(PoolError::Busy),
         }
     }
 
-    /// The daemon knows nothing of the logins, unless somebody has noticed before.
-    fn lose(&mut self) {
+    /// The daemon has forgotten the logins. Counted once, however many threads notice it.
+    fn lose_logins(&mut self) {
         let mut state = self.pool.lock();
         if state.losses == self.losses {
-            state.lose();
+            state.lose_logins();
         }
         drop(state);
     }
@@ -354,19 +361,15 @@ impl Drop for Lease<'_> {
             return;
         };
         let mut state = self.pool.lock();
-        if let Taken::Home(client) = &taken {
-            let connections = client.connections();
-            let gone = connections != state.homes || !client.is_connected();
-            if gone && state.homes != 0 {
-                state.lose();
+        if let Taken::Primary(client) = &taken {
+            let connection = client.connections();
+            let gone = connection != state.primary_connection || !client.is_connected();
+            if gone && state.primary_connection != 0 {
+                state.lose_logins();
             }
-            state.homes = if client.is_connected() {
-                connections
-            } else {
-                0
-            };
+            state.primary_connection = if client.is_connected() { connection } else { 0 };
         }
-        state.back(taken);
+        state.give_back(taken);
     }
 }
 

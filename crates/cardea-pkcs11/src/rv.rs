@@ -3,16 +3,14 @@
 use cardea_client::message::{Failure, FailureKind};
 use cryptoki_sys::*;
 
-use crate::pool::Trouble;
-
 /// A return value other than `CKR_OK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rv(pub(crate) CK_RV);
 
-/// What every function gives.
+/// The result of every function.
 pub(crate) type Result<T = ()> = std::result::Result<T, Rv>;
 
-/// What a failure is about: the same refusal means another thing for a PIN than for data.
+/// What a request was about: the same failure means one thing for a PIN and another for data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
     Data,
@@ -22,12 +20,23 @@ pub(crate) enum About {
     Token,
 }
 
-impl From<Trouble> for Rv {
-    /// The daemon is gone, or another one: what was verified is lost, and the program is told so.
-    fn from(trouble: Trouble) -> Self {
-        Self(match trouble {
-            Trouble::Away | Trouble::Lost => CKR_DEVICE_REMOVED,
-            Trouble::Busy => CKR_DEVICE_ERROR,
+/// Why the daemon sent no reply that could be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolError {
+    /// Every connection was busy until the time limit.
+    Busy,
+    /// The logins are gone with the daemon that knew them.
+    LoginsLost,
+    /// The daemon is not running, or did not answer.
+    Unreachable,
+}
+
+impl From<PoolError> for Rv {
+    /// A daemon that is gone, or was restarted, has forgotten the logins; the program must notice that.
+    fn from(error: PoolError) -> Self {
+        Self(match error {
+            PoolError::LoginsLost | PoolError::Unreachable => CKR_DEVICE_REMOVED,
+            PoolError::Busy => CKR_DEVICE_ERROR,
         })
     }
 }
@@ -48,7 +57,7 @@ impl Rv {
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,
             FailureKind::NotFound if about == About::Object => CKR_OBJECT_HANDLE_INVALID,
             FailureKind::NotFound if about == About::Data => CKR_KEY_HANDLE_INVALID,
-            // The PIN of a redirected card is typed where the card is, and never given by a program.
+            // The PIN of a redirected card is entered where the card is; a program must not supply it.
             FailureKind::Denied if about == About::Pin => CKR_FUNCTION_REJECTED,
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
@@ -67,45 +76,6 @@ impl Rv {
                 About::NewPin | About::Object | About::Pin | About::Token => CKR_FUNCTION_FAILED,
             },
         })
-    }
-}
-
-/// Where a result goes: the caller's buffer, or only its length.
-pub(crate) enum Output<'a> {
-    /// `NULL_PTR`: the length is asked for.
-    Length(&'a mut u64),
-    /// A buffer, and how long it is.
-    Buffer(&'a mut [u8], &'a mut u64),
-}
-
-impl Output<'_> {
-    /// Whether a result of this length fits now; if not, the operation goes on. The length is told in each case.
-    pub(crate) fn room(&mut self, length: usize) -> Result<bool> {
-        let wanted = u64::try_from(length).unwrap_or(u64::MAX);
-        match self {
-            Self::Length(told) => {
-                **told = wanted;
-                Ok(false)
-            }
-            Self::Buffer(buffer, told) => {
-                **told = wanted;
-                if buffer.len() < length {
-                    return Err(Rv(CKR_BUFFER_TOO_SMALL));
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    pub(crate) fn put(&mut self, data: &[u8]) -> Result {
-        if let Self::Buffer(buffer, told) = self {
-            **told = u64::try_from(data.len()).unwrap_or(u64::MAX);
-            let target = buffer
-                .get_mut(..data.len())
-                .ok_or(Rv(CKR_BUFFER_TOO_SMALL))?;
-            target.copy_from_slice(data);
-        }
-        Ok(())
     }
 }
 

@@ -1,57 +1,14 @@
 //! Sessions and logins (PKCS#11 3.1 §5.6).
 
-use cardea_client::Client;
 use cardea_client::message::{Authority, Reference, Reply, Request, SecretBytes};
 use cryptoki_sys::*;
 
-use crate::decryption::Decryption;
-use crate::digests::Hasher;
-use crate::encryption::Encryption;
-use crate::module::{LIMIT, LoginState, Module, Officer, PERSON_LIMIT};
-use crate::objects::Home;
+use crate::module::Module;
+use crate::object::Location;
+use crate::pool::{LIMIT, PERSON_LIMIT};
+use crate::running::Family;
 use crate::rv::{About, Result, Rv};
-use crate::signing::Signing;
-use crate::verification::Verification;
-
-/// A session and what is going on in it.
-#[derive(Debug, Default)]
-pub(crate) struct Session {
-    pub(crate) slot: CK_SLOT_ID,
-    pub(crate) read_write: bool,
-    pub(crate) search: Option<Vec<CK_OBJECT_HANDLE>>,
-    pub(crate) signing: Option<Signing>,
-    pub(crate) verification: Option<Verification>,
-    pub(crate) encryption: Option<Encryption>,
-    pub(crate) decryption: Option<Decryption>,
-    pub(crate) digest: Option<Hasher>,
-    /// A connection on which the PIN was verified for the operation that goes on, with a key that wants it every
-    /// time: nobody else's operation can take that away.
-    pub(crate) fresh: Option<Client>,
-    /// The user logged in here and has done nothing with a key since: for the next operation that login is the PIN.
-    /// OpenSSH asks no second time for a key that wants the PIN every time when it has just logged in.
-    pub(crate) just_logged_in: bool,
-}
-
-/// What an operation has of the PIN beside the login.
-pub(crate) enum Fresh {
-    /// A connection on which it was verified for this operation.
-    Own(Box<Client>),
-    /// The login itself, since which no key was used.
-    Login,
-    /// Nothing.
-    No,
-}
-
-impl Session {
-    /// Ends what needs a login.
-    fn end_private(&mut self) {
-        self.search = None;
-        self.signing = None;
-        self.decryption = None;
-        self.fresh = None;
-        self.just_logged_in = false;
-    }
-}
+use crate::state::{LoginState, Officer, PinProof, Session};
 
 impl Module {
     /// C_OpenSession.
@@ -69,11 +26,7 @@ impl Module {
         if officer && !read_write {
             return Err(Rv(CKR_SESSION_READ_WRITE_SO_EXISTS));
         }
-        Ok(self.state().add_session(Session {
-            slot,
-            read_write,
-            ..Session::default()
-        }))
+        Ok(self.state().add_session(Session::new(slot, read_write)))
     }
 
     /// C_CloseSession. The last one of a slot logs out.
@@ -84,7 +37,7 @@ impl Module {
         state
             .slot(slot)?
             .objects
-            .retain(|_, object| object.home != Home::Session(session));
+            .retain(|_, object| object.location != Location::Session(session));
         let last = !state.sessions.values().any(|other| other.slot == slot);
         drop(state);
         drop(closed);
@@ -100,7 +53,7 @@ impl Module {
         state
             .slot(slot)?
             .objects
-            .retain(|_, object| !matches!(object.home, Home::Session(_)));
+            .retain(|_, object| !matches!(object.location, Location::Session(_)));
         state.sessions.retain(|_, session| session.slot != slot);
         drop(state);
         self.end_login(slot);
@@ -112,7 +65,7 @@ impl Module {
         self.forget_login(slot);
         if let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) {
             // A daemon that is gone has forgotten it too.
-            let _ = self.ask_home(&Request::Logout { card }, About::Object);
+            let _ = self.ask_primary(&Request::Logout { card }, About::Object);
         }
     }
 
@@ -144,38 +97,15 @@ impl Module {
         if flags & CKF_FIND_OBJECTS != 0 {
             session.search = None;
         }
-        if flags & CKF_SIGN != 0 {
-            session.signing = None;
+        for family in Family::ALL {
+            if flags & family.flag() != 0 {
+                *session.operation(family) = None;
+            }
         }
-        if flags & CKF_VERIFY != 0 {
-            session.verification = None;
-        }
-        if flags & CKF_ENCRYPT != 0 {
-            session.encryption = None;
-        }
-        if flags & CKF_DECRYPT != 0 {
-            session.decryption = None;
-        }
-        if flags & CKF_DIGEST != 0 {
-            session.digest = None;
-        }
-        if session.signing.is_none() && session.decryption.is_none() {
-            session.fresh = None;
+        if !session.uses_private_key() {
+            session.context_login = None;
         }
         Ok(())
-    }
-
-    /// An Init function without mechanism ends the operation that goes on.
-    pub(crate) fn end_operation(
-        &self,
-        session: CK_SESSION_HANDLE,
-        end: impl FnOnce(&mut Session) -> bool,
-    ) -> Result {
-        if end(self.state().session(session)?) {
-            Ok(())
-        } else {
-            Err(Rv(CKR_ARGUMENTS_BAD))
-        }
     }
 
     /// C_Login.
@@ -200,7 +130,7 @@ impl Module {
                     self.ask_person(&Request::LoginByAgent { card })?;
                 } else {
                     let pin = secret(pin)?;
-                    self.ask_home(&Request::Login { card, pin }, About::Pin)?;
+                    self.ask_primary(&Request::Login { card, pin }, About::Pin)?;
                 }
                 let since = self.pool.losses();
                 let mut state = self.state();
@@ -219,7 +149,7 @@ impl Module {
                 self.state().slot(slot)?.login = LoginState::SecurityOfficer(officer);
                 Ok(())
             }
-            (CKU_CONTEXT_SPECIFIC, LoginState::User(_)) => self.fresh_login(session, card, pin),
+            (CKU_CONTEXT_SPECIFIC, LoginState::User(_)) => self.context_login(session, card, pin),
             (CKU_CONTEXT_SPECIFIC, _) => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
             _ => Err(Rv(CKR_USER_TYPE_INVALID)),
         }
@@ -263,13 +193,13 @@ impl Module {
     }
 
     /// The PIN for the one operation that has begun (`CKA_ALWAYS_AUTHENTICATE`), on a connection of its own.
-    fn fresh_login(&self, session: CK_SESSION_HANDLE, card: String, pin: &[u8]) -> Result {
+    fn context_login(&self, session: CK_SESSION_HANDLE, card: String, pin: &[u8]) -> Result {
         let mut state = self.state();
         let running = state.session(session)?;
-        if running.signing.is_none() && running.decryption.is_none() {
+        if !running.uses_private_key() {
             return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
         }
-        running.fresh = None;
+        running.context_login = None;
         let slot = running.slot;
         drop(state);
         let (request, limit) = if self.asks_itself(slot, pin)? {
@@ -285,7 +215,7 @@ impl Module {
             Ok(_) => return Err(Rv(CKR_DEVICE_ERROR)),
             Err(_) => return Err(Rv(CKR_DEVICE_REMOVED)),
         }
-        self.state().session(session)?.fresh = Some(client);
+        self.state().session(session)?.context_login = Some(client);
         Ok(())
     }
 
@@ -363,7 +293,7 @@ impl Module {
             }
             LoginState::User(_) => {
                 self.forget_login(slot);
-                self.ask_home(&Request::Login { card, pin: new }, About::Pin)?;
+                self.ask_primary(&Request::Login { card, pin: new }, About::Pin)?;
                 let since = self.pool.losses();
                 self.state().slot(slot)?.login = LoginState::User(since);
                 let _ = self.pool.share(LIMIT);
@@ -383,15 +313,15 @@ impl Module {
         Err(Rv(CKR_FUNCTION_NOT_SUPPORTED))
     }
 
-    /// Takes the PIN verification for the one operation that begins now.
-    pub(crate) fn take_fresh(&self, session: CK_SESSION_HANDLE) -> Result<Fresh> {
+    /// Takes the PIN verification for the one operation that is performed now.
+    pub(crate) fn take_pin_proof(&self, session: CK_SESSION_HANDLE) -> Result<PinProof> {
         let mut state = self.state();
         let session = state.session(session)?;
         let just_logged_in = std::mem::take(&mut session.just_logged_in);
-        Ok(match session.fresh.take() {
-            Some(client) => Fresh::Own(Box::new(client)),
-            None if just_logged_in => Fresh::Login,
-            None => Fresh::No,
+        Ok(match session.context_login.take() {
+            Some(client) => PinProof::ContextLogin(Box::new(client)),
+            None if just_logged_in => PinProof::UserLogin,
+            None => PinProof::None,
         })
     }
 }

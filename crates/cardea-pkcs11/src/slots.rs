@@ -1,65 +1,25 @@
 //! Slots, tokens and their mechanisms (PKCS#11 3.1 §5.5).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use cardea_client::message::{CardStatus, Reply, Request};
+use cardea_client::message::{CardOverview, CardState, CardStatus, Reply, Request};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
+use crate::mechanisms::{self, MECHANISMS};
 use crate::module::Module;
 use crate::rv::{About, Result, Rv};
+use crate::state::{LoginState, Slot, State};
 
 /// Longest PIN.
 const MAX_PIN: CK_ULONG = 127;
 /// Shortest PIN of a card without policy.
 const MIN_PIN: CK_ULONG = 4;
 
-const RSA: (CK_ULONG, CK_ULONG) = (2048, 3072);
-const EC: (CK_ULONG, CK_ULONG) = (256, 384);
-const EC_FLAGS: CK_FLAGS = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
-/// With a private key, in the TPM, and with a public one.
-const SIGNS: CK_FLAGS = CKF_HW | CKF_SIGN | CKF_VERIFY;
-const ENCRYPTS: CK_FLAGS = CKF_HW | CKF_DECRYPT | CKF_ENCRYPT | CKF_WRAP | CKF_UNWRAP;
-
 /// One wait for a change; between two of them C_Finalize is noticed.
 const WAIT: Duration = Duration::from_millis(500);
-
-/// Every mechanism, the sizes of its keys and what it does.
-pub(crate) const MECHANISMS: &[(CK_MECHANISM_TYPE, (CK_ULONG, CK_ULONG), CK_FLAGS)] = &[
-    (
-        CKM_RSA_PKCS_KEY_PAIR_GEN,
-        RSA,
-        CKF_HW | CKF_GENERATE_KEY_PAIR,
-    ),
-    (CKM_RSA_PKCS, RSA, SIGNS | ENCRYPTS),
-    (CKM_RSA_X_509, RSA, SIGNS | CKF_DECRYPT | CKF_ENCRYPT),
-    (CKM_RSA_PKCS_OAEP, RSA, ENCRYPTS),
-    (CKM_RSA_PKCS_PSS, RSA, SIGNS),
-    (CKM_SHA1_RSA_PKCS, RSA, SIGNS),
-    (CKM_SHA256_RSA_PKCS, RSA, SIGNS),
-    (CKM_SHA384_RSA_PKCS, RSA, SIGNS),
-    (CKM_SHA512_RSA_PKCS, RSA, SIGNS),
-    (CKM_SHA1_RSA_PKCS_PSS, RSA, SIGNS),
-    (CKM_SHA256_RSA_PKCS_PSS, RSA, SIGNS),
-    (CKM_SHA384_RSA_PKCS_PSS, RSA, SIGNS),
-    (CKM_SHA512_RSA_PKCS_PSS, RSA, SIGNS),
-    (
-        CKM_EC_KEY_PAIR_GEN,
-        EC,
-        CKF_HW | CKF_GENERATE_KEY_PAIR | EC_FLAGS,
-    ),
-    (CKM_ECDSA, EC, SIGNS | EC_FLAGS),
-    (CKM_ECDSA_SHA1, EC, SIGNS | EC_FLAGS),
-    (CKM_ECDSA_SHA256, EC, SIGNS | EC_FLAGS),
-    (CKM_ECDSA_SHA384, EC, SIGNS | EC_FLAGS),
-    (CKM_ECDSA_SHA512, EC, SIGNS | EC_FLAGS),
-    (CKM_ECDH1_DERIVE, EC, CKF_HW | CKF_DERIVE | EC_FLAGS),
-    (CKM_SHA_1, (0, 0), CKF_DIGEST),
-    (CKM_SHA256, (0, 0), CKF_DIGEST),
-    (CKM_SHA384, (0, 0), CKF_DIGEST),
-    (CKM_SHA512, (0, 0), CKF_DIGEST),
-];
 
 impl Module {
     /// C_GetSlotList.
@@ -98,6 +58,62 @@ impl Module {
         })
     }
 
+    /// Lists the cards anew. Without a daemon there are none.
+    pub(crate) fn refresh_slots(&self) {
+        let reply = self.ask(&Request::CardStates, About::Object);
+        self.update_slots(reply);
+    }
+
+    /// Brings the slots in line with the daemon's overview of its cards.
+    fn update_slots(&self, overview: Result<Reply>) {
+        let (generation, cards) = match overview {
+            Ok(Reply::Overview { generation, cards }) => (generation, cards),
+            _ => (0, Vec::new()),
+        };
+        let mut state = self.state();
+        let State {
+            slots,
+            sessions,
+            events,
+            ..
+        } = &mut *state;
+        for (id, slot) in slots.iter_mut() {
+            let card = cards.iter().find(|card| card.card_id == slot.card);
+            let usable = card.is_some_and(is_usable);
+            slot.reason = card.map_or_else(|| "removed".to_owned(), reason);
+            if slot.present && !usable {
+                slot.clear();
+                sessions.retain(|_, session| session.slot != *id);
+            }
+            if slot.present != usable {
+                slot.present = usable;
+                events.push(*id);
+            }
+        }
+        for card in cards {
+            if card.card_id.is_empty() || slots.values().any(|slot| slot.card == card.card_id) {
+                continue;
+            }
+            let id = slots.keys().next_back().map_or(0, |last| last + 1);
+            let present = is_usable(&card);
+            if present {
+                events.push(id);
+            }
+            let slot = Slot {
+                reason: reason(&card),
+                card: card.card_id,
+                name: card.name,
+                present,
+                login: LoginState::Nobody,
+                objects: BTreeMap::new(),
+                revision: 0,
+                gone: BTreeSet::new(),
+            };
+            slots.insert(id, slot);
+        }
+        state.generation = generation;
+    }
+
     /// C_WaitForSlotEvent: a slot whose card came, went or became usable or unusable.
     pub(crate) fn wait_for_event(&self, block: bool) -> Result<CK_SLOT_ID> {
         self.look_once();
@@ -122,10 +138,10 @@ impl Module {
                 timeout_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
             };
             match client.call(&request, 20 * WAIT) {
-                Ok(reply @ Reply::Overview { .. }) => self.take_overview(Ok(reply)),
+                Ok(reply @ Reply::Overview { .. }) => self.update_slots(Ok(reply)),
                 _ => {
                     // No daemon, no cards; there will be one again.
-                    self.take_overview(Err(Rv(CKR_DEVICE_REMOVED)));
+                    self.update_slots(Err(Rv(CKR_DEVICE_REMOVED)));
                     let state = self.state();
                     let waited = self.ending.wait_timeout(state, WAIT);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -229,7 +245,7 @@ impl Module {
     pub(crate) fn mechanisms(&self, id: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
         self.look_once();
         self.known_token(id)?;
-        Ok(MECHANISMS.iter().map(|(kind, ..)| *kind).collect())
+        Ok(MECHANISMS.iter().map(|row| row.kind).collect())
     }
 
     /// C_GetMechanismInfo.
@@ -240,13 +256,26 @@ impl Module {
     ) -> Result<CK_MECHANISM_INFO> {
         self.look_once();
         self.known_token(id)?;
-        let known = MECHANISMS.iter().find(|(kind, ..)| *kind == mechanism);
-        let (_, (min, max), flags) = known.ok_or(Rv(CKR_MECHANISM_INVALID))?;
+        let row = mechanisms::find(mechanism).ok_or(Rv(CKR_MECHANISM_INVALID))?;
+        let (shortest, longest) = row.keys.sizes();
         Ok(CK_MECHANISM_INFO {
-            ulMinKeySize: *min,
-            ulMaxKeySize: *max,
-            flags: *flags,
+            ulMinKeySize: shortest,
+            ulMaxKeySize: longest,
+            flags: row.flags,
         })
+    }
+}
+
+fn is_usable(card: &CardOverview) -> bool {
+    matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
+}
+
+/// Why a card is not usable, for the description of its slot.
+fn reason(card: &CardOverview) -> String {
+    if card.uninitialised {
+        "waits for its personalisation".to_owned()
+    } else {
+        card.reason.clone()
     }
 }
 

@@ -4,7 +4,8 @@ use cryptoki_sys::*;
 
 use super::{bytes, copied, export, mechanism, output, place, template, unsupported};
 use crate::module::with;
-use crate::rv::{Output, Rv};
+use crate::output::Output;
+use crate::rv::Rv;
 
 export! {
     fn C_GenerateKeyPair(
@@ -25,7 +26,7 @@ export! {
         let private_key = place(private_key);
     {
         with(|module| {
-            let (first, second) = module.generate(session, chosen.kind, &public, &private)?;
+            let (first, second) = module.generate(session, chosen, &public, &private)?;
             public_key.write(first);
             private_key.write(second);
             Ok(())
@@ -48,7 +49,7 @@ export! {
         let key = place(key);
     {
         with(|module| {
-            key.write(module.derive(session, &chosen, base, &attributes)?);
+            key.write(module.derive(session, chosen, base, &attributes)?);
             Ok(())
         })
     }
@@ -66,7 +67,7 @@ export! {
     with
         let chosen = mechanism(chosen);
         let result = output(wrapped, wrapped_length);
-    { with(|module| module.wrap(session, &chosen, wrapping, key, result)) }
+    { with(|module| module.wrap(session, chosen, wrapping, key, result)) }
 }
 
 export! {
@@ -87,7 +88,7 @@ export! {
         let key = place(key);
     {
         with(|module| {
-            key.write(module.unwrap(session, &chosen, unwrapping, &wrapped, &attributes)?);
+            key.write(module.unwrap(session, chosen, unwrapping, &wrapped, &attributes)?);
             Ok(())
         })
     }

@@ -1,0 +1,255 @@
+//! The operations of a session from their Init function to their end (PKCS#11 3.1 §5.8 to §5.15, and C_WrapKey and
+//! C_UnwrapKey of §5.18, which are an encryption and a decryption in one call).
+
+use cardea_client::message::{Operation, Reply, Request};
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use crate::mechanisms::Mechanism;
+use crate::module::Module;
+use crate::object::Key;
+use crate::output::Output;
+use crate::pool::LIMIT;
+use crate::running::{Family, Running};
+use crate::rv::{About, Result, Rv};
+use crate::state::PinProof;
+use crate::{decryption, encryption, signing, verification};
+
+impl Module {
+    /// C_SignInit and the other Init functions. Without a mechanism the running operation is cancelled.
+    pub(crate) fn begin(
+        &self,
+        session: CK_SESSION_HANDLE,
+        family: Family,
+        mechanism: Option<Mechanism>,
+        key: CK_OBJECT_HANDLE,
+    ) -> Result {
+        let Some(mechanism) = mechanism else {
+            let cancelled = self.state().session(session)?.operation(family).take();
+            return cancelled.map(drop).ok_or(Rv(CKR_ARGUMENTS_BAD));
+        };
+        if self.state().session(session)?.operation(family).is_some() {
+            return Err(Rv(CKR_OPERATION_ACTIVE));
+        }
+        let key = match family {
+            Family::Decrypt | Family::Sign => Some(self.private_key(session, key)?),
+            Family::Digest => None,
+            Family::Encrypt | Family::Verify => Some(self.public_key(session, key)?),
+        };
+        let running = Running::new(family, mechanism, key)?;
+        let mut state = self.state();
+        let session = state.session(session)?;
+        *session.operation(family) = Some(running);
+        if family.is_private() {
+            session.context_login = None;
+        }
+        Ok(())
+    }
+
+    /// C_SignUpdate and the other Update functions. Results come only at the end; an error ends the operation.
+    pub(crate) fn update(&self, session: CK_SESSION_HANDLE, family: Family, data: &[u8]) -> Result {
+        let mut state = self.state();
+        let place = state.session(session)?.operation(family);
+        let running = place.as_mut().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        let result = running.update(data);
+        if result.is_err() {
+            *place = None;
+        }
+        result
+    }
+
+    /// C_DigestKey: continues with the value of a secret key.
+    pub(crate) fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Result {
+        let is_running = |running: &mut Option<Running>| running.is_some();
+        if !is_running(self.state().session(session)?.operation(Family::Digest)) {
+            return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
+        }
+        let value = self.secret(session, key).map_err(|error| match error {
+            Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_KEY_INDIGESTIBLE),
+            other => other,
+        })?;
+        self.update(session, Family::Digest, &value)
+    }
+
+    /// C_SignFinal and the other Final functions, or C_Sign and the others of one part with the data.
+    pub(crate) fn finish(
+        &self,
+        session: CK_SESSION_HANDLE,
+        family: Family,
+        data: Option<&[u8]>,
+        mut output: Output<'_>,
+    ) -> Result {
+        let mut state = self.state();
+        let place = state.session(session)?.operation(family);
+        let running = place.as_ref().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        if !running.is_result_wanted(&mut output)? {
+            return Ok(());
+        }
+        let mut running = place.take().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        drop(state);
+        let result = match running.result.take() {
+            Some(result) => result,
+            None => {
+                if let Some(data) = data {
+                    running.update(data)?;
+                }
+                self.result(session, &mut running)?
+            }
+        };
+        match output.room(result.len()) {
+            Ok(_) => output.put(&result),
+            Err(error) => {
+                running.result = Some(result);
+                *self.state().session(session)?.operation(family) = Some(running);
+                Err(error)
+            }
+        }
+    }
+
+    fn result(
+        &self,
+        session: CK_SESSION_HANDLE,
+        running: &mut Running,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        match running.family {
+            Family::Decrypt => self.decrypt(session, running),
+            Family::Digest => Ok(running.take_message().1),
+            Family::Encrypt => encryption::encrypt(running),
+            Family::Sign => {
+                let operation = signing::operation(running)?;
+                self.use_key(session, running.key()?, operation)
+            }
+            // Its result is a return value: see `verify_end`.
+            Family::Verify => Err(Rv(CKR_FUNCTION_FAILED)),
+        }
+    }
+
+    /// C_VerifyFinal, or C_Verify with the data.
+    pub(crate) fn verify_end(
+        &self,
+        session: CK_SESSION_HANDLE,
+        data: Option<&[u8]>,
+        signature: &[u8],
+    ) -> Result {
+        let running = self
+            .state()
+            .session(session)?
+            .operation(Family::Verify)
+            .take();
+        let mut running = running.ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        if let Some(data) = data {
+            running.update(data)?;
+        }
+        verification::verify(running, signature)
+    }
+
+    /// C_WrapKey: encrypts the value of a secret key of the session.
+    pub(crate) fn wrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        mut output: Output<'_>,
+    ) -> Result {
+        let wrapping = self
+            .public_key(session, wrapping)
+            .map_err(|error| match error {
+                Rv(CKR_KEY_HANDLE_INVALID) => Rv(CKR_WRAPPING_KEY_HANDLE_INVALID),
+                Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
+                other => other,
+            })?;
+        // A card's private keys never leave it, not even encrypted.
+        let value = self.secret(session, key).map_err(|error| match error {
+            Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_KEY_UNEXTRACTABLE),
+            other => other,
+        })?;
+        let mut running = Running::new(Family::Encrypt, mechanism, Some(wrapping))?;
+        if !output.room(running.length)? {
+            return Ok(());
+        }
+        running.update(&value).map_err(|_| Rv(CKR_KEY_SIZE_RANGE))?;
+        output.put(&encryption::encrypt(&mut running)?)
+    }
+
+    /// The plain text of a wrapped key, for C_UnwrapKey.
+    pub(crate) fn unwrapped(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let plain = || {
+            let key = self.private_key(session, unwrapping)?;
+            let mut running = Running::new(Family::Decrypt, mechanism, Some(key))?;
+            running.update(wrapped)?;
+            self.decrypt(session, &mut running)
+        };
+        plain().map_err(|error| match error {
+            Rv(CKR_ENCRYPTED_DATA_INVALID) => Rv(CKR_WRAPPED_KEY_INVALID),
+            Rv(CKR_ENCRYPTED_DATA_LEN_RANGE) => Rv(CKR_WRAPPED_KEY_LEN_RANGE),
+            Rv(CKR_KEY_HANDLE_INVALID) => Rv(CKR_UNWRAPPING_KEY_HANDLE_INVALID),
+            Rv(CKR_KEY_TYPE_INCONSISTENT) => Rv(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
+            other => other,
+        })
+    }
+
+    fn decrypt(
+        &self,
+        session: CK_SESSION_HANDLE,
+        running: &mut Running,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let (_, cryptogram) = running.take_message();
+        if cryptogram.len() != running.length {
+            return Err(Rv(CKR_ENCRYPTED_DATA_LEN_RANGE));
+        }
+        let operation = decryption::operation(&running.scheme, cryptogram.to_vec())?;
+        let answer =
+            self.use_key(session, running.key()?, operation)
+                .map_err(|error| match error {
+                    Rv(CKR_DATA_INVALID) => Rv(CKR_ENCRYPTED_DATA_INVALID),
+                    other => other,
+                })?;
+        decryption::plain_text(&running.scheme, answer)
+    }
+
+    /// One private operation, one round trip.
+    pub(crate) fn use_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        key: &Key,
+        operation: Operation,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let slot = self.slot_of(session)?;
+        let request = Request::UseKey {
+            card: self.card(slot)?,
+            pin: None,
+            reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
+            operation,
+        };
+        let answer = match self.take_pin_proof(session)? {
+            _ if !key.always => self.ask_verified(slot, &request, About::Data, LIMIT),
+            PinProof::ContextLogin(mut client) => match client.call(&request, LIMIT) {
+                Ok(Reply::Failed(failure)) => Err(Rv::of(&failure, About::Data)),
+                Ok(reply) => Ok(reply),
+                Err(_) => Err(Rv(CKR_DEVICE_REMOVED)),
+            },
+            // The card allows a single operation after each verification.
+            PinProof::UserLogin => self.ask_primary(&request, About::Data),
+            PinProof::None => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
+        };
+        match answer {
+            Ok(Reply::Result(result)) => Ok(Zeroizing::new(result.expose().to_vec())),
+            Ok(_) => Err(Rv(CKR_DEVICE_ERROR)),
+            Err(Rv(CKR_KEY_HANDLE_INVALID)) => {
+                // The key was deleted through another door, or the card is gone.
+                let present = self.require_token(slot);
+                Err(present
+                    .err()
+                    .map_or(Rv(CKR_KEY_HANDLE_INVALID), |_| Rv(CKR_DEVICE_REMOVED)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

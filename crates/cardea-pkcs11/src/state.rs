@@ -1,0 +1,195 @@
+//! Slots, sessions and handles: what the module remembers between two calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cardea_client::Client;
+use cardea_client::message::SecretBytes;
+use cryptoki_sys::*;
+
+use crate::object::{Body, Location, Object};
+use crate::running::{Family, Running};
+use crate::rv::{Result, Rv};
+
+/// Slots, sessions and handles.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) slots: BTreeMap<CK_SLOT_ID, Slot>,
+    pub(crate) sessions: BTreeMap<CK_SESSION_HANDLE, Session>,
+    last_session: CK_SESSION_HANDLE,
+    last_object: CK_OBJECT_HANDLE,
+    /// Slots whose change was not yet reported by C_WaitForSlotEvent.
+    pub(crate) events: Vec<CK_SLOT_ID>,
+    /// Generation of the cards when they were last listed.
+    pub(crate) generation: u64,
+    pub(crate) ended: bool,
+}
+
+/// A card's slot. It keeps its number when the card is removed.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) card: String,
+    pub(crate) name: String,
+    pub(crate) present: bool,
+    /// Why it is not, for people.
+    pub(crate) reason: String,
+    pub(crate) login: LoginState,
+    pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
+    /// Revision of the objects.
+    pub(crate) revision: u64,
+    /// Handles of halves of keys that went with the half that was destroyed.
+    pub(crate) gone: BTreeSet<CK_OBJECT_HANDLE>,
+}
+
+/// Who is logged in on all sessions of a slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum LoginState {
+    #[default]
+    Nobody,
+    /// With the value that C_InitPIN needs again.
+    SecurityOfficer(Officer),
+    /// With the pool's count of lost logins at that time.
+    User(u64),
+}
+
+/// The secret of a security officer, who sets a PIN without the old one.
+#[derive(Clone, Debug)]
+pub(crate) enum Officer {
+    AdminKey(SecretBytes),
+    Puk(SecretBytes),
+}
+
+/// A session and its running operations.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) slot: CK_SLOT_ID,
+    pub(crate) read_write: bool,
+    pub(crate) search: Option<Vec<CK_OBJECT_HANDLE>>,
+    decryption: Option<Running>,
+    digest: Option<Running>,
+    encryption: Option<Running>,
+    signing: Option<Running>,
+    verification: Option<Running>,
+    /// A connection on which the PIN was verified for the running operation, with a key that requires the PIN every
+    /// time (`CKU_CONTEXT_SPECIFIC`): no other operation can use that verification up.
+    pub(crate) context_login: Option<Client>,
+    /// The user logged in on this session and has used no key since: the login counts as the PIN of the next
+    /// operation. OpenSSH does not ask again for a key that requires the PIN every time right after its login.
+    pub(crate) just_logged_in: bool,
+}
+
+/// The PIN verification that an operation has in addition to the login.
+pub(crate) enum PinProof {
+    /// A connection on which the PIN was verified for this operation.
+    ContextLogin(Box<Client>),
+    None,
+    /// The login itself, as no key was used since.
+    UserLogin,
+}
+
+impl Slot {
+    /// Forgets everything that belonged to the card, which was removed.
+    pub(crate) fn clear(&mut self) {
+        self.login = LoginState::Nobody;
+        self.objects.clear();
+        self.gone.clear();
+        self.revision = 0;
+    }
+}
+
+impl Session {
+    pub(crate) fn new(slot: CK_SLOT_ID, read_write: bool) -> Self {
+        Self {
+            slot,
+            read_write,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn operation(&mut self, family: Family) -> &mut Option<Running> {
+        match family {
+            Family::Decrypt => &mut self.decryption,
+            Family::Digest => &mut self.digest,
+            Family::Encrypt => &mut self.encryption,
+            Family::Sign => &mut self.signing,
+            Family::Verify => &mut self.verification,
+        }
+    }
+
+    /// Whether an operation with a private key is running.
+    pub(crate) fn uses_private_key(&self) -> bool {
+        self.signing.is_some() || self.decryption.is_some()
+    }
+
+    /// Ends what requires a login.
+    pub(crate) fn end_private(&mut self) {
+        self.search = None;
+        self.signing = None;
+        self.decryption = None;
+        self.context_login = None;
+        self.just_logged_in = false;
+    }
+}
+
+impl State {
+    pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut Slot> {
+        self.slots.get_mut(&id).ok_or(Rv(CKR_SLOT_ID_INVALID))
+    }
+
+    pub(crate) fn session(&mut self, handle: CK_SESSION_HANDLE) -> Result<&mut Session> {
+        self.sessions
+            .get_mut(&handle)
+            .ok_or(Rv(CKR_SESSION_HANDLE_INVALID))
+    }
+
+    pub(crate) fn add_session(&mut self, session: Session) -> CK_SESSION_HANDLE {
+        self.last_session += 1;
+        self.sessions.insert(self.last_session, session);
+        self.last_session
+    }
+
+    pub(crate) fn new_object_handle(&mut self) -> CK_OBJECT_HANDLE {
+        self.last_object += 1;
+        self.last_object
+    }
+
+    /// Adds an object of a session.
+    pub(crate) fn add_object(
+        &mut self,
+        session: CK_SESSION_HANDLE,
+        label: String,
+        id: Vec<u8>,
+        body: Body,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let slot = self.session(session)?.slot;
+        let handle = self.new_object_handle();
+        let object = Object {
+            location: Location::Session(session),
+            label,
+            id,
+            body,
+        };
+        self.slot(slot)?.objects.insert(handle, Arc::new(object));
+        Ok(handle)
+    }
+
+    /// The handles of both halves of a key, public first.
+    pub(crate) fn key_pair(
+        &mut self,
+        slot: CK_SLOT_ID,
+        reference: u8,
+    ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+        let (mut public, mut private) = (None, None);
+        for (handle, object) in &self.slot(slot)?.objects {
+            if object.location != Location::Key(reference) {
+                continue;
+            }
+            match &object.body {
+                Body::PublicKey(_) => public = Some(*handle),
+                Body::PrivateKey(_) => private = Some(*handle),
+                _ => {}
+            }
+        }
+        public.zip(private).ok_or(Rv(CKR_DEVICE_ERROR))
+    }
+}
