@@ -1,9 +1,9 @@
-//! The entry points: pointers become slices and references, results become return values, panics stay here.
+//! The entry points: pointers become slices and references, results become return values, panics are caught.
 //!
-//! All unsafe code of the crate. Each function relies on what the standard has the caller promise: a pointer is
-//! null or valid for the length that comes with it, for the time of the call, and nobody else writes there.
+//! All unsafe code of the crate is here. Each function relies on what the standard requires of its caller: a pointer
+//! is null or valid for the length that is passed with it, during the call, and no one else writes there meanwhile.
 //!
-//! The functions are in chapters like the standard's; here is how their arguments are taken.
+//! The functions are in chapters like those of the standard. This file converts their arguments.
 
 #![expect(unsafe_code, reason = "the interface is C")]
 
@@ -26,11 +26,12 @@ use crate::output::Output;
 use crate::rv::{Result, Rv};
 use crate::template::Template;
 
-/// More attributes than any template has, and longer values than any object.
+/// More attributes than any template has.
 const MAX_ATTRIBUTES: usize = 256;
+/// Longer than any value.
 const MAX_LENGTH: usize = 1 << 24;
 
-/// Runs a function's body. A panic is the module's own fault, and stays here.
+/// Runs the body of a function. A panic, which is a defect of the module, must not reach the program.
 pub(crate) fn guard(body: impl FnOnce() -> Result) -> CK_RV {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => CKR_OK,
@@ -39,7 +40,8 @@ pub(crate) fn guard(body: impl FnOnce() -> Result) -> CK_RV {
     }
 }
 
-/// Defines an entry point of an initialised module: each pointer argument is taken with `with`, the body is safe.
+/// Defines an entry point that requires an initialised module. `with` converts the pointer arguments; the body is
+/// safe.
 macro_rules! export {
     (
         fn $name:ident($($argument:ident: $type:ty),* $(,)?)
@@ -60,7 +62,7 @@ macro_rules! export {
     };
 }
 
-/// Functions of mechanisms that no card has, and of the standard's past.
+/// Defines functions for mechanisms that no card has, and functions that the standard has abandoned.
 macro_rules! unsupported {
     ($result:ident: $($name:ident($($type:ty),* $(,)?);)+) => {
         $(
@@ -94,13 +96,13 @@ pub(crate) unsafe fn bytes<'a>(data: *const CK_BYTE, length: CK_ULONG) -> Result
     Ok(unsafe { slice::from_raw_parts(data, length) })
 }
 
-/// The one place of a result.
+/// The place for a single result.
 ///
 /// # Safety
 ///
 /// `place` is null or valid for writing as long as the result is used.
 pub(crate) unsafe fn place<'a, T>(place: *mut T) -> Result<&'a mut MaybeUninit<T>> {
-    // SAFETY: valid by the contract; null gives none.
+    // SAFETY: null or valid by the contract.
     unsafe { place.cast::<MaybeUninit<T>>().as_mut() }.ok_or(Rv(CKR_ARGUMENTS_BAD))
 }
 
@@ -136,7 +138,7 @@ pub(crate) unsafe fn list<'a, T>(array: *mut T, count: *mut CK_ULONG) -> Result<
     Ok(List { array, count })
 }
 
-/// Where an array of results goes.
+/// The place for an array of results.
 pub(crate) struct List<'a, T> {
     pub(crate) array: Option<&'a mut [MaybeUninit<T>]>,
     count: &'a mut CK_ULONG,
@@ -162,7 +164,7 @@ pub(crate) fn ulong(length: usize) -> CK_ULONG {
     CK_ULONG::try_from(length).unwrap_or(CK_ULONG::MAX)
 }
 
-/// The attributes that a caller brings.
+/// A copy of the attributes that the program passes.
 ///
 /// # Safety
 ///
@@ -243,7 +245,7 @@ pub(crate) unsafe fn mechanism(mechanism: *mut CK_MECHANISM) -> Result<Mechanism
     Ok(Mechanism::new(row, scheme))
 }
 
-/// The same where null ends what goes on.
+/// Like [`mechanism`], for functions where null cancels the running operation.
 ///
 /// # Safety
 ///
@@ -256,7 +258,7 @@ pub(crate) unsafe fn mechanism_or_end(chosen: *mut CK_MECHANISM) -> Result<Optio
     unsafe { mechanism(chosen) }.map(Some)
 }
 
-/// Input that the result may overwrite: callers give the same buffer for both.
+/// A copy of the input, because the result may overwrite it: programs pass one buffer for both.
 ///
 /// # Safety
 ///
@@ -274,6 +276,6 @@ unsafe fn parameter<T: Copy>(mechanism: &CK_MECHANISM) -> Result<T> {
     if mechanism.pParameter.is_null() || length != size_of::<T>() {
         return Err(Rv(CKR_MECHANISM_PARAM_INVALID));
     }
-    // SAFETY: not null, long enough; programs in other languages need not align it.
+    // SAFETY: not null and long enough; programs in other languages may not align it.
     Ok(unsafe { mechanism.pParameter.cast::<T>().read_unaligned() })
 }

@@ -6,21 +6,21 @@ use cryptoki_sys::*;
 use crate::object::{Body, Key, Location, Object};
 use crate::x509;
 
-/// What an object says of an attribute.
+/// The value of an attribute of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// The object has no such attribute.
     Absent,
     Known(Vec<u8>),
-    /// It has, and does not tell.
+    /// The attribute exists and is not revealed.
     Sensitive,
 }
 
-/// OIDs of key types, DER.
+/// OIDs of key types in DER.
 pub(crate) const RSA_ENCRYPTION: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
 pub(crate) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
 
-/// OIDs of the named curves, DER.
+/// OIDs of the named curves in DER.
 pub(crate) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
 pub(crate) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
 
@@ -100,7 +100,7 @@ fn flag(value: bool) -> Option<Vec<u8>> {
     Some(vec![if value { CK_TRUE } else { CK_FALSE }])
 }
 
-/// What every object has.
+/// Attributes of every object.
 fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let on_card = object.is_on_card();
     match kind {
@@ -116,7 +116,7 @@ fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     }
 }
 
-/// Constant for the object's life, other than its label and identifier.
+/// Constant for the lifetime of the object, unlike its label and identifier.
 fn unique(object: &Object) -> String {
     let class = match &object.body {
         Body::Certificate { .. } => "certificate",
@@ -134,7 +134,7 @@ fn unique(object: &Object) -> String {
     }
 }
 
-/// What both halves of a key have.
+/// Attributes of both halves of a key.
 fn key_attribute(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     match (kind, &key.public) {
         (CKA_KEY_TYPE, PublicKey::Rsa { .. }) => long(CKK_RSA),

@@ -1,4 +1,4 @@
-//! Objects that callers bring, and what can be changed of them (PKCS#11 3.1 §5.7, §5.18.4).
+//! Creation of objects from templates, and changes of attributes (PKCS#11 3.1 §5.7, §5.18.4).
 
 use cardea_client::message::{
     NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
@@ -16,8 +16,9 @@ use crate::rv::{Result, Rv};
 use crate::template::Template;
 use crate::x509;
 
-/// Longest text of an object, and longest content.
+/// Longest label, identifier or name of an application.
 const MAX_TEXT: usize = 255;
+/// Longest content of an object.
 const MAX_VALUE: usize = 64 * 1024;
 
 impl Module {
@@ -50,7 +51,7 @@ impl Module {
         }
     }
 
-    /// With the key that it certifies, or by itself.
+    /// Stores a certificate with the key that it certifies, or as an object by itself.
     fn create_certificate(
         &self,
         session: CK_SESSION_HANDLE,
@@ -148,7 +149,8 @@ impl Module {
         }
     }
 
-    /// For this session; on the card there are those of its private keys, which are there already.
+    /// Creates a public key of the session. On the card there are only the public keys of its private keys: asked for
+    /// one of these, it returns the existing object.
     fn create_public_key(
         &self,
         session: CK_SESSION_HANDLE,
@@ -179,7 +181,7 @@ impl Module {
         self.state().add_object(session, label, id, body)
     }
 
-    /// A private key that was made elsewhere: from now on the TPM has it, and nobody gets it back.
+    /// Imports a private key that was generated elsewhere. It cannot be extracted from the TPM again.
     fn import(
         &self,
         session: CK_SESSION_HANDLE,
@@ -197,7 +199,7 @@ impl Module {
             material,
         };
         let Reply::Key(made) = self.change(slot, &request).map_err(|error| match error {
-            // Parts that do not fit each other.
+            // The parts of the key do not belong together.
             Rv(CKR_ARGUMENTS_BAD | CKR_FUNCTION_FAILED) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
             other => other,
         })?
@@ -208,7 +210,7 @@ impl Module {
         Ok(self.state().key_pair(slot, made.reference)?.1)
     }
 
-    /// C_UnwrapKey: a secret for this session, or a private key (PKCS#8) for the card.
+    /// C_UnwrapKey: a secret key for this session, or a private key (PKCS#8) for the card.
     pub(crate) fn unwrap(
         &self,
         session: CK_SESSION_HANDLE,
@@ -239,7 +241,7 @@ impl Module {
         }
     }
 
-    /// C_SetAttributeValue: names and identifiers. What is already so may be said again.
+    /// C_SetAttributeValue: labels and identifiers. Other attributes may be set only to the value that they have.
     pub(crate) fn set_attributes(
         &self,
         session: CK_SESSION_HANDLE,
@@ -255,7 +257,7 @@ impl Module {
                 (CKA_ID, Value::Known(_)) | (CKA_OBJECT_ID, Value::Known(_)) => {
                     id = Some(value.to_vec());
                 }
-                // NSS and Java give a key the subject of the certificate that they are about to store.
+                // NSS and Java set the subject of a key before they store its certificate.
                 (CKA_SUBJECT, Value::Known(_)) if object.is_on_card() => {}
                 (_, Value::Absent) => return Err(Rv(CKR_ATTRIBUTE_TYPE_INVALID)),
                 _ => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
@@ -263,7 +265,7 @@ impl Module {
         }
         let thing = match (object.location, &object.body) {
             (Location::Key(_), Body::Certificate { .. }) if id.is_some() => {
-                // It is its key's.
+                // The identifier is that of the key.
                 return Err(Rv(CKR_ATTRIBUTE_READ_ONLY));
             }
             (Location::Key(reference), Body::Certificate { .. }) => Thing::Certificate(reference),
@@ -298,7 +300,7 @@ impl Module {
     }
 }
 
-/// Everybody who sees a card may read what is not a key: nothing that is to be private goes there.
+/// Refuses private objects: anyone who sees a card can read whatever is not a key.
 fn require_public(template: &Template) -> Result {
     match template.flag(CKA_PRIVATE)? {
         Some(true) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
@@ -336,7 +338,7 @@ fn of_value(error: Rv) -> Rv {
     }
 }
 
-/// Number without leading zeros.
+/// A number without its leading zeros.
 fn number(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
@@ -376,7 +378,7 @@ fn public_key(template: &Template) -> Result<PublicKey> {
         CKK_EC => {
             let size = field_size(template.need(CKA_EC_PARAMS)?)?;
             let point = template.need(CKA_EC_POINT)?;
-            // An OCTET STRING, and without its header from some clients.
+            // An OCTET STRING; some clients omit its header.
             let point = match point {
                 [0x04, length, rest @ ..] if usize::from(*length) == rest.len() => rest,
                 other => other,
@@ -431,7 +433,7 @@ fn rsa(modulus: &[u8], prime: &[u8]) -> Option<PrivateKey> {
     })
 }
 
-/// A scalar and the point that follows from it.
+/// An elliptic-curve key from its scalar. The point is computed.
 fn elliptic(size: usize, scalar: &[u8]) -> Option<PrivateKey> {
     let scalar = number(scalar);
     let zeros = size.checked_sub(scalar.len())?;
@@ -503,7 +505,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_keys_in_pkcs8_are_read_whole_or_not_at_all() {
+    fn pkcs8_keys_are_read_and_truncated_ones_refused() {
         let rsa = include_bytes!("../../cardea-pki/tests/data/rsa2048.pkcs8.der");
         let curve = include_bytes!("../../cardea-pki/tests/data/p256.pkcs8.der");
         assert!(
@@ -517,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_padded_and_must_be_on_the_curve() {
+    fn scalars_are_padded_and_must_be_in_range() {
         let Some(PrivateKey::Ec { scalar, x, .. }) = elliptic(32, &[0, 0, 1]) else {
             panic!("one is a scalar");
         };

@@ -7,13 +7,13 @@ use cryptoki_sys::{
 use crate::module;
 use crate::rv::{Result, Rv};
 
-/// Version of the interface that C_GetFunctionList gives.
+/// Version of the interface that C_GetFunctionList returns.
 pub(crate) const CRYPTOKI_2: CK_VERSION = CK_VERSION {
     major: 2,
     minor: 40,
 };
 
-/// Version of the interface that C_GetInterface gives.
+/// Version of the newest interface that C_GetInterface returns.
 pub(crate) const CRYPTOKI_3: CK_VERSION = CK_VERSION { major: 3, minor: 1 };
 
 /// Version of this module.
@@ -21,7 +21,7 @@ pub(crate) const LIBRARY: CK_VERSION = CK_VERSION { major: 0, minor: 1 };
 
 pub(crate) const MANUFACTURER: &str = "Cardea";
 
-/// C_Initialize. A child begins anew: its parent's connection is not its own.
+/// C_Initialize. A child process starts afresh, because the connections belong to its parent.
 pub(crate) fn initialize() -> Result {
     if module::begin() {
         Ok(())
@@ -30,7 +30,7 @@ pub(crate) fn initialize() -> Result {
     }
 }
 
-/// C_Finalize. The daemon ends what was verified when the connections close.
+/// C_Finalize. The daemon ends the logins when the connections close.
 pub(crate) fn finalize() -> Result {
     let old = module::end().ok_or(Rv(CKR_CRYPTOKI_NOT_INITIALIZED))?;
     old.state().ended = true;
@@ -49,7 +49,7 @@ pub(crate) fn info(version: CK_VERSION) -> CK_INFO {
     }
 }
 
-/// Blank-padded, cut at a character.
+/// A blank-padded field. Text that is too long is cut at a character boundary.
 pub(crate) fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [b' '; N];
     let mut end = text.len().min(N);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_padded_and_cut_at_a_character() {
+    fn texts_are_padded_or_cut_at_a_character_boundary() {
         assert_eq!(&padded::<6>("abc"), b"abc   ");
         assert_eq!(&padded::<4>("abcdef"), b"abcd");
         assert_eq!(&padded::<4>("abcä"), b"abc ");

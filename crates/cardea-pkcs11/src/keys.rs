@@ -13,7 +13,7 @@ use crate::rv::{About, Result, Rv};
 use crate::template::Template;
 
 impl Module {
-    /// C_GenerateKeyPair: public and private handle.
+    /// C_GenerateKeyPair: returns the public and the private handle.
     pub(crate) fn generate(
         &self,
         session: CK_SESSION_HANDLE,
@@ -49,7 +49,7 @@ impl Module {
         self.state().key_pair(slot, made.reference)
     }
 
-    /// C_DeriveKey by ECDH, without derivation function: a secret of this session.
+    /// C_DeriveKey by ECDH without a derivation function. The result is a secret key of this session.
     pub(crate) fn derive(
         &self,
         session: CK_SESSION_HANDLE,
@@ -67,7 +67,7 @@ impl Module {
             return Err(Rv(CKR_KEY_TYPE_INCONSISTENT));
         }
         let secret = SecretTemplate::new(template)?;
-        // The point as such, or as OCTET STRING, as clients differ.
+        // Some clients pass the point as it is, others as an OCTET STRING.
         let octets = match public.as_slice() {
             [0x04, length, point @ ..]
                 if point.len() == usize::from(*length) && point.first() == Some(&4) =>
@@ -92,7 +92,7 @@ impl Module {
         let value = self
             .use_key(session, &key, operation)
             .map_err(|error| match error {
-                // A point that is not on the curve.
+                // The point is not on the curve.
                 Rv(CKR_DATA_INVALID) => Rv(CKR_MECHANISM_PARAM_INVALID),
                 other => other,
             })?;
@@ -101,7 +101,7 @@ impl Module {
         secret.make(self, session, Zeroizing::new(value.to_vec()))
     }
 
-    /// C_GenerateRandom: the TPM's numbers mixed with the kernel's, so that neither alone decides.
+    /// C_GenerateRandom: the kernel's random bytes, mixed with the TPM's.
     pub(crate) fn random_bytes(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Result {
         self.slot_of(session)?;
         random::fill(buffer)?;
@@ -134,7 +134,7 @@ fn ec_algorithm(public: &Template) -> Result<&'static str> {
     }
 }
 
-/// A secret of a session, as a template wants it.
+/// The properties of a secret key of a session, as given by a template.
 pub(crate) struct SecretTemplate {
     kind: CK_KEY_TYPE,
     length: Option<usize>,
@@ -147,7 +147,7 @@ impl SecretTemplate {
     pub(crate) fn new(template: &Template) -> Result<Self> {
         template.require_long(CKA_CLASS, CKO_SECRET_KEY)?;
         if template.flag(CKA_TOKEN)? == Some(true) {
-            // A card keeps no secret keys.
+            // Cards cannot store secret keys.
             return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
         }
         let length = template.long(CKA_VALUE_LEN)?.map(usize::try_from);
@@ -184,7 +184,7 @@ impl SecretTemplate {
     }
 }
 
-/// Name, identifier and use of a new key.
+/// Label, identifier and usage of a new key.
 pub(crate) fn new_key(private: &Template, public: Option<&Template>) -> Result<NewKey> {
     let text = |template: &Template| template.text(CKA_LABEL);
     let mut label = text(private)?.filter(|label| !label.is_empty());

@@ -1,13 +1,13 @@
-//! PKCS#11 module of the daemon's cards (PKCS#11 3.1 and 2.40).
+//! PKCS#11 module for the daemon's cards (PKCS#11 3.1 and 2.40).
 //!
-//! What: one slot per card, its keys, certificates and data as objects, and the mechanisms of its keys; each
-//! private operation is one round trip over the private socket.
-//! What not: no key, no PIN beyond the call that brings it (but the PUK or admin key of a security officer
-//! who is logged in, which C_InitPIN needs), no thread, no signal handler, no output.
-//! Begin with `abi`, which is all of the unsafe code, then `module` and `pool`.
+//! It shows one slot for each card, with the card's keys, certificates and data as objects and the mechanisms of its
+//! keys. Each private operation is one round trip over the private socket.
+//! It holds no key, and no PIN longer than the call that passes it (except the PUK or admin key of a logged-in
+//! security officer, which C_InitPIN needs). It starts no thread, installs no signal handler and prints nothing.
 //!
-//! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `creation`, `encryption`,
-//! `decryption`, `digests`, `signing`, `verification`, `keys`.
+//! Start reading at `abi`, which has all the unsafe code, then `module` and `pool`.
+//! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `creation`, `operations`, `keys`.
+//! They rest on files that do not know the module: `state`, `running`, `mechanisms`, `hashes`, `object`, `rv`.
 
 mod abi;
 mod attributes;

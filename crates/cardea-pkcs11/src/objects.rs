@@ -14,7 +14,7 @@ use crate::pool::LONG_LIMIT;
 use crate::rv::{About, Result, Rv};
 use crate::x509;
 
-/// Profiles of the standard that every card keeps to (PKCS#11 Profiles 3.1 §3).
+/// Profiles of the standard to which every card conforms (PKCS#11 Profiles 3.1 §3).
 const PROFILES: [CK_PROFILE_ID; 3] = [
     CKP_BASELINE_PROVIDER,
     CKP_AUTHENTICATION_TOKEN,
@@ -22,7 +22,7 @@ const PROFILES: [CK_PROFILE_ID; 3] = [
 ];
 
 impl Module {
-    /// What the card holds now. Handles of what is still there stay.
+    /// Reads the card's objects if they have changed. Objects that are still present keep their handles.
     pub(crate) fn refresh_objects(&self, slot: CK_SLOT_ID) -> Result {
         let (card, known) = {
             let mut state = self.state();
@@ -87,7 +87,7 @@ impl Module {
                     card: card.to_owned(),
                     reference: summary.reference,
                 };
-                // It may have gone in between; then the revision has changed.
+                // It may have been deleted in the meantime; then the revision has changed.
                 if let Ok(Reply::Certificate(der)) = self.ask(&request, About::Object) {
                     let fields = x509::fields(&der).unwrap_or_default();
                     subject = fields.subject.to_vec();
@@ -124,7 +124,7 @@ impl Module {
         Ok(found)
     }
 
-    /// An object's content, which never changes under one number: read once.
+    /// The content of an object. It never changes under the same number, so it is read once.
     fn object_value(&self, slot: CK_SLOT_ID, card: &str, number: u32) -> Result<Option<Vec<u8>>> {
         let mut state = self.state();
         let mut objects = state.slot(slot)?.objects.values();
@@ -145,7 +145,7 @@ impl Module {
         }
     }
 
-    /// An object that this session may see.
+    /// An object that is visible to this session.
     pub(crate) fn object(
         &self,
         session: CK_SESSION_HANDLE,
@@ -195,7 +195,7 @@ impl Module {
         }
     }
 
-    /// The value of a secret of this session.
+    /// The value of a secret key.
     pub(crate) fn secret(
         &self,
         session: CK_SESSION_HANDLE,
@@ -220,7 +220,8 @@ impl Module {
         }
         self.refresh_objects(slot)?;
         let is_user = self.is_user(slot);
-        // As hardware features are: pkcs11-tool 0.23 and others do not know what to make of them.
+        // Profiles are hidden like hardware features unless the class is given: pkcs11-tool 0.23 and others cannot
+        // handle them.
         let profiles = template.iter().any(|(kind, _)| *kind == CKA_CLASS);
         let mut state = self.state();
         let fits = |object: &Object| {
@@ -258,7 +259,7 @@ impl Module {
         search.map(drop).ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))
     }
 
-    /// C_DestroyObject. The two halves of a key go together, and its certificate with them.
+    /// C_DestroyObject. Destroying one half of a key also destroys the other half and its certificate.
     pub(crate) fn destroy_object(
         &self,
         session: CK_SESSION_HANDLE,
@@ -299,7 +300,7 @@ impl Module {
         };
         self.change(slot, &request)?;
         if let Body::PrivateKey(_) | Body::PublicKey(_) = object.body {
-            // Programs destroy the other half too (pkcs11-tool --test-ec), and must not find that it failed.
+            // Programs destroy the other half too (pkcs11-tool --test-ec), which must not fail.
             let mut state = self.state();
             let slot = state.slot(slot)?;
             let halves = slot.objects.iter().filter(|(other, half)| {
@@ -313,7 +314,7 @@ impl Module {
         self.refresh_objects(slot)
     }
 
-    /// C_GetObjectSize: of what the object holds, about.
+    /// C_GetObjectSize: approximately the size of the content.
     pub(crate) fn object_size(
         &self,
         session: CK_SESSION_HANDLE,
@@ -330,7 +331,7 @@ impl Module {
         Ok(content + object.label.len() + object.id.len())
     }
 
-    /// A read-write session whose user is logged in: what objects on the card want of who changes them.
+    /// The slot of a session that may change objects on the card: read-write, with the user logged in.
     pub(crate) fn require_writable(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
         let mut state = self.state();
         let session = state.session(session)?;
@@ -345,7 +346,7 @@ impl Module {
         Ok(slot)
     }
 
-    /// A request that changes the card, under the login of the slot.
+    /// Sends a request that changes the card, under the login of the slot.
     pub(crate) fn change(&self, slot: CK_SLOT_ID, request: &Request) -> Result<Reply> {
         self.ask_verified(slot, request, About::Object, LONG_LIMIT)
     }

@@ -29,7 +29,7 @@ impl Module {
         Ok(self.state().add_session(Session::new(slot, read_write)))
     }
 
-    /// C_CloseSession. The last one of a slot logs out.
+    /// C_CloseSession. Closing the last session of a slot logs out.
     pub(crate) fn close_session(&self, session: CK_SESSION_HANDLE) -> Result {
         let mut state = self.state();
         let slot = state.session(session)?.slot;
@@ -64,7 +64,7 @@ impl Module {
         let before = self.login_state(slot).unwrap_or_default();
         self.forget_login(slot);
         if let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) {
-            // A daemon that is gone has forgotten it too.
+            // If the daemon is gone, so is the login.
             let _ = self.ask_primary(&Request::Logout { card }, About::Object);
         }
     }
@@ -90,7 +90,7 @@ impl Module {
         })
     }
 
-    /// C_SessionCancel: the operations that the flags name end without a result.
+    /// C_SessionCancel: ends the operations whose flags are set.
     pub(crate) fn cancel(&self, session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> Result {
         let mut state = self.state();
         let session = state.session(session)?;
@@ -126,7 +126,7 @@ impl Module {
                 Err(Rv(CKR_USER_ANOTHER_ALREADY_LOGGED_IN))
             }
             (CKU_USER, LoginState::Nobody) => {
-                if self.asks_itself(slot, pin)? {
+                if self.asks_person(slot, pin)? {
                     self.ask_person(&Request::LoginByAgent { card })?;
                 } else {
                     let pin = secret(pin)?;
@@ -137,7 +137,7 @@ impl Module {
                 state.slot(slot)?.login = LoginState::User(since);
                 state.session(session)?.just_logged_in = true;
                 drop(state);
-                // Without it every thread waits for the one connection, which is slower and not wrong.
+                // If this fails, all threads use the primary connection, which is only slower.
                 let _ = self.pool.share(LIMIT);
                 Ok(())
             }
@@ -155,8 +155,8 @@ impl Module {
         }
     }
 
-    /// Whether no PIN was given because the token asks for it.
-    fn asks_itself(&self, slot: CK_SLOT_ID, pin: &[u8]) -> Result<bool> {
+    /// Whether the PIN is empty because the token asks the person itself.
+    fn asks_person(&self, slot: CK_SLOT_ID, pin: &[u8]) -> Result<bool> {
         Ok(pin.is_empty() && self.status(slot)?.pin_pad)
     }
 
@@ -166,7 +166,7 @@ impl Module {
         sessions.any(|session| session.slot == slot && !session.read_write)
     }
 
-    /// The PUK where the card has one, else the admin key as 48 hexadecimal digits.
+    /// Login of the security officer: with the PUK if the card has one, else with the admin key as 48 hexadecimal digits.
     fn officer_login(&self, slot: CK_SLOT_ID, card: String, pin: &[u8]) -> Result<Officer> {
         let status = self.status(slot)?;
         if status.puk.is_some() {
@@ -182,7 +182,7 @@ impl Module {
         if !status.administrator {
             return Err(Rv(CKR_USER_PIN_NOT_INITIALIZED));
         }
-        // What cannot be a key is not tried: a try is the TPM's, and there are few.
+        // The TPM counts every try and allows few: a value that cannot be a key is not tried.
         let key = admin_key(pin).ok_or(Rv(CKR_PIN_INCORRECT))?;
         let request = Request::VerifyAdminKey {
             card,
@@ -192,7 +192,7 @@ impl Module {
         Ok(Officer::AdminKey(key))
     }
 
-    /// The PIN for the one operation that has begun (`CKA_ALWAYS_AUTHENTICATE`), on a connection of its own.
+    /// Verifies the PIN for the running operation (`CKA_ALWAYS_AUTHENTICATE`), on a separate connection.
     fn context_login(&self, session: CK_SESSION_HANDLE, card: String, pin: &[u8]) -> Result {
         let mut state = self.state();
         let running = state.session(session)?;
@@ -202,7 +202,7 @@ impl Module {
         running.context_login = None;
         let slot = running.slot;
         drop(state);
-        let (request, limit) = if self.asks_itself(slot, pin)? {
+        let (request, limit) = if self.asks_person(slot, pin)? {
             (Request::LoginByAgent { card }, PERSON_LIMIT)
         } else {
             let pin = secret(pin)?;
@@ -252,7 +252,7 @@ impl Module {
         self.ask(&request, About::NewPin).map(drop)
     }
 
-    /// C_SetPIN: the PIN, or the security officer's own PUK.
+    /// C_SetPIN: changes the PIN, or the PUK if the security officer is logged in.
     pub(crate) fn set_pin(&self, session: CK_SESSION_HANDLE, old: &[u8], new: &[u8]) -> Result {
         let slot = self.slot_of(session)?;
         if !self.state().session(session)?.read_write {
@@ -262,19 +262,19 @@ impl Module {
         let login = self.login_state(slot)?;
         let reference = match &login {
             LoginState::SecurityOfficer(Officer::Puk(_)) => Reference::Puk,
-            // A new admin key is the administrator's business, with its rules of storage and escrow.
+            // Admin keys are changed by the administrator, who must also store or escrow the new one.
             LoginState::SecurityOfficer(Officer::AdminKey(_)) => {
                 return Err(Rv(CKR_FUNCTION_NOT_SUPPORTED));
             }
             LoginState::Nobody | LoginState::User(_) => Reference::Pin,
         };
-        if old.is_empty() && self.asks_itself(slot, new)? {
+        if old.is_empty() && self.asks_person(slot, new)? {
             if reference == Reference::Puk {
-                // The officer's own value is kept here, and this one would not come by.
+                // C_InitPIN needs the new PUK, which only the agent would know.
                 return Err(Rv(CKR_FUNCTION_NOT_SUPPORTED));
             }
             self.ask_person(&Request::ChangePinByAgent { card, reference })?;
-            // What was verified has ended, and only the person knows the new PIN.
+            // The login has ended, and only the person knows the new PIN.
             self.forget_login(slot);
             return Ok(());
         }
@@ -286,7 +286,7 @@ impl Module {
             reference,
         };
         self.ask(&request, About::NewPin)?;
-        // A change ends every verification, ours too; who was logged in still is.
+        // The change has ended every login of the card, this one too; a program that was logged in must remain so.
         match login {
             LoginState::SecurityOfficer(_) => {
                 self.state().slot(slot)?.login = LoginState::SecurityOfficer(Officer::Puk(new));
@@ -303,7 +303,7 @@ impl Module {
         Ok(())
     }
 
-    /// C_InitToken would destroy keys, which only an administrator of the machine may.
+    /// C_InitToken would destroy keys, which only an administrator of the machine is allowed to do.
     pub(crate) fn init_token(&self, slot: CK_SLOT_ID) -> Result {
         self.require_token(slot)?;
         let state = self.state();
@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn admin_keys_are_48_digits() {
+    fn admin_key_is_48_hexadecimal_digits() {
         let key = admin_key(b"0102030405060708090A0b0C0D0E0F101112131415161718").unwrap();
         assert_eq!(key.expose(), (1..=24).collect::<Vec<u8>>());
         assert!(admin_key(b"57721566").is_none());

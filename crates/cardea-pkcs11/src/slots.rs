@@ -13,12 +13,12 @@ use crate::module::Module;
 use crate::rv::{About, Result, Rv};
 use crate::state::{LoginState, Slot, State};
 
-/// Longest PIN.
+/// Longest PIN, of any card.
 const MAX_PIN: CK_ULONG = 127;
 /// Shortest PIN of a card without policy.
 const MIN_PIN: CK_ULONG = 4;
 
-/// One wait for a change; between two of them C_Finalize is noticed.
+/// Longest single wait for a change. Between two waits the module notices C_Finalize.
 const WAIT: Duration = Duration::from_millis(500);
 
 impl Module {
@@ -30,7 +30,7 @@ impl Module {
         }
         let mut state = self.state();
         if never {
-            // What was there from the beginning did not come.
+            // Cards that were present from the start are not events.
             state.events.clear();
         }
         let slots = state.slots.iter();
@@ -114,9 +114,9 @@ impl Module {
         state.generation = generation;
     }
 
-    /// C_WaitForSlotEvent: a slot whose card came, went or became usable or unusable.
+    /// C_WaitForSlotEvent: a slot whose card was inserted, was removed, or became usable or unusable.
     pub(crate) fn wait_for_event(&self, block: bool) -> Result<CK_SLOT_ID> {
-        self.look_once();
+        self.ensure_listed();
         self.refresh_slots();
         let mut client = self.pool.separate();
         loop {
@@ -140,7 +140,7 @@ impl Module {
             match client.call(&request, 20 * WAIT) {
                 Ok(reply @ Reply::Overview { .. }) => self.update_slots(Ok(reply)),
                 _ => {
-                    // No daemon, no cards; there will be one again.
+                    // Without a daemon there are no cards; it may be started again.
                     self.update_slots(Err(Rv(CKR_DEVICE_REMOVED)));
                     let state = self.state();
                     let waited = self.ending.wait_timeout(state, WAIT);
@@ -150,7 +150,7 @@ impl Module {
         }
     }
 
-    /// What the card says of its PINs.
+    /// The state of the card's PINs.
     pub(crate) fn status(&self, id: CK_SLOT_ID) -> Result<CardStatus> {
         let card = self.card(id)?;
         match self.ask(&Request::CardStatus { card }, About::Token)? {
@@ -161,7 +161,7 @@ impl Module {
 
     /// C_GetTokenInfo.
     pub(crate) fn token_info(&self, id: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
-        self.look_once();
+        self.ensure_listed();
         self.known_token(id)?;
         let status = self.status(id)?;
         let mut flags = CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED;
@@ -195,7 +195,7 @@ impl Module {
             let counted = of_slot.filter(|session| !read_write || session.read_write);
             CK_ULONG::try_from(counted.count()).unwrap_or(CK_ULONG::MAX)
         };
-        // The first 16 of the card id's 32 digits.
+        // The first 16 of the 32 digits of the card id.
         let serial = status.overview.card_id.get(..16).unwrap_or_default();
         Ok(CK_TOKEN_INFO {
             label: padded(&status.overview.name),
@@ -219,20 +219,20 @@ impl Module {
         })
     }
 
-    /// The token is there, as asked just now.
+    /// Asks the daemon whether the token is present.
     pub(crate) fn require_token(&self, id: CK_SLOT_ID) -> Result {
         self.refresh_slots();
         self.known_token(id)
     }
 
-    /// Programs that remember a slot's number may ask for it before any list.
-    fn look_once(&self) {
+    /// Lists the slots if that was never done: a program that remembers a slot's number may skip C_GetSlotList.
+    fn ensure_listed(&self) {
         if self.state().generation == 0 {
             self.slot_list(false, true);
         }
     }
 
-    /// The token was there when it was last asked.
+    /// The token was present when the slots were last listed.
     fn known_token(&self, id: CK_SLOT_ID) -> Result {
         if self.state().slot(id)?.present {
             Ok(())
@@ -243,7 +243,7 @@ impl Module {
 
     /// C_GetMechanismList.
     pub(crate) fn mechanisms(&self, id: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
-        self.look_once();
+        self.ensure_listed();
         self.known_token(id)?;
         Ok(MECHANISMS.iter().map(|row| row.kind).collect())
     }
@@ -254,7 +254,7 @@ impl Module {
         id: CK_SLOT_ID,
         mechanism: CK_MECHANISM_TYPE,
     ) -> Result<CK_MECHANISM_INFO> {
-        self.look_once();
+        self.ensure_listed();
         self.known_token(id)?;
         let row = mechanisms::find(mechanism).ok_or(Rv(CKR_MECHANISM_INVALID))?;
         let (shortest, longest) = row.keys.sizes();
@@ -273,13 +273,13 @@ fn is_usable(card: &CardOverview) -> bool {
 /// Why a card is not usable, for the description of its slot.
 fn reason(card: &CardOverview) -> String {
     if card.uninitialised {
-        "waits for its personalisation".to_owned()
+        "waiting for personalisation".to_owned()
     } else {
         card.reason.clone()
     }
 }
 
-/// Second and third field of the policy (MS-TPMVSC: PIN policy).
+/// Shortest and longest PIN: the second and third field of the policy (MS-TPMVSC: PIN policy).
 fn pin_lengths(policy: Option<&[u8; 32]>) -> (CK_ULONG, CK_ULONG) {
     let Some(policy) = policy else {
         return (MIN_PIN, MAX_PIN);

@@ -1,16 +1,16 @@
-//! The attributes that a caller brings.
+//! The attributes that a program passes.
 
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::rv::{Result, Rv};
 
-/// Copied from the caller; values that are secret are erased with it.
+/// A copy of the program's attributes; the values are erased when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Template(Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>);
 
 impl Template {
-    /// Takes attributes; one that comes twice must say the same twice.
+    /// Checks that an attribute that occurs twice has the same value twice.
     pub(crate) fn new(attributes: Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>) -> Result<Self> {
         for (position, (kind, value)) in attributes.iter().enumerate() {
             let mut others = attributes.iter().skip(position + 1);
@@ -31,7 +31,7 @@ impl Template {
         found.map(|(_, value)| value.as_slice())
     }
 
-    /// A value without which nothing can be made.
+    /// The value of a required attribute.
     pub(crate) fn need(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<&[u8]> {
         self.get(wanted).ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))
     }
@@ -58,7 +58,7 @@ impl Template {
             .map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))
     }
 
-    /// What the template says of an attribute, if it does, is this.
+    /// Refuses a template that gives an attribute a different value.
     pub(crate) fn require_long(&self, wanted: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Result {
         match self.long(wanted)? {
             Some(said) if said != value => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
@@ -66,7 +66,7 @@ impl Template {
         }
     }
 
-    /// The object is to live on the card. Keys do where nothing is said: there are no others.
+    /// Refuses a template for a session object. Without `CKA_TOKEN`, keys are created on the card.
     pub(crate) fn require_token(&self) -> Result {
         match self.flag(CKA_TOKEN)? {
             Some(false) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
@@ -74,7 +74,7 @@ impl Template {
         }
     }
 
-    /// What every private key of a card is.
+    /// Refuses a template for a private key that could be extracted.
     pub(crate) fn require_sensitive(&self) -> Result {
         if self.flag(CKA_EXTRACTABLE)? == Some(true) || self.flag(CKA_SENSITIVE)? == Some(false) {
             return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_the_size_of_their_type() {
+    fn values_must_have_the_size_of_their_type() {
         let given = template(&[
             (CKA_TOKEN, &[1]),
             (CKA_PRIVATE, &[1, 0]),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused_and_repetitions_are_not() {
+    fn contradictions_are_refused_and_repetitions_accepted() {
         assert!(template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[1])]).is_ok());
         let contradiction = template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[0])]);
         assert_eq!(contradiction.err(), Some(Rv(CKR_TEMPLATE_INCONSISTENT)));

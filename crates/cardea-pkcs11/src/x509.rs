@@ -1,4 +1,4 @@
-//! The few fields of a certificate that are attributes of its object (RFC 5280 §4.1).
+//! The fields of a certificate that are attributes of its object (RFC 5280 §4.1).
 
 /// Borrowed from the certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) key: &'a [u8],
 }
 
-/// `None` for what is no certificate.
+/// The fields of a certificate; `None` if it is malformed.
 pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
     let (_, certificate, _) = element(der)?;
     let (_, tbs, _) = element(certificate)?;
@@ -61,13 +61,13 @@ fn date(tag: u8, value: &[u8]) -> Option<[u8; 8]> {
     text.try_into().ok()
 }
 
-/// The first element with its header, and what follows it.
+/// The first element with its header, and the rest.
 pub(crate) fn whole(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, _, rest) = element(data)?;
     data.split_at_checked(data.len() - rest.len())
 }
 
-/// Tag, value and what follows (DER, one-byte tags).
+/// Tag and value of the first element, and the rest (DER, one-byte tags).
 pub(crate) fn element(data: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = data.split_first()?;
     let (&first, mut rest) = rest.split_first()?;

@@ -1,4 +1,4 @@
-//! The lists of functions, and how programs get them (PKCS#11 3.1 §5.4).
+//! The function lists, and the functions that return them (PKCS#11 3.1 §5.4).
 
 use std::ffi::{CStr, c_char};
 
@@ -54,10 +54,10 @@ const NAME: &CStr = c"PKCS 11";
 /// An interface whose lists are constant.
 struct Interface(CK_INTERFACE);
 
-// SAFETY: its pointers are to constants, which nobody writes.
+// SAFETY: its pointers are to constants, which are never written.
 unsafe impl Sync for Interface {}
 
-/// The one that is given where nothing is asked for comes first.
+/// The interfaces, newest first. The first one is the default.
 static INTERFACES: [Interface; 2] = [
     Interface(CK_INTERFACE {
         pInterfaceName: NAME.as_ptr().cast_mut().cast(),
@@ -72,7 +72,7 @@ static INTERFACES: [Interface; 2] = [
 ];
 const VERSIONS: [CK_VERSION; 2] = [CRYPTOKI_3, CRYPTOKI_2];
 
-/// The symbol that programs of version 2 look up. The list is constant.
+/// The symbol that programs for version 2 look up. The list is constant.
 ///
 /// # Safety
 ///
@@ -104,7 +104,7 @@ pub(super) unsafe extern "C" fn C_GetInterfaceList(
     })
 }
 
-/// The interface of this name, version and flags, null each for whatever there is.
+/// The first interface of this name and version with these flags. Null matches any name or version.
 ///
 /// # Safety
 ///

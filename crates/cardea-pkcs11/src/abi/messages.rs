@@ -1,4 +1,4 @@
-//! Operations on messages (PKCS#11 3.1 §5.9 and others): no mechanism of a card has them.
+//! Message-based operations (PKCS#11 3.1 §5.9 and others), which no mechanism of a card supports.
 
 use std::ffi::c_void;
 

@@ -37,7 +37,7 @@ export! {
     )
     with let _copy = place(copy);
     {
-        // Nothing on a card can be copied (CKA_COPYABLE).
+        // No object can be copied (CKA_COPYABLE).
         with(|module| module.object(session, object).map(drop))?;
         Err(Rv(CKR_ACTION_PROHIBITED))
     }

@@ -35,13 +35,13 @@ pub(crate) unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
             if !given.pReserved.is_null() || (some && functions.contains(&false)) {
                 return Err(Rv(CKR_ARGUMENTS_BAD));
             }
-            // The caller's locks instead of the system's: there is no use for them here.
+            // The program requires its own locks instead of the system's, which the module does not support.
             if some && given.flags & CKF_OS_LOCKING_OK == 0 {
                 return Err(Rv(CKR_CANT_LOCK));
             }
         }
-        // A panic ends in a return value; the program's standard error is not ours to write on. The hook is that
-        // of this library's own copy of the runtime.
+        // A panic becomes a return value and must not print to the program's standard error. The hook belongs to this
+        // library's own copy of the runtime.
         std::panic::set_hook(Box::new(|_| {}));
         general::initialize()
     })
@@ -233,7 +233,7 @@ export! {
         let pin = bytes(pin, length);
         let name = bytes(name, name_length);
     {
-        // A card has one user, who has no name.
+        // A card has a single user without a name.
         if !name.is_empty() {
             return Err(Rv(CKR_ARGUMENTS_BAD));
         }
