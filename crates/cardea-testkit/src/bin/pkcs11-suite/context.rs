@@ -1,12 +1,23 @@
-//! What a behaviour is given: an initialised module, a token, and words for what was seen.
+//! What a behaviour is tried on: an initialised module with a token, and how its results are judged.
+
+use std::ops::Deref;
 
 use cryptoki_sys::*;
 
-use crate::module::{Attribute, Module, Result};
+use crate::module::{Attribute, Module, Result, Rv};
+use crate::session::Session;
 
-pub(crate) type Outcome = std::result::Result<(), String>;
+/// Whether a behaviour is as the standard requires.
+pub(crate) type Outcome<T = ()> = std::result::Result<T, Difference>;
 
-/// What the suite is run against.
+/// What was seen instead.
+#[derive(Debug)]
+pub(crate) struct Difference(pub(crate) String);
+
+/// A behaviour: its name, and the function that tries it.
+pub(crate) type Row = (&'static str, fn(&Context) -> Outcome);
+
+/// The arguments of the suite.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Token {
     pub(crate) module: String,
@@ -18,40 +29,53 @@ pub(crate) struct Token {
 /// An initialised module and its token.
 pub(crate) struct Context {
     pub(crate) token: Token,
-    pub(crate) module: Module,
+    module: Module,
     pub(crate) slot: CK_SLOT_ID,
 }
 
-/// Labels of the keys that are always there.
+/// Labels of the keys that every behaviour finds on the token.
 pub(crate) const RSA: &str = "suite rsa";
 pub(crate) const EC: &str = "suite ec";
 
 pub(crate) const P256: [u8; 10] = [6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
 pub(crate) const P384: [u8; 7] = [6, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
 
+/// A handle, slot, mechanism and hash that do not exist.
+pub(crate) const NONE: CK_ULONG = 0x7777_7777;
+
 /// Flags of sessions.
 pub(crate) const RO: CK_FLAGS = CKF_SERIAL_SESSION;
 pub(crate) const RW: CK_FLAGS = CKF_SERIAL_SESSION | CKF_RW_SESSION;
 
-/// `Err` with what was expected, unless the condition holds.
+impl From<Rv> for Difference {
+    fn from(Rv(value): Rv) -> Self {
+        Self(format!("it failed with {}", name(value)))
+    }
+}
+
+impl<T: Into<String>> From<T> for Difference {
+    fn from(seen: T) -> Self {
+        Self(seen.into())
+    }
+}
+
+/// Returns with what was seen unless the condition holds.
 macro_rules! ensure {
-    ($condition:expr, $($what:tt)+) => {
+    ($condition:expr, $($seen:tt)+) => {
         if !$condition {
-            return Err(format!($($what)+));
+            return Err(format!($($seen)+).into());
         }
     };
 }
 pub(crate) use ensure;
 
-/// Names of behaviours from the names of their functions.
-macro_rules! behaviours {
-    ($($name:ident)+) => {
-        pub(crate) fn behaviours() -> Vec<crate::Behaviour> {
-            vec![$((stringify!($name).to_owned(), Box::new($name))),+]
-        }
-    };
+impl Deref for Context {
+    type Target = Module;
+
+    fn deref(&self) -> &Module {
+        &self.module
+    }
 }
-pub(crate) use behaviours;
 
 impl Context {
     pub(crate) fn begin(token: Token) -> Self {
@@ -63,107 +87,78 @@ impl Context {
             info.is_ok_and(|info| text(&info.label) == token.label)
         });
         Self {
-            slot: slot.expect("the token is there"),
+            slot: slot.expect("the token is present"),
             token,
             module,
         }
     }
 
-    /// The keys that the behaviours use.
+    /// Generates the keys that the behaviours use.
     pub(crate) fn make_keys(&self) {
         let session = self.user().unwrap();
-        for (label, kind, public, uses) in [
-            (
-                RSA,
-                CKM_RSA_PKCS_KEY_PAIR_GEN,
-                rsa_public(2048),
-                &[CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP][..],
-            ),
-            (
-                EC,
-                CKM_EC_KEY_PAIR_GEN,
-                vec![(CKA_EC_PARAMS, P256.to_vec())],
-                &[CKA_SIGN, CKA_DERIVE],
-            ),
-        ] {
-            if self.find(session, CKO_PRIVATE_KEY, label).is_ok() {
-                continue;
-            }
-            let (mut public, mut private) = key_templates(label, public);
-            private.extend(uses.iter().map(|use_| flag(*use_, true)));
-            private.extend([flag(CKA_SENSITIVE, true), flag(CKA_EXTRACTABLE, false)]);
-            public.push(flag(CKA_VERIFY, true));
-            if label == RSA {
-                public.extend([flag(CKA_ENCRYPT, true), flag(CKA_WRAP, true)]);
-            }
-            self.module
-                .generate(session, kind, &public, &private)
-                .expect("C_GenerateKeyPair");
+        let uses = [CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP];
+        if session.private(RSA).is_err() {
+            let public = [CKA_ENCRYPT, CKA_WRAP].map(|use_| flag(use_, true));
+            let public = [rsa_public(2048), public.to_vec()].concat();
+            make_key(session, RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, public, &uses);
         }
+        if session.private(EC).is_err() {
+            let uses = [CKA_SIGN, CKA_DERIVE];
+            make_key(session, EC, CKM_EC_KEY_PAIR_GEN, curve(), &uses);
+        }
+    }
+
+    pub(crate) fn open(&self, flags: CK_FLAGS) -> Result<Session<'_>> {
+        let handle = self.open_session(self.slot, flags)?;
+        Ok(Session {
+            context: self,
+            handle,
+        })
     }
 
     /// A read-write session with the user logged in.
-    pub(crate) fn user(&self) -> std::result::Result<CK_SESSION_HANDLE, String> {
-        let session = done(self.module.open(self.slot, RW))?;
-        match self.module.login(session, CKU_USER, &self.token.pin) {
-            Ok(()) | Err(CKR_USER_ALREADY_LOGGED_IN) => Ok(session),
-            Err(value) => Err(format!("C_Login failed with {}", name(value))),
+    pub(crate) fn user(&self) -> Result<Session<'_>> {
+        let session = self.open(RW)?;
+        match session.login_user() {
+            Ok(()) | Err(Rv(CKR_USER_ALREADY_LOGGED_IN)) => Ok(session),
+            Err(error) => Err(error),
         }
     }
 
-    pub(crate) fn public(&self) -> std::result::Result<CK_SESSION_HANDLE, String> {
-        done(self.module.open(self.slot, RW))
+    /// A read-write session without a login, unless another session has one.
+    pub(crate) fn public(&self) -> Result<Session<'_>> {
+        self.open(RW)
     }
 
-    /// The one object of this class and label.
-    pub(crate) fn find(
-        &self,
-        session: CK_SESSION_HANDLE,
-        class: CK_OBJECT_CLASS,
-        label: &str,
-    ) -> std::result::Result<CK_OBJECT_HANDLE, String> {
-        let found = done(self.module.find(
-            session,
-            &[long(CKA_CLASS, class), (CKA_LABEL, label.into())],
-        ))?;
-        match found.as_slice() {
-            [object] => Ok(*object),
-            several => Err(format!("{} objects {label}", several.len())),
-        }
+    pub(crate) fn token_flags(&self) -> Result<CK_FLAGS> {
+        Ok(self.token_info(self.slot)?.flags)
     }
+}
 
-    pub(crate) fn private(
-        &self,
-        session: CK_SESSION_HANDLE,
-        label: &str,
-    ) -> std::result::Result<CK_OBJECT_HANDLE, String> {
-        self.find(session, CKO_PRIVATE_KEY, label)
-    }
-
-    pub(crate) fn public_key(
-        &self,
-        session: CK_SESSION_HANDLE,
-        label: &str,
-    ) -> std::result::Result<CK_OBJECT_HANDLE, String> {
-        self.find(session, CKO_PUBLIC_KEY, label)
-    }
-
-    /// Modulus and exponent of the RSA key, or the point of the other one, for who checks its work.
-    pub(crate) fn attribute(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        kind: CK_ATTRIBUTE_TYPE,
-    ) -> std::result::Result<Vec<u8>, String> {
-        done(self.module.get(session, object, kind))
-    }
+fn make_key(
+    session: Session<'_>,
+    label: &str,
+    kind: CK_MECHANISM_TYPE,
+    public: Vec<Attribute>,
+    uses: &[CK_ATTRIBUTE_TYPE],
+) {
+    let (mut public, mut private) = key_templates(label, public);
+    private.extend(uses.iter().map(|use_| flag(*use_, true)));
+    private.extend([flag(CKA_SENSITIVE, true), flag(CKA_EXTRACTABLE, false)]);
+    public.push(flag(CKA_VERIFY, true));
+    let made = session.generate(kind, &public, &private);
+    made.expect("C_GenerateKeyPair");
 }
 
 pub(crate) fn rsa_public(bits: CK_ULONG) -> Vec<Attribute> {
     vec![
         long(CKA_MODULUS_BITS, bits),
-        (CKA_PUBLIC_EXPONENT, vec![1, 0, 1]),
+        bytes(CKA_PUBLIC_EXPONENT, [1, 0, 1]),
     ]
+}
+
+pub(crate) fn curve() -> Vec<Attribute> {
+    vec![bytes(CKA_EC_PARAMS, P256)]
 }
 
 /// Templates of a key on the token.
@@ -171,22 +166,33 @@ pub(crate) fn key_templates(
     label: &str,
     mut public: Vec<Attribute>,
 ) -> (Vec<Attribute>, Vec<Attribute>) {
-    let common = [
-        (CKA_LABEL, label.as_bytes().to_vec()),
-        flag(CKA_TOKEN, true),
-    ];
-    public.extend_from_slice(&common);
-    let mut private = common.to_vec();
+    let mut private = vec![bytes(CKA_LABEL, label), flag(CKA_TOKEN, true)];
+    public.extend_from_slice(&private);
     private.push(flag(CKA_PRIVATE, true));
     (public, private)
 }
 
+/// A secret key of a session, without its value.
+pub(crate) fn session_secret() -> Vec<Attribute> {
+    vec![
+        long(CKA_CLASS, CKO_SECRET_KEY),
+        long(CKA_KEY_TYPE, CKK_GENERIC_SECRET),
+        flag(CKA_TOKEN, false),
+        flag(CKA_SENSITIVE, false),
+        flag(CKA_EXTRACTABLE, true),
+    ]
+}
+
 pub(crate) fn long(kind: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Attribute {
-    (kind, value.to_ne_bytes().to_vec())
+    bytes(kind, value.to_ne_bytes())
 }
 
 pub(crate) fn flag(kind: CK_ATTRIBUTE_TYPE, value: bool) -> Attribute {
-    (kind, vec![u8::from(value)])
+    bytes(kind, [u8::from(value)])
+}
+
+pub(crate) fn bytes(kind: CK_ATTRIBUTE_TYPE, value: impl AsRef<[u8]>) -> Attribute {
+    (kind, value.as_ref().to_vec())
 }
 
 /// A blank-padded field.
@@ -194,22 +200,17 @@ pub(crate) fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).trim_end().to_owned()
 }
 
-/// What was to succeed.
-pub(crate) fn done<T>(result: Result<T>) -> std::result::Result<T, String> {
-    result.map_err(|value| format!("it failed with {}", name(value)))
-}
-
-/// What was to be refused with one of these values.
-pub(crate) fn refused<T>(result: Result<T>, allowed: &[CK_RV]) -> Outcome {
+/// The call must fail with one of these values.
+pub(crate) fn refused<T>(result: Result<T>, allowed: impl AsRef<[CK_RV]>) -> Outcome {
     match result {
-        Err(value) if allowed.contains(&value) => Ok(()),
-        Err(value) => Err(format!("it failed with {}", name(value))),
+        Err(Rv(value)) if allowed.as_ref().contains(&value) => Ok(()),
+        Err(other) => Err(other.into()),
         Ok(_) => Err("it succeeded".into()),
     }
 }
 
-/// Return values by name, as far as they come up here.
-pub(crate) fn name(value: CK_RV) -> String {
+/// Return values by name, as far as they occur here.
+fn name(value: CK_RV) -> String {
     macro_rules! names {
         ($($name:ident)+) => {
             match value {
