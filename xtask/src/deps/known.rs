@@ -17,73 +17,9 @@ impl Known {
     }
 }
 
-/// The engine still calls GIDS by its name.
-const ENGINE_NEEDS_GIDS: &[(&str, &str, &str)] = &[
-    ("cardea-card", "src/engine.rs", "src/gids.rs"),
-    ("cardea-card", "src/engine.rs", "src/gids/access.rs"),
-    ("cardea-card", "src/engine.rs", "src/gids/content.rs"),
-    ("cardea-card", "src/engine/admin.rs", "src/gids/content.rs"),
-    ("cardea-card", "src/engine/check.rs", "src/gids.rs"),
-    ("cardea-card", "src/engine/check.rs", "src/gids/access.rs"),
-    ("cardea-card", "src/engine/check.rs", "src/gids/content.rs"),
-    (
-        "cardea-card",
-        "src/engine/check.rs",
-        "src/gids/file_management.rs",
-    ),
-    (
-        "cardea-card",
-        "src/engine/check.rs",
-        "src/gids/mechanism.rs",
-    ),
-    ("cardea-card", "src/engine/check.rs", "src/gids/put_data.rs"),
-    ("cardea-card", "src/engine/keys.rs", "src/gids.rs"),
-    (
-        "cardea-card",
-        "src/engine/keys.rs",
-        "src/gids/file_management.rs",
-    ),
-    (
-        "cardea-card",
-        "src/engine/keys.rs",
-        "src/gids/filesystem.rs",
-    ),
-    ("cardea-card", "src/engine/manage.rs", "src/gids/content.rs"),
-    ("cardea-card", "src/engine/transport.rs", "src/gids.rs"),
-];
-
 pub(super) const KNOWN: Known = Known {
-    edges: ENGINE_NEEDS_GIDS,
+    edges: &[],
     cycles: &[
-        (
-            "cardea-card",
-            &[
-                "src/engine/check.rs",
-                "src/engine/failure.rs",
-                "src/engine/keys.rs",
-                "src/engine/objects.rs",
-                "src/engine/pin.rs",
-                "src/engine/transport.rs",
-                "src/engine.rs",
-                "src/gids/authenticate.rs",
-                "src/gids/content.rs",
-                "src/gids/environment.rs",
-                "src/gids/file_management.rs",
-                "src/gids/filesystem.rs",
-                "src/gids/generate.rs",
-                "src/gids/get_data.rs",
-                "src/gids/mechanism.rs",
-                "src/gids/operation.rs",
-                "src/gids/pin.rs",
-                "src/gids/public_key.rs",
-                "src/gids/put_data.rs",
-                "src/gids/put_key.rs",
-                "src/gids/select.rs",
-                "src/gids/templates.rs",
-                "src/gids.rs",
-            ],
-        ),
-        ("cardea-card", &["src/secret.rs", "src/token.rs"]),
         (
             "cardea-cli",
             &[
@@ -125,20 +61,10 @@ pub(super) const KNOWN: Known = Known {
             &["src/bus/objects.rs", "src/bus/operation.rs"],
         ),
         (
-            "cardea-pkcs11",
+            "cardea-testkit",
             &[
-                "src/attributes.rs",
-                "src/decryption.rs",
-                "src/digests.rs",
-                "src/encryption.rs",
-                "src/module.rs",
-                "src/objects.rs",
-                "src/padding.rs",
-                "src/pool.rs",
-                "src/rv.rs",
-                "src/sessions.rs",
-                "src/signing.rs",
-                "src/verification.rs",
+                "src/bin/pkcs11-suite/context.rs",
+                "src/bin/pkcs11-suite/session.rs",
             ],
         ),
         ("cardea-testkit", &["src/browser.rs", "src/site.rs"]),
