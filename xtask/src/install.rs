@@ -131,7 +131,7 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     if arguments.purge && !arguments.yes && !remains.nothing() {
         bail!(
             "with the card files gone nobody can tell what remains in the TPM: \
-             destroy the cards first (cardea card destroy ID), or give --yes"
+             destroy the cards first (cardea card destroy ID, which cannot be undone), or give --yes"
         );
     }
     if place.destdir.is_none() && systemd_runs() && place.prefix.join(items::SERVICE).exists() {

@@ -153,6 +153,15 @@ pub(crate) enum CardVerb {
     /// Create a card
     Create(Box<CreateArguments>),
     /// Destroy a card: its keys are gone for ever
+    ///
+    /// This cannot be undone.
+    /// A card that is shown as lost, or as made by another TPM, may come back: first switch the computer off completely
+    /// (a full power cycle) and on again, make sure that it is the computer that the card was made on, and look in the
+    /// firmware's setup whether the TPM was replaced, cleared or switched off.
+    ///
+    /// Where somebody may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
+    /// suspend, hibernation or a cut of the power): what was opened with the PIN serves the card's keys until the TPM is
+    /// reset, after the card is destroyed too.
     Destroy {
         #[command(flatten)]
         card: CardArgument,

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use cardea_client::message::{
-    CardDetails, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
+    CardDetails, CardState, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
 };
 use nix::unistd::User;
 use serde_json::Value;
@@ -287,8 +287,14 @@ fn destroy(
     let card = connection.show(card)?.summary;
     let name = printable(&card.name);
     if !yes {
+        let first = match card.state {
+            CardState::Foreign | CardState::Lost => {
+                ", and what looks lost may come back: `cardea doctor` says what to try first"
+            }
+            _ => "",
+        };
         let question = format!(
-            "destroy card {name} ({})? Its keys are gone for ever",
+            "destroy card {name} ({})? Its keys are gone for ever{first}",
             card.card_id
         );
         confirm(&question, "nothing destroyed")?;

@@ -1,5 +1,7 @@
 //! `cardea pin …` and `cardea puk …`
 
+use std::io::{self, IsTerminal};
+
 use cardea_client::message::{Authority, CardDetails, Part, Reference, Request};
 
 use crate::admin;
@@ -70,8 +72,15 @@ fn change(
     };
     connection.order(&request, &format!("changing the {word}"))?;
     note(&format!("{word} of {} changed", card.summary.name))?;
+    if reference == Reference::Pin && io::stderr().is_terminal() {
+        note(CAPTURED)?;
+    }
     Ok(())
 }
+
+/// For a person, not for a script. What was opened with the old PIN could have watched the change, or undo it.
+const CAPTURED: &str = "if somebody may know the old PIN: shut the computer down (no suspend), switch it on and change the PIN \
+     again; until then, what was opened with the old PIN stays open";
 
 fn verify(
     card: &CardDetails,

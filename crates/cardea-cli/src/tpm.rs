@@ -334,7 +334,7 @@ fn remove(
 
 fn ask_status(connection: &mut Connection) -> Result<TpmStatus, Failure> {
     match connection.call(&Request::TpmStatus, "asking the TPM")? {
-        Reply::Tpm(status) => Ok(status),
+        Reply::Tpm(status) => Ok(*status),
         _ => Err(Connection::unexpected()),
     }
 }

@@ -359,7 +359,8 @@ pub(crate) fn remove_index(
         return Err(fail(
             FailureKind::Denied,
             format!(
-                "{name} belongs to card {card}; `cardea card destroy` removes it with its card"
+                "{name} belongs to card {card}; `cardea card destroy` removes it with its card, which cannot be \
+                 undone"
             ),
         ));
     }
@@ -378,8 +379,9 @@ pub(crate) fn remove_index(
         return Err(fail(
             FailureKind::Denied,
             format!(
-                "{name} may belong to card {}, whose file cannot be read; mend that file, or give its card up \
-                 first with `cardea card destroy`",
+                "{name} may belong to card {}, whose file cannot be read; put that file back from a \
+                 backup, or install the version that wrote it; only then give its card up with `cardea card destroy`, \
+                 which cannot be undone",
                 card.selector()
             ),
         ));

@@ -187,8 +187,8 @@ fn full(cause: &str) -> Failure {
     fail(
         FailureKind::Full,
         format!(
-            "the TPM has no room for another card: destroy one that is not needed (`cardea card destroy`), or \
-             remove what was left behind (`cardea tpm indices` lists it) ({cause})"
+            "the TPM has no room for another card: remove what was left behind (`cardea tpm indices` lists it), or \
+             destroy a card that is not needed (`cardea card destroy`, which cannot be undone) ({cause})"
         ),
     )
 }

@@ -343,7 +343,8 @@ impl Session {
                 let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
                 let status = service.status().map_err(|error| of_tpm(&error))?;
                 let address = service.address().to_string();
-                Ok(Reply::Tpm(describe::tpm_status(host, address, status)))
+                let status = describe::tpm_status(host, address, status);
+                Ok(Reply::Tpm(Box::new(status)))
             }
             Request::TryRoom => care::try_room(host),
             Request::CreationDefaults => Ok(Reply::Defaults {

@@ -32,7 +32,7 @@ impl Remains {
         let mut lines = Vec::new();
         for card in &self.cards {
             lines.push(format!(
-                "card {} ({}) stays in the TPM; to remove it: cardea card destroy {}",
+                "card {} ({}) stays in the TPM; to remove it, which cannot be undone: cardea card destroy {}",
                 card.id, card.name, card.id
             ));
             for (role, handle) in &card.indices {

@@ -53,6 +53,10 @@ secret_arguments!(
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinVerb {
     /// Change the PIN
+    ///
+    /// Where somebody may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
+    /// suspend, hibernation or a cut of the power), then change the PIN: what was opened with a captured PIN outlives its
+    /// change, its blocking and the destruction of the card until the TPM is reset, and can set the PIN once more.
     Change {
         #[command(flatten)]
         card: CardArgument,

@@ -52,6 +52,13 @@ fn pages_have_no_warnings() {
             .unwrap(),
     );
     assert!(shown.out.contains("Create a card"), "{shown:?}");
+    for (page, advice) in [
+        ("cardea-card-destroy.1", "cannot be undone"),
+        ("cardea-pin-change.1", "an ordinary shutdown"),
+    ] {
+        let text = fs::read_to_string(folder.join(page)).unwrap();
+        assert!(text.replace('\n', " ").contains(advice), "{page}");
+    }
 }
 
 #[test]

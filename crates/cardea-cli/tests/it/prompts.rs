@@ -85,6 +85,15 @@ fn pin_is_asked_twice_and_not_echoed() {
     terminal.answer("new PIN again: ", "123456");
     let (code, seen) = terminal.end();
     assert_eq!(code, 0, "{seen}");
+    // For whoever changes it because of a suspicion, and only where it was changed.
+    assert!(seen.contains("if somebody may know the old PIN"), "{seen}");
+    let mut terminal = Terminal::run(&place, "pin change typed");
+    terminal.answer("PIN: ", "000000");
+    terminal.answer("new PIN: ", "48151623");
+    terminal.answer("new PIN again: ", "48151623");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 4, "{seen}");
+    assert!(!seen.contains("if somebody may know"), "{seen}");
 }
 
 #[test]

@@ -75,6 +75,11 @@ fn pin_lost() {
 }
 
 #[test]
+fn pin_known() {
+    page("pin-known.md");
+}
+
+#[test]
 fn new_administrator() {
     page("new-administrator.md");
 }

@@ -30,7 +30,7 @@ pub enum Reply {
     Card(#[n(0)] Box<CardDetails>),
     /// Answer to `TpmStatus`.
     #[n(5)]
-    Tpm(#[n(0)] TpmStatus),
+    Tpm(#[n(0)] Box<TpmStatus>),
     /// Answer to `ReaderInfo`.
     #[n(6)]
     Reader {

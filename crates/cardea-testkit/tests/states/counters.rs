@@ -15,7 +15,7 @@ const NOT_COUNTED: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 0x09, 0x21];
 impl Place {
     fn status(&self) -> TpmStatus {
         match self.ask(&Request::TpmStatus) {
-            Ok(Reply::Tpm(status)) => status,
+            Ok(Reply::Tpm(status)) => *status,
             other => panic!("{other:?}"),
         }
     }
