@@ -73,7 +73,7 @@ impl Programs {
     fn take(&mut self, number: u32) -> Option<Reply> {
         let place = self.waiting.get_mut(&number)?;
         match std::mem::replace(place, Answer::Idle) {
-            Answer::There(reply) => Some(reply),
+            Answer::There(reply) => Some(*reply),
             other => {
                 *place = other;
                 None
@@ -87,7 +87,7 @@ enum Answer {
     /// Nothing was asked, or it was taken.
     Idle,
     Asked,
-    There(Reply),
+    There(Box<Reply>),
 }
 
 /// One program's way to the cards of a redirection: what is verified there is for it alone.
@@ -191,7 +191,7 @@ impl Carrier {
     fn answered(&self, number: u32, reply: Reply) {
         let mut programs = lock(&self.programs);
         if let Some(place @ Answer::Asked) = programs.waiting.get_mut(&number) {
-            *place = Answer::There(reply);
+            *place = Answer::There(Box::new(reply));
         }
         drop(programs);
         self.changed.notify_all();
