@@ -4,7 +4,7 @@
 //! the TPM, the file with the new vault. After an interruption the TPM has one of the two values, and both
 //! vaults can be asked.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cardea_card::record::{IndexRole, ObjectBlob, TpmRecord, Vault, VaultKind};
 use cardea_card::secret::{AdminKeyBytes, Held};
@@ -18,41 +18,12 @@ use cardea_card::weakened::{self, Weakness};
 use crate::auth::AuthValue;
 use crate::error::TpmError;
 use crate::operate::{self, Verdict};
-use crate::policy::{ApprovalId, sealed_policy, sealed_template};
+use crate::policy::ApprovalId;
 use crate::proof::{self, AdminWork, Proof};
+use crate::random::random;
+use crate::seal::seal;
 use crate::token::CardToken;
-use crate::tpm::random;
 use crate::vault::{self, AdminKey};
-
-/// Wrong answers after which further ones have to wait.
-const FREE_FAILURES: u32 = 5;
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// What is remembered of an administrator between two requests.
-#[derive(Default)]
-pub(crate) struct Administration {
-    proof: Option<Proof>,
-    /// Wrong answers in a row, by the TPM's count; unknown before the first answer.
-    failures: Option<u32>,
-    /// When the next answer is looked at.
-    next: Option<Instant>,
-}
-
-impl Administration {
-    fn is_fresh(&self) -> bool {
-        self.proof.is_some_and(Proof::is_fresh)
-    }
-
-    /// The TPM's count is known: how long the next answer has to wait.
-    fn count(&mut self, failures: u32) {
-        self.failures = Some(failures);
-        self.next = failures.checked_sub(FREE_FAILURES).map(|beyond| {
-            let wait = Duration::from_secs(1 << beyond.min(10));
-            Instant::now() + wait.min(LONGEST_WAIT)
-        });
-    }
-}
 
 /// A vault that may be the TPM's, with the sealed key that belongs to it.
 struct Candidate {
@@ -503,27 +474,4 @@ impl CardToken {
             Unblocker::Puk => self.puk_proof.is_some_and(Proof::is_fresh),
         }
     }
-}
-
-/// Seals K ⊕ m under the ADM index.
-pub(crate) fn seal(
-    core: &mut crate::core::Core,
-    adm_name: &[u8],
-    masked: &[u8; 24],
-) -> Result<ObjectBlob, TpmError> {
-    let template = sealed_template(&sealed_policy(adm_name));
-    core.channel()?;
-    core.room_for_key()?;
-    let (tpm, srk, channel) = core.link()?.parts()?;
-    let sealed = tpm.create(srk, channel, masked, &template)?;
-    if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
-        return Err(TpmError::Protocol {
-            command: "Create",
-            what: "not the template's object",
-        });
-    }
-    Ok(ObjectBlob {
-        private: sealed.private,
-        public: sealed.public,
-    })
 }

@@ -5,8 +5,8 @@ use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use crate::create::IntentIndex;
 use crate::error::TpmError;
+use crate::intent::IntentIndex;
 use crate::policy::{
     ApprovalId, NV_WRITTEN, Names, index_policy, key_head, key_policy, name_of, nv_public,
 };

@@ -1,99 +1,19 @@
 //! Care of the TPM itself: hierarchy authorisations, the lockout, indices.
 
-use std::fmt;
-
 use cardea_card::record::{IndexRole, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::anchor::{Anchor, CardFault, NV_RANGE};
-use crate::commands::{ENDORSEMENT, LOCKOUT, OWNER, SessionKind};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
+use crate::hierarchy::{Hierarchy, HierarchyAuth};
 use crate::operate::missing;
-use crate::policy::{NV_DEFINED, NV_WRITTEN, SrkForm, name_of, nv_public, srk_template};
+use crate::owner::private_session;
+use crate::policy::{NV_DEFINED, NV_WRITTEN, name_of, nv_public};
 use crate::service::Service;
 use crate::session::Session;
-use crate::srk::Parent;
-use crate::status::{PERMANENT, STARTUP_CLEAR, is_owner_enabled};
-use crate::tpm::Owner;
-
-/// Authorisation value of a hierarchy: at most 32 bytes, erased on drop, never printed.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct HierarchyAuth(Vec<u8>);
-
-/// A value that no hierarchy can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an authorisation of the TPM has at most 32 bytes, not {0}")]
-pub struct HierarchyAuthLengthError(pub usize);
-
-impl HierarchyAuth {
-    /// Takes the bytes; empty = none is set.
-    ///
-    /// # Errors
-    ///
-    /// [`HierarchyAuthLengthError`] for more than 32 bytes: every TPM takes that many.
-    pub fn new(bytes: &[u8]) -> Result<Self, HierarchyAuthLengthError> {
-        if bytes.len() > 32 {
-            return Err(HierarchyAuthLengthError(bytes.len()));
-        }
-        Ok(Self(bytes.to_vec()))
-    }
-
-    /// Whether none is set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for HierarchyAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HierarchyAuth")
-    }
-}
-
-/// A hierarchy whose authorisation can be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hierarchy {
-    /// Endorsement keys. Cards do not use it.
-    Endorsement,
-    /// Resets the lockout, clears the TPM.
-    Lockout,
-    /// Defines and deletes indices, makes storage root keys.
-    Owner,
-}
-
-impl Hierarchy {
-    fn handle(self) -> u32 {
-        match self {
-            Self::Endorsement => ENDORSEMENT,
-            Self::Lockout => LOCKOUT,
-            Self::Owner => OWNER,
-        }
-    }
-
-    /// Its bit in TPMA_PERMANENT (TPM 2.0 Part 2 §8.6).
-    fn is_set_in(self, permanent: u32) -> bool {
-        let bit = match self {
-            Self::Endorsement => 2,
-            Self::Lockout => 4,
-            Self::Owner => 1,
-        };
-        permanent & bit != 0
-    }
-}
-
-impl fmt::Display for Hierarchy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Endorsement => "endorsement",
-            Self::Lockout => "lockout",
-            Self::Owner => "owner",
-        })
-    }
-}
+use crate::status::{NO_STATE, PERMANENT, is_owner_on};
 
 /// What became of the policy of a hierarchy. Whoever meets a policy that was set before needs no authorisation.
 #[derive(Debug)]
@@ -326,19 +246,9 @@ fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
         .then_some(policy)
 }
 
-const NO_STATE: TpmError = TpmError::Protocol {
-    command: "GetCapability",
-    what: "the TPM does not tell its state",
-};
-
 fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
     let permanent = core.link()?.tpm.property(PERMANENT)?.ok_or(NO_STATE)?;
     Ok(hierarchy.is_set_in(permanent))
-}
-
-pub(crate) fn is_owner_on(core: &mut Core) -> Result<bool, TpmError> {
-    let state = core.link()?.tpm.property(STARTUP_CLEAR)?.ok_or(NO_STATE)?;
-    Ok(is_owner_enabled(state))
 }
 
 /// A TPM that has no such command has no such policies.
@@ -381,43 +291,4 @@ fn in_session<R>(
     let result = work(core, &mut session);
     core.flush(session.handle);
     result
-}
-
-/// Shows the owner's authorisation with every command that asks for it, until [`end_owner`].
-pub(crate) fn begin_owner(core: &mut Core, value: &HierarchyAuth) -> Result<(), TpmError> {
-    let session = private_session(core)?;
-    core.link()?.tpm.owner = Some(Owner {
-        session,
-        value: Zeroizing::new(value.0.clone()),
-    });
-    Ok(())
-}
-
-/// Erases it.
-pub(crate) fn end_owner(core: &mut Core) {
-    let owner = core.link().ok().and_then(|link| link.tpm.owner.take());
-    if let Some(owner) = owner {
-        core.flush(owner.session.handle);
-    }
-}
-
-/// A session for authorisations, salted to a storage root key whose Name some card has recorded: then nobody
-/// between us and the TPM has put in a key of his own. Without such a key, and there may be none at all, it is
-/// salted to one of the null hierarchy made for it: nobody who only listens learns the salt.
-fn private_session(core: &mut Core) -> Result<Session, TpmError> {
-    core.unload_all();
-    core.room_for_session(u64::MAX);
-    let link = core.link()?;
-    if let Some(recorded) = link.recorded_srk() {
-        return link.tpm.start_session(SessionKind::Hmac, Some(&recorded));
-    }
-    let tpm = &mut link.tpm;
-    let (key, public) = tpm.create_temporary(&srk_template(SrkForm::Ecc))?;
-    let parent = Parent::from_public(key, &public).ok_or(TpmError::Protocol {
-        command: "CreatePrimary",
-        what: "not the template's key",
-    });
-    let session = parent.and_then(|parent| tpm.start_session(SessionKind::Hmac, Some(&parent)));
-    core.flush(key);
-    session
 }

@@ -1,36 +1,26 @@
 //! The commands in use, one method each (TPM 2.0 Part 3).
 
+mod capabilities;
 mod nv;
 mod policy;
+mod sessions;
 
-use std::time::Instant;
+pub(crate) use sessions::SessionKind;
 
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use crate::crypto::{SecretUse, Wrapped};
+use crate::clock::TpmTime;
+use crate::code;
+use crate::crypto::Wrapped;
 use crate::error::{ResponseCode, TpmError};
+use crate::hierarchy::{LOCKOUT, NULL, OWNER};
 use crate::policy::{cc, name_of};
-use crate::session::{NONCE, Session, Use, attribute};
+use crate::session::{Session, Use, attribute};
 use crate::srk::Parent;
-use crate::status::TpmTime;
-use crate::tpm::{Command, Handle, Response, Tpm, random};
+use crate::tpm::{Command, Handle, Response, Tpm};
 use crate::wire::Writer;
 use zeroize::Zeroizing;
-
-/// TPM_RH_OWNER.
-pub(crate) const OWNER: u32 = 0x4000_0001;
-/// TPM_RH_ENDORSEMENT.
-pub(crate) const ENDORSEMENT: u32 = 0x4000_000B;
-const NULL: u32 = 0x4000_0007;
-/// TPM_RH_LOCKOUT.
-pub(crate) const LOCKOUT: u32 = 0x4000_000A;
-
-/// Random bytes that a session is proven with; they serve nothing else.
-const PROOF: u16 = 8;
-/// Permanent handles, to the last one that can have a policy (TPM 2.0 Part 2 §7.4).
-const FIRST_PERMANENT: u32 = 0x4000_0000;
-const LAST_PERMANENT: u32 = 0x4000_011F;
 
 const ALG_SHA256: u16 = 0x000B;
 const ALG_RSA: u16 = 0x0001;
@@ -39,67 +29,12 @@ const ALG_AES: u16 = 0x0006;
 const ALG_CFB: u16 = 0x0043;
 const ALG_ECDSA: u16 = 0x0018;
 
-/// Command codes besides those of [`cc`].
-pub(crate) mod code {
-    use tpm2_protocol::data::TpmCc;
-
-    pub(crate) const EVICT_CONTROL: u32 = TpmCc::EvictControl as u32;
-    pub(crate) const NV_UNDEFINE_SPACE: u32 = TpmCc::NvUndefineSpace as u32;
-    pub(crate) const NV_DEFINE_SPACE: u32 = TpmCc::NvDefineSpace as u32;
-    pub(crate) const CREATE_PRIMARY: u32 = TpmCc::CreatePrimary as u32;
-    pub(crate) const STARTUP: u32 = TpmCc::Startup as u32;
-    pub(crate) const CREATE: u32 = TpmCc::Create as u32;
-    pub(crate) const ECDH_ZGEN: u32 = TpmCc::EcdhZGen as u32;
-    pub(crate) const CONTEXT_LOAD: u32 = TpmCc::ContextLoad as u32;
-    pub(crate) const CONTEXT_SAVE: u32 = TpmCc::ContextSave as u32;
-    pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = TpmCc::HierarchyChangeAuth as u32;
-    pub(crate) const SET_PRIMARY_POLICY: u32 = TpmCc::SetPrimaryPolicy as u32;
-    pub(crate) const LOCK_RESET: u32 = TpmCc::DictionaryAttackLockReset as u32;
-    pub(crate) const LOCK_PARAMETERS: u32 = TpmCc::DictionaryAttackParameters as u32;
-    pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
-    pub(crate) const LOAD: u32 = TpmCc::Load as u32;
-    pub(crate) const RSA_DECRYPT: u32 = TpmCc::RsaDecrypt as u32;
-    pub(crate) const SIGN: u32 = TpmCc::Sign as u32;
-    pub(crate) const FLUSH_CONTEXT: u32 = TpmCc::FlushContext as u32;
-    pub(crate) const LOAD_EXTERNAL: u32 = TpmCc::LoadExternal as u32;
-    pub(crate) const NV_READ_PUBLIC: u32 = TpmCc::NvReadPublic as u32;
-    pub(crate) const READ_PUBLIC: u32 = TpmCc::ReadPublic as u32;
-    pub(crate) const START_AUTH_SESSION: u32 = TpmCc::StartAuthSession as u32;
-    pub(crate) const VERIFY_SIGNATURE: u32 = TpmCc::VerifySignature as u32;
-    pub(crate) const GET_CAPABILITY: u32 = TpmCc::GetCapability as u32;
-    pub(crate) const POLICY_RESTART: u32 = TpmCc::PolicyRestart as u32;
-    pub(crate) const POLICY_TICKET: u32 = TpmCc::PolicyTicket as u32;
-    pub(crate) const POLICY_GET_DIGEST: u32 = TpmCc::PolicyGetDigest as u32;
-    pub(crate) const GET_RANDOM: u32 = TpmCc::GetRandom as u32;
-    pub(crate) const GET_TEST_RESULT: u32 = TpmCc::GetTestResult as u32;
-    pub(crate) const SHUTDOWN: u32 = TpmCc::Shutdown as u32;
-    pub(crate) const TEST_PARMS: u32 = TpmCc::TestParms as u32;
-    pub(crate) const HMAC: u32 = TpmCc::Hmac as u32;
-    pub(crate) const READ_CLOCK: u32 = TpmCc::ReadClock as u32;
-}
-
-/// Kind of session to start (TPM_SE).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionKind {
-    Hmac,
-    Policy,
-}
-
 /// What TPM2_Create makes.
 pub(crate) struct Created {
     pub(crate) private: Vec<u8>,
     pub(crate) public: Vec<u8>,
     pub(crate) creation_hash: Vec<u8>,
     pub(crate) creation_ticket: Vec<u8>,
-}
-
-/// A capability list entry of 32-bit values.
-pub(crate) enum Capability {
-    Commands = 2,
-    Handles = 1,
-    Properties = 6,
-    Curves = 8,
-    AuthPolicies = 9,
 }
 
 impl Tpm {
@@ -139,39 +74,6 @@ impl Tpm {
         Ok(bytes)
     }
 
-    /// Shows that a salted session is ours: TPM2_GetRandom in it, whose answer is encrypted and has an HMAC
-    /// that only the TPM can make, for this session's key and nonce. The answer to StartAuthSession has none:
-    /// whoever is on the way can tell us the handle and the nonce of a session of his own.
-    ///
-    /// # Errors
-    ///
-    /// [`TpmError::Protocol`] where the session is another one.
-    pub(crate) fn prove_session(&mut self, session: &mut Session) -> Result<(), TpmError> {
-        let proved = self.with(
-            Command {
-                name: "GetRandom",
-                code: code::GET_RANDOM,
-                handles: &[],
-                parameters: Writer::new().u16(PROOF),
-            },
-            &mut [Use::session(
-                session,
-                &[],
-                attribute::CONTINUE | attribute::ENCRYPT,
-            )],
-        );
-        match proved {
-            Ok(_) => Ok(()),
-            Err(error) => match error.code() {
-                Some(ResponseCode::AUTH_FAIL | ResponseCode::BAD_AUTH) => Err(TpmError::Protocol {
-                    command: "StartAuthSession",
-                    what: "the session is not ours",
-                }),
-                _ => Err(error),
-            },
-        }
-    }
-
     /// TPM2_ReadClock (TPM 2.0 Part 3 §29.1).
     pub(crate) fn read_clock(&mut self) -> Result<TpmTime, TpmError> {
         let response = self.plain(Command {
@@ -205,240 +107,6 @@ impl Tpm {
         let mut reader = response.reader();
         reader.sized()?;
         Ok(ResponseCode(reader.u32()?) == ResponseCode::FAILURE)
-    }
-
-    /// One page of TPM2_GetCapability: the bytes after the capability, and whether there are more.
-    pub(crate) fn capability(
-        &mut self,
-        capability: Capability,
-        first: u32,
-        count: u32,
-    ) -> Result<Response, TpmError> {
-        self.plain(Command {
-            name: "GetCapability",
-            code: code::GET_CAPABILITY,
-            handles: &[],
-            parameters: Writer::new().u32(capability as u32).u32(first).u32(count),
-        })
-    }
-
-    /// Handles of a kind from `first` on, as many as the TPM tells.
-    pub(crate) fn handles(&mut self, first: u32) -> Result<Vec<u32>, TpmError> {
-        let mut found = Vec::new();
-        let mut next = first;
-        loop {
-            let response = self.capability(Capability::Handles, next, 254)?;
-            let mut reader = response.reader();
-            let more = reader.u8()?;
-            reader.u32()?;
-            let count = reader.u32()?;
-            for _ in 0..count {
-                found.push(reader.u32()?);
-            }
-            match found.last() {
-                // A list that does not go on upwards would never end.
-                Some(last) if more != 0 && count != 0 && *last >= next && *last != u32::MAX => {
-                    next = last + 1;
-                }
-                _ => return Ok(found),
-            }
-        }
-    }
-
-    /// TPM properties from `first` on.
-    pub(crate) fn properties(&mut self, first: u32) -> Result<Vec<(u32, u32)>, TpmError> {
-        let response = self.capability(Capability::Properties, first, 127)?;
-        let mut reader = response.reader();
-        reader.raw(5)?;
-        let count = reader.u32()?;
-        (0..count)
-            .map(|_| Ok((reader.u32()?, reader.u32()?)))
-            .collect()
-    }
-
-    /// The property with this number, if the TPM knows it.
-    pub(crate) fn property(&mut self, property: u32) -> Result<Option<u32>, TpmError> {
-        let properties = self.properties(property)?;
-        let found = properties.first().filter(|(found, _)| *found == property);
-        Ok(found.map(|(_, value)| *value))
-    }
-
-    /// Hierarchies that a policy opens besides their authorisation. None: the TPM does not tell, as those before
-    /// revision 1.38 do not.
-    pub(crate) fn hierarchies_with_policy(&mut self) -> Result<Option<Vec<u32>>, TpmError> {
-        let mut found = Vec::new();
-        let mut next = FIRST_PERMANENT;
-        loop {
-            // One at a time: how long a digest is need not be known then.
-            let response = match self.capability(Capability::AuthPolicies, next, 1) {
-                Err(error) if error.code().is_some_and(|code| !code.asks_for_retry()) => {
-                    return Ok(None);
-                }
-                other => other?,
-            };
-            let mut reader = response.reader();
-            let more = reader.u8()?;
-            reader.u32()?;
-            if reader.u32()? == 0 {
-                return Ok(Some(found));
-            }
-            let (hierarchy, algorithm) = (reader.u32()?, reader.u16()?);
-            if algorithm != ALG_NULL {
-                found.push(hierarchy);
-            }
-            // A list that does not go on upwards would never end.
-            if more == 0 || hierarchy < next || hierarchy >= LAST_PERMANENT {
-                return Ok(Some(found));
-            }
-            next = hierarchy + 1;
-        }
-    }
-
-    /// Whether a command is implemented.
-    pub(crate) fn implements(&mut self, command: u32) -> Result<bool, TpmError> {
-        let response = self.capability(Capability::Commands, command, 1)?;
-        let mut reader = response.reader();
-        reader.raw(5)?;
-        Ok(reader.u32()? == 1 && reader.u32()? & 0xFFFF == command)
-    }
-
-    /// Curves that the TPM knows (TPM_ECC_CURVE).
-    pub(crate) fn curves(&mut self) -> Result<Vec<u16>, TpmError> {
-        let response = self.capability(Capability::Curves, 0, 64)?;
-        let mut reader = response.reader();
-        reader.raw(5)?;
-        let count = reader.u32()?;
-        (0..count).map(|_| reader.u16()).collect()
-    }
-
-    /// Whether RSA keys of this size can be made (TPM2_TestParms).
-    pub(crate) fn supports_rsa(&mut self, bits: u16) -> Result<bool, TpmError> {
-        let tested = self.plain(Command {
-            name: "TestParms",
-            code: code::TEST_PARMS,
-            handles: &[],
-            parameters: Writer::new()
-                .u16(ALG_RSA)
-                .u16(ALG_NULL)
-                .u16(ALG_NULL)
-                .u16(bits)
-                .u32(0),
-        });
-        match tested {
-            Ok(_) => Ok(true),
-            Err(error) if error.code().is_some_and(|code| !code.asks_for_retry()) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// TPM2_FlushContext.
-    pub(crate) fn flush(&mut self, handle: u32) -> Result<(), TpmError> {
-        self.plain(Command {
-            name: "FlushContext",
-            code: code::FLUSH_CONTEXT,
-            handles: &[],
-            parameters: Writer::new().u32(handle),
-        })
-        .map(drop)
-    }
-
-    /// TPM2_ContextSave of a session, which leaves its slot: TPMS_CONTEXT.
-    pub(crate) fn context_save(&mut self, session: u32) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-        let response = self.plain(Command {
-            name: "ContextSave",
-            code: code::CONTEXT_SAVE,
-            handles: &[Handle::plain(session)],
-            parameters: Writer::new(),
-        })?;
-        Ok(Zeroizing::new(response.reader().rest().to_vec()))
-    }
-
-    /// TPM2_ContextLoad: the session's handle.
-    pub(crate) fn context_load(&mut self, context: &[u8]) -> Result<u32, TpmError> {
-        let response = self.plain_handle(Command {
-            name: "ContextLoad",
-            code: code::CONTEXT_LOAD,
-            handles: &[],
-            parameters: Writer::new().raw(context),
-        })?;
-        Ok(response.handle)
-    }
-
-    /// TPM2_StartAuthSession: SHA-256; salted to `salt_to` with AES-128-CFB, or unsalted without.
-    pub(crate) fn start_session(
-        &mut self,
-        kind: SessionKind,
-        salt_to: Option<&Parent>,
-    ) -> Result<Session, TpmError> {
-        const NAME: &str = "StartAuthSession";
-        let started = Instant::now();
-        let mut nonce_caller = [0; NONCE];
-        random(&mut nonce_caller);
-        let (salt, encrypted) = match salt_to {
-            Some(parent) => {
-                let (salt, encrypted) =
-                    crate::crypto::shared_secret(&parent.key, SecretUse::Session, &mut random)
-                        .ok_or(TpmError::Protocol {
-                            command: NAME,
-                            what: "the storage root key is an impossible one",
-                        })?;
-                (Some(salt), encrypted)
-            }
-            None => (None, Vec::new()),
-        };
-        let handles = [
-            salt_to.map_or(Handle::plain(NULL), |parent| {
-                Handle::named(parent.handle, &parent.name)
-            }),
-            Handle::plain(NULL),
-        ];
-        let kind = match kind {
-            SessionKind::Hmac => 0,
-            SessionKind::Policy => 1,
-        };
-        let mut parameters = Writer::new()
-            .sized(&nonce_caller)
-            .sized(&encrypted)
-            .u8(kind);
-        parameters = match salt {
-            Some(_) => parameters.u16(ALG_AES).u16(128).u16(ALG_CFB),
-            None => parameters.u16(ALG_NULL),
-        };
-        let response = self.plain_handle(Command {
-            name: NAME,
-            code: code::START_AUTH_SESSION,
-            handles: &handles,
-            parameters: parameters.u16(ALG_SHA256),
-        })?;
-        let mut reader = response.reader();
-        let nonce_tpm = reader.sized()?;
-        let session = Session::new(
-            response.handle,
-            salt.as_deref(),
-            &nonce_caller,
-            nonce_tpm,
-            started,
-        );
-        reader.finish()?;
-        Ok(session)
-    }
-
-    /// TPM2_StartAuthSession bound to an index, which a TPM fit for cards refuses: its handle.
-    pub(crate) fn start_bound_session(&mut self, index: u32, name: &[u8]) -> Result<u32, TpmError> {
-        let mut nonce_caller = [0; NONCE];
-        random(&mut nonce_caller);
-        let response = self.plain_handle(Command {
-            name: "StartAuthSession",
-            code: code::START_AUTH_SESSION,
-            handles: &[Handle::plain(NULL), Handle::named(index, name)],
-            parameters: Writer::new()
-                .sized(&nonce_caller)
-                .sized(&[])
-                .u8(0)
-                .u16(ALG_NULL)
-                .u16(ALG_SHA256),
-        })?;
-        Ok(response.handle)
     }
 
     /// TPM2_ReadPublic: the public area, whose Name is computed here and not believed.

@@ -1,22 +1,23 @@
 //! What whoever uses the TPM holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
 
+mod roots;
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cardea_card::record::SrkRecord;
 use cardea_card::token::KeyAlgorithm;
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
-use crate::commands::SessionKind;
 use crate::error::{ResponseCode, TpmError};
-use crate::grant::{Grants, Purpose};
+use crate::grant::Grants;
 use crate::policy::name_of;
 use crate::promise::Wake;
 use crate::session::Session;
 use crate::simulator::Simulator;
-use crate::srk::{self, Parent, RecordedRoot};
+use crate::srk::{Parent, RecordedRoot};
 use crate::tpm::{CommandCount, Progress, ProgressMark, Tpm};
 use crate::transport::{Address, open};
 
@@ -222,117 +223,6 @@ impl Core {
         self.link.as_mut().ok_or(TpmError::Stopped)
     }
 
-    /// Makes the storage root key of new cards the one in use; makes it where there is none.
-    pub(crate) fn use_new_srk(&mut self) -> Result<(), TpmError> {
-        let index = match self.link()?.new_srk {
-            Some(index) => index,
-            None => {
-                self.unload_all();
-                let recorded = self.recorded.clone();
-                let link = self.link()?;
-                let found = srk::for_new_cards(&mut link.tpm, &recorded)?;
-                let index = link.remember(found);
-                link.new_srk = Some(index);
-                index
-            }
-        };
-        self.select_srk(index)
-    }
-
-    /// Makes a storage root key for what belongs to no card the one in use.
-    pub(crate) fn use_found_srk(&mut self) -> Result<(), TpmError> {
-        let link = self.link()?;
-        if link.srk.is_none() {
-            self.unload_all();
-            let link = self.link()?;
-            let found = srk::for_others(&mut link.tpm)?;
-            let index = link.remember(found);
-            self.select_srk(index)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the storage root key with this Name the one in use.
-    pub(crate) fn use_srk(&mut self, name: &[u8; 34], template: &[u8]) -> Result<(), TpmError> {
-        let link = self.link()?;
-        let index = match link.srks.iter().position(|srk| srk.name == *name) {
-            Some(index) => index,
-            None => {
-                self.unload_all();
-                let link = self.link()?;
-                let may_be_made = !link.foreign.contains(name);
-                match srk::of_card(&mut link.tpm, name, template, may_be_made) {
-                    Ok(found) => link.remember(found),
-                    Err(error) => {
-                        if matches!(error, TpmError::Foreign) && may_be_made {
-                            link.foreign.push(*name);
-                        }
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        self.link()?.recorded_srk = Some(index);
-        if self.recorded.iter().all(|root| root.name != *name) {
-            let template = template.to_vec();
-            self.recorded.push(RecordedRoot {
-                name: *name,
-                template,
-            });
-        }
-        self.select_srk(index)
-    }
-
-    /// Whether an error says that a storage root key in use is not at its handle.
-    fn misses_root(&self, error: &TpmError) -> bool {
-        let TpmError::Response {
-            handle: Some(handle),
-            ..
-        } = error
-        else {
-            return false;
-        };
-        error.code() == Some(ResponseCode::HANDLE)
-            && self
-                .link
-                .as_ref()
-                .is_some_and(|link| link.srks.iter().any(|srk| srk.handle == *handle))
-    }
-
-    /// Storage root keys are looked for again when they are needed.
-    fn forget_roots(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        link.srks.clear();
-        link.srk = None;
-        link.new_srk = None;
-        link.recorded_srk = None;
-        if let Some(channel) = link.channel.take() {
-            self.flush(channel.handle);
-        }
-    }
-
-    /// The channel belongs to one storage root key: what a card's values travel in is salted to the key
-    /// that the card has recorded. Two of them in one TPM are rare, and changing costs one command.
-    fn select_srk(&mut self, index: usize) -> Result<(), TpmError> {
-        let link = self.link()?;
-        if link.srk != Some(index) {
-            link.srk = Some(index);
-            if let Some(channel) = link.channel.take() {
-                self.flush(channel.handle);
-            }
-        }
-        Ok(())
-    }
-
-    /// The storage root key of new cards, for their records.
-    pub(crate) fn srk_record(&mut self) -> Result<SrkRecord, TpmError> {
-        self.use_new_srk()?;
-        self.unload_all();
-        let link = self.link()?;
-        let srk = link.srk.and_then(|index| link.srks.get_mut(index));
-        srk.ok_or(TpmError::Stopped)?.record(&mut link.tpm)
-    }
-
     fn connect(&mut self) -> Result<(), TpmError> {
         if self.link.as_ref().is_some_and(|link| link.tpm.alive()) {
             return Ok(());
@@ -422,245 +312,6 @@ impl Core {
         Ok((link, runtime))
     }
 
-    /// The card's token is gone.
-    pub(crate) fn remove(&mut self, card: u64) {
-        self.drop_grants(card);
-        if let Some(runtime) = self.cards.remove(&card) {
-            self.flush_sessions(runtime);
-        }
-    }
-
-    /// Erases everything that would allow the card another operation.
-    pub(crate) fn logout(&mut self, card: u64) {
-        let runtime = std::mem::take(self.runtime(card));
-        self.flush_sessions(runtime);
-    }
-
-    /// Drops the one operation with an always-class key.
-    pub(crate) fn disarm(&mut self, card: u64) {
-        if let Some(once) = self.runtime(card).once.take() {
-            self.flush(once.session.handle);
-        }
-    }
-
-    /// The card's session for one operation, loaded; the caller gives it back or flushes it.
-    pub(crate) fn take_once(&mut self, card: u64) -> Result<Option<Once>, TpmError> {
-        let Some(mut once) = self.runtime(card).once.take() else {
-            return Ok(None);
-        };
-        if once.is_over() {
-            self.flush(once.session.handle);
-            return Ok(None);
-        }
-        if let Some(context) = once.saved.take() {
-            self.room_for_session(card);
-            let loaded = self.link()?.tpm.context_load(&context);
-            if loaded? != once.session.handle {
-                return Err(TpmError::Protocol {
-                    command: "ContextLoad",
-                    what: "another session was loaded",
-                });
-            }
-        }
-        Ok(Some(once))
-    }
-
-    /// The session in which this was approved, loaded; the caller ends it. None: nobody has approved it, or
-    /// too long ago.
-    pub(crate) fn take_grant(
-        &mut self,
-        card: u64,
-        purpose: Purpose,
-    ) -> Result<Option<Session>, TpmError> {
-        let Some(grant) = self.grants.take(card, purpose) else {
-            return Ok(None);
-        };
-        if grant.is_over() {
-            self.flush(grant.session.handle);
-            return Ok(None);
-        }
-        self.room_for_session(card);
-        let loaded = self.link()?.tpm.context_load(&grant.context);
-        if loaded? != grant.session.handle {
-            return Err(TpmError::Protocol {
-                command: "ContextLoad",
-                what: "another session was loaded",
-            });
-        }
-        Ok(Some(grant.session))
-    }
-
-    /// Ends what authorities have approved for a card.
-    pub(crate) fn drop_grants(&mut self, card: u64) {
-        for handle in self.grants.take_all(card) {
-            self.flush(handle);
-        }
-    }
-
-    /// Takes a card's session for one operation out of the TPM's slots.
-    fn park(&mut self, card: u64) {
-        let Some(mut once) = self
-            .cards
-            .get_mut(&card)
-            .and_then(|runtime| runtime.once.take())
-        else {
-            return;
-        };
-        let Some(link) = &mut self.link else { return };
-        match link.tpm.context_save(once.session.handle) {
-            Ok(context) => {
-                once.saved = Some(context);
-                self.runtime(card).once = Some(once);
-            }
-            Err(error) => {
-                tracing::debug!(error = %error, "a session could not be saved");
-                self.flush(once.session.handle);
-            }
-        }
-    }
-
-    /// Flushes the sessions for one operation, and those of authorities, whose time is over.
-    fn drop_old(&mut self) {
-        for handle in self.grants.take_old() {
-            self.flush(handle);
-        }
-        let over: Vec<u64> = self
-            .cards
-            .iter()
-            .filter(|(_, runtime)| runtime.once.as_ref().is_some_and(Once::is_over))
-            .map(|(card, _)| *card)
-            .collect();
-        for card in over {
-            self.disarm(card);
-        }
-    }
-
-    fn flush_sessions(&mut self, runtime: Runtime) {
-        let handles = runtime.session.iter().map(|session| session.handle);
-        let once = runtime.once.iter().map(|once| once.session.handle);
-        let handles: Vec<u32> = handles.chain(once).collect();
-        for handle in handles {
-            self.flush(handle);
-        }
-    }
-
-    /// Flushes what need not be there for correctness; a failure shows at the next use.
-    pub(crate) fn flush(&mut self, handle: u32) {
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.tpm.flush(handle)
-        {
-            tracing::debug!(error = %error, "a flush failed");
-            if error.breaks_connection() {
-                self.disconnect();
-            }
-        }
-    }
-
-    /// Makes sure that one more session can be started for this card.
-    ///
-    /// Cards' sessions give way before sessions for one operation do: a ticket arms another of the former.
-    pub(crate) fn room_for_session(&mut self, card: u64) {
-        self.drop_old();
-        let channel = self
-            .link
-            .as_ref()
-            .is_some_and(|link| link.channel.is_some());
-        let owner = self
-            .link
-            .as_ref()
-            .is_some_and(|link| link.tpm.owner.is_some());
-        loop {
-            let has_once =
-                |runtime: &Runtime| runtime.once.as_ref().is_some_and(|o| o.saved.is_none());
-            let loaded: usize = self
-                .cards
-                .values()
-                .map(|runtime| {
-                    usize::from(runtime.session.is_some()) + usize::from(has_once(runtime))
-                })
-                .sum();
-            if usize::from(channel) + usize::from(owner) + loaded < LOADED_SESSIONS {
-                return;
-            }
-            let others = self.cards.iter().filter(|(id, _)| **id != card);
-            let oldest = |wanted: &dyn Fn(&Runtime) -> bool| {
-                others
-                    .clone()
-                    .filter(|(_, runtime)| wanted(runtime))
-                    .min_by_key(|(_, runtime)| runtime.used)
-                    .map(|(id, _)| *id)
-            };
-            let own = self.cards.get(&card).filter(|runtime| has_once(runtime));
-            let session = oldest(&|runtime| runtime.session.is_some());
-            let once = oldest(&has_once).or(own.map(|_| card));
-            if let Some(oldest) = session {
-                let Some(runtime) = self.cards.get_mut(&oldest) else {
-                    return;
-                };
-                runtime.armed = false;
-                runtime.rearm = false;
-                let session = runtime.session.take();
-                session
-                    .into_iter()
-                    .for_each(|session| self.flush(session.handle));
-            } else if let Some(oldest) = once {
-                self.park(oldest);
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// The channel: a salted HMAC session that carries values and authorises with them.
-    pub(crate) fn channel(&mut self) -> Result<(), TpmError> {
-        let link = self.link()?;
-        if let Some(channel) = &mut link.channel
-            && channel.doubtful
-            && let Err(error) = link.tpm.prove_session(channel)
-        {
-            tracing::debug!(error = %error, "the channel is begun anew");
-            let old = link.channel.take().map(|channel| channel.handle);
-            old.into_iter().for_each(|handle| self.flush(handle));
-        }
-        if self.link()?.channel.is_none() {
-            self.room_for_session(u64::MAX);
-            let link = self.link()?;
-            let srk = link.srk()?.clone();
-            link.channel = Some(link.tpm.start_session(SessionKind::Hmac, Some(&srk))?);
-        }
-        Ok(())
-    }
-
-    /// A policy session salted to the SRK, and proven: nothing is armed or signed for a session that is only
-    /// said to be ours.
-    pub(crate) fn policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
-        self.room_for_session(card);
-        let link = self.link()?;
-        let srk = link.srk()?.clone();
-        #[cfg(feature = "weakened")]
-        if weakened::has(Weakness::UnsaltedSessions) {
-            return link.tpm.start_session(SessionKind::Policy, None);
-        }
-        let mut session = link.tpm.start_session(SessionKind::Policy, Some(&srk))?;
-        #[cfg(feature = "weakened")]
-        if weakened::has(Weakness::UnprovenSessions) || weakened::has(Weakness::BirthKeyUsedAgain) {
-            return Ok(session);
-        }
-        match link.tpm.prove_session(&mut session) {
-            Ok(()) => Ok(session),
-            Err(error) => {
-                self.flush(session.handle);
-                Err(error)
-            }
-        }
-    }
-
-    /// A policy session that anybody on the way could use or read: for what anybody may do.
-    pub(crate) fn open_policy_session(&mut self, card: u64) -> Result<Session, TpmError> {
-        self.room_for_session(card);
-        self.link()?.tpm.start_session(SessionKind::Policy, None)
-    }
-
     /// Handle of a key, loaded if it is not; the least recently used one gives way.
     pub(crate) fn load(&mut self, private: &[u8], public: &[u8]) -> Result<u32, TpmError> {
         let name = name_of(public);
@@ -711,33 +362,6 @@ impl Core {
         let Some(link) = &mut self.link else { return };
         for key in std::mem::take(&mut link.keys) {
             self.flush(key.handle);
-        }
-    }
-
-    /// Frees every slot that we hold; tickets stay, so cards stay verified.
-    fn make_room(&mut self) {
-        self.unload_all();
-        let armed: Vec<u64> = self
-            .cards
-            .iter()
-            .filter(|(_, runtime)| runtime.once.as_ref().is_some_and(|o| o.saved.is_none()))
-            .map(|(card, _)| *card)
-            .collect();
-        for card in armed {
-            self.park(card);
-        }
-        let sessions: Vec<Session> = self
-            .cards
-            .values_mut()
-            .flat_map(|runtime| {
-                runtime.armed = false;
-                runtime.rearm = false;
-                runtime.session.take()
-            })
-            .chain(self.link.as_mut().and_then(|link| link.channel.take()))
-            .collect();
-        for session in sessions {
-            self.flush(session.handle);
         }
     }
 

@@ -10,17 +10,18 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
 
-use crate::admin::seal;
 use crate::anchor::{Anchor, NV_RANGE};
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
+use crate::intent::IntentIndex;
 use crate::policy::{
     ApprovalId, NV_DEFINED, NV_WRITTEN, Names, REF_INIT, a_hash, birth_public, cc, index_policy,
     init_policy, name_of, nv_public, role_ref, signed_hash,
 };
+use crate::random::random;
+use crate::seal::seal;
 use crate::session::Session;
-use crate::tpm::random;
 use crate::vault::{AdminKey, make_vault};
 
 /// Tries of the PIN.
@@ -71,15 +72,6 @@ impl NewCard {
             puk_limit: PUK_LIMIT,
         }
     }
-}
-
-/// An index that is about to be defined: handle and policy tell it from anybody else's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IntentIndex {
-    /// NV handle.
-    pub handle: u32,
-    /// authPolicy, which names the card's birth key.
-    pub policy: [u8; 32],
 }
 
 /// A card with a birth key, values and handles but nothing in NV yet. The birth key is erased with it.

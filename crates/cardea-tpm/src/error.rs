@@ -5,8 +5,7 @@ use std::{fmt, io};
 use cardea_card::token::{TokenError, TokenErrorKind};
 use tpm2_protocol::data::TpmRc;
 
-use crate::care::Hierarchy;
-use crate::commands::OWNER;
+use crate::hierarchy::{Hierarchy, OWNER};
 
 /// A TPM response code (TPM 2.0 Part 2 §6.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,7 +15,7 @@ use crate::crypto::{
 use crate::error::{ResponseCode, TpmError};
 use crate::operate::require_own_tpm;
 use crate::policy::{key_head, name_of};
-use crate::tpm::random;
+use crate::random::random;
 use crate::wire::Writer;
 
 const ALG_RSA: u16 = 0x0001;

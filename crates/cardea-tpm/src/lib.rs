@@ -11,26 +11,35 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod administration;
 mod anchor;
 pub mod auth;
 mod awake;
 mod care;
+mod clock;
+mod code;
 mod commands;
 mod core;
 mod create;
 mod crypto;
 mod error;
 mod grant;
+mod hierarchy;
 mod hmac_key;
 mod import;
+mod inner;
+mod intent;
 mod operate;
 mod owned;
+mod owner;
 mod perform;
 pub mod policy;
 mod probe;
 mod promise;
 mod proof;
 mod queue;
+mod random;
+mod seal;
 mod service;
 mod session;
 mod simulator;
@@ -43,16 +52,16 @@ pub mod vault;
 mod wire;
 
 pub use anchor::{CardFault, NV_RANGE};
-pub use care::{
-    DefinedIndex, Hierarchy, HierarchyAuth, HierarchyAuthLengthError, HierarchyPolicy,
-    LockoutParameters,
-};
-pub use create::{ADM_LIMIT, IntentIndex, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
+pub use care::{DefinedIndex, HierarchyPolicy, LockoutParameters};
+pub use clock::TpmTime;
+pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
+pub use hierarchy::{Hierarchy, HierarchyAuth, HierarchyAuthLengthError};
 pub use hmac_key::HmacKey;
+pub use intent::IntentIndex;
 pub use queue::Resting;
 pub use service::Service;
-pub use status::{Status, TpmTime};
+pub use status::Status;
 pub use token::CardToken;
 pub use tpm::CommandCount;
 pub use transport::{Address, AddressError};

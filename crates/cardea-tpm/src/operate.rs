@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 
 use crate::anchor::{Anchor, CardFault, Index};
 use crate::auth::AuthValue;
-use crate::care::is_owner_on;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
 use crate::error::{ResponseCode, TpmError};
 use crate::perform::perform;
@@ -19,6 +18,7 @@ use crate::policy::{
     nv_public, role_ref,
 };
 use crate::session::attribute;
+use crate::status::is_owner_on;
 use crate::tpm::{Handle, Tpm};
 
 /// How a comparison by the TPM ended.

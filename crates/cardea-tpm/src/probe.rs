@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 use crate::anchor::NV_RANGE;
 use crate::auth::AuthValue;
 use crate::core::Core;
-use crate::create::{IntentIndex, full, undefine};
+use crate::create::{full, undefine};
 use crate::error::{ResponseCode, TpmError};
+use crate::intent::IntentIndex;
 use crate::policy::{NV_DEFINED, NV_WRITTEN, ZERO, cc, command_code, name_of, nv_public};
+use crate::random::random;
 use crate::session::Session;
-use crate::tpm::random;
 
 /// Whether this TPM keeps the promises that cards build on (once per service).
 ///
@@ -30,7 +31,7 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
         return Ok(());
     }
     for (command, name) in [
-        (crate::commands::code::POLICY_TICKET, "PolicyTicket"),
+        (crate::code::POLICY_TICKET, "PolicyTicket"),
         (cc::POLICY_AUTHORIZE, "PolicyAuthorize"),
         (cc::NV_CHANGE_AUTH, "NV_ChangeAuth"),
     ] {

@@ -14,8 +14,9 @@ use crate::error::TpmError;
 use crate::grant::{Grant, LIFE, Purpose};
 use crate::operate::{Verdict, age, require_own_tpm, verdict};
 use crate::policy::{ApprovalId, name_of, role_ref};
+use crate::random::random;
 use crate::session::Session;
-use crate::tpm::{Handle, random};
+use crate::tpm::Handle;
 
 /// An authority whose value the TPM has found right less than a minute ago. What it approved is with the
 /// [`Core`], for one use each.

@@ -9,15 +9,19 @@ use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
 use cardea_card::weakened::{self, Weakness};
 
 use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
-use crate::care::{HierarchyAuth, begin_owner, end_owner};
+use crate::clock::TpmTime;
 use crate::core::Core;
-use crate::create::{IntentIndex, NewCard, PreparedCard, create, free_base, undefine};
+use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::{ResponseCode, TpmError};
+use crate::hierarchy::HierarchyAuth;
+use crate::inner::Inner;
+use crate::intent::IntentIndex;
 use crate::operate::{arm, check};
+use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
 use crate::probe::{probe, room};
 use crate::queue::{Lane, Queue};
-use crate::status::{Status, TpmTime};
+use crate::status::Status;
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
 use crate::transport::Address;
@@ -33,13 +37,6 @@ const SERVICE: Lane = 0;
 pub struct Service {
     inner: Arc<Inner>,
     owner: Option<Arc<HierarchyAuth>>,
-}
-
-pub(crate) struct Inner {
-    address: Address,
-    count: CommandCount,
-    next: AtomicU64,
-    pub(crate) queue: Queue,
 }
 
 impl Service {

@@ -36,7 +36,7 @@ impl Simulator {
             None => {
                 // A name that nobody can have prepared in a folder that all may write.
                 let mut random = [0; 8];
-                crate::tpm::random(&mut random);
+                crate::random::random(&mut random);
                 let name = format!("cardea-simulator-{:016x}", u64::from_be_bytes(random));
                 let dir = std::env::temp_dir().join(name);
                 builder.create(&dir)?;

@@ -3,28 +3,9 @@
 use cardea_card::token::KeyAlgorithm;
 
 use crate::anchor::NV_RANGE;
+use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::error::TpmError;
-
-/// The time by which sessions and tickets end: since the TPM was switched on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TpmTime {
-    /// Milliseconds of the TPM's own clock.
-    pub milliseconds: u64,
-    /// How often the TPM was reset.
-    pub resets: u32,
-    /// How often it was restarted or resumed since then.
-    pub restarts: u32,
-}
-
-impl TpmTime {
-    /// Whether the TPM has run from one to the other.
-    #[must_use]
-    pub fn is_of_the_same_run(self, later: Self) -> bool {
-        (self.resets, self.restarts) == (later.resets, later.restarts)
-            && self.milliseconds <= later.milliseconds
-    }
-}
 
 /// State of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,4 +132,15 @@ impl Status {
 /// shEnable of TPMA_STARTUP_CLEAR (TPM 2.0 Part 2 §8.7).
 pub(crate) fn is_owner_enabled(startup_clear: u32) -> bool {
     startup_clear & 2 != 0
+}
+
+pub(crate) const NO_STATE: TpmError = TpmError::Protocol {
+    command: "GetCapability",
+    what: "the TPM does not tell its state",
+};
+
+/// Whether the owner hierarchy is switched on.
+pub(crate) fn is_owner_on(core: &mut Core) -> Result<bool, TpmError> {
+    let state = core.link()?.tpm.property(STARTUP_CLEAR)?.ok_or(NO_STATE)?;
+    Ok(is_owner_enabled(state))
 }

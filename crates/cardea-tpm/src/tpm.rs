@@ -12,10 +12,11 @@ use tpm2_protocol::data::TpmCc;
 use tpm2_protocol::frame::{TpmCommand, TpmResponse};
 use zeroize::Zeroizing;
 
-use crate::commands::code;
+use crate::code;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{cc, hash};
 use crate::promise::Wake;
+use crate::random::random;
 use crate::session::{Session, Use, attribute};
 use crate::transport::{COMMAND_TIME, KEY_TIME, MAX_RESPONSE, Transport};
 use crate::wire::{Erased, Reader, Writer};
@@ -394,19 +395,6 @@ fn may_be_sent_again(code: u32) -> bool {
 /// Whether areas, sessions and sizes of a successful response fit its command.
 fn well_formed(code: u32, response: &[u8]) -> tpm2_protocol::TpmResult<()> {
     TpmResponse::cast(response)?.validate(TpmCc::try_from(code)?)
-}
-
-/// Randomness of the operating system; the daemon has none better.
-///
-/// # Panics
-///
-/// When the kernel has no random source: nothing safe can be done then.
-pub(crate) fn random(buffer: &mut [u8]) {
-    #[expect(
-        clippy::expect_used,
-        reason = "without randomness no key or nonce may be made"
-    )]
-    getrandom::fill(buffer).expect("the kernel's random source works");
 }
 
 /// cpHash (TPM 2.0 Part 1 §18.7).

@@ -3,8 +3,9 @@
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use super::{OWNER, code};
+use crate::code;
 use crate::error::TpmError;
+use crate::hierarchy::OWNER;
 use crate::policy::cc;
 use crate::session::{Session, Use, attribute};
 use crate::tpm::{Command, Handle, Response, Tpm};

@@ -4,7 +4,8 @@
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
-use super::{code, ecdsa};
+use super::ecdsa;
+use crate::code;
 use crate::error::TpmError;
 use crate::policy::cc;
 use crate::session::{Session, Use, attribute};
