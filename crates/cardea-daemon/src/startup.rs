@@ -16,6 +16,7 @@ use crate::ambient::{BootClock, SystemRng};
 use crate::audit::{Actor, Door, Kind};
 use crate::counters::Verdict;
 use crate::drive::{self, DriveStore};
+use crate::failure::unsafe_tpm;
 use crate::host::{Host, lock};
 use crate::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::partial::Partial;
@@ -409,14 +410,19 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Servi
         Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(service)),
         examined => examined,
     };
-    let examined = examined.and_then(|gone| {
-        let verdict = host.counters.examine(host, &for_keeper(service));
-        match verdict {
+    let examined = match examined {
+        // As a comparison or a creation has found.
+        Err(CardFault::CountReset) => {
+            host.counters.found(host, &TpmError::CountReset);
+            Ok(Err(view_of_fault(&CardFault::CountReset)))
+        }
+        Err(fault) => Err(fault),
+        Ok(gone) => match host.counters.examine(host, &for_keeper(service)) {
             Verdict::Usable => Ok(Ok(gone)),
             Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
             Verdict::Away(error) => Err(CardFault::Tpm(error)),
-        }
-    });
+        },
+    };
     let fault = match examined {
         Ok(Err(view)) => {
             if card.view() != view {
@@ -491,6 +497,7 @@ fn refused(record: Box<CardRecord>, fault: &View) -> Body {
 /// What a fault means for people.
 fn view_of_fault(fault: &CardFault) -> View {
     match fault {
+        CardFault::CountReset => View::unsafe_tpm(unsafe_tpm(&fault.to_string())),
         CardFault::Foreign => View::new(
             CardState::Foreign,
             "made by another TPM, or the TPM was cleared",
@@ -553,6 +560,9 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said
     let examined = service
         .check_card(&record)
         .and_then(|()| service.lost_parts(&record.tpm));
+    if matches!(examined, Err(CardFault::CountReset)) {
+        host.counters.found(host, &TpmError::CountReset);
+    }
     let view = match (host.counters.unsafe_reason(), examined) {
         (Some(reason), _) => View::unsafe_tpm(reason),
         (None, Ok(gone)) => {

@@ -4,7 +4,7 @@ use cardea_client::message::{
     CardState, CounterCheck, CreateCard, FailureKind, Hierarchy, NewContent, Reply, Request,
     TpmStatus,
 };
-use cardea_testkit::multiplexer::{Fault, PowerEvent, Trigger};
+use cardea_testkit::multiplexer::{Fault, Flaw, KnownCounter, PowerEvent, Trigger};
 use cardea_testkit::process::wait_for;
 
 use crate::{PIN, POLICY_SECRET, Place, secret};
@@ -103,6 +103,59 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
     place.verify(PIN).unwrap();
     assert_eq!(place.status().counters, CounterCheck::Good);
     assert_eq!(place.audited("tpm-unsafe"), 1);
+}
+
+#[test]
+fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_none_is_made() {
+    let mut place = Place::new();
+    place.create("card").unwrap();
+    place.daemon.kill();
+    place
+        .tpm
+        .emulate(Some(Flaw::forgetful_counters(Vec::new())));
+    place.daemon.restart();
+    wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
+    let told = place.daemon.cardea(&["card", "show", "card"]).text;
+    assert!(told.contains("guessed without end"), "{told}");
+    let refused = place.create("second").unwrap_err();
+    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
+    assert_eq!(place.audited("tpm-unsafe"), 1);
+    // The chip is as it was, and the daemon that starts with the computer finds it mended.
+    place.daemon.kill();
+    place.tpm.emulate(None);
+    place.daemon.restart();
+    wait_for("the card", || place.verify(PIN).is_ok());
+    place.create("second").unwrap();
+}
+
+#[test]
+fn card_in_use_is_put_out_of_it_by_a_wrong_pin_that_does_not_count() {
+    let place = Place::new();
+    place.create("card").unwrap();
+    place.verify(PIN).unwrap();
+    let record = place.record();
+    let index = &record.tpm.indices[0];
+    let value = cardea_tpm::auth::auth_value(&record.tpm.salt, index.role, PIN);
+    let counter = KnownCounter {
+        index: index.handle,
+        value: value.to_vec(),
+        limit: index.limit,
+    };
+    place
+        .tpm
+        .emulate(Some(Flaw::forgetful_counters(vec![counter])));
+    let refused = place.verify(b"000000").unwrap_err();
+    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
+    assert_eq!(place.state().0, CardState::UnsafeTpm);
+    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
+    // Nor is it used after the keeper's next look.
+    let refused = place.create("second").unwrap_err();
+    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
+    assert_eq!(place.state().0, CardState::UnsafeTpm);
+    assert_eq!(
+        (place.audited("tpm-unsafe"), place.audited("card-lost")),
+        (1, 0)
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Place {
     }
 
     /// The card file, as whoever has a copy of it reads it.
-    fn record(&self) -> CardRecord {
+    pub(crate) fn record(&self) -> CardRecord {
         let copy = tempfile::tempdir().unwrap();
         let state = copy.path().join("state");
         let mut command = std::process::Command::new("cp");
@@ -118,7 +118,7 @@ fn limit_that_is_raised_behind_a_running_daemon_puts_the_card_out_of_use_for_goo
     let (state, reason) = place.state();
     assert_eq!(state, CardState::Unreadable);
     assert!(
-        reason.contains("limit of 4294967295 tries where 5 were set"),
+        reason.contains("allows 4294967295 tries where 5 were set"),
         "{reason}"
     );
     assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::Failed);
@@ -138,7 +138,7 @@ fn limit_that_is_raised_behind_a_running_daemon_puts_the_card_out_of_use_for_goo
         place.state().0 == CardState::Unreadable
     });
     assert!(
-        place.state().1.contains("limit of 6 tries"),
+        place.state().1.contains("allows 6 tries"),
         "{}",
         place.state().1
     );
