@@ -70,6 +70,8 @@ pub enum Weakness {
     ProofTickets,
     /// An operation that has compared a value is repeated.
     RepeatedSecrets,
+    /// What a hierarchy that is switched off hides is taken for deleted.
+    SwitchedOffIsLost,
     /// The TPM is not asked whether reading a counter sets it back.
     UncheckedCounters,
     /// Policy sessions are used without proof that they are ours.

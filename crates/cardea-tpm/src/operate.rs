@@ -51,6 +51,10 @@ pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
     if core.resets_counts {
         return Err(CardFault::CountReset);
     }
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::SwitchedOffIsLost) {
+        return compare(core, anchor);
+    }
     match compare(core, anchor) {
         // What is in a hierarchy that is switched off looks as if it were gone.
         Err(fault) if looks_gone(&fault) && !is_owner_on(core)? => Err(CardFault::SwitchedOff),

@@ -27,6 +27,7 @@ mod memory;
 mod needles;
 mod raw;
 mod rollback;
+mod roots;
 mod sessions;
 mod takeover;
 mod tickets;

@@ -214,6 +214,19 @@ fn old_ticket_and_slow_clock_where_tickets_have_no_end() {
     );
 }
 
+#[test]
+fn planted_key_gets_new_cards_if_the_first_suitable_one_is_taken() {
+    succeeds(Weakness::PlantedRoot, crate::roots::planted_root);
+}
+
+#[test]
+fn card_is_called_lost_if_nobody_asks_for_the_hierarchy() {
+    succeeds(
+        Weakness::SwitchedOffIsLost,
+        crate::roots::hierarchy_switched_off,
+    );
+}
+
 /// What `xtask` looks for in the products is in whatever has weaknesses.
 #[test]
 fn program_with_weaknesses_bears_their_mark() {

@@ -2,7 +2,7 @@
 
 use crate::bench::Outcome;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions,
+    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, roots, sessions,
     takeover, tickets, vault,
 };
 
@@ -140,6 +140,16 @@ fn parts_of_another_card_make_no_card() {
 #[test]
 fn imported_key_never_signs_as_a_generated_one() {
     withstood(forged::imported_key_shown_as_generated());
+}
+
+#[test]
+fn planted_storage_root_key_gets_no_new_card() {
+    withstood(roots::planted_root());
+}
+
+#[test]
+fn hierarchy_that_is_switched_off_is_not_a_lost_card() {
+    withstood(roots::hierarchy_switched_off());
 }
 
 #[test]
