@@ -7,6 +7,7 @@ use cardea_card::token::{
 };
 use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey, gids};
 use cardea_testkit::multiplexer::Multiplexer;
+use cardea_testkit::software::{ManualClock, MemoryStore, SeededRng};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::tpm_card;
 use cardea_tpm::{AdminKey, Service};
@@ -97,6 +98,19 @@ impl Bench {
 
     pub(crate) fn open(&self, record: &CardRecord) -> Card {
         tpm_card::open(&self.service, record.clone())
+    }
+
+    /// The card without the checks for which the TPM is asked.
+    pub(crate) fn open_unchecked(&self, record: &CardRecord) -> Card {
+        let token = self.service.token(record).unwrap();
+        Card::open(
+            record.clone(),
+            Box::new(token),
+            Box::new(MemoryStore::default()),
+            Box::new(ManualClock::default()),
+            Box::new(SeededRng::new(11)),
+        )
+        .unwrap()
     }
 
     /// The same record with further keys, made under the PIN.

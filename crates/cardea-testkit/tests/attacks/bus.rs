@@ -20,9 +20,9 @@ use crate::bench::{
 use crate::needles::Needles;
 use crate::vault::{Said, xor};
 
-const NEW_ADMIN_KEY: [u8; 24] = *b"\xD3other-K\x04-admin-keyx\x8A-of";
-const PLAIN: &[u8] = b"deciphered plain text Hn5\x8E";
-const SCALAR: [u8; 32] = *b"imported-scalar-Qz8\x81-of-32-byte!";
+pub(crate) const NEW_ADMIN_KEY: [u8; 24] = *b"\xD3other-K\x04-admin-keyx\x8A-of";
+pub(crate) const PLAIN: &[u8] = b"deciphered plain text Hn5\x8E";
+pub(crate) const SCALAR: [u8; 32] = *b"imported-scalar-Qz8\x81-of-32-byte!";
 
 /// The lives of an administrator's card, of a card with a PUK and of one that others personalise, listened to.
 pub(crate) fn listening() -> Outcome {
@@ -64,12 +64,21 @@ fn heard(mux: &Multiplexer, secrets: &Needles) -> Outcome {
 }
 
 /// What the card's secrets are to the TPM.
-fn learn(secrets: &mut Needles, record: &CardRecord, admin_key: &[u8; 24]) {
+pub(crate) fn learn(secrets: &mut Needles, record: &CardRecord, admin_key: &[u8; 24]) {
     for typed in [PIN, SECOND_PIN, THIRD_PIN, WRONG_PIN] {
         secrets.add("the value of a PIN", &value(record, IndexRole::Pin, typed));
         secrets.add("the value of a PUK", &value(record, IndexRole::Puk, typed));
     }
     secrets.add("the value of the PUK", &value(record, IndexRole::Puk, PUK));
+    learn_administrator(secrets, record, admin_key);
+}
+
+/// Those of the administrator, which change with each answer.
+pub(crate) fn learn_administrator(
+    secrets: &mut Needles,
+    record: &CardRecord,
+    admin_key: &[u8; 24],
+) {
     let Some(vault) = &record.tpm.vault else {
         return;
     };

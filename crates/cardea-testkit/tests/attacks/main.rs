@@ -18,9 +18,11 @@
 mod bench;
 mod bus;
 mod edited;
+mod exploit;
 mod forged;
 mod guesses;
 mod hierarchies;
+mod interposer;
 mod lockout;
 mod matrix;
 mod memory;
@@ -34,5 +36,6 @@ mod tickets;
 mod vault;
 #[cfg(feature = "weakened")]
 mod weakened;
+mod wire;
 #[cfg(not(feature = "weakened"))]
 mod withstood;

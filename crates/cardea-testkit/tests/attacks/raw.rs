@@ -14,7 +14,7 @@ pub(crate) use self::codes::{COMMANDS, cc, command_name, response_name};
 pub(crate) use self::objects::{
     Ticket, ecc_signing_area, no_pcrs, point, public_area, sensitive, sign_parameters, sized_point,
 };
-pub(crate) use self::sessions::{LOADED_SESSIONS, SessionKind, ecc_salt};
+pub(crate) use self::sessions::{Beginning, LOADED_SESSIONS, Salt, SessionKind, ecc_salt};
 
 /// Permanent handles (TPM 2.0 Part 2 §7.4).
 pub(crate) const OWNER: u32 = 0x4000_0001;
@@ -96,6 +96,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// From a whole response.
+    pub(crate) fn of(response: &[u8]) -> Self {
+        Self {
+            code: u32::from_be_bytes(response[6..10].try_into().unwrap()),
+            body: response[10..].to_vec(),
+        }
+    }
+
     /// Handle at the beginning.
     pub(crate) fn handle(&self) -> u32 {
         assert_eq!(self.code, 0, "{:?}", response_name(self.code));
@@ -138,11 +146,7 @@ impl<'a> Reader<'a> {
 impl Bench {
     /// Sends bytes as they are.
     pub(crate) fn bytes(&self, command: &[u8]) -> Answer {
-        let response = self.mux.transact(command).expect("the TPM answers");
-        Answer {
-            code: u32::from_be_bytes(response[6..10].try_into().unwrap()),
-            body: response[10..].to_vec(),
-        }
+        Answer::of(&self.mux.transact(command).expect("the TPM answers"))
     }
 
     pub(crate) fn send(
@@ -152,26 +156,36 @@ impl Bench {
         auths: &[Auth<'_>],
         parameters: &[u8],
     ) -> Answer {
-        let mut body = Vec::new();
-        let mut covered = code.to_be_bytes().to_vec();
-        for entity in entities {
-            body.extend_from_slice(&entity.handle.to_be_bytes());
-            covered.extend_from_slice(&entity.name);
-        }
-        if !auths.is_empty() {
-            let cp_hash = hash(&[&covered, parameters]);
-            let area: Vec<u8> = auths.iter().flat_map(|auth| area(auth, &cp_hash)).collect();
-            body.extend_from_slice(&u32::try_from(area.len()).unwrap().to_be_bytes());
-            body.extend_from_slice(&area);
-        }
-        body.extend_from_slice(parameters);
-        let mut command = vec![0x80, if auths.is_empty() { 1 } else { 2 }];
-        let length = u32::try_from(body.len() + 10).unwrap();
-        command.extend_from_slice(&length.to_be_bytes());
-        command.extend_from_slice(&code.to_be_bytes());
-        command.extend_from_slice(&body);
-        self.bytes(&command)
+        self.bytes(&compose(code, entities, auths, parameters))
     }
+}
+
+/// A whole command.
+pub(crate) fn compose(
+    code: u32,
+    entities: &[Entity],
+    auths: &[Auth<'_>],
+    parameters: &[u8],
+) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut covered = code.to_be_bytes().to_vec();
+    for entity in entities {
+        body.extend_from_slice(&entity.handle.to_be_bytes());
+        covered.extend_from_slice(&entity.name);
+    }
+    if !auths.is_empty() {
+        let cp_hash = hash(&[&covered, parameters]);
+        let area: Vec<u8> = auths.iter().flat_map(|auth| area(auth, &cp_hash)).collect();
+        body.extend_from_slice(&u32::try_from(area.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(&area);
+    }
+    body.extend_from_slice(parameters);
+    let mut command = vec![0x80, if auths.is_empty() { 1 } else { 2 }];
+    let length = u32::try_from(body.len() + 10).unwrap();
+    command.extend_from_slice(&length.to_be_bytes());
+    command.extend_from_slice(&code.to_be_bytes());
+    command.extend_from_slice(&body);
+    command
 }
 
 /// TPMS_AUTH_COMMAND.

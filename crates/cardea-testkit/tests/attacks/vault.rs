@@ -130,7 +130,7 @@ pub(crate) fn guessing_answers() -> Outcome {
     Ok(())
 }
 
-fn admin_failures(bench: &Bench, record: &CardRecord) -> u32 {
+pub(crate) fn admin_failures(bench: &Bench, record: &CardRecord) -> u32 {
     // By approval A1, which asks for nothing.
     let adm = index(record, IndexRole::Adm);
     let entity = Entity::named(adm.handle, &adm.name);

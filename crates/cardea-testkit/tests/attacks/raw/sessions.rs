@@ -4,7 +4,7 @@ use cardea_tpm::auth::hmac;
 use cardea_tpm::policy::hash;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 
-use super::{Answer, Entity, NULL, Session, cc, sized};
+use super::{Answer, Entity, NULL, Session, cc, compose, sized};
 use crate::bench::Bench;
 
 /// First handle of loaded sessions, whatever their kind.
@@ -34,6 +34,58 @@ pub(crate) fn ecc_salt(area: &[u8], label: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (salt.to_vec(), [sized(own_x), sized(own_y)].concat())
 }
 
+/// A salt, and how the TPM is told.
+#[derive(Clone)]
+pub(crate) struct Salt {
+    key: Entity,
+    value: Vec<u8>,
+    encrypted: Vec<u8>,
+}
+
+/// StartAuthSession, and what its session's key is made of.
+pub(crate) struct Beginning {
+    pub(crate) command: Vec<u8>,
+    secret: Option<Vec<u8>>,
+}
+
+impl Beginning {
+    pub(crate) fn new(
+        kind: SessionKind,
+        salt: Option<&Salt>,
+        bind: Option<(&Entity, &[u8])>,
+    ) -> Self {
+        let none = Entity::plain(NULL);
+        let salt_key = salt.map_or(&none, |salt| &salt.key);
+        let encrypted = salt.map_or(&[][..], |salt| &salt.encrypted);
+        let bound = bind.map_or(&none, |(entity, _)| entity);
+        let secret = || {
+            let bound = bind.map_or(&[][..], |(_, value)| value);
+            [bound, salt.map_or(&[], |salt| &salt.value)].concat()
+        };
+        Self {
+            command: start(kind, salt_key, encrypted, bound),
+            secret: (salt.is_some() || bind.is_some()).then(secret),
+        }
+    }
+
+    /// The session, from the TPM's answer.
+    pub(crate) fn session(&self, answer: &Answer) -> Session {
+        Session::started(answer, self.secret.as_deref())
+    }
+}
+
+fn start(kind: SessionKind, salt_key: &Entity, encrypted: &[u8], bind: &Entity) -> Vec<u8> {
+    let parameters = [
+        &sized(&NONCE)[..],
+        &sized(encrypted),
+        &[kind as u8],
+        &[0, 0x10, 0, 0x0B],
+    ]
+    .concat();
+    let handles = [salt_key.clone(), bind.clone()];
+    compose(cc::START_AUTH_SESSION, &handles, &[], &parameters)
+}
+
 impl Bench {
     /// StartAuthSession with a salt told to this key, or none for the null handle.
     pub(crate) fn start_session(
@@ -43,15 +95,18 @@ impl Bench {
         encrypted: &[u8],
         bind: &Entity,
     ) -> Answer {
-        let parameters = [
-            &sized(&NONCE)[..],
-            &sized(encrypted),
-            &[kind as u8],
-            &[0, 0x10, 0, 0x0B],
-        ]
-        .concat();
-        let handles = [salt_key.clone(), bind.clone()];
-        self.send(cc::START_AUTH_SESSION, &handles, &[], &parameters)
+        self.bytes(&start(kind, salt_key, encrypted, bind))
+    }
+
+    /// A salt for the storage root key.
+    pub(crate) fn salt(&self) -> Salt {
+        let key = Entity::plain(SRK);
+        let (value, encrypted) = ecc_salt(&self.public_of(&key), b"SECRET\0");
+        Salt {
+            key,
+            value,
+            encrypted,
+        }
     }
 
     /// Starts a session: with a salt or without, bound to an entity with this value or to none.
@@ -61,20 +116,9 @@ impl Bench {
         salted: bool,
         bind: Option<(&Entity, &[u8])>,
     ) -> Session {
-        let none = Entity::plain(NULL);
-        let (salt_key, salt, encrypted) = match salted {
-            false => (none.clone(), Vec::new(), Vec::new()),
-            true => {
-                let srk = Entity::plain(SRK);
-                let (salt, encrypted) = ecc_salt(&self.public_of(&srk), b"SECRET\0");
-                (srk, salt, encrypted)
-            }
-        };
-        let bound = bind.map_or(&none, |(entity, _)| entity);
-        let answer = self.start_session(kind, &salt_key, &encrypted, bound);
-        let secret = [bind.map_or(&[][..], |(_, value)| value), &salt].concat();
-        let keyed = salted || bind.is_some();
-        Session::started(&answer, keyed.then_some(&secret[..]))
+        let salt = salted.then(|| self.salt());
+        let beginning = Beginning::new(kind, salt.as_ref(), bind);
+        beginning.session(&self.bytes(&beginning.command))
     }
 
     /// An unsalted policy session.
