@@ -20,14 +20,15 @@ mod holder;
 mod keys;
 mod manipulation;
 mod report;
-mod rules;
+pub(crate) mod rules;
 mod world;
 
 use cardea_card::CardError;
 use cardea_card::record::CardRecord;
 
-use self::adversary::{Adversary, Conversation};
+pub(crate) use self::adversary::{Adversary, Conversation, Place};
 use self::cases::cases;
+pub(crate) use self::manipulation::{ERRORS, Manipulation};
 use self::report::Walk;
 use self::world::{Ending, Entry, Report, Visit, World};
 use crate::bench::Bench;

@@ -15,13 +15,18 @@
     allow(dead_code, reason = "not every attack has a weakness of its own")
 )]
 
+mod answers_bus;
 mod bench;
 mod bus;
+mod creation_bus;
 mod edited;
+mod entry_bus;
 mod exploit;
 mod forged;
+mod forgetful;
 mod guesses;
 mod hierarchies;
+mod import_bus;
 mod interposer;
 mod lockout;
 mod matrix;
@@ -32,10 +37,15 @@ mod rollback;
 mod roots;
 mod sessions;
 mod takeover;
+mod ticket_bus;
 mod tickets;
 mod vault;
 #[cfg(feature = "weakened")]
 mod weakened;
+#[cfg(feature = "weakened")]
+mod weakened_bus;
 mod wire;
 #[cfg(not(feature = "weakened"))]
 mod withstood;
+#[cfg(not(feature = "weakened"))]
+mod withstood_bus;

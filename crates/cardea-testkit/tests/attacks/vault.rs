@@ -2,7 +2,7 @@
 
 use cardea_card::record::{CardRecord, IndexRole, VaultKind};
 use cardea_card::token::{AdminAnswer, AdminError, AdminForm, PinAuthority as _, Unblocker};
-use cardea_card::{Card, CardError};
+use cardea_card::{Card, CardError, Connection};
 use cardea_tpm::ADM_LIMIT;
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 
@@ -41,6 +41,20 @@ impl Said {
     /// Says it, on a connection of its own; true if it makes an administrator.
     pub(crate) fn say(&self, card: &mut Card) -> bool {
         let mut connection = card.connect();
+        let accepted = self.answer_on(card, &mut connection);
+        let may = card.unblock_by_admin(&mut connection, &pin(SECOND_PIN));
+        assert_eq!(accepted, may.is_ok());
+        card.disconnect(connection);
+        accepted
+    }
+
+    /// Answers the challenge and does nothing else; true if the answer is accepted.
+    pub(crate) fn answer(&self, card: &mut Card) -> bool {
+        let mut connection = card.connect();
+        self.answer_on(card, &mut connection)
+    }
+
+    fn answer_on(&self, card: &mut Card, connection: &mut Connection) -> bool {
         let (external, mutual);
         let answer = match self.form {
             AdminForm::External => {
@@ -55,11 +69,8 @@ impl Said {
                 }
             }
         };
-        let accepted = card.admin_answer(&mut connection, &self.challenge, answer);
-        let may = card.unblock_by_admin(&mut connection, &pin(SECOND_PIN));
-        assert_eq!(accepted.is_ok(), may.is_ok());
-        card.disconnect(connection);
-        accepted.is_ok()
+        card.admin_answer(connection, &self.challenge, answer)
+            .is_ok()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 /// One weakness at a time in a process.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn succeeds(weakness: Weakness, attack: impl FnOnce() -> Outcome) {
+pub(crate) fn succeeds(weakness: Weakness, attack: impl FnOnce() -> Outcome) {
     succeeds_in(weakness, attack, "");
 }
 
