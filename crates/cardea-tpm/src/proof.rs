@@ -252,6 +252,19 @@ pub(crate) fn unblock(
     };
     replace_value(core, card, anchor, value, new)?;
     core.logout(card);
+    // The new value holds; whoever is told no more than of a failure would go on with the old one.
+    give_tries(core, card, anchor, tries).map_err(|error| match error {
+        TpmError::ChangeUnknown(_) => error,
+        error => TpmError::ChangeUnknown(Box::new(error)),
+    })
+}
+
+fn give_tries(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    tries: ApprovalId,
+) -> Result<(), TpmError> {
     let mut session = approved_session(core, card, anchor, Purpose::Approved(tries))?;
     let mut data = [0; 8];
     let (_, limit) = data.split_at_mut(4);
