@@ -14,13 +14,12 @@ use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
 use crate::connection::Connection;
+use crate::describe::{details_json, details_text, list_text, summary_json};
 use crate::diversify::Master;
 use crate::drive;
 use crate::escrow;
 use crate::exit::{Exit, Failure};
-use crate::output::{
-    Colour, details_json, details_text, list_text, note, print, print_json, printable, summary_json,
-};
+use crate::output::{Colour, note, print, print_json, printable};
 use crate::policy::Policy;
 use crate::prompt::confirm;
 use crate::secret::{self, Source};

@@ -1,23 +1,20 @@
-//! `cardea cert …`, and certificates as they are shown.
+//! `cardea cert …`
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use cardea_client::message::{CardDetails, KeySummary, Reply, Request, SecretBytes};
+use cardea_client::message::{CardDetails, KeySummary, Request};
 use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
 use crate::arguments::{CertVerb, Encoding, OutputArguments, PinArguments, Wanted};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
-use crate::hex::plain;
-use crate::key::{self, select, title};
-use crate::output::{Colour, label, note, print, print_json, printable, utc};
+use crate::on_card::{
+    Validity, check_length, label, now, public_key, read, read_all, select, sign, store, title,
+};
+use crate::output::{Colour, note, print, print_json, utc};
 use crate::prompt::confirm;
-use crate::{file, secret, signing};
-
-/// Longest certificate that a card takes, in bytes.
-const MAX_CERTIFICATE: usize = 64 * 1024;
+use crate::{file, secret};
 
 const DAY: i64 = 86_400;
 
@@ -77,197 +74,6 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
             self_sign(&card, key, wanted, *days, pin, connection)
         }
     }
-}
-
-/// A certificate on a card.
-pub(crate) struct Stored {
-    pub(crate) reference: u8,
-    content: Result<Certificate, cardea_pki::Error>,
-}
-
-impl Stored {
-    pub(crate) fn new(reference: u8, der: &[u8]) -> Self {
-        Self {
-            reference,
-            content: Certificate::parse(der),
-        }
-    }
-
-    /// Whose it is, and what is the matter with it.
-    pub(crate) fn short(&self) -> String {
-        match &self.content {
-            Ok(certificate) => {
-                let subject = printable(&certificate.subject().to_string());
-                match Validity::of(certificate) {
-                    Validity::Valid => subject,
-                    other => format!("{subject} ({})", other.words()),
-                }
-            }
-            Err(_) => "cannot be read".to_owned(),
-        }
-    }
-
-    pub(crate) fn to_json(&self) -> Value {
-        let certificate = match &self.content {
-            Ok(certificate) => certificate,
-            Err(error) => return json!({ "error": error.to_string() }),
-        };
-        let names: Vec<String> = certificate
-            .alternative_names()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        json!({
-            "subject": certificate.subject().to_string(),
-            "issuer": certificate.issuer().to_string(),
-            "serial": plain(certificate.serial()),
-            "not_before": certificate.not_before(),
-            "not_after": certificate.not_after(),
-            "validity": Validity::of(certificate).word(),
-            "alternative_names": names,
-            "sha256": plain(&certificate.fingerprint()),
-        })
-    }
-
-    fn text(&self, key: &KeySummary, colour: Colour) -> String {
-        let mut lines = Vec::new();
-        match &self.content {
-            Ok(certificate) => {
-                let validity = Validity::of(certificate);
-                let mark = match validity {
-                    Validity::Valid => String::new(),
-                    other => format!(", {}", colour.red(other.words())),
-                };
-                lines.extend([
-                    ("subject", printable(&certificate.subject().to_string())),
-                    ("issuer", printable(&certificate.issuer().to_string())),
-                    (
-                        "valid",
-                        format!(
-                            "{} to {}{mark}",
-                            utc(certificate.not_before()),
-                            utc(certificate.not_after())
-                        ),
-                    ),
-                    ("serial", plain(certificate.serial())),
-                ]);
-                for name in certificate.alternative_names() {
-                    lines.push(("name", printable(&name.to_string())));
-                }
-                lines.push(("SHA-256", plain(&certificate.fingerprint())));
-            }
-            Err(error) => lines.push(("cannot be read", error.to_string())),
-        }
-        let lines: String = lines
-            .iter()
-            .map(|(label, value)| format!("  {:<11}{value}\n", format!("{label}:")))
-            .collect();
-        format!("key {}\n{lines}", title(key))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Validity {
-    Expired,
-    NotYet,
-    Valid,
-}
-
-impl Validity {
-    fn of(certificate: &Certificate) -> Self {
-        let now = now();
-        if now > certificate.not_after() {
-            Self::Expired
-        } else if now < certificate.not_before() {
-            Self::NotYet
-        } else {
-            Self::Valid
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NotYet => "not-yet",
-            Self::Valid => "valid",
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NotYet => "not yet valid",
-            Self::Valid => "valid",
-        }
-    }
-}
-
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|time| i64::try_from(time.as_secs()).ok())
-        .unwrap_or_default()
-}
-
-/// All certificates of a card, in the order of the keys.
-pub(crate) fn read_all(
-    card: &CardDetails,
-    connection: &mut Connection,
-) -> Result<Vec<Stored>, Failure> {
-    card.keys
-        .iter()
-        .filter(|key| key.certificate)
-        .map(|key| {
-            let der = read(card, key, connection)?;
-            Ok(Stored::new(key.reference, &der))
-        })
-        .collect()
-}
-
-fn read(
-    card: &CardDetails,
-    key: &KeySummary,
-    connection: &mut Connection,
-) -> Result<Vec<u8>, Failure> {
-    let request = Request::ReadCertificate {
-        card: card.summary.card_id.clone(),
-        reference: key.reference,
-    };
-    match connection.call(&request, "reading the certificate")? {
-        Reply::Certificate(der) => Ok(der),
-        _ => Err(Connection::unexpected()),
-    }
-}
-
-/// Stores a certificate with its key.
-pub(crate) fn store(
-    card: &CardDetails,
-    reference: u8,
-    pin: SecretBytes,
-    der: &[u8],
-    connection: &mut Connection,
-) -> Result<(), Failure> {
-    check_length(der)?;
-    let request = Request::StoreCertificate {
-        card: card.summary.card_id.clone(),
-        pin: Some(pin),
-        reference,
-        der: der.to_vec(),
-        label: None,
-    };
-    connection.order(&request, "storing the certificate")
-}
-
-/// Asked before anything else of an import is done.
-pub(crate) fn check_length(der: &[u8]) -> Result<(), Failure> {
-    if der.len() > MAX_CERTIFICATE {
-        return Err(Failure::usage(format!(
-            "the certificate has {} bytes; a card takes {MAX_CERTIFICATE}",
-            der.len()
-        )));
-    }
-    Ok(())
 }
 
 fn list(
@@ -353,7 +159,7 @@ fn belonging<'a>(
     };
     for key in keys {
         // One that cannot be read belongs to no certificate.
-        let Ok(public) = key::public_key(key) else {
+        let Ok(public) = public_key(key) else {
             continue;
         };
         if let Some(certificate) = found.iter().find(|found| found.matches(&public)) {
@@ -443,7 +249,7 @@ fn self_sign(
         .map_err(|error| Failure::new(Exit::Failed, format!("no random numbers: {error}")))?;
     let from = now();
     let until = from.saturating_add(i64::from(days) * DAY);
-    let public = key::public_key(key)?;
+    let public = public_key(key)?;
     let mut builder = SelfSignedBuilder::new(wanted.subject.clone(), public, &serial, from, until);
     for name in &wanted.san {
         builder = builder.alternative_name(name.clone());
@@ -458,7 +264,7 @@ fn self_sign(
         .build()
         .map_err(|error| Failure::usage(error.to_string()))?;
     let pin = secret::present("PIN", &pin.source())?;
-    let signed = signing::sign(card, key, &pin, &unsigned, connection)?;
+    let signed = sign(card, key, &pin, &unsigned, connection)?;
     store(card, key.reference, pin, signed.der(), connection)?;
     note(&format!(
         "certificate of {} stored with key {}, valid until {}",

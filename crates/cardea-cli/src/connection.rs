@@ -8,7 +8,6 @@ use cardea_client::message::{CardDetails, CardState, Part, Reply, Request};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
-use crate::output::part_gone;
 use crate::progress::Progress;
 
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
@@ -123,5 +122,19 @@ pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure
     match card.summary.gone.contains(&part) {
         true => Err(Failure::new(Exit::Failed, part_gone(part))),
         false => Ok(()),
+    }
+}
+
+/// What it means that a part of a usable card is gone.
+pub(crate) fn part_gone(part: Part) -> &'static str {
+    match part {
+        Part::Administrator => {
+            "the card's administrator is gone, as its index in the TPM was deleted or replaced; PIN and keys work: make a \
+             new card while they do"
+        }
+        Part::Puk => {
+            "the card's PUK is gone, as its index in the TPM was deleted or replaced; PIN and keys work, but a blocked PIN \
+             can no longer be unblocked: make a new card while they do"
+        }
     }
 }

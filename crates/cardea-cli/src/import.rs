@@ -8,11 +8,11 @@ use cardea_client::message::{
 use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
 
 use crate::arguments::{NewKeyArguments, OutputArguments};
-use crate::certificate::{self, Stored};
 use crate::connection::Connection;
+use crate::describe::print_new;
 use crate::exit::{Exit, Failure};
 use crate::file;
-use crate::key::{print_new, public_key, shortened, title};
+use crate::on_card::{self, Stored, public_key, shortened, title};
 use crate::output::note;
 use crate::secret;
 
@@ -50,7 +50,7 @@ pub(crate) fn run(
         )));
     }
     if let Some(certificate) = &found.certificate {
-        certificate::check_length(certificate.der())?;
+        on_card::check_length(certificate.der())?;
     }
     let pin = secret::present("PIN", source.pin)?;
     let request = Request::ImportKey {
@@ -76,7 +76,7 @@ pub(crate) fn run(
     ))?;
     let mut stored = None;
     if let Some(certificate) = &found.certificate {
-        certificate::store(card, key.reference, pin, certificate.der(), connection).map_err(
+        on_card::store(card, key.reference, pin, certificate.der(), connection).map_err(
             |failure| {
                 Failure::new(
                     failure.exit,

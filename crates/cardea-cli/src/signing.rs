@@ -1,16 +1,14 @@
-//! `cardea csr …`, and signatures by keys of a card.
+//! `cardea csr …`
 
 use std::path::Path;
 
-use cardea_client::message::{
-    CardDetails, Hash, KeySummary, Operation, Reply, Request, SecretBytes,
-};
-use cardea_pki::{DigestAlgorithm, RequestBuilder, SignatureAlgorithm, Signed, ToBeSigned};
+use cardea_client::message::{CardDetails, KeySummary};
+use cardea_pki::RequestBuilder;
 
 use crate::arguments::{CsrVerb, Encoding, PinArguments, Wanted};
 use crate::connection::Connection;
-use crate::exit::{Exit, Failure};
-use crate::key::{self, select, title};
+use crate::exit::Failure;
+use crate::on_card::{public_key, select, sign, title};
 use crate::output::note;
 use crate::{file, secret};
 
@@ -54,7 +52,7 @@ fn create(
             "a request names somebody: give --subject or --san",
         ));
     }
-    let mut builder = RequestBuilder::new(wanted.subject.clone(), key::public_key(key)?);
+    let mut builder = RequestBuilder::new(wanted.subject.clone(), public_key(key)?);
     for name in &wanted.san {
         builder = builder.alternative_name(name.clone());
     }
@@ -81,46 +79,4 @@ fn create(
         ))?;
     }
     Ok(())
-}
-
-/// Has the card sign, and checks what it signed.
-pub(crate) fn sign(
-    card: &CardDetails,
-    key: &KeySummary,
-    pin: &SecretBytes,
-    unsigned: &ToBeSigned,
-    connection: &mut Connection,
-) -> Result<Signed, Failure> {
-    let digest = unsigned.digest();
-    let operation = match unsigned.signature_algorithm() {
-        SignatureAlgorithm::EcdsaSha256 | SignatureAlgorithm::EcdsaSha384 => {
-            Operation::SignEcdsa { digest }
-        }
-        SignatureAlgorithm::RsaSha256
-        | SignatureAlgorithm::RsaSha384
-        | SignatureAlgorithm::RsaSha512 => Operation::SignPkcs1 {
-            hash: match unsigned.digest_algorithm() {
-                DigestAlgorithm::Sha256 => Hash::Sha256,
-                DigestAlgorithm::Sha384 => Hash::Sha384,
-                DigestAlgorithm::Sha512 => Hash::Sha512,
-            },
-            digest,
-        },
-    };
-    let request = Request::UseKey {
-        card: card.summary.card_id.clone(),
-        pin: Some(pin.clone()),
-        reference: key.reference,
-        operation,
-    };
-    let signature = match connection.call(&request, "signing")? {
-        Reply::Result(signature) => signature,
-        _ => return Err(Connection::unexpected()),
-    };
-    unsigned.finish(signature.expose()).map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            format!("what the card signed is not right, nothing was written: {error}"),
-        )
-    })
 }

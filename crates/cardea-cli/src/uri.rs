@@ -4,7 +4,7 @@
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
 
-use crate::output::label;
+use crate::on_card::label;
 
 /// Field of the token label (PKCS#11 2.40 §3.2, `CK_TOKEN_INFO`), in bytes.
 const TOKEN_LABEL: usize = 32;

@@ -21,16 +21,6 @@ pub(super) const KNOWN: Known = Known {
     edges: &[],
     cycles: &[
         (
-            "cardea-cli",
-            &[
-                "src/certificate.rs",
-                "src/import.rs",
-                "src/key.rs",
-                "src/signing.rs",
-            ],
-        ),
-        ("cardea-cli", &["src/output.rs", "src/uri.rs"]),
-        (
             "cardea-daemon",
             &[
                 "src/application.rs",

@@ -146,7 +146,7 @@ fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
             format!(
                 "key {} of card {} was imported by an older version: whoever recorded the TPM's bus at that moment \
                  can recover this key; replace it",
-                crate::key::title(key),
+                crate::on_card::title(key),
                 card.name
             ),
         );
@@ -236,7 +236,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
 fn card(card: &CardSummary, findings: &mut Findings) {
     let name = &card.name;
     for part in &card.gone {
-        let text = crate::output::part_gone(*part);
+        let text = crate::connection::part_gone(*part);
         findings.fault("card-part", format!("card {name}: {text}"), None);
     }
     match card.state {

@@ -1,0 +1,432 @@
+//! Keys and certificates on a card: how they are named, read, stored and used.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cardea_client::message::{
+    CardDetails, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
+};
+use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
+use serde_json::{Value, json};
+
+use crate::connection::Connection;
+use crate::exit::{Exit, Failure};
+use crate::hex::plain;
+use crate::output::{Colour, printable, utc};
+
+/// Longest label in bytes.
+pub(crate) const MAX_LABEL: usize = 127;
+
+/// Longest certificate that a card takes, in bytes.
+const MAX_CERTIFICATE: usize = 64 * 1024;
+
+/// The key that is meant: by its reference, else by a label that one key alone has.
+pub(crate) fn select<'a>(card: &'a CardDetails, selector: &str) -> Result<&'a KeySummary, Failure> {
+    let reference = match selector.len() {
+        2 => u8::from_str_radix(selector, 16).ok(),
+        _ => None,
+    };
+    let by_reference = |key: &&KeySummary| Some(key.reference) == reference;
+    if let Some(key) = card.keys.iter().find(by_reference) {
+        return Ok(key);
+    }
+    let mut labelled = card.keys.iter().filter(|key| label(key) == Some(selector));
+    match (labelled.next(), labelled.next()) {
+        (Some(key), None) => Ok(key),
+        (Some(_), Some(_)) => Err(Failure::new(
+            Exit::Ambiguous,
+            format!(
+                "more than one key has the label {selector}: use the reference of `cardea key list`"
+            ),
+        )),
+        (None, _) => Err(Failure::new(
+            Exit::NotFound,
+            format!("the card has no key {selector}; `cardea key list` shows them"),
+        )),
+    }
+}
+
+/// A key's name for people.
+pub(crate) fn label(key: &KeySummary) -> Option<&str> {
+    (!key.label.is_empty()).then_some(&key.label)
+}
+
+/// What a key is called in notes.
+pub(crate) fn title(key: &KeySummary) -> String {
+    match label(key) {
+        Some(label) => format!("{:02X} \"{}\"", key.reference, printable(label)),
+        None => format!("{:02X}", key.reference),
+    }
+}
+
+/// When a key wants the PIN.
+pub(crate) fn pin_words(key: &KeySummary) -> &'static str {
+    if key.pin == "always" {
+        "every time"
+    } else {
+        "once per session"
+    }
+}
+
+/// The public half, checked.
+pub(crate) fn public_key(key: &KeySummary) -> Result<cardea_pki::PublicKey, Failure> {
+    let public = match &key.public {
+        PublicKey::Rsa { modulus, exponent } => {
+            cardea_pki::PublicKey::from_rsa(modulus, &exponent.to_be_bytes())
+        }
+        PublicKey::Ec { x, y } => {
+            let curve = if x.len() == Curve::P256.field_len() {
+                Curve::P256
+            } else {
+                Curve::P384
+            };
+            cardea_pki::PublicKey::from_ec(curve, x, y)
+        }
+    };
+    public.map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!(
+                "the public half of key {:02X} is wrong: {error}",
+                key.reference
+            ),
+        )
+    })
+}
+
+/// A label from a file, as far as it fits.
+pub(crate) fn shortened(text: &str) -> Option<String> {
+    let mut label = String::new();
+    for c in text.trim().chars().filter(|c| !c.is_control()) {
+        if label.len() + c.len_utf8() > MAX_LABEL {
+            break;
+        }
+        label.push(c);
+    }
+    (!label.is_empty()).then_some(label)
+}
+
+/// A certificate on a card.
+pub(crate) struct Stored {
+    pub(crate) reference: u8,
+    content: Result<Certificate, cardea_pki::Error>,
+}
+
+impl Stored {
+    pub(crate) fn new(reference: u8, der: &[u8]) -> Self {
+        Self {
+            reference,
+            content: Certificate::parse(der),
+        }
+    }
+
+    /// Whose it is, and what is the matter with it.
+    pub(crate) fn short(&self) -> String {
+        match &self.content {
+            Ok(certificate) => {
+                let subject = printable(&certificate.subject().to_string());
+                match Validity::of(certificate) {
+                    Validity::Valid => subject,
+                    other => format!("{subject} ({})", other.words()),
+                }
+            }
+            Err(_) => "cannot be read".to_owned(),
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let certificate = match &self.content {
+            Ok(certificate) => certificate,
+            Err(error) => return json!({ "error": error.to_string() }),
+        };
+        let names: Vec<String> = certificate
+            .alternative_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        json!({
+            "subject": certificate.subject().to_string(),
+            "issuer": certificate.issuer().to_string(),
+            "serial": plain(certificate.serial()),
+            "not_before": certificate.not_before(),
+            "not_after": certificate.not_after(),
+            "validity": Validity::of(certificate).word(),
+            "alternative_names": names,
+            "sha256": plain(&certificate.fingerprint()),
+        })
+    }
+
+    pub(crate) fn text(&self, key: &KeySummary, colour: Colour) -> String {
+        let mut lines = Vec::new();
+        match &self.content {
+            Ok(certificate) => {
+                let validity = Validity::of(certificate);
+                let mark = match validity {
+                    Validity::Valid => String::new(),
+                    other => format!(", {}", colour.red(other.words())),
+                };
+                lines.extend([
+                    ("subject", printable(&certificate.subject().to_string())),
+                    ("issuer", printable(&certificate.issuer().to_string())),
+                    (
+                        "valid",
+                        format!(
+                            "{} to {}{mark}",
+                            utc(certificate.not_before()),
+                            utc(certificate.not_after())
+                        ),
+                    ),
+                    ("serial", plain(certificate.serial())),
+                ]);
+                for name in certificate.alternative_names() {
+                    lines.push(("name", printable(&name.to_string())));
+                }
+                lines.push(("SHA-256", plain(&certificate.fingerprint())));
+            }
+            Err(error) => lines.push(("cannot be read", error.to_string())),
+        }
+        let lines: String = lines
+            .iter()
+            .map(|(label, value)| format!("  {:<11}{value}\n", format!("{label}:")))
+            .collect();
+        format!("key {}\n{lines}", title(key))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Validity {
+    Expired,
+    NotYet,
+    Valid,
+}
+
+impl Validity {
+    pub(crate) fn of(certificate: &Certificate) -> Self {
+        let now = now();
+        if now > certificate.not_after() {
+            Self::Expired
+        } else if now < certificate.not_before() {
+            Self::NotYet
+        } else {
+            Self::Valid
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYet => "not-yet",
+            Self::Valid => "valid",
+        }
+    }
+
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYet => "not yet valid",
+            Self::Valid => "valid",
+        }
+    }
+}
+
+pub(crate) fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|time| i64::try_from(time.as_secs()).ok())
+        .unwrap_or_default()
+}
+
+/// All certificates of a card, in the order of the keys.
+pub(crate) fn read_all(
+    card: &CardDetails,
+    connection: &mut Connection,
+) -> Result<Vec<Stored>, Failure> {
+    card.keys
+        .iter()
+        .filter(|key| key.certificate)
+        .map(|key| {
+            let der = read(card, key, connection)?;
+            Ok(Stored::new(key.reference, &der))
+        })
+        .collect()
+}
+
+pub(crate) fn read(
+    card: &CardDetails,
+    key: &KeySummary,
+    connection: &mut Connection,
+) -> Result<Vec<u8>, Failure> {
+    let request = Request::ReadCertificate {
+        card: card.summary.card_id.clone(),
+        reference: key.reference,
+    };
+    match connection.call(&request, "reading the certificate")? {
+        Reply::Certificate(der) => Ok(der),
+        _ => Err(Connection::unexpected()),
+    }
+}
+
+/// Stores a certificate with its key.
+pub(crate) fn store(
+    card: &CardDetails,
+    reference: u8,
+    pin: SecretBytes,
+    der: &[u8],
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    check_length(der)?;
+    let request = Request::StoreCertificate {
+        card: card.summary.card_id.clone(),
+        pin: Some(pin),
+        reference,
+        der: der.to_vec(),
+        label: None,
+    };
+    connection.order(&request, "storing the certificate")
+}
+
+/// Asked before anything else of an import is done.
+pub(crate) fn check_length(der: &[u8]) -> Result<(), Failure> {
+    if der.len() > MAX_CERTIFICATE {
+        return Err(Failure::usage(format!(
+            "the certificate has {} bytes; a card takes {MAX_CERTIFICATE}",
+            der.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Has the card sign, and checks what it signed.
+pub(crate) fn sign(
+    card: &CardDetails,
+    key: &KeySummary,
+    pin: &SecretBytes,
+    unsigned: &ToBeSigned,
+    connection: &mut Connection,
+) -> Result<Signed, Failure> {
+    let digest = unsigned.digest();
+    let operation = match unsigned.signature_algorithm() {
+        SignatureAlgorithm::EcdsaSha256 | SignatureAlgorithm::EcdsaSha384 => {
+            Operation::SignEcdsa { digest }
+        }
+        SignatureAlgorithm::RsaSha256
+        | SignatureAlgorithm::RsaSha384
+        | SignatureAlgorithm::RsaSha512 => Operation::SignPkcs1 {
+            hash: match unsigned.digest_algorithm() {
+                DigestAlgorithm::Sha256 => Hash::Sha256,
+                DigestAlgorithm::Sha384 => Hash::Sha384,
+                DigestAlgorithm::Sha512 => Hash::Sha512,
+            },
+            digest,
+        },
+    };
+    let request = Request::UseKey {
+        card: card.summary.card_id.clone(),
+        pin: Some(pin.clone()),
+        reference: key.reference,
+        operation,
+    };
+    let signature = match connection.call(&request, "signing")? {
+        Reply::Result(signature) => signature,
+        _ => return Err(Connection::unexpected()),
+    };
+    unsigned.finish(signature.expose()).map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("what the card signed is not right, nothing was written: {error}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_client::message::{CardState, CardSummary, Visibility};
+
+    use super::*;
+
+    fn key(reference: u8, label: &str) -> KeySummary {
+        KeySummary {
+            reference,
+            algorithm: "p-256".into(),
+            origin: "generated".into(),
+            pin: "session".into(),
+            label: label.into(),
+            public: PublicKey::Ec {
+                x: vec![1; 32],
+                y: vec![2; 32],
+            },
+            certificate: false,
+            id: vec![reference - 0x81],
+            sign_only: false,
+            certificate_label: None,
+            import_exposed: false,
+        }
+    }
+
+    fn card(keys: Vec<KeySummary>) -> CardDetails {
+        CardDetails {
+            summary: CardSummary {
+                card_id: String::new(),
+                instance_id: String::new(),
+                name: String::new(),
+                owner: 0,
+                state: CardState::Ready,
+                reason: String::new(),
+                slot: None,
+                reader: None,
+                from: None,
+                gone: Vec::new(),
+                drive: None,
+            },
+            created: 0,
+            pin: None,
+            puk: None,
+            administrator: false,
+            keys,
+            counter_mode: String::new(),
+            warnings: Vec::new(),
+            pin_policy: None,
+            session_limit: 0,
+            idle_limit: 0,
+            uninitialised: false,
+            pin_pad: false,
+            visibility: Visibility::Always,
+        }
+    }
+
+    #[test]
+    fn keys_are_named_by_reference_before_label() {
+        let card = card(vec![
+            key(0x81, "9E"),
+            key(0x9E, "mail"),
+            key(0x82, "same"),
+            key(0x83, "same"),
+            key(0x84, ""),
+        ]);
+        let found = |selector| {
+            select(&card, selector)
+                .map(|key| key.reference)
+                .map_err(|failure| failure.exit)
+        };
+        assert_eq!(found("81"), Ok(0x81));
+        assert_eq!(found("9e"), Ok(0x9E));
+        assert_eq!(found("9E"), Ok(0x9E), "not the one with that label");
+        assert_eq!(found("mail"), Ok(0x9E));
+        assert_eq!(found("same"), Err(Exit::Ambiguous));
+        for unknown in ["", "85", "Mail", "081"] {
+            assert_eq!(found(unknown), Err(Exit::NotFound), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn labels_from_files_are_cut_at_a_character() {
+        assert_eq!(shortened(" Ada\n"), Some("Ada".into()));
+        assert_eq!(shortened(" \t"), None);
+        assert_eq!(shortened(&"ä".repeat(80)).unwrap().len(), 126);
+    }
+
+    #[test]
+    fn public_half_that_is_none_is_refused() {
+        assert!(public_key(&key(0x81, "")).is_err());
+    }
+}
