@@ -26,6 +26,9 @@ pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments,
 use crate::duration::Seconds;
 use crate::policy::Policy;
 
+/// Where pcscd's handler is installed.
+const DEFAULT_HANDLER: &str = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
+
 /// Virtual smart cards in the machine's TPM.
 #[derive(Debug, Parser)]
 #[command(
@@ -90,7 +93,7 @@ pub(crate) enum Noun {
     /// Print the reader.conf.d entry that makes pcscd show the cards of this daemon
     ReaderConf {
         /// Handler library
-        #[arg(long, value_name = "PATH", default_value = crate::reader_conf::DEFAULT_LIBRARY)]
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_HANDLER)]
         library: PathBuf,
         /// Number of slots, 1 to 14 [default: asked of the daemon]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=14))]

@@ -7,13 +7,16 @@ use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
 use crate::arguments::OutputArguments;
-use crate::connection::part_gone;
+use crate::daemon::part_gone;
 use crate::duration::Seconds;
 use crate::exit::Failure;
 use crate::on_card::{Stored, label, pin_words, public_key};
-use crate::output::{Colour, print, print_json, printable, table, utc};
 use crate::policy::Policy;
+use crate::terminal::output::{Colour, print, print_json, printable, table, utc};
 use crate::uri;
+
+/// The hierarchy of the computer's firmware.
+pub(crate) const PLATFORM: &str = "platform";
 
 /// Reference of the first key; OpenSC counts from here.
 const FIRST: u8 = 0x81;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Colour, print, print_json, printable};
+use crate::terminal::output::{Colour, print, print_json, printable};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

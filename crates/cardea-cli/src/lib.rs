@@ -6,35 +6,20 @@
 
 #![forbid(unsafe_code)]
 
-mod admin;
+mod admin_key;
 mod arguments;
-mod audit;
-mod card;
-mod certificate;
-mod connection;
+mod commands;
+mod daemon;
 mod describe;
-mod diversify;
 mod doctor;
-mod drive;
 mod duration;
-mod escrow;
 mod exit;
 mod file;
-mod helpdesk;
 mod hex;
-mod import;
-mod key;
 mod on_card;
-mod output;
-mod pin;
 mod policy;
-mod progress;
-mod prompt;
-mod reader_conf;
 mod redirect;
-mod secret;
-mod signing;
-mod tpm;
+mod terminal;
 mod tpmvscmgr;
 mod uri;
 
@@ -45,8 +30,10 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
 use crate::arguments::{Cli, Noun};
-use crate::connection::Connection;
+use crate::commands::{admin, audit, card, certificate, csr, helpdesk, key, pin, reader_conf, tpm};
+use crate::daemon::Connection;
 use crate::exit::Failure;
+use crate::terminal::output;
 
 /// The program `cardea`.
 #[must_use]
@@ -91,7 +78,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Noun::Card(verb) => card::run(verb, &cli.socket, &mut connection),
         Noun::Cert(verb) => certificate::run(verb, &mut connection),
         Noun::Completions { shell } => completions(*shell),
-        Noun::Csr(verb) => signing::run(verb, &mut connection),
+        Noun::Csr(verb) => csr::run(verb, &mut connection),
         Noun::Doctor { output, root } => doctor::run(&cli.socket, root, output.json),
         Noun::Helpdesk(verb) => helpdesk::run(verb),
         Noun::Key(verb) => key::run(verb, &mut connection),

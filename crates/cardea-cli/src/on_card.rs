@@ -8,10 +8,10 @@ use cardea_client::message::{
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
 use serde_json::{Value, json};
 
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::{Exit, Failure};
 use crate::hex::plain;
-use crate::output::{Colour, printable, utc};
+use crate::terminal::output::{Colour, printable, utc};
 
 /// Longest label in bytes.
 pub(crate) const MAX_LABEL: usize = 127;

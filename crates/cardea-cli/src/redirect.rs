@@ -35,9 +35,9 @@ use self::guard::{Allowed, Refused};
 use self::local::{Local, Person, refused};
 use self::pace::Pace;
 use crate::arguments::RedirectArguments;
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::{Exit, Failure};
-use crate::output::{note, printable};
+use crate::terminal::output::{note, printable};
 
 /// Signing in at the other end may need a person.
 const SIGN_IN_TIME: Duration = Duration::from_secs(600);

@@ -12,16 +12,14 @@ use cardea_client::Client;
 use cardea_client::message::{CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
+use crate::admin_key::DEFAULT_ADMIN_KEY;
 use crate::exit::{Exit, Failure};
-use crate::output::{note, print};
 use crate::policy::Policy;
-use crate::secret::{self, Source};
+use crate::terminal::output::{note, print};
+use crate::terminal::secret::{self, Source};
 
 /// The DEFAULT keywords: everybody knows them.
 const DEFAULT_PIN: &[u8] = b"12345678";
-const DEFAULT_ADMIN_KEY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
 
 /// How often a secret is asked for.
 const ENTRIES: u32 = 3;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{CardArgument, OutputArguments};
 use crate::hex::Block;
-use crate::secret::Source;
+use crate::terminal::secret::Source;
 
 /// A secret's two options; without them it is asked for.
 macro_rules! secret_arguments {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::OutputArguments;
 use crate::duration::Seconds;
-use crate::secret::Source;
+use crate::terminal::secret::Source;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TpmVerb {

@@ -108,7 +108,7 @@ fn policies(status: &TpmStatus, findings: &mut Findings) {
     let set = status.hierarchy_policies.iter().flatten();
     let set: Vec<&str> = set
         .map(String::as_str)
-        .filter(|hierarchy| *hierarchy != crate::tpm::PLATFORM)
+        .filter(|hierarchy| *hierarchy != crate::describe::PLATFORM)
         .collect();
     if set.is_empty() {
         return;
@@ -236,7 +236,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
 fn card(card: &CardSummary, findings: &mut Findings) {
     let name = &card.name;
     for part in &card.gone {
-        let text = crate::connection::part_gone(*part);
+        let text = crate::daemon::part_gone(*part);
         findings.fault("card-part", format!("card {name}: {text}"), None);
     }
     match card.state {

@@ -8,8 +8,8 @@ use cardea_card::Guest;
 use cardea_client::Client;
 use cardea_client::message::{Failure, FailureKind, Operation, Reply, Request, SecretBytes};
 
-use crate::output::{note, printable};
-use crate::prompt;
+use crate::terminal::output::{note, printable};
+use crate::terminal::prompt;
 
 /// For what asks nobody.
 const SHORT: Duration = Duration::from_secs(60);

@@ -5,17 +5,18 @@ use std::path::Path;
 use cardea_client::message::{CardDetails, KeySummary, NewKey, Reply, Request};
 use serde_json::Value;
 
+use super::import;
 use crate::arguments::{
     Algorithm, KeyVerb, NewKeyArguments, OutputArguments, PinArguments, PublicFormat,
 };
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::describe::{key_json, print_new};
 use crate::exit::Failure;
-use crate::import;
 use crate::on_card::{self, MAX_LABEL, Stored, label, pin_words, public_key, select, title};
-use crate::output::{note, print, print_json, printable, table};
-use crate::prompt::confirm;
-use crate::{file, secret, uri};
+use crate::terminal::output::{note, print, print_json, printable, table};
+use crate::terminal::prompt::confirm;
+use crate::terminal::secret;
+use crate::{file, uri};
 
 pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {

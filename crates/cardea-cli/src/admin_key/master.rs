@@ -20,7 +20,7 @@ use self::token::TokenKey;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex;
-use crate::secret::AdminKey;
+use crate::terminal::secret::AdminKey;
 
 /// What the keys are for.
 const LABEL: &[u8] = b"Cardea admin key";

@@ -200,7 +200,7 @@ fn ask_twice(
 }
 
 fn prompt(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    crate::prompt::ask(text).map_err(|error| match error.kind() {
+    crate::terminal::prompt::ask(text).map_err(|error| match error.kind() {
         std::io::ErrorKind::Interrupted => Failure::new(Exit::Failed, "interrupted"),
         _ => Failure::usage(format!(
             "the {what} cannot be asked for on a terminal ({error}); use a file or a descriptor"
@@ -210,7 +210,7 @@ fn prompt(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 /// What an administrator answers to a challenge: shown while it is typed, for it is long and serves once.
 pub(crate) fn response() -> Result<hex::Block, Failure> {
-    let typed = crate::prompt::ask_shown("response: ").map_err(|error| {
+    let typed = crate::terminal::prompt::ask_shown("response: ").map_err(|error| {
         Failure::usage(format!(
             "the response cannot be asked for on a terminal ({error}); use --admin-key-file, or \
              --challenge and --response"

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::output::printable;
+use crate::terminal::output::printable;
 
 /// Nothing is said before.
 const PATIENCE: Duration = Duration::from_millis(500);

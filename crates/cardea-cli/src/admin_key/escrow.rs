@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex;
-use crate::secret::AdminKey;
+use crate::terminal::secret::AdminKey;
 
 /// First line of the content.
 const TITLE: &str = "cardea admin key";

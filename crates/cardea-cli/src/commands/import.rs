@@ -8,13 +8,13 @@ use cardea_client::message::{
 use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
 
 use crate::arguments::{NewKeyArguments, OutputArguments};
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::describe::print_new;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::on_card::{self, Stored, public_key, shortened, title};
-use crate::output::note;
-use crate::secret;
+use crate::terminal::output::note;
+use crate::terminal::secret;
 
 /// Where the key and the secrets come from.
 pub(crate) struct Source<'a> {

@@ -8,7 +8,7 @@ use cardea_client::message::{CardDetails, CardState, Part, Reply, Request};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
-use crate::progress::Progress;
+use crate::terminal::progress::Progress;
 
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
 const ANSWER_TIME: Duration = Duration::from_secs(600);

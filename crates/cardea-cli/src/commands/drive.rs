@@ -8,10 +8,10 @@ use cardea_client::drive::{self, AttachError, Attached, Attachment, Ended, FOLDE
 use cardea_client::message::{CardDetails, CardState, Reply, Request};
 use cardea_client::{ClientError, Wake};
 
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::describe::state_word;
 use crate::exit::{Exit, Failure};
-use crate::output::{note, printable};
+use crate::terminal::output::{note, printable};
 
 /// Inserts the cards on a drive, and has a process of its own keep them so.
 pub(crate) fn attach(socket: &Path, place: &Path, foreground: bool) -> Result<(), Failure> {

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::arguments::{IndicesArguments, OutputArguments, ProvisionArguments, TpmVerb, Which};
-use crate::connection::Connection;
+use crate::daemon::Connection;
+use crate::describe::PLATFORM;
 use crate::exit::{Exit, Failure};
-use crate::output::{note, print, print_json, printable};
-use crate::prompt::confirm;
-use crate::secret::{self, Source};
+use crate::terminal::output::{note, print, print_json, printable};
+use crate::terminal::prompt::confirm;
+use crate::terminal::secret::{self, Source};
 use crate::{file, hex};
 
 pub(crate) fn run(verb: &TpmVerb, connection: &mut Connection) -> Result<(), Failure> {
@@ -471,9 +472,6 @@ fn counters_text(status: &TpmStatus) -> String {
         CounterCheck::Unsafe => format!("unsafe: {}", printable(&status.counters_reason)),
     }
 }
-
-/// The hierarchy of the computer's firmware.
-pub(crate) const PLATFORM: &str = "platform";
 
 fn owner_text(status: &TpmStatus) -> &'static str {
     if !status.owner_enabled {

@@ -6,9 +6,9 @@ use cardea_client::message::{AuditHead, Reply, Request};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json, printable, utc};
+use crate::terminal::output::{print, print_json, printable, utc};
 
 /// Bytes of records asked for at once.
 const PART: u32 = 64 * 1024;

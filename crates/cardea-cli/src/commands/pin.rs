@@ -4,13 +4,13 @@ use std::io::{self, IsTerminal};
 
 use cardea_client::message::{Authority, CardDetails, Part, Reference, Request};
 
-use crate::admin;
+use crate::admin_key::answer::answer;
 use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
-use crate::connection::{Connection, require_part};
+use crate::daemon::{Connection, require_part};
 use crate::exit::Failure;
-use crate::output::note;
 use crate::policy::Policy;
-use crate::secret::{self, Source};
+use crate::terminal::output::note;
+use crate::terminal::secret::{self, Source};
 
 pub(crate) fn run(verb: &PinVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {
@@ -124,7 +124,7 @@ fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<
                 "this card has neither PUK nor administrator: its PIN cannot be unblocked",
             ));
         }
-        Authority::Admin(admin::answer(&card, &arguments.answer, connection)?)
+        Authority::Admin(answer(&card, &arguments.answer, connection)?)
     };
     let policy = Policy::of(card.pin_policy.as_ref());
     let request = Request::UnblockPin {

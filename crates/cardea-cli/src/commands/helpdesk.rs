@@ -6,15 +6,15 @@ use cardea_client::spoken::spoken;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::admin::{respond, write_key};
+use crate::admin_key::escrow;
+use crate::admin_key::master::{MASTER, Master, parse_card_id};
+use crate::admin_key::{respond, write_key};
 use crate::arguments::{HelpdeskVerb, OutputArguments, RespondArguments};
-use crate::diversify::{MASTER, Master, parse_card_id};
-use crate::escrow;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex::plain;
-use crate::output::{note, print, print_json};
-use crate::secret::{self, AdminKey, Source};
+use crate::terminal::output::{note, print, print_json};
+use crate::terminal::secret::{self, AdminKey, Source};
 
 pub(crate) fn run(verb: &HelpdeskVerb) -> Result<(), Failure> {
     match verb {

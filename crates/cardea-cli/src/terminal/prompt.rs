@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::exit::{Exit, Failure};
-use crate::output::printable;
+use crate::terminal::output::printable;
 
 /// Longest line: an admin key in hexadecimal digits, and room for mistakes.
 const MAX_LINE: usize = 256;

@@ -4,12 +4,9 @@ use std::path::Path;
 
 use cardea_client::message::{Reply, Request};
 
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::Failure;
-use crate::output::print;
-
-/// Where the handler is installed.
-pub(crate) const DEFAULT_LIBRARY: &str = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
+use crate::terminal::output::print;
 
 /// pcscd shows the readers as this, the number of the reader and the slot; the daemon names them alike.
 const FRIENDLY_NAME: &str = "Cardea Virtual Smart Card";

@@ -12,7 +12,7 @@ use cryptoki::session::{Session, UserType};
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
-use crate::secret::{self, Source};
+use crate::terminal::secret::{self, Source};
 
 /// What such URIs begin with.
 pub(super) const SCHEME: &str = "pkcs11:";

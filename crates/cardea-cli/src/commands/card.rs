@@ -9,25 +9,20 @@ use cardea_client::message::{
 use nix::unistd::User;
 use serde_json::Value;
 
-use crate::admin::settle;
+use super::drive;
+use crate::admin_key::escrow;
+use crate::admin_key::master::Master;
+use crate::admin_key::{self, settle};
 use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::describe::{details_json, details_text, list_text, summary_json};
-use crate::diversify::Master;
-use crate::drive;
-use crate::escrow;
 use crate::exit::{Exit, Failure};
-use crate::output::{Colour, note, print, print_json, printable};
 use crate::policy::Policy;
-use crate::prompt::confirm;
-use crate::secret::{self, Source};
-
-/// The admin key of Microsoft's tool for `/adminkey default` (TPM virtual smart cards).
-const DEFAULT_ADMIN_KEY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
+use crate::terminal::output::{Colour, note, print, print_json, printable};
+use crate::terminal::prompt::confirm;
+use crate::terminal::secret::{self, Source};
 
 pub(crate) fn run(
     verb: &CardVerb,
@@ -235,7 +230,9 @@ fn admin_key(
         Ok(Key::Given(SecretBytes::new(key.to_vec())))
     };
     match source {
-        AdminKeySource::Default => Ok(Key::Given(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec()))),
+        AdminKeySource::Default => Ok(Key::Given(SecretBytes::new(
+            admin_key::DEFAULT_ADMIN_KEY.to_vec(),
+        ))),
         AdminKeySource::Derived(path) => {
             let key = Master::read(path)?.key(id)?;
             Ok(Key::Given(SecretBytes::new(key.to_vec())))

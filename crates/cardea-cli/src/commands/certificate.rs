@@ -7,14 +7,15 @@ use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
 use crate::arguments::{CertVerb, Encoding, OutputArguments, PinArguments, Wanted};
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::{Exit, Failure};
+use crate::file;
 use crate::on_card::{
     Validity, check_length, label, now, public_key, read, read_all, select, sign, store, title,
 };
-use crate::output::{Colour, note, print, print_json, utc};
-use crate::prompt::confirm;
-use crate::{file, secret};
+use crate::terminal::output::{Colour, note, print, print_json, utc};
+use crate::terminal::prompt::confirm;
+use crate::terminal::secret;
 
 const DAY: i64 = 86_400;
 

@@ -6,11 +6,12 @@ use cardea_client::message::{CardDetails, KeySummary};
 use cardea_pki::RequestBuilder;
 
 use crate::arguments::{CsrVerb, Encoding, PinArguments, Wanted};
-use crate::connection::Connection;
+use crate::daemon::Connection;
 use crate::exit::Failure;
+use crate::file;
 use crate::on_card::{public_key, select, sign, title};
-use crate::output::note;
-use crate::{file, secret};
+use crate::terminal::output::note;
+use crate::terminal::secret;
 
 pub(crate) fn run(verb: &CsrVerb, connection: &mut Connection) -> Result<(), Failure> {
     match verb {

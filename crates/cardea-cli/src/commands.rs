@@ -1,0 +1,14 @@
+//! What each noun of the command line does: one file a noun, none of which uses another's.
+
+pub(crate) mod admin;
+pub(crate) mod audit;
+pub(crate) mod card;
+pub(crate) mod certificate;
+pub(crate) mod csr;
+mod drive;
+pub(crate) mod helpdesk;
+mod import;
+pub(crate) mod key;
+pub(crate) mod pin;
+pub(crate) mod reader_conf;
+pub(crate) mod tpm;

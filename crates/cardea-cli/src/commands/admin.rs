@@ -1,0 +1,105 @@
+//! `cardea admin …`: challenges, and answers to them by whoever holds the admin key.
+
+use cardea_client::message::{CardDetails, Request, SecretBytes};
+use cardea_client::spoken::spoken;
+use serde_json::json;
+
+use crate::admin_key::answer::{answer, challenge, must_have_administrator};
+use crate::admin_key::master::{Master, parse_card_id};
+use crate::admin_key::{is_single_des, make_key, settle};
+use crate::arguments::{AdminArguments, AdminVerb, NewAdminKeyArguments, OutputArguments};
+use crate::daemon::Connection;
+use crate::exit::Failure;
+use crate::hex::plain;
+use crate::terminal::output::{note, print, print_json};
+use crate::terminal::secret::{self, Source};
+
+pub(crate) fn run(verb: &AdminVerb, connection: &mut Connection) -> Result<(), Failure> {
+    match verb {
+        AdminVerb::ChangeKey { card, answer, new } => {
+            let card = connection.usable(&card.card)?;
+            change_key(&card, answer, new, connection)
+        }
+        AdminVerb::Challenge { card, output } => {
+            let card = connection.usable(&card.card)?;
+            print_challenge(&card, *output, connection)
+        }
+        AdminVerb::Verify { card, answer } => {
+            let card = connection.usable(&card.card)?;
+            let request = Request::VerifyAdmin {
+                card: card.summary.card_id.clone(),
+                answer: self::answer(&card, answer, connection)?,
+            };
+            connection.order(&request, "judging the answer")?;
+            note(&format!(
+                "the administrator's answer for {} is right",
+                card.summary.name
+            ))?;
+            Ok(())
+        }
+    }
+}
+
+fn print_challenge(
+    card: &CardDetails,
+    output: OutputArguments,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    must_have_administrator(card)?;
+    let challenge = challenge(card, connection)?;
+    if output.json {
+        print_json(&json!({
+            "card_id": card.summary.card_id,
+            "challenge": plain(&challenge.0),
+        }))?;
+    } else {
+        print(&format!("{}\n", spoken(&challenge.0)))?;
+    }
+    Ok(())
+}
+
+fn change_key(
+    card: &CardDetails,
+    arguments: &AdminArguments,
+    new: &NewAdminKeyArguments,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let answer = answer(card, arguments, connection)?;
+    let kept = new.out.as_deref().filter(|_| new.new_key_random);
+    let key = match (kept, &new.new_key_master_file) {
+        (Some(path), _) => make_key(path)?,
+        (None, Some(master)) => {
+            let id = parse_card_id(&card.summary.card_id).map_err(Failure::usage)?;
+            Master::read(master)?.key(&id)?
+        }
+        (None, None) => {
+            let source = Source {
+                file: new.new_key_file.as_deref(),
+                fd: new.new_key_fd,
+            };
+            secret::admin_key("new admin key", &source)?
+        }
+    };
+    let request = Request::ChangeAdminKey {
+        card: card.summary.card_id.clone(),
+        answer,
+        new: SecretBytes::new(key.to_vec()),
+    };
+    if let Err(failure) = connection.order(&request, "changing the admin key") {
+        if let Some(path) = kept {
+            settle(path, &failure)?;
+        }
+        return Err(failure);
+    }
+    note(&format!("admin key of {} changed", card.summary.name))?;
+    if let Some(path) = kept {
+        note(&format!(
+            "{} has the new key: keep it safe, nothing else can make it again",
+            path.display()
+        ))?;
+    }
+    if is_single_des(&key) {
+        note("warning: two neighbouring parts of the key are the same, which makes it single DES")?;
+    }
+    Ok(())
+}
