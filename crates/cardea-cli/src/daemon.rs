@@ -15,9 +15,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(600);
 
 /// Connects at the first request, so that wrong arguments are told without a daemon.
 #[derive(Debug)]
-pub(crate) struct Connection(Client);
+pub(crate) struct Daemon(Client);
 
-impl Connection {
+impl Daemon {
     pub(crate) fn new(socket: &Path) -> Self {
         Self(Client::new(socket))
     }

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn invalid_durations_are_refused() {
         for text in [
             "",
             "s",

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secret_files_are_new_and_their_owners_only() {
+    fn secret_files_are_new_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write_secret(&path, b"key").unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_has_a_limit() {
+    fn input_files_have_a_limit() {
         let content = read(Path::new("/dev/zero")).unwrap();
         assert_eq!(content.len(), cardea_pki::MAX_INPUT + 1);
         assert!(read(Path::new("/nonexistent")).is_err());

@@ -31,7 +31,7 @@ use clap_complete::Shell;
 
 use crate::arguments::{Cli, Noun};
 use crate::commands::{admin, audit, card, certificate, csr, helpdesk, key, pin, reader_conf, tpm};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::terminal::output;
 
@@ -60,9 +60,9 @@ pub fn tpmvscmgr() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    let mut connection = Connection::new(&cli.socket);
+    let mut daemon = Daemon::new(&cli.socket);
     match &cli.noun {
-        Noun::Admin(verb) => admin::run(verb, &mut connection),
+        Noun::Admin(verb) => admin::run(verb, &mut daemon),
         Noun::Audit {
             output,
             follow,
@@ -70,27 +70,27 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             head,
         } => {
             if *verify {
-                audit::verify(output.json, head, &mut connection)
+                audit::verify(output.json, head, &mut daemon)
             } else {
-                audit::show(output.json, *follow, &mut connection)
+                audit::show(output.json, *follow, &mut daemon)
             }
         }
-        Noun::Card(verb) => card::run(verb, &cli.socket, &mut connection),
-        Noun::Cert(verb) => certificate::run(verb, &mut connection),
+        Noun::Card(verb) => card::run(verb, &cli.socket, &mut daemon),
+        Noun::Cert(verb) => certificate::run(verb, &mut daemon),
         Noun::Completions { shell } => completions(*shell),
-        Noun::Csr(verb) => csr::run(verb, &mut connection),
+        Noun::Csr(verb) => csr::run(verb, &mut daemon),
         Noun::Doctor { output, root } => doctor::run(&cli.socket, root, output.json),
         Noun::Helpdesk(verb) => helpdesk::run(verb),
-        Noun::Key(verb) => key::run(verb, &mut connection),
+        Noun::Key(verb) => key::run(verb, &mut daemon),
         Noun::Manual { out } => manual(out),
-        Noun::Pin(verb) => pin::run(verb, &mut connection),
-        Noun::Puk(verb) => pin::run_puk(verb, &mut connection),
+        Noun::Pin(verb) => pin::run(verb, &mut daemon),
+        Noun::Puk(verb) => pin::run_puk(verb, &mut daemon),
         Noun::ReaderConf { library, slots } => {
-            reader_conf::run(&cli.socket, library, *slots, &mut connection)
+            reader_conf::run(&cli.socket, library, *slots, &mut daemon)
         }
-        Noun::Redirect(arguments) => redirect::run(arguments, &cli.socket, &mut connection),
+        Noun::Redirect(arguments) => redirect::run(arguments, &cli.socket, &mut daemon),
         Noun::RedirectAccept => redirect::accept(&cli.socket),
-        Noun::Tpm(verb) => tpm::run(verb, &mut connection),
+        Noun::Tpm(verb) => tpm::run(verb, &mut daemon),
     }
 }
 

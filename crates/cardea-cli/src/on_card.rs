@@ -8,7 +8,7 @@ use cardea_client::message::{
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
 use serde_json::{Value, json};
 
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::hex::plain;
 use crate::terminal::output::{Colour, printable, utc};
@@ -237,15 +237,12 @@ pub(crate) fn now() -> i64 {
 }
 
 /// All certificates of a card, in the order of the keys.
-pub(crate) fn read_all(
-    card: &CardDetails,
-    connection: &mut Connection,
-) -> Result<Vec<Stored>, Failure> {
+pub(crate) fn read_all(card: &CardDetails, daemon: &mut Daemon) -> Result<Vec<Stored>, Failure> {
     card.keys
         .iter()
         .filter(|key| key.certificate)
         .map(|key| {
-            let der = read(card, key, connection)?;
+            let der = read(card, key, daemon)?;
             Ok(Stored::new(key.reference, &der))
         })
         .collect()
@@ -254,15 +251,15 @@ pub(crate) fn read_all(
 pub(crate) fn read(
     card: &CardDetails,
     key: &KeySummary,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<Vec<u8>, Failure> {
     let request = Request::ReadCertificate {
         card: card.summary.card_id.clone(),
         reference: key.reference,
     };
-    match connection.call(&request, "reading the certificate")? {
+    match daemon.call(&request, "reading the certificate")? {
         Reply::Certificate(der) => Ok(der),
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 
@@ -272,7 +269,7 @@ pub(crate) fn store(
     reference: u8,
     pin: SecretBytes,
     der: &[u8],
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     check_length(der)?;
     let request = Request::StoreCertificate {
@@ -282,7 +279,7 @@ pub(crate) fn store(
         der: der.to_vec(),
         label: None,
     };
-    connection.order(&request, "storing the certificate")
+    daemon.order(&request, "storing the certificate")
 }
 
 /// Asked before anything else of an import is done.
@@ -302,7 +299,7 @@ pub(crate) fn sign(
     key: &KeySummary,
     pin: &SecretBytes,
     unsigned: &ToBeSigned,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<Signed, Failure> {
     let digest = unsigned.digest();
     let operation = match unsigned.signature_algorithm() {
@@ -326,9 +323,9 @@ pub(crate) fn sign(
         reference: key.reference,
         operation,
     };
-    let signature = match connection.call(&request, "signing")? {
+    let signature = match daemon.call(&request, "signing")? {
         Reply::Result(signature) => signature,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     unsigned.finish(signature.expose()).map_err(|error| {
         Failure::new(
@@ -426,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn public_half_that_is_none_is_refused() {
+    fn invalid_public_key_is_refused() {
         assert!(public_key(&key(0x81, "")).is_err());
     }
 }

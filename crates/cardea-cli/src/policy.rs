@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_texts_say_what_is_wrong() {
+    fn errors_name_the_invalid_part() {
         for (text, part) in [
             ("", "keyword=value"),
             ("min", "keyword=value"),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_out_of_range_are_no_policy() {
+    fn policy_bytes_out_of_range_are_refused() {
         for words in [
             [0, 4, 8, 0, 0, 0, 0, 0],
             [1, 3, 8, 0, 0, 0, 0, 0],
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_are_told_which_rule_they_break() {
+    fn broken_pin_rule_is_named() {
         let policy = Policy::from_bytes(&bytes(EXAMPLE)).unwrap();
         assert_eq!(policy.check("PIN", b"abc1"), Ok(()));
         for (pin, part) in [
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_told_in_words() {
+    fn policies_are_put_into_words() {
         for (text, words) in [
             ("min=4", "4 to 127 bytes, any characters"),
             (

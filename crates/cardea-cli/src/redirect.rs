@@ -35,7 +35,7 @@ use self::guard::{Allowed, Refused};
 use self::local::{Local, Person, refused};
 use self::pace::Pace;
 use crate::arguments::RedirectArguments;
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, printable};
 
@@ -52,11 +52,11 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) fn run(
     arguments: &RedirectArguments,
     socket: &Path,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let host = host_name(&arguments.host)?;
-    let choice = Choice::of(&arguments.card, connection)?;
-    let cards = choice.present(connection)?;
+    let choice = Choice::of(&arguments.card, daemon)?;
+    let cards = choice.present(daemon)?;
     if cards.is_empty() {
         return Err(Failure::new(
             Exit::NotFound,
@@ -138,13 +138,13 @@ enum Choice {
 }
 
 impl Choice {
-    fn of(selectors: &[String], connection: &mut Connection) -> Result<Self, Failure> {
+    fn of(selectors: &[String], daemon: &mut Daemon) -> Result<Self, Failure> {
         if selectors.is_empty() {
             return Ok(Self::Own(Uid::effective().as_raw()));
         }
         let mut ids = Vec::new();
         for selector in selectors {
-            let card = connection.usable(selector)?.summary;
+            let card = daemon.usable(selector)?.summary;
             if let Some(from) = card.from {
                 let text = format!(
                     "card {} is redirected from {}, and goes no further",
@@ -159,14 +159,14 @@ impl Choice {
     }
 
     /// Those that are here now.
-    fn present(&self, connection: &mut Connection) -> Result<Vec<CardOverview>, Failure> {
-        let list = match connection.call(&Request::ListCards, "reading the cards")? {
+    fn present(&self, daemon: &mut Daemon) -> Result<Vec<CardOverview>, Failure> {
+        let list = match daemon.call(&Request::ListCards, "reading the cards")? {
             Reply::Cards(cards) => cards,
-            _ => return Err(Connection::unexpected()),
+            _ => return Err(Daemon::unexpected()),
         };
-        let states = match connection.call(&Request::CardStates, "reading the cards")? {
+        let states = match daemon.call(&Request::CardStates, "reading the cards")? {
             Reply::Overview { cards, .. } => cards,
-            _ => return Err(Connection::unexpected()),
+            _ => return Err(Daemon::unexpected()),
         };
         Ok(self.among(&list, states))
     }

@@ -13,7 +13,7 @@ use cardea_client::message::{CreateCard, FailureKind, NewContent, Reply, Request
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
 use crate::admin_key::DEFAULT_ADMIN_KEY;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit};
 use crate::policy::Policy;
 use crate::terminal::output::{note, print};
 use crate::terminal::secret::{self, Source};
@@ -45,14 +45,14 @@ impl From<End> for ExitCode {
 }
 
 /// Why it was not done.
-struct Trouble {
+struct Failure {
     end: End,
     text: String,
     /// What Windows' tool would end with.
     hresult: Option<u32>,
 }
 
-impl Trouble {
+impl Failure {
     fn new(end: End, text: impl Into<String>, hresult: u32) -> Self {
         Self {
             end,
@@ -62,7 +62,7 @@ impl Trouble {
     }
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self {
             end: End::Failed,
@@ -77,29 +77,29 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
     let result = match grammar::parse(arguments) {
         Ok(Command::Create(create)) => make(&create),
         Ok(Command::Destroy(destroy)) => unmake(&destroy),
-        Ok(Command::Help(verb)) => print(help(verb)).map_err(Trouble::from),
+        Ok(Command::Help(verb)) => print(help(verb)).map_err(Failure::from),
         Err(text) => {
             let text = format!("{text}; tpmvscmgr /? shows how it is used");
-            Err(Trouble::new(End::Usage, text, INVALID_ARGUMENT))
+            Err(Failure::new(End::Usage, text, INVALID_ARGUMENT))
         }
     };
     match result {
         Ok(()) => End::Done,
-        Err(trouble) => {
+        Err(failure) => {
             // There is nobody left to tell when stderr is gone too.
-            let _ = note(&format!("tpmvscmgr: {}", trouble.text));
-            if let Some(hresult) = trouble.hresult {
+            let _ = note(&format!("tpmvscmgr: {}", failure.text));
+            if let Some(hresult) = failure.hresult {
                 let _ = note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
             }
-            trouble.end
+            failure.end
         }
     }
 }
 
-fn make(create: &Create) -> Result<(), Trouble> {
+fn make(create: &Create) -> Result<(), Failure> {
     local(create.machine.as_deref())?;
     if create.attestation {
-        return Err(Trouble::new(
+        return Err(Failure::new(
             End::Failed,
             "/attestation needs an attestation key in the TPM, which this version does not make: leave it out",
             NOT_SUPPORTED,
@@ -143,7 +143,7 @@ fn make(create: &Create) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn unmake(destroy: &Destroy) -> Result<(), Trouble> {
+fn unmake(destroy: &Destroy) -> Result<(), Failure> {
     local(destroy.machine.as_deref())?;
     // The id alone: a name may be another card's tomorrow.
     let is_id = destroy
@@ -151,7 +151,7 @@ fn unmake(destroy: &Destroy) -> Result<(), Trouble> {
         .to_uppercase()
         .starts_with("ROOT\\SMARTCARDREADER\\");
     if !is_id {
-        return Err(Trouble::new(
+        return Err(Failure::new(
             End::Failed,
             "/instance takes the id that create has printed, as ROOT\\SMARTCARDREADER\\0000",
             NOT_FOUND,
@@ -175,7 +175,7 @@ const ASKED: Source<'static> = Source {
     fd: None,
 };
 
-fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Trouble> {
+fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Failure> {
     match given {
         Given::Default => Ok(SecretBytes::new(DEFAULT_PIN.to_vec())),
         Given::Prompt => asked(|| secret::new(what, &ASKED, policy)),
@@ -183,7 +183,7 @@ fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Troub
 }
 
 /// Asks again what cannot be right, and gives up with who gives up.
-fn asked<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Trouble> {
+fn asked<T>(mut ask: impl FnMut() -> Result<T, exit::Failure>) -> Result<T, Failure> {
     let mut tries = ENTRIES;
     loop {
         tries -= 1;
@@ -195,7 +195,7 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Trouble> {
                 note(&failure.to_string())?;
             }
             Err(failure) => {
-                return Err(Trouble {
+                return Err(Failure {
                     end: End::Aborted,
                     text: failure.to_string(),
                     hresult: None,
@@ -206,7 +206,7 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Trouble> {
 }
 
 /// This machine by any of its names, or an answer to what it would take.
-fn local(machine: Option<&str>) -> Result<(), Trouble> {
+fn local(machine: Option<&str>) -> Result<(), Failure> {
     let Some(machine) = machine else {
         return Ok(());
     };
@@ -216,7 +216,7 @@ fn local(machine: Option<&str>) -> Result<(), Trouble> {
     if here.contains(&machine.to_lowercase().as_str()) {
         return Ok(());
     }
-    Err(Trouble::new(
+    Err(Failure::new(
         End::Unreachable,
         format!(
             "/machine {machine} needs MS-TPMVSC over DCOM, which this version does not speak: run tpmvscmgr there, \
@@ -227,7 +227,7 @@ fn local(machine: Option<&str>) -> Result<(), Trouble> {
 }
 
 /// One request; each step is a line, unless it is to be quiet.
-fn ask(request: &Request, quiet: bool) -> Result<Reply, Trouble> {
+fn ask(request: &Request, quiet: bool) -> Result<Reply, Failure> {
     let socket = std::env::var_os("CARDEA_SOCKET")
         .map_or_else(|| cardea_client::DEFAULT_SOCKET.into(), PathBuf::from);
     let mut client = Client::new(&socket);
@@ -240,10 +240,10 @@ fn ask(request: &Request, quiet: bool) -> Result<Reply, Trouble> {
     match client.call_with_progress(request, ANSWER_TIME, &mut step) {
         Ok(Reply::Failed(failure)) => {
             let (end, hresult) = kinds(failure.kind);
-            Err(Trouble::new(end, failure.message, hresult))
+            Err(Failure::new(end, failure.message, hresult))
         }
         Ok(reply) => Ok(reply),
-        Err(error) => Err(Trouble::new(
+        Err(error) => Err(Failure::new(
             End::Unreachable,
             format!("{error}; is cardea-daemon running?"),
             UNREACHABLE,
@@ -251,8 +251,8 @@ fn ask(request: &Request, quiet: bool) -> Result<Reply, Trouble> {
     }
 }
 
-fn unexpected() -> Trouble {
-    Trouble::new(
+fn unexpected() -> Failure {
+    Failure::new(
         End::Failed,
         "the daemon gave an answer to something else",
         FAIL,
@@ -364,17 +364,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_its_names_and_others_are_refused() {
+    fn only_names_of_this_machine_are_accepted() {
         for name in [None, Some("localhost"), Some("."), Some("LOCALHOST")] {
             assert!(local(name).is_ok(), "{name:?}");
         }
-        let trouble = local(Some("server.example")).err().unwrap();
-        assert_eq!(trouble.end, End::Unreachable);
-        assert!(trouble.text.contains("ssh"), "{}", trouble.text);
+        let failure = local(Some("server.example")).err().unwrap();
+        assert_eq!(failure.end, End::Unreachable);
+        assert!(failure.text.contains("ssh"), "{}", failure.text);
     }
 
     #[test]
-    fn every_number_has_its_meaning() {
+    fn every_hresult_has_a_meaning() {
         for kind in [
             FailureKind::Denied,
             FailureKind::NoTpm,

@@ -116,13 +116,13 @@ mod tests {
         "pkcs11:model=TPM%20card;manufacturer=Cardea;serial=0011223344556677;token=";
 
     #[test]
-    fn token_is_told_by_serial_number_and_label() {
+    fn token_is_identified_by_serial_number_and_label() {
         let uri = token(&card("Alice's card", CardState::Ready));
         assert_eq!(uri, Some(format!("{TOKEN}Alice%27s%20card")));
     }
 
     #[test]
-    fn card_that_is_no_token_has_no_uri() {
+    fn unusable_card_has_no_uri() {
         for state in [
             CardState::Foreign,
             CardState::Lost,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_told_by_identifier_and_label() {
+    fn key_is_identified_by_id_and_label() {
         let card = card("A", CardState::Ready);
         assert_eq!(
             private_key(&card, &key(0x81, "mail & more")),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn label_is_cut_at_a_character_and_its_filling_forgotten() {
+    fn label_is_cut_at_a_character_without_its_padding() {
         assert_eq!(token_label("Ada  "), "Ada");
         assert_eq!(token_label(&"x".repeat(40)), "x".repeat(32));
         // The last letter would take the 32nd and the 33rd byte.

@@ -5,7 +5,7 @@ use cardea_client::spoken::spoken;
 
 use super::respond;
 use crate::arguments::AdminArguments;
-use crate::daemon::{Connection, require_part};
+use crate::daemon::{Daemon, require_part};
 use crate::exit::Failure;
 use crate::hex::Block;
 use crate::terminal::output::note;
@@ -15,18 +15,18 @@ use crate::terminal::secret;
 pub(crate) fn answer(
     card: &CardDetails,
     arguments: &AdminArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<AdminAnswer, Failure> {
     must_have_administrator(card)?;
     let (challenge, response) = match (arguments.challenge, arguments.response, arguments.key()) {
         (Some(challenge), Some(response), _) => (challenge, response),
         (_, _, Some(source)) => {
             let key = secret::admin_key("admin key", &source)?;
-            let challenge = challenge(card, connection)?;
+            let challenge = challenge(card, daemon)?;
             (challenge, respond(&key, challenge))
         }
         _ => {
-            let challenge = challenge(card, connection)?;
+            let challenge = challenge(card, daemon)?;
             note(&format!("card id:   {}", card.summary.card_id))?;
             note(&format!("challenge: {}", spoken(&challenge.0)))?;
             (challenge, secret::response()?)
@@ -38,16 +38,16 @@ pub(crate) fn answer(
     })
 }
 
-pub(crate) fn challenge(card: &CardDetails, connection: &mut Connection) -> Result<Block, Failure> {
+pub(crate) fn challenge(card: &CardDetails, daemon: &mut Daemon) -> Result<Block, Failure> {
     let request = Request::AdminChallenge {
         card: card.summary.card_id.clone(),
     };
-    match connection.call(&request, "fetching a challenge")? {
+    match daemon.call(&request, "fetching a challenge")? {
         Reply::Challenge(bytes) => match bytes.as_slice().try_into() {
             Ok(block) => Ok(Block(block)),
-            Err(_) => Err(Connection::unexpected()),
+            Err(_) => Err(Daemon::unexpected()),
         },
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 

@@ -8,29 +8,29 @@ use crate::admin_key::answer::{answer, challenge, must_have_administrator};
 use crate::admin_key::master::{Master, parse_card_id};
 use crate::admin_key::{is_single_des, make_key, settle};
 use crate::arguments::{AdminArguments, AdminVerb, NewAdminKeyArguments, OutputArguments};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::hex::plain;
 use crate::terminal::output::{note, print, print_json};
 use crate::terminal::secret::{self, Source};
 
-pub(crate) fn run(verb: &AdminVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &AdminVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         AdminVerb::ChangeKey { card, answer, new } => {
-            let card = connection.usable(&card.card)?;
-            change_key(&card, answer, new, connection)
+            let card = daemon.usable(&card.card)?;
+            change_key(&card, answer, new, daemon)
         }
         AdminVerb::Challenge { card, output } => {
-            let card = connection.usable(&card.card)?;
-            print_challenge(&card, *output, connection)
+            let card = daemon.usable(&card.card)?;
+            print_challenge(&card, *output, daemon)
         }
         AdminVerb::Verify { card, answer } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let request = Request::VerifyAdmin {
                 card: card.summary.card_id.clone(),
-                answer: self::answer(&card, answer, connection)?,
+                answer: self::answer(&card, answer, daemon)?,
             };
-            connection.order(&request, "judging the answer")?;
+            daemon.order(&request, "judging the answer")?;
             note(&format!(
                 "the administrator's answer for {} is right",
                 card.summary.name
@@ -43,10 +43,10 @@ pub(crate) fn run(verb: &AdminVerb, connection: &mut Connection) -> Result<(), F
 fn print_challenge(
     card: &CardDetails,
     output: OutputArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     must_have_administrator(card)?;
-    let challenge = challenge(card, connection)?;
+    let challenge = challenge(card, daemon)?;
     if output.json {
         print_json(&json!({
             "card_id": card.summary.card_id,
@@ -62,9 +62,9 @@ fn change_key(
     card: &CardDetails,
     arguments: &AdminArguments,
     new: &NewAdminKeyArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    let answer = answer(card, arguments, connection)?;
+    let answer = answer(card, arguments, daemon)?;
     let kept = new.out.as_deref().filter(|_| new.new_key_random);
     let key = match (kept, &new.new_key_master_file) {
         (Some(path), _) => make_key(path)?,
@@ -85,7 +85,7 @@ fn change_key(
         answer,
         new: SecretBytes::new(key.to_vec()),
     };
-    if let Err(failure) = connection.order(&request, "changing the admin key") {
+    if let Err(failure) = daemon.order(&request, "changing the admin key") {
         if let Some(path) = kept {
             settle(path, &failure)?;
         }

@@ -6,7 +6,7 @@ use cardea_client::message::{AuditHead, Reply, Request};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{print, print_json, printable, utc};
 
@@ -24,9 +24,9 @@ struct Part {
     stored: Option<AuditHead>,
 }
 
-fn read(offset: u64, connection: &mut Connection) -> Result<Part, Failure> {
+fn read(offset: u64, daemon: &mut Daemon) -> Result<Part, Failure> {
     let request = Request::ReadAudit { offset, most: PART };
-    match connection.call(&request, "reading the audit")? {
+    match daemon.call(&request, "reading the audit")? {
         Reply::Audit {
             records,
             next,
@@ -38,7 +38,7 @@ fn read(offset: u64, connection: &mut Connection) -> Result<Part, Failure> {
             head,
             stored,
         }),
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 
@@ -48,10 +48,10 @@ fn lines(records: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Prints the records, oldest first.
-pub(crate) fn show(json: bool, follow: bool, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn show(json: bool, follow: bool, daemon: &mut Daemon) -> Result<(), Failure> {
     let mut offset = 0;
     loop {
-        let part = read(offset, connection)?;
+        let part = read(offset, daemon)?;
         let mut text = String::new();
         for line in lines(&part.records) {
             if json {
@@ -160,11 +160,7 @@ fn digits(hash: &[u8; 32]) -> String {
 
 /// Checks the whole chain, the newest record as the daemon and the file beside the records know it, and those that
 /// the caller has from the journal.
-pub(crate) fn verify(
-    json: bool,
-    heads: &[String],
-    connection: &mut Connection,
-) -> Result<(), Failure> {
+pub(crate) fn verify(json: bool, heads: &[String], daemon: &mut Daemon) -> Result<(), Failure> {
     let mut chain = Chain::default();
     for head in heads {
         let parsed = head.split_once(':').and_then(|(sequence, hash)| {
@@ -178,7 +174,7 @@ pub(crate) fn verify(
     let mut offset = 0;
     let mut first = true;
     let result = loop {
-        let part = read(offset, connection)?;
+        let part = read(offset, daemon)?;
         if first {
             // As of now: what is added meanwhile only makes the chain longer.
             for head in [Some(part.head), part.stored].into_iter().flatten() {
@@ -284,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_in_words() {
+    fn records_are_put_into_words() {
         let line = json!({
             "sequence": 1, "time": 1_700_000_000, "id": 202, "event": "pin-failed", "card": "00",
             "name": "Alice\u{1b}", "left": 4, "uid": 1000, "pid": 7, "program": "/usr/bin/ssh",

@@ -16,7 +16,7 @@ use crate::admin_key::{self, settle};
 use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::describe::{details_json, details_text, list_text, summary_json};
 use crate::exit::{Exit, Failure};
 use crate::policy::Policy;
@@ -24,11 +24,7 @@ use crate::terminal::output::{Colour, note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret::{self, Source};
 
-pub(crate) fn run(
-    verb: &CardVerb,
-    socket: &Path,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
+pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         CardVerb::Adopt {
             card,
@@ -36,12 +32,12 @@ pub(crate) fn run(
             output,
         } => {
             let owner = owner.as_deref().map(user_id).transpose()?;
-            let details = drive::adopt(&card.card, owner, connection)?;
+            let details = drive::adopt(&card.card, owner, daemon)?;
             print_details(&details, *output)
         }
         CardVerb::Attach { place, foreground } => drive::attach(socket, place, *foreground),
-        CardVerb::Create(arguments) => create(arguments, socket, connection),
-        CardVerb::Detach { card } => drive::detach(&card.card, connection),
+        CardVerb::Create(arguments) => create(arguments, socket, daemon),
+        CardVerb::Detach { card } => drive::detach(&card.card, daemon),
         CardVerb::Hold { folder } => drive::hold(socket, folder),
         CardVerb::Set {
             card,
@@ -53,27 +49,23 @@ pub(crate) fn run(
                 pin_pad: pin_pad.map(|switch| switch == Switch::On),
                 visibility: reader.map(Visibility::from),
             };
-            connection.order(&request, "changing the card")?;
+            daemon.order(&request, "changing the card")?;
             Ok(note("card changed")?)
         }
         CardVerb::Destroy {
             card,
             tpm_owner,
             yes,
-        } => destroy(&card.card, tpm_owner, *yes, connection),
-        CardVerb::List { output } => list(*output, connection),
+        } => destroy(&card.card, tpm_owner, *yes, daemon),
+        CardVerb::List { output } => list(*output, daemon),
         CardVerb::Show { card, output } => {
-            let details = connection.show(&card.card)?;
+            let details = daemon.show(&card.card)?;
             print_details(&details, *output)
         }
     }
 }
 
-fn create(
-    arguments: &CreateArguments,
-    socket: &Path,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
+fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     // Chosen here: a derived key depends on it.
@@ -86,7 +78,7 @@ fn create(
             puk: arguments.with_puk,
         }
     } else {
-        let (content, file) = personalised(arguments, &id, connection)?;
+        let (content, file) = personalised(arguments, &id, daemon)?;
         kept = file;
         content
     };
@@ -110,8 +102,8 @@ fn create(
         ..CreateCard::new(arguments.name.clone(), content)
     });
     let reply = match &folder {
-        None => connection.call(&request, "creating the card"),
-        Some((path, opened)) => connection
+        None => daemon.call(&request, "creating the card"),
+        Some((path, opened)) => daemon
             .call_with_folder(&request, opened.as_fd(), "creating the card")
             .inspect_err(|_| drive::forget(path)),
     };
@@ -120,7 +112,7 @@ fn create(
     }
     let details = match reply? {
         Reply::Card(details) => *details,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     if let Some((path, opened)) = folder {
         drop(opened);
@@ -128,7 +120,7 @@ fn create(
         if let Err(failure) = drive::attach(socket, &path, false) {
             note(&format!("warning: not attached: {failure}"))?;
         }
-        let details = connection.show(&details.summary.card_id)?;
+        let details = daemon.show(&details.summary.card_id)?;
         print_details(&details, arguments.output)?;
     } else {
         print_details(&details, arguments.output)?;
@@ -145,7 +137,7 @@ fn create(
 fn personalised(
     arguments: &CreateArguments,
     id: &[u8; 16],
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(NewContent, Option<PathBuf>), Failure> {
     let policy = arguments.pin_policy.unwrap_or_default();
     let puk = Source {
@@ -161,7 +153,7 @@ fn personalised(
         .then(|| secret::new("PUK", &puk, &Policy::puk()))
         .transpose()?;
     // Asked in any case: a daemon that is away, or refuses this caller, is told before a file is made.
-    let configured = configured(connection)?;
+    let configured = configured(daemon)?;
     let key = match key {
         Some(key) => key,
         None => admin_key(&configured, arguments, id)?,
@@ -211,12 +203,12 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
 }
 
 /// What the machine's administrator has configured for those who choose nothing.
-fn configured(connection: &mut Connection) -> Result<AdminKeySource, Failure> {
-    match connection.call(&Request::CreationDefaults, "asking for the configuration")? {
+fn configured(daemon: &mut Daemon) -> Result<AdminKeySource, Failure> {
+    match daemon.call(&Request::CreationDefaults, "asking for the configuration")? {
         Reply::Defaults { admin_key } => admin_key.parse().map_err(|error: String| {
             Failure::usage(format!("the daemon's setting `admin_key` {error}"))
         }),
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 
@@ -277,10 +269,10 @@ fn destroy(
     card: &str,
     owner: &OwnerArguments,
     yes: bool,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let owner_auth = secret::owner_auth(&owner.source())?;
-    let card = connection.show(card)?.summary;
+    let card = daemon.show(card)?.summary;
     let name = printable(&card.name);
     if !yes {
         let first = match card.state {
@@ -299,18 +291,18 @@ fn destroy(
         card: card.card_id,
         owner_auth,
     };
-    match connection.call(&request, "destroying the card")? {
+    match daemon.call(&request, "destroying the card")? {
         Reply::Done => {}
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     }
     note(&format!("card {name} destroyed"))?;
     Ok(())
 }
 
-fn list(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let cards = match connection.call(&Request::ListCards, "reading the cards")? {
+fn list(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let cards = match daemon.call(&Request::ListCards, "reading the cards")? {
         Reply::Cards(cards) => cards,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     if output.json {
         print_json(&Value::Array(cards.iter().map(summary_json).collect()))?;

@@ -7,7 +7,7 @@ use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
 use crate::arguments::{CertVerb, Encoding, OutputArguments, PinArguments, Wanted};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::on_card::{
@@ -19,7 +19,7 @@ use crate::terminal::secret;
 
 const DAY: i64 = 86_400;
 
-pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         CertVerb::Delete {
             card,
@@ -27,9 +27,9 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
             yes,
             pin,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let key = select(&card, &key.key)?;
-            delete(&card, key, *yes, pin, connection)
+            delete(&card, key, *yes, pin, daemon)
         }
         CertVerb::Export {
             card,
@@ -37,9 +37,9 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
             format,
             out,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let key = select(&card, &key.key)?;
-            export(&card, key, *format, out.as_deref(), connection)
+            export(&card, key, *format, out.as_deref(), daemon)
         }
         CertVerb::Import {
             card,
@@ -47,13 +47,13 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
             key,
             pin,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let key = key.as_deref().map(|key| select(&card, key)).transpose()?;
-            import(&card, file, key, pin, connection)
+            import(&card, file, key, pin, daemon)
         }
         CertVerb::List { card, output } => {
-            let card = connection.usable(&card.card)?;
-            list(&card, *output, connection)
+            let card = daemon.usable(&card.card)?;
+            list(&card, *output, daemon)
         }
         CertVerb::SelfSign {
             card,
@@ -63,7 +63,7 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
             yes,
             pin,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let key = select(&card, key)?;
             if key.certificate && !yes {
                 let question = format!(
@@ -72,17 +72,13 @@ pub(crate) fn run(verb: &CertVerb, connection: &mut Connection) -> Result<(), Fa
                 );
                 confirm(&question, "nothing replaced")?;
             }
-            self_sign(&card, key, wanted, *days, pin, connection)
+            self_sign(&card, key, wanted, *days, pin, daemon)
         }
     }
 }
 
-fn list(
-    card: &CardDetails,
-    output: OutputArguments,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
-    let stored = read_all(card, connection)?;
+fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let stored = read_all(card, daemon)?;
     let with_keys = stored.iter().filter_map(|stored| {
         let key = card
             .keys
@@ -119,7 +115,7 @@ fn import(
     path: &Path,
     wanted: Option<&KeySummary>,
     pin: &PinArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let content = file::read(path)?;
     let found = Certificate::parse_all(&content)
@@ -131,7 +127,7 @@ fn import(
         other => note(&format!("warning: the certificate is {}", other.words()))?,
     }
     let pin = secret::present("PIN", &pin.source())?;
-    store(card, key.reference, pin, certificate.der(), connection)?;
+    store(card, key.reference, pin, certificate.der(), daemon)?;
     note(&format!(
         "certificate of {} stored with key {}{}",
         certificate.subject(),
@@ -186,12 +182,12 @@ fn export(
     key: &KeySummary,
     format: Encoding,
     out: Option<&Path>,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     if format == Encoding::Der {
         file::not_to_terminal(out)?;
     }
-    let der = read(card, key, connection)?;
+    let der = read(card, key, daemon)?;
     match format {
         Encoding::Der => file::write(out, &der),
         Encoding::Pem => {
@@ -211,7 +207,7 @@ fn delete(
     key: &KeySummary,
     yes: bool,
     pin: &PinArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     if !key.certificate {
         return Err(Failure::new(
@@ -232,7 +228,7 @@ fn delete(
         pin: Some(secret::present("PIN", &pin.source())?),
         reference: key.reference,
     };
-    connection.order(&request, "deleting the certificate")?;
+    daemon.order(&request, "deleting the certificate")?;
     note(&format!("certificate of key {} deleted", title(key)))?;
     Ok(())
 }
@@ -243,7 +239,7 @@ fn self_sign(
     wanted: &Wanted,
     days: u32,
     pin: &PinArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let mut serial = [0; 16];
     getrandom::fill(&mut serial)
@@ -265,8 +261,8 @@ fn self_sign(
         .build()
         .map_err(|error| Failure::usage(error.to_string()))?;
     let pin = secret::present("PIN", &pin.source())?;
-    let signed = sign(card, key, &pin, &unsigned, connection)?;
-    store(card, key.reference, pin, signed.der(), connection)?;
+    let signed = sign(card, key, &pin, &unsigned, daemon)?;
+    store(card, key.reference, pin, signed.der(), daemon)?;
     note(&format!(
         "certificate of {} stored with key {}, valid until {}",
         wanted.subject,

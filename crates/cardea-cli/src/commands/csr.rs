@@ -6,14 +6,14 @@ use cardea_client::message::{CardDetails, KeySummary};
 use cardea_pki::RequestBuilder;
 
 use crate::arguments::{CsrVerb, Encoding, PinArguments, Wanted};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::file;
 use crate::on_card::{public_key, select, sign, title};
 use crate::terminal::output::note;
 use crate::terminal::secret;
 
-pub(crate) fn run(verb: &CsrVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &CsrVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         CsrVerb::Create {
             card,
@@ -23,16 +23,9 @@ pub(crate) fn run(verb: &CsrVerb, connection: &mut Connection) -> Result<(), Fai
             out,
             pin,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let key = select(&card, key)?;
-            create(
-                &card,
-                key,
-                wanted,
-                (*format, out.as_deref()),
-                pin,
-                connection,
-            )
+            create(&card, key, wanted, (*format, out.as_deref()), pin, daemon)
         }
     }
 }
@@ -43,7 +36,7 @@ fn create(
     wanted: &Wanted,
     (format, out): (Encoding, Option<&Path>),
     pin: &PinArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     if format == Encoding::Der {
         file::not_to_terminal(out)?;
@@ -67,7 +60,7 @@ fn create(
         .build()
         .map_err(|error| Failure::usage(error.to_string()))?;
     let pin = secret::present("PIN", &pin.source())?;
-    let signed = sign(card, key, &pin, &unsigned, connection)?;
+    let signed = sign(card, key, &pin, &unsigned, daemon)?;
     match format {
         Encoding::Der => file::write(out, signed.der())?,
         Encoding::Pem => file::write(out, signed.to_pem().as_bytes())?,

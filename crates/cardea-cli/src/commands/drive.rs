@@ -8,7 +8,7 @@ use cardea_client::drive::{self, AttachError, Attached, Attachment, Ended, FOLDE
 use cardea_client::message::{CardDetails, CardState, Reply, Request};
 use cardea_client::{ClientError, Wake};
 
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::describe::state_word;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, printable};
@@ -49,11 +49,11 @@ pub(crate) fn hold(socket: &Path, folder: &Path) -> Result<(), Failure> {
 }
 
 /// Takes the drive of a card out.
-pub(crate) fn detach(card: &str, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn detach(card: &str, daemon: &mut Daemon) -> Result<(), Failure> {
     let request = Request::DetachDrive {
         card: card.to_owned(),
     };
-    connection.order(&request, "taking the drive out")?;
+    daemon.order(&request, "taking the drive out")?;
     note("the drive can be unmounted")?;
     Ok(())
 }
@@ -62,15 +62,15 @@ pub(crate) fn detach(card: &str, connection: &mut Connection) -> Result<(), Fail
 pub(crate) fn adopt(
     card: &str,
     owner: Option<u32>,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<CardDetails, Failure> {
     let request = Request::AdoptCard {
         card: card.to_owned(),
         owner,
     };
-    match connection.call(&request, "adopting the card")? {
+    match daemon.call(&request, "adopting the card")? {
         Reply::Card(details) => Ok(*details),
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 

@@ -8,7 +8,7 @@ use cardea_client::message::{
 use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
 
 use crate::arguments::{NewKeyArguments, OutputArguments};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::describe::print_new;
 use crate::exit::{Exit, Failure};
 use crate::file;
@@ -36,7 +36,7 @@ pub(crate) fn run(
     source: &Source<'_>,
     options: &NewKeyArguments,
     output: OutputArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let found = read(source)?;
     let is_rsa = matches!(found.key, PrivateKey::Rsa(_));
@@ -64,9 +64,9 @@ pub(crate) fn run(
         },
         material: material(&found.key),
     };
-    let mut key = match connection.call(&request, "importing the key")? {
+    let mut key = match daemon.call(&request, "importing the key")? {
         Reply::Key(key) => *key,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     drop(request);
     note(&format!(
@@ -76,14 +76,12 @@ pub(crate) fn run(
     ))?;
     let mut stored = None;
     if let Some(certificate) = &found.certificate {
-        on_card::store(card, key.reference, pin, certificate.der(), connection).map_err(
-            |failure| {
-                Failure::new(
-                    failure.exit,
-                    format!("the key was imported, its certificate was not stored: {failure}"),
-                )
-            },
-        )?;
+        on_card::store(card, key.reference, pin, certificate.der(), daemon).map_err(|failure| {
+            Failure::new(
+                failure.exit,
+                format!("the key was imported, its certificate was not stored: {failure}"),
+            )
+        })?;
         key.certificate = true;
         stored = Some(Stored::new(key.reference, certificate.der()));
         note(&format!(

@@ -9,7 +9,7 @@ use super::import;
 use crate::arguments::{
     Algorithm, KeyVerb, NewKeyArguments, OutputArguments, PinArguments, PublicFormat,
 };
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::describe::{key_json, print_new};
 use crate::exit::Failure;
 use crate::on_card::{self, MAX_LABEL, Stored, label, pin_words, public_key, select, title};
@@ -18,7 +18,7 @@ use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
 use crate::{file, uri};
 
-pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         KeyVerb::Delete {
             card,
@@ -26,8 +26,8 @@ pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Fai
             yes,
             pin,
         } => {
-            let card = connection.usable(&card.card)?;
-            delete(&card, select(&card, &key.key)?, *yes, pin, connection)
+            let card = daemon.usable(&card.card)?;
+            delete(&card, select(&card, &key.key)?, *yes, pin, daemon)
         }
         KeyVerb::ExportPublic {
             card,
@@ -35,7 +35,7 @@ pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Fai
             format,
             out,
         } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             export(select(&card, &key.key)?, *format, out.as_deref())
         }
         KeyVerb::Generate {
@@ -46,8 +46,8 @@ pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Fai
             output,
         } => {
             let key = new_key(options, *algorithm)?;
-            let card = connection.usable(&card.card)?;
-            generate(&card, *algorithm, key, pin, *output, connection)
+            let card = daemon.usable(&card.card)?;
+            generate(&card, *algorithm, key, pin, *output, daemon)
         }
         KeyVerb::Import {
             card,
@@ -58,17 +58,17 @@ pub(crate) fn run(verb: &KeyVerb, connection: &mut Connection) -> Result<(), Fai
             output,
         } => {
             check_label(options)?;
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             let source = import::Source {
                 file,
                 passphrase: &passphrase.source(),
                 pin: &pin.source(),
             };
-            import::run(&card, &source, options, *output, connection)
+            import::run(&card, &source, options, *output, daemon)
         }
         KeyVerb::List { card, output } => {
-            let card = connection.usable(&card.card)?;
-            list(&card, *output, connection)
+            let card = daemon.usable(&card.card)?;
+            list(&card, *output, daemon)
         }
     }
 }
@@ -107,7 +107,7 @@ fn generate(
     key: NewKey,
     pin: &PinArguments,
     output: OutputArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let request = Request::GenerateKey {
         card: card.summary.card_id.clone(),
@@ -115,9 +115,9 @@ fn generate(
         key,
         algorithm: algorithm.word().to_owned(),
     };
-    let key = match connection.call(&request, "making the key")? {
+    let key = match daemon.call(&request, "making the key")? {
         Reply::Key(key) => *key,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     note(&format!("key {} generated", title(&key)))?;
     print_new(card, &key, None, output)
@@ -128,7 +128,7 @@ fn delete(
     key: &KeySummary,
     yes: bool,
     pin: &PinArguments,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     if !yes {
         let with = if key.certificate {
@@ -149,7 +149,7 @@ fn delete(
         pin: Some(secret::present("PIN", &pin.source())?),
         reference: key.reference,
     };
-    connection.order(&request, "deleting the key")?;
+    daemon.order(&request, "deleting the key")?;
     note(&format!("key {} deleted", title(key)))?;
     Ok(())
 }
@@ -163,12 +163,8 @@ fn export(key: &KeySummary, format: PublicFormat, out: Option<&Path>) -> Result<
     file::write(out, text.as_bytes())
 }
 
-fn list(
-    card: &CardDetails,
-    output: OutputArguments,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
-    let stored = on_card::read_all(card, connection)?;
+fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let stored = on_card::read_all(card, daemon)?;
     let of = |key: &KeySummary| {
         stored
             .iter()

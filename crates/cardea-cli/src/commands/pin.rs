@@ -6,49 +6,37 @@ use cardea_client::message::{Authority, CardDetails, Part, Reference, Request};
 
 use crate::admin_key::answer::answer;
 use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
-use crate::daemon::{Connection, require_part};
+use crate::daemon::{Daemon, require_part};
 use crate::exit::Failure;
 use crate::policy::Policy;
 use crate::terminal::output::note;
 use crate::terminal::secret::{self, Source};
 
-pub(crate) fn run(verb: &PinVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &PinVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         PinVerb::Change { card, old, new } => {
-            let card = connection.usable(&card.card)?;
-            change(
-                &card,
-                Reference::Pin,
-                &old.source(),
-                &new.source(),
-                connection,
-            )
+            let card = daemon.usable(&card.card)?;
+            change(&card, Reference::Pin, &old.source(), &new.source(), daemon)
         }
-        PinVerb::Unblock(arguments) => unblock(arguments, connection),
+        PinVerb::Unblock(arguments) => unblock(arguments, daemon),
         PinVerb::Verify { card, pin } => {
-            let card = connection.usable(&card.card)?;
-            verify(&card, Reference::Pin, &pin.source(), connection)
+            let card = daemon.usable(&card.card)?;
+            verify(&card, Reference::Pin, &pin.source(), daemon)
         }
     }
 }
 
-pub(crate) fn run_puk(verb: &PukVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run_puk(verb: &PukVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         PukVerb::Change { card, old, new } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             must_have_puk(&card)?;
-            change(
-                &card,
-                Reference::Puk,
-                &old.source(),
-                &new.source(),
-                connection,
-            )
+            change(&card, Reference::Puk, &old.source(), &new.source(), daemon)
         }
         PukVerb::Verify { card, puk } => {
-            let card = connection.usable(&card.card)?;
+            let card = daemon.usable(&card.card)?;
             must_have_puk(&card)?;
-            verify(&card, Reference::Puk, &puk.source(), connection)
+            verify(&card, Reference::Puk, &puk.source(), daemon)
         }
     }
 }
@@ -58,7 +46,7 @@ fn change(
     reference: Reference,
     old: &Source<'_>,
     new: &Source<'_>,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let (word, policy) = match reference {
         Reference::Pin => ("PIN", Policy::of(card.pin_policy.as_ref())),
@@ -70,7 +58,7 @@ fn change(
         new: secret::new(&format!("new {word}"), new, &policy)?,
         reference,
     };
-    connection.order(&request, &format!("changing the {word}"))?;
+    daemon.order(&request, &format!("changing the {word}"))?;
     note(&format!("{word} of {} changed", card.summary.name))?;
     if reference == Reference::Pin && io::stderr().is_terminal() {
         note(CAPTURED)?;
@@ -86,7 +74,7 @@ fn verify(
     card: &CardDetails,
     reference: Reference,
     source: &Source<'_>,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let word = match reference {
         Reference::Pin => "PIN",
@@ -97,13 +85,13 @@ fn verify(
         value: secret::present(word, source)?,
         reference,
     };
-    connection.order(&request, &format!("comparing the {word}"))?;
+    daemon.order(&request, &format!("comparing the {word}"))?;
     note(&format!("{word} of {} is right", card.summary.name))?;
     Ok(())
 }
 
-fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let card = connection.usable(&arguments.card.card)?;
+fn unblock(arguments: &UnblockArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let card = daemon.usable(&arguments.card.card)?;
     // Not even the administrator unblocks the PIN of a card that had a PUK.
     require_part(&card, Part::Puk)?;
     let puk = arguments.value.source();
@@ -124,7 +112,7 @@ fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<
                 "this card has neither PUK nor administrator: its PIN cannot be unblocked",
             ));
         }
-        Authority::Admin(answer(&card, &arguments.answer, connection)?)
+        Authority::Admin(answer(&card, &arguments.answer, daemon)?)
     };
     let policy = Policy::of(card.pin_policy.as_ref());
     let request = Request::UnblockPin {
@@ -132,7 +120,7 @@ fn unblock(arguments: &UnblockArguments, connection: &mut Connection) -> Result<
         by,
         new: secret::new("new PIN", &arguments.new.source(), &policy)?,
     };
-    connection.order(&request, "unblocking the PIN")?;
+    daemon.order(&request, "unblocking the PIN")?;
     note(&format!("PIN of {} unblocked", card.summary.name))?;
     Ok(())
 }

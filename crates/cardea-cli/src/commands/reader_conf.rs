@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cardea_client::message::{Reply, Request};
 
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::terminal::output::print;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(
     socket: &Path,
     library: &Path,
     slots: Option<u8>,
-    connection: &mut Connection,
+    daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     let socket = value("socket", socket)?;
     let library = value("library", library)?;
@@ -27,9 +27,9 @@ pub(crate) fn run(
     }
     let slots = match slots {
         Some(slots) => slots,
-        None => match connection.call(&Request::ReaderInfo, "asking the daemon")? {
+        None => match daemon.call(&Request::ReaderInfo, "asking the daemon")? {
             Reply::Reader { slots } => slots,
-            _ => return Err(Connection::unexpected()),
+            _ => return Err(Daemon::unexpected()),
         },
     };
     print(&entry(&socket, &library, slots))?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::arguments::{IndicesArguments, OutputArguments, ProvisionArguments, TpmVerb, Which};
-use crate::daemon::Connection;
+use crate::daemon::Daemon;
 use crate::describe::PLATFORM;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, print, print_json, printable};
@@ -18,20 +18,20 @@ use crate::terminal::prompt::confirm;
 use crate::terminal::secret::{self, Source};
 use crate::{file, hex};
 
-pub(crate) fn run(verb: &TpmVerb, connection: &mut Connection) -> Result<(), Failure> {
+pub(crate) fn run(verb: &TpmVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         TpmVerb::Indices(arguments) => match arguments.remove {
-            None => indices(arguments.output, connection),
-            Some(handle) => remove(handle.0, arguments, connection),
+            None => indices(arguments.output, daemon),
+            Some(handle) => remove(handle.0, arguments, daemon),
         },
-        TpmVerb::Provision(arguments) => provision(arguments, connection),
+        TpmVerb::Provision(arguments) => provision(arguments, daemon),
         TpmVerb::ResetLockout { auth } => {
             let auth = present(Hierarchy::Lockout, &auth.source())?;
-            connection.order(&Request::ResetLockout { auth }, "resetting the lockout")?;
+            daemon.order(&Request::ResetLockout { auth }, "resetting the lockout")?;
             note("lockout reset")?;
             Ok(())
         }
-        TpmVerb::Status { output } => status(*output, connection),
+        TpmVerb::Status { output } => status(*output, daemon),
     }
 }
 
@@ -59,10 +59,10 @@ struct Plan {
 
 /// Random or given values. Random ones are on the disk before the TPM has them: a file without effect is
 /// harmless, a TPM whose authorisation nobody knows is not.
-fn provision(arguments: &ProvisionArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let status = ask_status(connection)?;
+fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let status = ask_status(daemon)?;
     // Who may not do this learns it before there is a question, or a file.
-    connection.call(&Request::ListIndices, "asking the TPM")?;
+    daemon.call(&Request::ListIndices, "asking the TPM")?;
     let plan = plan(arguments, &status)?;
     if !arguments.yes {
         confirm(
@@ -81,7 +81,7 @@ fn provision(arguments: &ProvisionArguments, connection: &mut Connection) -> Res
         ))?;
     }
     let mut set = Vec::new();
-    carry_out(plan, &mut set, connection).map_err(|failure| match out {
+    carry_out(plan, &mut set, daemon).map_err(|failure| match out {
         None => failure,
         Some(out) => failure.and(&whats_next(&set, out)),
     })
@@ -206,11 +206,7 @@ fn random(hierarchy: Hierarchy, kept: &mut String) -> Result<SecretBytes, Failur
     Ok(random)
 }
 
-fn carry_out(
-    plan: Plan,
-    set: &mut Vec<Hierarchy>,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
+fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Result<(), Failure> {
     // While the lockout authorisation is still the present one.
     if let Some((auth, [max_tries, recovery, lockout_recovery])) = plan.parameters {
         let request = Request::SetLockoutParameters {
@@ -219,7 +215,7 @@ fn carry_out(
             recovery,
             lockout_recovery,
         };
-        connection.order(&request, "setting the lockout")?;
+        daemon.order(&request, "setting the lockout")?;
         note("lockout parameters set")?;
     }
     let (mut left, mut endorsement_left) = (Vec::new(), None);
@@ -239,9 +235,9 @@ fn carry_out(
         let Reply::AuthorisationSet {
             policy,
             endorsement,
-        } = connection.call(&request, &what)?
+        } = daemon.call(&request, &what)?
         else {
-            return Err(Connection::unexpected());
+            return Err(Daemon::unexpected());
         };
         set.push(hierarchy);
         note(&format!("{word} authorisation set"))?;
@@ -271,10 +267,10 @@ fn carry_out(
     ))
 }
 
-fn indices(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let indices = match connection.call(&Request::ListIndices, "reading the TPM's indices")? {
+fn indices(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let indices = match daemon.call(&Request::ListIndices, "reading the TPM's indices")? {
         Reply::Indices(indices) => indices,
-        _ => return Err(Connection::unexpected()),
+        _ => return Err(Daemon::unexpected()),
     };
     if output.json {
         print_json(&Value::Array(indices.iter().map(index_json).collect()))?;
@@ -315,11 +311,7 @@ fn index_text(index: &IndexSummary) -> String {
     format!("0x{:08X}  {whose}{written}\n", index.handle)
 }
 
-fn remove(
-    handle: u32,
-    arguments: &IndicesArguments,
-    connection: &mut Connection,
-) -> Result<(), Failure> {
+fn remove(handle: u32, arguments: &IndicesArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     let owner_auth = secret::owner_auth(&arguments.owner.source())?;
     if !arguments.yes {
         let question = format!(
@@ -328,20 +320,20 @@ fn remove(
         confirm(&question, "nothing removed")?;
     }
     let request = Request::RemoveIndex { handle, owner_auth };
-    connection.order(&request, "removing the index")?;
+    daemon.order(&request, "removing the index")?;
     note(&format!("0x{handle:08X} removed"))?;
     Ok(())
 }
 
-fn ask_status(connection: &mut Connection) -> Result<TpmStatus, Failure> {
-    match connection.call(&Request::TpmStatus, "asking the TPM")? {
+fn ask_status(daemon: &mut Daemon) -> Result<TpmStatus, Failure> {
+    match daemon.call(&Request::TpmStatus, "asking the TPM")? {
         Reply::Tpm(status) => Ok(*status),
-        _ => Err(Connection::unexpected()),
+        _ => Err(Daemon::unexpected()),
     }
 }
 
-fn status(output: OutputArguments, connection: &mut Connection) -> Result<(), Failure> {
-    let status = ask_status(connection)?;
+fn status(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+    let status = ask_status(daemon)?;
     if output.json {
         print_json(&to_json(&status))?;
     } else {

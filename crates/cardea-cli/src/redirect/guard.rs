@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pin_and_no_try_comes_from_there() {
+    fn remote_machine_can_spend_no_try() {
         let secret = || SecretBytes::new(b"000000".to_vec());
         for request in [
             Request::Login {

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_right_at_the_edges() {
+    fn times_are_correct_at_the_edges() {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59 UTC");

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_option_is_named() {
         for (line, text) in [
             ("", "create or destroy"),
             ("make", "make"),

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::Place;
 
 #[test]
-fn records_are_told_and_every_kind_of_tampering_is_found() {
+fn records_are_shown_and_every_kind_of_tampering_is_found() {
     let place = Place::new();
     for name in ["one", "two", "three"] {
         place.create(name, &[]);

@@ -17,7 +17,7 @@ fn cards(place: &Place) -> usize {
 }
 
 #[test]
-fn names_that_nobody_could_read_make_no_card() {
+fn unreadable_names_make_no_card() {
     let place = Place::new();
     let pin = pin(&place);
     for name in [

@@ -276,7 +276,7 @@ fn card_is_destroyed_after_a_yes() {
 }
 
 #[test]
-fn owner_sees_and_uses_his_own_card_and_no_other() {
+fn owner_sees_and_uses_only_own_cards() {
     let place = Place::new();
     place.create("roots", &[]);
     let own = place.create("own", &["--owner", "daemon"]);
@@ -321,7 +321,7 @@ fn owner_sees_and_uses_his_own_card_and_no_other() {
 }
 
 #[test]
-fn tpm_status_is_told() {
+fn tpm_status_is_shown() {
     let place = Place::new();
     let status = place.run(&["tpm", "status", "--json"]).json();
     assert_eq!(status["manufacturer"], "IBM");

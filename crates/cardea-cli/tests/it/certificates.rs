@@ -197,7 +197,7 @@ fn requests_are_as_openssl_wants_them() {
 }
 
 #[test]
-fn requests_that_cannot_be_meant_cost_nothing() {
+fn requests_without_meaning_cost_no_try() {
     let place = place();
     data(
         &place,
@@ -285,7 +285,7 @@ fn self_signed_certificate_is_stored_and_verifies() {
 }
 
 #[test]
-fn certificate_that_is_too_long_costs_nothing() {
+fn certificate_that_is_too_long_costs_no_try() {
     let place = place();
     let (key, out) = (fixture("p256.pkcs8.pem"), place.path("long"));
     let name = format!("nsComment={}", "x".repeat(66_000));

@@ -242,7 +242,7 @@ fn daemon_of_another_version_is_found() {
 }
 
 #[test]
-fn states_of_cards_are_told() {
+fn states_of_cards_are_shown() {
     let mut place = Place::new();
     let root = machine(&place);
     let card = place.create("work", &[]);

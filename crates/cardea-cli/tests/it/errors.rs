@@ -3,7 +3,7 @@
 use crate::support::Place;
 
 #[test]
-fn absent_daemon_is_3() {
+fn absent_daemon_exits_3() {
     let place = Place::without_daemon();
     let run = place.run(&["card", "list"]);
     assert_eq!(run.code, 3, "{run:?}");
@@ -12,7 +12,7 @@ fn absent_daemon_is_3() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn wrong_usage_exits_2() {
     let place = Place::without_daemon();
     let empty = place.file("empty", "");
     let key = place.file("key", "00");
@@ -65,7 +65,7 @@ fn secret_in_an_argument_is_not_repeated() {
 }
 
 #[test]
-fn wrong_pin_is_4_and_blocked_pin_is_5() {
+fn wrong_pin_exits_4_and_blocked_pin_5() {
     let place = Place::new();
     place.create("work", &[]);
     let wrong = place.file("wrong", "999999");
@@ -99,7 +99,7 @@ fn wrong_pin_is_4_and_blocked_pin_is_5() {
 }
 
 #[test]
-fn unknown_card_is_7_and_ambiguous_name_is_8() {
+fn unknown_card_exits_7_and_ambiguous_name_8() {
     let place = Place::new();
     place.create("same", &[]);
     place.create("same", &[]);
@@ -129,7 +129,7 @@ const USES: &[&[&str]] = &[
 ];
 
 #[test]
-fn card_of_another_tpm_is_9_before_anything_is_asked() {
+fn card_of_another_tpm_exits_9_before_any_prompt() {
     let mut place = Place::new();
     place.create("work", &["--admin-key", "default"]);
     place.exchange_tpm();
@@ -145,7 +145,7 @@ fn card_of_another_tpm_is_9_before_anything_is_asked() {
 }
 
 #[test]
-fn card_in_initialisation_state_is_2_before_anything_is_asked() {
+fn uninitialised_card_exits_2_before_any_prompt() {
     let place = Place::new();
     let create = ["card", "create", "--name", "work", "--uninitialised"];
     assert_eq!(place.run(&create).code, 0);
@@ -157,7 +157,7 @@ fn card_in_initialisation_state_is_2_before_anything_is_asked() {
 }
 
 #[test]
-fn values_that_the_daemon_refuses_are_2() {
+fn values_refused_by_the_daemon_exit_2() {
     let place = Place::new();
     let short = place.file("short", "123");
     let run = place.run(&["card", "create", "--name", "x", "--pin-file", &short]);
@@ -177,7 +177,7 @@ fn values_that_the_daemon_refuses_are_2() {
 }
 
 #[test]
-fn output_that_nobody_reads_is_a_failure_without_noise() {
+fn output_to_a_closed_pipe_fails_silently() {
     let place = Place::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -189,7 +189,7 @@ fn keys_are_imported_with_their_certificates() {
 }
 
 #[test]
-fn files_that_are_no_keys_cost_nothing() {
+fn files_without_a_key_cost_no_try() {
     let place = place();
     place.file("other", "open");
     place.file("text", "not a key");
@@ -215,7 +215,7 @@ fn files_that_are_no_keys_cost_nothing() {
 }
 
 #[test]
-fn reader_that_goes_away_is_no_noise() {
+fn closed_pipe_is_not_reported() {
     let place = place();
     data(
         &place,

@@ -107,7 +107,7 @@ pub(crate) fn respond(challenge: &str, key: &str) -> String {
 }
 
 #[test]
-fn right_pin_costs_nothing_and_a_wrong_one_a_try() {
+fn correct_pin_costs_no_try_and_a_wrong_one_does() {
     let scene = Scene::new(&[]);
     let mut said = scene.says("pin verify work --pin-file @pin", 0);
     for _ in 0..4 {
@@ -120,7 +120,7 @@ fn right_pin_costs_nothing_and_a_wrong_one_a_try() {
 }
 
 #[test]
-fn nothing_is_typed_for_a_card_that_is_not_there_or_has_no_such_secret() {
+fn no_prompt_for_a_card_that_does_not_exist_or_has_no_such_secret() {
     let scene = Scene::new(&[]);
     for verb in [
         "pin verify",

@@ -247,7 +247,7 @@ fn indices_are_listed_with_their_cards_and_only_unknown_ones_removed() {
 }
 
 #[test]
-fn authorisations_are_the_administrators_business() {
+fn authorisations_need_an_administrator() {
     let place = Place::new();
     for words in [&["tpm", "indices"][..], &["tpm", "reset-lockout"]] {
         if let Some(refused) = place.run_as_other(words) {

@@ -101,7 +101,7 @@ fn examples_of_the_documentation_run_as_written() {
 }
 
 #[test]
-fn pin_is_asked_until_it_is_right() {
+fn pin_is_asked_until_it_is_correct() {
     let place = Place::new();
     let line = "create /name VirtualSmartCardForCorpAccess /AdminKey DEFAULT /PIN PROMPT /generate";
     let mut terminal = typed(&place, line);
@@ -203,7 +203,7 @@ fn interrupt_at_a_prompt_makes_nothing() {
 }
 
 #[test]
-fn users_who_are_no_administrators_are_refused() {
+fn non_administrators_are_refused() {
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
         return;

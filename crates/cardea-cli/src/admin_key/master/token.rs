@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uri_tells_module_token_and_key() {
+    fn uri_names_module_token_and_key() {
         let uri = "pkcs11:token=Help%20desk;object=master;id=%01%AB;type=secret-key?module-path=/lib/m.so&pin-source=file:/etc/pin";
         assert_eq!(
             Uri::parse(uri),
