@@ -55,6 +55,8 @@ pub struct Card {
     slept: Duration,
     /// Changes with the record.
     revision: u64,
+    /// Whether the record is ahead of what was last saved, after [`Card::note_done`].
+    unsaved: bool,
     /// What happened since the host last asked.
     events: Vec<Event>,
 }
@@ -116,6 +118,7 @@ impl Card {
         Ok(Self {
             slept,
             revision: u64::from_ne_bytes(revision) | 1,
+            unsaved: false,
             events: Vec::new(),
             applications,
             record,
@@ -198,12 +201,27 @@ impl Card {
     /// Makes a changed copy of the record the current one: saves it first. If that fails, memory and
     /// file are as they were.
     pub(crate) fn commit(&mut self, record: CardRecord) -> Result<(), StoreError> {
-        if record != self.record {
+        if record != self.record || self.unsaved {
             self.store.save(&record)?;
+            self.unsaved = false;
             self.record = record;
             self.revision = self.revision.wrapping_add(2);
         }
         Ok(())
+    }
+
+    /// Makes a changed copy of the record the current one where it states what the token has done already. If it
+    /// cannot be saved, the next change saves it too; after a restart the token is asked again.
+    pub(crate) fn note_done(&mut self, record: CardRecord) {
+        if let Err(error) = self.commit(record.clone()) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a change that the TPM has made could not be saved yet"
+            );
+            self.record = record;
+            self.revision = self.revision.wrapping_add(2);
+            self.unsaved = true;
+        }
     }
 
     /// Any command but the choice of the key drops the one operation that a verification has allowed with

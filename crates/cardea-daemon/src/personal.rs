@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use cardea_card::gids::Freshness;
 use cardea_card::record::VaultKind;
 use cardea_card::secret::Pin;
 use cardea_card::token::{AdminError, AdminForm, PinReference, TokenErrorKind};
@@ -180,8 +179,7 @@ impl Desk<'_> {
         let (old, new) = (typed(word(reference), old)?, typed(word(reference), new)?);
         self.with_card(|card, connection| {
             card.check_new(engine_reference(reference), &new)?;
-            card.change_pin(connection, engine_reference(reference), &old, &new)?;
-            card.bump_freshness(Freshness::Pins)
+            card.change_pin(connection, engine_reference(reference), &old, &new)
         })
         .map_err(|failure| about(reference, failure))?;
         self.log("PIN or PUK changed");
@@ -195,8 +193,7 @@ impl Desk<'_> {
                 let puk = typed("PUK", puk)?;
                 self.with_card(|card, connection| {
                     card.check_new(PinReference::Pin, &new)?;
-                    card.unblock_by_puk(connection, &puk, &new)?;
-                    card.bump_freshness(Freshness::Pins)
+                    card.unblock_by_puk(connection, &puk, &new)
                 })
                 .map_err(|failure| about(Reference::Puk, failure))
             }
@@ -305,8 +302,7 @@ fn unblock_as(
         ));
     }
     prove(card, connection)?;
-    card.unblock_by_admin(connection, new)?;
-    card.bump_freshness(Freshness::Pins)
+    card.unblock_by_admin(connection, new)
 }
 
 /// Who has the admin key answers a challenge by it. While it is at hand, new challenges are made before the old

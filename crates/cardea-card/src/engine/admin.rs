@@ -137,7 +137,7 @@ impl Card {
         if let Some(first) = provisional.adm {
             let first = zeroize::Zeroizing::new(first);
             self.with_ledger(|token, ledger| token.replace_first_value(ledger, &first))?;
-            self.first_admin_value_gone()?;
+            self.first_admin_value_gone();
         }
         for (reference, first) in [
             (PinReference::Pin, provisional.pin),
@@ -153,7 +153,7 @@ impl Card {
                 Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {}
                 Err(error) => return Err(error.into()),
             }
-            self.first_value_gone(reference)?;
+            self.first_value_gone(reference);
         }
         let mut record = self.record.clone();
         record.provisional = None;
@@ -167,12 +167,12 @@ impl Card {
         Ok(())
     }
 
-    fn first_admin_value_gone(&mut self) -> Result<(), CardError> {
+    fn first_admin_value_gone(&mut self) {
         let mut record = self.record.clone();
         if let Some(provisional) = &mut record.provisional {
             provisional.adm = None;
         }
-        Ok(self.commit(record)?)
+        self.note_done(record);
     }
 
     fn with_ledger<R>(

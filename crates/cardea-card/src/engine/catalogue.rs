@@ -111,4 +111,7 @@ pub trait Catalogue: fmt::Debug + Send + Sync {
 
     /// Removes the certificate of a key. False: there was none.
     fn remove_certificate(&self, record: &mut CardRecord, key: KeyNumber) -> bool;
+
+    /// Notes that the PIN or the PUK changes, for programs that keep what they know of the card.
+    fn note_pin_change(&self, record: &mut CardRecord);
 }

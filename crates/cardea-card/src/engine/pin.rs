@@ -7,13 +7,22 @@ use super::security::{Role, Security};
 use super::{Card, CardError, Connection};
 use crate::event::Event;
 use crate::pin_policy::PinPolicy;
-use crate::record::IndexRole;
+use crate::record::{CardRecord, IndexRole};
 use crate::secret::Pin;
 use crate::token::{KeyClass, PinError, PinReference, PinStatus, TokenErrorKind, Unblocker};
 
 /// How long a counter that was read may be shown again. Clients poll it before and after everything,
 /// and reading it costs several TPM commands; what the engine itself does to it is known at once.
 const STATUS_LIFE: Duration = Duration::from_secs(2);
+
+/// Who notes in the card's file system that a PIN or PUK changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotedBy {
+    /// The client, by commands of its own (as Windows' minidriver does).
+    Client,
+    /// The engine.
+    Engine,
+}
 
 /// Counters read lately.
 #[derive(Debug, Default)]
@@ -144,7 +153,7 @@ impl Card {
         new: &Pin,
     ) -> Result<(), CardError> {
         self.compare(connection, reference, old)?;
-        self.replace(connection, reference, old, new)
+        self.replace(connection, reference, old, new, NotedBy::Engine)
     }
 
     /// CHANGE REFERENCE DATA: old and new value without delimiter, to be cut at the recorded length.
@@ -160,7 +169,7 @@ impl Card {
         self.must_have(reference)?;
         let (old, new) = self.matching_cut(connection, reference, joined)?;
         match new {
-            Ok(new) => self.replace(connection, reference, &old, &new),
+            Ok(new) => self.replace(connection, reference, &old, &new, NotedBy::Client),
             Err(error) => {
                 self.end_unused_verification();
                 self.end_unused_administration();
@@ -217,17 +226,15 @@ impl Card {
         reference: PinReference,
         old: &Pin,
         new: &Pin,
+        noted_by: NotedBy,
     ) -> Result<(), CardError> {
         if let Err(error) = self.policy(reference).check(new) {
             self.end_unused_verification();
             self.end_unused_administration();
             return Err(CardError::Rule(error));
         }
-        // Both lengths are on disk before the TPM changes: a crash in between must not make
-        // a later CHANGE REFERENCE DATA cut at the wrong place.
-        let mut candidates = vec![new.len(), old.len()];
-        candidates.dedup();
-        if let Err(error) = self.save_lengths(reference, candidates) {
+        let candidates = vec![new.len(), old.len()];
+        if let Err(error) = self.announce_change(reference, candidates, noted_by) {
             self.end_unused_verification();
             self.end_unused_administration();
             return Err(error);
@@ -271,7 +278,7 @@ impl Card {
     ) -> Result<(), CardError> {
         self.compare(connection, PinReference::Puk, puk)?;
         self.settle_length(PinReference::Puk, puk.len());
-        let result = self.set_pin(Unblocker::Puk, new);
+        let result = self.set_pin(Unblocker::Puk, new, NotedBy::Engine);
         self.end_unused_administration();
         result
     }
@@ -286,7 +293,7 @@ impl Card {
         self.must_have(PinReference::Puk)?;
         let (puk, new) = self.matching_cut(connection, PinReference::Puk, joined)?;
         self.settle_length(PinReference::Puk, puk.len());
-        let result = new.and_then(|new| self.set_pin(Unblocker::Puk, &new));
+        let result = new.and_then(|new| self.set_pin(Unblocker::Puk, &new, NotedBy::Client));
         self.end_unused_administration();
         result
     }
@@ -311,18 +318,17 @@ impl Card {
         if !self.has_role(connection, Role::Admin) {
             return Err(TokenErrorKind::NotAuthenticated.into());
         }
-        self.set_pin(Unblocker::Admin, new)?;
+        self.set_pin(Unblocker::Admin, new, NotedBy::Engine)?;
         self.deauthenticate(connection);
         Ok(())
     }
 
-    /// A new PIN on the word of somebody whom the token knows.
-    fn set_pin(&mut self, by: Unblocker, new: &Pin) -> Result<(), CardError> {
+    /// A new PIN, which the token accepts from somebody whom it has authenticated.
+    fn set_pin(&mut self, by: Unblocker, new: &Pin, noted_by: NotedBy) -> Result<(), CardError> {
         self.pin_policy.check(new)?;
         let mut candidates = vec![new.len()];
         candidates.extend(self.record.lengths.pin.first());
-        candidates.dedup();
-        self.save_lengths(PinReference::Pin, candidates)?;
+        self.announce_change(PinReference::Pin, candidates, noted_by)?;
         self.forget_status(PinReference::Pin);
         let done = self.token.unblock(by, new);
         // The present PIN may be another one now, whatever the token answered.
@@ -344,7 +350,7 @@ impl Card {
         let Some(provisional) = self.record.provisional.clone() else {
             return Err(TokenErrorKind::NotAuthenticated.into());
         };
-        self.save_lengths(reference, vec![new.len()])?;
+        self.announce_change(reference, vec![new.len()], NotedBy::Client)?;
         self.forget_status(reference);
         match self.token.initialise(reference, &provisional, Some(new)) {
             Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {
@@ -353,11 +359,12 @@ impl Card {
             }
             other => other?,
         }
-        self.first_value_gone(reference)
+        self.first_value_gone(reference);
+        Ok(())
     }
 
-    /// The token is known to have another value than the random first one.
-    pub(super) fn first_value_gone(&mut self, reference: PinReference) -> Result<(), CardError> {
+    /// Notes that the token has another value than the random first one.
+    pub(super) fn first_value_gone(&mut self, reference: PinReference) {
         let mut record = self.record.clone();
         if let Some(provisional) = &mut record.provisional {
             match reference {
@@ -365,7 +372,7 @@ impl Card {
                 PinReference::Puk => provisional.puk = None,
             }
         }
-        Ok(self.commit(record)?)
+        self.note_done(record);
     }
 
     /// The comparison alone, with its consequences if it fails.
@@ -419,13 +426,35 @@ impl Card {
         }
     }
 
+    /// Saves what belongs to a change before the TPM makes it: afterwards a full disk could only turn the TPM's yes
+    /// into a no. Both lengths, because a crash in between must not make a later CHANGE REFERENCE DATA cut at the
+    /// wrong place; the note for programs, which at worst read again what is as it was.
+    fn announce_change(
+        &mut self,
+        reference: PinReference,
+        mut candidates: Vec<u8>,
+        noted_by: NotedBy,
+    ) -> Result<(), CardError> {
+        candidates.dedup();
+        let mut record = self.record.clone();
+        if noted_by == NotedBy::Engine {
+            self.catalogue().note_pin_change(&mut record);
+        }
+        *Self::lengths_mut(&mut record, reference) = candidates;
+        Ok(self.commit(record)?)
+    }
+
     fn save_lengths(&mut self, reference: PinReference, lengths: Vec<u8>) -> Result<(), CardError> {
         let mut record = self.record.clone();
-        match reference {
-            PinReference::Pin => record.lengths.pin = lengths,
-            PinReference::Puk => record.lengths.puk = lengths,
-        }
+        *Self::lengths_mut(&mut record, reference) = lengths;
         Ok(self.commit(record)?)
+    }
+
+    fn lengths_mut(record: &mut CardRecord, reference: PinReference) -> &mut Vec<u8> {
+        match reference {
+            PinReference::Pin => &mut record.lengths.pin,
+            PinReference::Puk => &mut record.lengths.puk,
+        }
     }
 
     fn lengths(&self, reference: PinReference) -> &Vec<u8> {

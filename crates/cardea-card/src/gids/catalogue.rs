@@ -3,7 +3,7 @@
 //! RSA keys get a container, so that every client sees them. Elliptic-curve keys, which no client can use through
 //! GIDS, are taken from the upper end of the references and stay out of the tables.
 
-use super::content::{card_id, formatted_card, set_card_id};
+use super::content::{Freshness, bump_freshness, card_id, formatted_card, set_card_id};
 use super::filesystem::{self, FileSystemError};
 use super::reference::KeyReference;
 use super::{Gids, key_file};
@@ -125,6 +125,10 @@ impl Catalogue for Gids {
 
     fn remove_certificate(&self, record: &mut CardRecord, key: KeyNumber) -> bool {
         container(key).is_some_and(|index| filesystem::remove_certificate(&mut record.gids, index))
+    }
+
+    fn note_pin_change(&self, record: &mut CardRecord) {
+        bump_freshness(&mut record.gids, Freshness::Pins);
     }
 }
 

@@ -7,7 +7,6 @@ use super::files::{
     ADMIN_KEY_FILE, CARD_ID_FILE, CONTENT_FILE, DATA_DESCRIPTOR, DIRECTORY_FILE, KEY_DESCRIPTOR,
 };
 use super::life_cycle::{INITIALISATION, OPERATIONAL};
-use crate::engine::{Card, CardError};
 use crate::record::{CardId, DataObject, FileRecord, GidsRecord};
 
 /// Data object of `cardcf`, in [`CONTENT_FILE`].
@@ -148,19 +147,6 @@ pub fn bump_freshness(record: &mut GidsRecord, change: Freshness) {
             Freshness::Files => increment(f0, f1),
             Freshness::Pins => *pins = pins.wrapping_add(1),
         }
-    }
-}
-
-impl Card {
-    /// [`bump_freshness`], for a change that the product itself made to the card.
-    ///
-    /// # Errors
-    ///
-    /// [`CardError::Store`]; nothing was changed then.
-    pub fn bump_freshness(&mut self, change: Freshness) -> Result<(), CardError> {
-        let mut record = self.record().clone();
-        bump_freshness(&mut record.gids, change);
-        Ok(self.commit(record)?)
     }
 }
 

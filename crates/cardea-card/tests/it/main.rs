@@ -8,6 +8,7 @@
 )]
 
 mod faults;
+mod full_disk;
 mod limits;
 mod records;
 mod sequences;

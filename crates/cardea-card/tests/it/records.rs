@@ -1,9 +1,11 @@
 //! Records that are opened again, and records that are refused.
 
 use cardea_card::record::{CardRecord, DataObject, FileRecord, KeyRecord, ObjectBlob, Provisional};
-use cardea_card::{CardError, gids};
+use cardea_card::secret::Pin;
+use cardea_card::token::PinReference;
+use cardea_card::{Card, CardError};
 use cardea_testkit::suite::SoftwareCard;
-use cardea_testkit::transcript::CardKind;
+use cardea_testkit::transcript::{CardKind, PIN};
 
 use crate::{CHOOSE, GET, PUBLIC_KEY, PUT, QUERY, SIGN, VERIFY, send, with_key};
 
@@ -32,11 +34,8 @@ fn reopened_card_has_everything_but_the_verification() {
 #[test]
 fn key_of_another_token_is_lost() {
     let (card, _connection, _parts) = with_key();
-    let foreign = cardea_testkit::software::SoftwareToken::new(
-        cardea_card::secret::Pin::new(b"123456").unwrap(),
-        None,
-        99,
-    );
+    let foreign =
+        cardea_testkit::software::SoftwareToken::new(Pin::new(b"123456").unwrap(), None, 99);
     let (_, mut parts) = SoftwareCard::new(CardKind::Created);
     parts.token = foreign;
     let mut card = parts.open(card.record().clone()).unwrap();
@@ -47,26 +46,30 @@ fn key_of_another_token_is_lost() {
 }
 
 #[test]
-fn own_changes_move_cardcf() {
+fn pin_change_by_the_engine_moves_cardcf_before_the_token_is_asked() {
     let (mut card, parts) = SoftwareCard::new(CardKind::Created);
     let mut connection = card.connect();
-    card.bump_freshness(gids::Freshness::Files).unwrap();
-    card.bump_freshness(gids::Freshness::Containers).unwrap();
     let cardcf = "00 CB A0 10 04 5C 02 DF 22 00";
+    let [old, new] = [PIN, b"654321"].map(|value| Pin::new(value).unwrap());
+    let mut change =
+        |card: &mut Card, old, new| card.change_pin(&mut connection, PinReference::Pin, old, new);
+    change(&mut card, &old, &new).unwrap();
+    let mut other = card.connect();
     assert_eq!(
-        send(&mut card, &mut connection, cardcf),
-        "DF22060000010001009000"
+        send(&mut card, &mut other, cardcf),
+        "DF22060001000000009000"
     );
     assert_eq!(parts.store.record().as_ref(), Some(card.record()));
     parts.store.fail_after(Some(0));
     assert!(matches!(
-        card.bump_freshness(gids::Freshness::Pins),
+        change(&mut card, &new, &old),
         Err(CardError::Store(_))
     ));
     assert_eq!(
-        send(&mut card, &mut connection, cardcf),
-        "DF22060000010001009000"
+        send(&mut card, &mut other, cardcf),
+        "DF22060001000000009000"
     );
+    assert_eq!(send(&mut card, &mut other, VERIFY), "63C4");
 }
 
 #[test]
