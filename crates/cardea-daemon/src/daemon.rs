@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use cardea_store::{Store, StoreError};
 
-use crate::audit::Audit;
-use crate::bus::Bus;
-use crate::config::Config;
-use crate::early;
+use crate::doors::bus::Bus;
+use crate::doors::socket::server::{self, Server};
 use crate::host::Host;
-use crate::peer::Roles;
-use crate::presence::Sessions;
-use crate::prompt::Prompter;
-use crate::server::{self, Server};
-use crate::startup;
+use crate::host::audit::Audit;
+use crate::host::permission::Roles;
+use crate::host::presence::ActiveUsers;
+use crate::host::prompt::Prompter;
+use crate::lifecycle::{keeper, load};
+use crate::process::boot;
+use crate::process::config::Config;
 
 /// The first look at the cards may take this long before clients are served all the same.
 const FIRST_PASS_TIME: Duration = Duration::from_secs(10);
@@ -98,9 +98,9 @@ impl Daemon {
             config.redirect_to_reader,
             config.admin_key.clone(),
         ));
-        startup::load(&host).map_err(state)?;
+        load::load(&host).map_err(state)?;
         if config.service {
-            early::await_device(&config.tpm, FIRST_PASS_TIME);
+            boot::await_device(&config.tpm, FIRST_PASS_TIME);
         }
         let mut daemon = Self {
             host: Arc::clone(&host),
@@ -111,19 +111,19 @@ impl Daemon {
         };
         if config.bus {
             // Cards of people wait until it is known who is here.
-            host.presence.set(Sessions::Awaited);
+            host.presence.set(ActiveUsers::Awaited);
         }
         let keeper = {
             let host = Arc::clone(&host);
             thread::Builder::new()
                 .name("keeper".into())
-                .spawn(move || startup::keep(&host))
+                .spawn(move || keeper::keep(&host))
                 .map_err(StartError::Thread)?
         };
         daemon.keeper = Some(keeper);
-        host.await_first_pass(FIRST_PASS_TIME);
+        host.keeper.await_first_pass(FIRST_PASS_TIME);
         if config.bus {
-            let coming = config.service && early::bus_is_coming(Path::new("/"));
+            let coming = config.service && boot::bus_is_coming(Path::new("/"));
             let bus = Bus::start(Arc::clone(&host), coming).map_err(StartError::Thread)?;
             // The host has none yet.
             let _ = host.prompter.set(Arc::clone(&bus) as Arc<dyn Prompter>);
@@ -157,7 +157,7 @@ impl Daemon {
         if let Some(bus) = self.bus.take() {
             bus.stop();
         }
-        self.host.stop_keeper();
+        self.host.keeper.stop();
         if let Some(keeper) = self.keeper.take() {
             // A panic there was reported when it happened.
             let _ = keeper.join();

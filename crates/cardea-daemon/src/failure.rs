@@ -3,6 +3,7 @@
 //! The cause goes to the log as a chain; the client gets a kind to act on and a text that says what to do.
 
 use std::error::Error;
+use std::io;
 
 use cardea_card::CardError;
 use cardea_card::token::{AdminError, PinError, TokenErrorKind};
@@ -41,6 +42,20 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
     fail(FailureKind::Failed, cause)
 }
 
+/// What is wrong with a drive is its owner's to mend, and no error of ours.
+pub(crate) fn of_drive_store(error: &StoreError) -> Failure {
+    let cause = chain(error);
+    tracing::info!(error = cause, "drive not usable");
+    let kind = match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            FailureKind::Denied
+        }
+        StoreError::Unusable { .. } => FailureKind::Invalid,
+        _ => FailureKind::Failed,
+    };
+    fail(kind, cause)
+}
+
 /// The TPM, in creation, destruction or status.
 pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     let cause = chain(error);
@@ -71,10 +86,9 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
             FailureKind::NoTpm,
             format!("the TPM cannot be reached: {cause}"),
         ),
-        error if error.refuses_owner() => fail(
-            FailureKind::Denied,
-            format!("{} ({cause})", crate::care::OWNER_MISSING),
-        ),
+        error if error.refuses_owner() => {
+            fail(FailureKind::Denied, format!("{} ({cause})", OWNER_MISSING))
+        }
         TpmError::AuthMissing(_) => fail(FailureKind::Denied, cause),
         TpmError::AuthNotSet(_) => fail(FailureKind::Invalid, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::LOCKOUT => lockout(&cause),
@@ -84,6 +98,10 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         _ => fail(FailureKind::Failed, cause),
     }
 }
+
+/// What is told where the owner's authorisation is set and nobody gave it.
+pub(crate) const OWNER_MISSING: &str = "the TPM's owner authorisation is set, and making and deleting cards takes it: give it with \
+     --owner-auth-file or --owner-auth-fd, or keep it as the daemon's service credential `owner-auth`";
 
 /// The owner hierarchy is off: nothing is lost, and nothing can be done but wait for the restart.
 pub(crate) const SWITCHED_OFF: &str = "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is \
@@ -136,6 +154,22 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
     }
 }
 
+/// What [`of_card`] says of cards as a whole means something else for what is on one.
+pub(crate) fn on_card(error: &CardError) -> Failure {
+    let failure = of_card(error);
+    match token_kind(error) {
+        Some(TokenErrorKind::Full) => fail(
+            FailureKind::Full,
+            "the card has no room for this; delete a key or a certificate first",
+        ),
+        Some(TokenErrorKind::Unsupported) => fail(
+            FailureKind::Failed,
+            "the TPM has no keys of this algorithm; `cardea tpm status` shows those it has",
+        ),
+        _ => failure,
+    }
+}
+
 /// In words.
 pub(crate) fn tries_left(tries: u32) -> String {
     match tries {
@@ -148,6 +182,14 @@ fn blocked() -> Failure {
     fail(
         FailureKind::Blocked,
         "the PIN is blocked; unblock it with the PUK or the admin key, as the card was made",
+    )
+}
+
+/// Nothing is known by the name that was given.
+pub(crate) fn no_such_card() -> Failure {
+    fail(
+        FailureKind::NotFound,
+        "there is no such card; `cardea card list` shows yours",
     )
 }
 

@@ -1,29 +1,49 @@
 //! What all connections share: the cards, their slots, the TPM and the store.
 
+pub(crate) mod admission;
+pub(crate) mod audit;
+pub(crate) mod counters;
+pub(crate) mod credential;
+pub(crate) mod describe;
+pub(crate) mod drive;
+pub(crate) mod hosted;
+pub(crate) mod keeper_signal;
+pub(crate) mod lease;
+pub(crate) mod logins;
+pub(crate) mod partial;
+pub(crate) mod permission;
+pub(crate) mod presence;
+pub(crate) mod prompt;
+pub(crate) mod redirected;
+pub(crate) mod selection;
+pub(crate) mod slot_connection;
+pub(crate) mod slots;
+pub(crate) mod tpm;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::Duration;
 
 use cardea_card::record::CardId;
-use cardea_card::token::Clock;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
-use cardea_tpm::{Address, Resting, Service, TpmError, TpmTime};
+use cardea_tpm::Address;
 
-use crate::ambient::BootClock;
-use crate::application::Applications;
-use crate::audit::Audit;
-use crate::counters::Counters;
-use crate::drive::Reading;
-use crate::hosted::{Body, HostedCard};
-use crate::peer::Roles;
-use crate::permission::Caller;
-use crate::presence::Presence;
-use crate::prompt::Prompter;
-use crate::redirected::Redirections;
-use crate::selection::{is_exactly, select};
-use crate::slots::Slots;
+use self::audit::Audit;
+use self::counters::Counters;
+use self::drive::Reading;
+use self::hosted::{Body, HostedCard};
+use self::keeper_signal::KeeperSignal;
+use self::logins::LoginGroups;
+use self::permission::{Caller, Roles};
+use self::presence::Presence;
+use self::prompt::Prompter;
+use self::redirected::Redirections;
+use self::selection::{is_exactly, select};
+use self::slots::Slots;
+use self::tpm::Tpm;
+use crate::sync::lock;
 
 /// The daemon without its socket.
 ///
@@ -35,7 +55,7 @@ pub(crate) struct Host {
     /// Whether that one counts wrong PINs.
     pub(crate) counters: Counters,
     pub(crate) slots: Slots<HostedCard>,
-    pub(crate) applications: Applications,
+    pub(crate) login_groups: LoginGroups,
     /// The bus, once it is there.
     pub(crate) prompter: OnceLock<Arc<dyn Prompter>>,
     pub(crate) audit: Audit,
@@ -56,16 +76,7 @@ pub(crate) struct Host {
     pub(crate) intents: Mutex<Vec<Intent>>,
     /// What was last told of those that cannot be finished yet.
     pub(crate) told: Mutex<HashMap<CardId, String>>,
-    duty: Mutex<Duty>,
-    duty_changed: Condvar,
-}
-
-/// What the keeper thread has to do.
-#[derive(Debug, Default)]
-pub(crate) struct Duty {
-    pub(crate) wanted: bool,
-    pub(crate) stop: bool,
-    pub(crate) passes: u64,
+    pub(crate) keeper: KeeperSignal,
 }
 
 impl Host {
@@ -84,7 +95,7 @@ impl Host {
             tpm: Tpm::new(address),
             counters: Counters::default(),
             slots: Slots::new(slots),
-            applications: Applications::default(),
+            login_groups: LoginGroups::default(),
             prompter: OnceLock::new(),
             audit,
             presence: Presence::default(),
@@ -97,8 +108,7 @@ impl Host {
             provisioning: Mutex::default(),
             intents: Mutex::default(),
             told: Mutex::default(),
-            duty: Mutex::default(),
-            duty_changed: Condvar::new(),
+            keeper: KeeperSignal::default(),
         }
     }
 
@@ -107,7 +117,7 @@ impl Host {
         lock(&self.cards).clone()
     }
 
-    /// The same without those whose drive is not there.
+    /// The cards whose drive is there, or that are on none.
     pub(crate) fn present_cards(&self) -> Vec<Arc<HostedCard>> {
         let mut cards = self.cards();
         cards.retain(|card| card.is_here());
@@ -133,6 +143,7 @@ impl Host {
     }
 
     pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
+        card.set_forgotten();
         lock(&self.cards).retain(|other| !Arc::ptr_eq(other, card));
         self.cards_changed.notify_all();
     }
@@ -159,6 +170,17 @@ impl Host {
                 lock(&self.provisioning)
             }
         }
+    }
+
+    /// Every handle that some card or interrupted operation names, whether it is in the TPM or not.
+    pub(crate) fn claimed_handles(&self) -> Vec<u32> {
+        let cards = self.cards();
+        let cards = cards.iter().flat_map(|card| card.handles.iter().copied());
+        let mut claimed: Vec<u32> = cards.collect();
+        let intents = lock(&self.intents);
+        let named = intents.iter().flat_map(|intent| &intent.indices);
+        claimed.extend(named.map(|(handle, _)| *handle));
+        claimed
     }
 
     /// Puts live cards without a slot into free slots, and takes those out that are not to be seen. The caller holds the provisioning lock.
@@ -192,7 +214,7 @@ impl Host {
             }
         }
         let mut cards = self.cards();
-        // A name that somebody has brought along from elsewhere is in nobody else's way.
+        // Another user's redirected card never shadows a name.
         cards.retain(|card| card.serves(caller.uid) || card.selector() == selector);
         select(cards, selector, caller)
     }
@@ -226,36 +248,7 @@ impl Host {
 
     /// Asks the keeper for another look at what waits.
     pub(crate) fn wake_keeper(&self) {
-        lock(&self.duty).wanted = true;
-        self.duty_changed.notify_all();
-    }
-
-    pub(crate) fn stop_keeper(&self) {
-        lock(&self.duty).stop = true;
-        self.duty_changed.notify_all();
-    }
-
-    /// Waits for work or the time of another attempt. False = stop.
-    pub(crate) fn await_duty(&self, limit: Duration) -> bool {
-        let mut duty = lock(&self.duty);
-        duty.passes += 1;
-        self.duty_changed.notify_all();
-        duty = self
-            .duty_changed
-            .wait_timeout_while(duty, limit, |duty| !duty.wanted && !duty.stop)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
-        duty.wanted = false;
-        !duty.stop
-    }
-
-    /// Waits until the keeper has looked at everything once, whatever came of it.
-    pub(crate) fn await_first_pass(&self, limit: Duration) {
-        let duty = lock(&self.duty);
-        drop(
-            self.duty_changed
-                .wait_timeout_while(duty, limit, |duty| duty.passes == 0 && !duty.stop),
-        );
+        self.keeper.wake();
     }
 }
 
@@ -263,78 +256,4 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").finish_non_exhaustive()
     }
-}
-
-/// The TPM, which may be away when the daemon starts.
-pub(crate) struct Tpm {
-    address: Address,
-    service: Mutex<Option<Service>>,
-    /// The TPM's time and ours, as they were first known.
-    first_times: Mutex<Option<(TpmTime, Duration)>>,
-}
-
-impl Tpm {
-    fn new(address: Address) -> Self {
-        Self {
-            address,
-            service: Mutex::default(),
-            first_times: Mutex::default(),
-        }
-    }
-
-    /// Answers a client, and then does what is due at the TPM, if nobody else waits for it.
-    pub(crate) fn rest_after<R>(&self, answer: impl FnOnce() -> R) -> R {
-        // Dropped in this order, whatever becomes of the answer.
-        struct Rest<'a>(&'a Tpm);
-        impl Drop for Rest<'_> {
-            fn drop(&mut self) {
-                let service = lock(&self.0.service).clone();
-                if let Some(service) = service {
-                    service.rest();
-                }
-            }
-        }
-        let _rest = Rest(self);
-        let _resting = Resting::begin();
-        answer()
-    }
-
-    /// The service, started at the first use that succeeds; from then on it reconnects by itself.
-    pub(crate) fn service(&self) -> Result<Service, TpmError> {
-        let mut service = lock(&self.service);
-        if let Some(service) = &*service {
-            return Ok(service.clone());
-        }
-        let started = Service::start(&self.address)?;
-        tracing::info!(address = %self.address, "TPM reached");
-        *service = Some(started.clone());
-        if let Ok(time) = started.time() {
-            self.clock_deviation(time);
-        }
-        Ok(started)
-    }
-
-    /// How much faster the TPM's clock runs than ours, in thousandths. Nobody can tell in the first two seconds.
-    pub(crate) fn clock_deviation(&self, time: TpmTime) -> Option<i32> {
-        let now = BootClock.now();
-        let mut first = lock(&self.first_times);
-        match *first {
-            Some((known, then)) if known.is_of_the_same_run(time) => {
-                let ours = i64::try_from(now.saturating_sub(then).as_millis()).ok()?;
-                let theirs =
-                    i64::try_from(time.milliseconds.checked_sub(known.milliseconds)?).ok()?;
-                let faster = theirs.saturating_sub(ours).saturating_mul(1000);
-                (ours >= 2000).then(|| i32::try_from(faster / ours).unwrap_or(i32::MAX))
-            }
-            _ => {
-                *first = Some((time, now));
-                None
-            }
-        }
-    }
-}
-
-/// Locks what is sound at every moment, also after a panic in another thread.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

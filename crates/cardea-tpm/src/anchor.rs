@@ -197,7 +197,7 @@ impl Anchor {
 
 /// The indices of a record whose handle, Name and policy follow from its birth key, whatever else is wrong
 /// with it.
-pub(crate) fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
+pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
     let birth_name = name_of(&record.birth_public);
     record
         .indices

@@ -51,7 +51,7 @@ mod transport;
 pub mod vault;
 mod wire;
 
-pub use anchor::{CardFault, NV_RANGE};
+pub use anchor::{CardFault, NV_RANGE, own_indices};
 pub use care::{DefinedIndex, HierarchyPolicy, LockoutParameters};
 pub use clock::TpmTime;
 pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};

@@ -21,36 +21,6 @@ pub(super) const KNOWN: Known = Known {
     edges: &[],
     cycles: &[
         (
-            "cardea-daemon",
-            &[
-                "src/application.rs",
-                "src/audit.rs",
-                "src/care.rs",
-                "src/counters.rs",
-                "src/create.rs",
-                "src/describe.rs",
-                "src/destroy.rs",
-                "src/drive/lease.rs",
-                "src/drive.rs",
-                "src/failure.rs",
-                "src/host.rs",
-                "src/hosted.rs",
-                "src/peer.rs",
-                "src/personal.rs",
-                "src/pin_pad.rs",
-                "src/presence.rs",
-                "src/prompt.rs",
-                "src/redirected.rs",
-                "src/selection.rs",
-                "src/session.rs",
-                "src/startup.rs",
-            ],
-        ),
-        (
-            "cardea-daemon",
-            &["src/bus/objects.rs", "src/bus/operation.rs"],
-        ),
-        (
             "cardea-testkit",
             &[
                 "src/bin/pkcs11-suite/context.rs",

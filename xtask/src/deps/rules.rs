@@ -245,8 +245,17 @@ pub(super) const ROOMS: &[Room] = &[
         &["host", "lifecycle", "holder"],
     ),
     Room {
-        crates: Some(&["cardea-client", "cardea-host", "cardea-terms"]),
-        ..Room::new("cardea-daemon", "doors", &["counter.rs"])
+        crates: Some(&[
+            "cardea-card",
+            "cardea-client",
+            "cardea-host",
+            "cardea-terms",
+        ]),
+        ..Room::new(
+            "cardea-daemon",
+            "doors",
+            &["counter.rs", "host", "lifecycle", "holder"],
+        )
     },
 ];
 

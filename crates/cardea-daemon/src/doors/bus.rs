@@ -1,0 +1,739 @@
+//! The D-Bus service: what Windows.Devices.SmartCards and the PIN screens of Windows do, for Linux.
+//!
+//! Each client sees its own cards only, so objects, introspection and signals are made for the one who asks, and
+//! no library's object server is used. A call has a thread; the bus's own thread only reads.
+//! `docs/dbus.md` describes the interface.
+
+mod agents;
+mod challenge;
+mod clients;
+mod error;
+mod interfaces;
+mod link;
+mod logind;
+mod manager;
+mod objects;
+mod operation;
+mod pin_reset;
+mod polkit;
+mod provisioning;
+mod secret;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cardea_card::secret::erase_stack;
+use cardea_client::message::{FailureKind, SecretBytes};
+use futures_core::Stream;
+use zbus::message::{Flags, Type};
+use zbus::wire::DynamicDeserialize;
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Structure, Variant};
+use zruntime::SharedRuntime;
+
+use self::agents::Agents;
+use self::clients::{BUS, Client, Clients};
+use self::error::{BusError, Name};
+use self::interfaces::{
+    CHALLENGE_CONTEXT, INTROSPECTABLE, MANAGER, OBJECT_MANAGER, OPERATION, PEER, PIN_RESET_REQUEST,
+    PROPERTIES, PROVISIONING, ROOT, SERVICE, interface, introspect,
+};
+use self::link::{Link, SYSTEM_TIME, Target};
+use self::objects::{Object, Private};
+use self::operation::{Operation, Outcome};
+use self::polkit::authorize;
+use self::provisioning::{Request, action};
+use crate::host::Host;
+use crate::host::audit::{Door, Kind};
+use crate::host::hosted::HostedCard;
+use crate::sync::lock;
+
+/// First wait before the next attempt to reach the bus, and the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Calls at work for all clients together.
+const MAX_CALLS: usize = 128;
+
+/// Private objects of one client; the oldest finished operation makes room.
+const MAX_PRIVATE: usize = 32;
+
+/// What a method answers.
+pub(crate) enum Answer {
+    /// Work that goes on after the answer.
+    Begin(Structure<'static>, Work),
+    Nothing,
+    Values(Structure<'static>),
+}
+
+/// Work after an answer.
+type Work = Box<dyn FnOnce(&Link) + Send>;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    host: Arc<Host>,
+    /// Whether there will be a bus, however long it takes.
+    coming: bool,
+    link: Mutex<Option<Link>>,
+    clients: Clients,
+    agents: Agents,
+    private: Mutex<BTreeMap<String, Private>>,
+    numbers: AtomicU64,
+    calls: Arc<()>,
+    stop: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Bus {
+    /// Connects in the background, again and again: there may be no bus, or one that restarts.
+    /// `coming`: there will be one, however long it takes.
+    pub(crate) fn start(host: Arc<Host>, coming: bool) -> std::io::Result<Arc<Self>> {
+        let bus = Arc::new(Self {
+            host,
+            coming,
+            link: Mutex::default(),
+            clients: Clients::default(),
+            agents: Agents::default(),
+            private: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            calls: Arc::default(),
+            stop: AtomicBool::new(false),
+            threads: Mutex::default(),
+        });
+        let (reading, watching) = (Arc::clone(&bus), Arc::clone(&bus));
+        let threads = vec![
+            thread::Builder::new()
+                .name("bus".into())
+                .spawn(move || reading.run())?,
+            thread::Builder::new()
+                .name("bus watch".into())
+                .spawn(move || watching.watch())?,
+        ];
+        *lock(&bus.threads) = threads;
+        Ok(bus)
+    }
+
+    /// Leaves the bus and waits for the threads.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let link = lock(&self.link).take();
+        if let Some(Link(connection)) = link
+            && let Err(error) = zruntime::block_on(connection.close())
+        {
+            tracing::debug!(%error, "bus not left");
+        }
+        self.host.cards_changed();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            thread.thread().unpark();
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<Link> {
+        lock(&self.link).clone()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn run(self: &Arc<Self>) {
+        let mut retry = FIRST_RETRY;
+        while !self.is_stopped() {
+            match self.connect() {
+                Ok((link, stream)) => {
+                    retry = FIRST_RETRY;
+                    tracing::info!(name = SERVICE, "on the bus");
+                    self.host.cards_changed();
+                    self.read(&link, stream);
+                    *lock(&self.link) = None;
+                    self.all_left();
+                    if !self.is_stopped() {
+                        tracing::warn!("the bus has gone");
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    // Machines without a bus are no failure.
+                    tracing::debug!(error, "bus not reached");
+                }
+            }
+            if !self.is_stopped() {
+                thread::park_timeout(retry);
+                retry = LAST_RETRY.min(retry * 2);
+            }
+        }
+    }
+
+    fn connect(&self) -> zbus::Result<(Link, MessageStream)> {
+        let runtime = SharedRuntime::current()?;
+        // Early in the boot systemd listens for a bus that does not answer yet.
+        let connection = runtime.timeout(SYSTEM_TIME, Connection::system());
+        let connection = zruntime::block_on(connection)
+            .unwrap_or_else(|_| Err(zbus::Error::Failure("no answer in time".to_owned())))?;
+        // Before the name, so that no call is lost.
+        let stream = MessageStream::from(&connection);
+        let link = Link(connection);
+        for rule in [
+            "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+            "type='signal',sender='org.freedesktop.login1'",
+        ] {
+            let target = Target {
+                member: "AddMatch",
+                ..BUS
+            };
+            link.ask(target, &rule)
+                .map_err(|error| zbus::Error::Failure(error.to_string()))?;
+        }
+        *lock(&self.link) = Some(link.clone());
+        if let Err(error) = zruntime::block_on(link.0.request_name(SERVICE)) {
+            *lock(&self.link) = None;
+            tracing::warn!(%error, name = SERVICE, "the name on the bus is not ours");
+            return Err(error);
+        }
+        Ok((link, stream))
+    }
+
+    /// Reads until the connection ends.
+    fn read(self: &Arc<Self>, link: &Link, mut stream: MessageStream) {
+        loop {
+            let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context));
+            match zruntime::block_on(next) {
+                Some(Ok(message)) => self.receive(link, message),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "bus");
+                    if link.0.is_closed() {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn receive(self: &Arc<Self>, link: &Link, message: Message) {
+        match message.message_type() {
+            Type::MethodCall => {
+                if Arc::strong_count(&self.calls) > MAX_CALLS {
+                    let busy = BusError::new(Name::Busy, "too many calls at once");
+                    link.refuse(&message, &busy.name(), busy.text());
+                    return;
+                }
+                let (bus, own, seat) = (Arc::clone(self), link.clone(), Arc::clone(&self.calls));
+                let spawned = thread::Builder::new()
+                    .name("bus call".into())
+                    .spawn(move || {
+                        bus.host.tpm.then_idle_work(|| bus.serve(&own, &message));
+                        drop(bus);
+                        drop(seat);
+                        erase_stack();
+                    });
+                if let Err(error) = spawned {
+                    tracing::warn!(%error, "no thread for a call");
+                }
+            }
+            Type::Signal => self.told(&message),
+            Type::Error | Type::MethodReturn => {}
+        }
+    }
+
+    /// A signal of the bus or of logind.
+    fn told(&self, message: &Message) {
+        let header = message.header();
+        let member = header.member().map(|member| member.as_str());
+        let sender = header.sender().map(|sender| sender.as_str());
+        if sender == Some(BUS.destination) && member == Some("NameOwnerChanged") {
+            let body = message.body();
+            if let Ok((name, _, new)) = body.deserialize::<(&str, &str, &str)>()
+                && new.is_empty()
+            {
+                self.left(name);
+            }
+        } else if header
+            .interface()
+            .is_some_and(|interface| interface.as_str().starts_with("org.freedesktop.login1"))
+            || member == Some("PropertiesChanged")
+        {
+            self.host.presence.look_again();
+            self.host.cards_changed();
+        }
+    }
+
+    /// A client has left the bus: what was its own goes, and nobody asks for it any more.
+    fn left(&self, name: &str) {
+        self.clients.left(name);
+        self.agents.left(name);
+        let mut gone = Vec::new();
+        lock(&self.private).retain(|_, private| {
+            let stays = private.client != name;
+            if !stays {
+                gone.push(private.object.clone());
+            }
+            stays
+        });
+        // Their end waits for cards, which this thread must not.
+        if !gone.is_empty() {
+            let spawned = thread::Builder::new().spawn(move || drop(gone));
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "no thread");
+            }
+        }
+    }
+
+    fn all_left(&self) {
+        self.clients.all_left();
+        self.agents.all_left();
+        let gone = std::mem::take(&mut *lock(&self.private));
+        drop(gone);
+    }
+
+    /// One call from arrival to answer, and what goes on after it.
+    fn serve(self: &Arc<Self>, link: &Link, message: &Message) {
+        let answer = self.call(link, message);
+        match answer {
+            Ok(Answer::Nothing) => link.answer(message, None),
+            Ok(Answer::Values(values)) => link.answer(message, Some(&values)),
+            Ok(Answer::Begin(values, work)) => {
+                link.answer(message, Some(&values));
+                work(link);
+            }
+            Err(error) => {
+                self.note_trouble(message, &error);
+                link.refuse(message, &error.name(), error.text());
+            }
+        }
+    }
+
+    /// What an error says of the TPM goes to the audit.
+    fn note_trouble(&self, message: &Message, error: &BusError) {
+        let kind = match error {
+            BusError::Own(Name::TpmLockout, _) => FailureKind::Lockout,
+            BusError::Own(Name::TpmNotFound, _) => FailureKind::NoTpm,
+            _ => return,
+        };
+        let header = message.header();
+        let sender = header
+            .sender()
+            .and_then(|name| self.clients.known(name.as_str()));
+        if let Some(client) = sender {
+            self.host.audit.trouble(&client.actor, Door::Bus, kind);
+        }
+    }
+
+    fn call(self: &Arc<Self>, link: &Link, message: &Message) -> Result<Answer, BusError> {
+        let header = message.header();
+        let (Some(path), Some(member), Some(sender)) =
+            (header.path(), header.member(), header.sender())
+        else {
+            return Err(BusError::standard("InvalidArgs", "not a whole call"));
+        };
+        let client = self.clients.of(link, &self.host.roles, sender.as_str())?;
+        let _call = client.enter()?;
+        let named = header.interface().map(|interface| interface.as_str());
+        let found = self.object(&client, path.as_str());
+        let request = Request {
+            link,
+            client: &client,
+            message,
+        };
+        let own = found
+            .as_ref()
+            .map_or(&[][..], |(object, _)| object.interfaces());
+        let interface = method_of(own, named, member.as_str(), message)?;
+        if let Some((object, seen)) = found {
+            if !seen {
+                return self.hidden(&request, &object, interface, member.as_str());
+            }
+            if own.contains(&interface) {
+                return self.method(&request, object, interface, member.as_str());
+            }
+            return self.standard(
+                &request,
+                path.as_str(),
+                Some(&object),
+                interface,
+                member.as_str(),
+            );
+        }
+        if self.children(&client, path.as_str()).is_empty() {
+            return Err(unknown_object(path.as_str()));
+        }
+        self.standard(&request, path.as_str(), None, interface, member.as_str())
+    }
+
+    /// A method of one of our own interfaces.
+    fn method(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        object: Object,
+        interface: &str,
+        method: &str,
+    ) -> Result<Answer, BusError> {
+        match (object, interface) {
+            (Object::Manager, MANAGER) => self.manager(request, method),
+            (Object::Card(card), PROVISIONING) => {
+                let interactive = is_interactive(request.message);
+                let caller = match action(method) {
+                    Some(action) => {
+                        let (link, client) = (request.link, request.client);
+                        authorize(link, client, action, Some(&card), interactive)
+                            .inspect_err(|_| self.denied(client, Some(&card)))?
+                    }
+                    None => request.client.caller,
+                };
+                self.provisioning(request, caller, &card, method)
+            }
+            (Object::Challenge(context), CHALLENGE_CONTEXT) => {
+                self.challenge(request, &context, method)
+            }
+            (Object::Operation(operation), OPERATION) => {
+                operation.cancel();
+                Ok(Answer::Nothing)
+            }
+            (Object::PinReset(reset), PIN_RESET_REQUEST) => self.pin_reset(request, &reset, method),
+            _ => Err(unknown_method(method)),
+        }
+    }
+
+    /// Somebody else's card: as if it were not there, but for those whom polkit lets do this with it.
+    fn hidden(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        object: &Object,
+        interface: &str,
+        method: &str,
+    ) -> Result<Answer, BusError> {
+        let header = request.message.header();
+        let absent = || unknown_object(header.path().map_or("", |path| path.as_str()));
+        let Object::Card(card) = object else {
+            return Err(absent());
+        };
+        let allowed = match (interface, action(method)) {
+            (PROVISIONING, Some(action)) => {
+                let interactive = is_interactive(request.message);
+                authorize(
+                    request.link,
+                    request.client,
+                    action,
+                    Some(card),
+                    interactive,
+                )
+                .ok()
+            }
+            _ => None,
+        };
+        match allowed {
+            Some(caller) => self.provisioning(request, caller, card, method),
+            None => {
+                self.denied(request.client, Some(card));
+                Err(absent())
+            }
+        }
+    }
+
+    /// A method that every object has.
+    fn standard(
+        &self,
+        request: &Request<'_>,
+        path: &str,
+        object: Option<&Object>,
+        interface: &str,
+        method: &str,
+    ) -> Result<Answer, BusError> {
+        let client = request.client;
+        match (interface, method) {
+            (PEER, "Ping") => Ok(Answer::Nothing),
+            (PEER, "GetMachineId") => {
+                let id = std::fs::read_to_string("/etc/machine-id");
+                let id = id.map_err(|error| BusError::standard("Failed", error.to_string()))?;
+                one(id.trim_end().to_owned())
+            }
+            (INTROSPECTABLE, "Introspect") => {
+                let own = object.map_or(&[][..], Object::interfaces);
+                let mut known = own.to_vec();
+                known.extend([INTROSPECTABLE, PEER, PROPERTIES]);
+                if path == ROOT {
+                    known.push(OBJECT_MANAGER);
+                }
+                one(introspect(&known, &self.children(client, path)))
+            }
+            (OBJECT_MANAGER, "GetManagedObjects") if path == ROOT => {
+                let mut objects = std::collections::HashMap::new();
+                for (path, object) in self.objects(client) {
+                    let path = OwnedObjectPath::try_from(path)
+                        .map_err(|error| BusError::standard("Failed", error.to_string()))?;
+                    objects.insert(path, self.described(client, &object)?);
+                }
+                one(plain_objects(objects))
+            }
+            (PROPERTIES, "Get") => {
+                let (interface, property): (String, String) = arguments(request.message)?;
+                let object = object.ok_or_else(|| unknown_object(path))?;
+                let known = interfaces::interface(&interface)
+                    .filter(|known| object.interfaces().contains(&known.name))
+                    .ok_or_else(|| unknown_interface(&interface))?;
+                if !known.has_property(&property) {
+                    return Err(unknown_property(&property));
+                }
+                let mut properties = self.properties(client, object, known.name)?;
+                let value = properties
+                    .remove(&property)
+                    .ok_or_else(|| unknown_property(&property))?;
+                one(Variant::Variant(Box::new(value.into())))
+            }
+            (PROPERTIES, "GetAll") => {
+                let name: String = arguments(request.message)?;
+                let object = object.ok_or_else(|| unknown_object(path))?;
+                if interface == name || self::interface(&name).is_none() {
+                    return Err(unknown_interface(&name));
+                }
+                one(plain(self.properties(client, object, &name)?))
+            }
+            (PROPERTIES, "Set") => Err(BusError::standard(
+                "PropertyReadOnly",
+                "no property can be set",
+            )),
+            _ => Err(unknown_method(method)),
+        }
+    }
+
+    /// Names of what is directly below a path.
+    fn children(&self, client: &Client, path: &str) -> Vec<String> {
+        let prefix = match path {
+            "/" => "/".to_owned(),
+            path => format!("{path}/"),
+        };
+        let objects = self.objects(client);
+        let paths = objects.iter().map(|(path, _)| path.as_str());
+        let mut names: Vec<String> = paths
+            .chain([ROOT])
+            .filter_map(|known| known.strip_prefix(&prefix))
+            .filter_map(|rest| rest.split('/').next())
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Private objects of a client, in order of their numbers.
+    pub(crate) fn private_of(&self, client: &Client) -> Vec<(String, Object)> {
+        let private = lock(&self.private);
+        let own = private
+            .iter()
+            .filter(|(_, object)| object.client == client.name);
+        own.map(|(path, object)| (path.clone(), object.object.clone()))
+            .collect()
+    }
+
+    /// Keeps an object for a client, and tells its path.
+    pub(crate) fn keep(
+        &self,
+        client: &Client,
+        folder: &str,
+        object: Object,
+    ) -> Result<zbus::ObjectPath<'static>, BusError> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{ROOT}/{folder}/{number}");
+        self.keep_at(client, path.clone(), object)?;
+        Ok(link::path(Some(path)))
+    }
+
+    fn keep_at(&self, client: &Client, path: String, object: Object) -> Result<(), BusError> {
+        let mut private = lock(&self.private);
+        let own: Vec<_> = private
+            .iter()
+            .filter(|(_, known)| known.client == client.name)
+            .map(|(path, known)| (path.clone(), known.object.clone()))
+            .collect();
+        if own.len() >= MAX_PRIVATE {
+            let finished = own.iter().find(|(_, object)| {
+                matches!(object, Object::Operation(operation) if operation.is_finished())
+            });
+            let Some((old, _)) = finished else {
+                return Err(BusError::new(
+                    Name::LimitReached,
+                    "too many challenges and operations are open",
+                ));
+            };
+            private.remove(old);
+        }
+        if client.gone.is_set() {
+            return Err(BusError::new(Name::Cancelled, "the caller has gone"));
+        }
+        let client = client.name.clone();
+        private.insert(path, Private { client, object });
+        Ok(())
+    }
+
+    /// The object of a call is done with.
+    pub(crate) fn forget(&self, request: &Request<'_>) {
+        let header = request.message.header();
+        let gone = header
+            .path()
+            .and_then(|path| lock(&self.private).remove(path.as_str()));
+        drop(gone);
+    }
+
+    /// Answers with an operation, then does it.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        kind: &'static str,
+        work: impl FnOnce(&Bus, &Link, &Client, &Operation) -> Result<Outcome, BusError>
+        + Send
+        + 'static,
+    ) -> Result<Answer, BusError> {
+        let client = Arc::clone(request.client);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{ROOT}/operations/{number}");
+        let operation = Arc::new(Operation::new(&client.name, path.clone(), kind));
+        self.keep_at(
+            &client,
+            path.clone(),
+            Object::Operation(Arc::clone(&operation)),
+        )?;
+        let bus = Arc::clone(self);
+        let work = move |link: &Link| {
+            let end = work(&bus, link, &client, &operation);
+            if let Err(error) = &end {
+                tracing::info!(
+                    kind,
+                    error = error.text(),
+                    by = client.caller.uid,
+                    "operation failed"
+                );
+            }
+            operation.finish(link, end);
+        };
+        Ok(Answer::Begin(
+            (link::path(Some(path)),).into(),
+            Box::new(work),
+        ))
+    }
+
+    fn denied(&self, client: &Client, card: Option<&HostedCard>) {
+        let audit = &self.host.audit;
+        audit.event(card, &client.actor, Door::Bus, Kind::Denied);
+    }
+}
+
+/// The interface that a call means, once its member and its types are right.
+fn method_of(
+    own: &[&'static str],
+    named: Option<&str>,
+    member: &str,
+    message: &Message,
+) -> Result<&'static str, BusError> {
+    let standard = [INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES];
+    let mut offered = own.iter().chain(&standard).copied();
+    let has = |name: &&str| interface(name).is_some_and(|known| known.method(member).is_some());
+    let name = match named {
+        Some(named) => {
+            let known = offered.find(|name| *name == named);
+            let known = known.ok_or_else(|| unknown_interface(named))?;
+            Some(known).filter(has)
+        }
+        None => offered.find(has),
+    };
+    let name = name.ok_or_else(|| unknown_method(member))?;
+    let expected = interface(name)
+        .and_then(|known| known.method(member))
+        .map(interfaces::Method::signature)
+        .unwrap_or_default();
+    let body = message.body();
+    let given = body.signature().to_string_no_parens();
+    if given != expected {
+        let text = format!("{member} takes ({expected}), not ({given})");
+        return Err(BusError::standard("InvalidArgs", text));
+    }
+    Ok(name)
+}
+
+/// The arguments of a call whose types were checked.
+pub(crate) fn arguments<T>(message: &Message) -> Result<T, BusError>
+where
+    T: for<'a> DynamicDeserialize<'a>,
+{
+    let body = message.body();
+    body.deserialize()
+        .map_err(|error| BusError::standard("InvalidArgs", error.to_string()))
+}
+
+/// The secret behind a descriptor.
+pub(crate) fn secret_of(descriptor: zbus::OwnedFd) -> Result<SecretBytes, BusError> {
+    secret::take(OwnedFd::from(descriptor))
+}
+
+/// An answer of one value.
+pub(crate) fn one(value: impl Into<Variant<'static>>) -> Result<Answer, BusError> {
+    let built = zbus::wire::StructureBuilder::new()
+        .append_field(value.into())
+        .build();
+    built
+        .map(Answer::Values)
+        .map_err(|error| BusError::standard("Failed", error.to_string()))
+}
+
+/// Whether polkit may ask the person at the caller's screen.
+pub(crate) fn is_interactive(message: &Message) -> bool {
+    let header = message.header();
+    let flags = header.primary().flags();
+    flags.contains(Flags::ALLOW_INTERACTIVE_AUTH)
+}
+
+pub(crate) fn unknown_method(method: &str) -> BusError {
+    BusError::standard("UnknownMethod", format!("there is no method {method} here"))
+}
+
+fn unknown_object(path: &str) -> BusError {
+    BusError::standard("UnknownObject", format!("there is no object {path}"))
+}
+
+fn unknown_interface(interface: &str) -> BusError {
+    BusError::standard(
+        "UnknownInterface",
+        format!("there is no interface {interface} here"),
+    )
+}
+
+fn unknown_property(property: &str) -> BusError {
+    BusError::standard(
+        "UnknownProperty",
+        format!("there is no property {property} here"),
+    )
+}
+
+type Plain = std::collections::HashMap<String, Variant<'static>>;
+
+/// `a{sv}` as a value.
+fn plain(dictionary: link::Dictionary) -> Plain {
+    let entries = dictionary.into_iter();
+    entries.map(|(key, value)| (key, value.into())).collect()
+}
+
+type Described = std::collections::HashMap<&'static str, link::Dictionary>;
+
+/// `a{oa{sa{sv}}}` as a value.
+fn plain_objects(
+    objects: std::collections::HashMap<OwnedObjectPath, Described>,
+) -> std::collections::HashMap<zbus::ObjectPath<'static>, std::collections::HashMap<String, Plain>>
+{
+    let objects = objects.into_iter();
+    objects
+        .map(|(path, interfaces)| {
+            let interfaces = interfaces.into_iter();
+            let interfaces = interfaces.map(|(name, known)| (name.to_owned(), plain(known)));
+            (path.into(), interfaces.collect())
+        })
+        .collect()
+}

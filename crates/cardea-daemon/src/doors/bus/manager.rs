@@ -1,0 +1,494 @@
+//! The manager: cards are made, destroyed and found; agents register.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use cardea_client::message::{CardDetails, CreateCard, NewContent, SecretBytes};
+use zbus::{ObjectPath, OwnedVariant};
+
+use super::error::{BusError, Name};
+use super::link::{Dictionary, Link, path};
+use super::objects::{card_path, parse_guid, policy_bytes};
+use super::operation::{Operation, Outcome, Report, Status};
+use super::polkit::{Action, authorize};
+use super::provisioning::Request;
+use super::{Answer, Bus, arguments, is_interactive, one, secret_of};
+use crate::host::Host;
+use crate::host::audit::{Door, Kind};
+use crate::host::hosted::HostedCard;
+use crate::host::permission::Caller;
+use crate::host::prompt::{Purpose, Question, UnblockMode};
+use crate::lifecycle::{create, destroy};
+use crate::names::check_name;
+use crate::time_limits::ANSWER_TIME;
+
+/// The DEFAULT keywords of Windows' tool: everybody knows them.
+const DEFAULT_PIN: &[u8] = b"12345678";
+const DEFAULT_ADMIN_KEY: [u8; 24] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+];
+
+/// An admin key's length in bytes.
+const ADMIN_KEY: usize = 24;
+
+/// What is to be made, once the first PIN is known.
+struct Order {
+    name: String,
+    pin: Option<SecretBytes>,
+    puk: Option<SecretBytes>,
+    admin_key: Option<SecretBytes>,
+    policy: [u8; 32],
+    generate: bool,
+    card_id: Option<[u8; 16]>,
+    owner: u32,
+    owner_auth: Option<SecretBytes>,
+}
+
+impl Bus {
+    /// A method of the manager.
+    pub(crate) fn manager(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        method: &str,
+    ) -> Result<Answer, BusError> {
+        match method {
+            "CreateCard" => self.create_card(request),
+            "DestroyCard" => self.destroy_card(request),
+            "GetCardByCardId" => {
+                let text: String = arguments(request.message)?;
+                let id = parse_guid(&text)?;
+                self.card_where(request, |card| {
+                    let body = card.body();
+                    match &*body {
+                        crate::host::hosted::Body::Live(live) => live.card_id() == Some(id),
+                        _ => card.id == Some(id),
+                    }
+                })
+            }
+            "GetCardByInstanceId" => {
+                let text: String = arguments(request.message)?;
+                self.card_where(request, |card| {
+                    card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&text)
+                })
+            }
+            "GetCardByReader" => {
+                let text: String = arguments(request.message)?;
+                self.card_where(request, |card| {
+                    let mut slots = 0..self.host.slots.count();
+                    slots.any(|slot| {
+                        crate::host::slots::reader_name(slot) == text
+                            && self
+                                .host
+                                .slots
+                                .card(slot)
+                                .is_some_and(|(_, inside)| inside.id == card.id)
+                    })
+                })
+            }
+            "RegisterAgent" => {
+                let path: ObjectPath<'static> = object_path(request)?;
+                self.agents.register(request.client, path.to_string())?;
+                Ok(Answer::Nothing)
+            }
+            "UnregisterAgent" => {
+                let path: ObjectPath<'static> = object_path(request)?;
+                self.agents.unregister(request.client, path.as_str())?;
+                Ok(Answer::Nothing)
+            }
+            "ResetTpmLockout" => {
+                let auth = secret_of(arguments(request.message)?)?;
+                self.authorized(request, Action::ResetTpmLockout)?;
+                crate::lifecycle::tpm_admin::reset_lockout(&self.host, &auth)?;
+                let audit = &self.host.audit;
+                audit.event(None, &request.client.actor, Door::Bus, Kind::LockoutReset);
+                Ok(Answer::Nothing)
+            }
+            _ => Err(super::unknown_method(method)),
+        }
+    }
+
+    fn card_where(
+        &self,
+        request: &Request<'_>,
+        fits: impl Fn(&Arc<HostedCard>) -> bool,
+    ) -> Result<Answer, BusError> {
+        let cards = self.host.present_cards();
+        let mut seen = cards
+            .iter()
+            .filter(|card| request.client.caller.may_see(card.owner));
+        let card = seen.find(|card| card.id.is_some() && fits(card));
+        match card.and_then(|card| card_path(card)) {
+            Some(found) => one(path(Some(found))),
+            None => Err(BusError::new(Name::NotFound, "there is no such card")),
+        }
+    }
+
+    fn authorized(&self, request: &Request<'_>, action: Action) -> Result<Caller, BusError> {
+        let interactive = is_interactive(request.message);
+        let caller = authorize(request.link, request.client, action, None, interactive);
+        caller.inspect_err(|_| self.denied(request.client, None))
+    }
+
+    fn create_card(self: &Arc<Self>, request: &Request<'_>) -> Result<Answer, BusError> {
+        let (name, options): (String, Dictionary) = arguments(request.message)?;
+        let order = order(name, options, request.client.caller)?;
+        let caller = self.authorized(request, Action::CreateCard)?;
+        self.begin(request, "create", move |bus, link, client, operation| {
+            let made = bus.make(link, client, operation, caller, order);
+            if let Err(error) = &made {
+                report(link, operation, error, Report::CardCreate);
+            }
+            made
+        })
+    }
+
+    fn destroy_card(self: &Arc<Self>, request: &Request<'_>) -> Result<Answer, BusError> {
+        let (instance, mut options): (String, Dictionary) = arguments(request.message)?;
+        let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
+        nothing_left(&options)?;
+        let caller = self.authorized(request, Action::DestroyCard)?;
+        let cards = self.host.present_cards();
+        let mut seen = cards.iter().filter(|card| caller.may_see(card.owner));
+        let card = seen
+            .find(|card| {
+                card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&instance)
+            })
+            .ok_or_else(|| {
+                BusError::new(Name::NotFound, "there is no card with this instance id")
+            })?;
+        let card = Arc::clone(card);
+        self.begin(request, "destroy", move |bus, link, client, operation| {
+            operation.check()?;
+            let outcome = Outcome {
+                instance_id: card.instance_id(),
+                card_id: card.selector(),
+                ..Outcome::default()
+            };
+            let mut progress = |step: &str| {
+                operation.step(
+                    link,
+                    match step {
+                        "deleting the card's objects in the TPM" => Status::CardDestroying,
+                        "removing the card file" => Status::SimulatorDestroying,
+                        _ => Status::ReaderDestroying,
+                    },
+                );
+            };
+            let selector = card.selector();
+            let gone = destroy::destroy(
+                &bus.host,
+                caller,
+                &selector,
+                owner_auth.as_ref(),
+                &mut progress,
+            );
+            if let Err(failure) = gone {
+                operation.report(link, Report::CardDestroy);
+                return Err(failure.into());
+            }
+            let audit = &bus.host.audit;
+            audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardDestroyed);
+            operation.step(link, Status::CardDestroyed);
+            Ok(outcome)
+        })
+    }
+
+    /// Makes the card; one that was cancelled meanwhile is taken away again.
+    fn make(
+        &self,
+        link: &Link,
+        client: &super::clients::Client,
+        operation: &Operation,
+        caller: Caller,
+        order: Order,
+    ) -> Result<Outcome, BusError> {
+        operation.step(link, Status::CardInitializing);
+        let pin = match order.pin {
+            Some(pin) => pin,
+            None => first_pin(&self.host, client, &order.name, &order.policy)?,
+        };
+        operation.check()?;
+        let content = NewContent::Personalised {
+            pin,
+            puk: order.puk,
+            admin_key: order.admin_key,
+            blank: !order.generate,
+        };
+        let owner_auth = order.owner_auth.clone();
+        let creation = CreateCard {
+            owner: Some(order.owner),
+            pin_policy: Some(order.policy),
+            owner_auth: order.owner_auth,
+            card_id: order.card_id,
+            ..CreateCard::new(order.name, content)
+        };
+        let mut progress = |step: &str| {
+            operation.step(
+                link,
+                match step {
+                    "preparing the card" => Status::CardInitializing,
+                    "writing the card file" => Status::GenerateRunning,
+                    _ => Status::CardCreating,
+                },
+            );
+        };
+        let details = create::create(&self.host, caller, creation, None, &mut progress)?;
+        let all = Caller {
+            administrator: true,
+            ..caller
+        };
+        let card = self.host.find(&details.summary.card_id, all)?;
+        let audit = &self.host.audit;
+        audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardCreated);
+        if operation.check().is_err() {
+            let selector = card.selector();
+            destroy::destroy(&self.host, all, &selector, owner_auth.as_ref(), &mut |_| {})?;
+            audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardDestroyed);
+            operation.check()?;
+        }
+        operation.step(link, Status::ReaderCreating);
+        operation.step(link, Status::CardCreated);
+        Ok(outcome(&details, &card))
+    }
+}
+
+fn outcome(details: &CardDetails, card: &HostedCard) -> Outcome {
+    Outcome {
+        instance_id: details.summary.instance_id.clone(),
+        card_id: details.summary.card_id.clone(),
+        card: card_path(card),
+        reader: details.summary.reader.clone().unwrap_or_default(),
+    }
+}
+
+/// What MS-TPMVSC has its listener told before the end.
+fn report(link: &Link, operation: &Operation, error: &BusError, summary: Report) {
+    match error {
+        BusError::Own(Name::PinPolicy, _) => operation.report(link, Report::PinComplexity),
+        BusError::Own(Name::LimitReached, _) => operation.report(link, Report::ReaderCountLimit),
+        _ => {}
+    }
+    operation.report(link, summary);
+}
+
+/// The first PIN of a card that is being made, from the caller's agent.
+fn first_pin(
+    host: &Host,
+    client: &super::clients::Client,
+    name: &str,
+    policy: &[u8; 32],
+) -> Result<SecretBytes, BusError> {
+    let policy = cardea_card::pin_policy::PinPolicy::parse(policy)
+        .map_err(|error| BusError::invalid(error.to_string()))?;
+    let question = Question {
+        card: None,
+        name: name.to_owned(),
+        purpose: Purpose::NewPin,
+        user: client.caller.uid,
+        actor: &client.actor,
+        door: Door::Bus,
+        policy,
+        status: None,
+        unblock: UnblockMode::None,
+        error: None,
+        limit: ANSWER_TIME,
+        gone: Some(Arc::clone(&client.gone)),
+    };
+    Ok(host.ask(&question)?)
+}
+
+/// The options of CreateCard, all checked, secrets read.
+fn order(name: String, mut options: Dictionary, caller: Caller) -> Result<Order, BusError> {
+    check_name(&name)?;
+    let options = &mut options;
+    let admin_key = match take_text(options, "admin-key")?.as_deref() {
+        Some("default") => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
+        Some("random") => None,
+        Some("supplied") => Some(
+            take_secret(options, "admin-key-fd")?
+                .ok_or_else(|| BusError::invalid("admin-key-fd is missing"))?,
+        ),
+        Some(other) => return Err(BusError::invalid(format!("admin-key {other} is not known"))),
+        None => return Err(BusError::invalid("admin-key is missing")),
+    };
+    if let Some(key) = &admin_key
+        && key.expose().len() != ADMIN_KEY
+    {
+        let length = key.expose().len();
+        return Err(BusError::invalid(format!(
+            "an admin key has {ADMIN_KEY} bytes, not {length}"
+        )));
+    }
+    if let Some(kcv) = options.remove("admin-kcv") {
+        check_kcv(&kcv, admin_key.as_ref())?;
+    }
+    let keyword = |on: bool, given: Option<SecretBytes>, what: &str| match (on, given) {
+        (true, Some(_)) => Err(BusError::invalid(format!("{what} is given twice"))),
+        (true, None) => Ok(Some(SecretBytes::new(DEFAULT_PIN.to_vec()))),
+        (false, given) => Ok(given),
+    };
+    let default_pin = take_flag(options, "use-default-pin")?.unwrap_or(false);
+    let pin = keyword(default_pin, take_secret(options, "pin-fd")?, "the PIN")?;
+    let default_puk = take_flag(options, "use-default-puk")?.unwrap_or(false);
+    let puk = keyword(default_puk, take_secret(options, "puk-fd")?, "the PUK")?;
+    let policy = match options.remove("pin-policy") {
+        None => Dictionary::new(),
+        Some(value) => {
+            Dictionary::try_from(value).map_err(|_| BusError::invalid("pin-policy is not a{sv}"))?
+        }
+    };
+    let policy = policy_bytes(&policy)?;
+    match take_text(options, "attestation")?.as_deref() {
+        None | Some("none") => {}
+        Some("aik-only" | "aik-and-certificate") => {
+            return Err(BusError::new(
+                Name::NotSupported,
+                "cards with attestation keys cannot be made yet",
+            ));
+        }
+        Some(other) => {
+            return Err(BusError::invalid(format!(
+                "attestation {other} is not known"
+            )));
+        }
+    }
+    let card_id = take_text(options, "card-id")?;
+    let card_id = card_id.map(|text| parse_guid(&text)).transpose()?;
+    let owner = match options.remove("owner") {
+        None => caller.uid,
+        Some(value) => u32::try_from(value).map_err(|_| wrong_type("owner", "u"))?,
+    };
+    let order = Order {
+        name,
+        pin,
+        puk,
+        admin_key,
+        policy,
+        generate: take_flag(options, "generate")?.unwrap_or(true),
+        card_id: card_id.map(|id| *id.as_bytes()),
+        owner,
+        owner_auth: take_secret(options, "owner-auth-fd")?,
+    };
+    nothing_left(options)?;
+    Ok(order)
+}
+
+/// The first three bytes of zeros enciphered by the key: whether it came over whole.
+fn check_kcv(kcv: &OwnedVariant, key: Option<&SecretBytes>) -> Result<(), BusError> {
+    use des::TdesEde3;
+    use des::cipher::{BlockCipherEncrypt, KeyInit};
+    let kcv: Vec<u8> = kcv
+        .try_clone()
+        .ok()
+        .and_then(|kcv| Vec::try_from(kcv).ok())
+        .ok_or_else(|| wrong_type("admin-kcv", "ay"))?;
+    let key: Option<[u8; ADMIN_KEY]> = key.and_then(|key| key.expose().try_into().ok());
+    let Some(key) = key.map(zeroize::Zeroizing::new) else {
+        return Err(BusError::invalid("admin-kcv is for a key that is given"));
+    };
+    let mut block = [0; 8];
+    TdesEde3::new((&*key).into()).encrypt_block((&mut block).into());
+    if block.get(..3) != Some(&kcv[..]) {
+        return Err(BusError::invalid(
+            "the admin key and admin-kcv do not belong together",
+        ));
+    }
+    Ok(())
+}
+
+fn take_text(options: &mut Dictionary, key: &str) -> Result<Option<String>, BusError> {
+    let value = options.remove(key);
+    value
+        .map(|value| String::try_from(value).map_err(|_| wrong_type(key, "s")))
+        .transpose()
+}
+
+fn take_flag(options: &mut Dictionary, key: &str) -> Result<Option<bool>, BusError> {
+    let value = options.remove(key);
+    value
+        .map(|value| bool::try_from(value).map_err(|_| wrong_type(key, "b")))
+        .transpose()
+}
+
+fn take_secret(options: &mut Dictionary, key: &str) -> Result<Option<SecretBytes>, BusError> {
+    let Some(value) = options.remove(key) else {
+        return Ok(None);
+    };
+    let descriptor = zbus::Fd::try_from(value)
+        .and_then(OwnedFd::try_from)
+        .map_err(|_| wrong_type(key, "h"))?;
+    super::secret::take(descriptor).map(Some)
+}
+
+fn wrong_type(key: &str, kind: &str) -> BusError {
+    BusError::invalid(format!("{key} must be of type {kind}"))
+}
+
+fn nothing_left(options: &Dictionary) -> Result<(), BusError> {
+    match options.keys().next() {
+        None => Ok(()),
+        Some(key) => Err(BusError::invalid(format!("option {key} is not known"))),
+    }
+}
+
+fn object_path(request: &Request<'_>) -> Result<ObjectPath<'static>, BusError> {
+    let path: zbus::OwnedObjectPath = arguments(request.message)?;
+    Ok(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::bus::link::entry;
+
+    const CALLER: Caller = Caller {
+        uid: 1000,
+        administrator: false,
+        reader: false,
+    };
+
+    fn refused(options: Dictionary) -> String {
+        match order("card".into(), options, CALLER) {
+            Ok(_) => panic!("accepted"),
+            Err(error) => error.name(),
+        }
+    }
+
+    #[test]
+    fn options_of_other_names_types_and_values_are_refused() {
+        let key = || entry("admin-key", "random");
+        let own = |options: Vec<_>| options.into_iter().collect::<Dictionary>();
+        for options in [
+            own(vec![]),
+            own(vec![entry("admin-key", "strong")]),
+            own(vec![entry("admin-key", 1_u32)]),
+            own(vec![entry("admin-key", "supplied")]),
+            own(vec![key(), entry("pin", "123456")]),
+            own(vec![key(), entry("pin-fd", b"123456".to_vec())]),
+            own(vec![key(), entry("use-default-pin", "yes")]),
+            own(vec![key(), entry("card-id", "card")]),
+            own(vec![key(), entry("owner", "root")]),
+            own(vec![key(), entry("attestation", "full")]),
+            own(vec![key(), entry("admin-kcv", vec![1_u8, 2, 3])]),
+            own(vec![key(), entry("pin-policy", "strict")]),
+        ] {
+            assert!(refused(options).ends_with(".InvalidArgument"));
+        }
+        let attested = own(vec![key(), entry("attestation", "aik-only")]);
+        assert!(refused(attested).ends_with(".NotSupported"));
+    }
+
+    #[test]
+    fn check_value_belongs_to_the_key() {
+        // ms-tpmvsc §5.1: the default key's check value.
+        let with = |kcv: [u8; 3]| {
+            let options = [
+                entry("admin-key", "default"),
+                entry("admin-kcv", kcv.to_vec()),
+            ];
+            order("card".into(), options.into(), CALLER)
+        };
+        assert!(with([0xB0, 0x73, 0xDC]).is_ok());
+        assert!(with([0xB0, 0x73, 0xDD]).is_err());
+    }
+}

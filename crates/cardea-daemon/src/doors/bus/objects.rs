@@ -1,0 +1,442 @@
+//! The objects of the bus as one client sees them: paths, interfaces, properties.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Bus;
+use super::challenge::ChallengeContext;
+use super::clients::Client;
+use super::error::BusError;
+use super::interfaces::{
+    CARD, CHALLENGE_CONTEXT, MANAGER, OPERATION, PIN_RESET_REQUEST, PROVISIONING, READER, ROOT,
+};
+use super::link::{Dictionary, entry, path, value};
+use super::operation::Operation;
+use super::pin_reset::PinResetRequest;
+use crate::holder::prompt::unblock_mode;
+use crate::host::Host;
+use crate::host::describe;
+use crate::host::hosted::{Body, HostedCard, has_reference};
+use crate::host::prompt::UnblockMode;
+use crate::host::slots::reader_name;
+use crate::lifecycle::tpm_admin;
+use cardea_card::Card;
+use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::{CardId, VaultKind};
+use cardea_card::token::PinReference;
+use cardea_client::message::CardState;
+
+/// A number that nobody knows.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Keys of one card.
+const KEY_LIMIT: u32 = 30;
+
+/// Certificates over the life of a card on Windows; here nothing counts against it.
+const CERTIFICATE_LIFETIME_LIMIT: u32 = 90;
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+pub(crate) enum Object {
+    Card(Arc<HostedCard>),
+    Challenge(Arc<ChallengeContext>),
+    Manager,
+    Operation(Arc<Operation>),
+    PinReset(Arc<PinResetRequest>),
+    Reader(u8),
+}
+
+impl Object {
+    /// The interfaces of its own.
+    pub(crate) fn interfaces(&self) -> &'static [&'static str] {
+        match self {
+            Self::Card(_) => &[CARD, PROVISIONING],
+            Self::Challenge(_) => &[CHALLENGE_CONTEXT],
+            Self::Manager => &[MANAGER],
+            Self::Operation(_) => &[OPERATION],
+            Self::PinReset(_) => &[PIN_RESET_REQUEST],
+            Self::Reader(_) => &[READER],
+        }
+    }
+}
+
+/// An object that only the client that has it made knows of.
+#[derive(Clone, Debug)]
+pub(crate) struct Private {
+    pub(crate) client: String,
+    pub(crate) object: Object,
+}
+
+/// Path of a card; a file that tells no id has none. Nor has a card that is redirected from another machine: it is
+/// managed there.
+pub(crate) fn card_path(card: &HostedCard) -> Option<String> {
+    if card.carrier().is_some() {
+        return None;
+    }
+    card.id.map(|id| format!("{ROOT}/cards/{id}"))
+}
+
+pub(crate) fn reader_path(slot: u8) -> String {
+    format!("{ROOT}/readers/{slot}")
+}
+
+impl Bus {
+    /// Everything that the client sees below the manager.
+    pub(crate) fn objects(&self, client: &Client) -> Vec<(String, Object)> {
+        let readers =
+            (0..self.host.slots.count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
+        let cards = self.host.present_cards().into_iter();
+        let cards = cards
+            .filter(|card| client.caller.may_see(card.owner))
+            .filter_map(|card| Some((card_path(&card)?, Object::Card(card))));
+        let private = self.private_of(client);
+        readers.chain(cards).chain(private).collect()
+    }
+
+    /// The object at a path, and whether the client sees it.
+    pub(crate) fn object(&self, client: &Client, path: &str) -> Option<(Object, bool)> {
+        let below = path.strip_prefix(ROOT)?;
+        if below.is_empty() {
+            return Some((Object::Manager, true));
+        }
+        if let Some(id) = below.strip_prefix("/cards/") {
+            let id: CardId = id.parse().ok()?;
+            let mut cards = self.host.present_cards().into_iter();
+            let card = cards.find(|card| card.id == Some(id) && card.carrier().is_none())?;
+            let seen = client.caller.may_see(card.owner);
+            return Some((Object::Card(card), seen));
+        }
+        if let Some(slot) = below.strip_prefix("/readers/") {
+            let slot: u8 = slot.parse().ok()?;
+            let known = slot < self.host.slots.count() && reader_path(slot) == path;
+            return known.then_some((Object::Reader(slot), true));
+        }
+        let private = self.private_of(client);
+        let found = private.into_iter().find(|(known, _)| known == path);
+        found.map(|(_, object)| (object, true))
+    }
+
+    /// The properties of an interface of an object.
+    pub(crate) fn properties(
+        &self,
+        client: &Client,
+        object: &Object,
+        interface: &str,
+    ) -> Result<Dictionary, BusError> {
+        Ok(match (object, interface) {
+            (Object::Card(card), CARD) => card_properties(&self.host, card),
+            (Object::Challenge(context), CHALLENGE_CONTEXT) => context.properties(),
+            (Object::Manager, MANAGER) => manager_properties(&self.host),
+            (Object::Operation(operation), OPERATION) => operation.properties(),
+            (Object::PinReset(request), PIN_RESET_REQUEST) => request.properties(),
+            (Object::Reader(slot), READER) => reader_properties(&self.host, client, *slot),
+            _ => Dictionary::new(),
+        })
+    }
+
+    /// All interfaces with properties of an object, for the object manager.
+    pub(crate) fn described(
+        &self,
+        client: &Client,
+        object: &Object,
+    ) -> Result<HashMap<&'static str, Dictionary>, BusError> {
+        let interfaces = object.interfaces().iter();
+        interfaces
+            .map(|interface| Ok((*interface, self.properties(client, object, interface)?)))
+            .collect()
+    }
+}
+
+fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
+    let details = describe::details(host, card);
+    let summary = details.summary;
+    let mut live = Live::default();
+    if let Body::Live(body) = &*card.body() {
+        live = Live::of(body, card);
+    }
+    let tries = |tries: Option<cardea_client::message::Tries>| match tries {
+        Some(tries) => (tries.left, tries.limit),
+        None => (UNKNOWN, UNKNOWN),
+    };
+    let (pin_left, pin_max) = tries(details.pin);
+    let (puk_left, _) = tries(details.puk);
+    let missing: Vec<&str> = summary.gone.iter().map(|part| part.word()).collect();
+    let count = |number: usize| u32::try_from(number).unwrap_or(UNKNOWN);
+    let policy_bytes = details.pin_policy;
+    let chosen = policy_bytes.and_then(|bytes| PinPolicy::parse(&bytes).ok());
+    let mut properties: Dictionary = [
+        entry("AdminBlocked", live.admin_blocked),
+        entry("Atr", cardea_card::gids::ATR.to_vec()),
+        entry("Attestation", "none"),
+        entry("AuthorityKeyContainerName", ""),
+        entry("CardId", live.card_id.map(guid).unwrap_or_default()),
+        entry(
+            "CertificateCount",
+            count(details.keys.iter().filter(|key| key.certificate).count()),
+        ),
+        entry("CertificatesIssued", live.certificates_issued),
+        entry("Created", details.created),
+        entry("Formatted", live.card_id.is_some()),
+        entry("FriendlyName", summary.name),
+        entry("InstanceId", summary.instance_id),
+        entry("KeyCount", count(details.keys.len())),
+        entry("MissingParts", missing),
+        entry("Owner", summary.owner),
+        entry("PinBlocked", pin_left == 0),
+        entry("PinPad", details.pin_pad),
+        entry("PinTriesLeft", pin_left),
+        entry("PinTriesMax", pin_max),
+        entry("PukTriesLeft", puk_left),
+        entry("Reader", path(summary.slot.map(reader_path))),
+        entry("ReaderName", summary.reader.unwrap_or_default()),
+        entry("Reason", summary.reason),
+        entry("Status", state_word(summary.state)),
+        entry("UnblockMode", live.unblock.word()),
+    ]
+    .into();
+    properties.insert(
+        "PinPolicy".to_owned(),
+        value(policy(&chosen.unwrap_or_default())),
+    );
+    properties
+}
+
+/// What only a card in use tells.
+struct Live {
+    admin_blocked: bool,
+    card_id: Option<CardId>,
+    certificates_issued: u32,
+    unblock: UnblockMode,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            admin_blocked: false,
+            card_id: None,
+            certificates_issued: 0,
+            unblock: UnblockMode::None,
+        }
+    }
+}
+
+impl Live {
+    fn of(card: &Card, hosted: &HostedCard) -> Self {
+        let record = card.record();
+        let vault = record.tpm.vault.as_ref();
+        Self {
+            // Without a challenge left nobody can be its administrator.
+            admin_blocked: vault.is_some_and(|vault| vault.left(VaultKind::External) == 0),
+            card_id: card.card_id(),
+            certificates_issued: record.certificates_written,
+            unblock: unblock_mode(card, hosted.gone()),
+        }
+    }
+}
+
+fn manager_properties(host: &Host) -> Dictionary {
+    let mut status = host.tpm.service().and_then(|service| service.status()).ok();
+    let seconds = status.as_ref().map_or(0, tpm_admin::lockout_seconds);
+    let policies = status
+        .as_mut()
+        .and_then(|status| status.hierarchy_policies.take())
+        .unwrap_or_default();
+    let policies: Vec<String> = policies.into_iter().map(describe::hierarchy_word).collect();
+    [
+        // Nothing but the TPM's room limits them.
+        entry("CardLimit", UNKNOWN),
+        entry("CertificateLifetimeLimit", CERTIFICATE_LIFETIME_LIMIT),
+        entry("KeyLimit", KEY_LIMIT),
+        entry("RemoteManagementEnabled", false),
+        entry("TpmHierarchyPolicies", policies),
+        entry(
+            "TpmInLockout",
+            status.as_ref().is_some_and(|status| status.in_lockout),
+        ),
+        entry("TpmLockoutSeconds", seconds),
+        entry("TpmPresent", status.is_some()),
+        entry(
+            "TpmManufacturer",
+            status.map(|status| status.manufacturer).unwrap_or_default(),
+        ),
+        entry("Version", env!("CARGO_PKG_VERSION")),
+    ]
+    .into()
+}
+
+fn reader_properties(host: &Host, client: &Client, slot: u8) -> Dictionary {
+    let card = host.slots.card(slot).map(|(_, card)| card);
+    let status = match &card {
+        Some(_) => "ready",
+        None => "disconnected",
+    };
+    let seen = card.filter(|card| client.caller.may_see(card.owner));
+    let instance = seen.as_ref().map(|card| card.instance_id());
+    [
+        entry("Card", path(seen.as_deref().and_then(card_path))),
+        entry("DeviceId", instance.unwrap_or_default()),
+        entry("Kind", "tpm"),
+        entry("Name", reader_name(slot)),
+        entry("Status", status),
+    ]
+    .into()
+}
+
+/// State of a card in words.
+fn state_word(state: CardState) -> &'static str {
+    match state {
+        CardState::Ready => "ready",
+        CardState::Blocked => "blocked",
+        CardState::Foreign => "foreign",
+        CardState::Lost => "lost",
+        CardState::NotTrusted => "not-trusted",
+        CardState::Unreadable => "unreadable",
+        CardState::TpmAway => "tpm-away",
+        CardState::DriveAway => "drive-away",
+        CardState::SwitchedOff => "switched-off",
+        CardState::UnsafeTpm => "unsafe-tpm",
+    }
+}
+
+/// An id as Windows writes GUIDs, in the order of its bytes.
+pub(crate) fn guid(id: CardId) -> String {
+    let digits = id.to_string();
+    let ends = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    let parts = ends.map(|(from, to)| digits.get(from..to).unwrap_or_default());
+    parts.join("-")
+}
+
+/// The id behind a GUID, with dashes and braces or without.
+pub(crate) fn parse_guid(text: &str) -> Result<CardId, BusError> {
+    let plain = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let digits = plain.unwrap_or(text).replace('-', "");
+    digits.parse().map_err(|_| {
+        BusError::invalid("a card id is a GUID: 32 hexadecimal digits, with dashes or without")
+    })
+}
+
+/// A PIN policy's classes of characters, in the order of its bytes.
+const CLASSES: [&str; 5] = ["uppercase", "lowercase", "digits", "special", "other"];
+/// What a policy says of a class, by its number.
+const RULES: [&str; 3] = ["allow", "require", "disallow"];
+
+/// A PIN policy as `a{sv}`.
+pub(crate) fn policy(policy: &PinPolicy) -> HashMap<String, zbus::Variant<'static>> {
+    let bytes = policy.to_bytes();
+    let (words, _) = bytes.as_chunks::<4>();
+    let mut numbers = words.iter().map(|word| u32::from_le_bytes(*word)).skip(1);
+    let mut dictionary = HashMap::new();
+    for key in ["min-length", "max-length"] {
+        dictionary.insert(key.to_owned(), numbers.next().unwrap_or_default().into());
+    }
+    for class in CLASSES {
+        let rule = numbers
+            .next()
+            .and_then(|number| usize::try_from(number).ok());
+        let word = rule.and_then(|rule| RULES.get(rule)).unwrap_or(&"allow");
+        dictionary.insert(class.to_owned(), (*word).into());
+    }
+    dictionary
+}
+
+/// The 32 bytes of a policy that came as `a{sv}`. What is not said is as Windows has it: 8 to 127 characters of
+/// printable ASCII.
+pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
+    let mut numbers = [1, 8, 127, 0, 0, 0, 0, 2];
+    let keys = ["min-length", "max-length"].into_iter().chain(CLASSES);
+    let places = numbers.iter_mut().skip(1).zip(keys.clone());
+    for (number, key) in places {
+        let Some(value) = given.get(key) else {
+            continue;
+        };
+        let wrong = || BusError::invalid(format!("{key} in pin-policy is not right"));
+        *number = match u32::try_from(value) {
+            Ok(length) if key.ends_with("length") => length,
+            _ => {
+                let word: &str = value.try_into().map_err(|_| wrong())?;
+                let rule = RULES.iter().position(|rule| *rule == word);
+                rule.and_then(|rule| u32::try_from(rule).ok())
+                    .ok_or_else(wrong)?
+            }
+        };
+    }
+    if let Some(unknown) = given
+        .keys()
+        .find(|key| !keys.clone().any(|known| known == *key))
+    {
+        return Err(BusError::invalid(format!(
+            "{unknown} is not known in pin-policy"
+        )));
+    }
+    let mut bytes = [0; 32];
+    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    PinPolicy::parse(&bytes).map_err(|error| BusError::invalid(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Whether the card has a PUK: then its PIN is not reset by the administrator.
+pub(crate) fn has_puk(card: &HostedCard) -> bool {
+    match &*card.body() {
+        Body::Live(live) => has_reference(live.record(), PinReference::Puk),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn card_ids_are_guids_with_dashes_or_without() {
+        let id = CardId::new(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef");
+        let text = "01234567-89ab-cdef-0123-456789abcdef";
+        assert_eq!(guid(id), text);
+        for form in [
+            text,
+            &format!("{{{text}}}"),
+            &text.to_uppercase(),
+            &id.to_string(),
+        ] {
+            assert_eq!(parse_guid(form).unwrap(), id, "{form}");
+        }
+        for wrong in ["", "01234567", "{01234567-89ab-cdef-0123-456789abcdef", "x"] {
+            assert!(parse_guid(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn policy_survives_the_bus() {
+        let given: Dictionary = [
+            entry("min-length", 6_u32),
+            entry("digits", "require"),
+            entry("other", "allow"),
+        ]
+        .into();
+        let bytes = policy_bytes(&given).unwrap();
+        let told = policy(&PinPolicy::parse(&bytes).unwrap());
+        let told: Dictionary = told
+            .into_iter()
+            .map(|(key, word)| (key, value(word)))
+            .collect();
+        assert_eq!(policy_bytes(&told).unwrap(), bytes);
+        assert_eq!(bytes[4], 6);
+    }
+
+    #[test]
+    fn policies_that_are_none_are_refused() {
+        for wrong in [
+            entry("min-length", "6"),
+            entry("min-length", 3_u32),
+            entry("max-length", 128_u32),
+            entry("digits", "perhaps"),
+            entry("digits", 7_u32),
+            entry("colour", "require"),
+        ] {
+            assert!(policy_bytes(&[wrong].into()).is_err());
+        }
+    }
+}

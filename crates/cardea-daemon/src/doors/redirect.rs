@@ -1,0 +1,60 @@
+//! A connection that brings cards of another machine along: its offers and answers, until it ends.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardea_client::ServerEnd;
+use cardea_client::frame::{FrameError, exactly};
+use cardea_client::message::{FailureKind, Reply, Request, SIGN_OF_LIFE};
+
+use crate::failure::fail;
+use crate::host::Host;
+use crate::host::audit::Actor;
+use crate::host::permission::Caller;
+use crate::lifecycle::redirection::Redirection;
+
+/// A redirection that says nothing for so long has ended.
+const SILENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
+
+/// A redirection from its request to the end of the connection.
+pub(crate) fn carry(
+    host: &Arc<Host>,
+    client: &mut ServerEnd<Arc<UnixStream>>,
+    caller: Caller,
+    actor: &Actor,
+    (from, reader): (String, bool),
+) -> Result<(), FrameError> {
+    let redirection = match Redirection::begin(host, client, caller, actor, (from, reader)) {
+        Ok(redirection) => redirection,
+        Err(failure) => return client.reply(&Reply::Failed(failure)),
+    };
+    client.reply(&Reply::Redirected {
+        reader: redirection.carrier.in_reader,
+    })?;
+    while let Some(request) = client.request(Some(SILENCE))? {
+        let done = match request {
+            Request::Offer { cards } => redirection.offer(&cards),
+            Request::Answered { program, reply } => match exactly(reply.expose()) {
+                Ok(reply) => {
+                    redirection.carrier.answered(program, reply);
+                    Ok(())
+                }
+                Err(error) => Err(fail(FailureKind::Protocol, error.to_string())),
+            },
+            _ => Err(fail(
+                FailureKind::Protocol,
+                "a redirection offers cards and answers, nothing else",
+            )),
+        };
+        if let Err(failure) = done {
+            tracing::info!(
+                from = redirection.carrier.from,
+                error = failure.message,
+                "redirection refused"
+            );
+            return redirection.refuse(failure);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The private socket.
+
+pub(crate) mod client;
+pub(crate) mod limits;
+pub(crate) mod peer;
+pub(crate) mod server;

@@ -1,0 +1,316 @@
+//! The private socket: a listener, a thread for each client, limits for all of them.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cardea_card::secret::erase_stack;
+use cardea_client::frame::FrameError;
+use cardea_client::message::{FailureKind, Reply, Request};
+use cardea_client::{Client, ServerEnd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::doors::socket::client::SocketClient;
+use crate::doors::socket::limits::Limits;
+use crate::doors::socket::peer;
+use crate::failure::{self, fail};
+use crate::host::Host;
+use crate::sync::lock;
+
+/// A client that has connected must greet within this time.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// The same for one that is going to be refused: those wait for each other.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Refusals that may wait; more connections than these are closed without a word.
+const REFUSALS: usize = 16;
+
+/// Clients at work when the daemon stops get this time to finish.
+const STOP_TIME: Duration = Duration::from_secs(20);
+
+/// After an error of accept(2) that would come again at once, like too many open files.
+const ACCEPT_PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// The socket and its threads.
+#[derive(Debug)]
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    socket: SocketFile,
+    /// Dropped at the end, which the listener sees.
+    wake: Option<io::PipeWriter>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    host: Arc<Host>,
+    limits: Arc<Limits>,
+    streams: Mutex<Streams>,
+}
+
+/// Connections, so that they can be ended from outside.
+#[derive(Debug, Default)]
+struct Streams {
+    next: u64,
+    open: HashMap<u64, Arc<UnixStream>>,
+}
+
+impl Server {
+    pub(crate) fn start(host: Arc<Host>, path: &Path) -> io::Result<Self> {
+        let (listener, socket) = listen(path)?;
+        let (wake_reader, wake) = io::pipe()?;
+        let shared = Arc::new(Shared {
+            host,
+            limits: Arc::default(),
+            streams: Mutex::default(),
+        });
+        let (refusals, refused) = sync_channel(REFUSALS);
+        let accepting = Arc::clone(&shared);
+        let threads = vec![
+            thread::Builder::new()
+                .name("listener".into())
+                .spawn(move || accept(&accepting, &listener, &wake_reader, &refusals))?,
+            thread::Builder::new()
+                .name("refusals".into())
+                .spawn(move || refuse(&refused))?,
+        ];
+        Ok(Self {
+            shared,
+            socket,
+            wake: Some(wake),
+            threads,
+        })
+    }
+
+    /// Ends listening, then all connections, and waits for their threads.
+    pub(crate) fn stop(&mut self) {
+        if self.wake.take().is_none() {
+            return;
+        }
+        self.socket.remove();
+        for thread in self.threads.drain(..) {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+        self.shared.host.slots.stop();
+        for stream in lock(&self.shared.streams).open.values() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        if !self.shared.limits.await_nobody(STOP_TIME) {
+            tracing::warn!("clients still at work are left behind");
+        }
+    }
+}
+
+/// Binds the socket for everybody; permission is a matter of the messages.
+fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    make_folder(path)?;
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    let socket = SocketFile::new(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, socket))
+}
+
+/// The folder of the socket, open to all, when only it is missing.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    match DirBuilder::new().mode(0o755).create(folder) {
+        // The umask of a daemon is strict.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a socket that nobody answers on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "there is a file of that name that is no socket",
+            ));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            "another daemon answers there",
+        )),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Our own socket in the file system, removed at the end unless somebody put another one there.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    fn remove(&self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, "socket not removed");
+        }
+    }
+}
+
+/// Accepts until the other end of `wake` is closed.
+fn accept(
+    shared: &Arc<Shared>,
+    listener: &UnixListener,
+    wake: &io::PipeReader,
+    refusals: &SyncSender<UnixStream>,
+) {
+    let mut pause = false;
+    loop {
+        let mut events = vec![PollFd::new(wake, PollFlags::IN)];
+        if !pause {
+            events.push(PollFd::new(listener, PollFlags::IN));
+        }
+        match poll(&mut events, pause.then_some(&ACCEPT_PAUSE)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                tracing::error!(%error, "listener ended");
+                return;
+            }
+        }
+        if events
+            .first()
+            .is_some_and(|wake| !wake.revents().is_empty())
+        {
+            return;
+        }
+        pause = false;
+        match listener.accept() {
+            Ok((stream, _)) => admit(shared, stream, refusals),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                pause = true;
+            }
+        }
+    }
+}
+
+/// Gives a connection its thread, or refuses it.
+fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStream>) {
+    let uid = match peer::uid(&stream) {
+        Ok(uid) => uid,
+        Err(error) => {
+            tracing::warn!(%error, "peer not known");
+            return;
+        }
+    };
+    let Some(seat) = shared.limits.enter(uid) else {
+        tracing::warn!(uid, "too many connections");
+        // When even those who are refused are too many, closing is answer enough.
+        let _ = refusals.try_send(stream);
+        return;
+    };
+    let shared = Arc::clone(shared);
+    let spawned = thread::Builder::new().name("client".into()).spawn(move || {
+        serve(&shared, stream, uid);
+        // Who waits for the last client must find nothing of the host in use any more.
+        drop(shared);
+        drop(seat);
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread for a client");
+    }
+}
+
+/// Tells one after the other that there is no room.
+fn refuse(refused: &Receiver<UnixStream>) {
+    for stream in refused {
+        let busy = fail(
+            FailureKind::Busy,
+            "too many connections to the daemon; try again later",
+        );
+        let result = ServerEnd::accept(stream, REFUSAL_TIME).and_then(|mut client| {
+            client.request(Some(REFUSAL_TIME))?;
+            client.reply(&Reply::Failed(busy))
+        });
+        if let Err(error) = result {
+            tracing::debug!(%error, "refused connection");
+        }
+    }
+}
+
+/// One client from greeting to end.
+fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
+    let stream = Arc::new(stream);
+    let number = {
+        let mut streams = lock(&shared.streams);
+        streams.next += 1;
+        let number = streams.next;
+        streams.open.insert(number, Arc::clone(&stream));
+        number
+    };
+    if let Err(error) = converse(&shared.host, stream, uid) {
+        tracing::debug!(uid, error = failure::chain(&error), "connection ended");
+    }
+    lock(&shared.streams).open.remove(&number);
+}
+
+fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), FrameError> {
+    let actor = peer::actor(&stream, uid);
+    let own = Arc::clone(&stream);
+    let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
+    let mut client_state = SocketClient::new(Arc::clone(host), host.roles.of(uid), actor, own);
+    // Idle clients wait as long as they like.
+    while let Some(request) = client.request(None)? {
+        if let Request::Redirect { from, reader } = request {
+            // From here on it is the daemon that asks.
+            return client_state.redirect(&mut client, from, reader);
+        }
+        let folder = client.folder();
+        let sent = host.tpm.then_idle_work(|| {
+            let reply = client_state.answer(request, folder, &mut |step| {
+                // A client that went away does not stop what it has ordered.
+                let _ = client.reply(&Reply::Progress(step.to_owned()));
+            });
+            client.reply(&reply)
+        });
+        // Also for a client that is gone.
+        erase_stack();
+        sent?;
+    }
+    Ok(())
+}
+
+/// Whether a daemon greets on this socket within the time.
+pub(crate) fn answers(path: &Path, limit: Duration) -> bool {
+    Client::new(path).call(&Request::ReaderInfo, limit).is_ok()
+}

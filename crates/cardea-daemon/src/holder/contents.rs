@@ -1,0 +1,475 @@
+//! What is on a card, for its holder over the socket: keys, certificates and other objects.
+
+use cardea_card::record;
+use cardea_card::token::{
+    HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenErrorKind,
+};
+use cardea_card::{Card, CardError, KeyNumber, KeyUsage, NewKey, NewObject, secret};
+use cardea_client::message::{
+    self, CardStatus, Contents, Failure, FailureKind, Hash, ObjectKind, ObjectSummary, Operation,
+    Reply, SecretBytes, Thing,
+};
+use zeroize::Zeroizing;
+
+use crate::failure::{fail, on_card};
+use crate::holder::CardVisit;
+use crate::host::describe::{self, key_summary};
+use crate::host::hosted::Body;
+
+/// Longest label of a key in bytes.
+const MAX_LABEL: usize = 127;
+/// Longest label of another object, longest identifier.
+const MAX_TEXT: usize = 255;
+/// Longest content of an object.
+const MAX_VALUE: usize = 64 * 1024;
+
+impl CardVisit<'_> {
+    /// PIN counters as last known: nothing is asked of the TPM that was asked before.
+    pub(crate) fn status(&self) -> Result<Reply, Failure> {
+        let card = &self.card;
+        let mut body = card.body();
+        let mut status = CardStatus {
+            overview: describe::overview(card),
+            pin: None,
+            puk: None,
+            administrator: false,
+            pin_policy: None,
+            pin_pad: false,
+        };
+        if let Body::Live(live) = &mut *body {
+            let tries = |reference, live: &mut Card| {
+                let known = live.known_pin_status(reference).ok();
+                known.map(describe::tries)
+            };
+            status.pin = tries(PinReference::Pin, live);
+            status.puk = live
+                .has_puk()
+                .then(|| tries(PinReference::Puk, live))
+                .flatten();
+            let record = live.record();
+            status.administrator =
+                record.tpm.vault.is_some() && !card.gone().has(record::IndexRole::Adm);
+            status.pin_policy = record.settings.pin_policy;
+            status.pin_pad = record.settings.pin_pad;
+            status.overview.uninitialised = record.provisional.is_some();
+        }
+        Ok(Reply::Status(Box::new(status)))
+    }
+
+    /// Keys and objects, unless the caller knows them.
+    pub(crate) fn contents(&self, known: u64) -> Result<Reply, Failure> {
+        let card = &self.card;
+        let body = card.body();
+        let Body::Live(live) = &*body else {
+            return Err(card.unusable());
+        };
+        let revision = live.revision();
+        if revision == known {
+            let contents = None;
+            return Ok(Reply::Contents { revision, contents });
+        }
+        let keys = live.keys().map_err(|error| on_card(&error))?;
+        let contents = Some(Contents {
+            keys: keys.iter().map(|key| key_summary(live, key)).collect(),
+            objects: live.objects().iter().map(object_summary).collect(),
+        });
+        Ok(Reply::Contents { revision, contents })
+    }
+
+    pub(crate) fn read_object(&self, number: u32) -> Result<Reply, Failure> {
+        let value = self.with_card(|card, _| {
+            let mut objects = card.objects().iter();
+            let found = objects.find(|object| object.number == number);
+            Ok(found.map(|object| object.value.clone()))
+        })?;
+        value.map(Reply::Certificate).ok_or_else(no_object)
+    }
+
+    pub(crate) fn store_object(
+        &self,
+        pin: Option<&SecretBytes>,
+        object: &message::NewObject,
+    ) -> Result<Reply, Failure> {
+        require_texts(&[&object.label, &object.application], Some(&object.id))?;
+        if object.value.is_empty() && object.kind == ObjectKind::Certificate
+            || object.value.len() > MAX_VALUE
+        {
+            return Err(fail(
+                FailureKind::Invalid,
+                format!("an object has at most {MAX_VALUE} bytes, and a certificate some"),
+            ));
+        }
+        let new = NewObject {
+            kind: match object.kind {
+                ObjectKind::Certificate => record::ObjectKind::Certificate,
+                ObjectKind::Data => record::ObjectKind::Data,
+            },
+            label: object.label.clone(),
+            id: object.id.clone(),
+            application: object.application.clone(),
+            value: object.value.clone(),
+        };
+        let number = self.with_pin(pin, |card, connection| card.add_object(connection, new))?;
+        self.log("object stored");
+        Ok(Reply::Object { number })
+    }
+
+    pub(crate) fn rename(
+        &self,
+        pin: Option<&SecretBytes>,
+        thing: Thing,
+        label: Option<&str>,
+        id: Option<&[u8]>,
+    ) -> Result<Reply, Failure> {
+        match thing {
+            Thing::Key(reference) => {
+                label.map_or(Ok(()), require_key_label)?;
+                require_key_id(id)?;
+                self.known_key(reference)?;
+                self.with_pin(pin, |card, connection| {
+                    card.rename_key(connection, KeyNumber::new(reference), label, id)
+                })?;
+            }
+            Thing::Certificate(reference) => {
+                let label = label.unwrap_or_default();
+                require_key_label(label)?;
+                if id.is_some() {
+                    return Err(fail(
+                        FailureKind::Invalid,
+                        "a certificate has its key's identifier",
+                    ));
+                }
+                self.known_key(reference)?;
+                self.with_pin(pin, |card, connection| {
+                    card.rename_certificate(connection, KeyNumber::new(reference), label)
+                })?;
+            }
+            Thing::Object(number) => {
+                require_texts(&[label.unwrap_or_default()], id)?;
+                self.known_object(number)?;
+                self.with_pin(pin, |card, connection| {
+                    card.rename_object(connection, number, label, id)
+                })?;
+            }
+        }
+        self.log("key or object renamed");
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn delete_object(
+        &self,
+        pin: Option<&SecretBytes>,
+        number: u32,
+    ) -> Result<Reply, Failure> {
+        self.known_object(number)?;
+        let there = self.with_pin(pin, |card, connection| {
+            card.delete_object(connection, number)
+        })?;
+        if !there {
+            return Err(no_object());
+        }
+        self.log("object deleted");
+        Ok(Reply::Done)
+    }
+
+    fn known_object(&self, number: u32) -> Result<(), Failure> {
+        let there = self
+            .with_card(|card, _| Ok(card.objects().iter().any(|object| object.number == number)))?;
+        if there { Ok(()) } else { Err(no_object()) }
+    }
+
+    pub(crate) fn generate_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        key: &message::NewKey,
+        algorithm: &str,
+    ) -> Result<Reply, Failure> {
+        let new = new_key(key)?;
+        let algorithm = crate::host::describe::algorithm(algorithm).ok_or_else(|| {
+            fail(
+                FailureKind::Invalid,
+                format!("{algorithm} is not one of rsa-2048, rsa-3072, p-256, p-384"),
+            )
+        })?;
+        let summary = self.with_pin(pin, |card, connection| {
+            let number = card.generate_key(connection, algorithm, &new)?;
+            summary_of(card, number)
+        })?;
+        self.log("key generated");
+        Ok(Reply::Key(Box::new(summary)))
+    }
+
+    pub(crate) fn import_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        key: &message::NewKey,
+        material: &message::PrivateKey,
+    ) -> Result<Reply, Failure> {
+        let new = new_key(key)?;
+        let material = private_key(material).ok_or_else(|| {
+            fail(
+                FailureKind::Invalid,
+                "only RSA-2048, RSA-3072, P-256 and P-384 keys can be imported",
+            )
+        })?;
+        let summary = self.with_pin(pin, |card, connection| {
+            let number = card.import_key(connection, &material, &new)?;
+            summary_of(card, number)
+        })?;
+        self.log("key imported");
+        Ok(Reply::Key(Box::new(summary)))
+    }
+
+    pub(crate) fn delete_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        reference: u8,
+    ) -> Result<Reply, Failure> {
+        self.known_key(reference)?;
+        self.with_pin(pin, |card, connection| {
+            card.delete_key(connection, KeyNumber::new(reference))
+        })?;
+        self.log("key deleted");
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn use_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        reference: u8,
+        operation: &Operation,
+    ) -> Result<Reply, Failure> {
+        let operation = private_operation(operation);
+        let result = match pin {
+            Some(_) => {
+                self.known_key(reference)?;
+                self.with_pin(pin, |card, connection| {
+                    card.use_key(connection, KeyNumber::new(reference), operation)
+                })?
+            }
+            None => {
+                // The card is free while the TPM works: the next operation is on its way by then.
+                let begun = self.with_login(|card, connection| {
+                    card.begin_use(connection, KeyNumber::new(reference), operation)
+                });
+                let pending = match begun {
+                    Ok(pending) => pending,
+                    // It may be only that there is no such key.
+                    Err(failure) => return Err(self.known_key(reference).err().unwrap_or(failure)),
+                };
+                pending.run().map_err(|error| {
+                    // Without a connection of its own there is nothing to tell.
+                    let _ = self.with_login(|card, _| {
+                        card.finish_use(KeyNumber::new(reference), &error);
+                        Ok(())
+                    });
+                    self.explained(&error)
+                })?
+            }
+        };
+        Ok(Reply::Result(SecretBytes::new(result.to_vec())))
+    }
+
+    pub(crate) fn read_certificate(&self, reference: u8) -> Result<Reply, Failure> {
+        self.known_key(reference)?;
+        let der = self.with_card(|card, _| Ok(card.certificate(KeyNumber::new(reference))))?;
+        der.map(Reply::Certificate)
+            .ok_or_else(|| no_certificate(reference))
+    }
+
+    pub(crate) fn store_certificate(
+        &self,
+        pin: Option<&SecretBytes>,
+        reference: u8,
+        der: &[u8],
+        label: Option<&str>,
+    ) -> Result<Reply, Failure> {
+        label.map_or(Ok(()), require_key_label)?;
+        self.known_key(reference)?;
+        self.with_pin(pin, |card, connection| {
+            card.store_certificate(connection, KeyNumber::new(reference), der, label)
+        })?;
+        self.log("certificate stored");
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn delete_certificate(
+        &self,
+        pin: Option<&SecretBytes>,
+        reference: u8,
+    ) -> Result<Reply, Failure> {
+        self.known_key(reference)?;
+        let there = self.with_pin(pin, |card, connection| {
+            card.delete_certificate(connection, KeyNumber::new(reference))
+        })?;
+        if !there {
+            return Err(no_certificate(reference));
+        }
+        self.log("certificate deleted");
+        Ok(Reply::Done)
+    }
+
+    /// Asked before the PIN is: a wrong reference costs no try.
+    fn known_key(&self, reference: u8) -> Result<(), Failure> {
+        let number = KeyNumber::new(reference);
+        let known = self.with_card(|card, _| Ok(card.record().key(number).is_some()))?;
+        if known {
+            return Ok(());
+        }
+        Err(fail(
+            FailureKind::NotFound,
+            format!("the card has no key {reference:02x}; `cardea key list` shows them"),
+        ))
+    }
+}
+
+fn summary_of(card: &Card, number: KeyNumber) -> Result<message::KeySummary, CardError> {
+    let known = card.keys()?;
+    let found = known.iter().find(|(present, _)| *present == number);
+    match found {
+        Some(entry) => Ok(key_summary(card, entry)),
+        None => Err(TokenErrorKind::Internal.into()),
+    }
+}
+
+fn no_certificate(reference: u8) -> Failure {
+    fail(
+        FailureKind::NotFound,
+        format!("key {reference:02x} has no certificate"),
+    )
+}
+
+fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
+    key.label.as_deref().map_or(Ok(()), require_key_label)?;
+    require_key_id(key.id.as_deref())?;
+    Ok(NewKey {
+        label: key.label.clone(),
+        usage: if key.sign_only {
+            KeyUsage::Signature
+        } else {
+            KeyUsage::Exchange
+        },
+        class: if key.always {
+            KeyClass::Always
+        } else {
+            KeyClass::Session
+        },
+        id: key.id.clone(),
+    })
+}
+
+/// None: not a key that a card can hold.
+fn private_key(material: &message::PrivateKey) -> Option<secret::PrivateKey> {
+    match material {
+        message::PrivateKey::Rsa { modulus, prime } => {
+            let algorithm = match modulus.len() {
+                256 => KeyAlgorithm::Rsa2048,
+                384 => KeyAlgorithm::Rsa3072,
+                _ => return None,
+            };
+            (prime.expose().len() == modulus.len() / 2).then(|| secret::PrivateKey::Rsa {
+                algorithm,
+                modulus: modulus.clone(),
+                prime: Zeroizing::new(prime.expose().to_vec()),
+            })
+        }
+        message::PrivateKey::Ec { scalar, x, y } => {
+            let size = scalar.expose().len();
+            let algorithm = match size {
+                32 => KeyAlgorithm::P256,
+                48 => KeyAlgorithm::P384,
+                _ => return None,
+            };
+            (x.len() == size && y.len() == size).then(|| secret::PrivateKey::Ec {
+                algorithm,
+                scalar: Zeroizing::new(scalar.expose().to_vec()),
+                x: x.clone(),
+                y: y.clone(),
+            })
+        }
+    }
+}
+
+fn hash(hash: Hash) -> HashAlgorithm {
+    match hash {
+        Hash::Sha1 => HashAlgorithm::Sha1,
+        Hash::Sha256 => HashAlgorithm::Sha256,
+        Hash::Sha384 => HashAlgorithm::Sha384,
+        Hash::Sha512 => HashAlgorithm::Sha512,
+    }
+}
+
+fn private_operation(operation: &Operation) -> PrivateOperation<'_> {
+    match operation {
+        Operation::DecryptOaep {
+            hash: name,
+            label,
+            cryptogram,
+        } => PrivateOperation::DecryptOaep {
+            hash: hash(*name),
+            label,
+            cryptogram,
+        },
+        Operation::DecryptPkcs1 { cryptogram } => PrivateOperation::DecryptPkcs1 { cryptogram },
+        Operation::Ecdh { x, y } => PrivateOperation::Ecdh { x, y },
+        Operation::RsaRaw { block } => PrivateOperation::RsaRaw {
+            block: block.expose(),
+        },
+        Operation::SignEcdsa { digest } => PrivateOperation::SignEcdsa { digest },
+        Operation::SignPkcs1 { hash: name, digest } => PrivateOperation::SignPkcs1 {
+            hash: hash(*name),
+            digest,
+        },
+        Operation::SignPss { hash: name, digest } => PrivateOperation::SignPss {
+            hash: hash(*name),
+            digest,
+        },
+    }
+}
+
+fn object_summary(object: &record::ObjectRecord) -> ObjectSummary {
+    ObjectSummary {
+        number: object.number,
+        kind: match object.kind {
+            record::ObjectKind::Certificate => ObjectKind::Certificate,
+            record::ObjectKind::Data => ObjectKind::Data,
+        },
+        label: object.label.clone(),
+        id: object.id.clone(),
+        application: object.application.clone(),
+    }
+}
+
+fn no_object() -> Failure {
+    fail(FailureKind::NotFound, "the card has no such object")
+}
+
+fn require_key_label(label: &str) -> Result<(), Failure> {
+    if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
+        return Err(fail(
+            FailureKind::Invalid,
+            format!("a label has 1 to {MAX_LABEL} bytes and no control characters"),
+        ));
+    }
+    Ok(())
+}
+
+fn require_key_id(id: Option<&[u8]>) -> Result<(), Failure> {
+    match id {
+        Some(id) if !(1..=MAX_TEXT).contains(&id.len()) => Err(fail(
+            FailureKind::Invalid,
+            format!("an identifier has 1 to {MAX_TEXT} bytes"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn require_texts(texts: &[&str], id: Option<&[u8]>) -> Result<(), Failure> {
+    if texts.iter().any(|text| text.len() > MAX_TEXT) || id.is_some_and(|id| id.len() > MAX_TEXT) {
+        return Err(fail(
+            FailureKind::Invalid,
+            format!("labels and identifiers of objects have at most {MAX_TEXT} bytes"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Whether a card may be used: it is compared with its TPM, opened, and looked at again when something is wrong
+//! (docs/formats/card-file.md; each check names what it protects).
+
+use std::sync::Arc;
+
+use cardea_card::Card;
+use cardea_card::record::CardRecord;
+use cardea_card::token::{CardStore, TokenErrorKind};
+use cardea_client::message::CardState;
+use cardea_tpm::{CardFault, Service, TpmError};
+
+use crate::failure::unsafe_tpm;
+use crate::host::Host;
+use crate::host::audit::{Actor, Door, Kind};
+use crate::host::counters::Verdict;
+use crate::host::credential::for_keeper;
+use crate::host::drive::DriveStore;
+use crate::host::hosted::{Body, HostedCard, Indices, Refused, View};
+use crate::host::partial::Partial;
+use crate::system::{BootClock, SystemRng};
+
+/// Compares a card that waits with its TPM and takes it into use; false when the TPM could not say.
+pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
+    compare(host, card, &mut card.body(), service)
+}
+
+/// The same because somebody asks for the card, so that one whose TPM is itself again is back at once.
+pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
+    let state = card.view().state;
+    // Those that wait for an absent TPM are the keeper's, who tries often enough.
+    let hopeful = matches!(
+        state,
+        CardState::Foreign | CardState::Lost | CardState::SwitchedOff | CardState::UnsafeTpm
+    );
+    let waits = match body {
+        Body::Refused(refused) => refused.again,
+        Body::Waiting(_) => true,
+        _ => false,
+    };
+    if !hopeful || !waits || !card.may_ask() {
+        return;
+    }
+    if let Ok(service) = host.tpm.service() {
+        compare(host, card, body, &service);
+        if matches!(body, Body::Live(_)) {
+            // It has a place in the reader again.
+            host.wake_keeper();
+        }
+    }
+}
+
+fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Service) -> bool {
+    let record = match body {
+        Body::Waiting(record)
+        | Body::Refused(Refused {
+            record: Some(record),
+            again: true,
+            ..
+        }) => record.clone(),
+        _ => return true,
+    };
+    let examined = |service: &Service| {
+        service.check_card(&record)?;
+        service.lost_parts(&record.tpm)
+    };
+    let examined = match examined(service) {
+        // The storage root key is gone, and only the owner makes it again.
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(service)),
+        examined => examined,
+    };
+    let examined = match examined {
+        // As a comparison or a creation has found.
+        Err(CardFault::CountReset) => {
+            host.counters.found(host, &TpmError::CountReset);
+            Ok(Err(view_of_fault(&CardFault::CountReset)))
+        }
+        Err(fault) => Err(fault),
+        Ok(gone) => match host.counters.examine(host, &for_keeper(service)) {
+            Verdict::Usable => Ok(Ok(gone)),
+            Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
+            Verdict::Away(error) => Err(CardFault::Tpm(error)),
+        },
+    };
+    let fault = match examined {
+        Ok(Err(view)) => {
+            if card.view() != view {
+                tracing::warn!(card = %card.selector(), reason = view.reason, "card not used");
+            }
+            *body = Body::Waiting(record);
+            card.set_view(view);
+            return true;
+        }
+        Ok(Ok(gone)) => match open(host, card, &record, service) {
+            Ok(live) => {
+                *body = Body::Live(Box::new(live));
+                card.set_view(View::ready());
+                card.gone().set(&gone);
+                tracing::info!(card = %card.selector(), name = card.name(), "card ready");
+                if !gone.is_empty() {
+                    tracing::warn!(card = %card.selector(), ?gone, "indices of the card were deleted or replaced");
+                }
+                return true;
+            }
+            Err(reason) => View::new(CardState::Unreadable, reason),
+        },
+        Err(CardFault::SwitchedOff) => {
+            if card.view().state != CardState::SwitchedOff {
+                tracing::warn!(card = %card.selector(), reason = crate::failure::SWITCHED_OFF, "card waits");
+            }
+            *body = Body::Waiting(record);
+            card.set_view(View::switched_off());
+            return true;
+        }
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => {
+            let reason = "the TPM's storage root key was removed, and its owner authorisation is needed to make \
+                          it again: keep it as the daemon's service credential `owner-auth`";
+            if card.view().reason != reason {
+                tracing::warn!(card = %card.selector(), reason, "card not checked");
+            }
+            *body = Body::Waiting(record);
+            card.set_view(View::new(CardState::TpmAway, reason));
+            return true;
+        }
+        Err(CardFault::Tpm(error)) => {
+            let reason = crate::failure::chain(&error);
+            tracing::debug!(card = %card.selector(), error = reason, "card not checked");
+            let text = format!("the TPM cannot be reached: {reason}");
+            *body = Body::Waiting(record);
+            card.set_view(View::new(CardState::TpmAway, text));
+            return false;
+        }
+        Err(fault) => view_of_fault(&fault),
+    };
+    if card.view() != fault {
+        tracing::warn!(card = %card.selector(), name = card.name(), reason = fault.reason, "card refused");
+    }
+    *body = refused(record, &fault);
+    card.set_view(fault);
+    true
+}
+
+/// A card that the TPM has disowned. One that it may still turn out to have is asked for again.
+fn refused(record: Box<CardRecord>, fault: &View) -> Body {
+    Body::Refused(Refused {
+        // A foreign card's handles may belong to anybody here.
+        indices: match fault.state {
+            CardState::Foreign => Indices::NotOurs,
+            _ => Indices::Own,
+        },
+        record: Some(record),
+        again: matches!(fault.state, CardState::Foreign | CardState::Lost),
+    })
+}
+
+/// What a fault means for people.
+fn view_of_fault(fault: &CardFault) -> View {
+    match fault {
+        CardFault::CountReset => View::unsafe_tpm(unsafe_tpm(&fault.to_string())),
+        CardFault::Foreign => View::new(
+            CardState::Foreign,
+            "made by another TPM, or the TPM was cleared",
+        ),
+        CardFault::Lost(_) => View::new(CardState::Lost, fault.to_string()),
+        CardFault::SwitchedOff => View::switched_off(),
+        CardFault::Tpm(_) => View::away(),
+        _ => View::new(CardState::Unreadable, fault.to_string()),
+    }
+}
+
+/// The card over its token and its file.
+pub(crate) fn open(
+    host: &Host,
+    card: &HostedCard,
+    record: &CardRecord,
+    service: &Service,
+) -> Result<Card, String> {
+    let token = service
+        .token(record)
+        .map_err(|fault| crate::failure::chain(&fault))?;
+    let gone = Arc::clone(card.gone());
+    let token = Partial::new(token, service.clone(), &record.tpm, gone);
+    let store: Box<dyn CardStore> = match card.drive() {
+        Some(drive) => Box::new(DriveStore(drive)),
+        None if card.known().is_some() => return Err(View::drive_away().reason),
+        None => Box::new(host.store.card(record.id)),
+    };
+    Card::open(
+        record.clone(),
+        Box::new(token),
+        store,
+        Box::new(BootClock),
+        Box::new(SystemRng),
+    )
+    .map_err(|error| crate::failure::chain(&error))
+}
+
+/// Whether what a token says of a live card calls for a look at the card as a whole.
+pub(crate) fn calls_for_recheck(kind: TokenErrorKind) -> bool {
+    matches!(
+        kind,
+        TokenErrorKind::Damaged | TokenErrorKind::Lost | TokenErrorKind::Unsafe
+    )
+}
+
+/// A live card said that something in the TPM is not as it should be: finds out what, and takes it out of use unless
+/// it was nothing.
+pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said: TokenErrorKind) {
+    let Body::Live(live) = &*body else {
+        return;
+    };
+    let Ok(service) = host.tpm.service() else {
+        return;
+    };
+    let record = Box::new(live.record().clone());
+    if said == TokenErrorKind::Unsafe {
+        host.counters.found(host, &TpmError::CountReset);
+    }
+    let examined = service
+        .check_card(&record)
+        .and_then(|()| service.lost_parts(&record.tpm));
+    if matches!(examined, Err(CardFault::CountReset)) {
+        host.counters.found(host, &TpmError::CountReset);
+    }
+    let view = match (host.counters.unsafe_reason(), examined) {
+        (Some(reason), _) => View::unsafe_tpm(reason),
+        (None, Ok(gone)) => {
+            card.gone().set(&gone);
+            return;
+        }
+        (None, Err(CardFault::Tpm(_))) => return,
+        (None, Err(fault)) => view_of_fault(&fault),
+    };
+    tracing::warn!(card = %card.selector(), reason = view.reason, "card out of use");
+    let lost = !matches!(view.state, CardState::SwitchedOff | CardState::UnsafeTpm);
+    *body = match lost {
+        true => refused(record, &view),
+        // Nothing is lost: the same card is back when the TPM has restarted, with other firmware.
+        false => Body::Waiting(record),
+    };
+    card.set_view(view);
+    host.slots.remove(card);
+    if lost {
+        let audit = &host.audit;
+        audit.event(Some(card), &Actor::daemon(), Door::Daemon, Kind::CardLost);
+    }
+    host.wake_keeper();
+}

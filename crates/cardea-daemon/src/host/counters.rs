@@ -1,0 +1,232 @@
+//! Whether this TPM counts wrong PINs as cards need it: found out before the first card is taken into use.
+//!
+//! Firmware is about that sets a count back whenever the counter is read. On such a TPM no card is made, and those
+//! that are there are not used: their PINs could be guessed without end. The trial takes an index of its own, and so
+//! the owner's authorisation where one is set; without it the cards are used, and the trial stays outstanding.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use cardea_client::message::CounterCheck;
+use cardea_tpm::{Hierarchy, Service, TpmError};
+
+use crate::failure::{chain, unsafe_tpm};
+use crate::host::Host;
+use crate::host::audit::{Actor, Door, Kind};
+use crate::sync::lock;
+
+/// Between two attempts at a trial that is outstanding.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters(Mutex<Known>);
+
+#[derive(Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// They count.
+    Good,
+    /// Nobody could try, when, and why.
+    Outstanding(Instant, String),
+    /// They do not count, as found in a run of the TPM with this number of resets: an update of the firmware ends
+    /// with one.
+    Unsafe(Option<u32>, String),
+}
+
+/// Whether cards may be used.
+pub(crate) enum Verdict {
+    /// The TPM could not say.
+    Away(TpmError),
+    /// They may, as far as is known.
+    Usable,
+    /// They may not, in words.
+    Unsafe(String),
+}
+
+impl Counters {
+    /// In the words of the socket, and the reason.
+    pub(crate) fn told(&self) -> (CounterCheck, String) {
+        match &*lock(&self.0) {
+            Known::Nothing => (CounterCheck::Unknown, String::new()),
+            Known::Good => (CounterCheck::Good, String::new()),
+            Known::Outstanding(_, reason) => (CounterCheck::Outstanding, reason.clone()),
+            Known::Unsafe(_, reason) => (CounterCheck::Unsafe, reason.clone()),
+        }
+    }
+
+    /// Why cards may not be used, if that was found.
+    pub(crate) fn unsafe_reason(&self) -> Option<String> {
+        match &*lock(&self.0) {
+            Known::Unsafe(_, reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_outstanding(&self) -> bool {
+        matches!(&*lock(&self.0), Known::Outstanding(..))
+    }
+
+    /// Finds out, if it is not known. `service` has the owner's authorisation at hand, if there is one.
+    pub(crate) fn examine(&self, host: &Host, service: &Service) -> Verdict {
+        let mut known = lock(&self.0);
+        match &*known {
+            Known::Good => return Verdict::Usable,
+            Known::Outstanding(tried, _) if tried.elapsed() < RETRY => return Verdict::Usable,
+            Known::Unsafe(run, reason) => match service.time() {
+                Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe(reason.clone()),
+                Ok(_) => {}
+                Err(error) => return Verdict::Away(error),
+            },
+            Known::Nothing | Known::Outstanding(..) => {}
+        }
+        match service.check_counters(&host.claimed_handles()) {
+            Ok(()) => {
+                if !matches!(*known, Known::Nothing) {
+                    tracing::info!("the TPM counts wrong PINs");
+                }
+                *known = Known::Good;
+                Verdict::Usable
+            }
+            Err(error) => match outcome(&error) {
+                Outcome::Unsafe(reason) => {
+                    let was = matches!(*known, Known::Unsafe(..));
+                    let run = service.time().ok().map(|time| time.resets);
+                    *known = Known::Unsafe(run, reason.clone());
+                    drop(known);
+                    if !was {
+                        announce(host, &reason);
+                    }
+                    Verdict::Unsafe(reason)
+                }
+                Outcome::Outstanding(reason) => {
+                    if !matches!(&*known, Known::Outstanding(_, told) if *told == reason) {
+                        tracing::warn!(reason, "whether this TPM counts wrong PINs is not known");
+                    }
+                    *known = Known::Outstanding(Instant::now(), reason);
+                    Verdict::Usable
+                }
+                Outcome::Away => Verdict::Away(error),
+            },
+        }
+    }
+
+    /// Tries at once what was outstanding: somebody has given the authorisation that it takes.
+    pub(crate) fn catch_up(&self, host: &Host, owner: &Service) {
+        {
+            let mut known = lock(&self.0);
+            if !matches!(*known, Known::Outstanding(..)) {
+                return;
+            }
+            *known = Known::Nothing;
+        }
+        self.examine(host, owner);
+    }
+
+    /// A card was prepared, which takes the same trial.
+    pub(crate) fn found_good(&self) {
+        *lock(&self.0) = Known::Good;
+    }
+
+    /// Something else has found that they do not count.
+    pub(crate) fn found(&self, host: &Host, error: &TpmError) {
+        if !matches!(error, TpmError::CountReset) {
+            return;
+        }
+        let reason = unsafe_tpm(&chain(error));
+        let service = host.tpm.service().ok();
+        let run = service.and_then(|service| service.time().ok());
+        let before = std::mem::replace(
+            &mut *lock(&self.0),
+            Known::Unsafe(run.map(|time| time.resets), reason.clone()),
+        );
+        if !matches!(before, Known::Unsafe(..)) {
+            announce(host, &reason);
+        }
+    }
+}
+
+enum Outcome {
+    Away,
+    Outstanding(String),
+    Unsafe(String),
+}
+
+fn outcome(error: &TpmError) -> Outcome {
+    match error {
+        TpmError::CountReset | TpmError::Unfit(_) => Outcome::Unsafe(unsafe_tpm(&chain(error))),
+        TpmError::NvFull(_) => Outcome::Outstanding(format!(
+            "the trial of the TPM's counters needs room for one index, and there is none ({}): `cardea tpm indices` \
+             lists what was left behind",
+            chain(error)
+        )),
+        error if error.refuses_owner() => Outcome::Outstanding(OWNER_NEEDED.to_owned()),
+        TpmError::AuthMissing(Hierarchy::Owner) => Outcome::Outstanding(OWNER_NEEDED.to_owned()),
+        _ => Outcome::Away,
+    }
+}
+
+/// What lets the trial be done.
+const OWNER_NEEDED: &str = "the trial of the TPM's counters takes the owner authorisation: keep it as the daemon's service \
+     credential `owner-auth`, or give it with --owner-auth-file to the next `cardea card create` or `card destroy`";
+
+/// Once, when it is found. Cards in use are taken out of it by the keeper.
+fn announce(host: &Host, reason: &str) {
+    tracing::error!(
+        reason,
+        "this TPM does not count wrong PINs; cards are not used"
+    );
+    host.audit
+        .event(None, &Actor::daemon(), Door::Daemon, Kind::TpmUnsafe);
+    for card in host.cards() {
+        card.doubt();
+    }
+    host.wake_keeper();
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_tpm::ResponseCode;
+
+    use super::*;
+
+    fn response(handle: u32, code: u32) -> TpmError {
+        TpmError::Response {
+            command: "NV_DefineSpace",
+            handle: Some(handle),
+            code: ResponseCode(code),
+        }
+    }
+
+    #[test]
+    fn only_a_tpm_that_was_seen_not_to_count_is_unsafe() {
+        for (error, expected) in [
+            (TpmError::CountReset, "unsafe"),
+            (TpmError::Unfit("wrong PINs do not block".into()), "unsafe"),
+            (TpmError::AuthMissing(Hierarchy::Owner), "outstanding"),
+            (response(0x4000_0001, 0x9A2), "outstanding"),
+            (
+                TpmError::NvFull(Box::new(response(0x4000_0001, 0x14B))),
+                "outstanding",
+            ),
+            (TpmError::Stopped, "away"),
+            (response(0x4000_0001, 0x922), "away"),
+        ] {
+            let found = match outcome(&error) {
+                Outcome::Away => "away",
+                Outcome::Outstanding(_) => "outstanding",
+                Outcome::Unsafe(_) => "unsafe",
+            };
+            assert_eq!(found, expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_outstanding_says_what_is_missing() {
+        let Outcome::Outstanding(text) = outcome(&TpmError::AuthMissing(Hierarchy::Owner)) else {
+            panic!("not outstanding")
+        };
+        assert!(text.contains("owner-auth") && text.contains("--owner-auth-file"));
+    }
+}

@@ -1,0 +1,333 @@
+//! Cards as the clients see them.
+
+use std::sync::Arc;
+
+use cardea_card::record::{CardRecord, CounterMode, IndexRole, ReaderVisibility};
+use cardea_card::token::{
+    KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
+};
+use cardea_card::{Card, KeyNumber, KeyUsage};
+use cardea_client::message::{
+    CardDetails, CardOverview, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
+    Visibility,
+};
+
+use crate::failure::token_kind;
+use crate::host::Host;
+use crate::host::admission::{ask_again, calls_for_recheck, recheck};
+use crate::host::hosted::{Body, HostedCard, View, has_reference};
+use crate::host::slots::reader_name;
+
+/// An owner that cannot be read, as the kernel writes "no user".
+const NO_OWNER: u32 = u32::MAX;
+
+/// A vault with fewer unused entries of a kind cannot serve many more administrators (docs/design/tpm.md section 7).
+pub(crate) const FEW_VAULT_ENTRIES: usize = 16;
+
+/// Cards in a list. Does not wait for a card at work: its last known state is shown.
+pub(crate) fn summaries(host: &Host, cards: &[Arc<HostedCard>]) -> Vec<CardSummary> {
+    let mut away = false;
+    cards
+        .iter()
+        .map(|card| {
+            // One card that waits for an absent TPM is enough.
+            if !away && let Some(mut body) = card.try_body() {
+                refresh(host, card, &mut body);
+                away = matches!(&*body, Body::Live(_)) && card.view().state == CardState::TpmAway;
+            }
+            summary(host, card)
+        })
+        .collect()
+}
+
+/// One card in full. Waits until it is free.
+pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
+    let mut body = card.body();
+    let pin = refresh(host, card, &mut body);
+    let mut puk = None;
+    let mut keys: Vec<KeySummary> = Vec::new();
+    let mut warnings = Vec::new();
+    let record = match &mut *body {
+        Body::Live(live) => {
+            if has_reference(live.record(), PinReference::Puk) {
+                puk = live.pin_status(PinReference::Puk).ok();
+            }
+            match live.keys() {
+                Ok(known) => {
+                    keys = known.iter().map(|key| key_summary(live, key)).collect();
+                }
+                Err(error) => warnings.push(format!(
+                    "the keys cannot be read: {}",
+                    crate::failure::chain(&error)
+                )),
+            }
+            Some(live.record().clone())
+        }
+        Body::Refused(refused) => refused.record.as_deref().cloned(),
+        Body::Waiting(record) => Some((**record).clone()),
+        Body::Away | Body::Elsewhere | Body::Gone => None,
+    };
+    drop(body);
+    if let Some(record) = &record {
+        warnings.extend(warning_of_vault(record));
+    }
+    warnings.extend(keys.iter().filter(|key| key.import_exposed).map(exposed));
+    CardDetails {
+        summary: summary(host, card),
+        created: card.created,
+        pin: pin.map(tries),
+        puk: puk.map(tries),
+        administrator: !card.gone().has(IndexRole::Adm)
+            && record
+                .as_ref()
+                .is_some_and(|record| record.tpm.vault.is_some()),
+        keys,
+        counter_mode: record
+            .as_ref()
+            .map(|record| match record.tpm.mode {
+                CounterMode::Nv => "nv",
+                CounterMode::Object => "object",
+            })
+            .unwrap_or_default()
+            .to_owned(),
+        warnings,
+        pin_policy: record
+            .as_ref()
+            .and_then(|record| record.settings.pin_policy),
+        session_limit: record
+            .as_ref()
+            .map(|record| record.settings.session_limit)
+            .unwrap_or_default(),
+        idle_limit: record
+            .as_ref()
+            .map(|record| record.settings.idle_limit)
+            .unwrap_or_default(),
+        uninitialised: record
+            .as_ref()
+            .is_some_and(|record| record.provisional.is_some()),
+        pin_pad: record
+            .as_ref()
+            .is_some_and(|record| record.settings.pin_pad),
+        visibility: visibility(record.as_ref().map_or(ReaderVisibility::Always, |record| {
+            record.settings.visibility
+        })),
+    }
+}
+
+/// In the words of the socket.
+fn visibility(visibility: ReaderVisibility) -> Visibility {
+    match visibility {
+        ReaderVisibility::Always => Visibility::Always,
+        ReaderVisibility::OwnerSession => Visibility::OwnerSession,
+    }
+}
+
+/// Asks a live card's TPM for the PIN counter and keeps what follows from it.
+fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinStatus> {
+    ask_again(host, card, body);
+    let Body::Live(live) = &mut *body else {
+        return None;
+    };
+    match live.pin_status(PinReference::Pin) {
+        Ok(status) => {
+            card.set_view(View::of_status(status));
+            Some(status)
+        }
+        Err(error) => {
+            match token_kind(&error) {
+                Some(TokenErrorKind::Unavailable) => card.set_view(View::away()),
+                Some(kind) if calls_for_recheck(kind) => recheck(host, card, body, kind),
+                _ => {
+                    tracing::warn!(card = %card.selector(), error = crate::failure::chain(&error), "PIN counter not read")
+                }
+            }
+            None
+        }
+    }
+}
+
+fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
+    let view = card.view();
+    let slot = host.slots.slot_of(card);
+    CardSummary {
+        card_id: card.selector(),
+        instance_id: card.instance_id(),
+        name: card.name(),
+        owner: card.owner.unwrap_or(NO_OWNER),
+        state: view.state,
+        reason: view.reason,
+        slot,
+        reader: slot.map(reader_name),
+        from: card.carrier().map(|carrier| carrier.from.clone()),
+        drive: card.place(),
+        gone: card.gone().parts(),
+    }
+}
+
+/// A card as last known.
+pub(crate) fn overview(card: &HostedCard) -> CardOverview {
+    let view = card.view();
+    // A card at work is asked the next time.
+    if let Some(body) = card.try_body()
+        && let Body::Live(live) = &*body
+    {
+        card.set_uninitialised(live.record().provisional.is_some());
+    }
+    CardOverview {
+        card_id: card.selector(),
+        name: card.name(),
+        state: view.state,
+        reason: view.reason,
+        uninitialised: card.is_uninitialised(),
+    }
+}
+
+/// What is said of a key that was imported without an inner wrap.
+fn exposed(key: &KeySummary) -> String {
+    format!(
+        "key {:02X} was imported by an older version: whoever recorded the TPM's bus at that moment can recover this \
+         key; replace it",
+        key.reference
+    )
+}
+
+fn warning_of_vault(record: &CardRecord) -> Option<String> {
+    let vault = record.tpm.vault.as_ref()?;
+    let kinds = [
+        cardea_card::record::VaultKind::External,
+        cardea_card::record::VaultKind::Mutual,
+    ];
+    let least = kinds
+        .iter()
+        .map(|kind| {
+            vault
+                .entries
+                .iter()
+                .filter(|entry| entry.kind == *kind)
+                .count()
+        })
+        .min()
+        .unwrap_or(0);
+    (least < FEW_VAULT_ENTRIES).then(|| {
+        format!("only {least} challenges for the administrator are left; a mutual authentication makes new ones")
+    })
+}
+
+pub(crate) fn tries(status: PinStatus) -> Tries {
+    Tries {
+        left: status.left,
+        limit: status.limit,
+    }
+}
+
+/// A key as the list shows it.
+pub(crate) fn key_summary(card: &Card, (number, key): &(KeyNumber, KeyInfo)) -> KeySummary {
+    KeySummary {
+        reference: number.get(),
+        algorithm: algorithm_word(key.algorithm).to_owned(),
+        origin: match key.origin {
+            KeyOrigin::Generated => "generated",
+            KeyOrigin::Imported => "imported",
+        }
+        .to_owned(),
+        pin: match key.class {
+            KeyClass::Always => "always",
+            KeyClass::Session => "session",
+        }
+        .to_owned(),
+        label: card.key_label(*number).unwrap_or_default(),
+        public: match &key.public {
+            cardea_card::token::PublicKey::Rsa { modulus, exponent } => PublicKey::Rsa {
+                modulus: modulus.clone(),
+                exponent: *exponent,
+            },
+            cardea_card::token::PublicKey::Ec { x, y } => PublicKey::Ec {
+                x: x.clone(),
+                y: y.clone(),
+            },
+        },
+        certificate: card.certificate(*number).is_some(),
+        id: card.key_id(*number).unwrap_or_default(),
+        certificate_label: card.certificate_label(*number).map(str::to_owned),
+        sign_only: card.key_usage(*number) == KeyUsage::Signature,
+        import_exposed: key.origin == KeyOrigin::Imported && !is_inner_wrapped(card, *number),
+    }
+}
+
+/// Whether the record says of a key that it came in under an inner wrap.
+fn is_inner_wrapped(card: &Card, number: KeyNumber) -> bool {
+    let key = card.record().key(number);
+    key.is_some_and(|key| key.inner_wrapped == Some(true))
+}
+
+/// The algorithm behind a word of the socket.
+pub(crate) fn algorithm(word: &str) -> Option<KeyAlgorithm> {
+    [
+        KeyAlgorithm::P256,
+        KeyAlgorithm::P384,
+        KeyAlgorithm::Rsa2048,
+        KeyAlgorithm::Rsa3072,
+    ]
+    .into_iter()
+    .find(|algorithm| algorithm_word(*algorithm) == word)
+}
+
+fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::P256 => "p-256",
+        KeyAlgorithm::P384 => "p-384",
+        KeyAlgorithm::Rsa2048 => "rsa-2048",
+        KeyAlgorithm::Rsa3072 => "rsa-3072",
+    }
+}
+
+/// A hierarchy by its handle (TPM 2.0 Part 2 §7.4).
+pub(crate) fn hierarchy_word(handle: u32) -> String {
+    match handle {
+        0x4000_0001 => "owner".to_owned(),
+        0x4000_000A => "lockout".to_owned(),
+        0x4000_000B => "endorsement".to_owned(),
+        0x4000_000C => "platform".to_owned(),
+        other => format!("0x{other:08X}"),
+    }
+}
+
+/// The TPM's state in the words of the socket.
+pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
+    let cards = host.cards();
+    let known = |handle: &&u32| cards.iter().any(|card| card.role_of(**handle).is_some());
+    let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let (counters, counters_reason) = host.counters.told();
+    TpmStatus {
+        address,
+        manufacturer: status.manufacturer,
+        vendor: status.vendor,
+        firmware: status.firmware,
+        revision: status.revision,
+        transient_slots: status.transient_slots,
+        lockout_count: status.lockout_count,
+        lockout_max: status.lockout_max,
+        lockout_recovery: status.lockout_recovery,
+        session_slots: status.session_slots,
+        nv_indices: status.nv_indices,
+        clock_deviation: host.tpm.clock_deviation(status.time),
+        hierarchy_policies: status
+            .hierarchy_policies
+            .map(|hierarchies| hierarchies.into_iter().map(hierarchy_word).collect()),
+        owner_enabled: status.owner_enabled,
+        counters,
+        counters_reason,
+        known_indices: number(status.card_indices.iter().filter(known).count()),
+        card_indices: number(status.card_indices.len()),
+        lockout_auth_recovery: status.lockout_auth_recovery,
+        endorsement_auth_set: status.endorsement_auth_set,
+        in_lockout: status.in_lockout,
+        owner_auth_set: status.owner_auth_set,
+        lockout_auth_set: status.lockout_auth_set,
+        algorithms: status
+            .algorithms
+            .into_iter()
+            .map(|algorithm| algorithm_word(algorithm).to_owned())
+            .collect(),
+    }
+}

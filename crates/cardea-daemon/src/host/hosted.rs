@@ -1,0 +1,494 @@
+//! One card as the daemon holds it: alive, waiting for its TPM, refused, or gone.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use cardea_card::Card;
+use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
+use cardea_card::token::{PinReference, PinStatus};
+use cardea_client::message::{CardState, Failure, FailureKind};
+use cardea_store::KnownCard;
+
+use crate::failure::{SWITCHED_OFF, fail, no_such_card};
+use crate::host::drive::Drive;
+use crate::host::partial::GoneParts;
+use crate::host::redirected::{Carrier, only_there};
+use crate::sync::lock;
+
+/// Between two comparisons of a card that is not in use with its TPM, because somebody asks for it.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A card that the daemon knows.
+#[derive(Debug)]
+pub(crate) struct HostedCard {
+    /// Its id; absent when not even the file's name tells one.
+    pub(crate) id: Option<CardId>,
+    /// The card file.
+    pub(crate) path: PathBuf,
+    /// The host's number for it; absent without an id.
+    pub(crate) instance: Option<u32>,
+    /// Name shown to people.
+    name: Mutex<String>,
+    /// Absent when the file cannot be read.
+    pub(crate) owner: Option<u32>,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    /// NV handles that it claims.
+    pub(crate) handles: Vec<u32>,
+    /// What they are for, in the same order.
+    roles: Vec<IndexRole>,
+    body: Mutex<Body>,
+    /// What was last known, so that a list need not wait for a card at work.
+    view: Mutex<View>,
+    uninitialised: AtomicBool,
+    /// Only in its reader while its owner has an active session.
+    session_bound: AtomicBool,
+    /// The connection that brings it along from another machine.
+    carrier: Option<Arc<Carrier>>,
+    /// The drive that it is on, while that is there.
+    drive: Mutex<Option<Arc<Drive>>>,
+    /// As this host has recorded a card on a drive; absent in the state folder, and for what others wrote.
+    known: Option<KnownCard>,
+    /// Parts that it is without.
+    gone: Arc<GoneParts>,
+    /// Something went wrong with it that the keeper is to look at.
+    doubted: AtomicBool,
+    /// When it was last compared with its TPM because somebody asked for it.
+    asked: Mutex<Option<Instant>>,
+    /// It is not one of the host's cards any more.
+    forgotten: AtomicBool,
+}
+
+/// What there is of a card.
+pub(crate) enum Body {
+    /// On the machine that it is redirected from.
+    Elsewhere,
+    /// On a drive that is not there.
+    Away,
+    /// Destroyed.
+    Gone,
+    /// In use.
+    Live(Box<Card>),
+    /// Not used, and why is in the view.
+    Refused(Refused),
+    /// To be checked as soon as the TPM answers.
+    Waiting(Box<CardRecord>),
+}
+
+/// A card that is not used.
+pub(crate) struct Refused {
+    pub(crate) record: Option<Box<CardRecord>>,
+    /// Whether its indices may be undefined at removal.
+    pub(crate) indices: Indices,
+    /// Whether the TPM may say something else another time.
+    pub(crate) again: bool,
+}
+
+/// Whose the NV indices are that a refused card names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Indices {
+    /// Not known to be its own: nobody touches them.
+    NotOurs,
+    /// Those that still have the recorded Names are its own.
+    Own,
+}
+
+/// State of a card as shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) state: CardState,
+    pub(crate) reason: String,
+}
+
+impl View {
+    pub(crate) fn new(state: CardState, reason: impl Into<String>) -> Self {
+        Self {
+            state,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn ready() -> Self {
+        Self::new(CardState::Ready, "")
+    }
+
+    pub(crate) fn of_status(status: PinStatus) -> Self {
+        if status.left == 0 {
+            Self::new(CardState::Blocked, "the PIN is blocked")
+        } else {
+            Self::ready()
+        }
+    }
+
+    pub(crate) fn drive_away() -> Self {
+        Self::new(CardState::DriveAway, "on a drive that is not attached")
+    }
+
+    pub(crate) fn switched_off() -> Self {
+        Self::new(CardState::SwitchedOff, SWITCHED_OFF)
+    }
+
+    pub(crate) fn unsafe_tpm(reason: String) -> Self {
+        Self::new(CardState::UnsafeTpm, reason)
+    }
+
+    pub(crate) fn away() -> Self {
+        Self::new(CardState::TpmAway, "the TPM cannot be reached")
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Elsewhere => "Elsewhere",
+            Self::Away => "Away",
+            Self::Gone => "Gone",
+            Self::Live(_) => "Live",
+            Self::Refused(_) => "Refused",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
+}
+
+/// Where the host keeps a card.
+pub(crate) struct Place {
+    pub(crate) id: Option<CardId>,
+    pub(crate) path: PathBuf,
+    pub(crate) instance: Option<u32>,
+}
+
+impl HostedCard {
+    /// A card whose file can be read.
+    pub(crate) fn new(place: Place, record: &CardRecord, body: Body, view: View) -> Self {
+        Self {
+            id: place.id,
+            path: place.path,
+            instance: place.instance,
+            name: Mutex::new(record.name.clone()),
+            owner: Some(record.owner),
+            created: record.created,
+            handles: record
+                .tpm
+                .indices
+                .iter()
+                .map(|index| index.handle)
+                .collect(),
+            roles: record.tpm.indices.iter().map(|index| index.role).collect(),
+            body: Mutex::new(body),
+            view: Mutex::new(view),
+            uninitialised: AtomicBool::new(record.provisional.is_some()),
+            session_bound: AtomicBool::new(
+                record.settings.visibility == ReaderVisibility::OwnerSession,
+            ),
+            carrier: None,
+            drive: Mutex::default(),
+            known: None,
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
+            forgotten: AtomicBool::new(false),
+        }
+    }
+
+    /// A card of this host whose drive is not there.
+    pub(crate) fn on_drive(known: KnownCard, path: PathBuf, instance: Option<u32>) -> Self {
+        Self {
+            id: Some(known.card),
+            path,
+            instance,
+            name: Mutex::new(known.name.clone()),
+            owner: Some(known.owner),
+            created: known.created,
+            handles: known.indices.iter().map(|index| index.handle).collect(),
+            roles: known.indices.iter().map(|index| index.role).collect(),
+            body: Mutex::new(Body::Away),
+            view: Mutex::new(View::drive_away()),
+            uninitialised: AtomicBool::new(false),
+            session_bound: AtomicBool::new(false),
+            carrier: None,
+            drive: Mutex::default(),
+            known: Some(known),
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
+            forgotten: AtomicBool::new(false),
+        }
+    }
+
+    /// A card on a drive that this host has not written: it claims nothing here.
+    pub(crate) fn stranger(
+        place: Place,
+        record: &CardRecord,
+        body: Body,
+        view: View,
+        drive: Arc<Drive>,
+    ) -> Self {
+        Self {
+            handles: Vec::new(),
+            roles: Vec::new(),
+            drive: Mutex::new(Some(drive)),
+            ..Self::new(place, record, body, view)
+        }
+    }
+
+    /// A card of another machine, for the user that has brought it along.
+    pub(crate) fn redirected(
+        id: CardId,
+        name: &str,
+        owner: u32,
+        carrier: &Arc<Carrier>,
+        view: View,
+    ) -> Self {
+        let place = Place {
+            id: Some(id),
+            path: PathBuf::new(),
+            instance: None,
+        };
+        Self {
+            name: Mutex::new(name.to_owned()),
+            owner: Some(owner),
+            body: Mutex::new(Body::Elsewhere),
+            view: Mutex::new(view),
+            carrier: Some(Arc::clone(carrier)),
+            ..Self::unreadable(place, String::new())
+        }
+    }
+
+    /// The connection that brings it along; absent = it is a card of this machine.
+    pub(crate) fn carrier(&self) -> Option<&Arc<Carrier>> {
+        self.carrier.as_ref()
+    }
+
+    pub(crate) fn is_carried_by(&self, carrier: &Arc<Carrier>) -> bool {
+        self.carrier().is_some_and(|own| Arc::ptr_eq(own, carrier))
+    }
+
+    /// Whether this user's programs may find it on the socket: a redirected card is for nobody but its user.
+    pub(crate) fn serves(&self, uid: u32) -> bool {
+        self.carrier.is_none() || self.owner == Some(uid)
+    }
+
+    /// A card whose file cannot be read.
+    pub(crate) fn unreadable(place: Place, reason: String) -> Self {
+        let refused = Refused {
+            record: None,
+            indices: Indices::NotOurs,
+            again: false,
+        };
+        Self {
+            id: place.id,
+            path: place.path,
+            instance: place.instance,
+            name: Mutex::default(),
+            owner: None,
+            created: 0,
+            handles: Vec::new(),
+            roles: Vec::new(),
+            body: Mutex::new(Body::Refused(refused)),
+            view: Mutex::new(View::new(CardState::Unreadable, reason)),
+            uninitialised: AtomicBool::new(false),
+            session_bound: AtomicBool::new(false),
+            carrier: None,
+            drive: Mutex::default(),
+            known: None,
+            gone: Arc::default(),
+            doubted: AtomicBool::new(false),
+            asked: Mutex::default(),
+            forgotten: AtomicBool::new(false),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(
+        id: Option<CardId>,
+        instance: Option<u32>,
+        name: &str,
+        owner: Option<u32>,
+    ) -> Self {
+        let place = Place {
+            id,
+            path: "/nonexistent/broken.card".into(),
+            instance,
+        };
+        Self {
+            name: Mutex::new(name.to_owned()),
+            owner,
+            ..Self::unreadable(place, String::new())
+        }
+    }
+
+    /// Name shown to people.
+    pub(crate) fn name(&self) -> String {
+        lock(&self.name).clone()
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        name.clone_into(&mut lock(&self.name));
+    }
+
+    /// Whether it is in its reader only while its owner has an active session.
+    pub(crate) fn is_session_bound(&self) -> bool {
+        self.session_bound.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_visibility(&self, visibility: ReaderVisibility) {
+        let bound = visibility == ReaderVisibility::OwnerSession;
+        self.session_bound.store(bound, Ordering::Relaxed);
+    }
+
+    /// The drive that it is on, while that is there.
+    pub(crate) fn drive(&self) -> Option<Arc<Drive>> {
+        lock(&self.drive).clone()
+    }
+
+    pub(crate) fn set_drive(&self, drive: Option<Arc<Drive>>) {
+        *lock(&self.drive) = drive;
+    }
+
+    /// As this host has recorded a card on a drive.
+    pub(crate) fn known(&self) -> Option<&KnownCard> {
+        self.known.as_ref()
+    }
+
+    /// Parts that it is without.
+    pub(crate) fn gone(&self) -> &Arc<GoneParts> {
+        &self.gone
+    }
+
+    /// Something went wrong with it, and whoever noticed cannot wait for the reason.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Like [`Self::is_doubted`], and it is looked at now.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether it may be compared with its TPM because somebody asks for it, which costs the TPM a few commands.
+    pub(crate) fn may_ask(&self) -> bool {
+        let mut asked = lock(&self.asked);
+        let due = asked.is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL);
+        if due {
+            *asked = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Whether it is in the state folder, or on a drive that somebody brings.
+    pub(crate) fn is_here(&self) -> bool {
+        match self.drive() {
+            Some(drive) => drive.serves(self.owner),
+            None => self.known.is_none(),
+        }
+    }
+
+    /// Where it is, for a list; empty for a drive that is not there, absent in the state folder.
+    pub(crate) fn place(&self) -> Option<String> {
+        match self.drive() {
+            Some(drive) => Some(drive.place.clone()),
+            None => self.known().map(|_| String::new()),
+        }
+    }
+
+    /// It is not one of the host's cards any more: whoever has found it before is refused.
+    pub(crate) fn set_forgotten(&self) {
+        self.forgotten.store(true, Ordering::Relaxed);
+    }
+
+    /// Why a request cannot use it now.
+    pub(crate) fn unusable(&self) -> Failure {
+        if let Some(carrier) = self.carrier() {
+            return only_there(carrier);
+        }
+        if self.forgotten.load(Ordering::Relaxed) {
+            return no_such_card();
+        }
+        let view = self.view();
+        let kind = match view.state {
+            CardState::TpmAway => FailureKind::NoTpm,
+            CardState::DriveAway => FailureKind::NotFound,
+            CardState::Foreign | CardState::Lost => FailureKind::Lost,
+            CardState::SwitchedOff => FailureKind::SwitchedOff,
+            CardState::UnsafeTpm => FailureKind::UnsafeTpm,
+            _ => FailureKind::Failed,
+        };
+        fail(kind, format!("the card cannot be used: {}", view.reason))
+    }
+
+    /// What this card claims the index for.
+    pub(crate) fn role_of(&self, handle: u32) -> Option<IndexRole> {
+        let position = self.handles.iter().position(|claimed| *claimed == handle)?;
+        self.roles.get(position).copied()
+    }
+
+    /// The card id, or the name of a file that has none.
+    pub(crate) fn selector(&self) -> String {
+        match self.id {
+            Some(id) => id.to_string(),
+            None => self
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+
+    /// `ROOT\SMARTCARDREADER\NNNN`, as Windows names the devices of its virtual cards.
+    pub(crate) fn instance_id(&self) -> String {
+        self.instance
+            .map(|number| format!("ROOT\\SMARTCARDREADER\\{number:04}"))
+            .unwrap_or_default()
+    }
+
+    /// Waits until the card is free. The engine answers every request with a status word and leaves no
+    /// half-made state behind, so a poisoned lock is taken over.
+    pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` when the card is at work.
+    pub(crate) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
+        match self.body.try_lock() {
+            Ok(body) => Some(body),
+            Err(TryLockError::Poisoned(body)) => Some(body.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether it waited for its personalisation when it was last looked at.
+    pub(crate) fn is_uninitialised(&self) -> bool {
+        self.uninitialised.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_uninitialised(&self, uninitialised: bool) {
+        self.uninitialised.store(uninitialised, Ordering::Relaxed);
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_view(&self, view: View) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// Whether the record has a counter for this reference.
+pub(crate) fn has_reference(record: &CardRecord, reference: PinReference) -> bool {
+    let role = match reference {
+        PinReference::Pin => IndexRole::Pin,
+        PinReference::Puk => IndexRole::Puk,
+    };
+    record.tpm.indices.iter().any(|index| index.role == role)
+}

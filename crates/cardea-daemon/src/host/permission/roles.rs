@@ -1,0 +1,78 @@
+//! What a user is on this machine: administrator, reader, or neither.
+//!
+//! Groups are looked up by name service for that user, as `id` does, and not taken from the process:
+//! its supplementary groups could be read from `/proc` only, where the process may already be another one.
+
+use nix::unistd::{Group, Uid, User, getgrouplist};
+
+use super::Caller;
+
+/// The settings that make a user an administrator or the reader.
+#[derive(Clone, Debug)]
+pub(crate) struct Roles {
+    pub(crate) admin_group: String,
+    pub(crate) pcscd_uid: u32,
+}
+
+impl Roles {
+    /// The roles of a user id. Asks the name service, which may take its time.
+    pub(crate) fn of(&self, uid: u32) -> Caller {
+        Caller {
+            uid,
+            administrator: uid == 0 || self.is_administrator(uid),
+            reader: uid == 0 || uid == self.pcscd_uid,
+        }
+    }
+
+    fn is_administrator(&self, uid: u32) -> bool {
+        match in_group(uid, &self.admin_group) {
+            Ok(member) => member,
+            Err(error) => {
+                tracing::warn!(uid, group = self.admin_group, %error, "groups not known");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the user database puts this user into the group, primary or supplementary.
+fn in_group(uid: u32, name: &str) -> nix::Result<bool> {
+    let Some(group) = Group::from_name(name)? else {
+        return Ok(false);
+    };
+    let Some(user) = User::from_uid(Uid::from_raw(uid))? else {
+        return Ok(false);
+    };
+    let name = std::ffi::CString::new(user.name).map_err(|_| nix::Error::EINVAL)?;
+    Ok(getgrouplist(&name, user.gid)?.contains(&group.gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_by_primary_group_and_unknown_groups_and_users() {
+        // `daemon` (1) has the group of its name as its primary one on every Debian.
+        assert_eq!(in_group(1, "daemon"), Ok(true));
+        assert_eq!(in_group(1, "bin"), Ok(false));
+        assert_eq!(in_group(1, "no-such-group-here"), Ok(false));
+        assert_eq!(in_group(4_000_000_000, "daemon"), Ok(false));
+    }
+
+    #[test]
+    fn roles_follow_group_and_pcscd_uid() {
+        let roles = Roles {
+            admin_group: "daemon".into(),
+            pcscd_uid: 2,
+        };
+        let of = |uid| {
+            let caller = roles.of(uid);
+            (caller.administrator, caller.reader)
+        };
+        assert_eq!(of(0), (true, true));
+        assert_eq!(of(1), (true, false));
+        assert_eq!(of(2), (false, true));
+        assert_eq!(of(3), (false, false));
+    }
+}

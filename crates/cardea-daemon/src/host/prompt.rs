@@ -1,0 +1,178 @@
+//! What a person is asked: PIN, PUK and consent, at the agent of their session and never through the program
+//! that wants them.
+//!
+//! The doors say what they need with a [`Question`]; who asks it is the [`Prompter`], the daemon's end of the bus.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use cardea_card::pin_policy::PinPolicy;
+use cardea_card::secret::Pin;
+use cardea_card::token::PinStatus;
+use cardea_client::message::{Reference, SecretBytes};
+
+use crate::host::audit::{Actor, Door};
+use crate::host::hosted::HostedCard;
+use crate::sync::lock;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    NewPin,
+    NewPuk,
+    Pin,
+    Puk,
+}
+
+impl Purpose {
+    /// Its word on the bus.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NewPin => "new-pin",
+            Self::NewPuk => "new-puk",
+            Self::Pin => "pin",
+            Self::Puk => "puk",
+        }
+    }
+
+    /// Whether the answer is a new value, which is typed twice.
+    pub(crate) fn is_new(self) -> bool {
+        matches!(self, Self::NewPin | Self::NewPuk)
+    }
+
+    pub(crate) fn present(reference: Reference) -> Self {
+        match reference {
+            Reference::Pin => Self::Pin,
+            Reference::Puk => Self::Puk,
+        }
+    }
+
+    pub(crate) fn new(reference: Reference) -> Self {
+        match reference {
+            Reference::Pin => Self::NewPin,
+            Reference::Puk => Self::NewPuk,
+        }
+    }
+}
+
+/// One question to a person.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// Absent while it is being made.
+    pub(crate) card: Option<&'a HostedCard>,
+    /// The card's name.
+    pub(crate) name: String,
+    pub(crate) purpose: Purpose,
+    /// Whose agent asks it.
+    pub(crate) user: u32,
+    /// The program that wants it.
+    pub(crate) actor: &'a Actor,
+    pub(crate) door: Door,
+    /// What a PIN of this card looks like; of the PUK, where that is asked for.
+    pub(crate) policy: PinPolicy,
+    /// Of the PIN or PUK that is asked for; absent where the TPM does not say.
+    pub(crate) status: Option<PinStatus>,
+    pub(crate) unblock: UnblockMode,
+    /// What was wrong with the answer before.
+    pub(crate) error: Option<String>,
+    pub(crate) limit: Duration,
+    /// Tells that nobody waits for the answer any more.
+    pub(crate) gone: Option<Arc<CallerGone>>,
+}
+
+/// What a person is asked to let a program do.
+#[derive(Debug)]
+pub(crate) struct ConsentRequest<'a> {
+    pub(crate) card: &'a HostedCard,
+    /// Whose agent asks it.
+    pub(crate) user: u32,
+    /// The program that wants it.
+    pub(crate) actor: &'a Actor,
+    pub(crate) door: Door,
+    /// As in "wants to: …".
+    pub(crate) action: &'a str,
+}
+
+/// Whether somebody who waited has gone.
+#[derive(Debug, Default)]
+pub(crate) struct CallerGone(Mutex<(bool, Vec<Waker>)>);
+
+impl CallerGone {
+    /// Tells everybody.
+    pub(crate) fn set(&self) {
+        let mut state = lock(&self.0);
+        state.0 = true;
+        for waker in state.1.drain(..) {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        lock(&self.0).0
+    }
+
+    /// For a future that ends with it.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.0);
+        if state.0 {
+            return Poll::Ready(());
+        }
+        if !state.1.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.1.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// How a blocked PIN is set anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnblockMode {
+    ChallengeResponse,
+    None,
+    Puk,
+}
+
+impl UnblockMode {
+    /// Its word on the bus.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ChallengeResponse => "challenge-response",
+            Self::None => "none",
+            Self::Puk => "puk",
+        }
+    }
+}
+
+/// Why nothing was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// The person said no.
+    Cancelled,
+    /// The agent's words.
+    Failed(String),
+    /// Nobody could be asked.
+    NoAgent,
+    TimedOut,
+}
+
+/// Who asks.
+pub(crate) trait Prompter: Send + Sync {
+    /// Asks for a PIN or PUK.
+    fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, NoAnswer>;
+
+    /// Asks for yes or no; no is [`NoAnswer::Cancelled`].
+    fn consent(&self, wish: &ConsentRequest<'_>) -> Result<(), NoAnswer>;
+}
+
+/// Whether what was typed can be right at all: a PIN that its policy has never allowed costs no try.
+pub(crate) fn plausible(question: &Question<'_>, typed: &SecretBytes) -> Result<(), String> {
+    let pin = Pin::new(typed.expose()).map_err(|error| error.to_string())?;
+    question.policy.check(&pin).map_err(|error| {
+        let what = match question.purpose {
+            Purpose::NewPin | Purpose::Pin => "PIN",
+            Purpose::NewPuk | Purpose::Puk => "PUK",
+        };
+        format!("{what}: {error}")
+    })
+}

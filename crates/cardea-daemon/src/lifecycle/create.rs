@@ -1,0 +1,644 @@
+//! Making a card, so that a crash at any moment leaves either the whole card or nothing.
+//!
+//! Order (docs/design/tpm.md section 8): intent on disk, indices in the TPM, card
+//! file, intent removed, slot, answer. What a crash leaves is undone at the next start from the intent.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use cardea_card::gids;
+use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::{CardId, CardRecord, ReaderVisibility, SecretLengths, Settings};
+use cardea_card::secret::Pin;
+use cardea_card::token::Rng;
+use cardea_client::message::{
+    CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
+};
+use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
+use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
+
+use crate::failure::{self, fail, of_drive_store, of_store};
+use crate::fault;
+use crate::host::Host;
+use crate::host::admission::open;
+use crate::host::describe;
+use crate::host::hosted::{Body, HostedCard, Place, View};
+use crate::host::permission::Caller;
+use crate::host::presence::is_person;
+use crate::lifecycle::drive;
+use crate::lifecycle::intents::indices;
+use crate::lifecycle::owner::Owner;
+use crate::names::check_name;
+use crate::sync::lock;
+use crate::system::{SystemRng, unix_time};
+
+/// Longest PIN that OpenSC 0.23 sends to a GIDS card.
+const OPENSC_MAX_PIN: usize = 15;
+
+/// Most tries that can be chosen for PIN or PUK.
+const MAX_TRIES: u32 = 255;
+
+/// Longest time limit: ten years, as the card file takes it.
+const MAX_SECONDS: u32 = 10 * 365 * 24 * 60 * 60;
+
+/// A request whose values were all checked.
+struct Order {
+    name: String,
+    owner: u32,
+    gids: Gids,
+    lengths: SecretLengths,
+    settings: Settings,
+    secrets: NewCard,
+    owner_auth: Option<SecretBytes>,
+    /// Id that the card is to have.
+    card_id: Option<CardId>,
+    warnings: Vec<String>,
+}
+
+/// What the card application begins with.
+#[derive(Clone, Copy)]
+enum Gids {
+    Blank,
+    Created,
+    Uninitialised,
+}
+
+/// Makes a card and answers with its description.
+pub(crate) fn create(
+    host: &Host,
+    caller: Caller,
+    request: CreateCard,
+    folder: Option<OwnedFd>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<CardDetails, Failure> {
+    let drive = request.drive;
+    let order = check(caller, request)?;
+    // Before the lock: a drive takes its time.
+    let folder = match drive {
+        true => Some(drive::open_for_new(host, folder)?),
+        false => None,
+    };
+    let _guard = host.provision(progress);
+    let mut warnings = order.warnings.clone();
+    if host.cards().iter().any(|card| card.name() == order.name) {
+        warnings.push("another card has this name: use the card id to tell them apart".to_owned());
+    }
+    let card = match &folder {
+        Some(folder) => make_on_drive(host, order, folder, progress)?,
+        None => {
+            let card = make(host, order, progress)?;
+            host.add(Arc::clone(&card));
+            card
+        }
+    };
+    host.seat_cards();
+    if card.is_here() && host.slots.slot_of(&card).is_none() {
+        warnings.push(format!(
+            "no reader: all {} slots are taken (setting `slots`)",
+            host.slots.count()
+        ));
+    }
+    tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid, "card created");
+    fault::point("create-seated");
+    let mut details = describe::details(host, &card);
+    warnings.append(&mut details.warnings);
+    details.warnings = warnings;
+    Ok(details)
+}
+
+fn make(
+    host: &Host,
+    order: Order,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Arc<HostedCard>, Failure> {
+    let (record, service) = write(host, order, &NewFile::Here, progress)?;
+    let id = record.id;
+    let instance = host
+        .store
+        .instance(id)
+        .inspect_err(|error| {
+            tracing::warn!(card = %id, error = failure::chain(error), "no instance number");
+        })
+        .ok();
+    let place = Place {
+        id: Some(id),
+        path: host.store.path(id),
+        instance,
+    };
+    let body = Body::Waiting(Box::new(record.clone()));
+    let card = HostedCard::new(place, &record, body, View::away());
+    match open(host, &card, &record, &service) {
+        Ok(live) => {
+            *card.body() = Body::Live(Box::new(live));
+            card.set_view(View::ready());
+            Ok(Arc::new(card))
+        }
+        Err(reason) => {
+            // The card is on disk and in the TPM; the keeper shows it with the reason.
+            host.add(Arc::new(card));
+            host.wake_keeper();
+            Err(fail(
+                FailureKind::Failed,
+                format!("card {id} was made but cannot be used: {reason}"),
+            ))
+        }
+    }
+}
+
+/// The same on a drive, which is attached afterwards.
+fn make_on_drive(
+    host: &Host,
+    order: Order,
+    folder: &DriveFolder,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Arc<HostedCard>, Failure> {
+    if matches!(order.gids, Gids::Uninitialised) {
+        return Err(fail(
+            FailureKind::Invalid,
+            "a card in initialisation state has its first values in its file, which nobody should carry about; \
+             make it with a PIN",
+        ));
+    }
+    let (record, _) = write(host, order, &NewFile::On(folder), progress)?;
+    let instance = host.store.instance(record.id).ok();
+    let path = host.store.path(record.id);
+    let card = Arc::new(HostedCard::on_drive(drive::known(&record), path, instance));
+    host.add(Arc::clone(&card));
+    Ok(card)
+}
+
+/// Where a new card's file goes.
+enum NewFile<'a> {
+    Here,
+    On(&'a DriveFolder),
+}
+
+impl NewFile<'_> {
+    /// When it returns, the card survives a power cut, and so does this host's knowledge of it.
+    fn write(&self, host: &Host, record: &CardRecord) -> Result<(), StoreError> {
+        match self {
+            Self::Here => host.store.create(record).map(drop),
+            Self::On(folder) => {
+                folder.create(record)?;
+                fault::point("create-on-drive");
+                host.store.write_known(&drive::known(record))
+            }
+        }
+    }
+
+    fn remove(&self, host: &Host, id: CardId) -> Result<(), StoreError> {
+        match self {
+            Self::Here => host.store.remove(&host.store.path(id)),
+            Self::On(folder) => host.store.remove_known(id).and_then(|()| folder.remove(id)),
+        }
+    }
+}
+
+/// Indices in the TPM, then the file.
+fn write(
+    host: &Host,
+    order: Order,
+    file: &NewFile<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(CardRecord, Service), Failure> {
+    let owner = Owner::new(host, order.owner_auth.as_ref())?;
+    owner.require()?;
+    // What waits for the authorisation takes room until it is undone.
+    owner.finish_pending(host);
+    let service = &owner.service;
+    let id = match order.card_id {
+        Some(id) => free(host, id)?,
+        None => {
+            let mut id = [0; 16];
+            SystemRng.fill(&mut id);
+            CardId::new(id)
+        }
+    };
+
+    if let Some(reason) = host.counters.unsafe_reason() {
+        return Err(fail(FailureKind::UnsafeTpm, reason));
+    }
+    progress("preparing the card");
+    let prepared = service
+        .prepare_card(&host.claimed_handles(), order.secrets)
+        .map_err(|error| {
+            host.counters.found(host, &error);
+            owner.failure(&error)
+        })?;
+    host.counters.found_good();
+    let provisional = prepared.provisional().cloned();
+    let intent = Intent {
+        card: id,
+        kind: IntentKind::Create,
+        indices: prepared
+            .intent()
+            .iter()
+            .map(|index| (index.handle, index.policy))
+            .collect(),
+    };
+    fault::point("create-prepared");
+    host.store
+        .write_intent(&intent)
+        .map_err(|error| of_store(&error))?;
+    fault::point("create-intent");
+    let mut steps = 0;
+    let created = service.create_card(prepared, &mut |step| {
+        steps += 1;
+        fault::point(&format!("create-tpm-{steps}"));
+        progress(step);
+    });
+    let tpm = match created {
+        Ok(tpm) => tpm,
+        Err(error) => {
+            abandon(host, service, intent);
+            return Err(owner.failure(&error));
+        }
+    };
+    fault::point("create-tpm");
+    progress("writing the card file");
+    let record = CardRecord {
+        id,
+        name: order.name,
+        owner: order.owner,
+        created: unix_time(),
+        settings: order.settings,
+        lengths: order.lengths,
+        tpm,
+        keys: Vec::new(),
+        gids: match order.gids {
+            Gids::Blank => gids::blank_card(),
+            Gids::Created => gids::created_card(id),
+            Gids::Uninitialised => gids::uninitialised_card(),
+        },
+        certificates_written: 0,
+        objects: None,
+        provisional,
+    };
+    if let Err(error) = file.write(host, &record) {
+        // The file may be there all the same (a folder that could not be synced): it goes first,
+        // because a file without indices is a lost card and indices without a file are named by the intent.
+        if let Err(error) = file.remove(host, id) {
+            tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
+        }
+        abandon(host, service, intent);
+        return Err(match file {
+            NewFile::Here => of_store(&error),
+            NewFile::On(_) => of_drive_store(&error),
+        });
+    }
+    fault::point("create-file");
+    if let Err(error) = host.store.remove_intent(id) {
+        // Harmless: at the next start the file wins.
+        tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
+    }
+    fault::point("create-intent-removed");
+    Ok((record, service.clone()))
+}
+
+/// An id that no card has, nor an operation that is not finished.
+fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
+    let taken = host.cards().iter().any(|card| card.id == Some(id))
+        || lock(&host.intents).iter().any(|intent| intent.card == id);
+    if taken {
+        let text = format!("there is a card with the id {id} already");
+        return Err(fail(FailureKind::Invalid, text));
+    }
+    Ok(id)
+}
+
+/// Creation failed: undefines what is left of it now, or leaves that to the keeper.
+fn abandon(host: &Host, service: &Service, intent: Intent) {
+    let undone = service
+        .undo_intent(&indices(&intent))
+        .map_err(|error| failure::chain(&error))
+        .and_then(|()| {
+            host.store
+                .remove_intent(intent.card)
+                .map_err(|error| failure::chain(&error))
+        });
+    if let Err(error) = undone {
+        tracing::warn!(card = %intent.card, error, "interrupted creation is undone later");
+        lock(&host.intents).push(intent);
+        host.wake_keeper();
+    }
+}
+
+fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
+    let invalid = |text: String| fail(FailureKind::Invalid, text);
+    let name = request.name;
+    check_name(&name)?;
+    let owner = request.owner.unwrap_or(caller.uid);
+    if owner == u32::MAX {
+        return Err(invalid(format!("{owner} is not a user id")));
+    }
+    let policy = match &request.pin_policy {
+        None => PinPolicy::default(),
+        Some(bytes) => PinPolicy::parse(bytes).map_err(|error| invalid(error.to_string()))?,
+    };
+    let tries = |what: &str, given: Option<u32>, usual: u32| match given {
+        None => Ok(usual),
+        Some(tries) if (1..=MAX_TRIES).contains(&tries) => Ok(tries),
+        Some(tries) => Err(invalid(format!(
+            "a {what} has 1 to {MAX_TRIES} tries, not {tries}"
+        ))),
+    };
+    let (pin_limit, puk_limit) = (
+        tries("PIN", request.pin_tries, PIN_LIMIT)?,
+        tries("PUK", request.puk_tries, PUK_LIMIT)?,
+    );
+    let usual = Settings::default();
+    let settings = Settings {
+        pin_policy: request.pin_policy,
+        session_limit: request.session_limit.unwrap_or(usual.session_limit),
+        idle_limit: request.idle_limit.unwrap_or(usual.idle_limit),
+        pin_pad: request.pin_pad,
+        visibility: match request.visibility {
+            Some(Visibility::Always) => ReaderVisibility::Always,
+            Some(Visibility::OwnerSession) => ReaderVisibility::OwnerSession,
+            // A system account has no session in which its card could be seen.
+            None if is_person(owner) => ReaderVisibility::OwnerSession,
+            None => ReaderVisibility::Always,
+        },
+    };
+    if settings.session_limit == 0
+        || settings.session_limit > MAX_SECONDS
+        || settings.idle_limit > MAX_SECONDS
+    {
+        return Err(invalid(
+            "a session lasts at least a second, and no limit is longer than ten years".into(),
+        ));
+    }
+    let mut warnings = Vec::new();
+    let (secrets, lengths, gids) = first_values(request.content, &policy, &mut warnings)?;
+    Ok(Order {
+        name,
+        owner,
+        gids,
+        lengths,
+        settings,
+        secrets: NewCard {
+            secrets,
+            pin_limit,
+            puk_limit,
+        },
+        owner_auth: request.owner_auth,
+        card_id: request.card_id.map(CardId::new),
+        warnings,
+    })
+}
+
+fn first_values(
+    content: NewContent,
+    policy: &PinPolicy,
+    warnings: &mut Vec<String>,
+) -> Result<(NewSecrets, SecretLengths, Gids), Failure> {
+    let (pin, puk, key, blank) = match content {
+        NewContent::Uninitialised { puk } => {
+            let gids = Gids::Uninitialised;
+            return Ok((NewSecrets::Random { puk }, SecretLengths::default(), gids));
+        }
+        NewContent::Personalised {
+            pin,
+            puk,
+            admin_key,
+            blank,
+        } => (pin, puk, admin_key, blank),
+    };
+    let pin = secret("PIN", &pin, policy, warnings)?;
+    let puk = puk
+        .map(|puk| secret("PUK", &puk, &PinPolicy::puk(), warnings))
+        .transpose()?;
+    let admin_key = key.map(|key| admin_key(&key, warnings)).transpose()?;
+    let lengths = SecretLengths {
+        pin: vec![pin.len()],
+        puk: puk.iter().map(Pin::len).collect(),
+    };
+    let secrets = NewSecrets::Given {
+        pin,
+        puk,
+        admin_key,
+    };
+    let gids = if blank { Gids::Blank } else { Gids::Created };
+    Ok((secrets, lengths, gids))
+}
+
+fn secret(
+    what: &str,
+    bytes: &SecretBytes,
+    policy: &PinPolicy,
+    warnings: &mut Vec<String>,
+) -> Result<Pin, Failure> {
+    let length = bytes.expose().len();
+    if length > OPENSC_MAX_PIN {
+        warnings.push(format!(
+            "OpenSC cannot enter a {what} of more than {OPENSC_MAX_PIN} bytes"
+        ));
+    }
+    let pin =
+        Pin::new(bytes.expose()).map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
+    policy
+        .check(&pin)
+        .map_err(|error| fail(FailureKind::Rule, format!("{what}: {error}")))?;
+    Ok(pin)
+}
+
+fn admin_key(bytes: &SecretBytes, warnings: &mut Vec<String>) -> Result<AdminKey, Failure> {
+    let key = AdminKey::new(bytes.expose())
+        .map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
+    warnings.extend(weakness(bytes.expose()).map(str::to_owned));
+    Ok(key)
+}
+
+/// Why a key should not be used: known to all, or no more than single DES.
+fn weakness(key: &[u8]) -> Option<&'static str> {
+    // DES ignores the lowest bit of each byte (FIPS 46-3).
+    let same = |one: Option<&[u8]>, other: Option<&[u8]>| {
+        one.zip(other)
+            .is_some_and(|(one, other)| one.iter().zip(other).all(|(a, b)| a & 0xFE == b & 0xFE))
+    };
+    let part = |number: usize| key.get(8 * number..8 * number + 8);
+    let default: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8];
+    if (0..3).all(|number| same(part(number), Some(default))) {
+        Some("the admin key is the default one: everybody knows it")
+    } else if same(part(0), part(1)) || same(part(1), part(2)) {
+        Some(
+            "the admin key is weak: two neighbouring parts are the same, which makes it single DES",
+        )
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> CreateCard {
+        CreateCard::new(
+            "card",
+            NewContent::with_pin(SecretBytes::new(b"123456".to_vec())),
+        )
+    }
+
+    fn with(pin: &[u8], puk: Option<&[u8]>, key: Option<&[u8]>) -> CreateCard {
+        let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
+        CreateCard {
+            content: NewContent::Personalised {
+                pin: secret(pin),
+                puk: puk.map(secret),
+                admin_key: key.map(secret),
+                blank: false,
+            },
+            ..request()
+        }
+    }
+
+    const CALLER: Caller = Caller {
+        uid: 1000,
+        administrator: true,
+        reader: false,
+    };
+
+    fn kind(request: CreateCard) -> Option<FailureKind> {
+        check(CALLER, request).err().map(|failure| failure.kind)
+    }
+
+    #[test]
+    fn names_have_1_to_127_bytes_without_control_characters() {
+        for (name, good) in [
+            ("", false),
+            ("x", true),
+            ("Käthe's card", true),
+            (&*"x".repeat(127), true),
+            (&*"x".repeat(128), false),
+            (&*"ä".repeat(64), false),
+            ("a\nb", false),
+            ("a\u{85}b", false),
+            ("\0", false),
+        ] {
+            let name = name.to_owned();
+            let result = kind(CreateCard {
+                name: name.clone(),
+                ..request()
+            });
+            assert_eq!(result.is_none(), good, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn pins_have_4_to_127_bytes_puks_8_to_127_and_long_ones_warn() {
+        for (length, pin_good, puk_good) in [
+            (0, false, false),
+            (3, false, false),
+            (4, true, false),
+            (7, true, false),
+            (8, true, true),
+            (127, true, true),
+            (128, false, false),
+        ] {
+            let value = vec![b'1'; length];
+            assert_eq!(
+                kind(with(&value, None, None)).is_none(),
+                pin_good,
+                "PIN of {length}"
+            );
+            let puk = with(b"123456", Some(&value), None);
+            assert_eq!(kind(puk).is_none(), puk_good, "PUK of {length}");
+        }
+        for (length, warnings) in [(15, 0), (16, 1)] {
+            let order = check(CALLER, with(&vec![b'1'; length], None, None));
+            assert_eq!(order.ok().unwrap().warnings.len(), warnings);
+        }
+    }
+
+    #[test]
+    fn the_first_pin_obeys_the_policy_and_impossible_policies_and_limits_are_refused() {
+        let mut policy = [0; 32];
+        for (field, value) in [1, 6, 8, 0, 0, 1, 0, 0].into_iter().enumerate() {
+            policy[4 * field] = value;
+        }
+        let of = |pin: &[u8]| {
+            kind(CreateCard {
+                pin_policy: Some(policy),
+                ..with(pin, None, None)
+            })
+        };
+        assert_eq!(of(b"12345"), Some(FailureKind::Rule));
+        assert_eq!(of(b"abcdef"), Some(FailureKind::Rule));
+        assert_eq!(of(b"abcde1"), None);
+        assert_eq!(of(b"123456789"), Some(FailureKind::Rule));
+        policy[0] = 0;
+        assert_eq!(
+            kind(CreateCard {
+                pin_policy: Some(policy),
+                ..request()
+            }),
+            Some(FailureKind::Invalid)
+        );
+        for (pin_tries, puk_tries, good) in [
+            (Some(0), None, false),
+            (Some(1), Some(255), true),
+            (None, Some(256), false),
+        ] {
+            let limits = CreateCard {
+                pin_tries,
+                puk_tries,
+                ..request()
+            };
+            assert_eq!(kind(limits).is_none(), good);
+        }
+        for (session_limit, good) in [(0, false), (1, true), (u32::MAX, false)] {
+            let limits = CreateCard {
+                session_limit: Some(session_limit),
+                ..request()
+            };
+            assert_eq!(kind(limits).is_none(), good);
+        }
+    }
+
+    #[test]
+    fn a_card_for_others_to_personalise_has_no_secret_of_ours() {
+        let order = check(
+            CALLER,
+            CreateCard {
+                content: NewContent::Uninitialised { puk: true },
+                ..request()
+            },
+        );
+        let order = order.ok().unwrap();
+        assert!(order.lengths.pin.is_empty());
+        assert!(matches!(
+            order.secrets.secrets,
+            NewSecrets::Random { puk: true }
+        ));
+    }
+
+    #[test]
+    fn owner_is_the_caller_unless_another_is_named() {
+        assert_eq!(check(CALLER, request()).ok().unwrap().owner, 1000);
+        let named = CreateCard {
+            owner: Some(7),
+            ..request()
+        };
+        assert_eq!(check(CALLER, named).ok().unwrap().owner, 7);
+        let nobody = CreateCard {
+            owner: Some(u32::MAX),
+            ..request()
+        };
+        assert_eq!(kind(nobody), Some(FailureKind::Invalid));
+    }
+
+    #[test]
+    fn default_and_weak_admin_keys_are_named() {
+        let mut key = [1, 2, 3, 4, 5, 6, 7, 8].repeat(3);
+        assert!(weakness(&key).unwrap().contains("default"));
+        key[0] ^= 1;
+        assert!(weakness(&key).unwrap().contains("default"), "parity bit");
+        key[0] ^= 2;
+        assert!(weakness(&key).unwrap().contains("single DES"));
+        key[16] ^= 2;
+        assert_eq!(weakness(&key), None);
+        let short = with(b"123456", None, Some(&[1; 16]));
+        assert_eq!(kind(short), Some(FailureKind::Invalid));
+    }
+}

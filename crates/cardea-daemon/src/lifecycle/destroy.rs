@@ -1,0 +1,257 @@
+//! Destroying a card, and removing the file of one that cannot be used.
+
+use std::sync::Arc;
+
+use cardea_card::record::{CardId, CardRecord};
+use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
+use cardea_store::{Intent, IntentKind};
+
+use crate::failure::{self, fail, of_store};
+use crate::fault;
+use crate::host::Host;
+use crate::host::admission::check;
+use crate::host::drive::Drive;
+use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+use crate::host::permission::Caller;
+use crate::lifecycle::drive;
+use crate::lifecycle::intents::{indices, named};
+use crate::lifecycle::owner::Owner;
+use crate::sync::lock;
+
+/// Destroys or removes the card that the selector means.
+pub(crate) fn destroy(
+    host: &Host,
+    caller: Caller,
+    selector: &str,
+    owner_auth: Option<&SecretBytes>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let _guard = host.provision(progress);
+    let card = host.find(selector, caller)?;
+    progress("waiting for the card");
+    let mut body = card.body();
+    if matches!(*body, Body::Away) {
+        drop(body);
+        return free(host, caller, &card, owner_auth, progress);
+    }
+    let state = card.view().state;
+    let (record, indices) = match &*body {
+        Body::Elsewhere => return Err(card.unusable()),
+        Body::Away | Body::Gone => {
+            return Err(fail(FailureKind::NotFound, "the card is destroyed already"));
+        }
+        Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
+        Body::Refused(Refused {
+            record, indices, ..
+        }) => (record.clone(), *indices),
+        Body::Waiting(record) => (Some(record.clone()), Indices::Own),
+    };
+    let mut at_hand = None;
+    match (record, card.id, indices) {
+        (Some(record), Some(id), Indices::Own) => {
+            // Before the card is taken out of use.
+            let owner = at_hand.insert(Owner::new(host, owner_auth)?);
+            // A switched-off hierarchy hides the indices: they would be taken for gone, and the card with them.
+            owner.require_on()?;
+            let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
+            // From here on no connection reaches the card any more.
+            let before = std::mem::replace(&mut *body, Body::Gone);
+            drop(body);
+            host.slots.remove(&card);
+            drop(before);
+            let begun = if begun { Begun::Earlier } else { Begun::Now };
+            if let Err(failure) = undefine(host, id, &record, (state, begun, owner), progress) {
+                match begun {
+                    // The intent stands: it is not a card again while the keeper may end it at any moment.
+                    Begun::Earlier => {
+                        *card.body() = Body::Refused(Refused {
+                            record: Some(record),
+                            indices: Indices::Own,
+                            again: false,
+                        });
+                    }
+                    Begun::Now => put_back(host, &card, record),
+                }
+                return Err(failure);
+            }
+        }
+        _ => {
+            // Its indices, if there are any, are not known to be its own.
+            *body = Body::Gone;
+            drop(body);
+            tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
+        }
+    }
+    progress("removing the card file");
+    match card.drive() {
+        Some(drive) => remove_from(host, &card, &drive)?,
+        None => host
+            .store
+            .remove(&card.path)
+            .map_err(|error| of_store(&error))?,
+    }
+    fault::point("destroy-file");
+    if let Some(id) = card.id {
+        lock(&host.intents).retain(|intent| intent.card != id);
+        lock(&host.told).remove(&id);
+        host.store
+            .remove_intent(id)
+            .and_then(|()| host.store.release_instance(id))
+            .map_err(|error| of_store(&error))?;
+    }
+    host.forget(&card);
+    if let Some(owner) = &at_hand {
+        owner.finish_pending(host);
+    }
+    host.seat_cards();
+    tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid, "card destroyed");
+    Ok(())
+}
+
+/// Removes the file from its drive. One that cannot be removed any more is worth nothing: its indices are gone.
+fn remove_from(host: &Host, card: &HostedCard, drive: &Drive) -> Result<(), Failure> {
+    let (Some(id), Some(owner)) = (card.id, card.owner) else {
+        return Ok(());
+    };
+    let removed = drive
+        .folder(owner)
+        .and_then(|folder| Ok(folder.remove(id)?));
+    if card.known().is_none() {
+        return removed.map_err(|error| drive::of_drive(&error));
+    }
+    if let Err(error) = removed {
+        tracing::warn!(card = %id, error = failure::chain(&error), "file of a destroyed card left on its drive");
+    }
+    host.store
+        .remove_known(id)
+        .map_err(|error| of_store(&error))
+}
+
+/// Gives a card up whose drive is not there: its indices are free, and its file, wherever it is, is worth
+/// nothing any more. The caller holds the provisioning lock.
+fn free(
+    host: &Host,
+    caller: Caller,
+    card: &Arc<HostedCard>,
+    owner_auth: Option<&SecretBytes>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let Some(known) = card.known() else {
+        return Err(fail(FailureKind::NotFound, "the card is gone already"));
+    };
+    let id = known.card;
+    let owner = Owner::new(host, owner_auth)?;
+    owner.require()?;
+    let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
+    let named = known.indices.iter();
+    let intent = Intent {
+        card: id,
+        kind: IntentKind::Destroy,
+        indices: named.map(|index| (index.handle, index.policy)).collect(),
+    };
+    host.store
+        .write_intent(&intent)
+        .map_err(|error| of_store(&error))?;
+    fault::point("destroy-intent");
+    progress("deleting the card's objects in the TPM");
+    if let Err(error) = owner.service.undo_intent(&indices(&intent)) {
+        if !begun && let Err(error) = host.store.remove_intent(id) {
+            tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
+        }
+        return Err(owner.failure(&error));
+    }
+    fault::point("destroy-tpm");
+    *card.body() = Body::Gone;
+    lock(&host.intents).retain(|intent| intent.card != id);
+    lock(&host.told).remove(&id);
+    host.store
+        .remove_known(id)
+        .and_then(|()| host.store.remove_intent(id))
+        .and_then(|()| host.store.release_instance(id))
+        .map_err(|error| of_store(&error))?;
+    host.forget(card);
+    owner.finish_pending(host);
+    tracing::info!(card = %id, name = card.name(), by = caller.uid, "card on an absent drive given up");
+    Ok(())
+}
+
+/// Whether a destruction was begun before and not finished.
+#[derive(Clone, Copy)]
+enum Begun {
+    Earlier,
+    Now,
+}
+
+/// Intent, then the card's own indices. When it fails, an intent of now is gone and the card can be looked at
+/// again.
+fn undefine(
+    host: &Host,
+    id: CardId,
+    record: &CardRecord,
+    (state, begun, owner): (CardState, Begun, &Owner),
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let intent = Intent {
+        card: id,
+        kind: IntentKind::Destroy,
+        indices: named(&record.tpm),
+    };
+    host.store
+        .write_intent(&intent)
+        .map_err(|error| of_store(&error))?;
+    fault::point("destroy-intent");
+    progress("deleting the card's objects in the TPM");
+    match owner.service.destroy_card(&record.tpm) {
+        Ok(()) => {}
+        // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is
+        // missing is one, as nothing but the file tells whose the indices are.
+        Err(error)
+            if state == CardState::Lost && !failure::is_away(&error) && !error.refuses_owner() =>
+        {
+            tracing::warn!(card = %id, error = failure::chain(&error), "lost card's indices not deleted");
+        }
+        Err(error) => {
+            if matches!(begun, Begun::Now)
+                && let Err(error) = host.store.remove_intent(id)
+            {
+                tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
+            }
+            return Err(owner.failure(&error));
+        }
+    }
+    fault::point("destroy-tpm");
+    Ok(())
+}
+
+/// The card is still there, as far as is known: it is looked at again, now if the TPM answers, else by the keeper.
+fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
+    host.forget(card);
+    let place = Place {
+        id: card.id,
+        path: card.path.clone(),
+        instance: card.instance,
+    };
+    let again = match card.known() {
+        Some(known) => {
+            let again = HostedCard::on_drive(known.clone(), place.path, place.instance);
+            if let Some(drive) = card.drive() {
+                again.set_drive(Some(drive));
+                *again.body() = Body::Waiting(record);
+                again.set_view(View::away());
+            }
+            again
+        }
+        None => HostedCard::new(place, &record.clone(), Body::Waiting(record), View::away()),
+    };
+    let again = Arc::new(again);
+    host.add(Arc::clone(&again));
+    let checked = host
+        .tpm
+        .service()
+        .is_ok_and(|service| check(host, &again, &service));
+    if checked {
+        host.seat_cards();
+    } else {
+        host.wake_keeper();
+    }
+}

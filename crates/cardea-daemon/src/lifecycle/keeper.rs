@@ -1,0 +1,101 @@
+//! The keeper thread: what waits for the TPM is finished and checked as soon as it answers, and what is too old ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cardea_card::token::TokenErrorKind;
+use cardea_client::message::CardState;
+
+use crate::host::Host;
+use crate::host::admission::{check, recheck};
+use crate::host::credential::for_keeper;
+use crate::host::hosted::{Body, HostedCard, View};
+use crate::lifecycle::drive;
+use crate::lifecycle::intents::finish_intents;
+use crate::sync::lock;
+
+/// Between two attempts to reach a TPM that is away.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Between two looks at verifications that may be too old.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The keeper thread: finishes and checks what needs the TPM, again and again while it is away, and ends
+/// old PIN verifications where no command comes that would.
+pub(crate) fn keep(host: &Host) {
+    let mut retry = FIRST_RETRY;
+    let mut round = Instant::now();
+    loop {
+        let rare = round.elapsed() >= EXPIRY_INTERVAL;
+        if rare {
+            round = Instant::now();
+        }
+        let settled = settle(host, rare);
+        let limit = if settled {
+            retry = FIRST_RETRY;
+            EXPIRY_INTERVAL
+        } else {
+            let limit = retry;
+            retry = LAST_RETRY.min(retry * 2);
+            limit
+        };
+        if !host.keeper.wait_for_work(limit) {
+            return;
+        }
+        host.expire();
+    }
+}
+
+/// One pass; true when nothing is left that waits for the TPM. In a rare one, cards that the TPM has disowned are
+/// compared with it again.
+fn settle(host: &Host, rare: bool) -> bool {
+    drive::remove_absent(host);
+    let _guard = host.provision(&mut |_| {});
+    let mut settled = true;
+    let waits = |card: &Arc<HostedCard>| {
+        let waits = |body: &Body| match body {
+            Body::Live(_) => card.is_doubted(),
+            Body::Refused(refused) => rare && refused.again,
+            Body::Waiting(_) => true,
+            Body::Away | Body::Elsewhere | Body::Gone => false,
+        };
+        // Who holds a drive can keep a card on it at work for some time.
+        if card.drive().is_none() {
+            return waits(&card.body());
+        }
+        card.try_body().is_some_and(|body| waits(&body))
+    };
+    let waiting: Vec<_> = host.cards().into_iter().filter(waits).collect();
+    let untried = rare && host.counters.is_outstanding();
+    let idle = waiting.is_empty() && lock(&host.intents).is_empty() && !untried;
+    if !idle {
+        match host.tpm.service() {
+            Ok(service) => {
+                if untried {
+                    host.counters.examine(host, &for_keeper(&service));
+                }
+                settled &= finish_intents(host, &for_keeper(&service));
+                for card in waiting {
+                    if card.take_doubt() {
+                        recheck(host, &card, &mut card.body(), TokenErrorKind::Lost);
+                    }
+                    settled &= check(host, &card, &service);
+                }
+            }
+            Err(error) => {
+                let reason = crate::failure::chain(&error);
+                tracing::debug!(error = reason, "TPM away");
+                for card in waiting {
+                    let text = format!("the TPM cannot be reached: {reason}");
+                    if matches!(*card.body(), Body::Waiting(_)) {
+                        card.set_view(View::new(CardState::TpmAway, text));
+                    }
+                }
+                settled = false;
+            }
+        }
+    }
+    host.seat_cards();
+    settled
+}

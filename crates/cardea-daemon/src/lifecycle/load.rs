@@ -1,0 +1,272 @@
+//! From card files to cards, before the TPM is asked: which files are believed at all
+//! (docs/formats/card-file.md; each check names what it protects).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cardea_card::record::{CardId, CardRecord};
+use cardea_client::message::CardState;
+use cardea_store::{IntentKind, KnownCard, StoreError, StoredCard};
+
+use crate::host::Host;
+use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+use crate::sync::lock;
+
+/// Reads the state folder. Sends no TPM command.
+pub(crate) fn load(host: &Host) -> Result<(), StoreError> {
+    let stored = host.store.cards()?;
+    let known = host.store.known_cards()?;
+    let mut open = Vec::new();
+    for intent in host.store.intents()? {
+        let has_file = stored.iter().any(|card| card.id == Some(intent.card))
+            || known.iter().any(|known| known.card == intent.card);
+        if intent.kind == IntentKind::Create && has_file {
+            // The file is written after the last index: creation was complete.
+            host.store.remove_intent(intent.card)?;
+        } else {
+            open.push(intent);
+        }
+    }
+    let mut refusals = refusals(&stored);
+    refuse_for_drives(&stored, &known, &mut refusals);
+    for known in known {
+        if stored.iter().any(|card| card.id == Some(known.card)) {
+            tracing::warn!(card = %known.card, "in the state folder and on a drive; the one on the drive is not used");
+            continue;
+        }
+        let instance = host.store.instance(known.card)?;
+        let path = host.store.path(known.card);
+        host.add(Arc::new(HostedCard::on_drive(known, path, Some(instance))));
+    }
+    for card in stored {
+        let doomed = card
+            .id
+            .is_some_and(|id| open.iter().any(|intent| intent.card == id));
+        host.add(Arc::new(host_card(host, card, &refusals, doomed)?));
+    }
+    *lock(&host.intents) = open;
+    Ok(())
+}
+
+/// Cards that may not be used whatever the TPM says, and why.
+///
+/// A card file can copy handle, Name and birth key of another card, and then passes every check of the TPM.
+/// So an index belongs to one card only: the trusted file wins over the others, the older over the younger.
+fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
+    let mut refused = HashMap::new();
+    let mut known: HashMap<CardId, (bool, &CardRecord)> = HashMap::new();
+    for card in stored {
+        let (Some(id), Ok(record)) = (card.id, &card.content) else {
+            continue;
+        };
+        if id != record.id {
+            // Not compared any further: it is refused, and must not speak for the card it names.
+            refused.insert(id, "the card file bears the id of another card".to_owned());
+            continue;
+        }
+        known.insert(id, (card.trusted, record));
+        if !card.trusted {
+            refused.insert(id, "the card file was not written on this host".to_owned());
+        }
+    }
+    let records: Vec<&CardRecord> = known.values().map(|(_, record)| *record).collect();
+    // Smaller is stronger.
+    let rank = |id: &CardId| {
+        known
+            .get(id)
+            .map(|(trusted, record)| (!trusted, record.created, record.id))
+    };
+    for (one, other, handle) in cardea_store::conflicts(&records) {
+        let (winner, loser) = if rank(&one) <= rank(&other) {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        refused.insert(
+            loser,
+            format!("the card file claims index {handle:#010x}, which is card {winner}'s"),
+        );
+    }
+    refused
+}
+
+/// Refuses files whose index belongs to an older card on a drive, there or not.
+fn refuse_for_drives(
+    stored: &[StoredCard],
+    known: &[KnownCard],
+    refused: &mut HashMap<CardId, String>,
+) {
+    for record in stored.iter().filter_map(|card| card.content.as_ref().ok()) {
+        let claims = |handle| record.tpm.indices.iter().any(|own| own.handle == handle);
+        let older = known
+            .iter()
+            .filter(|known| (known.created, known.card) < (record.created, record.id))
+            .find_map(|known| {
+                let mut indices = known.indices.iter();
+                let index = indices.find(|index| claims(index.handle))?;
+                Some((known.card, index.handle))
+            });
+        if let Some((winner, handle)) = older {
+            refused.entry(record.id).or_insert_with(|| {
+                format!("the card file claims index {handle:#010x}, which is card {winner}'s")
+            });
+        }
+    }
+}
+
+fn host_card(
+    host: &Host,
+    card: StoredCard,
+    refusals: &HashMap<CardId, String>,
+    doomed: bool,
+) -> Result<HostedCard, StoreError> {
+    let instance = card.id.map(|id| host.store.instance(id)).transpose()?;
+    let place = Place {
+        id: card.id,
+        path: card.path,
+        instance,
+    };
+    if card.previous {
+        tracing::warn!(path = %place.path.display(), "card file damaged or gone, the previous one is used");
+    }
+    let record = match card.content {
+        Ok(record) => Box::new(record),
+        Err(error) => {
+            let reason = crate::failure::chain(&error);
+            tracing::warn!(path = %place.path.display(), error = reason, "card file not readable");
+            return Ok(HostedCard::unreadable(place, reason));
+        }
+    };
+    if let Some(reason) = place.id.and_then(|id| refusals.get(&id)) {
+        tracing::warn!(card = ?place.id, reason, "card file not trusted");
+        let body = Body::Refused(Refused {
+            record: Some(record.clone()),
+            indices: Indices::NotOurs,
+            again: false,
+        });
+        let view = View::new(CardState::NotTrusted, reason);
+        return Ok(HostedCard::new(place, &record, body, view));
+    }
+    let (body, view) = if doomed {
+        let body = Body::Refused(Refused {
+            record: Some(record.clone()),
+            indices: Indices::Own,
+            again: false,
+        });
+        let reason = "being destroyed; waits for the TPM";
+        (body, View::new(CardState::TpmAway, reason))
+    } else {
+        (Body::Waiting(record.clone()), View::away())
+    };
+    Ok(HostedCard::new(place, &record, body, view))
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_card::record::{
+        CounterMode, GidsRecord, IndexRecord, IndexRole, SecretLengths, Settings, SrkRecord,
+        TpmRecord,
+    };
+
+    use super::*;
+
+    const BASE: u32 = 0x01C2_0000;
+
+    fn stored(id: u8, created: u64, handle: u32, trusted: bool) -> StoredCard {
+        let id = CardId::new([id; 16]);
+        let record = CardRecord {
+            id,
+            name: "card".into(),
+            owner: 0,
+            created,
+            settings: Settings::default(),
+            lengths: SecretLengths::default(),
+            tpm: TpmRecord {
+                mode: CounterMode::Nv,
+                srk: SrkRecord {
+                    handle: 0x8100_0001,
+                    name: Vec::new(),
+                    template: Vec::new(),
+                },
+                salt: [0; 16],
+                birth_public: Vec::new(),
+                indices: vec![IndexRecord {
+                    role: IndexRole::Pin,
+                    handle,
+                    name: Vec::new(),
+                    limit: 5,
+                }],
+                approvals: Vec::new(),
+                vault: None,
+                previous_vault: None,
+                sealed_key: None,
+                attestation_key: None,
+                previous_sealed_key: None,
+                counter_objects: None,
+            },
+            keys: Vec::new(),
+            gids: GidsRecord {
+                life_cycle: 5,
+                files: Vec::new(),
+            },
+            certificates_written: 0,
+            objects: None,
+            provisional: None,
+        };
+        StoredCard {
+            id: Some(id),
+            path: format!("{id}.card").into(),
+            content: Ok(record),
+            trusted,
+            previous: false,
+        }
+    }
+
+    fn refused(cards: &[StoredCard]) -> Vec<u8> {
+        let mut refused: Vec<u8> = refusals(cards)
+            .keys()
+            .filter_map(|id| id.as_bytes().first().copied())
+            .collect();
+        refused.sort_unstable();
+        refused
+    }
+
+    #[test]
+    fn trusted_cards_with_indices_of_their_own_are_not_refused() {
+        let cards = [stored(1, 9, BASE, true), stored(2, 9, BASE + 3, true)];
+        assert!(refused(&cards).is_empty());
+    }
+
+    #[test]
+    fn file_that_this_host_did_not_write_is_refused_even_alone() {
+        assert_eq!(refused(&[stored(1, 9, BASE, false)]), [1]);
+    }
+
+    #[test]
+    fn untrusted_claimant_never_pushes_a_trusted_one_out() {
+        // Older, smaller id, first in the folder: nothing helps it.
+        let cards = [stored(1, 1, BASE, false), stored(2, 9, BASE, true)];
+        assert_eq!(refused(&cards), [1]);
+    }
+
+    #[test]
+    fn of_two_trusted_claimants_the_older_one_keeps_the_index() {
+        let cards = [stored(1, 9, BASE, true), stored(2, 8, BASE, true)];
+        assert_eq!(refused(&cards), [1]);
+        let cards = [stored(1, 9, BASE, true), stored(2, 9, BASE, true)];
+        assert_eq!(refused(&cards), [2], "same age: always the same one");
+    }
+
+    #[test]
+    fn copy_under_another_name_does_not_speak_for_the_card_it_names() {
+        let mut copy = stored(1, 1, BASE, true);
+        copy.id = Some(CardId::new([7; 16]));
+        for cards in [[stored(1, 9, BASE, true), copy], {
+            let mut copy = stored(1, 1, BASE, true);
+            copy.id = Some(CardId::new([7; 16]));
+            [copy, stored(1, 9, BASE, true)]
+        }] {
+            assert_eq!(refused(&cards), [7]);
+        }
+    }
+}

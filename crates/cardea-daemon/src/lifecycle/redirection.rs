@@ -1,0 +1,163 @@
+//! Cards that a connection brings along from another machine: taken over as they are offered, gone with it.
+
+use std::cell::Cell;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use cardea_client::ServerEnd;
+use cardea_client::frame::FrameError;
+use cardea_client::message::{CardOverview, CardState, Failure, FailureKind, MAX_REDIRECTED};
+
+use crate::failure::fail;
+use crate::host::Host;
+use crate::host::audit::{Actor, Door, Kind};
+use crate::host::hosted::{HostedCard, View};
+use crate::host::permission::Caller;
+use crate::host::redirected::Carrier;
+use crate::names::is_name;
+
+/// Ends when dropped, and its cards are gone.
+pub(crate) struct Redirection<'a> {
+    host: &'a Arc<Host>,
+    pub(crate) carrier: Arc<Carrier>,
+    actor: &'a Actor,
+    /// Until it is refused or ends.
+    offers: Cell<bool>,
+}
+
+impl<'a> Redirection<'a> {
+    pub(crate) fn begin(
+        host: &'a Arc<Host>,
+        client: &ServerEnd<Arc<UnixStream>>,
+        caller: Caller,
+        actor: &'a Actor,
+        (from, reader): (String, bool),
+    ) -> Result<Self, Failure> {
+        if !is_name(&from) {
+            return Err(fail(
+                FailureKind::Invalid,
+                "not the name of a machine that could be shown",
+            ));
+        }
+        host.redirections.enter(caller.uid)?;
+        let in_reader = reader && host.redirect_to_reader;
+        let carrier = Arc::new(Carrier::new(from, caller.uid, in_reader, client));
+        Ok(Self {
+            host,
+            carrier,
+            actor,
+            offers: Cell::new(true),
+        })
+    }
+
+    /// Its cards are gone before that is told: whoever begins anew finds nothing of them in the way.
+    pub(crate) fn refuse(&self, failure: Failure) -> Result<(), FrameError> {
+        self.withdraw();
+        self.carrier.refuse(failure)
+    }
+
+    fn withdraw(&self) {
+        if !self.offers.replace(false) {
+            return;
+        }
+        for card in self.own() {
+            self.remove(&card);
+        }
+        self.host.redirections.leave(self.carrier.owner);
+        // A card of this machine may have waited for the slot.
+        self.host.wake_keeper();
+    }
+
+    fn own(&self) -> Vec<Arc<HostedCard>> {
+        let cards = self.host.cards().into_iter();
+        cards
+            .filter(|card| card.is_carried_by(&self.carrier))
+            .collect()
+    }
+
+    /// Takes over what there is now.
+    pub(crate) fn offer(&self, cards: &[CardOverview]) -> Result<(), Failure> {
+        if cards.len() > MAX_REDIRECTED {
+            let text = format!("at most {MAX_REDIRECTED} cards are redirected at once");
+            return Err(fail(FailureKind::Full, text));
+        }
+        let mut offered = Vec::with_capacity(cards.len());
+        for card in cards {
+            let id = card
+                .card_id
+                .parse()
+                .map_err(|_| fail(FailureKind::Invalid, "not the id of a card"))?;
+            if !is_name(&card.name) {
+                return Err(fail(FailureKind::Invalid, "not the name of a card"));
+            }
+            let usable = matches!(card.state, CardState::Ready | CardState::Blocked);
+            if usable && !card.uninitialised {
+                offered.push((id, card));
+            }
+        }
+        let own = self.own();
+        for card in &own {
+            let stays = offered
+                .iter()
+                .any(|(id, offer)| card.id == Some(*id) && card.name() == offer.name);
+            if !stays {
+                self.remove(card);
+            }
+        }
+        for (id, offer) in offered {
+            let reason = if is_name(&offer.reason) {
+                offer.reason.as_str()
+            } else {
+                ""
+            };
+            let view = View::new(offer.state, reason);
+            let known = own
+                .iter()
+                .find(|card| card.id == Some(id) && card.name() == offer.name);
+            if let Some(card) = known {
+                card.set_view(view);
+                continue;
+            }
+            let card = Arc::new(HostedCard::redirected(
+                id,
+                &offer.name,
+                self.carrier.owner,
+                &self.carrier,
+                view,
+            ));
+            if !self.host.add_new(&card) {
+                return Err(fail(
+                    FailureKind::Invalid,
+                    format!("card {id} is on this machine already"),
+                ));
+            }
+            tracing::info!(card = %id, from = self.carrier.from, uid = self.carrier.owner, "card redirected to here");
+            self.note(&card, Kind::CardRedirected);
+            if self.carrier.in_reader {
+                // Not here: whoever makes a card has the reader for a minute.
+                self.host.wake_keeper();
+            }
+        }
+        self.host.cards_changed();
+        Ok(())
+    }
+
+    fn remove(&self, card: &Arc<HostedCard>) {
+        self.host.slots.remove(card);
+        self.host.forget(card);
+        tracing::info!(card = %card.selector(), from = self.carrier.from, "redirected card is gone");
+        self.note(card, Kind::CardWithdrawn);
+    }
+
+    fn note(&self, card: &HostedCard, kind: Kind) {
+        let audit = &self.host.audit;
+        audit.event(Some(card), self.actor, Door::Socket, kind);
+    }
+}
+
+impl Drop for Redirection<'_> {
+    fn drop(&mut self) {
+        self.carrier.close();
+        self.withdraw();
+    }
+}

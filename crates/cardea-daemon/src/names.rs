@@ -1,0 +1,41 @@
+//! Names that can be shown: of cards, machines and programs.
+
+use cardea_client::message::{Failure, FailureKind, MAX_NAME};
+
+use crate::failure::fail;
+
+/// Longest name of a card in bytes.
+const MAX_CARD_NAME: usize = 127;
+
+/// Whether a card can have this name.
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
+    let invalid = |text: String| fail(FailureKind::Invalid, text);
+    if name.is_empty() || name.len() > MAX_CARD_NAME {
+        return Err(invalid(format!(
+            "a name has 1 to {MAX_CARD_NAME} bytes, not {}",
+            name.len()
+        )));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(invalid("a name has no control characters".into()));
+    }
+    Ok(())
+}
+
+/// What can be shown in one line.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_line() {
+        assert!(is_name("alice at laptop"));
+        for wrong in ["", "a\nb", "\u{1b}[2J", &"a".repeat(MAX_NAME + 1)] {
+            assert!(!is_name(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The process: settings, start, hardening, the service manager.
+
+pub(crate) mod boot;
+pub mod config;
+pub mod hardening;
+pub mod notify;
