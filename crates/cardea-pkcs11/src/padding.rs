@@ -1,8 +1,8 @@
 //! RSA with the public key, and the paddings for both directions (RFC 8017).
 
 use cardea_client::message::Hash;
-use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{Odd, U64, U2048, U3072, U4096, Uint};
+use rsa::hazmat::rsa_encrypt;
+use rsa::{BoxedUint, PublicKey};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
@@ -11,49 +11,14 @@ use crate::hashes::{digest, length, mgf1};
 /// The bare operation with a public key of 2048, 3072 or 4096 bits. `None` unless the data has the length of the
 /// modulus and is less than it.
 pub(crate) fn power(modulus: &[u8], exponent: u32, data: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    if data.len() != modulus.len() || data >= modulus {
+    if !matches!(modulus.len(), 256 | 384 | 512) || data.len() != modulus.len() || data >= modulus {
         return None;
     }
-    match modulus.len() {
-        256 => raise(
-            U2048::from_be_slice(data),
-            exponent,
-            U2048::from_be_slice(modulus),
-        ),
-        384 => raise(
-            U3072::from_be_slice(data),
-            exponent,
-            U3072::from_be_slice(modulus),
-        ),
-        512 => raise(
-            U4096::from_be_slice(data),
-            exponent,
-            U4096::from_be_slice(modulus),
-        ),
-        _ => None,
-    }
-}
-
-/// The base may be secret, the exponent is not.
-fn raise<const LIMBS: usize>(
-    base: Uint<LIMBS>,
-    exponent: u32,
-    modulus: Uint<LIMBS>,
-) -> Option<Zeroizing<Vec<u8>>>
-where
-    Uint<LIMBS>: crypto_bigint::Encoding,
-{
-    let modulus = Option::<Odd<_>>::from(Odd::new(modulus))?;
-    let parameters = FixedMontyParams::new_vartime(modulus);
-    let base = FixedMontyForm::new(&base, &parameters);
-    let result = base
-        .pow_bounded_exp(&U64::from_u32(exponent), 32)
-        .retrieve();
-    Some(Zeroizing::new(
-        crypto_bigint::Encoding::to_be_bytes(&result)
-            .as_ref()
-            .to_vec(),
-    ))
+    let number = BoxedUint::from_be_slice_vartime(modulus);
+    let key = PublicKey::new(number, BoxedUint::from(exponent)).ok()?;
+    let data = Zeroizing::new(BoxedUint::from_be_slice_vartime(data));
+    let raised = Zeroizing::new(rsa_encrypt(&key, &data).ok()?);
+    Some(Zeroizing::new(raised.to_be_bytes().into_vec()))
 }
 
 /// EMSA-PKCS1-v1_5 around the data as it is, without a DigestInfo (RFC 8017 §9.2).

@@ -3,13 +3,17 @@
 //!
 //! One recipient by RSAES-OAEP with SHA-256 (RFC 8017 §7.1, RFC 4055), the content in AES-256-CBC.
 
+use std::fmt;
+
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
-use crypto_bigint::{U2048, U3072, U4096};
-use sha2::{Digest, Sha256};
+use rsa::Oaep;
+use rsa::rand_core::{TryCryptoRng, TryRng};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::asn1::{self, Reader};
+use crate::signature::rsa_key;
 use crate::{Certificate, Error, oid, pem};
 
 /// Longest content in bytes.
@@ -106,42 +110,32 @@ fn encrypt(content: &[u8], random: &Random) -> Option<Vec<u8>> {
 
 /// RSAES-OAEP with SHA-256, MGF1 with SHA-256 and an empty label.
 fn wrap(message: &[u8], modulus: &[u8], seed: &[u8; HASH]) -> Option<Vec<u8>> {
-    let mut block = Zeroizing::new(vec![0; modulus.len()]);
-    let (first, rest) = block.split_at_mut_checked(1 + HASH)?;
-    rest.get_mut(..HASH)?.copy_from_slice(&Sha256::digest(b""));
-    let start = rest.len().checked_sub(message.len())?;
-    *rest.get_mut(start.checked_sub(1)?)? = 1;
-    rest.get_mut(start..)?.copy_from_slice(message);
-    mask(rest, seed);
-    let masked = first.get_mut(1..)?;
-    masked.copy_from_slice(seed);
-    mask(masked, rest);
-    match modulus.len() {
-        256 => power(U2048::from_be_slice(&block), U2048::from_be_slice(modulus)),
-        384 => power(U3072::from_be_slice(&block), U3072::from_be_slice(modulus)),
-        512 => power(U4096::from_be_slice(&block), U4096::from_be_slice(modulus)),
-        _ => None,
+    if !matches!(modulus.len(), 256 | 384 | 512) {
+        return None;
+    }
+    let key = rsa_key(modulus)?;
+    key.encrypt(&mut Seed(seed), Oaep::<Sha256>::new(), message)
+        .ok()
+}
+
+/// What the RSA library takes OAEP's seed from, and nothing else.
+struct Seed<'a>(&'a [u8; HASH]);
+
+impl TryRng for Seed<'_> {
+    type Error = fmt::Error;
+
+    fn try_next_u32(&mut self) -> Result<u32, fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn try_fill_bytes(&mut self, target: &mut [u8]) -> Result<(), fmt::Error> {
+        *<&mut [u8; HASH]>::try_from(target).map_err(|_| fmt::Error)? = *self.0;
+        Ok(())
     }
 }
 
-fn power<const LIMBS: usize>(
-    base: crypto_bigint::Uint<LIMBS>,
-    modulus: crypto_bigint::Uint<LIMBS>,
-) -> Option<Vec<u8>> {
-    let result = crate::signature::raise(base, modulus)?;
-    let words = result.to_words();
-    let bytes = words.iter().rev().flat_map(|word| word.to_be_bytes());
-    Some(bytes.collect())
-}
-
-/// MGF1 (RFC 8017 §B.2.1), put over `bytes`.
-fn mask(bytes: &mut [u8], seed: &[u8]) {
-    for (counter, part) in (0u32..).zip(bytes.chunks_mut(HASH)) {
-        let mut hash = Sha256::new();
-        hash.update(seed);
-        hash.update(counter.to_be_bytes());
-        for (byte, over) in part.iter_mut().zip(hash.finalize()) {
-            *byte ^= over;
-        }
-    }
-}
+impl TryCryptoRng for Seed<'_> {}

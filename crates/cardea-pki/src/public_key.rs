@@ -206,10 +206,6 @@ impl RsaPublicKey {
     pub const fn e(&self) -> &'static [u8] {
         &EXPONENT
     }
-
-    pub(crate) const fn kind(&self) -> KeyKind {
-        self.kind
-    }
 }
 
 impl EcPublicKey {

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{Odd, U64, U2048, U3072, Uint};
 use der::asn1::ObjectIdentifier;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use rsa::{BoxedUint, Pkcs1v15Sign};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use crate::asn1::{self, Reader};
@@ -241,35 +240,14 @@ fn ecdsa_is_right(curve: Curve, point: &[u8], digest: &[u8], raw: &[u8]) -> bool
 
 /// RFC 8017, section 8.2.2: what was signed is built and compared, not parsed.
 fn rsa_is_right(key: &RsaPublicKey, digest_info: &[u8], signature: &[u8]) -> bool {
-    let n = key.n();
-    let Some(padding) = n.len().checked_sub(digest_info.len() + 3) else {
-        return false;
-    };
-    if signature.len() != n.len() || signature >= n {
-        return false;
-    }
-    let mut expected = vec![0, 1];
-    expected.resize(2 + padding, 0xff);
-    expected.push(0);
-    expected.extend_from_slice(digest_info);
-    let found = match key.kind() {
-        KeyKind::Rsa2048 => raise(U2048::from_be_slice(signature), U2048::from_be_slice(n))
-            .map(|m| m.to_be_bytes().as_ref().to_vec()),
-        KeyKind::Rsa3072 => raise(U3072::from_be_slice(signature), U3072::from_be_slice(n))
-            .map(|m| m.to_be_bytes().as_ref().to_vec()),
-        KeyKind::P256 | KeyKind::P384 => None,
-    };
-    found.is_some_and(|found| found == expected)
+    rsa_key(key.n()).is_some_and(|key| {
+        key.verify(Pkcs1v15Sign::new_unprefixed(), digest_info, signature)
+            .is_ok()
+    })
 }
 
-/// `base` to the power of 65537. The exponent and the modulus are no secrets; how long it takes does not depend on
-/// the base.
-pub(crate) fn raise<const LIMBS: usize>(
-    base: Uint<LIMBS>,
-    modulus: Uint<LIMBS>,
-) -> Option<Uint<LIMBS>> {
-    let modulus = Option::<Odd<_>>::from(Odd::new(modulus))?;
-    let parameters = FixedMontyParams::new_vartime(modulus);
-    let base = FixedMontyForm::new(&base, &parameters);
-    Some(base.pow_vartime(&U64::from_u32(65537)).retrieve())
+/// A key with the exponent 65537, for the library.
+pub(crate) fn rsa_key(modulus: &[u8]) -> Option<rsa::PublicKey> {
+    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    rsa::PublicKey::new(modulus, BoxedUint::from(65537u32)).ok()
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::admin::empty_vault;
 pub use self::ambient::{ManualClock, MemoryStore, SeededRng};
+pub use self::keys::rsa_public_key;
 pub use self::record::CARD_ID;
 pub use self::record::card_record;
 

@@ -1,10 +1,13 @@
 //! Key derivation, salts and parameter encryption (TPM 2.0 Part 1 §11.4.10, §19.6.13, §21, annexes B and C).
 
+use std::convert::Infallible;
+
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit;
-use p256::elliptic_curve::bigint::modular::{FixedMontyForm, FixedMontyParams};
-use p256::elliptic_curve::bigint::{Odd, U2048};
 use p256::elliptic_curve::sec1::ToSec1Point;
+use rsa::rand_core::{TryCryptoRng, TryRng};
+use rsa::{BoxedUint, Oaep};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::auth::hmac;
@@ -125,7 +128,7 @@ pub(crate) fn shared_secret(
             let mut salt = Zeroizing::new([0; 32]);
             random(&mut *salt);
             let encrypted = rsa_oaep(modulus, purpose.label(), &salt, random)?;
-            Some((salt, encrypted.to_vec()))
+            Some((salt, encrypted))
         }
     }
 }
@@ -136,41 +139,41 @@ fn rsa_oaep(
     label: &str,
     message: &[u8; 32],
     random: &mut dyn FnMut(&mut [u8]),
-) -> Option<[u8; 256]> {
-    // 00 ‖ seed ‖ data block, which is H(label) ‖ 00 … 00 01 ‖ message.
-    let mut encoded = Zeroizing::new([0; 256]);
-    let (_, masked) = encoded.split_first_mut()?;
-    let (seed, block) = masked.split_first_chunk_mut::<32>()?;
-    random(seed);
-    block
-        .first_chunk_mut::<32>()?
-        .copy_from_slice(&hash(&[label.as_bytes(), &[0]]));
-    block.last_chunk_mut::<32>()?.copy_from_slice(message);
-    *block.iter_mut().rev().nth(message.len())? = 1;
-    mgf1(seed, block);
-    mgf1(block, seed);
-
-    let odd = Option::from(Odd::new(U2048::from_be_slice(modulus)))?;
+) -> Option<Vec<u8>> {
     if modulus.first()? & 0x80 == 0 {
         return None;
     }
-    let parameters = FixedMontyParams::new_vartime(odd);
-    let raised = FixedMontyForm::new(&U2048::from_be_slice(&*encoded), &parameters)
-        .pow_vartime(&U2048::from_u32(65537))
-        .retrieve();
-    raised.to_be_bytes().as_ref().try_into().ok()
+    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    let key = rsa::PublicKey::new(modulus, BoxedUint::from(65537u32)).ok()?;
+    let padding = Oaep::<Sha256>::new_with_label([label.as_bytes(), &[0]].concat());
+    key.encrypt(&mut Random(random), padding, message).ok()
 }
 
-/// Masks the target with MGF1-SHA-256 of the seed (RFC 8017 annex B.2.1).
-fn mgf1(seed: &[u8], target: &mut [u8]) {
-    for (counter, block) in (0u32..).zip(target.chunks_mut(32)) {
-        let mask = Zeroizing::new(hash(&[seed, &counter.to_be_bytes()]));
-        block
-            .iter_mut()
-            .zip(mask.iter())
-            .for_each(|(byte, mask)| *byte ^= mask);
+/// Where the RSA library takes its random bytes from.
+struct Random<'a>(&'a mut dyn FnMut(&mut [u8]));
+
+impl TryRng for Random<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        (self.0)(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        (self.0)(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, target: &mut [u8]) -> Result<(), Infallible> {
+        (self.0)(target);
+        Ok(())
     }
 }
+
+impl TryCryptoRng for Random<'_> {}
 
 /// One-pass ECDH with an ephemeral key, whose point is what the TPM is told.
 fn ecc_secret(
@@ -358,15 +361,15 @@ mod tests {
 
     #[test]
     fn rsa_key_finds_the_salt_that_it_was_told() {
-        let private = rsa::RsaPrivateKey::new(&mut rand_core_old::OsRng, 2048).unwrap();
-        let modulus: [u8; 256] = private.n().to_bytes_be().try_into().unwrap();
+        let private = rsa::PrivateKey::new(&mut Random(&mut system_random), 2048).unwrap();
+        let modulus: [u8; 256] = private.n_bytes().as_ref().try_into().unwrap();
         let (salt, told) = shared_secret(
             &StorageKey::Rsa(modulus.into()),
             SecretUse::Session,
             &mut system_random,
         )
         .unwrap();
-        let padding = rsa::Oaep::new_with_label::<rsa::sha2::Sha256, _>("SECRET\0");
+        let padding = Oaep::<Sha256>::new_with_label(*b"SECRET\0");
         assert_eq!(private.decrypt(padding, &told).unwrap(), salt[..]);
         for impossible in [[0xFE; 256], [0x01; 256]] {
             let key = StorageKey::Rsa(impossible.into());

@@ -1,5 +1,6 @@
 //! Store, clock and randomness.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -124,30 +125,28 @@ impl Rng for SeededRng {
 }
 
 // The interface that the `rsa` crate takes randomness through.
-impl rsa::rand_core::RngCore for SeededRng {
-    fn next_u32(&mut self) -> u32 {
+impl rsa::rand_core::TryRng for SeededRng {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
-        u32::from_be_bytes(bytes)
+        Ok(u32::from_be_bytes(bytes))
     }
 
-    fn next_u64(&mut self) -> u64 {
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
-        u64::from_be_bytes(bytes)
+        Ok(u64::from_be_bytes(bytes))
     }
 
-    fn fill_bytes(&mut self, buffer: &mut [u8]) {
-        self.fill(buffer);
-    }
-
-    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), rsa::rand_core::Error> {
+    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), Infallible> {
         self.fill(buffer);
         Ok(())
     }
 }
 
-impl rsa::rand_core::CryptoRng for SeededRng {}
+impl rsa::rand_core::TryCryptoRng for SeededRng {}
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,10 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 use rsa::hazmat::rsa_decrypt;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
-use rsa::{BigUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss, RsaPrivateKey};
+use rsa::{BoxedUint, Oaep, Pkcs1v15Sign, Pss};
+use sha1::Sha1;
+use sha2::digest::{Digest, FixedOutputReset};
+use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::SeededRng;
@@ -61,7 +64,7 @@ pub(super) fn generate(
             let number = made.checked_rem(prepared.len()).unwrap_or(0);
             let key = prepared.get(number).ok_or(TokenErrorKind::Internal)?;
             private.push(u8::try_from(number).map_err(|_| TokenErrorKind::Internal)?);
-            public.extend_from_slice(&key.n().to_bytes_be());
+            public.extend_from_slice(&key.n_bytes());
         }
     }
     Ok(ObjectBlob { private, public })
@@ -112,16 +115,20 @@ pub(super) fn import(
 /// Stands where the number of a prepared RSA key stands.
 const IMPORTED: u8 = 0xFF;
 
-fn imported(modulus: &[u8], prime: &[u8]) -> Result<RsaPrivateKey, TokenError> {
-    let (n, p) = (
-        BigUint::from_bytes_be(modulus),
-        BigUint::from_bytes_be(prime),
-    );
-    let q = &n / &p;
-    if &q * &p != n {
-        return Err(TokenErrorKind::BadData.into());
-    }
-    RsaPrivateKey::from_p_q(p, q, BigUint::from(65537u32)).map_err(bad)
+fn imported(modulus: &[u8], prime: &[u8]) -> Result<rsa::PrivateKey, TokenError> {
+    let n = BoxedUint::from_be_slice_vartime(modulus);
+    let p = BoxedUint::from_be_slice_vartime(prime);
+    let q = n
+        .checked_div(&p)
+        .into_option()
+        .ok_or(TokenErrorKind::BadData)?;
+    let q = BoxedUint::from_be_slice_vartime(&q.to_be_bytes_trimmed_vartime());
+    rsa::PrivateKey::from_p_q(p, q, BoxedUint::from(65537u32))
+        .map_err(bad)
+        .and_then(|key| match *key.n_bytes() == *modulus {
+            true => Ok(key),
+            false => Err(TokenErrorKind::BadData.into()),
+        })
 }
 
 /// What a key is, from its public part alone.
@@ -174,6 +181,16 @@ pub(super) fn describe(object: &ObjectBlob) -> Result<KeyInfo, TokenError> {
     })
 }
 
+/// A card's RSA key for the RSA library; none for a curve.
+#[must_use]
+pub fn rsa_public_key(public: &PublicKey) -> Option<rsa::PublicKey> {
+    let PublicKey::Rsa { modulus, exponent } = public else {
+        return None;
+    };
+    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    rsa::PublicKey::new(modulus, BoxedUint::from(*exponent)).ok()
+}
+
 /// Uses a key. A key of another chip is lost, as it is with a TPM.
 pub(super) fn operate(
     chip: &[u8; 16],
@@ -199,7 +216,7 @@ pub(super) fn operate(
                 .get(usize::from(number))
                 .filter(|key| {
                     matches!(&info.public, PublicKey::Rsa { modulus, .. }
-                        if *modulus == key.n().to_bytes_be())
+                        if modulus[..] == *key.n_bytes())
                 })
                 .ok_or(TokenErrorKind::Lost)?;
             rsa_operation(key, operation, rng)
@@ -247,7 +264,7 @@ fn p384_operation(private: &[u8], operation: PrivateOperation<'_>) -> Result<Vec
 }
 
 fn rsa_operation(
-    key: &RsaPrivateKey,
+    key: &rsa::PrivateKey,
     operation: PrivateOperation<'_>,
     rng: &mut SeededRng,
 ) -> Result<Vec<u8>, TokenError> {
@@ -265,53 +282,79 @@ fn rsa_operation(
             cryptogram,
         } => {
             exact(cryptogram, key.size())?;
-            let label = std::str::from_utf8(label).map_err(bad)?;
-            let padding = match hash {
-                HashAlgorithm::Sha1 => Oaep::new_with_label::<rsa_sha1::Sha1, _>(label),
-                HashAlgorithm::Sha256 => Oaep::new_with_label::<rsa::sha2::Sha256, _>(label),
-                HashAlgorithm::Sha384 => Oaep::new_with_label::<rsa::sha2::Sha384, _>(label),
-                HashAlgorithm::Sha512 => Oaep::new_with_label::<rsa::sha2::Sha512, _>(label),
-            };
-            key.decrypt(padding, cryptogram).map_err(bad)
+            match hash {
+                HashAlgorithm::Sha1 => decrypt_oaep::<Sha1>(key, label, cryptogram),
+                HashAlgorithm::Sha256 => decrypt_oaep::<Sha256>(key, label, cryptogram),
+                HashAlgorithm::Sha384 => decrypt_oaep::<Sha384>(key, label, cryptogram),
+                HashAlgorithm::Sha512 => decrypt_oaep::<Sha512>(key, label, cryptogram),
+            }
         }
         PrivateOperation::DecryptPkcs1 { cryptogram } => {
             exact(cryptogram, key.size())?;
-            key.decrypt(Pkcs1v15Encrypt, cryptogram).map_err(bad)
+            without_padding(&raw(key, cryptogram)?)
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| TokenErrorKind::BadData.into())
         }
         PrivateOperation::RsaRaw { block } => {
             exact(block, key.size())?;
-            let plain = rsa_decrypt::<SeededRng>(None, key, &BigUint::from_bytes_be(block))
-                .map_err(bad)?
-                .to_bytes_be();
-            let mut out = vec![0; key.size().saturating_sub(plain.len())];
-            out.extend_from_slice(&plain);
-            Ok(out)
+            raw(key, block)
         }
         PrivateOperation::SignPkcs1 { hash, digest } => {
             exact(digest, hash.size())?;
             let padding = match hash {
-                HashAlgorithm::Sha1 => Pkcs1v15Sign::new::<rsa_sha1::Sha1>(),
-                HashAlgorithm::Sha256 => Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
-                HashAlgorithm::Sha384 => Pkcs1v15Sign::new::<rsa::sha2::Sha384>(),
-                HashAlgorithm::Sha512 => Pkcs1v15Sign::new::<rsa::sha2::Sha512>(),
+                HashAlgorithm::Sha1 => Pkcs1v15Sign::new::<Sha1>(),
+                HashAlgorithm::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
+                HashAlgorithm::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
+                HashAlgorithm::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
             };
             key.sign(padding, digest).map_err(bad)
         }
         PrivateOperation::SignPss { hash, digest } => {
             exact(digest, hash.size())?;
-            let salt = hash.size();
-            let padding = match hash {
-                HashAlgorithm::Sha1 => Pss::new_with_salt::<rsa_sha1::Sha1>(salt),
-                HashAlgorithm::Sha256 => Pss::new_with_salt::<rsa::sha2::Sha256>(salt),
-                HashAlgorithm::Sha384 => Pss::new_with_salt::<rsa::sha2::Sha384>(salt),
-                HashAlgorithm::Sha512 => Pss::new_with_salt::<rsa::sha2::Sha512>(salt),
-            };
-            key.sign_with_rng(rng, padding, digest).map_err(bad)
+            match hash {
+                HashAlgorithm::Sha1 => sign_pss::<Sha1>(key, rng, digest),
+                HashAlgorithm::Sha256 => sign_pss::<Sha256>(key, rng, digest),
+                HashAlgorithm::Sha384 => sign_pss::<Sha384>(key, rng, digest),
+                HashAlgorithm::Sha512 => sign_pss::<Sha512>(key, rng, digest),
+            }
         }
         PrivateOperation::Ecdh { .. } | PrivateOperation::SignEcdsa { .. } => {
             Err(TokenErrorKind::KeyUse.into())
         }
     }
+}
+
+/// The bare operation, as long as the modulus.
+fn raw(key: &rsa::PrivateKey, block: &[u8]) -> Result<Vec<u8>, TokenError> {
+    let number = BoxedUint::from_be_slice(block, key.n_bits_precision()).map_err(bad)?;
+    let plain = rsa_decrypt::<SeededRng>(None, key, &number).map_err(bad)?;
+    Ok(plain.to_be_bytes().into_vec())
+}
+
+/// The content of an EME-PKCS1-v1_5 block (RFC 8017 §7.2.2). The library answers a block without padding with an
+/// invented content; a TPM refuses it.
+fn without_padding(block: &[u8]) -> Option<&[u8]> {
+    let padded = block.strip_prefix(&[0, 2])?;
+    let zero = padded.iter().position(|byte| *byte == 0)?;
+    padded.get(zero + 1..).filter(|_| zero >= 8)
+}
+
+fn decrypt_oaep<D: Digest + FixedOutputReset>(
+    key: &rsa::PrivateKey,
+    label: &[u8],
+    cryptogram: &[u8],
+) -> Result<Vec<u8>, TokenError> {
+    key.decrypt(Oaep::<D>::new_with_label(label), cryptogram)
+        .map_err(bad)
+}
+
+fn sign_pss<D: Digest + FixedOutputReset>(
+    key: &rsa::PrivateKey,
+    rng: &mut SeededRng,
+    digest: &[u8],
+) -> Result<Vec<u8>, TokenError> {
+    let padding = Pss::<D>::new_with_salt(<D as Digest>::output_size());
+    key.sign_with_rng(rng, padding, digest).map_err(bad)
 }
 
 /// A digest shorter than the curve's order, as the number it stands for.
@@ -342,13 +385,13 @@ fn code(algorithm: KeyAlgorithm) -> u8 {
 }
 
 /// The prepared keys of a size (`keys/README.md`); none for curves.
-fn prepared(algorithm: KeyAlgorithm) -> &'static [RsaPrivateKey] {
-    static RSA2048: OnceLock<Vec<RsaPrivateKey>> = OnceLock::new();
-    static RSA3072: OnceLock<Vec<RsaPrivateKey>> = OnceLock::new();
+fn prepared(algorithm: KeyAlgorithm) -> &'static [rsa::PrivateKey] {
+    static RSA2048: OnceLock<Vec<rsa::PrivateKey>> = OnceLock::new();
+    static RSA3072: OnceLock<Vec<rsa::PrivateKey>> = OnceLock::new();
     let read = |files: &[&[u8]]| {
         files
             .iter()
-            .filter_map(|der| RsaPrivateKey::from_pkcs1_der(der).ok())
+            .filter_map(|der| rsa::PrivateKey::from_pkcs1_der(der).ok())
             .collect()
     };
     match algorithm {

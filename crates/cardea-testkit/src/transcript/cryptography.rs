@@ -5,7 +5,8 @@ use cardea_tpm::AdminKey;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use rsa::hazmat::rsa_encrypt;
 use rsa::traits::PublicKeyParts;
-use rsa::{BigUint, Oaep, Pkcs1v15Encrypt, RsaPublicKey};
+use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt};
+use sha1::Sha1;
 
 use super::{Encryption, Signature};
 use crate::software::SeededRng;
@@ -17,7 +18,7 @@ pub(super) fn encrypt(scheme: Encryption, public: &[u8], plain: &[u8]) -> Result
     };
     let mut rng = SeededRng::new(1);
     match scheme {
-        Encryption::Oaep => key.encrypt(&mut rng, Oaep::new::<rsa_sha1::Sha1>(), plain),
+        Encryption::Oaep => key.encrypt(&mut rng, Oaep::<Sha1>::new(), plain),
         Encryption::Pkcs1 => key.encrypt(&mut rng, Pkcs1v15Encrypt, plain),
         Encryption::Raw => power(&key, plain),
     }
@@ -64,7 +65,7 @@ pub(super) fn verify(
 enum Key {
     P256(p256::ecdsa::VerifyingKey),
     P384(p384::ecdsa::VerifyingKey),
-    Rsa(RsaPublicKey),
+    Rsa(rsa::PublicKey),
 }
 
 fn parse(template: &[u8]) -> Result<Key, String> {
@@ -76,9 +77,9 @@ fn parse(template: &[u8]) -> Result<Key, String> {
         .collect::<Result<_, _>>()
         .map_err(|_| "malformed public key template")?;
     match parts.as_slice() {
-        [modulus, exponent] if (modulus.tag, exponent.tag) == (0x81, 0x82) => RsaPublicKey::new(
-            BigUint::from_bytes_be(modulus.value),
-            BigUint::from_bytes_be(exponent.value),
+        [modulus, exponent] if (modulus.tag, exponent.tag) == (0x81, 0x82) => rsa::PublicKey::new(
+            BoxedUint::from_be_slice_vartime(modulus.value),
+            BoxedUint::from_be_slice_vartime(exponent.value),
         )
         .map(Key::Rsa)
         .map_err(|error| error.to_string()),
@@ -97,15 +98,12 @@ fn parse(template: &[u8]) -> Result<Key, String> {
 }
 
 /// The bare public operation, as long as the modulus.
-fn power(key: &RsaPublicKey, data: &[u8]) -> rsa::Result<Vec<u8>> {
-    let number = BigUint::from_bytes_be(data);
-    if number >= *key.n() {
-        return Err(rsa::Error::Decryption);
-    }
-    let result = rsa_encrypt(key, &number)?.to_bytes_be();
-    let mut out = vec![0; key.size().saturating_sub(result.len())];
-    out.extend_from_slice(&result);
-    Ok(out)
+fn power(key: &rsa::PublicKey, data: &[u8]) -> rsa::Result<Vec<u8>> {
+    let number = BoxedUint::from_be_slice(data, key.n_bits_precision())
+        .ok()
+        .filter(|number| number < key.n().as_ref())
+        .ok_or(rsa::Error::Decryption)?;
+    Ok(rsa_encrypt(key, &number)?.to_be_bytes().into_vec())
 }
 
 /// A short digest as the number it stands for.

@@ -3,11 +3,9 @@
 use cardea_card::Card;
 use cardea_card::record::{CardRecord, IndexRole, VaultKind};
 use cardea_card::secret::PrivateKey;
-use cardea_card::token::{
-    AdminForm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation, PublicKey,
-};
+use cardea_card::token::{AdminForm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation};
 use cardea_testkit::multiplexer::Multiplexer;
-use cardea_testkit::software::SeededRng;
+use cardea_testkit::software::{SeededRng, rsa_public_key};
 use cardea_testkit::tpm_card;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use rsa::traits::PrivateKeyParts as _;
@@ -130,14 +128,15 @@ fn administered(bench: &Bench, secrets: &mut Needles) {
 
 fn use_keys(card: &mut Card, connection: &mut cardea_card::Connection, secrets: &mut Needles) {
     let mut rng = SeededRng::new(5);
-    let outside = rsa::RsaPrivateKey::new(&mut rng, 2048).unwrap();
-    let prime = outside.primes()[0].to_bytes_be();
+    let outside = rsa::PrivateKey::new(&mut rng, 2048).unwrap();
+    let bytes = |number: &rsa::BoxedUint| number.to_be_bytes_trimmed_vartime().into_vec();
+    let prime = bytes(&outside.primes()[0]);
     secrets.add("an imported prime", &prime);
-    secrets.add("an imported prime", &outside.primes()[1].to_bytes_be());
-    secrets.add("an imported exponent", &outside.d().to_bytes_be());
+    secrets.add("an imported prime", &bytes(&outside.primes()[1]));
+    secrets.add("an imported exponent", &bytes(outside.d()));
     let material = PrivateKey::Rsa {
         algorithm: KeyAlgorithm::Rsa2048,
-        modulus: outside.n().to_bytes_be(),
+        modulus: outside.n_bytes().into_vec(),
         prime: prime.into(),
     };
     let class = KeyClass::Session;
@@ -161,16 +160,9 @@ fn use_keys(card: &mut Card, connection: &mut cardea_card::Connection, secrets: 
     for reference in [imported, made] {
         let keys = card.keys().unwrap();
         let (_, info) = keys.iter().find(|(found, _)| *found == reference).unwrap();
-        let PublicKey::Rsa { modulus, exponent } = &info.public else {
-            panic!("an RSA key");
-        };
-        let public = rsa::RsaPublicKey::new(
-            rsa::BigUint::from_bytes_be(modulus),
-            rsa::BigUint::from(*exponent),
-        )
-        .unwrap();
+        let public = rsa_public_key(&info.public).unwrap();
         let pkcs1 = public.encrypt(&mut rng, rsa::Pkcs1v15Encrypt, PLAIN);
-        let oaep = public.encrypt(&mut rng, rsa::Oaep::new::<rsa_sha1::Sha1>(), PLAIN);
+        let oaep = public.encrypt(&mut rng, rsa::Oaep::<sha1::Sha1>::new(), PLAIN);
         let (pkcs1, oaep) = (pkcs1.unwrap(), oaep.unwrap());
         for operation in [
             PrivateOperation::DecryptPkcs1 { cryptogram: &pkcs1 },

@@ -89,12 +89,12 @@ fn imports(bench: &Bench, secrets: &mut Needles) {
         x: point.x().unwrap().to_vec(),
         y: point.y().unwrap().to_vec(),
     };
-    let outside = rsa::RsaPrivateKey::new(&mut SeededRng::new(5), 2048).unwrap();
-    let prime = outside.primes()[0].to_bytes_be();
+    let outside = rsa::PrivateKey::new(&mut SeededRng::new(5), 2048).unwrap();
+    let prime = outside.primes()[0].to_be_bytes_trimmed_vartime().into_vec();
     secrets.add("the prime", &prime);
     let rsa = PrivateKey::Rsa {
         algorithm: KeyAlgorithm::Rsa2048,
-        modulus: outside.n().to_bytes_be(),
+        modulus: outside.n_bytes().into_vec(),
         prime: prime.into(),
     };
     for material in [curve, rsa] {

@@ -409,10 +409,8 @@ fn encrypt(public: &PublicKey) -> Vec<u8> {
     let PublicKey::Rsa { modulus, exponent } = public else {
         panic!("{public:?}")
     };
-    let key = rsa::RsaPublicKey::new(
-        rsa::BigUint::from_bytes_be(modulus),
-        rsa::BigUint::from(*exponent),
-    );
+    let modulus = rsa::BoxedUint::from_be_slice_vartime(modulus);
+    let key = rsa::PublicKey::new(modulus, rsa::BoxedUint::from(*exponent));
     let mut rng = SeededRng::new(3);
     key.unwrap()
         .encrypt(&mut rng, rsa::Pkcs1v15Encrypt, PLAIN)

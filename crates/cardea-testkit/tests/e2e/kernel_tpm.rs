@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cardea_testkit::machine::{Interface, Machine, Report};
 use cardea_testkit::rig::bin_dir;
-use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
+use rsa::{BoxedUint, Pkcs1v15Sign, PublicKey};
 
 /// Keys of the first card, as the program in the machine makes them.
 const KEYS: usize = 5;
@@ -64,12 +64,12 @@ fn cards_live_behind_the_kernels_resource_manager_and_through_a_power_cut() {
     assert_eq!(second.get("indices"), "0");
 }
 
-fn public_keys(report: &Report) -> Vec<RsaPublicKey> {
-    let number = |fact: String| BigUint::from_bytes_be(&report.bytes(&fact));
-    let keys: Vec<RsaPublicKey> = (0..KEYS)
+fn public_keys(report: &Report) -> Vec<PublicKey> {
+    let number = |fact: String| BoxedUint::from_be_slice_vartime(&report.bytes(&fact));
+    let keys: Vec<PublicKey> = (0..KEYS)
         .map(|key| {
             let modulus = number(format!("modulus.{key}"));
-            RsaPublicKey::new(modulus, number(format!("exponent.{key}"))).unwrap()
+            PublicKey::new(modulus, number(format!("exponent.{key}"))).unwrap()
         })
         .collect();
     let next = keys.iter().skip(1);
@@ -78,7 +78,7 @@ fn public_keys(report: &Report) -> Vec<RsaPublicKey> {
 }
 
 /// Each key has signed a digest of its own.
-fn check_signatures(report: &Report, when: &str, keys: &[RsaPublicKey]) {
+fn check_signatures(report: &Report, when: &str, keys: &[PublicKey]) {
     const DIGEST_INFO: [u8; 19] = [
         0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
         0x05, 0x00, 0x04, 0x20,

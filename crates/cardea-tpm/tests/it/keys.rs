@@ -6,16 +6,19 @@ use cardea_card::token::{
     PinReference, PrivateOperation, PublicKey, TokenErrorKind,
 };
 use cardea_tpm::CardToken;
-use rsa::traits::{PaddingScheme as _, SignatureScheme as _};
-use rsa::{BigUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, RsaPublicKey};
+use rsa::traits::SignatureScheme as _;
+use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use crate::support::{Kind, PIN, Swtpm, make, pin, token};
 
-fn rsa_key(info: &KeyInfo) -> RsaPublicKey {
+fn rsa_key(info: &KeyInfo) -> rsa::PublicKey {
     let PublicKey::Rsa { modulus, exponent } = &info.public else {
         panic!("not RSA")
     };
-    RsaPublicKey::new(BigUint::from_bytes_be(modulus), BigUint::from(*exponent)).unwrap()
+    let modulus = BoxedUint::from_be_slice_vartime(modulus);
+    rsa::PublicKey::new(modulus, BoxedUint::from(*exponent)).unwrap()
 }
 
 fn generate(token: &mut CardToken, algorithm: KeyAlgorithm) -> (KeyRecord, KeyInfo) {
@@ -53,11 +56,11 @@ fn rsa_keys_sign_and_decrypt() {
             let pkcs1 = token
                 .operate(&key, PrivateOperation::SignPkcs1 { hash, digest })
                 .unwrap();
-            pkcs1_of(hash).verify(&public, digest, &pkcs1).unwrap();
+            verify_pkcs1(&public, hash, digest, &pkcs1);
             let pss = token
                 .operate(&key, PrivateOperation::SignPss { hash, digest })
                 .unwrap();
-            pss_of(hash).verify(&public, digest, &pss).unwrap();
+            verify_pss(&public, hash, digest, &pss);
         }
 
         // The raw operation under the padding of 36 bytes that have no DigestInfo.
@@ -72,7 +75,7 @@ fn rsa_keys_sign_and_decrypt() {
             .verify(&public, &[9; 36], &signature)
             .unwrap();
 
-        let mut rng = rand_core_old::OsRng;
+        let mut rng = getrandom::SysRng;
         let cryptogram = public
             .encrypt(&mut rng, Pkcs1v15Encrypt, b"secret")
             .unwrap();
@@ -87,9 +90,7 @@ fn rsa_keys_sign_and_decrypt() {
         assert_eq!(plain[..], *b"secret");
         for hash in HASHES {
             for label in ["", "label"] {
-                let cryptogram = oaep_of(hash, label)
-                    .encrypt(&mut rng, &public, b"secret")
-                    .unwrap();
+                let cryptogram = encrypt_oaep(&public, hash, label);
                 let operation = PrivateOperation::DecryptOaep {
                     hash,
                     label: label.as_bytes(),
@@ -98,9 +99,7 @@ fn rsa_keys_sign_and_decrypt() {
                 assert_eq!(token.operate(&key, operation).unwrap()[..], *b"secret");
             }
         }
-        let cryptogram = oaep_of(HashAlgorithm::Sha256, "other")
-            .encrypt(&mut rng, &public, b"secret")
-            .unwrap();
+        let cryptogram = encrypt_oaep(&public, HashAlgorithm::Sha256, "other");
         let other_label = PrivateOperation::DecryptOaep {
             hash: HashAlgorithm::Sha256,
             label: b"label",
@@ -129,42 +128,53 @@ const HASHES: [HashAlgorithm; 4] = [
     HashAlgorithm::Sha512,
 ];
 
-fn pkcs1_of(hash: HashAlgorithm) -> Pkcs1v15Sign {
-    match hash {
-        HashAlgorithm::Sha1 => Pkcs1v15Sign::new::<rsa_sha1::Sha1>(),
-        HashAlgorithm::Sha256 => Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
-        HashAlgorithm::Sha384 => Pkcs1v15Sign::new::<rsa::sha2::Sha384>(),
-        HashAlgorithm::Sha512 => Pkcs1v15Sign::new::<rsa::sha2::Sha512>(),
-    }
-}
-
-fn pss_of(hash: HashAlgorithm) -> rsa::Pss {
-    match hash {
-        HashAlgorithm::Sha1 => rsa::Pss::new_with_salt::<rsa_sha1::Sha1>(20),
-        HashAlgorithm::Sha256 => rsa::Pss::new_with_salt::<rsa::sha2::Sha256>(32),
-        HashAlgorithm::Sha384 => rsa::Pss::new_with_salt::<rsa::sha2::Sha384>(48),
-        HashAlgorithm::Sha512 => rsa::Pss::new_with_salt::<rsa::sha2::Sha512>(64),
-    }
-}
-
-fn oaep_of(hash: HashAlgorithm, label: &str) -> Oaep {
-    fn with<D>(label: &str) -> Oaep
-    where
-        D: 'static + rsa::sha2::Digest + rsa_sha1::digest::DynDigest + Send + Sync,
-    {
-        if label.is_empty() {
-            Oaep::new::<D>()
-        } else {
-            // TPM labels end in zero, and it is part of what is hashed.
-            Oaep::new_with_label::<D, _>(format!("{label}\0"))
+/// Evaluates an expression with the type of a hash.
+macro_rules! with_hash {
+    ($hash:expr, $digest:ident => $work:expr) => {
+        match $hash {
+            HashAlgorithm::Sha1 => {
+                type $digest = Sha1;
+                $work
+            }
+            HashAlgorithm::Sha256 => {
+                type $digest = Sha256;
+                $work
+            }
+            HashAlgorithm::Sha384 => {
+                type $digest = Sha384;
+                $work
+            }
+            HashAlgorithm::Sha512 => {
+                type $digest = Sha512;
+                $work
+            }
         }
-    }
-    match hash {
-        HashAlgorithm::Sha1 => with::<rsa_sha1::Sha1>(label),
-        HashAlgorithm::Sha256 => with::<rsa::sha2::Sha256>(label),
-        HashAlgorithm::Sha384 => with::<rsa::sha2::Sha384>(label),
-        HashAlgorithm::Sha512 => with::<rsa::sha2::Sha512>(label),
-    }
+    };
+}
+
+fn verify_pkcs1(public: &rsa::PublicKey, hash: HashAlgorithm, digest: &[u8], signature: &[u8]) {
+    let scheme = with_hash!(hash, D => Pkcs1v15Sign::new::<D>());
+    public.verify(scheme, digest, signature).unwrap();
+}
+
+/// With a salt as long as the digest.
+fn verify_pss(public: &rsa::PublicKey, hash: HashAlgorithm, digest: &[u8], signature: &[u8]) {
+    with_hash!(hash, D => {
+        let scheme = Pss::<D>::new_with_salt(<D as Digest>::output_size());
+        public.verify(scheme, digest, signature).unwrap();
+    });
+}
+
+fn encrypt_oaep(public: &rsa::PublicKey, hash: HashAlgorithm, label: &str) -> Vec<u8> {
+    // TPM labels end in zero, and it is part of what is hashed.
+    let label = match label {
+        "" => Vec::new(),
+        label => format!("{label}\0").into_bytes(),
+    };
+    with_hash!(hash, D => {
+        let padding = Oaep::<D>::new_with_label(label);
+        public.encrypt(&mut getrandom::SysRng, padding, b"secret").unwrap()
+    })
 }
 
 #[test]

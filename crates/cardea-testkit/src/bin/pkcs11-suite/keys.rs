@@ -162,7 +162,7 @@ pub(crate) const ROWS: &[Row] = &[
     }),
     ("imported_rsa_key_is_marked_and_signs", |c| {
         let der = include_bytes!("../../../../cardea-pki/tests/data/rsa2048.pkcs8.der");
-        let own = rsa::RsaPrivateKey::from_pkcs8_der(der).unwrap();
+        let own = rsa::PrivateKey::from_pkcs8_der(der).unwrap();
         with_import(c, &rsa_key(&own), |s, key| {
             s.sign_begin(&Mechanism::new(CKM_RSA_PKCS), key)?;
             let (signature, scheme) = (s.sign(b"data")?, rsa::Pkcs1v15Sign::new_unprefixed());
@@ -286,20 +286,18 @@ fn curve_key(scalar: &[u8]) -> Vec<Attribute> {
     private_key(CKK_EC, [curve(), vec![bytes(CKA_VALUE, scalar)]].concat())
 }
 
-fn rsa_key(key: &rsa::RsaPrivateKey) -> Vec<Attribute> {
-    let (p, q) = (&key.primes()[0], &key.primes()[1]);
-    let exponent = |prime: &rsa::BigUint| key.d() % (prime - 1u8);
+fn rsa_key(key: &rsa::PrivateKey) -> Vec<Attribute> {
     let numbers = [
-        (CKA_MODULUS, key.n().clone()),
-        (CKA_PUBLIC_EXPONENT, key.e().clone()),
-        (CKA_PRIVATE_EXPONENT, key.d().clone()),
-        (CKA_PRIME_1, p.clone()),
-        (CKA_PRIME_2, q.clone()),
-        (CKA_EXPONENT_1, exponent(p)),
-        (CKA_EXPONENT_2, exponent(q)),
-        (CKA_COEFFICIENT, q.modpow(&(p - 2u8), p)),
-    ];
-    let numbers = numbers.map(|(kind, number)| bytes(kind, number.to_bytes_be()));
+        (CKA_MODULUS, Some(key.n().as_ref())),
+        (CKA_PUBLIC_EXPONENT, Some(key.e())),
+        (CKA_PRIVATE_EXPONENT, Some(key.d())),
+        (CKA_PRIME_1, key.primes().first().map(|p| p.as_ref())),
+        (CKA_PRIME_2, key.primes().get(1).map(|q| q.as_ref())),
+        (CKA_EXPONENT_1, key.dp()),
+        (CKA_EXPONENT_2, key.dq()),
+        (CKA_COEFFICIENT, key.crt_coefficient().as_ref()),
+    ]
+    .map(|(kind, number)| bytes(kind, number.unwrap().to_be_bytes_trimmed_vartime()));
     private_key(CKK_RSA, numbers.to_vec())
 }
 

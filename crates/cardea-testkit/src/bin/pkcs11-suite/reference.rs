@@ -1,12 +1,13 @@
 //! What a module does, done by other libraries. Digest mechanisms name the hashes.
 
+use cardea_testkit::software::SeededRng;
 use cryptoki_sys::*;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::elliptic_curve::sec1::ToSec1Point;
-use rsa::rand_core::OsRng;
+use rsa::hazmat::rsa_encrypt;
 use rsa::traits::PublicKeyParts;
-use rsa::{BigUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss, RsaPublicKey};
-use rsa_sha1::Digest;
+use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
+use sha2::Digest;
 
 use crate::context::{Outcome, RSA, ensure};
 use crate::session::Session;
@@ -16,19 +17,19 @@ macro_rules! with_hash {
     ($hash:expr, $digest:ident => $work:expr) => {{
         match $hash {
             CKM_SHA_1 => {
-                type $digest = rsa_sha1::Sha1;
+                type $digest = sha1::Sha1;
                 $work
             }
             CKM_SHA256 => {
-                type $digest = rsa::sha2::Sha256;
+                type $digest = sha2::Sha256;
                 $work
             }
             CKM_SHA384 => {
-                type $digest = rsa::sha2::Sha384;
+                type $digest = sha2::Sha384;
                 $work
             }
             CKM_SHA512 => {
-                type $digest = rsa::sha2::Sha512;
+                type $digest = sha2::Sha512;
                 $work
             }
             other => panic!("no hash: {other:X}"),
@@ -45,7 +46,7 @@ pub(crate) fn sha256(data: &[u8]) -> Vec<u8> {
 }
 
 /// The RSA key of the suite.
-pub(crate) struct Rsa(RsaPublicKey);
+pub(crate) struct Rsa(rsa::PublicKey);
 
 fn is_valid<E: std::fmt::Display>(verified: Result<(), E>) -> Outcome {
     verified.map_err(|error| format!("the signature is not valid: {error}").into())
@@ -54,9 +55,10 @@ fn is_valid<E: std::fmt::Display>(verified: Result<(), E>) -> Outcome {
 impl Rsa {
     pub(crate) fn new(session: Session<'_>) -> Outcome<Self> {
         let key = session.public(RSA)?;
-        let number =
-            |kind| Ok::<_, crate::module::Rv>(BigUint::from_bytes_be(&session.get(key, kind)?));
-        let key = RsaPublicKey::new(number(CKA_MODULUS)?, number(CKA_PUBLIC_EXPONENT)?);
+        let number = |kind| {
+            Ok::<_, crate::module::Rv>(BoxedUint::from_be_slice_vartime(&session.get(key, kind)?))
+        };
+        let key = rsa::PublicKey::new(number(CKA_MODULUS)?, number(CKA_PUBLIC_EXPONENT)?);
         Ok(Self(key.map_err(|error| error.to_string())?))
     }
 
@@ -81,12 +83,16 @@ impl Rsa {
         digest: &[u8],
         signature: &[u8],
     ) -> Outcome {
-        let scheme = with_hash!(hash, D => Pss::new_with_salt::<D>(salt as usize));
-        is_valid(self.0.verify(scheme, digest, signature))
+        with_hash!(hash, D => {
+            let scheme = Pss::<D>::new_with_salt(salt as usize);
+            is_valid(self.0.verify(scheme, digest, signature))
+        })
     }
 
     pub(crate) fn encrypt_pkcs1(&self, plain: &[u8]) -> Vec<u8> {
-        self.0.encrypt(&mut OsRng, Pkcs1v15Encrypt, plain).unwrap()
+        self.0
+            .encrypt(&mut SeededRng::new(1), Pkcs1v15Encrypt, plain)
+            .unwrap()
     }
 
     pub(crate) fn encrypt_oaep(
@@ -96,17 +102,19 @@ impl Rsa {
         label: &str,
         plain: &[u8],
     ) -> Vec<u8> {
-        let padding = with_hash!(hash, D => with_hash!(mask, M => {
-            Oaep::new_with_mgf_hash_and_label::<D, M, _>(label)
-        }));
-        self.0.encrypt(&mut OsRng, padding, plain).unwrap()
+        with_hash!(hash, D => with_hash!(mask, M => {
+            let padding = Oaep::<D, M>::new_with_mgf_hash_and_label(label.as_bytes());
+            self.0.encrypt(&mut SeededRng::new(1), padding, plain).unwrap()
+        }))
     }
 
     /// The bare operation with the public key, as long as the modulus.
     pub(crate) fn power(&self, data: &[u8]) -> Vec<u8> {
-        let number = BigUint::from_bytes_be(data).modpow(self.0.e(), self.0.n());
-        let number = number.to_bytes_be();
-        [vec![0; self.0.size() - number.len()], number].concat()
+        let number = BoxedUint::from_be_slice(data, self.0.n_bits_precision()).unwrap();
+        rsa_encrypt(&self.0, &number)
+            .unwrap()
+            .to_be_bytes()
+            .into_vec()
     }
 }
 

@@ -1,10 +1,8 @@
 //! Operations of a card's holder: PIN, PUK and the use of keys.
 
 use cardea_card::CardError;
-use cardea_card::token::{
-    HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation, PublicKey,
-};
-use cardea_testkit::software::SeededRng;
+use cardea_card::token::{HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation};
+use cardea_testkit::software::{SeededRng, rsa_public_key};
 
 use super::adversary::Conversation;
 use super::rules::is_genuine;
@@ -116,12 +114,8 @@ fn world_with_rsa_key() -> World {
 
 fn decipher(world: &World, visit: &mut Visit) -> Result<Vec<u8>, CardError> {
     let keys = visit.card.keys()?;
-    let PublicKey::Rsa { modulus, exponent } = &keys[0].1.public else {
-        panic!("not an RSA key");
-    };
-    let modulus = rsa::BigUint::from_bytes_be(modulus);
-    let public = rsa::RsaPublicKey::new(modulus, rsa::BigUint::from(*exponent)).unwrap();
-    let padding = rsa::Oaep::new::<rsa_sha1::Sha1>();
+    let public = rsa_public_key(&keys[0].1.public).unwrap();
+    let padding = rsa::Oaep::<sha1::Sha1>::new();
     let cryptogram = public.encrypt(&mut SeededRng::new(5), padding, PLAIN);
     let operation = PrivateOperation::DecryptOaep {
         hash: HashAlgorithm::Sha1,
