@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use cardea_client::message::CardState;
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 /// Whether stdout gets colours: a terminal, and `NO_COLOR` is not set (no-color.org).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ pub(crate) fn table<const N: usize>(
 ) -> String {
     let widths: Vec<usize> = (0..N)
         .map(|column| {
-            let width = |row: &[String; N]| row.get(column).map_or(0, |cell| cell.chars().count());
+            let width = |row: &[String; N]| row.get(column).map_or(0, |cell| cell.width());
             rows.iter().map(width).max().unwrap_or(0)
         })
         .collect();
@@ -87,7 +88,9 @@ pub(crate) fn table<const N: usize>(
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            line.push_str(&paint(number, column, &format!("{cell:<width$}")));
+            // Not `{cell:<width$}`, which counts characters: an ideograph takes two columns, an accent none.
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
+            line.push_str(&paint(number, column, &format!("{cell}{padding}")));
             line.push_str("  ");
         }
         text.push_str(line.trim_end());
@@ -124,6 +127,14 @@ pub(crate) fn utc(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_aligned_where_characters_are_wide_or_combine() {
+        let rows =
+            ["職場", "cafe\u{301}", "work"].map(|name| [name.to_owned(), "ready".to_owned()]);
+        let text = table(&rows, |_, _, cell| cell.to_owned());
+        assert_eq!(text, "職場  ready\ncafe\u{301}  ready\nwork  ready\n");
+    }
 
     #[test]
     fn times_are_correct_at_the_edges() {
