@@ -1,10 +1,10 @@
 //! Parameters on the wire: big-endian integers and sized buffers.
 //!
-//! `tpm2-protocol` is the codec for codes and frames: it checks every command that goes out (in debug
-//! builds) and every response that comes in, and a test reads all of a card's life through its types.
-//! Parameters are written and read here, because its owned command and response bodies are plain `Copy`
-//! values on the stack that nobody erases, and PINs, authorisation values and decrypted data would pass
-//! through them.
+//! `tpm2-protocol` is the codec of numbers and frames: the command and response codes and their names, the check of
+//! every response that comes in and (in debug builds) of every command that goes out; a test reads all of a card's
+//! life through its types.
+//! It is not the codec of parameters, which are written and read here: its owned command and response bodies are
+//! plain `Copy` values that nobody erases, and PINs, authorisation values and decrypted data would pass through them.
 
 use zeroize::Zeroize;
 
