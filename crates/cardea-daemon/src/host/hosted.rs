@@ -29,8 +29,6 @@ pub(crate) struct HostedCard {
     pub(crate) path: PathBuf,
     /// The host's number for it; absent without an id.
     pub(crate) instance: Option<u32>,
-    /// Name shown to people.
-    name: Mutex<String>,
     /// Absent when the file cannot be read.
     pub(crate) owner: Option<u32>,
     /// Seconds since 1970.
@@ -39,26 +37,41 @@ pub(crate) struct HostedCard {
     pub(crate) handles: Vec<u32>,
     /// What they are for, in the same order.
     roles: Vec<IndexRole>,
+    home: Home,
     body: Mutex<Body>,
     /// What was last known, so that a list need not wait for a card at work.
-    view: Mutex<View>,
+    shown: Mutex<Shown>,
     uninitialised: AtomicBool,
     /// Only in its reader while its owner has an active session.
     session_bound: AtomicBool,
-    /// The connection that brings it along from another machine.
-    carrier: Option<Arc<Carrier>>,
-    /// The drive that it is on, while that is there.
-    drive: Mutex<Option<Arc<Drive>>>,
-    /// As this host has recorded a card on a drive; absent in the state folder, and for what others wrote.
-    known: Option<KnownCard>,
     /// Parts that it is without.
     gone: Arc<GoneParts>,
     /// Something went wrong with it that the keeper is to look at.
     doubted: AtomicBool,
-    /// When it was last compared with its TPM because somebody asked for it.
-    asked: Mutex<Option<Instant>>,
     /// It is not one of the host's cards any more.
     forgotten: AtomicBool,
+}
+
+/// Where a card is kept.
+#[derive(Debug)]
+enum Home {
+    /// On a drive, by this host: what the host has recorded of it, and the drive while that is there.
+    Drive(Box<KnownCard>, Mutex<Option<Arc<Drive>>>),
+    /// In the state folder.
+    Here,
+    /// On another machine; the connection that brings it along.
+    Redirected(Arc<Carrier>),
+    /// On a drive, and this host has not written it.
+    Stranger(Arc<Drive>),
+}
+
+/// What people see of a card.
+#[derive(Debug)]
+struct Shown {
+    name: String,
+    view: View,
+    /// When it was last compared with its TPM because somebody asked for it.
+    asked: Option<Instant>,
 }
 
 /// What there is of a card.
@@ -160,60 +173,71 @@ pub(crate) struct Place {
 }
 
 impl HostedCard {
-    /// A card whose file can be read.
-    pub(crate) fn new(place: Place, record: &CardRecord, body: Body, view: View) -> Self {
+    fn at(home: Home, place: Place, name: &str, body: Body, view: View) -> Self {
         Self {
             id: place.id,
             path: place.path,
             instance: place.instance,
-            name: Mutex::new(record.name.clone()),
-            owner: Some(record.owner),
-            created: record.created,
-            handles: record
-                .tpm
-                .indices
-                .iter()
-                .map(|index| index.handle)
-                .collect(),
-            roles: record.tpm.indices.iter().map(|index| index.role).collect(),
+            owner: None,
+            created: 0,
+            handles: Vec::new(),
+            roles: Vec::new(),
+            home,
             body: Mutex::new(body),
-            view: Mutex::new(view),
-            uninitialised: AtomicBool::new(record.provisional.is_some()),
-            session_bound: AtomicBool::new(
-                record.settings.visibility == ReaderVisibility::OwnerSession,
-            ),
-            carrier: None,
-            drive: Mutex::default(),
-            known: None,
+            shown: Mutex::new(Shown {
+                name: name.to_owned(),
+                view,
+                asked: None,
+            }),
+            uninitialised: AtomicBool::new(false),
+            session_bound: AtomicBool::new(false),
             gone: Arc::default(),
             doubted: AtomicBool::new(false),
-            asked: Mutex::default(),
             forgotten: AtomicBool::new(false),
+        }
+    }
+
+    fn with_record(self, record: &CardRecord) -> Self {
+        let bound = record.settings.visibility == ReaderVisibility::OwnerSession;
+        Self {
+            owner: Some(record.owner),
+            created: record.created,
+            uninitialised: AtomicBool::new(record.provisional.is_some()),
+            session_bound: AtomicBool::new(bound),
+            ..self
+        }
+    }
+
+    /// A card in the state folder whose file can be read.
+    pub(crate) fn new(place: Place, record: &CardRecord, body: Body, view: View) -> Self {
+        let indices = &record.tpm.indices;
+        Self {
+            handles: indices.iter().map(|index| index.handle).collect(),
+            roles: indices.iter().map(|index| index.role).collect(),
+            ..Self::at(Home::Here, place, &record.name, body, view).with_record(record)
         }
     }
 
     /// A card of this host whose drive is not there.
     pub(crate) fn on_drive(known: KnownCard, path: PathBuf, instance: Option<u32>) -> Self {
-        Self {
+        let place = Place {
             id: Some(known.card),
             path,
             instance,
-            name: Mutex::new(known.name.clone()),
+        };
+        let name = known.name.clone();
+        Self {
             owner: Some(known.owner),
             created: known.created,
             handles: known.indices.iter().map(|index| index.handle).collect(),
             roles: known.indices.iter().map(|index| index.role).collect(),
-            body: Mutex::new(Body::Away),
-            view: Mutex::new(View::drive_away()),
-            uninitialised: AtomicBool::new(false),
-            session_bound: AtomicBool::new(false),
-            carrier: None,
-            drive: Mutex::default(),
-            known: Some(known),
-            gone: Arc::default(),
-            doubted: AtomicBool::new(false),
-            asked: Mutex::default(),
-            forgotten: AtomicBool::new(false),
+            ..Self::at(
+                Home::Drive(Box::new(known), Mutex::default()),
+                place,
+                &name,
+                Body::Away,
+                View::drive_away(),
+            )
         }
     }
 
@@ -225,12 +249,7 @@ impl HostedCard {
         view: View,
         drive: Arc<Drive>,
     ) -> Self {
-        Self {
-            handles: Vec::new(),
-            roles: Vec::new(),
-            drive: Mutex::new(Some(drive)),
-            ..Self::new(place, record, body, view)
-        }
+        Self::at(Home::Stranger(drive), place, &record.name, body, view).with_record(record)
     }
 
     /// A card of another machine, for the user that has brought it along.
@@ -246,58 +265,22 @@ impl HostedCard {
             path: PathBuf::new(),
             instance: None,
         };
+        let home = Home::Redirected(Arc::clone(carrier));
         Self {
-            name: Mutex::new(name.to_owned()),
             owner: Some(owner),
-            body: Mutex::new(Body::Elsewhere),
-            view: Mutex::new(view),
-            carrier: Some(Arc::clone(carrier)),
-            ..Self::unreadable(place, String::new())
+            ..Self::at(home, place, name, Body::Elsewhere, view)
         }
-    }
-
-    /// The connection that brings it along; absent = it is a card of this machine.
-    pub(crate) fn carrier(&self) -> Option<&Arc<Carrier>> {
-        self.carrier.as_ref()
-    }
-
-    pub(crate) fn is_carried_by(&self, carrier: &Arc<Carrier>) -> bool {
-        self.carrier().is_some_and(|own| Arc::ptr_eq(own, carrier))
-    }
-
-    /// Whether this user's programs may find it on the socket: a redirected card is for nobody but its user.
-    pub(crate) fn serves(&self, uid: u32) -> bool {
-        self.carrier.is_none() || self.owner == Some(uid)
     }
 
     /// A card whose file cannot be read.
     pub(crate) fn unreadable(place: Place, reason: String) -> Self {
-        let refused = Refused {
+        let refused = Body::Refused(Refused {
             record: None,
             indices: Indices::NotOurs,
             again: false,
-        };
-        Self {
-            id: place.id,
-            path: place.path,
-            instance: place.instance,
-            name: Mutex::default(),
-            owner: None,
-            created: 0,
-            handles: Vec::new(),
-            roles: Vec::new(),
-            body: Mutex::new(Body::Refused(refused)),
-            view: Mutex::new(View::new(CardState::Unreadable, reason)),
-            uninitialised: AtomicBool::new(false),
-            session_bound: AtomicBool::new(false),
-            carrier: None,
-            drive: Mutex::default(),
-            known: None,
-            gone: Arc::default(),
-            doubted: AtomicBool::new(false),
-            asked: Mutex::default(),
-            forgotten: AtomicBool::new(false),
-        }
+        });
+        let view = View::new(CardState::Unreadable, reason);
+        Self::at(Home::Here, place, "", refused, view)
     }
 
     #[cfg(test)]
@@ -312,20 +295,38 @@ impl HostedCard {
             path: "/nonexistent/broken.card".into(),
             instance,
         };
-        Self {
-            name: Mutex::new(name.to_owned()),
+        let card = Self {
             owner,
             ..Self::unreadable(place, String::new())
+        };
+        card.set_name(name);
+        card
+    }
+
+    /// The connection that brings it along; absent = it is a card of this machine.
+    pub(crate) fn carrier(&self) -> Option<&Arc<Carrier>> {
+        match &self.home {
+            Home::Redirected(carrier) => Some(carrier),
+            Home::Drive(..) | Home::Here | Home::Stranger(_) => None,
         }
+    }
+
+    pub(crate) fn is_carried_by(&self, carrier: &Arc<Carrier>) -> bool {
+        self.carrier().is_some_and(|own| Arc::ptr_eq(own, carrier))
+    }
+
+    /// Whether this user's programs may find it on the socket: a redirected card is for nobody but its user.
+    pub(crate) fn serves(&self, uid: u32) -> bool {
+        self.carrier().is_none() || self.owner == Some(uid)
     }
 
     /// Name shown to people.
     pub(crate) fn name(&self) -> String {
-        lock(&self.name).clone()
+        lock(&self.shown).name.clone()
     }
 
     pub(crate) fn set_name(&self, name: &str) {
-        name.clone_into(&mut lock(&self.name));
+        name.clone_into(&mut lock(&self.shown).name);
     }
 
     /// Whether it is in its reader only while its owner has an active session.
@@ -340,16 +341,26 @@ impl HostedCard {
 
     /// The drive that it is on, while that is there.
     pub(crate) fn drive(&self) -> Option<Arc<Drive>> {
-        lock(&self.drive).clone()
+        match &self.home {
+            Home::Drive(_, drive) => lock(drive).clone(),
+            Home::Stranger(drive) => Some(Arc::clone(drive)),
+            Home::Here | Home::Redirected(_) => None,
+        }
     }
 
-    pub(crate) fn set_drive(&self, drive: Option<Arc<Drive>>) {
-        *lock(&self.drive) = drive;
+    /// The drive of a card of this host has come or gone.
+    pub(crate) fn set_drive(&self, new: Option<Arc<Drive>>) {
+        if let Home::Drive(_, drive) = &self.home {
+            *lock(drive) = new;
+        }
     }
 
     /// As this host has recorded a card on a drive.
     pub(crate) fn known(&self) -> Option<&KnownCard> {
-        self.known.as_ref()
+        match &self.home {
+            Home::Drive(known, _) => Some(known),
+            Home::Here | Home::Redirected(_) | Home::Stranger(_) => None,
+        }
     }
 
     /// Parts that it is without.
@@ -373,19 +384,24 @@ impl HostedCard {
 
     /// Whether it may be compared with its TPM because somebody asks for it, which costs the TPM a few commands.
     pub(crate) fn may_ask(&self) -> bool {
-        let mut asked = lock(&self.asked);
-        let due = asked.is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL);
+        let mut shown = lock(&self.shown);
+        let due = shown
+            .asked
+            .is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL);
         if due {
-            *asked = Some(Instant::now());
+            shown.asked = Some(Instant::now());
         }
         due
     }
 
     /// Whether it is in the state folder, or on a drive that somebody brings.
     pub(crate) fn is_here(&self) -> bool {
-        match self.drive() {
-            Some(drive) => drive.serves(self.owner),
-            None => self.known.is_none(),
+        match &self.home {
+            Home::Drive(_, drive) => lock(drive)
+                .as_ref()
+                .is_some_and(|drive| drive.serves(self.owner)),
+            Home::Here | Home::Redirected(_) => true,
+            Home::Stranger(drive) => drive.serves(self.owner),
         }
     }
 
@@ -473,14 +489,11 @@ impl HostedCard {
     }
 
     pub(crate) fn view(&self) -> View {
-        self.view
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.shown).view.clone()
     }
 
     pub(crate) fn set_view(&self, view: View) {
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+        lock(&self.shown).view = view;
     }
 }
 
