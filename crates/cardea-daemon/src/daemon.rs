@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cardea_store::{Store, StoreError};
+use cardea_tpm::{Address, Chip, Service};
 
 use crate::doors::bus::Bus;
 use crate::doors::socket::server::{self, Server};
@@ -14,6 +15,7 @@ use crate::host::audit::Audit;
 use crate::host::permission::Roles;
 use crate::host::presence::ActiveUsers;
 use crate::host::prompt::Prompter;
+use crate::host::tpm::Connect;
 use crate::lifecycle::{keeper, load};
 use crate::process::boot;
 use crate::process::config::Config;
@@ -57,6 +59,11 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
+/// A TPM 2.0 at this address.
+fn connect(address: Address) -> Connect {
+    Box::new(move || Ok(Arc::new(Service::start(&address)?) as Arc<dyn Chip>))
+}
+
 /// A running daemon. Stops when dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -93,7 +100,7 @@ impl Daemon {
             roles,
             store,
             audit,
-            config.tpm.clone(),
+            connect(config.tpm.clone()),
             config.slots,
             config.redirect_to_reader,
             config.admin_key.clone(),

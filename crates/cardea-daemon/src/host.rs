@@ -1,6 +1,8 @@
 //! What all connections share: the cards, their slots, the TPM and the store.
 
 pub(crate) mod admission;
+#[cfg(test)]
+pub(crate) mod always_away;
 pub(crate) mod audit;
 pub(crate) mod counters;
 pub(crate) mod credential;
@@ -28,7 +30,6 @@ use std::time::Duration;
 use cardea_card::record::CardId;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
-use cardea_tpm::Address;
 
 use self::audit::Audit;
 use self::counters::Counters;
@@ -42,7 +43,7 @@ use self::prompt::Prompter;
 use self::redirected::Redirections;
 use self::selection::{is_exactly, select};
 use self::slots::Slots;
-use self::tpm::Tpm;
+use self::tpm::{Connect, Tpm};
 use crate::sync::lock;
 
 /// The daemon without its socket.
@@ -84,7 +85,7 @@ impl Host {
         roles: Roles,
         store: Store,
         audit: Audit,
-        address: Address,
+        connect: Connect,
         slots: u8,
         redirect_to_reader: bool,
         admin_key: String,
@@ -92,7 +93,7 @@ impl Host {
         Self {
             roles,
             store,
-            tpm: Tpm::new(address),
+            tpm: Tpm::new(connect),
             counters: Counters::default(),
             slots: Slots::new(slots),
             login_groups: LoginGroups::default(),

@@ -16,6 +16,7 @@ mod anchor;
 pub mod auth;
 mod awake;
 mod care;
+mod chip;
 mod clock;
 mod code;
 mod commands;
@@ -53,6 +54,7 @@ mod wire;
 
 pub use anchor::{CardFault, NV_RANGE, own_indices};
 pub use care::{DefinedIndex, HierarchyPolicy, LockoutParameters};
+pub use chip::Chip;
 pub use clock::TpmTime;
 pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};

@@ -7,7 +7,7 @@ use cardea_card::Card;
 use cardea_card::record::CardRecord;
 use cardea_card::token::{CardStore, TokenErrorKind};
 use cardea_client::message::CardState;
-use cardea_tpm::{CardFault, Service, TpmError};
+use cardea_tpm::{CardFault, Chip, TpmError};
 
 use crate::failure::unsafe_tpm;
 use crate::host::Host;
@@ -20,8 +20,8 @@ use crate::host::partial::Partial;
 use crate::system::{BootClock, SystemRng};
 
 /// Compares a card that waits with its TPM and takes it into use; false when the TPM could not say.
-pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, service: &Service) -> bool {
-    compare(host, card, &mut card.body(), service)
+pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, chip: &Arc<dyn Chip>) -> bool {
+    compare(host, card, &mut card.body(), chip)
 }
 
 /// The same because somebody asks for the card, so that one whose TPM is itself again is back at once.
@@ -40,8 +40,8 @@ pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
     if !hopeful || !waits || !card.may_ask() {
         return;
     }
-    if let Ok(service) = host.tpm.service() {
-        compare(host, card, body, &service);
+    if let Ok(chip) = host.tpm.chip() {
+        compare(host, card, body, &chip);
         if matches!(body, Body::Live(_)) {
             // It has a place in the reader again.
             host.wake_keeper();
@@ -49,7 +49,7 @@ pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
     }
 }
 
-fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Service) -> bool {
+fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, chip: &Arc<dyn Chip>) -> bool {
     let record = match body {
         Body::Waiting(record)
         | Body::Refused(Refused {
@@ -59,13 +59,13 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Servi
         }) => record.clone(),
         _ => return true,
     };
-    let examined = |service: &Service| {
-        service.check_card(&record)?;
-        service.lost_parts(&record.tpm)
+    let examined = |chip: &Arc<dyn Chip>| {
+        chip.check_card(&record)?;
+        chip.lost_parts(&record.tpm)
     };
-    let examined = match examined(service) {
+    let examined = match examined(chip) {
         // The storage root key is gone, and only the owner makes it again.
-        Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(service)),
+        Err(CardFault::Tpm(error)) if error.refuses_owner() => examined(&for_keeper(chip)),
         examined => examined,
     };
     let examined = match examined {
@@ -75,7 +75,7 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Servi
             Ok(Err(view_of_fault(&CardFault::CountReset)))
         }
         Err(fault) => Err(fault),
-        Ok(gone) => match host.counters.examine(host, &for_keeper(service)) {
+        Ok(gone) => match host.counters.examine(host, &for_keeper(chip)) {
             Verdict::Usable => Ok(Ok(gone)),
             Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
             Verdict::Away(error) => Err(CardFault::Tpm(error)),
@@ -90,7 +90,7 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, service: &Servi
             card.set_view(view);
             return true;
         }
-        Ok(Ok(gone)) => match open(host, card, &record, service) {
+        Ok(Ok(gone)) => match open(host, card, &record, chip) {
             Ok(live) => {
                 *body = Body::Live(Box::new(live));
                 card.set_view(View::ready());
@@ -172,13 +172,13 @@ pub(crate) fn open(
     host: &Host,
     card: &HostedCard,
     record: &CardRecord,
-    service: &Service,
+    chip: &Arc<dyn Chip>,
 ) -> Result<Card, String> {
-    let token = service
+    let token = chip
         .token(record)
         .map_err(|fault| crate::failure::chain(&fault))?;
     let gone = Arc::clone(card.gone());
-    let token = Partial::new(token, service.clone(), &record.tpm, gone);
+    let token = Partial::new(token, chip.clone(), &record.tpm, gone);
     let store: Box<dyn CardStore> = match card.drive() {
         Some(drive) => Box::new(DriveStore(drive)),
         None if card.known().is_some() => return Err(View::drive_away().reason),
@@ -208,16 +208,16 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said
     let Body::Live(live) = &*body else {
         return;
     };
-    let Ok(service) = host.tpm.service() else {
+    let Ok(chip) = host.tpm.chip() else {
         return;
     };
     let record = Box::new(live.record().clone());
     if said == TokenErrorKind::Unsafe {
         host.counters.found(host, &TpmError::CountReset);
     }
-    let examined = service
+    let examined = chip
         .check_card(&record)
-        .and_then(|()| service.lost_parts(&record.tpm));
+        .and_then(|()| chip.lost_parts(&record.tpm));
     if matches!(examined, Err(CardFault::CountReset)) {
         host.counters.found(host, &TpmError::CountReset);
     }

@@ -4,11 +4,11 @@
 //! that are there are not used: their PINs could be guessed without end. The trial takes an index of its own, and so
 //! the owner's authorisation where one is set; without it the cards are used, and the trial stays outstanding.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::CounterCheck;
-use cardea_tpm::{Hierarchy, Service, TpmError};
+use cardea_tpm::{Chip, Hierarchy, TpmError};
 
 use crate::failure::{chain, unsafe_tpm};
 use crate::host::Host;
@@ -69,19 +69,19 @@ impl Counters {
     }
 
     /// Finds out, if it is not known. `service` has the owner's authorisation at hand, if there is one.
-    pub(crate) fn examine(&self, host: &Host, service: &Service) -> Verdict {
+    pub(crate) fn examine(&self, host: &Host, chip: &Arc<dyn Chip>) -> Verdict {
         let mut known = lock(&self.0);
         match &*known {
             Known::Good => return Verdict::Usable,
             Known::Outstanding(tried, _) if tried.elapsed() < RETRY => return Verdict::Usable,
-            Known::Unsafe(run, reason) => match service.time() {
+            Known::Unsafe(run, reason) => match chip.time() {
                 Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe(reason.clone()),
                 Ok(_) => {}
                 Err(error) => return Verdict::Away(error),
             },
             Known::Nothing | Known::Outstanding(..) => {}
         }
-        match service.check_counters(&host.claimed_handles()) {
+        match chip.check_counters(&host.claimed_handles()) {
             Ok(()) => {
                 if !matches!(*known, Known::Nothing) {
                     tracing::info!("the TPM counts wrong PINs");
@@ -92,7 +92,7 @@ impl Counters {
             Err(error) => match outcome(&error) {
                 Outcome::Unsafe(reason) => {
                     let was = matches!(*known, Known::Unsafe(..));
-                    let run = service.time().ok().map(|time| time.resets);
+                    let run = chip.time().ok().map(|time| time.resets);
                     *known = Known::Unsafe(run, reason.clone());
                     drop(known);
                     if !was {
@@ -113,7 +113,7 @@ impl Counters {
     }
 
     /// Tries at once what was outstanding: somebody has given the authorisation that it takes.
-    pub(crate) fn catch_up(&self, host: &Host, owner: &Service) {
+    pub(crate) fn catch_up(&self, host: &Host, owner: &Arc<dyn Chip>) {
         {
             let mut known = lock(&self.0);
             if !matches!(*known, Known::Outstanding(..)) {
@@ -135,8 +135,8 @@ impl Counters {
             return;
         }
         let reason = unsafe_tpm(&chain(error));
-        let service = host.tpm.service().ok();
-        let run = service.and_then(|service| service.time().ok());
+        let chip = host.tpm.chip().ok();
+        let run = chip.and_then(|chip| chip.time().ok());
         let before = std::mem::replace(
             &mut *lock(&self.0),
             Known::Unsafe(run.map(|time| time.resets), reason.clone()),

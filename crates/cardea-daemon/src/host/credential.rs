@@ -3,19 +3,20 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cardea_client::message;
 use cardea_client::{MAX_AUTHORISATION_FILE, parse_authorisation};
-use cardea_tpm::{Hierarchy, HierarchyAuth, Service};
+use cardea_tpm::{Chip, Hierarchy, HierarchyAuth};
 use zeroize::Zeroizing;
 
 /// Name of the service credential with the owner authorisation (systemd.exec(5), `LoadCredentialEncrypted=`).
 const CREDENTIAL: &str = "owner-auth";
 
 /// The TPM with the owner's authorisation from the service's credential, if both have one.
-pub(crate) fn for_keeper(service: &Service) -> Service {
-    let set = || service.is_set(Hierarchy::Owner).is_ok_and(|set| set);
-    service.with_owner(credential().filter(|_| set()))
+pub(crate) fn for_keeper(chip: &Arc<dyn Chip>) -> Arc<dyn Chip> {
+    let set = || chip.is_set(Hierarchy::Owner).is_ok_and(|set| set);
+    chip.with_owner(credential().filter(|_| set()))
 }
 
 /// The owner authorisation that the service manager keeps for the daemon, in any form that the command takes.

@@ -10,11 +10,11 @@ use cardea_card::record::{IndexRole, KeyRecord, Provisional, TpmRecord};
 use cardea_card::secret::{AdminKeyBytes, Pin, PrivateKey};
 use cardea_card::token::{
     AdminAnswer, AdminAuthority, AdminError, AdminForm, KeyAlgorithm, KeyClass, KeyInfo, KeyStore,
-    PendingResult, PinAuthority, PinError, PinReference, PinStatus, PrivateOperation, TokenError,
-    TokenErrorKind, TokenRecord, Unblocker,
+    PendingResult, PinAuthority, PinError, PinReference, PinStatus, PrivateOperation, Token,
+    TokenError, TokenErrorKind, TokenRecord, Unblocker,
 };
 use cardea_client::message::Part;
-use cardea_tpm::{CardToken, Service};
+use cardea_tpm::Chip;
 use zeroize::Zeroizing;
 
 /// Which parts of a card are gone.
@@ -54,8 +54,8 @@ fn bit(role: IndexRole) -> u8 {
 
 /// A card's token without the parts that are gone.
 pub(crate) struct Partial {
-    token: CardToken,
-    service: Service,
+    token: Box<dyn Token>,
+    chip: Arc<dyn Chip>,
     /// What tells whose the indices are.
     record: TpmRecord,
     gone: Arc<GoneParts>,
@@ -63,14 +63,14 @@ pub(crate) struct Partial {
 
 impl Partial {
     pub(crate) fn new(
-        token: CardToken,
-        service: Service,
+        token: Box<dyn Token>,
+        chip: Arc<dyn Chip>,
         record: &TpmRecord,
         gone: Arc<GoneParts>,
     ) -> Self {
         Self {
             token,
-            service,
+            chip,
             record: TpmRecord {
                 vault: None,
                 previous_vault: None,
@@ -93,7 +93,7 @@ impl Partial {
         if role == IndexRole::Pin {
             return false;
         }
-        match self.service.lost_parts(&self.record) {
+        match self.chip.lost_parts(&self.record) {
             Ok(lost) => {
                 self.gone.set(&lost);
                 lost.contains(&role)
@@ -107,10 +107,10 @@ impl Partial {
     fn about_pin<R>(
         &mut self,
         role: IndexRole,
-        work: impl FnOnce(&mut CardToken) -> Result<R, PinError>,
+        work: impl FnOnce(&mut dyn Token) -> Result<R, PinError>,
     ) -> Result<R, PinError> {
         self.require(role)?;
-        work(&mut self.token).map_err(|error| match self.is_lost(role) {
+        work(&mut *self.token).map_err(|error| match self.is_lost(role) {
             true => refusal(role).into(),
             false => error,
         })
@@ -120,10 +120,10 @@ impl Partial {
     fn about<R>(
         &mut self,
         role: IndexRole,
-        work: impl FnOnce(&mut CardToken) -> Result<R, TokenError>,
+        work: impl FnOnce(&mut dyn Token) -> Result<R, TokenError>,
     ) -> Result<R, TokenError> {
         self.require(role)?;
-        work(&mut self.token).map_err(|error| match self.is_lost(role) {
+        work(&mut *self.token).map_err(|error| match self.is_lost(role) {
             true => refusal(role),
             false => error,
         })
@@ -132,10 +132,10 @@ impl Partial {
     /// Something about the administrator.
     fn about_admin<R>(
         &mut self,
-        work: impl FnOnce(&mut CardToken) -> Result<R, AdminError>,
+        work: impl FnOnce(&mut dyn Token) -> Result<R, AdminError>,
     ) -> Result<R, AdminError> {
         self.require(IndexRole::Adm)?;
-        work(&mut self.token).map_err(|error| {
+        work(&mut *self.token).map_err(|error| {
             // One that came too soon was not looked at.
             let delayed = matches!(error, AdminError::Delayed { .. });
             match !delayed && self.is_lost(IndexRole::Adm) {

@@ -1,27 +1,30 @@
 //! The TPM of a host, which may be away when the daemon starts.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardea_card::token::Clock;
-use cardea_tpm::{Address, Resting, Service, TpmError, TpmTime};
+use cardea_tpm::{Chip, Resting, TpmError, TpmTime};
 
 use crate::sync::lock;
 use crate::system::BootClock;
 
+/// Begins to use a chip.
+pub(crate) type Connect = Box<dyn Fn() -> Result<Arc<dyn Chip>, TpmError> + Send + Sync>;
+
 /// The TPM, which may be away when the daemon starts.
 pub(crate) struct Tpm {
-    address: Address,
-    service: Mutex<Option<Service>>,
+    connect: Connect,
+    chip: Mutex<Option<Arc<dyn Chip>>>,
     /// The TPM's time and ours, as they were first known.
     first_times: Mutex<Option<(TpmTime, Duration)>>,
 }
 
 impl Tpm {
-    pub(crate) fn new(address: Address) -> Self {
+    pub(crate) fn new(connect: Connect) -> Self {
         Self {
-            address,
-            service: Mutex::default(),
+            connect,
+            chip: Mutex::default(),
             first_times: Mutex::default(),
         }
     }
@@ -32,9 +35,9 @@ impl Tpm {
         struct Rest<'a>(&'a Tpm);
         impl Drop for Rest<'_> {
             fn drop(&mut self) {
-                let service = lock(&self.0.service).clone();
-                if let Some(service) = service {
-                    service.rest();
+                let chip = lock(&self.0.chip).clone();
+                if let Some(chip) = chip {
+                    chip.rest();
                 }
             }
         }
@@ -43,15 +46,15 @@ impl Tpm {
         answer()
     }
 
-    /// The service, started at the first use that succeeds; from then on it reconnects by itself.
-    pub(crate) fn service(&self) -> Result<Service, TpmError> {
-        let mut service = lock(&self.service);
-        if let Some(service) = &*service {
-            return Ok(service.clone());
+    /// The chip, started at the first use that succeeds; from then on it reconnects by itself.
+    pub(crate) fn chip(&self) -> Result<Arc<dyn Chip>, TpmError> {
+        let mut chip = lock(&self.chip);
+        if let Some(chip) = &*chip {
+            return Ok(Arc::clone(chip));
         }
-        let started = Service::start(&self.address)?;
-        tracing::info!(address = %self.address, "TPM reached");
-        *service = Some(started.clone());
+        let started = (self.connect)()?;
+        tracing::info!(address = %started.address(), "TPM reached");
+        *chip = Some(Arc::clone(&started));
         if let Ok(time) = started.time() {
             self.clock_deviation(time);
         }

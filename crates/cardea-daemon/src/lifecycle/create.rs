@@ -15,7 +15,7 @@ use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
 };
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
-use cardea_tpm::{AdminKey, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, Service};
+use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
 use crate::fault;
@@ -111,7 +111,7 @@ fn make(
     order: Order,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Arc<HostedCard>, Failure> {
-    let (record, service) = write(host, order, &NewFile::Here, progress)?;
+    let (record, chip) = write(host, order, &NewFile::Here, progress)?;
     let id = record.id;
     let instance = host
         .store
@@ -127,7 +127,7 @@ fn make(
     };
     let body = Body::Waiting(Box::new(record.clone()));
     let card = HostedCard::new(place, &record, body, View::away());
-    match open(host, &card, &record, &service) {
+    match open(host, &card, &record, &chip) {
         Ok(live) => {
             *card.body() = Body::Live(Box::new(live));
             card.set_view(View::ready());
@@ -200,12 +200,12 @@ fn write(
     order: Order,
     file: &NewFile<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<(CardRecord, Service), Failure> {
+) -> Result<(CardRecord, Arc<dyn Chip>), Failure> {
     let owner = Owner::new(host, order.owner_auth.as_ref())?;
     owner.require()?;
     // What waits for the authorisation takes room until it is undone.
     owner.finish_pending(host);
-    let service = &owner.service;
+    let chip = &owner.chip;
     let id = match order.card_id {
         Some(id) => free(host, id)?,
         None => {
@@ -219,7 +219,7 @@ fn write(
         return Err(fail(FailureKind::UnsafeTpm, reason));
     }
     progress("preparing the card");
-    let prepared = service
+    let prepared = chip
         .prepare_card(&host.claimed_handles(), order.secrets)
         .map_err(|error| {
             host.counters.found(host, &error);
@@ -242,7 +242,7 @@ fn write(
         .map_err(|error| of_store(&error))?;
     fault::point("create-intent");
     let mut steps = 0;
-    let created = service.create_card(prepared, &mut |step| {
+    let created = chip.create_card(prepared, &mut |step| {
         steps += 1;
         fault::point(&format!("create-tpm-{steps}"));
         progress(step);
@@ -250,7 +250,7 @@ fn write(
     let tpm = match created {
         Ok(tpm) => tpm,
         Err(error) => {
-            abandon(host, service, intent);
+            abandon(host, chip, intent);
             return Err(owner.failure(&error));
         }
     };
@@ -280,7 +280,7 @@ fn write(
         if let Err(error) = file.remove(host, id) {
             tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
         }
-        abandon(host, service, intent);
+        abandon(host, chip, intent);
         return Err(match file {
             NewFile::Here => of_store(&error),
             NewFile::On(_) => of_drive_store(&error),
@@ -292,7 +292,7 @@ fn write(
         tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
     }
     fault::point("create-intent-removed");
-    Ok((record, service.clone()))
+    Ok((record, Arc::clone(&owner.chip)))
 }
 
 /// An id that no card has, nor an operation that is not finished.
@@ -307,8 +307,8 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
 }
 
 /// Creation failed: undefines what is left of it now, or leaves that to the keeper.
-fn abandon(host: &Host, service: &Service, intent: Intent) {
-    let undone = service
+fn abandon(host: &Host, chip: &Arc<dyn Chip>, intent: Intent) {
+    let undone = chip
         .undo_intent(&indices(&intent))
         .map_err(|error| failure::chain(&error))
         .and_then(|()| {

@@ -154,7 +154,7 @@ fn free(
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
     progress("deleting the card's objects in the TPM");
-    if let Err(error) = owner.service.undo_intent(&indices(&intent)) {
+    if let Err(error) = owner.chip.undo_intent(&indices(&intent)) {
         if !begun && let Err(error) = host.store.remove_intent(id) {
             tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
         }
@@ -201,7 +201,7 @@ fn undefine(
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
     progress("deleting the card's objects in the TPM");
-    match owner.service.destroy_card(&record.tpm) {
+    match owner.chip.destroy_card(&record.tpm) {
         Ok(()) => {}
         // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is
         // missing is one, as nothing but the file tells whose the indices are.
@@ -245,10 +245,7 @@ fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
     };
     let again = Arc::new(again);
     host.add(Arc::clone(&again));
-    let checked = host
-        .tpm
-        .service()
-        .is_ok_and(|service| check(host, &again, &service));
+    let checked = host.tpm.chip().is_ok_and(|chip| check(host, &again, &chip));
     if checked {
         host.seat_cards();
     } else {

@@ -251,10 +251,7 @@ fn insert(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>, drive: &
     *card.body() = Body::Waiting(record);
     card.set_drive(Some(Arc::clone(drive)));
     card.set_view(View::away());
-    let checked = host
-        .tpm
-        .service()
-        .is_ok_and(|service| check(host, card, &service));
+    let checked = host.tpm.chip().is_ok_and(|chip| check(host, card, &chip));
     if !checked {
         host.wake_keeper();
     }
@@ -335,8 +332,8 @@ fn stranger(
     record: &CardRecord,
     drive: &Arc<Drive>,
 ) -> Result<Arc<HostedCard>, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-    let own = service
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+    let own = chip
         .has_root(&record.tpm.srk)
         .map_err(|error| of_tpm(&error))?;
     let view = match own {
@@ -480,8 +477,8 @@ pub(crate) fn adopt(
         .content
         .map_err(|error| fail(FailureKind::Invalid, chain(&error)))?;
     refuse_claims(host, &record)?;
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-    let own = service
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+    let own = chip
         .has_root(&record.tpm.srk)
         .map_err(|error| of_tpm(&error))?;
     if !own || Some(record.owner) != card.owner {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cardea_card::record::TpmRecord;
 use cardea_client::message::CardState;
 use cardea_store::Intent;
-use cardea_tpm::{IntentIndex, Service, own_indices};
+use cardea_tpm::{Chip, IntentIndex, own_indices};
 
 use crate::host::Host;
 use crate::host::hosted::{Body, HostedCard, View};
@@ -14,12 +14,12 @@ use crate::sync::lock;
 /// Undefines what interrupted creations and destructions left, and only what they named. False: the TPM or the
 /// folder may do better soon. What waits for the owner's authorisation does not come of itself, and is looked at
 /// again with the usual rounds, or as soon as somebody gives it.
-pub(crate) fn finish_intents(host: &Host, service: &Service) -> bool {
+pub(crate) fn finish_intents(host: &Host, chip: &Arc<dyn Chip>) -> bool {
     let open = std::mem::take(&mut *lock(&host.intents));
     let mut left = Vec::new();
     let mut settled = true;
     for intent in open {
-        match finish_intent(host, service, &intent) {
+        match finish_intent(host, chip, &intent) {
             Ok(()) => {
                 lock(&host.told).remove(&intent.card);
             }
@@ -67,14 +67,13 @@ fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
         .find(|card| card.id == Some(intent.card))
 }
 
-fn finish_intent(host: &Host, service: &Service, intent: &Intent) -> Result<(), Unfinished> {
+fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(), Unfinished> {
     let text = |error: &dyn std::error::Error| Unfinished::Other(crate::failure::chain(error));
     // What is hidden is not gone.
-    if !service.is_owner_on().map_err(|error| text(&error))? {
+    if !chip.is_owner_on().map_err(|error| text(&error))? {
         return Err(Unfinished::SwitchedOff);
     }
-    service
-        .undo_intent(&indices(intent))
+    chip.undo_intent(&indices(intent))
         .map_err(|error| match error.refuses_owner() {
             true => Unfinished::OwnerNeeded,
             false => text(&error),

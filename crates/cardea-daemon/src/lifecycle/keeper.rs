@@ -70,17 +70,17 @@ fn settle(host: &Host, rare: bool) -> bool {
     let untried = rare && host.counters.is_outstanding();
     let idle = waiting.is_empty() && lock(&host.intents).is_empty() && !untried;
     if !idle {
-        match host.tpm.service() {
-            Ok(service) => {
+        match host.tpm.chip() {
+            Ok(chip) => {
                 if untried {
-                    host.counters.examine(host, &for_keeper(&service));
+                    host.counters.examine(host, &for_keeper(&chip));
                 }
-                settled &= finish_intents(host, &for_keeper(&service));
+                settled &= finish_intents(host, &for_keeper(&chip));
                 for card in waiting {
                     if card.take_doubt() {
                         recheck(host, &card, &mut card.body(), TokenErrorKind::Lost);
                     }
-                    settled &= check(host, &card, &service);
+                    settled &= check(host, &card, &chip);
                 }
             }
             Err(error) => {
@@ -98,4 +98,44 @@ fn settle(host: &Host, rare: bool) -> bool {
     }
     host.seat_cards();
     settled
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_store::Store;
+    use cardea_tpm::Address;
+
+    use super::*;
+    use crate::host::always_away::AlwaysAway;
+    use crate::host::audit::Audit;
+    use crate::host::hosted::Place;
+    use crate::host::permission::Roles;
+    use crate::lifecycle::load::tests::stored;
+
+    #[test]
+    fn card_waits_for_a_chip_of_another_kind_that_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let roles = Roles {
+            admin_group: "cardea-admin".into(),
+            pcscd_uid: 0,
+        };
+        let address = Address::Simulator(None);
+        let connect = Box::new(move || Ok(Arc::new(AlwaysAway(address.clone())) as Arc<_>));
+        let store = Store::open(folder.path()).unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        let host = Host::new(roles, store, audit, connect, 1, false, "random".into());
+        let record = stored(1, 1, 0x01C2_0000, true).content.unwrap();
+        let place = Place {
+            id: Some(record.id),
+            path: folder.path().join("1.card"),
+            instance: None,
+        };
+        let body = Body::Waiting(Box::new(record.clone()));
+        let card = Arc::new(HostedCard::new(place, &record, body, View::ready()));
+        host.add(Arc::clone(&card));
+        assert!(!settle(&host, false), "it is to be tried again");
+        assert!(matches!(*card.body(), Body::Waiting(_)));
+        assert_eq!(card.view().state, CardState::TpmAway);
+        assert_eq!(host.slots.slot_of(&card), None);
+    }
 }

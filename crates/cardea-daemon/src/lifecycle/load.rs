@@ -162,7 +162,7 @@ fn host_card(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use cardea_card::record::{
         CounterMode, GidsRecord, IndexRecord, IndexRole, SecretLengths, Settings, SrkRecord,
         TpmRecord,
@@ -172,7 +172,7 @@ mod tests {
 
     const BASE: u32 = 0x01C2_0000;
 
-    fn stored(id: u8, created: u64, handle: u32, trusted: bool) -> StoredCard {
+    pub(crate) fn stored(id: u8, created: u64, handle: u32, trusted: bool) -> StoredCard {
         let id = CardId::new([id; 16]);
         let record = CardRecord {
             id,

@@ -1,7 +1,9 @@
 //! The TPM's owner: work that takes its authorisation where one is set.
 
+use std::sync::Arc;
+
 use cardea_client::message::{Failure, FailureKind, SecretBytes};
-use cardea_tpm::{Hierarchy, HierarchyAuth, Service, TpmError};
+use cardea_tpm::{Chip, Hierarchy, HierarchyAuth, TpmError};
 
 use crate::failure::{OWNER_MISSING, SWITCHED_OFF, chain, fail, of_tpm};
 use crate::host::Host;
@@ -11,7 +13,7 @@ use crate::lifecycle::intents::finish_intents;
 /// The TPM for work that takes the owner's authorisation where one is set.
 pub(crate) struct Owner {
     /// With the authorisation at hand, if there is one.
-    pub(crate) service: Service,
+    pub(crate) chip: Arc<dyn Chip>,
     at_hand: AtHand,
 }
 
@@ -26,10 +28,9 @@ enum AtHand {
 impl Owner {
     /// The authorisation that was given, else that of the service's credential where the TPM has one, else none.
     pub(crate) fn new(host: &Host, given: Option<&SecretBytes>) -> Result<Self, Failure> {
-        let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+        let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
         let set = || {
-            service
-                .is_set(Hierarchy::Owner)
+            chip.is_set(Hierarchy::Owner)
                 .map_err(|error| of_tpm(&error))
         };
         let (owner, at_hand) = match given {
@@ -44,14 +45,14 @@ impl Owner {
             },
         };
         Ok(Self {
-            service: service.with_owner(owner),
+            chip: chip.with_owner(owner),
             at_hand,
         })
     }
 
     /// Refuses before anything is begun where the owner hierarchy is switched off.
     pub(crate) fn require_on(&self) -> Result<(), Failure> {
-        match self.service.is_owner_on() {
+        match self.chip.is_owner_on() {
             Ok(true) => Ok(()),
             Ok(false) => Err(fail(FailureKind::SwitchedOff, SWITCHED_OFF)),
             Err(error) => Err(of_tpm(&error)),
@@ -63,7 +64,7 @@ impl Owner {
         self.require_on()?;
         let missing = self.at_hand == AtHand::Nothing
             && self
-                .service
+                .chip
                 .is_set(Hierarchy::Owner)
                 .map_err(|error| of_tpm(&error))?;
         if missing {
@@ -95,8 +96,8 @@ impl Owner {
     /// Ends what waited for this authorisation. The caller holds the provisioning lock.
     pub(crate) fn finish_pending(&self, host: &Host) {
         if self.at_hand == AtHand::Given {
-            finish_intents(host, &self.service);
-            host.counters.catch_up(host, &self.service);
+            finish_intents(host, &self.chip);
+            host.counters.catch_up(host, &self.chip);
             host.seat_cards();
         }
     }

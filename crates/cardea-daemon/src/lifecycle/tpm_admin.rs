@@ -20,13 +20,13 @@ pub(crate) fn set_hierarchy_auth(
     old: &SecretBytes,
     new: &SecretBytes,
 ) -> Result<Reply, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
     let (old, new) = (auth(old)?, auth(new)?);
     let which = match hierarchy {
         message::Hierarchy::Lockout => Hierarchy::Lockout,
         message::Hierarchy::Owner => Hierarchy::Owner,
     };
-    let policy = service
+    let policy = chip
         .set_hierarchy_auth(which, &old, &new)
         .map_err(|error| match error {
             TpmError::AuthMissing(_) => fail(
@@ -45,7 +45,7 @@ pub(crate) fn set_hierarchy_auth(
     };
     let endorsement = HierarchyAuth::new(&[])
         .ok()
-        .and_then(|empty| service.empty_policy(Hierarchy::Endorsement, &empty).err())
+        .and_then(|empty| chip.empty_policy(Hierarchy::Endorsement, &empty).err())
         .map(|error| left(Hierarchy::Endorsement, &error));
     Ok(Reply::AuthorisationSet {
         policy,
@@ -68,9 +68,8 @@ fn left(which: Hierarchy, error: &TpmError) -> String {
 }
 
 pub(crate) fn reset_lockout(host: &Host, given: &SecretBytes) -> Result<Reply, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-    service
-        .reset_lockout(&auth(given)?)
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+    chip.reset_lockout(&auth(given)?)
         .map_err(|error| refused(Hierarchy::Lockout, &error))?;
     tracing::info!("lockout reset");
     Ok(Reply::Done)
@@ -96,15 +95,14 @@ pub(crate) fn set_lockout_parameters(
         recovery,
         lockout_recovery,
     };
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
     if parameters.max_tries == 0 {
         return Err(fail(
             FailureKind::Invalid,
             "the number of tries must be at least 1; 0 would lock the TPM permanently",
         ));
     }
-    service
-        .set_lockout_parameters(&auth(given)?, parameters)
+    chip.set_lockout_parameters(&auth(given)?, parameters)
         .map_err(|error| refused(Hierarchy::Lockout, &error))?;
     tracing::info!(?parameters, "lockout parameters set");
     Ok(Reply::Done)
@@ -140,8 +138,8 @@ fn refused(which: Hierarchy, error: &TpmError) -> Failure {
 
 /// Every index in the cards' range, and whose it is.
 pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
-    let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-    let defined = service.indices().map_err(|error| of_tpm(&error))?;
+    let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+    let defined = chip.indices().map_err(|error| of_tpm(&error))?;
     let cards = host.cards();
     let intents = lock(&host.intents).clone();
     let summary = |index: &cardea_tpm::DefinedIndex| {
@@ -176,7 +174,7 @@ pub(crate) fn try_room(host: &Host) -> Result<Reply, Failure> {
     let _guard = host.provision(&mut |_| {});
     let owner = Owner::new(host, None)?;
     owner.require()?;
-    let tried = owner.service.room_for_card(&host.claimed_handles());
+    let tried = owner.chip.room_for_card(&host.claimed_handles());
     tried.map_err(|error| owner.failure(&error))?;
     Ok(Reply::Done)
 }
@@ -232,7 +230,7 @@ pub(crate) fn remove_index(
         ));
     }
     owner
-        .service
+        .chip
         .undefine_index(handle)
         .map_err(|error| owner.failure(&error))?;
     tracing::warn!(handle = name, "unknown index removed");

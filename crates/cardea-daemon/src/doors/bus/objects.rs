@@ -235,7 +235,7 @@ impl Live {
 }
 
 fn manager_properties(host: &Host) -> Dictionary {
-    let mut status = host.tpm.service().and_then(|service| service.status()).ok();
+    let mut status = host.tpm.chip().and_then(|chip| chip.status()).ok();
     let seconds = status.as_ref().map_or(0, tpm_admin::lockout_seconds);
     let policies = status
         .as_mut()

@@ -207,8 +207,8 @@ impl SocketClient {
                 Ok(Reply::Done)
             }
             Request::Random => {
-                let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-                let bytes = service.random().map_err(|error| of_tpm(&error))?;
+                let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+                let bytes = chip.random().map_err(|error| of_tpm(&error))?;
                 Ok(Reply::Result(SecretBytes::new(bytes.to_vec())))
             }
             Request::ListCards => {
@@ -341,9 +341,9 @@ impl SocketClient {
                 .visit(&card)?
                 .delete_certificate(pin.as_ref(), reference),
             Request::TpmStatus => {
-                let service = host.tpm.service().map_err(|error| of_tpm(&error))?;
-                let status = service.status().map_err(|error| of_tpm(&error))?;
-                let address = service.address().to_string();
+                let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+                let status = chip.status().map_err(|error| of_tpm(&error))?;
+                let address = chip.address().to_string();
                 let status = describe::tpm_status(host, address, status);
                 Ok(Reply::Tpm(Box::new(status)))
             }
