@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{deps, install, tools, uses, weakened};
+use crate::{deps, install, sizes, tools, uses, weakened};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
         "dependencies",
         |_, _| deps::run(&deps::Arguments::default()),
     ),
+    ("sizes", |workspace, _| sizes::run(workspace)),
     ("licences", licences),
     ("build", build),
     ("clippy", clippy),

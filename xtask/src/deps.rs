@@ -12,7 +12,6 @@ mod known;
 mod modules;
 mod rules;
 mod source;
-mod tokens;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,9 @@ mod deps;
 mod fuzz;
 mod install;
 mod shell;
+mod sizes;
 mod soak;
+mod tokens;
 mod tools;
 mod uses;
 mod weakened;
@@ -41,6 +43,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Build for release and install
     Install(install::InstallArguments),
+    /// Check the sizes of functions and files, and the names of modules
+    Sizes,
     /// Eight clients against one daemon for a long time
     Soak(soak::Arguments),
     /// Remove what `install` has put in place
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Task::Deps(arguments) => deps::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Install(arguments) => install::install(&arguments),
+        Task::Sizes => shell::Workspace::locate().and_then(|workspace| sizes::run(&workspace)),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Uninstall(arguments) => install::uninstall(&arguments),
         Task::Uses(arguments) => uses::run(&arguments),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tokens::{Kind, Token, tokens};
+use crate::tokens::{Kind, Token, tokens};
 
 /// A module: the file's own, or one that is written inside it.
 #[derive(Debug, Default, PartialEq, Eq)]

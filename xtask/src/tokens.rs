@@ -5,7 +5,7 @@
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     /// Where a group in `()`, `[]` or `{}` begins.
     Open(char),
     /// Where a group ends.
@@ -22,13 +22,13 @@ pub(super) enum Kind<'a> {
 
 /// A token and the line it begins in, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    pub(super) kind: Kind<'a>,
-    pub(super) line: usize,
+pub(crate) struct Token<'a> {
+    pub(crate) kind: Kind<'a>,
+    pub(crate) line: usize,
 }
 
 /// The tokens of a source text. A text that rustc would refuse gives some tokens, too.
-pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer {
         rest: text,
         line: 1,
