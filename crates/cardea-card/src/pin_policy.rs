@@ -130,9 +130,7 @@ impl PinPolicy {
     ///
     /// [`PinRuleError`] tells which rule it breaks.
     pub fn check(&self, pin: &Pin) -> Result<(), PinRuleError> {
-        if pin.len() < self.min || pin.len() > self.max {
-            return Err(self.length_error());
-        }
+        self.check_length(pin)?;
         let mut present = [false; 5];
         for &byte in pin.expose() {
             if let Some(flag) = present.get_mut(class_of(byte)) {
@@ -153,6 +151,14 @@ impl PinPolicy {
         } else {
             Err(PinRuleError::Characters)
         }
+    }
+
+    /// Whether a PIN could have been set under this policy, as far as its length goes.
+    pub(crate) fn check_length(&self, pin: &Pin) -> Result<(), PinRuleError> {
+        if pin.len() < self.min || pin.len() > self.max {
+            return Err(self.length_error());
+        }
+        Ok(())
     }
 
     /// What a PIN of another length is refused with.

@@ -133,6 +133,11 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
             message: format!("wrong PIN; {}", tries_left(*left)),
             tries_left: Some(*left),
         },
+        CardError::PinForm { rule, left } => Failure {
+            kind: FailureKind::PinWrong,
+            message: format!("{rule}; this one was not tried, {}", tries_left(*left)),
+            tries_left: Some(*left),
+        },
         CardError::Admin(AdminError::Delayed { seconds }) => fail(
             FailureKind::AdminWrong,
             format!("too many wrong answers from the administrator; try again in {seconds} s"),

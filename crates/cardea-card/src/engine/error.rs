@@ -19,6 +19,14 @@ pub enum CardError {
     /// PIN or PUK wrong or blocked.
     #[error(transparent)]
     Pin(PinError),
+    /// A PIN or PUK that the card cannot have. The TPM was not asked, and no try was spent.
+    #[error("{rule}; it was not tried")]
+    PinForm {
+        /// The rule that it breaks.
+        rule: PinRuleError,
+        /// Tries left.
+        left: u32,
+    },
     /// The new PIN is not one that the card's policy allows.
     #[error(transparent)]
     Rule(#[from] PinRuleError),

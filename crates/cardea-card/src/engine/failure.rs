@@ -111,6 +111,7 @@ impl From<CardError> for Failure {
             CardError::Conflict(_) => Self::Conditions,
             CardError::Damaged(_) => Self::Damaged,
             CardError::Pin(error) => error.into(),
+            CardError::PinForm { left, .. } => Self::Pin(PinError::Wrong { left }),
             CardError::Rule(_) => Self::Data,
             CardError::Store(error) => Self::Store(error),
             CardError::Token(error) => Self::Token(error),
@@ -216,6 +217,7 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pin_policy::PinRuleError;
 
     const KINDS: [TokenErrorKind; 15] = [
         TokenErrorKind::BadData,
@@ -333,11 +335,16 @@ mod tests {
             (Failure::Unsupported, 0x6A81),
             (Failure::WrongFileKind, 0x6981),
             (CardError::Damaged(String::new()).into(), 0x6F00),
-            (CardError::Store(store()).into(), 0x6581),
             (
-                CardError::Rule(crate::pin_policy::PinRuleError::Characters).into(),
-                0x6A80,
+                CardError::PinForm {
+                    rule: PinRuleError::Characters,
+                    left: 3,
+                }
+                .into(),
+                0x63C3,
             ),
+            (CardError::Store(store()).into(), 0x6581),
+            (CardError::Rule(PinRuleError::Characters).into(), 0x6A80),
         ] {
             assert_eq!(failure.status(), StatusWord::new(status), "{failure:?}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::security::{Role, Security};
 use super::{Card, CardError, Connection};
 use crate::event::Event;
-use crate::pin_policy::PinPolicy;
+use crate::pin_policy::{PinPolicy, PinRuleError};
 use crate::record::{CardRecord, IndexRole};
 use crate::secret::Pin;
 use crate::token::{KeyClass, PinError, PinReference, PinStatus, TokenErrorKind, Unblocker};
@@ -383,6 +383,9 @@ impl Card {
         pin: &Pin,
     ) -> Result<(), CardError> {
         self.must_have(reference)?;
+        if let Err(rule) = self.policy(reference).check_length(pin) {
+            return Err(self.refuse_form(connection, reference, rule));
+        }
         self.forget_status(reference);
         let Err(error) = self.token.verify(reference, pin) else {
             return Ok(());
@@ -410,6 +413,22 @@ impl Card {
             (PinError::Token(_), _) => {}
         }
         Err(error.into())
+    }
+
+    /// What a value is refused with that the card cannot have: a slip of the fingers costs no try. What was verified
+    /// on the connection ends as with any other incorrect value.
+    fn refuse_form(
+        &mut self,
+        connection: &Connection,
+        reference: PinReference,
+        rule: PinRuleError,
+    ) -> CardError {
+        self.change_security(|security| security.revoke(&connection.mark, reference.into()));
+        match self.known_pin_status(reference) {
+            Ok(PinStatus { left: 0, .. }) => PinError::Blocked.into(),
+            Ok(PinStatus { left, .. }) => CardError::PinForm { rule, left },
+            Err(error) => error,
+        }
     }
 
     /// A right PIN of this length was seen: that is the length, whatever was recorded.

@@ -20,6 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("chains are bounded", chains_are_bounded),
     ("doors share one state", doors_share_one_state),
     ("errors of the other door", errors_of_the_other_door),
+    ("impossible pins cost no try", impossible_pins_cost_no_try),
     ("keys are listed as they are", keys_are_listed_as_they_are),
     ("large objects and many of them", large_objects_and_many),
     ("no puk, no reference", no_puk_no_reference),
@@ -148,6 +149,62 @@ fn errors_of_the_other_door(make_card: MakeCard<'_>) -> Outcome {
         );
     }
     let refused = card.verify_pin(&mut connection, PinReference::Pin, &pin(PIN)?);
+    ensure!(
+        matches!(refused, Err(CardError::Pin(PinError::Blocked))),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+/// A PIN or PUK that is shorter than the card's can be is refused with the tries left, and none is spent.
+fn impossible_pins_cost_no_try(make_card: MakeCard<'_>) -> Outcome {
+    let mut card = make_card(CardKind::WithPuk);
+    let mut connection = card.connect();
+    let (short_pin, short_puk) = (pin(b"123")?, pin(b"1234567")?);
+    for left in [5, 4] {
+        for (reference, value, expected) in [
+            (PinReference::Pin, &short_pin, left),
+            (PinReference::Puk, &short_puk, 10),
+        ] {
+            let refused = card.verify_pin(&mut connection, reference, value);
+            ensure!(
+                matches!(refused, Err(CardError::PinForm { left, .. }) if left == expected),
+                "{reference:?}: {refused:?}"
+            );
+            let changed = card.change_pin(&mut connection, reference, value, &pin(b"87654321")?);
+            ensure!(
+                matches!(changed, Err(CardError::PinForm { left, .. }) if left == expected),
+                "{reference:?}: {changed:?}"
+            );
+        }
+        let unblocked = card.unblock_by_puk(&mut connection, &short_puk, &pin(b"87654321")?);
+        ensure!(
+            matches!(unblocked, Err(CardError::PinForm { left: 10, .. })),
+            "{unblocked:?}"
+        );
+        let status = [0x63, 0xC0 | u8::try_from(left).unwrap_or(0)];
+        let verify = [0x00, 0x20, 0x00, 0x80, 0x03, 0x31, 0x32, 0x33];
+        expect(&mut card, &mut connection, &verify, status)?;
+        let wrong = card.verify_pin(&mut connection, PinReference::Pin, &pin(b"000000")?);
+        ensure!(
+            matches!(wrong, Err(CardError::Pin(PinError::Wrong { left: l })) if l == left - 1),
+            "{wrong:?}"
+        );
+    }
+    verify(&mut card, &mut connection)?;
+    let refused = card.verify_pin(&mut connection, PinReference::Pin, &short_pin);
+    ensure!(
+        matches!(refused, Err(CardError::PinForm { left: 5, .. })),
+        "{refused:?}"
+    );
+    ensure!(
+        !card.is_verified(&connection),
+        "verified after an incorrect PIN"
+    );
+    for _ in 0..5 {
+        drop(card.verify_pin(&mut connection, PinReference::Pin, &pin(b"000000")?));
+    }
+    let refused = card.verify_pin(&mut connection, PinReference::Pin, &short_pin);
     ensure!(
         matches!(refused, Err(CardError::Pin(PinError::Blocked))),
         "{refused:?}"
