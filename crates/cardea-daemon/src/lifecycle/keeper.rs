@@ -44,6 +44,7 @@ pub(crate) fn keep(host: &Host) {
             return;
         }
         host.expire();
+        host.audit.catch_up();
     }
 }
 

@@ -1,0 +1,200 @@
+//! How often events are recorded: what happens often is counted, and nobody fills the log.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cardea_card::record::CardId;
+
+/// Uses of a key by one process, and refusals of one, are recorded once in this time, with their number. A user's
+/// records are counted over it.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Records of one user in [`INTERVAL`] of what a user can cause without a card of this machine's.
+const FREE_RECORDS: u32 = 60;
+
+/// Records of one user in [`INTERVAL`] of everything else.
+const CARD_RECORDS: u32 = 600;
+
+/// Entries of each table.
+const MAX_ENTRIES: usize = 4096;
+
+/// Card, key, user id and process of what may happen often.
+pub(super) type Repeated = (Option<CardId>, u8, u32, u32);
+
+/// What an event costs its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Price {
+    /// Nothing: the daemon's own.
+    Exempt,
+    /// Users can cause it without a card of this machine's, as often as they like.
+    Free,
+    /// It takes a card, and time of the TPM.
+    Card,
+}
+
+/// A user's records in the present interval.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    since: Instant,
+    free: u32,
+    card: u32,
+    withheld: u64,
+}
+
+/// What was recorded when, and how often it happened since.
+#[derive(Debug, Default)]
+pub(super) struct Frequency {
+    repeated: HashMap<Repeated, (Instant, u64)>,
+    budgets: HashMap<u32, Budget>,
+}
+
+impl Frequency {
+    /// How many uses are to be recorded now; none while the last record is young.
+    pub(super) fn due(&mut self, key: Repeated, now: Instant) -> Option<u64> {
+        if let Some((recorded, since)) = self.repeated.get_mut(&key) {
+            *since += 1;
+            if now.duration_since(*recorded) < INTERVAL {
+                return None;
+            }
+            *recorded = now;
+            return Some(std::mem::take(since));
+        }
+        if self.repeated.len() >= MAX_ENTRIES {
+            self.make_room(now);
+        }
+        self.repeated.insert(key, (now, 0));
+        Some(1)
+    }
+
+    /// Forgets what is old; if that is not enough, everything of the user with most entries.
+    fn make_room(&mut self, now: Instant) {
+        self.repeated
+            .retain(|_, (recorded, _)| now.duration_since(*recorded) < INTERVAL);
+        if self.repeated.len() < MAX_ENTRIES {
+            return;
+        }
+        let mut entries: HashMap<u32, usize> = HashMap::new();
+        for (_, _, uid, _) in self.repeated.keys() {
+            *entries.entry(*uid).or_default() += 1;
+        }
+        let most = entries.into_iter().max_by_key(|(_, count)| *count);
+        if let Some((most, _)) = most {
+            self.repeated.retain(|(_, _, uid, _), _| *uid != most);
+        }
+    }
+
+    /// Whether a user may cause one more record now. What may not be recorded is counted.
+    pub(super) fn admits(&mut self, uid: u32, price: Price, now: Instant) -> bool {
+        if price == Price::Exempt {
+            return true;
+        }
+        if self.budgets.len() >= MAX_ENTRIES && !self.budgets.contains_key(&uid) {
+            self.budgets.retain(|_, budget| !budget.is_over(now));
+            if self.budgets.len() >= MAX_ENTRIES {
+                // Thousands of user ids at once are one user's doing.
+                return false;
+            }
+        }
+        let budget = self.budgets.entry(uid).or_insert(Budget {
+            since: now,
+            free: 0,
+            card: 0,
+            withheld: 0,
+        });
+        if now.duration_since(budget.since) >= INTERVAL {
+            (budget.since, budget.free, budget.card) = (now, 0, 0);
+        }
+        let (spent, limit) = match price {
+            Price::Free => (&mut budget.free, FREE_RECORDS),
+            Price::Card | Price::Exempt => (&mut budget.card, CARD_RECORDS),
+        };
+        if *spent >= limit {
+            budget.withheld += 1;
+            return false;
+        }
+        *spent += 1;
+        true
+    }
+
+    /// Users of whom something was withheld in an interval that is over, with how much.
+    pub(super) fn withheld(&mut self, now: Instant) -> Vec<(u32, u64)> {
+        let mut found = Vec::new();
+        for (uid, budget) in &mut self.budgets {
+            if budget.withheld > 0 && now.duration_since(budget.since) >= INTERVAL {
+                found.push((*uid, std::mem::take(&mut budget.withheld)));
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+impl Budget {
+    fn is_over(&self, now: Instant) -> bool {
+        self.withheld == 0 && now.duration_since(self.since) >= INTERVAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_are_counted_until_the_interval_is_over() {
+        let mut frequency = Frequency::default();
+        let start = Instant::now();
+        let key = (None, 0x81, 1000, 7);
+        assert_eq!(frequency.due(key, start), Some(1));
+        for _ in 0..99 {
+            assert_eq!(frequency.due(key, start), None);
+        }
+        assert_eq!(frequency.due((None, 0x82, 1000, 7), start), Some(1));
+        assert_eq!(frequency.due(key, start + INTERVAL), Some(100));
+        assert_eq!(frequency.due(key, start + INTERVAL), None);
+    }
+
+    #[test]
+    fn full_table_costs_the_user_who_fills_it() {
+        let mut frequency = Frequency::default();
+        let now = Instant::now();
+        assert_eq!(frequency.due((None, 0x81, 1, 7), now), Some(1));
+        for pid in 0..20_000 {
+            assert_eq!(frequency.due((None, 0, 2, pid), now), Some(1));
+        }
+        assert_eq!(frequency.due((None, 0x81, 1, 7), now), None);
+        assert!(frequency.repeated.len() <= MAX_ENTRIES);
+    }
+
+    #[test]
+    fn budget_is_per_user_and_what_exceeds_it_is_counted() {
+        let mut frequency = Frequency::default();
+        let start = Instant::now();
+        let mut admitted = |uid, price, at| frequency.admits(uid, price, at);
+        let flood = (0..1000).filter(|_| admitted(1, Price::Free, start));
+        assert_eq!(flood.count(), FREE_RECORDS as usize);
+        assert!(admitted(2, Price::Free, start), "another user");
+        assert!(admitted(1, Price::Card, start), "what takes a card");
+        assert!(admitted(1, Price::Exempt, start));
+        let later = start + INTERVAL;
+        assert_eq!(frequency.withheld(start), []);
+        assert_eq!(frequency.withheld(later), [(1, 940)]);
+        assert_eq!(frequency.withheld(later), []);
+        assert!(frequency.admits(1, Price::Free, later));
+    }
+
+    #[test]
+    fn thousands_of_user_ids_do_not_grow_the_table() {
+        let mut frequency = Frequency::default();
+        let now = Instant::now();
+        assert!(frequency.admits(0, Price::Card, now));
+        for uid in 1..20_000 {
+            frequency.admits(uid, Price::Free, now);
+        }
+        assert!(frequency.budgets.len() <= MAX_ENTRIES);
+        assert!(
+            frequency.admits(0, Price::Card, now),
+            "who was there before"
+        );
+        assert!(frequency.admits(30_000, Price::Free, now + INTERVAL));
+    }
+}
