@@ -38,7 +38,7 @@ pub(crate) fn make_key(path: &Path) -> Result<AdminKey, Failure> {
     Ok(key)
 }
 
-/// Hexadecimal digits in a new file, on the disk before it is told.
+/// Writes hexadecimal digits to a new file, which is on the disk when this returns.
 pub(crate) fn write_key(path: &Path, key: &[u8]) -> Result<(), Failure> {
     let mut digits = Zeroizing::new(Vec::with_capacity(2 * key.len() + 1));
     for byte in key {
@@ -50,20 +50,20 @@ pub(crate) fn write_key(path: &Path, key: &[u8]) -> Result<(), Failure> {
     file::write_secret(path, &digits)
 }
 
-/// The card was not changed as asked: is the file worth something?
+/// After a failed change: removes the key's file if the card certainly does not have the key, else asks to keep it.
 pub(crate) fn settle(path: &Path, failure: &Failure) -> Result<(), Failure> {
     match failure.exit {
         // Refused before anything was changed.
         Exit::PinWrong | Exit::Usage | Exit::Denied | Exit::NotFound => {
             if let Err(error) = std::fs::remove_file(path) {
                 note(&format!(
-                    "{} is worth nothing and could not be removed: {error}",
+                    "{} is no longer of use and could not be removed: {error}",
                     path.display()
                 ))?;
             }
         }
         _ => note(&format!(
-            "keep {}: the card may have its key by now; `cardea admin verify` tells",
+            "keep {}: the card may already have this key; check with `cardea admin verify`",
             path.display()
         ))?,
     }
@@ -88,7 +88,7 @@ pub(crate) fn is_single_des(key: &AdminKey) -> bool {
 mod tests {
     use super::*;
 
-    /// `openssl enc -des-ede3 -nopad` gives the same.
+    /// `openssl enc -des-ede3 -nopad` computes the same.
     #[test]
     fn response_is_one_block_of_triple_des() {
         let key: AdminKey =

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Secrets come by prompt, file or descriptor: no argument takes one, which a test below holds on to.
+//! Secrets come by prompt, file or descriptor: no argument takes one, which a test below checks.
 
 mod certificates;
 mod keys;
@@ -36,7 +36,7 @@ const DEFAULT_HANDLER: &str = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
     version,
     about,
     after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon or no TPM, 4 PIN, PUK, response or passphrase wrong, 5 blocked, \
-                  6 denied, 7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout, 12 busy."
+                  6 denied, 7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout, 12 busy, 13 declined, 14 no agent."
 )]
 pub(crate) struct Cli {
     /// Socket of the daemon
@@ -58,17 +58,17 @@ pub(crate) enum Noun {
     /// The administrator of a card, who answers challenges with the admin key
     #[command(subcommand)]
     Admin(AdminVerb),
-    /// What happened, when, to which card and by whom
+    /// Show what happened, when, to which card and by whom
     Audit {
         #[command(flatten)]
         output: OutputArguments,
-        /// Go on with what happens from now on, until interrupted
+        /// Keep printing new records until interrupted
         #[arg(long, conflicts_with = "verify")]
         follow: bool,
-        /// Check that no record was changed, taken out, moved or cut off
+        /// Check that no record was changed, removed, moved or cut off
         #[arg(long)]
         verify: bool,
-        /// A record that must be there: number and hash as the journal has them
+        /// Record that must exist: number and hash, as in the journal
         #[arg(long, value_name = "NUMBER:HASH", requires = "verify")]
         head: Vec<String>,
     },
@@ -78,7 +78,7 @@ pub(crate) enum Noun {
     /// The certificates of a card's keys
     #[command(subcommand)]
     Cert(CertVerb),
-    /// Requests for certificates (PKCS#10)
+    /// Certificate requests (PKCS#10)
     #[command(subcommand)]
     Csr(CsrVerb),
     /// The keys of a card
@@ -101,15 +101,15 @@ pub(crate) enum Noun {
     },
     /// Make your cards available on another machine, over ssh, for as long as this runs
     Redirect(RedirectArguments),
-    /// The other end of `redirect`: passes on between standard input and output and the daemon
+    /// The other end of `redirect`: relays between standard input and output and the daemon
     #[command(hide = true)]
     RedirectAccept,
-    /// Print the completions of a shell
+    /// Print a shell's completion script
     Completions {
         /// Which shell
         shell: Shell,
     },
-    /// Look for what is wrong on this machine, and say what mends it
+    /// Diagnose this machine and suggest fixes
     Doctor {
         #[command(flatten)]
         output: OutputArguments,
@@ -117,14 +117,14 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
         root: PathBuf,
     },
-    /// Write the manual's pages into a folder
+    /// Write the manual pages to a folder
     #[command(hide = true)]
     Manual {
-        /// Folder, which is there
+        /// Existing folder
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// What an administrator does for cards elsewhere, without daemon and TPM
+    /// Help-desk tasks for cards on other machines, without daemon or TPM
     #[command(subcommand)]
     Helpdesk(HelpdeskVerb),
     /// The TPM
@@ -134,71 +134,71 @@ pub(crate) enum Noun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CardVerb {
-    /// Make a card this system's own whose file another system on this computer has written, as an administrator
+    /// Adopt a card whose file another system on this computer has written (administrators)
     Adopt {
         #[command(flatten)]
         card: CardArgument,
-        /// Owner of the card from now on, by name or user id [default: as it is]
+        /// New owner of the card, by name or user id [default: unchanged]
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Insert the cards on a mounted drive, until it is unmounted, pulled or taken out with `detach`
+    /// Insert the cards on a mounted drive until it is unmounted, removed or detached
     Attach {
         /// Where the drive is mounted
         #[arg(value_name = "DIR")]
         place: PathBuf,
-        /// Stay, and end with the drive; for services
+        /// Run in the foreground until the drive is gone; for services
         #[arg(long)]
         foreground: bool,
     },
     /// Create a card
     Create(Box<CreateArguments>),
-    /// Destroy a card: its keys are gone for ever
+    /// Destroy a card and its keys
     ///
     /// This cannot be undone.
     /// A card that is shown as lost, or as made by another TPM, may come back: first switch the computer off completely
-    /// (a full power cycle) and on again, make sure that it is the computer that the card was made on, and look in the
-    /// firmware's setup whether the TPM was replaced, cleared or switched off.
+    /// (a full power cycle) and on again, make sure that it is the computer that the card was made on, and check in the
+    /// firmware setup whether the TPM was replaced, cleared or switched off.
     ///
-    /// Where somebody may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
-    /// suspend, hibernation or a cut of the power): what was opened with the PIN serves the card's keys until the TPM is
-    /// reset, after the card is destroyed too.
+    /// If somebody else may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
+    /// suspend, hibernation or a power cut): whatever was opened with the PIN can use the card's keys until the TPM is
+    /// reset, even after the card is destroyed.
     Destroy {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
         tpm_owner: OwnerArguments,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Take the drive of a card out, before it is unmounted
+    /// Detach the drive of a card before it is unmounted
     Detach {
         #[command(flatten)]
         card: CardArgument,
     },
-    /// Keep the drive attached whose connection is standard input
+    /// Keep a drive attached whose connection is standard input
     #[command(hide = true)]
     Hold {
         /// The folder on the drive
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
-    /// List the cards: an administrator sees all, others their own
+    /// List the cards: administrators see all, others their own
     List {
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Change settings of a card, as an administrator
+    /// Change settings of a card (administrators)
     Set {
         #[command(flatten)]
         card: CardArgument,
-        /// Whether programs that know how leave the question for the PIN to the agent
+        /// Whether programs that support PIN pads let the agent ask for the PIN
         #[arg(long, value_name = "SWITCH", required_unless_present = "reader")]
         pin_pad: Option<Switch>,
-        /// When the card is in its reader
+        /// When the card is shown in its reader
         #[arg(long, value_name = "WHEN")]
         reader: Option<Presence>,
     },
@@ -216,19 +216,19 @@ pub(crate) struct CreateArguments {
     /// Name shown to people, 1 to 127 bytes
     #[arg(long)]
     pub(crate) name: String,
-    /// Mounted drive that the card's file goes to, into its folder `Cardea` [default: the daemon's own folder]
+    /// Mounted drive for the card's file, in its folder `Cardea` [default: the daemon's own folder]
     #[arg(long, value_name = "DIR", conflicts_with = "uninitialised")]
     pub(crate) store: Option<PathBuf>,
     /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
-    /// discarded and the card has no administrator), `default` (0102030405060708 three times: known to all,
+    /// discarded and the card has no administrator), `default` (0102030405060708 three times: publicly known,
     /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),
     /// `escrowed:PATH` (random, and kept in that new file under a passphrase or for the holder of a certificate;
     /// `%` in the path is the card id),
-    /// `derived:PATH` (the card's own, from a master secret: 64 hexadecimal digits, the URI of a key in a PKCS#11
-    /// token, or one in a TPM), `prompt` [default: what the machine's configuration says, else random]
+    /// `derived:PATH` (derived for this card from a master secret: 64 hexadecimal digits, the URI of a key in a
+    /// PKCS#11 token, or a key wrapped to a TPM), `prompt` [default: the machine's configuration, else random]
     #[arg(long, value_name = "KEY")]
     pub(crate) admin_key: Option<AdminKeySource>,
-    /// File with the passphrase of `--admin-key escrowed:PATH` [default: asked]
+    /// File with the passphrase of `--admin-key escrowed:PATH` [default: prompt]
     #[arg(long, value_name = "FILE", conflicts_with = "escrow_certificate")]
     pub(crate) escrow_passphrase_file: Option<PathBuf>,
     /// Certificate of the administrator who can open the file of `--admin-key escrowed:PATH`
@@ -236,7 +236,7 @@ pub(crate) struct CreateArguments {
     pub(crate) escrow_certificate: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) pin: PinArguments,
-    /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with PUK is unblocked by the PUK alone
+    /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with a PUK can only be unblocked with the PUK
     #[arg(long, conflicts_with_all = ["puk_file", "puk_fd"])]
     pub(crate) puk: bool,
     /// File with a PUK [default: no PUK]
@@ -245,21 +245,21 @@ pub(crate) struct CreateArguments {
     /// Open file descriptor to read a PUK from
     #[arg(long, value_name = "N")]
     pub(crate) puk_fd: Option<u32>,
-    /// What PINs must look like: `min` and `max` (4 to 127 bytes), and for `upper`, `lower`, `digits`,
+    /// Rules for PINs: `min` and `max` (4 to 127 bytes), and for `upper`, `lower`, `digits`,
     /// `special`, `other` one of `required`, `allowed`, `disallowed`;
-    /// as in min=4,max=8,digits=required [default: 4 to 127 bytes, any characters]
+    /// for example min=4,max=8,digits=required [default: 4 to 127 bytes, any characters]
     #[arg(long, value_name = "RULES")]
     pub(crate) pin_policy: Option<Policy>,
-    /// Wrong PINs in a row that block it, 1 to 255 [default: 5]
+    /// Consecutive wrong PINs that block the PIN, 1 to 255 [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) pin_tries: Option<u32>,
-    /// Wrong PUKs in a row that block it, 1 to 255 [default: 10]
+    /// Consecutive wrong PUKs that block the PUK, 1 to 255 [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) puk_tries: Option<u32>,
-    /// How long a typed PIN counts at most: 30s, 10m, 8h [default: 8h]
+    /// Longest time that a verified PIN stays valid: 30s, 10m, 8h [default: 8h]
     #[arg(long, value_name = "DURATION")]
     pub(crate) session_limit: Option<Seconds>,
-    /// How long a typed PIN counts while the card is not used; 0s = as long as the session [default: 0s]
+    /// Time without use after which a verified PIN expires; 0s = only with the session [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) idle_limit: Option<Seconds>,
     /// Leave the card in initialisation state: PIN and admin key are set by whoever personalises it
@@ -268,7 +268,7 @@ pub(crate) struct CreateArguments {
         conflicts_with_all = ["pin_file", "pin_fd", "puk", "puk_file", "puk_fd", "admin_key", "blank"]
     )]
     pub(crate) uninitialised: bool,
-    /// With `--uninitialised`: make room for a PUK
+    /// With `--uninitialised`: reserve a PUK
     // A requirement that conflicts with something given is dropped by clap: so the conflicts are here too.
     #[arg(
         long,
@@ -279,13 +279,13 @@ pub(crate) struct CreateArguments {
     /// Owner of the card, by name or user id [default: you]
     #[arg(long, value_name = "USER")]
     pub(crate) owner: Option<String>,
-    /// Programs that know how leave the question for the PIN to the agent (`cardea-agent`)
+    /// Programs that support PIN pads let the agent (`cardea-agent`) ask for the PIN
     #[arg(long)]
     pub(crate) pin_pad: bool,
-    /// When the card is in its reader [default: owner-session for people, always for system accounts]
+    /// When the card is shown in its reader [default: owner-session for people, always for system accounts]
     #[arg(long, value_name = "WHEN")]
     pub(crate) reader: Option<Presence>,
-    /// Leave the file system out, for a card management system that writes its own
+    /// Do not write the file system, for a card management system that writes its own
     #[arg(long)]
     pub(crate) blank: bool,
     #[command(flatten)]
@@ -296,7 +296,7 @@ pub(crate) struct CreateArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CardArgument {
-    /// Card id, an unambiguous beginning of it, instance id or name
+    /// Card id or an unambiguous prefix of it, instance id, or name
     #[arg(value_name = "ID")]
     pub(crate) card: String,
 }
@@ -315,7 +315,7 @@ pub(crate) enum Switch {
     On,
 }
 
-/// When a card is in its reader.
+/// When a card is shown in its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Presence {
     /// As long as it can be used

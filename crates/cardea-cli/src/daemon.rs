@@ -13,7 +13,7 @@ use crate::terminal::progress::Progress;
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
 const ANSWER_TIME: Duration = Duration::from_secs(600);
 
-/// Connects at the first request, so that wrong arguments are told without a daemon.
+/// Connects at the first request, so that wrong arguments are reported without a daemon.
 #[derive(Debug)]
 pub(crate) struct Daemon(Client);
 
@@ -32,7 +32,7 @@ impl Daemon {
         self.answer(reply)
     }
 
-    /// The same with an open folder.
+    /// Like [`Daemon::call`], and sends the descriptor of an open folder along.
     pub(crate) fn call_with_folder(
         &mut self,
         request: &Request,
@@ -60,14 +60,14 @@ impl Daemon {
         let hint = match error {
             ClientError::Unreachable { .. } => "; is cardea-daemon running?",
             ClientError::Disconnected(_) | ClientError::TimedOut => {
-                "; it may have been done or not, `cardea card list` tells"
+                "; it may or may not have been done; check with `cardea card list`"
             }
             _ => "",
         };
         Failure::caused(Exit::Away, error, hint)
     }
 
-    /// The same for a request that is done and has nothing to say.
+    /// Like [`Daemon::call`], for a request whose reply carries nothing.
     pub(crate) fn order(&mut self, request: &Request, what: &str) -> Result<(), Failure> {
         match self.call(request, what)? {
             Reply::Done => Ok(()),
@@ -89,8 +89,10 @@ impl Daemon {
         }
     }
 
-    /// The same for a card that is to be used: asked before any secret is, so that nobody types one for a card
-    /// that is not there or cannot take it, or by a wrong name into another.
+    /// Like [`Daemon::show`], for a card that is about to be used.
+    ///
+    /// Called before any secret is asked for, so that nobody types one for a card that does not exist or cannot take
+    /// it. Every later request uses the card id of this answer: a name may mean another card by then.
     pub(crate) fn usable(&mut self, card: &str) -> Result<CardDetails, Failure> {
         let details = self.show(card)?;
         let exit = match details.summary.state {
@@ -111,13 +113,13 @@ impl Daemon {
         ))
     }
 
-    /// An answer to something else.
+    /// A reply that does not belong to the request.
     pub(crate) fn unexpected() -> Failure {
-        Failure::new(Exit::Failed, "the daemon gave an answer to something else")
+        Failure::new(Exit::Failed, "unexpected reply from the daemon")
     }
 }
 
-/// Refuses what needs a part that the card has lost, before anybody types a secret for it.
+/// Refuses an operation that needs a part that the card has lost, before anybody types a secret for it.
 pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure> {
     match card.summary.gone.contains(&part) {
         true => Err(Failure::new(Exit::Failed, part_gone(part))),
@@ -125,16 +127,16 @@ pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure
     }
 }
 
-/// What it means that a part of a usable card is gone.
+/// The consequence of a missing part of a usable card.
 pub(crate) fn part_gone(part: Part) -> &'static str {
     match part {
         Part::Administrator => {
-            "the card's administrator is gone, as its index in the TPM was deleted or replaced; PIN and keys work: make a \
-             new card while they do"
+            "the card's administrator is gone: its index in the TPM was deleted or replaced; PIN and keys still work; create \
+             a new card while they do"
         }
         Part::Puk => {
-            "the card's PUK is gone, as its index in the TPM was deleted or replaced; PIN and keys work, but a blocked PIN \
-             can no longer be unblocked: make a new card while they do"
+            "the card's PUK is gone: its index in the TPM was deleted or replaced; PIN and keys still work, but a blocked \
+             PIN can no longer be unblocked; create a new card while they do"
         }
     }
 }

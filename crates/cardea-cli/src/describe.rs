@@ -98,7 +98,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
     value
 }
 
-/// A table with a row per card; the id is cut to what tells the cards apart, at least 8 digits.
+/// A table with a row per card; ids are shortened as far as they stay distinct, to at least 8 digits.
 pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
     let length = id_length(cards);
     let mut rows = vec![["ID", "INSTANCE", "NAME", "OWNER", "STATE", "READER"].map(str::to_owned)];
@@ -188,7 +188,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     if card.uninitialised {
         lines.push((
             "personalised",
-            "no: in initialisation state, waits for PIN and admin key".to_owned(),
+            "no: in initialisation state, waiting for PIN and admin key".to_owned(),
         ));
     }
     if let Some(place) = summary.drive.as_deref().filter(|place| !place.is_empty()) {
@@ -206,21 +206,18 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             "created",
             utc(i64::try_from(card.created).unwrap_or(i64::MAX)),
         ),
-        ("PIN", tries(card.pin, "not known")),
+        ("PIN", tries(card.pin, "unknown")),
         (
             "PIN policy",
             Policy::of(card.pin_policy.as_ref()).to_string(),
         ),
-        (
-            "session limit",
-            limit_words(card.session_limit, "not known"),
-        ),
+        ("session limit", limit_words(card.session_limit, "unknown")),
         ("idle limit", limit_words(card.idle_limit, "none")),
         (
             "PIN pad",
             if card.pin_pad { "on" } else { "off" }.to_owned(),
         ),
-        ("in its reader", card.visibility.word().to_owned()),
+        ("shown in reader", card.visibility.word().to_owned()),
         ("PUK", tries(card.puk, without(Part::Puk, "none"))),
         (
             "administrator",
@@ -244,7 +241,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     }
     lines
         .iter()
-        .map(|(label, value)| format!("{:<15}{value}\n", format!("{label}:")))
+        .map(|(label, value)| format!("{:<17}{value}\n", format!("{label}:")))
         .collect()
 }
 
@@ -255,7 +252,7 @@ fn key_line(key: &KeySummary) -> String {
         format!("PIN {}", pin_words(key)),
     ];
     if key.import_exposed {
-        parts.push("exposed at its import".to_owned());
+        parts.push("exposed when imported".to_owned());
     }
     if key.certificate {
         parts.push("with certificate".to_owned());

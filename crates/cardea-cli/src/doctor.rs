@@ -1,7 +1,7 @@
-//! `cardea doctor`: what is wrong on this machine, and the command that mends it.
+//! `cardea doctor`: faults of this machine, and the commands that fix them.
 //!
-//! It looks at the daemon's answers, at the files by which pcscd, p11-kit and the bus find the cards, and has the
-//! daemon try whether one more card has room; nothing is left of that.
+//! It checks the daemon's replies and the files by which pcscd, p11-kit and the bus find the cards, and has the
+//! daemon test whether the TPM has room for another card, which leaves nothing behind.
 
 mod daemon;
 mod files;
@@ -15,10 +15,10 @@ use serde_json::json;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{Colour, print, print_json, printable};
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
-    /// It is as it should be.
+    /// Correct.
     Fine,
     /// It works, and could be better.
     Advice,
@@ -36,13 +36,13 @@ impl Weight {
     }
 }
 
-/// One thing that was looked at. The name is stable.
+/// The result of one check. The name is stable.
 #[derive(Debug)]
 struct Finding {
     name: &'static str,
     weight: Weight,
     text: String,
-    /// What mends it.
+    /// The command that fixes it.
     command: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Findings {
     }
 }
 
-/// Looks at everything. `root` stands for the root of the file system.
+/// Runs all checks. `root` stands for the root of the file system.
 pub(crate) fn run(socket: &Path, root: &Path, json: bool) -> Result<(), Failure> {
     let mut findings = Findings::default();
     let daemon = daemon::look(socket, root, &mut findings);

@@ -31,7 +31,7 @@ impl FromStr for Seconds {
         number
             .checked_mul(*size)
             .map(Self)
-            .ok_or("is too long; no limit is longer than ten years")
+            .ok_or("is too long; the maximum is ten years")
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the command ends: one table from every failure to an exit code.
+//! One table from every failure to an exit code.
 //!
 //! `docs/cli.md` shows the same table to people.
 
@@ -57,7 +57,7 @@ impl From<FailureKind> for Exit {
     }
 }
 
-/// Why the command did not do what it was asked, in words, and its exit code.
+/// Why the command failed, as text, and its exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
@@ -77,7 +77,7 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// The same with something to add.
+    /// Adds a part to the message.
     pub(crate) fn and(self, more: &str) -> Self {
         Self::new(self.exit, format!("{}; {more}", self.message))
     }
@@ -94,7 +94,7 @@ impl Failure {
     }
 }
 
-/// Our own output could not be written; a reader that went away is no reason to complain.
+/// Our own output could not be written; a closed pipe is not reported.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {

@@ -26,12 +26,12 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
             Err(error) => return Err(fail(error)),
         }
     }
-    // A file of full length is too long by one, and refused by who reads it.
+    // A file of full length is too long by one, and refused by the caller.
     content.truncate(length);
     Ok(content)
 }
 
-/// Data for a file that may be there already, or for stdout.
+/// Writes to a file, which may exist, or to stdout.
 pub(crate) fn write(path: Option<&Path>, data: &[u8]) -> Result<(), Failure> {
     let Some(path) = path else {
         let mut out = io::stdout().lock();
@@ -43,11 +43,11 @@ pub(crate) fn write(path: Option<&Path>, data: &[u8]) -> Result<(), Failure> {
         .map_err(|error| not_written(path, &error))
 }
 
-/// Refuses bytes that a terminal would obey.
+/// Refuses to write bytes that a terminal would interpret.
 pub(crate) fn not_to_terminal(path: Option<&Path>) -> Result<(), Failure> {
     if path.is_none() && io::stdout().is_terminal() {
         return Err(Failure::usage(
-            "DER is not for terminals; give --out FILE, or --format pem",
+            "refusing to write DER to a terminal; use --out FILE or --format pem",
         ));
     }
     Ok(())
@@ -62,7 +62,7 @@ pub(crate) fn write_secret(path: &Path, data: &[u8]) -> Result<(), Failure> {
         .open(path)
         .map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Failure::usage(format!(
-                "{} is there already; name a new file",
+                "{} already exists; name a new file",
                 path.display()
             )),
             _ => not_written(path, &error),
@@ -72,7 +72,7 @@ pub(crate) fn write_secret(path: &Path, data: &[u8]) -> Result<(), Failure> {
         .and_then(|()| file.sync_all())
         .and_then(|()| File::open(folder_of(path))?.sync_all());
     written.map_err(|error| {
-        // Half a key is none.
+        // An incomplete key must not stay.
         let _ = std::fs::remove_file(path);
         not_written(path, &error)
     })

@@ -44,7 +44,7 @@ pub fn cardea() -> ExitCode {
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                // There is nobody left to tell when stderr is gone too.
+                // Nothing can be reported if stderr is closed too.
                 let _ = output::note(&format!("cardea: {text}"));
             }
             failure.exit.into()
@@ -94,7 +94,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-/// A PIN that was typed here must not be in a core dump; a system that refuses is no reason to stop.
+/// A PIN that was typed here must not be in a core dump; a system that refuses this does not stop the command.
 fn protect_secrets() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit {
@@ -105,7 +105,7 @@ fn protect_secrets() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// What completes command lines, on standard output.
+/// Prints a shell's completion script.
 fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cardea", &mut script);
@@ -113,7 +113,7 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The pages of `cardea`, one for each command, and that of `tpmvscmgr`.
+/// Writes the manual pages of `cardea`, one for each command, and that of `tpmvscmgr`.
 fn manual(folder: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         let text = format!(

@@ -16,10 +16,10 @@ use crate::terminal::output::{Colour, printable, utc};
 /// Longest label in bytes.
 pub(crate) const MAX_LABEL: usize = 127;
 
-/// Longest certificate that a card takes, in bytes.
+/// Longest certificate that a card holds, in bytes.
 const MAX_CERTIFICATE: usize = 64 * 1024;
 
-/// The key that is meant: by its reference, else by a label that one key alone has.
+/// The key selected by reference, else by a label that only one key has.
 pub(crate) fn select<'a>(card: &'a CardDetails, selector: &str) -> Result<&'a KeySummary, Failure> {
     let reference = match selector.len() {
         2 => u8::from_str_radix(selector, 16).ok(),
@@ -35,12 +35,12 @@ pub(crate) fn select<'a>(card: &'a CardDetails, selector: &str) -> Result<&'a Ke
         (Some(_), Some(_)) => Err(Failure::new(
             Exit::Ambiguous,
             format!(
-                "more than one key has the label {selector}: use the reference of `cardea key list`"
+                "more than one key has the label {selector}: use the reference shown by `cardea key list`"
             ),
         )),
         (None, _) => Err(Failure::new(
             Exit::NotFound,
-            format!("the card has no key {selector}; `cardea key list` shows them"),
+            format!("the card has no key {selector}; `cardea key list` shows its keys"),
         )),
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn label(key: &KeySummary) -> Option<&str> {
     (!key.label.is_empty()).then_some(&key.label)
 }
 
-/// What a key is called in notes.
+/// How messages name a key.
 pub(crate) fn title(key: &KeySummary) -> String {
     match label(key) {
         Some(label) => format!("{:02X} \"{}\"", key.reference, printable(label)),
@@ -58,7 +58,7 @@ pub(crate) fn title(key: &KeySummary) -> String {
     }
 }
 
-/// When a key wants the PIN.
+/// When a key needs the PIN.
 pub(crate) fn pin_words(key: &KeySummary) -> &'static str {
     if key.pin == "always" {
         "every time"
@@ -67,7 +67,7 @@ pub(crate) fn pin_words(key: &KeySummary) -> &'static str {
     }
 }
 
-/// The public half, checked.
+/// The public key, checked.
 pub(crate) fn public_key(key: &KeySummary) -> Result<cardea_pki::PublicKey, Failure> {
     let public = match &key.public {
         PublicKey::Rsa { modulus, exponent } => {
@@ -86,7 +86,7 @@ pub(crate) fn public_key(key: &KeySummary) -> Result<cardea_pki::PublicKey, Fail
         Failure::new(
             Exit::Failed,
             format!(
-                "the public half of key {:02X} is wrong: {error}",
+                "the public key of key {:02X} is invalid: {error}",
                 key.reference
             ),
         )
@@ -119,7 +119,7 @@ impl Stored {
         }
     }
 
-    /// Whose it is, and what is the matter with it.
+    /// Its subject, and why it is not valid if it is not.
     pub(crate) fn short(&self) -> String {
         match &self.content {
             Ok(certificate) => {
@@ -282,18 +282,18 @@ pub(crate) fn store(
     daemon.order(&request, "storing the certificate")
 }
 
-/// Asked before anything else of an import is done.
+/// Checked before an import changes anything.
 pub(crate) fn check_length(der: &[u8]) -> Result<(), Failure> {
     if der.len() > MAX_CERTIFICATE {
         return Err(Failure::usage(format!(
-            "the certificate has {} bytes; a card takes {MAX_CERTIFICATE}",
+            "the certificate has {} bytes; a card holds at most {MAX_CERTIFICATE}",
             der.len()
         )));
     }
     Ok(())
 }
 
-/// Has the card sign, and checks what it signed.
+/// Has the card sign, and verifies the signature.
 pub(crate) fn sign(
     card: &CardDetails,
     key: &KeySummary,
@@ -330,7 +330,7 @@ pub(crate) fn sign(
     unsigned.finish(signature.expose()).map_err(|error| {
         Failure::new(
             Exit::Failed,
-            format!("what the card signed is not right, nothing was written: {error}"),
+            format!("the card's signature does not verify; nothing was written: {error}"),
         )
     })
 }

@@ -1,7 +1,7 @@
-//! What a card's PINs must look like, as text on the command line and as the 32 bytes that the card keeps
+//! Rules for a card's PINs, as text on the command line and as the 32 bytes that the card keeps
 //! (MS-TPMVSC: eight little-endian numbers).
 //!
-//! The daemon decides; here a PIN is looked at before it is sent, to tell which rule it breaks.
+//! The daemon decides; here a PIN is checked before it is sent, to say which rule it breaks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +13,8 @@ const LONGEST: u8 = 127;
 
 /// Keyword, what one of them is called, what many are called; in the order of the 32 bytes.
 const CLASSES: [(&str, &str, &str); 5] = [
-    ("upper", "a capital letter", "capital letters"),
-    ("lower", "a small letter", "small letters"),
+    ("upper", "an uppercase letter", "uppercase letters"),
+    ("lower", "a lowercase letter", "lowercase letters"),
     ("digits", "a digit", "digits"),
     ("special", "a special character", "special characters"),
     (
@@ -40,7 +40,7 @@ enum Rule {
 }
 
 impl Default for Policy {
-    /// What a card without a policy takes.
+    /// The rules of a card without a policy.
     fn default() -> Self {
         Self {
             min: SHORTEST,
@@ -99,7 +99,7 @@ impl Policy {
         bytes
     }
 
-    /// Refuses what no PIN could satisfy.
+    /// Refuses rules that no PIN could satisfy.
     fn sound(&self) -> Result<(), String> {
         let lengths = SHORTEST..=LONGEST;
         let required = self.rules.iter().filter(|rule| **rule == Rule::Required);
@@ -112,13 +112,13 @@ impl Policy {
         } else if required.count() > usize::from(self.max) {
             Err("more kinds of characters are required than max bytes can hold".into())
         } else if self.rules.iter().all(|rule| *rule == Rule::Disallowed) {
-            Err("no characters are left that a PIN could have".into())
+            Err("no characters are left for a PIN".into())
         } else {
             Ok(())
         }
     }
 
-    /// Whether a new PIN or PUK (`what`) obeys.
+    /// Checks a new PIN or PUK (`what`).
     pub(crate) fn check(&self, what: &str, value: &[u8]) -> Result<(), String> {
         let length = value.len();
         if length < usize::from(self.min) || length > usize::from(self.max) {
@@ -218,7 +218,7 @@ impl FromStr for Policy {
                 format!("`{part}` is not keyword=value, as in min=4,digits=required")
             })?;
             if seen.contains(&keyword) {
-                return Err(format!("{keyword} is there twice"));
+                return Err(format!("{keyword} is given twice"));
             }
             seen.push(keyword);
             match keyword {
@@ -240,7 +240,7 @@ impl Policy {
             .find(|((known, _, _), _)| *known == keyword)
             .ok_or_else(|| {
                 format!(
-                    "`{keyword}` is unknown; there are min, max, upper, lower, digits, special and other"
+                    "`{keyword}` is unknown; the keywords are min, max, upper, lower, digits, special and other"
                 )
             })?;
         *rule = [Rule::Allowed, Rule::Disallowed, Rule::Required]
@@ -354,7 +354,7 @@ mod tests {
             ("min=4", "4 to 127 bytes, any characters"),
             (
                 "max=8,digits=required,upper=required",
-                "4 to 8 bytes, with capital letters and digits",
+                "4 to 8 bytes, with uppercase letters and digits",
             ),
             (
                 "max=8,digits=required,other=disallowed",

@@ -3,8 +3,8 @@
 //! The daemon there asks, this program answers: what [`guard`] lets pass goes to this machine's daemon, on a
 //! connection of its own for each program at the other end. PINs are typed on this side ([`local`]).
 //! Everything that comes from there is bounded: frames by length and time, requests by their rate ([`pace`]), one at
-//! a time for each program, programs by their number. A remote machine that breaks a rule is not listened to any
-//! more, and this machine's person is told why.
+//! a time for each program, programs by their number. The redirection ends when the
+//! remote machine breaks a rule, and the reason is shown here.
 
 mod accept;
 mod guard;
@@ -93,26 +93,28 @@ pub(crate) fn run(
     Err(Failure::new(
         Exit::Failed,
         match reason {
-            Some(reason) => format!("{reason}; the cards are no longer at {host}"),
+            Some(reason) => format!("{reason}; the cards are no longer available at {host}"),
             None => format!(
-                "the connection to {host} has ended{status}; its cards are here alone again"
+                "the connection to {host} has ended{status}; the cards are only available here again"
             ),
         },
     ))
 }
 
-/// As ssh takes it, and as it is shown.
+/// The host's name, which is passed to ssh and shown.
 fn host_name(host: &str) -> Result<String, Failure> {
     if host.is_empty() || host.starts_with('-') || printable(host) != host {
-        return Err(Failure::usage("HOST is a name as ssh takes it"));
+        return Err(Failure::usage("HOST must be a name that ssh accepts"));
     }
     if host.len() > MAX_NAME {
-        return Err(Failure::usage(format!("HOST has at most {MAX_NAME} bytes")));
+        return Err(Failure::usage(format!(
+            "HOST must have at most {MAX_NAME} bytes"
+        )));
     }
     Ok(host.to_owned())
 }
 
-/// Says what is where, and how it ends.
+/// Shows which cards are where, and how to end it.
 fn tell(shared: &Shared) -> Result<(), Failure> {
     let host = &shared.host;
     let cards = lock(&shared.cards);
@@ -123,7 +125,7 @@ fn tell(shared: &Shared) -> Result<(), Failure> {
         ""
     };
     note(&format!(
-        "{host} has {}{reader}; PINs are typed here; end this program to take them back",
+        "{host} has {}{reader}; PINs are typed here; press Ctrl-C to take the cards back",
         names.join(", ")
     ))?;
     Ok(())
@@ -147,7 +149,7 @@ impl Choice {
             let card = daemon.usable(selector)?.summary;
             if let Some(from) = card.from {
                 let text = format!(
-                    "card {} is redirected from {}, and goes no further",
+                    "card {} is redirected from {} and cannot be redirected again",
                     printable(&card.name),
                     printable(&from)
                 );
@@ -219,7 +221,7 @@ impl Ssh {
             .stdin(theirs.try_clone()?)
             .stdout(theirs);
         let child = command.spawn().map_err(|error| {
-            let text = format!("{} does not start: {error}", arguments.ssh.display());
+            let text = format!("cannot start {}: {error}", arguments.ssh.display());
             Failure::new(Exit::Failed, text)
         })?;
         // The other end is ssh's alone, so that we see when it goes.
@@ -230,7 +232,7 @@ impl Ssh {
         })
     }
 
-    /// Waits for it, or ends it; how it ended, if that says anything.
+    /// Waits for it, or ends it. Returns how it ended, if that is of interest.
     fn end(mut self, by_itself: bool) -> String {
         drop(self.channel);
         if !by_itself {
@@ -240,7 +242,7 @@ impl Ssh {
         match self.child.wait().ok().and_then(|status| status.code()) {
             Some(0) | None => String::new(),
             Some(127) => " (cardea was not found there)".to_owned(),
-            Some(255) => " (ssh could not go on)".to_owned(),
+            Some(255) => " (ssh failed)".to_owned(),
             Some(code) => format!(" (status {code})"),
         }
     }
@@ -249,7 +251,7 @@ impl Ssh {
 /// Why the other machine did not take the cards.
 enum Refusal {
     Frame(FrameError),
-    /// Its daemon's words.
+    /// Refused by its daemon, with a message.
     Said(String),
     Strange,
 }
@@ -262,14 +264,14 @@ impl Refusal {
         );
         let status = ssh.end(gone);
         let text = match self {
-            Self::Said(text) => format!("{host} does not take the cards: {}", printable(&text)),
+            Self::Said(text) => format!("{host} refused the cards: {}", printable(&text)),
             Self::Frame(FrameError::Stranger {
                 version: Some(version),
-            }) => format!("{host} has another version of Cardea (of protocol {version})"),
+            }) => format!("{host} has another version of Cardea (protocol {version})"),
             Self::Frame(FrameError::TimedOut) => format!("{host} did not answer in time"),
             Self::Frame(_) if gone => format!("{host} did not take the cards{status}"),
             Self::Frame(_) | Self::Strange => format!(
-                "{host} answered something that is not Cardea's; does its shell print anything at its start?"
+                "unexpected output from {host}; does its shell print anything when it starts?"
             ),
         };
         Failure::new(Exit::Failed, text)
@@ -285,7 +287,7 @@ fn greet(channel: &mut Channel<Arc<UnixStream>>, reader: bool) -> Result<bool, R
     };
     channel.send(&request).map_err(Refusal::Frame)?;
     match channel.receive(Some(ACCEPT_TIME), FRAME_TIME) {
-        // What we have not offered is not there, whatever it says.
+        // What was not offered is not there, whatever the reply says.
         Ok(Reply::Redirected { reader: there }) => Ok(there && reader),
         Ok(Reply::Failed(failure)) => Err(Refusal::Said(failure.message)),
         Ok(_) => Err(Refusal::Strange),
@@ -324,10 +326,10 @@ struct Shared {
 }
 
 impl Shared {
-    /// Ends the redirection; the first reason is told.
+    /// Ends the redirection; the first reason is reported.
     fn end(&self, why: String) {
         lock(&self.end).get_or_insert(why);
-        // Whoever waits for the other machine wakes up.
+        // Threads that wait for the other machine wake up.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
@@ -335,7 +337,7 @@ impl Shared {
         if let Err(error) = lock(&self.sending).send(request) {
             match error {
                 FrameError::Closed | FrameError::Io(_) => {}
-                error => self.end(format!("{} does not take answers: {error}", self.host)),
+                error => self.end(format!("{} does not accept replies: {error}", self.host)),
             }
         }
     }
@@ -353,7 +355,7 @@ impl Shared {
     }
 }
 
-/// Tells which cards there are, when that changes and as a sign of life.
+/// Sends the list of cards, when it changes and as a sign of life.
 fn keep_telling(shared: &Shared, choice: &Choice) {
     let mut client = Client::new(&shared.socket);
     let mut generation = 0;
@@ -399,7 +401,7 @@ fn listen(shared: &Arc<Shared>, channel: &mut Channel<Arc<UnixStream>>) -> Optio
         match channel.receive(None, FRAME_TIME) {
             Ok(Reply::Wanted { program, request }) => {
                 let Ok(request) = exactly::<Request>(request.expose()) else {
-                    return Some(format!("{host} sent what is no request"));
+                    return Some(format!("{host} sent an invalid request"));
                 };
                 if let Err(why) = wanted(shared, &mut workers, program, request) {
                     return Some(why);
@@ -407,20 +409,20 @@ fn listen(shared: &Arc<Shared>, channel: &mut Channel<Arc<UnixStream>>) -> Optio
             }
             Ok(Reply::Released { program }) => drop(workers.remove(&program)),
             Ok(Reply::Failed(failure)) => {
-                return Some(format!("{host} says: {}", printable(&failure.message)));
+                return Some(format!("{host} reports: {}", printable(&failure.message)));
             }
-            Ok(_) => return Some(format!("{host} answered something that was not asked")),
+            Ok(_) => return Some(format!("{host} sent an unexpected reply")),
             Err(FrameError::Malformed(_) | FrameError::TooLong) => {
-                return Some(format!("{host} sent what is no message"));
+                return Some(format!("{host} sent an invalid message"));
             }
-            Err(FrameError::TimedOut) => return Some(format!("{host} sent half a message")),
+            Err(FrameError::TimedOut) => return Some(format!("{host} sent an incomplete message")),
             // The cause is another one, or the end of ssh.
             Err(_) => return None,
         }
     }
 }
 
-/// Gives a request to its program's worker.
+/// Passes a request to its program's worker.
 fn wanted(
     shared: &Arc<Shared>,
     workers: &mut HashMap<u32, Worker>,
@@ -441,7 +443,8 @@ fn wanted(
             serve(&own, program, &queue, &flag);
             own.programs.fetch_sub(1, Ordering::Relaxed);
         });
-        spawned.map_err(|error| format!("no thread for a program of {host}: {error}"))?;
+        spawned
+            .map_err(|error| format!("cannot start a thread for a program of {host}: {error}"))?;
         place.insert(Worker { requests, busy });
     }
     let count = workers.len();
@@ -456,7 +459,7 @@ fn wanted(
     match worker.requests.try_send(request) {
         Ok(()) if !early => Ok(()),
         Ok(()) | Err(TrySendError::Full(_)) => Err(format!(
-            "{host} sent a request before the one before it was answered"
+            "{host} sent a request before the previous one was answered"
         )),
         Err(TrySendError::Disconnected(_)) => Err(format!("no thread for a program of {host}")),
     }
@@ -472,14 +475,14 @@ fn serve(shared: &Shared, program: u32, requests: &Receiver<Request>, busy: &Ato
             return;
         };
         let content = packed(&reply)
-            .or_else(|_| packed(&refused(FailureKind::Failed, "the answer is too long")));
+            .or_else(|_| packed(&refused(FailureKind::Failed, "the reply is too long")));
         let Ok(reply) = content else { return };
         busy.store(false, Ordering::Release);
         shared.send(&Request::Answered { program, reply });
     }
 }
 
-/// Nothing: the redirection has ended.
+/// `None`: the redirection has ended.
 fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<Reply> {
     let host = &shared.host;
     let offered = |id: &str| lock(&shared.cards).contains_key(id);
@@ -503,11 +506,11 @@ fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<R
         }
         Err(Refused::Absent) => Ok(refused(
             FailureKind::Removed,
-            "the card is not redirected any more",
+            "the card is no longer redirected",
         )),
         Err(Refused::Never(what)) => {
             shared.end(format!(
-                "{host} asked {what}, which no redirected card does"
+                "{host} asked for {what}, which redirected cards do not offer"
             ));
             return None;
         }

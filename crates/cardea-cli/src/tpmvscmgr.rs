@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::terminal::output::{note, print};
 use crate::terminal::secret::{self, Source};
 
-/// The DEFAULT keywords: everybody knows them.
+/// The values of the DEFAULT keywords, which are public.
 const DEFAULT_PIN: &[u8] = b"12345678";
 
 /// How often a secret is asked for.
@@ -44,11 +44,11 @@ impl From<End> for ExitCode {
     }
 }
 
-/// Why it was not done.
+/// Why a command failed.
 struct Failure {
     end: End,
     text: String,
-    /// What Windows' tool would end with.
+    /// The error number of Windows' tool.
     hresult: Option<u32>,
 }
 
@@ -72,21 +72,21 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Does what a command line says.
+/// Runs a command line.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
     let result = match grammar::parse(arguments) {
         Ok(Command::Create(create)) => make(&create),
         Ok(Command::Destroy(destroy)) => unmake(&destroy),
         Ok(Command::Help(verb)) => print(help(verb)).map_err(Failure::from),
         Err(text) => {
-            let text = format!("{text}; tpmvscmgr /? shows how it is used");
+            let text = format!("{text}; tpmvscmgr /? shows the usage");
             Err(Failure::new(End::Usage, text, INVALID_ARGUMENT))
         }
     };
     match result {
         Ok(()) => End::Done,
         Err(failure) => {
-            // There is nobody left to tell when stderr is gone too.
+            // Nothing can be reported if stderr is closed too.
             let _ = note(&format!("tpmvscmgr: {}", failure.text));
             if let Some(hresult) = failure.hresult {
                 let _ = note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
@@ -101,11 +101,11 @@ fn make(create: &Create) -> Result<(), Failure> {
     if create.attestation {
         return Err(Failure::new(
             End::Failed,
-            "/attestation needs an attestation key in the TPM, which this version does not make: leave it out",
+            "/attestation needs an attestation key in the TPM, which this version does not create: omit it",
             NOT_SUPPORTED,
         ));
     }
-    // Administrator's key, PIN, PUK: in the order in which people have them at hand.
+    // In the order of Microsoft's tool: administrator key, PIN, PUK.
     let admin_key = match create.admin_key {
         AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
         AdminKey::Prompt => {
@@ -145,7 +145,7 @@ fn make(create: &Create) -> Result<(), Failure> {
 
 fn unmake(destroy: &Destroy) -> Result<(), Failure> {
     local(destroy.machine.as_deref())?;
-    // The id alone: a name may be another card's tomorrow.
+    // Only the instance id: a name may mean another card tomorrow.
     let is_id = destroy
         .instance
         .to_uppercase()
@@ -153,7 +153,7 @@ fn unmake(destroy: &Destroy) -> Result<(), Failure> {
     if !is_id {
         return Err(Failure::new(
             End::Failed,
-            "/instance takes the id that create has printed, as ROOT\\SMARTCARDREADER\\0000",
+            "/instance takes the id that create printed, for example ROOT\\SMARTCARDREADER\\0000",
             NOT_FOUND,
         ));
     }
@@ -182,7 +182,7 @@ fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Failu
     }
 }
 
-/// Asks again what cannot be right, and gives up with who gives up.
+/// Asks again after an invalid entry, until the person cancels.
 fn asked<T>(mut ask: impl FnMut() -> Result<T, exit::Failure>) -> Result<T, Failure> {
     let mut tries = ENTRIES;
     loop {
@@ -205,7 +205,7 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, exit::Failure>) -> Result<T, Fail
     }
 }
 
-/// This machine by any of its names, or an answer to what it would take.
+/// Accepts the names of this machine, and refuses others with an explanation.
 fn local(machine: Option<&str>) -> Result<(), Failure> {
     let Some(machine) = machine else {
         return Ok(());
@@ -226,14 +226,14 @@ fn local(machine: Option<&str>) -> Result<(), Failure> {
     ))
 }
 
-/// One request; each step is a line, unless it is to be quiet.
+/// Sends one request; each step is printed on a line, unless `quiet`.
 fn ask(request: &Request, quiet: bool) -> Result<Reply, Failure> {
     let socket = std::env::var_os("CARDEA_SOCKET")
         .map_or_else(|| cardea_client::DEFAULT_SOCKET.into(), PathBuf::from);
     let mut client = Client::new(&socket);
     let mut step = |text: &str| {
         if !quiet {
-            // A reader that went away does not stop what was ordered.
+            // A closed pipe does not stop the operation.
             let _ = print(&format!("{text}...\n"));
         }
     };
@@ -252,11 +252,7 @@ fn ask(request: &Request, quiet: bool) -> Result<Reply, Failure> {
 }
 
 fn unexpected() -> Failure {
-    Failure::new(
-        End::Failed,
-        "the daemon gave an answer to something else",
-        FAIL,
-    )
+    Failure::new(End::Failed, "unexpected reply from the daemon", FAIL)
 }
 
 const FAIL: u32 = 0x8000_4005;
@@ -327,7 +323,7 @@ Creates and destroys TPM virtual smart cards.
 tpmvscmgr create  /name NAME /adminkey { DEFAULT | PROMPT | RANDOM } ...
 tpmvscmgr destroy /instance ID ...
 
-tpmvscmgr create /? and tpmvscmgr destroy /? tell more. Keywords have no case.
+tpmvscmgr create /? and tpmvscmgr destroy /? show all options. Keywords are not case-sensitive.
 ";
 
 const CREATE: &str = "\
@@ -338,9 +334,9 @@ tpmvscmgr create [/quiet] /name NAME
                  [/pinpolicy POLICY...] [/attestation { AIK_AND_CERT | AIK_ONLY }]
 
   /name         Name of the card, shown to people.
-  /adminkey     DEFAULT: 010203040506070801020304050607080102030405060708, known to everybody.
+  /adminkey     DEFAULT: 010203040506070801020304050607080102030405060708, publicly known.
                 PROMPT: 48 hexadecimal digits, asked for.
-                RANDOM: nobody's. The PIN of such a card cannot be reset but by a PUK.
+                RANDOM: known to nobody. The PIN of such a card can only be reset with a PUK.
   /pin          DEFAULT: 12345678. PROMPT: asked for, as without /pin.
   /puk          DEFAULT: 12345678. PROMPT: asked for. Without /puk there is none.
   /generate     Writes the file system. Without it the card is for a management system.
@@ -354,7 +350,7 @@ tpmvscmgr create [/quiet] /name NAME
 const DESTROY: &str = "\
 tpmvscmgr destroy [/quiet] /instance ID [/machine HOST]
 
-  /instance     The id that create has printed: ROOT\\SMARTCARDREADER\\0000. There is no question before.
+  /instance     The id that create printed: ROOT\\SMARTCARDREADER\\0000. Does not ask for confirmation.
   /machine      Another machine: not available yet.
   /quiet        No progress.
 ";

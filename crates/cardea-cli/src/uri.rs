@@ -1,6 +1,6 @@
-//! PKCS#11 URIs (RFC 7512): how programs that load the PKCS#11 module are told a card or a key.
+//! PKCS#11 URIs (RFC 7512): how a card or key is named to programs that load the PKCS#11 module.
 //!
-//! The values are those of the module's token and objects, so what is printed here finds them there.
+//! The values are those of the module's token and objects, so that the printed URIs find them there.
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
 
@@ -12,7 +12,7 @@ const TOKEN_LABEL: usize = 32;
 /// Digits of the card id that are the token's serial number, as many as `CK_TOKEN_INFO` has room for.
 const SERIAL: usize = 16;
 
-/// The card. None for a file that the module shows no token for.
+/// The card. `None` if the module shows no token for it.
 pub(crate) fn token(card: &CardSummary) -> Option<String> {
     match card.state {
         CardState::Blocked
@@ -34,7 +34,7 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
     ))
 }
 
-/// The private key. A key without label is told by its identifier alone.
+/// The private key. A key without a label is identified by its id alone.
 pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String> {
     let mut uri = format!("{};id=", token(card)?);
     for byte in &key.id {
@@ -48,7 +48,7 @@ pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String
     Some(uri)
 }
 
-/// What of a name is in the token's label: cut at a character, without the blanks that fill the field.
+/// The part of a name that is in the token's label: cut at a character, without the padding.
 fn token_label(name: &str) -> &str {
     let mut end = name.len().min(TOKEN_LABEL);
     while !name.is_char_boundary(end) {
@@ -57,8 +57,8 @@ fn token_label(name: &str) -> &str {
     name.get(..end).unwrap_or_default().trim_end_matches(' ')
 }
 
-/// All but the unreserved characters of RFC 3986 §2.3 in percent-encoding. RFC 7512 §2.3 would leave more as
-/// they are, but some of those mean something to a shell.
+/// Percent-encodes all but the unreserved characters of RFC 3986 §2.3. RFC 7512 §2.3 allows more, but some of
+/// those are special to a shell.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(token(&card("Alice", state)), None);
             assert_eq!(private_key(&card("Alice", state), &key(0x81, "mail")), None);
         }
-        // It stays a token, which says that it is blocked; and a TPM comes back.
+        // A blocked card stays a token, and a TPM comes back.
         assert!(token(&card("Alice", CardState::Blocked)).is_some());
         assert!(token(&card("Alice", CardState::TpmAway)).is_some());
         let short = CardSummary {

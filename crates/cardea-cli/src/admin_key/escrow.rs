@@ -89,7 +89,7 @@ pub(crate) fn open(
 ) -> Result<([u8; 16], AdminKey), Failure> {
     let wrong = || {
         Failure::usage(format!(
-            "{} cannot be opened: the passphrase is wrong, or it is no key of a card",
+            "{} cannot be opened: wrong passphrase, or not an escrowed admin key",
             path.display()
         ))
     };
@@ -97,7 +97,7 @@ pub(crate) fn open(
     if file.starts_with(b"-----BEGIN CMS-----") {
         return Err(Failure::usage(format!(
             "{} is encrypted to a certificate: open it with `openssl cms -decrypt -inform PEM -in FILE -inkey KEY`, \
-             and give what comes out as the file",
+             and pass its output as the file",
             path.display()
         )));
     }

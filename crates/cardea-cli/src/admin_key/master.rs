@@ -4,7 +4,7 @@
 //! HMAC(master, `00000001` ‖ "Cardea admin key" ‖ `00` ‖ card id ‖ `000000C0`), all 16 bytes of the id.
 //! `docs/help-desk.md` has a test vector.
 //!
-//! The master secret lies in a file in the clear, or in a PKCS#11 token or a TPM, of which the file tells.
+//! The master secret is in a file, unencrypted, or in a PKCS#11 token or a TPM that the file names.
 
 mod sealed;
 mod token;
@@ -59,7 +59,7 @@ impl Master {
         }
         let bytes = hex::parse(&content)
             .ok_or_else(|| Failure::usage(
-                "a master secret is 64 hexadecimal digits, the URI of a key in a PKCS#11 token, or one in a TPM",
+                "a master secret is 64 hexadecimal digits, the URI of a key in a PKCS#11 token, or a key wrapped to a TPM",
             ))?;
         Ok(Self(Place::Clear(bytes)))
     }
@@ -73,7 +73,7 @@ impl Master {
         match &self.0 {
             Place::Clear(bytes) => sealed::seal(address, bytes),
             Place::Sealed(_) | Place::Token(_) => Err(Failure::usage(
-                "this master secret does not leave the place where it is",
+                "this master secret cannot leave its TPM or token",
             )),
         }
     }
@@ -94,7 +94,7 @@ impl Master {
         Ok(key)
     }
 
-    /// Three bytes that tell one master secret from another and nothing of the keys.
+    /// Three bytes that identify a master secret and reveal nothing of the keys.
     pub(crate) fn check_value(&self) -> Result<String, Failure> {
         let digest = self.mac(CHECK)?;
         Ok(hex::plain(digest.get(..3).unwrap_or_default()))

@@ -16,7 +16,7 @@ pub(crate) enum CertVerb {
         card: CardArgument,
         #[command(flatten)]
         key: KeyArgument,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -34,11 +34,11 @@ pub(crate) enum CertVerb {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Store a certificate with its key, in place of an earlier one
+    /// Store a certificate with its key, replacing an earlier one
     Import {
         #[command(flatten)]
         card: CardArgument,
-        /// PEM or DER; of several certificates, the one for a key of this card
+        /// PEM or DER; of several certificates the one for a key of this card is taken
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Key reference or label [default: found by its public key]
@@ -54,7 +54,7 @@ pub(crate) enum CertVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Make a certificate that its own key signs, and store it: for tests, until a real one is there
+    /// Make a self-signed certificate and store it, for tests or until a CA has issued one
     SelfSign {
         #[command(flatten)]
         card: CardArgument,
@@ -63,7 +63,7 @@ pub(crate) enum CertVerb {
         key: String,
         #[command(flatten)]
         wanted: Wanted,
-        /// Days from now in which it is valid
+        /// Validity in days from now
         #[arg(
             long,
             value_name = "N",
@@ -81,7 +81,7 @@ pub(crate) enum CertVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CsrVerb {
-    /// Make a request for a certificate, signed by its key
+    /// Create a certificate request, signed by its key
     Create {
         #[command(flatten)]
         card: CardArgument,
@@ -100,19 +100,19 @@ pub(crate) enum CsrVerb {
     },
 }
 
-/// What a certificate is to say.
+/// The content of a certificate.
 #[derive(Debug, Args)]
 pub(crate) struct Wanted {
-    /// Whose certificate: CN=Ada,O=Example,C=GB or /C=GB/O=Example/CN=Ada
+    /// Subject: CN=Ada,O=Example,C=GB or /C=GB/O=Example/CN=Ada
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Name,
-    /// Another name: dns:…, email:…, upn:…, uri:…; may be given again
+    /// Subject alternative name: dns:…, email:…, upn:…, uri:…; can be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) san: Vec<AlternativeName>,
-    /// What it is for: clientAuth, smartcardLogon, emailProtection, … or a dotted number; may be given again
+    /// Extended key usage: clientAuth, smartcardLogon, emailProtection, … or a dotted number; can be repeated
     #[arg(long, value_name = "USAGE")]
     pub(crate) eku: Vec<ExtendedKeyUsage>,
-    /// What the key may do: digitalSignature, keyEncipherment, keyAgreement, …; may be given again [default: all]
+    /// Key usage: digitalSignature, keyEncipherment, keyAgreement, …; can be repeated [default: all]
     #[arg(long, value_name = "USAGE")]
     pub(crate) key_usage: Vec<KeyUsage>,
 }

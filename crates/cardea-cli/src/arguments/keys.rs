@@ -8,19 +8,19 @@ use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {
-    /// Delete a key and its certificate: the key is gone for ever
+    /// Delete a key and its certificate, which cannot be undone
     Delete {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
         key: KeyArgument,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
         pin: PinArguments,
     },
-    /// Print the public half of a key
+    /// Print a public key
     ExportPublic {
         #[command(flatten)]
         card: CardArgument,
@@ -33,11 +33,11 @@ pub(crate) enum KeyVerb {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Make a key in the TPM
+    /// Generate a key in the TPM
     Generate {
         #[command(flatten)]
         card: CardArgument,
-        /// What key
+        /// Key algorithm
         #[arg(long, value_name = "ALGORITHM")]
         algorithm: Algorithm,
         #[command(flatten)]
@@ -47,7 +47,7 @@ pub(crate) enum KeyVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Import a key that was made elsewhere, and the certificate that a PKCS#12 file has for it
+    /// Import a key that was made elsewhere, with its certificate from a PKCS#12 file
     Import {
         #[command(flatten)]
         card: CardArgument,
@@ -81,7 +81,7 @@ pub(crate) struct KeyArgument {
 
 #[derive(Debug, Args)]
 pub(crate) struct NewKeyArguments {
-    /// Name shown to people, 1 to 127 bytes [default: a random one; the file's, where it has one]
+    /// Name shown to people, 1 to 127 bytes [default: from the file, else random]
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
     /// Ask for the PIN before every use

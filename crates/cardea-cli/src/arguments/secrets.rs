@@ -17,7 +17,7 @@ macro_rules! secret_arguments {
                 long,
                 value_name = "FILE",
                 conflicts_with = stringify!($fd),
-                help = concat!("File with the ", $what, "; one newline at its end does not count [default: asked]")
+                help = concat!("File with the ", $what, "; one trailing newline is ignored [default: prompt]")
             )]
             pub(crate) $file: Option<PathBuf>,
             #[arg(
@@ -54,9 +54,9 @@ secret_arguments!(
 pub(crate) enum PinVerb {
     /// Change the PIN
     ///
-    /// Where somebody may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
-    /// suspend, hibernation or a cut of the power), then change the PIN: what was opened with a captured PIN outlives its
-    /// change, its blocking and the destruction of the card until the TPM is reset, and can set the PIN once more.
+    /// If somebody else may know the PIN, first shut the computer down and switch it on again (an ordinary shutdown, not
+    /// suspend, hibernation or a power cut), then change the PIN: whatever was opened with a captured PIN stays open
+    /// until the TPM is reset, even if the PIN is changed or blocked or the card is destroyed, and can set the PIN again.
     Change {
         #[command(flatten)]
         card: CardArgument,
@@ -65,9 +65,9 @@ pub(crate) enum PinVerb {
         #[command(flatten)]
         new: NewPinArguments,
     },
-    /// Set a new PIN by PUK or admin key, and give it its tries back
+    /// Set a new PIN with the PUK or admin key, and restore its tries
     Unblock(UnblockArguments),
-    /// Compare the PIN; a wrong one costs a try
+    /// Verify the PIN; a wrong one costs a try
     Verify {
         #[command(flatten)]
         card: CardArgument,
@@ -80,7 +80,7 @@ pub(crate) enum PinVerb {
 pub(crate) struct UnblockArguments {
     #[command(flatten)]
     pub(crate) card: CardArgument,
-    /// By the PUK [default: what the card has]
+    /// With the PUK [default: what the card has]
     #[arg(
         long,
         conflicts_with_all = ["admin", "admin_key_file", "admin_key_fd", "challenge", "response"]
@@ -88,7 +88,7 @@ pub(crate) struct UnblockArguments {
     pub(crate) puk: bool,
     #[command(flatten)]
     pub(crate) value: PukArguments,
-    /// By the administrator: shows a challenge and takes the response
+    /// By the administrator: shows a challenge and asks for the response
     #[arg(long, conflicts_with_all = ["puk_file", "puk_fd"])]
     pub(crate) admin: bool,
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub(crate) enum PukVerb {
         #[command(flatten)]
         new: NewPukArguments,
     },
-    /// Compare the PUK; a wrong one costs a try
+    /// Verify the PUK; a wrong one costs a try
     Verify {
         #[command(flatten)]
         card: CardArgument,
@@ -128,14 +128,14 @@ pub(crate) enum AdminVerb {
         #[command(flatten)]
         new: NewAdminKeyArguments,
     },
-    /// Print a challenge, to be answered with --challenge and --response of another command
+    /// Print a challenge, for --challenge and --response of another command
     Challenge {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Judge an administrator's answer
+    /// Verify an administrator's response
     Verify {
         #[command(flatten)]
         card: CardArgument,
@@ -144,7 +144,7 @@ pub(crate) enum AdminVerb {
     },
 }
 
-/// How the administrator proves to be it; without any, a challenge is shown and the response asked for.
+/// How the administrator authenticates; without any, a challenge is shown and the response asked for.
 #[derive(Debug, Args)]
 pub(crate) struct AdminArguments {
     /// File with the admin key, 48 hexadecimal digits or 24 bytes: the challenge is answered with it
@@ -161,13 +161,13 @@ pub(crate) struct AdminArguments {
         conflicts_with_all = ["admin_key_file", "admin_key_fd"]
     )]
     pub(crate) challenge: Option<Block>,
-    /// Response to it, 16 hexadecimal digits: worth nothing once it was used
+    /// Response to the challenge, 16 hexadecimal digits; valid once
     #[arg(long, value_name = "HEX", requires = "challenge")]
     pub(crate) response: Option<Block>,
 }
 
 impl AdminArguments {
-    /// The admin key's place, if it is at hand.
+    /// Where to read the admin key from, if that is given.
     pub(crate) fn key(&self) -> Option<Source<'_>> {
         let source = Source {
             file: self.admin_key_file.as_deref(),
@@ -176,7 +176,7 @@ impl AdminArguments {
         source.is_given().then_some(source)
     }
 
-    /// Whether there is an option of these.
+    /// Whether one of these options is given.
     pub(crate) fn is_given(&self) -> bool {
         self.key().is_some() || self.challenge.is_some()
     }
@@ -184,16 +184,16 @@ impl AdminArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct NewAdminKeyArguments {
-    /// File with the new admin key, 48 hexadecimal digits or 24 bytes [default: asked]
+    /// File with the new admin key, 48 hexadecimal digits or 24 bytes [default: prompt]
     #[arg(long, value_name = "FILE", conflicts_with = "new_key_fd")]
     pub(crate) new_key_file: Option<PathBuf>,
     /// Open file descriptor to read the new admin key from
     #[arg(long, value_name = "N")]
     pub(crate) new_key_fd: Option<u32>,
-    /// Master secret that the card's own new key is derived from, 64 hexadecimal digits
+    /// File with the master secret from which the card's new key is derived
     #[arg(long, value_name = "FILE", conflicts_with_all = ["new_key_file", "new_key_fd"])]
     pub(crate) new_key_master_file: Option<PathBuf>,
-    /// Make a random one; needs --out
+    /// Generate a random key; needs --out
     #[arg(
         long,
         requires = "out",
@@ -207,7 +207,7 @@ pub(crate) struct NewAdminKeyArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HelpdeskVerb {
-    /// Print the check value of a master secret, which tells it from others
+    /// Print the check value of a master secret, which identifies it
     Check {
         /// File with the master secret, 64 hexadecimal digits
         #[arg(long, value_name = "FILE")]
@@ -215,28 +215,28 @@ pub(crate) enum HelpdeskVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Make a master secret, from which each card's own admin key is derived
+    /// Create a master secret, from which the admin key of each card is derived
     Master {
         /// New file for it
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Wrap it to the TPM at that address (`device:/dev/tpmrm0`), so that it does not lie in the clear
+        /// Wrap it to the TPM at this address (`device:/dev/tpmrm0`), so that it is not stored unencrypted
         #[arg(long, value_name = "ADDRESS")]
         tpm: Option<String>,
-        /// With `--tpm`: the master secret of that file instead of a new one
+        /// With `--tpm`: use the master secret in this file instead of a new one
         #[arg(long, value_name = "FILE", requires = "tpm")]
         from: Option<PathBuf>,
     },
-    /// Compute the response to a challenge that a card shows
+    /// Compute the response to a card's challenge
     Respond(RespondArguments),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RespondArguments {
-    /// Card id, as the card shows it with the challenge
+    /// Card id, as shown with the challenge
     #[arg(long, value_name = "ID")]
     pub(crate) card_id: Option<String>,
-    /// Challenge: 16 hexadecimal digits, grouped as you like, with the check digit or without
+    /// Challenge: 16 hexadecimal digits in any grouping, with or without the check digit
     #[arg(long, value_name = "HEX")]
     pub(crate) challenge: Block,
     /// File with the master secret that the card's key is derived from
@@ -245,10 +245,10 @@ pub(crate) struct RespondArguments {
     /// File with the card's admin key itself, 48 hexadecimal digits or 24 bytes
     #[arg(long, value_name = "FILE", conflicts_with = "master_file")]
     pub(crate) admin_key_file: Option<PathBuf>,
-    /// File that the card's random key was kept in when it was made, or what `openssl cms -decrypt` has got out of it
+    /// File in which the card's random key was kept, or its content as decrypted by `openssl cms -decrypt`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["master_file", "admin_key_file"])]
     pub(crate) escrow_file: Option<PathBuf>,
-    /// File with its passphrase [default: asked]
+    /// File with its passphrase [default: prompt]
     #[arg(long, value_name = "FILE", requires = "escrow_file")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Check value that the master secret must have

@@ -10,7 +10,7 @@ use crate::terminal::secret::Source;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TpmVerb {
-    /// List the NV indices in the range of cards, and whose they are; or remove one that nobody claims
+    /// List the NV indices in the range of cards and their cards, or remove an unclaimed one
     Indices(IndicesArguments),
     /// Set the TPM's owner and lockout authorisation
     Provision(Box<ProvisionArguments>),
@@ -19,7 +19,7 @@ pub(crate) enum TpmVerb {
         #[command(flatten)]
         auth: LockoutArguments,
     },
-    /// Maker, room, slots, authorisations and lockout of the TPM
+    /// Show manufacturer, slots, authorisations and lockout of the TPM
     Status {
         #[command(flatten)]
         output: OutputArguments,
@@ -28,10 +28,10 @@ pub(crate) enum TpmVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct IndicesArguments {
-    /// Remove the index with this handle, as the list shows it: 0x01C2…
+    /// Remove the index with this handle, as listed: 0x01C2…
     #[arg(long, value_name = "HANDLE", conflicts_with = "json")]
     pub(crate) remove: Option<Handle>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "remove")]
     pub(crate) yes: bool,
     #[command(flatten)]
@@ -58,10 +58,10 @@ impl std::str::FromStr for Handle {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProvisionArguments {
-    /// Only one of the two
+    /// Set only one of the two
     #[arg(long, value_name = "WHICH")]
     pub(crate) only: Option<Which>,
-    /// New file for the random values, for the administrator's safe
+    /// New file for the random values, to be kept in a safe place
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// File with the new owner authorisation [default: random]
@@ -70,23 +70,23 @@ pub(crate) struct ProvisionArguments {
     /// File with the new lockout authorisation [default: random]
     #[arg(long, value_name = "FILE")]
     pub(crate) lockout_auth_file: Option<PathBuf>,
-    /// File with the present owner authorisation, where one is set
+    /// File with the present owner authorisation, if one is set
     #[arg(long, value_name = "FILE")]
     pub(crate) old_owner_auth_file: Option<PathBuf>,
-    /// File with the present lockout authorisation, where one is set
+    /// File with the present lockout authorisation, if one is set
     #[arg(long, value_name = "FILE")]
     pub(crate) old_lockout_auth_file: Option<PathBuf>,
-    /// Failures at which the TPM locks
+    /// Failures after which the TPM locks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tries: Option<u32>,
     /// Time after which the TPM forgets one failure: 30s, 10m, 8h
     #[arg(long, value_name = "DURATION")]
     pub(crate) recovery_time: Option<Seconds>,
-    /// Time for which a wrong lockout authorisation shuts that authorisation itself; 0s = until the machine
-    /// starts anew
+    /// Time for which a wrong lockout authorisation disables that authorisation; 0s = until the machine is
+    /// restarted
     #[arg(long, value_name = "DURATION", visible_alias = "lockout-recovery-time")]
     pub(crate) lockout_recovery: Option<Seconds>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) enum Which {
 /// The TPM's owner authorisation.
 #[derive(Debug, Args)]
 pub(crate) struct OwnerArguments {
-    /// File with the TPM's owner authorisation, where one is set; that of `tpm provision` is understood
+    /// File with the TPM's owner authorisation, if one is set; the file of `tpm provision` is accepted
     #[arg(long, value_name = "FILE", conflicts_with = "owner_auth_fd")]
     pub(crate) owner_auth_file: Option<PathBuf>,
     /// Open file descriptor to read it from
@@ -120,7 +120,7 @@ impl OwnerArguments {
 /// The TPM's lockout authorisation.
 #[derive(Debug, Args)]
 pub(crate) struct LockoutArguments {
-    /// File with the TPM's lockout authorisation, where one is set; that of `tpm provision` is understood
+    /// File with the TPM's lockout authorisation, if one is set; the file of `tpm provision` is accepted
     #[arg(long, value_name = "FILE", conflicts_with = "lockout_auth_fd")]
     pub(crate) lockout_auth_file: Option<PathBuf>,
     /// Open file descriptor to read it from

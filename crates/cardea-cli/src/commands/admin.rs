@@ -30,9 +30,9 @@ pub(crate) fn run(verb: &AdminVerb, daemon: &mut Daemon) -> Result<(), Failure> 
                 card: card.summary.card_id.clone(),
                 answer: self::answer(&card, answer, daemon)?,
             };
-            daemon.order(&request, "judging the answer")?;
+            daemon.order(&request, "verifying the response")?;
             note(&format!(
-                "the administrator's answer for {} is right",
+                "the response for {} is correct",
                 card.summary.name
             ))?;
             Ok(())
@@ -94,12 +94,12 @@ fn change_key(
     note(&format!("admin key of {} changed", card.summary.name))?;
     if let Some(path) = kept {
         note(&format!(
-            "{} has the new key: keep it safe, nothing else can make it again",
+            "{} contains the new key; keep it safe: there is no other copy",
             path.display()
         ))?;
     }
     if is_single_des(&key) {
-        note("warning: two neighbouring parts of the key are the same, which makes it single DES")?;
+        note("warning: two adjacent parts of the key are equal, which reduces it to single DES")?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cardea audit`: the daemon's records, and whether their chain is whole.
+//! `cardea audit`: the daemon's records, and whether their chain is intact.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Part {
 
 fn read(offset: u64, daemon: &mut Daemon) -> Result<Part, Failure> {
     let request = Request::ReadAudit { offset, most: PART };
-    match daemon.call(&request, "reading the audit")? {
+    match daemon.call(&request, "reading the audit log")? {
         Reply::Audit {
             records,
             next,
@@ -98,7 +98,7 @@ fn sentence(line: &[u8]) -> String {
     parts.join("  ")
 }
 
-/// What is wrong with a chain.
+/// Where a chain is broken, and how.
 #[derive(Debug, PartialEq, Eq)]
 struct Broken {
     /// Number of the record, counted from 1.
@@ -111,7 +111,7 @@ struct Broken {
 struct Chain {
     count: u64,
     hash: [u8; 32],
-    /// Records that must come, and have not.
+    /// Records that must follow.
     wanted: Vec<(u64, Vec<u8>)>,
 }
 
@@ -123,12 +123,12 @@ impl Chain {
             serde_json::from_slice(line).map_err(|_| broken("it cannot be read"))?;
         if parsed.get("sequence").and_then(Value::as_u64) != Some(record) {
             return Err(broken(
-                "it has another number: records were taken out or moved",
+                "its number is not the next one: records were removed or moved",
             ));
         }
         if parsed.get("previous").and_then(Value::as_str) != Some(&digits(&self.hash)) {
             return Err(broken(
-                "it does not follow the one before, which was changed or moved",
+                "its hash is not that of the previous record, which was changed or moved",
             ));
         }
         self.count = record;
@@ -144,11 +144,11 @@ impl Chain {
             None => Ok(self.count),
             Some((sequence, _)) if *sequence > self.count => Err(Broken {
                 record: self.count + 1,
-                what: "it is missing: the end was cut off",
+                what: "it is missing: the end of the log was cut off",
             }),
             Some((sequence, _)) => Err(Broken {
                 record: *sequence,
-                what: "it is another one than is known elsewhere",
+                what: "it differs from the record known elsewhere",
             }),
         }
     }
@@ -203,12 +203,12 @@ pub(crate) fn verify(json: bool, heads: &[String], daemon: &mut Daemon) -> Resul
     match result {
         Ok(_) if json => Ok(()),
         Ok(count) => Ok(print(&format!(
-            "{count} records, none changed, taken out, moved or cut off\n"
+            "{count} records, none changed, removed, moved or cut off\n"
         ))?),
         Err(broken) => Err(Failure::new(
             Exit::Failed,
             format!(
-                "the audit is not whole: record {}: {}",
+                "the audit log was altered or cut at record {}: {}",
                 broken.record, broken.what
             ),
         )),

@@ -116,7 +116,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     };
     if let Some((path, opened)) = folder {
         drop(opened);
-        // The card is made whatever comes of this.
+        // The card exists, whether or not this succeeds.
         if let Err(failure) = drive::attach(socket, &path, false) {
             note(&format!("warning: not attached: {failure}"))?;
         }
@@ -131,9 +131,8 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     Ok(())
 }
 
-/// Asks for what the card is to begin with. The order of the prompts is that of Microsoft's tool: admin key,
-/// PIN, PUK.
-/// Gives also the file in which a random key is kept.
+/// Asks for the card's first secrets, in the order of Microsoft's tool: admin key, PIN, PUK.
+/// Also returns the file in which a random key is kept.
 fn personalised(
     arguments: &CreateArguments,
     id: &[u8; 16],
@@ -145,18 +144,28 @@ fn personalised(
         fd: arguments.puk_fd,
     };
     let source = arguments.admin_key.as_ref();
+    // The daemon is asked before anybody types a secret, but after files are read: an invalid one needs no daemon.
+    let types_key = matches!(
+        source,
+        Some(AdminKeySource::Escrowed(_) | AdminKeySource::Prompt)
+    );
+    let types_pin = !arguments.pin.source().is_given();
+    let mut defaults = types_key.then(|| configured(daemon)).transpose()?;
     let key = source
         .map(|source| admin_key(source, arguments, id))
         .transpose()?;
+    if types_pin && defaults.is_none() {
+        defaults = Some(configured(daemon)?);
+    }
     let pin = secret::new("PIN", &arguments.pin.source(), &policy)?;
     let puk = (arguments.puk || puk.is_given())
         .then(|| secret::new("PUK", &puk, &Policy::puk()))
         .transpose()?;
-    // Asked in any case: a daemon that is away, or refuses this caller, is told before a file is made.
-    let configured = configured(daemon)?;
+    // In any case, so that a daemon that is away, or refuses this caller, is reported before a file is made.
+    let defaults = defaults.map_or_else(|| configured(daemon), Ok)?;
     let key = match key {
         Some(key) => key,
-        None => admin_key(&configured, arguments, id)?,
+        None => admin_key(&defaults, arguments, id)?,
     };
     let (admin_key, kept) = match key {
         Key::Given(key) => (Some(key), None),
@@ -164,7 +173,7 @@ fn personalised(
             let key = escrow::make(&path, &keeper, id)?;
             (Some(SecretBytes::new(key.to_vec())), Some(path))
         }
-        Key::Nobodys => (None, None),
+        Key::Discarded => (None, None),
     };
     let content = NewContent::Personalised {
         pin,
@@ -178,23 +187,23 @@ fn personalised(
 /// An admin key, as far as it is made before everything else is known.
 enum Key {
     Given(SecretBytes),
-    /// Random, in that file; made last, so that nothing is left of a creation that was given up at a prompt.
+    /// Random, in that file; made last, so that a creation cancelled at a prompt leaves nothing behind.
     Kept(PathBuf, escrow::Keeper),
-    /// Random and discarded, so nobody needs to make it.
-    Nobodys,
+    /// Random and discarded: the daemon makes it.
+    Discarded,
 }
 
 /// What the choice of secrets means for a blocked PIN.
 fn consequence(content: &NewContent) -> Option<&'static str> {
     match content {
         NewContent::Uninitialised { .. } => Some(
-            "the card waits for its personalisation: until then whoever can reach it sets its PIN and admin key",
+            "the card has to be personalised: until then anyone who can reach it can set its PIN and admin key",
         ),
         NewContent::Personalised {
             admin_key: Some(_), ..
         } => None,
         NewContent::Personalised { puk: Some(_), .. } => {
-            Some("the card has no administrator: only the PUK unblocks the PIN")
+            Some("the card has no administrator: only the PUK can unblock the PIN")
         }
         NewContent::Personalised { .. } => {
             Some("the card has no administrator and no PUK: a blocked PIN cannot be unblocked")
@@ -202,7 +211,7 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
     }
 }
 
-/// What the machine's administrator has configured for those who choose nothing.
+/// The machine's configured choice, where the command line has none.
 fn configured(daemon: &mut Daemon) -> Result<AdminKeySource, Failure> {
     match daemon.call(&Request::CreationDefaults, "asking for the configuration")? {
         Reply::Defaults { admin_key } => admin_key.parse().map_err(|error: String| {
@@ -234,7 +243,7 @@ fn admin_key(
         }
         AdminKeySource::File(path) => read(Some(path.as_path())),
         AdminKeySource::Prompt => read(None),
-        AdminKeySource::Random => Ok(Key::Nobodys),
+        AdminKeySource::Random => Ok(Key::Discarded),
     }
 }
 
@@ -271,18 +280,18 @@ fn destroy(
     yes: bool,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    let owner_auth = secret::owner_auth(&owner.source())?;
     let card = daemon.show(card)?.summary;
+    let owner_auth = secret::owner_auth(&owner.source())?;
     let name = printable(&card.name);
     if !yes {
         let first = match card.state {
             CardState::Foreign | CardState::Lost => {
-                ", and what looks lost may come back: `cardea doctor` says what to try first"
+                "; the card may still come back: `cardea doctor` says what to try first"
             }
             _ => "",
         };
         let question = format!(
-            "destroy card {name} ({})? Its keys are gone for ever{first}",
+            "destroy card {name} ({})? This cannot be undone{first}",
             card.card_id
         );
         confirm(&question, "nothing destroyed")?;

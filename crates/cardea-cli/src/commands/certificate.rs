@@ -67,7 +67,7 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             let key = select(&card, key)?;
             if key.certificate && !yes {
                 let question = format!(
-                    "replace the certificate of key {} by a self-signed one?",
+                    "replace the certificate of key {} with a self-signed one?",
                     title(key)
                 );
                 confirm(&question, "nothing replaced")?;
@@ -133,18 +133,20 @@ fn import(
         certificate.subject(),
         title(key),
         if key.certificate {
-            ", in place of the one before"
+            ", replacing the previous one"
         } else {
             ""
         }
     ))?;
     if found.len() > 1 {
-        note("the other certificates of the file were not stored: a card keeps one for each key")?;
+        note(
+            "the file's other certificates were not stored: a card keeps one certificate per key",
+        )?;
     }
     Ok(())
 }
 
-/// The certificate that belongs to the key that is meant, or to any.
+/// The certificate that belongs to the selected key, or to any key.
 fn belonging<'a>(
     card: &'a CardDetails,
     found: &'a [Certificate],
@@ -155,7 +157,7 @@ fn belonging<'a>(
         None => card.keys.iter().collect(),
     };
     for key in keys {
-        // One that cannot be read belongs to no certificate.
+        // An invalid public key belongs to no certificate.
         let Ok(public) = public_key(key) else {
             continue;
         };
@@ -194,7 +196,7 @@ fn export(
             let certificate = Certificate::parse(&der).map_err(|error| {
                 Failure::new(
                     Exit::Failed,
-                    format!("{error}; --format der gives it as it is"),
+                    format!("{error}; --format der exports it unchanged"),
                 )
             })?;
             file::write(out, certificate.to_pem().as_bytes())

@@ -43,7 +43,7 @@ fn create(
     }
     if wanted.subject.is_empty() && wanted.san.is_empty() {
         return Err(Failure::usage(
-            "a request names somebody: give --subject or --san",
+            "a request must name a subject: pass --subject or --san",
         ));
     }
     let mut builder = RequestBuilder::new(wanted.subject.clone(), public_key(key)?);

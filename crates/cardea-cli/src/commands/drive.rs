@@ -1,4 +1,4 @@
-//! `cardea card attach`, `detach`, `adopt`: cards on drives that come and go.
+//! `cardea card attach`, `detach`, `adopt`: cards on removable drives.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::describe::state_word;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, printable};
 
-/// Inserts the cards on a drive, and has a process of its own keep them so.
+/// Inserts the cards on a drive, and starts a process that keeps them inserted.
 pub(crate) fn attach(socket: &Path, place: &Path, foreground: bool) -> Result<(), Failure> {
     let folder = folder_at(place)?;
     if foreground {
@@ -48,17 +48,17 @@ pub(crate) fn hold(socket: &Path, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes the drive of a card out.
+/// Detaches the drive of a card.
 pub(crate) fn detach(card: &str, daemon: &mut Daemon) -> Result<(), Failure> {
     let request = Request::DetachDrive {
         card: card.to_owned(),
     };
-    daemon.order(&request, "taking the drive out")?;
+    daemon.order(&request, "detaching the drive")?;
     note("the drive can be unmounted")?;
     Ok(())
 }
 
-/// Makes a card this system's own.
+/// Adopts a card whose file another system has written.
 pub(crate) fn adopt(
     card: &str,
     owner: Option<u32>,
@@ -153,8 +153,8 @@ fn tell(attached: &Attached) -> Result<(), Failure> {
 fn word(ended: Ended) -> &'static str {
     match ended {
         Ended::Called => "stopped",
-        Ended::Detached => "the drive was taken out",
-        Ended::Disconnected => "the daemon is away",
+        Ended::Detached => "the drive was detached",
+        Ended::Disconnected => "the daemon has stopped",
         Ended::Gone => "the drive is gone",
     }
 }

@@ -44,12 +44,12 @@ fn make(out: &Path, tpm: Option<&str>, from: Option<&Path>) -> Result<(), Failur
         file::write_secret(out, master.seal(tpm)?.as_bytes())?;
     }
     let of = match (from, tpm) {
-        (Some(_), _) => "the same master secret for this TPM alone",
-        (None, Some(_)) => "a new master secret for this TPM alone, and nobody has a copy",
+        (Some(_), _) => "the same master secret, wrapped to this TPM",
+        (None, Some(_)) => "a new master secret, wrapped to this TPM, without any other copy",
         (None, None) => "a new master secret",
     };
     note(&format!(
-        "{} has {of}, check value {}: keep it safe, it makes the keys of all its cards",
+        "{} contains {of}, check value {}; keep it safe: the keys of all its cards are derived from it",
         out.display(),
         master.check_value()?
     ))?;
@@ -74,7 +74,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
             let id = arguments
                 .card_id
                 .as_deref()
-                .ok_or_else(|| Failure::usage("the key is the card's own: give --card-id"))?;
+                .ok_or_else(|| Failure::usage("each card has its own key: pass --card-id"))?;
             let id = parse_card_id(id).map_err(Failure::usage)?;
             (master.key(&id)?, Some(master.check_value()?))
         }
@@ -91,7 +91,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
         && check.as_deref() != Some(&*expected.to_uppercase())
     {
         return Err(Failure::usage(format!(
-            "this is not the master secret with the check value {expected}, but {}",
+            "the check value must be {expected}, but this is {}",
             check.unwrap_or_else(|| "an admin key".into())
         )));
     }
@@ -109,7 +109,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The key that was kept when the card was made, if it is this card's.
+/// The key that was kept in a file when the card was created, if it is this card's.
 fn escrowed(arguments: &RespondArguments) -> Result<AdminKey, Failure> {
     let path = arguments.escrow_file.as_deref().unwrap_or(Path::new(""));
     let source = Source {
@@ -121,7 +121,7 @@ fn escrowed(arguments: &RespondArguments) -> Result<AdminKey, Failure> {
         && parse_card_id(wanted).map_err(Failure::usage)? != id
     {
         return Err(Failure::usage(format!(
-            "{} has the key of another card, {}",
+            "{} contains the key of another card, {}",
             path.display(),
             plain(&id)
         )));

@@ -23,7 +23,7 @@ pub(crate) struct Source<'a> {
     pub(crate) pin: &'a secret::Source<'a>,
 }
 
-/// What a file has.
+/// The content of a file.
 struct Found {
     key: PrivateKey,
     certificate: Option<Certificate>,
@@ -41,11 +41,11 @@ pub(crate) fn run(
     let found = read(source)?;
     let is_rsa = matches!(found.key, PrivateKey::Rsa(_));
     if options.sign_only && !is_rsa {
-        return Err(Failure::usage("--sign-only is for RSA keys"));
+        return Err(Failure::usage("--sign-only applies to RSA keys only"));
     }
     if let Some(present) = present(card, &found.key) {
         return Err(Failure::usage(format!(
-            "the card has this key already: {}",
+            "the card already has this key: {}",
             title(present)
         )));
     }
@@ -70,7 +70,7 @@ pub(crate) fn run(
     };
     drop(request);
     note(&format!(
-        "key {} imported; it is marked as imported for ever, because whoever has a copy of {} has the key",
+        "key {} imported and permanently marked as imported: anyone with a copy of {} also has the key",
         title(&key),
         source.file.display()
     ))?;
@@ -79,7 +79,7 @@ pub(crate) fn run(
         on_card::store(card, key.reference, pin, certificate.der(), daemon).map_err(|failure| {
             Failure::new(
                 failure.exit,
-                format!("the key was imported, its certificate was not stored: {failure}"),
+                format!("the key was imported, but its certificate was not stored: {failure}"),
             )
         })?;
         key.certificate = true;
@@ -90,12 +90,14 @@ pub(crate) fn run(
         ))?;
     }
     if found.others > 0 {
-        note("the other certificates of the file were not stored: a card keeps one for each key")?;
+        note(
+            "the file's other certificates were not stored: a card keeps one certificate per key",
+        )?;
     }
     print_new(card, &key, stored.as_ref(), output)
 }
 
-/// Reads the file, asking for its passphrase when it turns out to need one.
+/// Reads the file, and asks for its passphrase if it needs one.
 fn read(source: &Source<'_>) -> Result<Found, Failure> {
     let content = file::read(source.file)?;
     let given = source

@@ -81,7 +81,7 @@ pub(crate) fn check_label(options: &NewKeyArguments) -> Result<(), Failure> {
                 || label.chars().any(char::is_control) =>
         {
             Err(Failure::usage(format!(
-                "a label has 1 to {MAX_LABEL} bytes and no control characters"
+                "a label must have 1 to {MAX_LABEL} bytes and no control characters"
             )))
         }
         _ => Ok(()),
@@ -91,7 +91,7 @@ pub(crate) fn check_label(options: &NewKeyArguments) -> Result<(), Failure> {
 fn new_key(options: &NewKeyArguments, algorithm: Algorithm) -> Result<NewKey, Failure> {
     check_label(options)?;
     if options.sign_only && matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
-        return Err(Failure::usage("--sign-only is for RSA keys"));
+        return Err(Failure::usage("--sign-only applies to RSA keys only"));
     }
     Ok(NewKey {
         label: options.label.clone(),
@@ -115,7 +115,7 @@ fn generate(
         key,
         algorithm: algorithm.word().to_owned(),
     };
-    let key = match daemon.call(&request, "making the key")? {
+    let key = match daemon.call(&request, "generating the key")? {
         Reply::Key(key) => *key,
         _ => return Err(Daemon::unexpected()),
     };
@@ -137,7 +137,7 @@ fn delete(
             ""
         };
         let question = format!(
-            "delete key {} ({}){with} from card {}? It is gone for ever",
+            "delete key {} ({}){with} from card {}? This cannot be undone",
             title(key),
             key.algorithm,
             card.summary.name

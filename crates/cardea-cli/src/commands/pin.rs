@@ -66,9 +66,9 @@ fn change(
     Ok(())
 }
 
-/// For a person, not for a script. What was opened with the old PIN could have watched the change, or undo it.
-const CAPTURED: &str = "if somebody may know the old PIN: shut the computer down (no suspend), switch it on and change the PIN \
-     again; until then, what was opened with the old PIN stays open";
+/// For a person, not for a script. Whatever was opened with the old PIN could have observed the change, or undo it.
+const CAPTURED: &str = "if somebody else may know the old PIN: shut the computer down (not suspend), switch it on and change the PIN \
+     again; until then, whatever was opened with the old PIN stays open";
 
 fn verify(
     card: &CardDetails,
@@ -85,8 +85,8 @@ fn verify(
         value: secret::present(word, source)?,
         reference,
     };
-    daemon.order(&request, &format!("comparing the {word}"))?;
-    note(&format!("{word} of {} is right", card.summary.name))?;
+    daemon.order(&request, &format!("verifying the {word}"))?;
+    note(&format!("{word} of {} is correct", card.summary.name))?;
     Ok(())
 }
 

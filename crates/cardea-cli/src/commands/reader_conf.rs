@@ -55,7 +55,7 @@ fn quoted(value: String) -> String {
 /// A path as pcscd can read it: absolute, one line, without what ends a value.
 fn value(what: &str, path: &Path) -> Result<String, Failure> {
     let path = std::path::absolute(path)
-        .map_err(|error| Failure::usage(format!("the path of the {what} is not right: {error}")))?;
+        .map_err(|error| Failure::usage(format!("invalid path of the {what}: {error}")))?;
     match path.to_str() {
         Some(text) if !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\'' | '#')) => {
             Ok(text.to_owned())

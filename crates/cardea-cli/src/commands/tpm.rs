@@ -57,18 +57,18 @@ struct Plan {
     kept: Zeroizing<String>,
 }
 
-/// Random or given values. Random ones are on the disk before the TPM has them: a file without effect is
-/// harmless, a TPM whose authorisation nobody knows is not.
+/// Sets random or given values. Random ones are on the disk before the TPM has them: an unused file is
+/// harmless, a TPM with a lost authorisation is not.
 fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     let status = ask_status(daemon)?;
-    // Who may not do this learns it before there is a question, or a file.
+    // A caller without the right fails here, before a question or a file.
     daemon.call(&Request::ListIndices, "asking the TPM")?;
     let plan = plan(arguments, &status)?;
     if !arguments.yes {
         confirm(
-            "set the TPM's authorisations? Without the owner's nobody makes or destroys cards, without the \
-             lockout's nobody ends a lockout; who loses them can only clear the TPM in the firmware's setup, \
-             which destroys all cards",
+            "set the TPM's authorisations? Creating and destroying cards will need the owner authorisation, and \
+             ending a lockout the lockout authorisation; if they are lost, the TPM can only be cleared in the \
+             firmware setup, which destroys all cards",
             "nothing set",
         )?;
     }
@@ -76,7 +76,7 @@ fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), 
     if let Some(out) = out {
         file::write_secret(out, plan.kept.as_bytes())?;
         note(&format!(
-            "{} holds the values; keep it in a safe place, not on this machine",
+            "{} contains the values; keep it in a safe place, not on this machine",
             out.display()
         ))?;
     }
@@ -87,7 +87,7 @@ fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), 
     })
 }
 
-/// What a file of random values is good for after a failure.
+/// How to continue with a file of random values after a failure.
 fn whats_next(set: &[Hierarchy], out: &Path) -> String {
     let set: Vec<_> = set.iter().map(|hierarchy| hierarchy.word()).collect();
     let set = match set.as_slice() {
@@ -96,8 +96,8 @@ fn whats_next(set: &[Hierarchy], out: &Path) -> String {
     };
     let out = out.display();
     format!(
-        "{set}; `cardea tpm status` tells what is set; to go on with the values in {out}, give it as \
-         --owner-auth-file and --lockout-auth-file in place of --out, with --only for one of them"
+        "{set}; `cardea tpm status` shows what is set; to continue with the values in {out}, pass it as \
+         --owner-auth-file and --lockout-auth-file instead of --out, with --only for one of them"
     )
 }
 
@@ -144,7 +144,7 @@ fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Fail
     }
     if !kept.is_empty() && arguments.out.is_none() {
         return Err(Failure::usage(
-            "random values need a file to go to: give --out FILE, or the values themselves",
+            "random values need a file: pass --out FILE, or files with the values to set",
         ));
     }
     let parameters = [
@@ -174,7 +174,7 @@ fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Fail
     })
 }
 
-/// Whether the present value is given if there is one, and only then: told before there is a file.
+/// Whether the present value is given if there is one, and only then: checked before there is a file.
 fn fits(status: &TpmStatus, hierarchy: Hierarchy, old: &Source<'_>) -> Result<(), Failure> {
     let set = match hierarchy {
         Hierarchy::Lockout => status.lockout_auth_set,
@@ -183,11 +183,11 @@ fn fits(status: &TpmStatus, hierarchy: Hierarchy, old: &Source<'_>) -> Result<()
     let word = hierarchy.word();
     match (set, old.is_given()) {
         (true, false) => Err(Failure::usage(format!(
-            "the TPM's {word} authorisation is set already: give it with --old-{word}-auth-file, or leave it as \
-             it is with --only"
+            "the TPM's {word} authorisation is already set: pass it with --old-{word}-auth-file, or leave it \
+             unchanged with --only"
         ))),
         (false, true) => Err(Failure::usage(format!(
-            "the TPM has no {word} authorisation: leave --old-{word}-auth-file out"
+            "the TPM has no {word} authorisation: omit --old-{word}-auth-file"
         ))),
         _ => Ok(()),
     }
@@ -246,7 +246,7 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
                 "the {word} hierarchy's policy was not emptied ({reason})"
             ));
         }
-        // Each answer tells of it; the last one counts.
+        // Each reply reports it; the last one counts.
         endorsement_left = endorsement;
     }
     if let Some(reason) = endorsement_left {
@@ -260,8 +260,8 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
     Err(Failure::new(
         Exit::Failed,
         format!(
-            "{}; whoever has set one before needs no authorisation: `cardea tpm status` tells whether one is set, and \
-             the same command again, with the present values as the old ones, empties it",
+            "{}; whoever set that policy needs no authorisation: `cardea tpm status` shows whether one is set, and \
+             repeating this command with the present values as the old ones empties it",
             left.join("; ")
         ),
     ))
@@ -303,9 +303,9 @@ fn index_text(index: &IndexSummary) -> String {
             printable(name.as_deref().unwrap_or_default()),
             printable(card)
         ),
-        _ if index.unfinished => "an unfinished operation's".to_owned(),
-        _ if !index.card_form => "unknown: other software made it".to_owned(),
-        _ => "unknown: of a card that is not here, or left behind".to_owned(),
+        _ if index.unfinished => "of an unfinished operation".to_owned(),
+        _ if !index.card_form => "unknown: made by other software".to_owned(),
+        _ => "unknown: of a card that is not here, or left behind by one".to_owned(),
     };
     let written = if index.written { "" } else { ", not written" };
     format!("0x{:08X}  {whose}{written}\n", index.handle)
@@ -315,7 +315,7 @@ fn remove(handle: u32, arguments: &IndicesArguments, daemon: &mut Daemon) -> Res
     let owner_auth = secret::owner_auth(&arguments.owner.source())?;
     if !arguments.yes {
         let question = format!(
-            "remove 0x{handle:08X}? If it is that of a card on a drive that is away, that card is lost"
+            "remove 0x{handle:08X}? If it belongs to a card on a drive that is not attached, that card is lost"
         );
         confirm(&question, "nothing removed")?;
     }
@@ -378,7 +378,7 @@ fn to_text(status: &TpmStatus) -> String {
     [
         ("address", printable(&status.address)),
         (
-            "maker",
+            "manufacturer",
             format!(
                 "{} {}",
                 printable(&status.manufacturer),
@@ -402,8 +402,8 @@ fn to_text(status: &TpmStatus) -> String {
         (
             "NV indices",
             format!(
-                "{}, {} of them in the range of cards, {} of cards known here; how many more cards fit is not \
-                 told by this TPM",
+                "{}, {} of them in the range of cards, {} of cards known here; this TPM does not report how many \
+                 more cards fit",
                 status.nv_indices, status.card_indices, status.known_indices
             ),
         ),
@@ -431,7 +431,7 @@ fn to_text(status: &TpmStatus) -> String {
 /// What policies mean that open hierarchies besides their authorisations.
 fn policies_text(status: &TpmStatus) -> String {
     let Some(policies) = &status.hierarchy_policies else {
-        return "not known: this TPM does not tell which hierarchies a policy opens; tpm provision empties them"
+        return "unknown: this TPM does not report which hierarchies a policy opens; tpm provision empties them"
             .to_owned();
     };
     let (platform, others): (Vec<&str>, Vec<&str>) = policies
@@ -441,7 +441,7 @@ fn policies_text(status: &TpmStatus) -> String {
     let mut text = match others.as_slice() {
         [] => "none; only its authorisation opens a hierarchy".to_owned(),
         others => format!(
-            "set for {}: whoever meets it needs no authorisation there; tpm provision empties it",
+            "set for {}: anyone who satisfies it needs no authorisation there; tpm provision empties it",
             others.join(", ")
         ),
     };
@@ -451,15 +451,15 @@ fn policies_text(status: &TpmStatus) -> String {
     text
 }
 
-/// Whether wrong PINs count.
+/// Whether wrong PINs are counted.
 fn counters_text(status: &TpmStatus) -> String {
     match status.counters {
-        CounterCheck::Good => "tried: wrong PINs count and block".to_owned(),
+        CounterCheck::Good => "tested: wrong PINs are counted and block the PIN".to_owned(),
         CounterCheck::Outstanding => {
-            format!("not tried yet: {}", printable(&status.counters_reason))
+            format!("not tested yet: {}", printable(&status.counters_reason))
         }
         CounterCheck::Unknown => {
-            "not tried yet: that is done before the first card is used".to_owned()
+            "not tested yet: this is done before the first card is used".to_owned()
         }
         CounterCheck::Unsafe => format!("unsafe: {}", printable(&status.counters_reason)),
     }
@@ -467,11 +467,11 @@ fn counters_text(status: &TpmStatus) -> String {
 
 fn owner_text(status: &TpmStatus) -> &'static str {
     if !status.owner_enabled {
-        "the hierarchy is switched off until the computer is restarted: cards are back then"
+        "the hierarchy is switched off until the computer is restarted; cards are available again after that"
     } else if status.owner_auth_set {
-        "set; creating and destroying cards takes it (--owner-auth-file), daily use does not"
+        "set; needed to create and destroy cards (--owner-auth-file), not for daily use"
     } else {
-        "empty; whoever has the TPM's device can delete cards, though not use them"
+        "empty; anyone with access to the TPM's device can delete cards, but not use them"
     }
 }
 
@@ -481,12 +481,12 @@ fn lockout_auth_text(status: &TpmStatus) -> String {
             .into();
     }
     match status.lockout_auth_recovery {
-        0 => "set; a wrong one shuts it until the machine starts anew".into(),
-        seconds => format!("set; a wrong one shuts it for {seconds} s"),
+        0 => "set; a wrong one disables it until the machine is restarted".into(),
+        seconds => format!("set; a wrong one disables it for {seconds} s"),
     }
 }
 
-/// Who waits longer than that waits for an administrator.
+/// A longer lockout is shown as one that only an administrator ends.
 const YEAR: u64 = 365 * 24 * 60 * 60;
 
 /// Seconds that a lockout lasts at most; none when only the administrator ends it.

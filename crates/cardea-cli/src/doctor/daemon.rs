@@ -15,7 +15,7 @@ use super::{Findings, below};
 /// By how much the TPM's clock may differ, in thousandths; makers allow themselves less (TPM2_ClockRateAdjust).
 const TOLERANCE: u32 = 150;
 
-/// A daemon that is well answers sooner.
+/// A healthy daemon answers sooner.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The kernel's resource manager.
@@ -24,7 +24,7 @@ const DEVICE: &str = "/dev/tpmrm0";
 /// The user that the daemon runs as.
 const USER: &str = "cardea";
 
-/// What else the daemon tells of the machine.
+/// What else the daemon reports of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     /// Slots of its reader.
@@ -41,7 +41,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         Ok(_) => {
             findings.fault(
                 "daemon-version",
-                "the daemon is of another version",
+                "the daemon has another version",
                 Some("systemctl restart cardea"),
             );
             return Told::default();
@@ -50,10 +50,13 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
             let (name, text) = match &error {
                 ClientError::Protocol(_) => (
                     "daemon-version",
-                    "the daemon is of another version".to_owned(),
+                    "the daemon has another version".to_owned(),
                 ),
                 ClientError::TimedOut => ("daemon-silent", "the daemon does not answer".to_owned()),
-                _ => ("daemon-down", format!("the daemon is not there: {error}")),
+                _ => (
+                    "daemon-down",
+                    format!("the daemon cannot be reached: {error}"),
+                ),
             };
             findings.fault(name, text, Some("systemctl restart cardea"));
             device(root, findings);
@@ -92,7 +95,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         if waiting > 0 && cards.len() - lost >= usize::from(slots) {
             findings.advice(
                 "slots-full",
-                format!("{waiting} cards have no place in the reader, which has {slots}"),
+                format!("{waiting} cards have no slot in the reader, which has {slots}"),
                 "edit /etc/cardea/cardea.toml (slots), then systemctl restart cardea",
             );
         }
@@ -124,15 +127,15 @@ fn policies(status: &TpmStatus, findings: &mut Findings) {
     findings.fault(
         "tpm-policy",
         format!(
-            "a policy opens these hierarchies of the TPM without their authorisation: {}; whoever has set it can delete \
-             cards or clear the TPM",
+            "a policy opens these hierarchies of the TPM without their authorisation: {}; whoever set it can delete cards \
+             or clear the TPM",
             set.join(", ")
         ),
         Some(&format!("cardea tpm provision --out NEW-FILE{old}")),
     );
 }
 
-/// What is wrong with the keys of a card in use.
+/// Checks the keys of a card in use.
 fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
     let request = Request::ShowCard {
         card: card.card_id.clone(),
@@ -165,7 +168,7 @@ fn room(client: &mut Client, findings: &mut Findings) -> bool {
             format!("the TPM has no room for another card: {}", failure.message),
             Some("cardea tpm indices"),
         ),
-        // What is wrong with the TPM has been told.
+        // Faults of the TPM have been reported.
         _ => {}
     }
     true
@@ -175,7 +178,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
     if status.in_lockout {
         findings.fault(
             "tpm-lockout",
-            "the TPM is locked out for a while",
+            "the TPM is in lockout",
             Some("cardea tpm reset-lockout"),
         );
     } else {
@@ -201,7 +204,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
     if !(status.owner_auth_set && status.lockout_auth_set) {
         findings.advice(
             "tpm-open",
-            "the TPM has no authorisations: whoever reaches its device can delete cards",
+            "the TPM has no authorisations: anyone with access to its device can delete cards",
             "cardea tpm provision",
         );
     }
@@ -209,7 +212,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
         findings.fault(
             "tpm-off",
             "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is lost, and cards are \
-             back after the restart",
+             available again after the restart",
             None,
         );
     }
@@ -227,7 +230,7 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
         let left = status.card_indices - status.known_indices;
         findings.advice(
             "nv-left",
-            format!("{left} counters in the TPM belong to no card that is known"),
+            format!("{left} counters in the TPM do not belong to any known card"),
             "cardea tpm indices",
         );
     }
@@ -249,7 +252,7 @@ fn card(card: &CardSummary, findings: &mut Findings) {
         CardState::DriveAway => {
             findings.fine(
                 "card",
-                format!("card {name} is on a drive that is not here"),
+                format!("card {name} is on a drive that is not attached"),
             );
         }
         CardState::Foreign => findings.fault(
@@ -281,12 +284,12 @@ fn card(card: &CardSummary, findings: &mut Findings) {
         ),
         CardState::SwitchedOff => findings.fault(
             "card-off",
-            format!("card {name} waits: {}", card.reason),
+            format!("card {name} is waiting: {}", card.reason),
             None,
         ),
         CardState::TpmAway => findings.fault(
             "card-away",
-            format!("card {name} waits: {}", card.reason),
+            format!("card {name} is waiting: {}", card.reason),
             None,
         ),
         CardState::UnsafeTpm => findings.fault(
@@ -297,14 +300,14 @@ fn card(card: &CardSummary, findings: &mut Findings) {
     }
 }
 
-/// What is tried first where the TPM seems to be another one.
+/// What to try first if the TPM seems to be another one.
 const TPM_FIRST: &str = "first switch the computer off completely (a full power cycle) and on again, make sure that \
-     this is the computer that the card was made on, and look in the firmware's setup whether the TPM was replaced, \
+     this is the computer that the card was made on, and check in the firmware setup whether the TPM was replaced, \
      cleared or switched off";
 
-/// What is tried first where only the file is wrong.
+/// What to try first if only the file is invalid.
 const FILE_FIRST: &str =
-    "first put the card file back from a backup, or install the version of Cardea that wrote it";
+    "first restore the card file from a backup, or install the version of Cardea that wrote it";
 
 /// Destruction is never the command of a finding: whoever runs what is printed would lose keys that may come back.
 fn last_resort(first: &str, card: &CardSummary) -> String {
@@ -314,14 +317,14 @@ fn last_resort(first: &str, card: &CardSummary) -> String {
     )
 }
 
-/// The TPM's device, where a daemon does not say more.
+/// The TPM's device, if the daemon does not say more.
 fn device(root: &Path, findings: &mut Findings) {
     use std::os::unix::fs::MetadataExt;
     let path = below(root, DEVICE);
     let Ok(metadata) = fs::metadata(&path) else {
         findings.fault(
             "tpm-absent",
-            format!("there is no {DEVICE}: switch the TPM on in the firmware's setup, or configure another one"),
+            format!("there is no {DEVICE}: switch the TPM on in the firmware setup, or configure another one"),
             None,
         );
         return;
@@ -336,7 +339,7 @@ fn device(root: &Path, findings: &mut Findings) {
         let group = group.map_or_else(|| metadata.gid().to_string(), |group| group.name);
         findings.fault(
             "tpm-group",
-            format!("the user {USER} may not use {DEVICE}, which is the group {group}'s"),
+            format!("the user {USER} may not use {DEVICE}, which belongs to the group {group}"),
             Some(&format!(
                 "usermod --append --groups {group} {USER} && systemctl restart cardea"
             )),

@@ -7,8 +7,9 @@ use cardea_client::message::MARK;
 
 use super::{Findings, below};
 
-/// The renewal of pcscd's entry.
-const RENEW: &str = "cardea reader-conf > /etc/reader.conf.d/cardea && systemctl restart pcscd";
+/// Regenerates pcscd's entry.
+const REGENERATE: &str =
+    "cardea reader-conf > /etc/reader.conf.d/cardea && systemctl restart pcscd";
 
 /// pcscd's entry for the reader.
 pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &mut Findings) {
@@ -21,7 +22,7 @@ pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &m
         findings.fault(
             "reader-missing",
             "pcscd has no entry for the reader",
-            Some(RENEW),
+            Some(REGENERATE),
         );
         return;
     };
@@ -33,15 +34,15 @@ pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &m
     if !below(root, &library).exists() {
         findings.fault(
             "reader-library",
-            format!("pcscd's entry names {library}, which is not there: install the handler again"),
-            Some(RENEW),
+            format!("pcscd's entry names {library}, which does not exist: reinstall the handler"),
+            Some(REGENERATE),
         );
         return;
     }
     if let Some(other) = other_version(&below(root, &library)) {
         findings.fault(
             "reader-version",
-            format!("pcscd's handler {library} is of another version ({other}): install it again"),
+            format!("pcscd's handler {library} has another version ({other}): reinstall it"),
             Some("systemctl restart pcscd"),
         );
     }
@@ -52,16 +53,16 @@ pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &m
         findings.fault(
             "reader-socket",
             format!(
-                "pcscd's entry leads to {path}, and the daemon's socket is {}",
+                "pcscd's entry points to {path}, but the daemon's socket is {}",
                 socket.display()
             ),
-            Some(RENEW),
+            Some(REGENERATE),
         );
     } else if slots.is_some_and(|slots| !count.is_empty() && count != slots.to_string()) {
         findings.advice(
             "reader-slots",
-            format!("pcscd's entry has {count} slots, and the daemon another number"),
-            RENEW,
+            format!("pcscd's entry has {count} slots, but the daemon has another number"),
+            REGENERATE,
         );
     } else {
         findings.fine("reader", "pcscd has its entry for the reader");
@@ -69,7 +70,7 @@ pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &m
     if !below(root, "/run/pcscd/pcscd.comm").exists() {
         findings.fault(
             "pcscd-down",
-            "pcscd is not there",
+            "pcscd is not running",
             Some("systemctl enable --now pcscd.socket"),
         );
     }
@@ -101,7 +102,7 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
     let Some(path) = value(&ours, "module:") else {
         findings.fault(
             "module-missing",
-            "p11-kit has no file for the PKCS#11 module: install it again",
+            "p11-kit has no file for the PKCS#11 module: reinstall the module",
             Some("p11-kit list-modules"),
         );
         return;
@@ -109,7 +110,7 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
     if path.starts_with('/') && !below(root, &path).exists() {
         findings.fault(
             "module-path",
-            format!("p11-kit's file names {path}, which is not there: install the module again"),
+            format!("p11-kit's file names {path}, which does not exist: reinstall the module"),
             Some("p11-kit list-modules"),
         );
         return;
@@ -119,7 +120,7 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
     {
         findings.fault(
             "module-version",
-            format!("the PKCS#11 module {path} is of another version ({other}): install it again"),
+            format!("the PKCS#11 module {path} has another version ({other}): reinstall it"),
             Some("p11-kit list-modules"),
         );
         return;
@@ -139,16 +140,16 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
     if !opensc.is_empty() && !ignored && !limited(&ours) && !limited(&opensc) {
         findings.advice(
             "module-twice",
-            "OpenSC's module is there too: a program that has both shows RSA keys twice",
+            "OpenSC's module is installed too: a program that loads both shows RSA keys twice",
             IGNORE,
         );
     }
 }
 
-/// Has OpenSC's module leave our reader alone.
+/// Makes OpenSC's module ignore our reader.
 const IGNORE: &str = "printf 'app %s {\\n    ignored_readers = \"Cardea Virtual Smart Card\";\\n}\\n' opensc-pkcs11 onepin-opensc-pkcs11 >> /etc/opensc/opensc.conf";
 
-/// The version of the protocol that a library speaks, if it is not ours. It is not loaded for that.
+/// The version of the protocol in a library, if it is not ours. The library is not loaded for that.
 fn other_version(library: &Path) -> Option<String> {
     let content = fs::read(library).unwrap_or_default();
     let (name, _) = MARK.split_once('=').unwrap_or((MARK, ""));
@@ -159,7 +160,7 @@ fn other_version(library: &Path) -> Option<String> {
     match marks.next() {
         Some(mark) if mark == MARK.as_bytes() => None,
         Some(mark) => Some(String::from_utf8_lossy(mark).into_owned()),
-        None => Some("none is told".into()),
+        None => Some("unknown".into()),
     }
 }
 

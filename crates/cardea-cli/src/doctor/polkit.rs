@@ -1,11 +1,11 @@
-//! The bus and polkit, which decide on D-Bus who manages cards.
+//! The bus and polkit, which decide who may manage cards over D-Bus.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{Findings, below};
 
-/// What the bus lets onto its name, and what polkit knows of our actions.
+/// The bus's policy for our name, and polkit's description of our actions.
 const FILES: [(&str, &str); 2] = [
     (
         "bus-policy",
@@ -26,7 +26,7 @@ pub(super) fn look(root: &Path, administrator: bool, findings: &mut Findings) {
         if !below(root, path).exists() {
             findings.advice(
                 name,
-                format!("{path} is not there: applications cannot manage cards over D-Bus; install Cardea again"),
+                format!("{path} does not exist: applications cannot manage cards over D-Bus; reinstall Cardea"),
                 "systemctl restart cardea",
             );
             return;
@@ -39,18 +39,18 @@ pub(super) fn look(root: &Path, administrator: bool, findings: &mut Findings) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    // pkcheck(1): 0 yes, 1 no, 2 who authenticates, 3 who has given up authenticating; else it could not ask.
+    // pkcheck(1): 0 yes, 1 no, 2 after authentication, 3 authentication dismissed; else it could not ask.
     match asked.ok().and_then(|status| status.code()) {
         Some(0 | 2 | 3) => findings.fine("polkit", "polkit knows Cardea's actions"),
         Some(1) if administrator => findings.fault(
             "polkit-refuses",
-            "you may manage cards with this command, and polkit refuses it to your applications",
+            "you may manage cards with this command, but polkit denies it to your applications",
             Some("pkaction --verbose --action-id org.cardea.virtualsmartcard.create-card; ls /etc/polkit-1/rules.d"),
         ),
         Some(1) => {}
         _ => findings.advice(
             "polkit-away",
-            "polkit does not answer: on D-Bus, root alone manages cards",
+            "polkit does not answer: only root can manage cards over D-Bus",
             "systemctl start polkit",
         ),
     }

@@ -1,4 +1,4 @@
-//! The remote end: bytes between ssh and the daemon, nothing of them understood.
+//! The remote end: relays bytes between ssh and the daemon without interpreting them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -38,7 +38,7 @@ pub(crate) fn accept(socket: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file without a buffer of its own.
+/// An unbuffered file.
 fn own(descriptor: impl AsFd) -> io::Result<File> {
     Ok(File::from(descriptor.as_fd().try_clone_to_owned()?))
 }

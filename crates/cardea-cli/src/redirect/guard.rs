@@ -1,4 +1,4 @@
-//! What a remote machine may ask of the cards that are redirected to it: their holder's uses, nothing else.
+//! What a remote machine may request of the cards that are redirected to it: uses by their holder, nothing else.
 //!
 //! The remote machine is not trusted. Whatever its daemon is, no PIN, PUK or admin key is taken from it, nothing on
 //! a card is changed for it, and no try is spent by it: only a person here types PINs.
@@ -19,12 +19,12 @@ pub(crate) enum Allowed {
     UsesKey,
 }
 
-/// Why one is not.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The card is not redirected, or not any more: that may be a matter of time.
+    /// The card is not redirected, or no longer: that may be a matter of time.
     Absent,
-    /// No Cardea asks this: the words say what.
+    /// No version of Cardea sends this; the text says what it is.
     Never(&'static str),
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn judge(
         | Request::ShareLogins
         | Request::UnblockPin { .. }
         | Request::UseKey { pin: Some(_), .. }
-        | Request::VerifyPin { .. } => return Err(Refused::Never("to work with PINs")),
+        | Request::VerifyPin { .. } => return Err(Refused::Never("work with PINs")),
         Request::AdminChallenge { .. }
         | Request::AdoptCard { .. }
         | Request::AskConsent { .. }
@@ -83,7 +83,7 @@ pub(crate) fn judge(
         | Request::TryRoom
         | Request::VerifyAdmin { .. }
         | Request::VerifyAdminKey { .. } => {
-            return Err(Refused::Never("to do an administrator's work"));
+            return Err(Refused::Never("an administrator's work"));
         }
         Request::DeleteCertificate { .. }
         | Request::DeleteKey { .. }
@@ -92,7 +92,7 @@ pub(crate) fn judge(
         | Request::ImportKey { .. }
         | Request::Rename { .. }
         | Request::StoreCertificate { .. }
-        | Request::StoreObject { .. } => return Err(Refused::Never("to change a card")),
+        | Request::StoreObject { .. } => return Err(Refused::Never("a change of a card")),
         Request::Answered { .. }
         | Request::AttachDrive { .. }
         | Request::CardStates
@@ -112,7 +112,7 @@ pub(crate) fn judge(
         | Request::Transmit { .. }
         | Request::WaitCardStates { .. }
         | Request::WaitSlotStates { .. } => {
-            return Err(Refused::Never("about more than the cards"));
+            return Err(Refused::Never("more than the cards"));
         }
     };
     // By its id only: a name could be that of another card.

@@ -11,19 +11,19 @@ use cardea_client::message::{Failure, FailureKind, Operation, Reply, Request, Se
 use crate::terminal::output::{note, printable};
 use crate::terminal::prompt;
 
-/// For what asks nobody.
+/// For requests that ask nobody.
 const SHORT: Duration = Duration::from_secs(60);
 
 /// Three PINs of two minutes.
 const PERSON: Duration = Duration::from_secs(400);
 
-/// A person says yes or no within a minute, and the daemon takes some time.
+/// A person answers within a minute, and the daemon takes some time.
 const CONSENT: Duration = Duration::from_secs(70);
 
 /// Wrong PINs typed at the terminal, after which the program has to ask again.
 const ROUNDS: u32 = 3;
 
-/// Refusals in a row after which the remote machine is not listened to any more.
+/// Consecutive refusals after which the redirection ends.
 const MOST_REFUSALS: u32 = 3;
 
 /// A refused command is not asked about again in this time.
@@ -55,11 +55,11 @@ impl<'a> Local<'a> {
         }
     }
 
-    /// Asks the daemon. What it cannot do is a refusal.
+    /// Sends a request to the daemon. A failure to do so is a refusal.
     pub(crate) fn call(&mut self, request: &Request, limit: Duration) -> Reply {
         if !self.client.is_connected() || self.client.connections() != self.connection {
             let whom = self.host.to_owned();
-            // Its questions are asked in the name of that machine.
+            // Its questions to the person name that machine.
             if let Err(error) = self.client.call(&Request::OnBehalf { whom }, SHORT) {
                 return away(&error);
             }
@@ -122,12 +122,12 @@ pub(crate) fn refused(kind: FailureKind, message: impl Into<String>) -> Reply {
 #[derive(Debug)]
 pub(crate) struct Person {
     host: String,
-    /// Whether each use of a key is asked for.
+    /// Whether each use of a key needs consent.
     consent: bool,
     refusals: Mutex<u32>,
 }
 
-/// The person has said no too often.
+/// The person has refused too often.
 #[derive(Debug)]
 pub(crate) struct Annoyed;
 
@@ -194,7 +194,7 @@ impl Person {
             reply => reply,
         };
         let reply = match judge(&mut refusals, reply)? {
-            // As a PIN pad says it (PC/SC part 10 §2.5.2): no answer, or a "no".
+            // The status words of a PIN pad (PC/SC part 10 §2.5.2): time-out, or cancelled.
             Reply::Failed(failure) if failure.kind == FailureKind::NoAgent => status([0x64, 0x00]),
             Reply::Failed(failure) if failure.kind == FailureKind::Cancelled => {
                 status([0x64, 0x01])
@@ -226,7 +226,7 @@ impl Person {
         let reply = match local.call(&asked, CONSENT) {
             Reply::Failed(failure) if failure.kind == FailureKind::NoAgent => {
                 let question = format!(
-                    "{} wants to: {action}, with card {}. Allow it? [y/N] ",
+                    "{} wants to {action}, with card {}. Allow it? [y/N] ",
                     self.host,
                     printable(name)
                 );
@@ -251,7 +251,7 @@ impl Person {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the PIN at the terminal until it is right, the person gives up or the tries are gone.
+    /// Asks for the PIN at the terminal until it is correct, the person cancels or no tries are left.
     fn at_terminal(
         &self,
         name: &str,
@@ -286,26 +286,26 @@ impl Person {
         match prompt::ask(&asked) {
             Ok(typed) if typed.is_empty() || typed.len() > MAX_PIN => Err(Box::new(refused(
                 FailureKind::Cancelled,
-                "nothing was typed",
+                "no PIN was entered",
             ))),
             Ok(typed) => Ok(SecretBytes::new(typed.to_vec())),
             Err(error) => Err(Box::new(self.nobody(name, no_agent, error))),
         }
     }
 
-    /// The terminal did not give an answer either.
+    /// There was no answer at the terminal either.
     fn nobody(&self, name: &str, no_agent: &Failure, error: std::io::Error) -> Reply {
         use std::io::ErrorKind::{Interrupted, InvalidInput, UnexpectedEof};
         if matches!(error.kind(), Interrupted | InvalidInput | UnexpectedEof) {
             return refused(FailureKind::Cancelled, "cancelled");
         }
         let text = format!(
-            "{} asks for card {}, and nobody can be asked: {}, and there is no terminal",
+            "{} asked for card {}, but nobody can be asked: {}, and there is no terminal",
             self.host,
             printable(name),
             no_agent.message
         );
-        // There is nobody left to tell when stderr is gone too.
+        // Nothing can be reported if stderr is closed too.
         let _ = note(&text);
         Reply::Failed(no_agent.clone())
     }
@@ -329,7 +329,7 @@ fn judge(refusals: &mut u32, reply: Reply) -> Result<Reply, Annoyed> {
     Ok(reply)
 }
 
-/// What a request does, in words; the key by its name.
+/// What a request does, as text, with the key's name.
 fn action(local: &mut Local<'_>, card: &str, request: &Request) -> String {
     let Request::UseKey {
         reference,
@@ -337,12 +337,12 @@ fn action(local: &mut Local<'_>, card: &str, request: &Request) -> String {
         ..
     } = request
     else {
-        return "sign or decipher by its card reader".to_owned();
+        return "sign or decrypt through its card reader".to_owned();
     };
     let what = match operation {
-        Operation::DecryptOaep { .. } | Operation::DecryptPkcs1 { .. } => "decipher",
-        Operation::Ecdh { .. } => "agree on a secret",
-        Operation::RsaRaw { .. } => "sign or decipher",
+        Operation::DecryptOaep { .. } | Operation::DecryptPkcs1 { .. } => "decrypt",
+        Operation::Ecdh { .. } => "derive a shared secret",
+        Operation::RsaRaw { .. } => "sign or decrypt",
         Operation::SignEcdsa { .. } | Operation::SignPkcs1 { .. } | Operation::SignPss { .. } => {
             "sign"
         }

@@ -1,11 +1,11 @@
-//! How fast a remote machine may ask: a card that is used in earnest never waits, a flood does.
+//! How fast a remote machine may send requests: ordinary use never waits, a flood does.
 
 use std::time::{Duration, Instant};
 
-/// Requests in a second for long.
+/// Requests per second, sustained.
 const RATE: u32 = 400;
 
-/// Requests at once after a rest.
+/// Requests at once after a pause.
 const BURST: u32 = 800;
 
 /// Requests that may be served now.

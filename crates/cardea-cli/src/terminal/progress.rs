@@ -1,4 +1,4 @@
-//! What takes longer than half a second says so, on stderr.
+//! Progress on stderr for operations that take longer than half a second.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::terminal::output::printable;
 
-/// Nothing is said before.
+/// Nothing is shown before.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The same step is repeated after this, so that a slow TPM does not look dead.
@@ -24,7 +24,7 @@ impl Progress {
     /// Begins with the first step.
     pub(crate) fn start(step: &str) -> Self {
         Self::with(step, PATIENCE, REPEAT, |text| {
-            // Progress that nobody reads is no failure.
+            // Progress that nobody reads is not an error.
             let _ = writeln!(io::stderr().lock(), "{} …", printable(text));
         })
     }
@@ -37,7 +37,7 @@ impl Progress {
     ) -> Self {
         let (sender, steps) = channel();
         let first = step.to_owned();
-        // Without a thread there is no progress to see, and all else works.
+        // Without a thread no progress is shown; everything else works.
         let thread = thread::Builder::new()
             .name("progress".into())
             .spawn(move || report(&steps, first, patience, repeat, &show))
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_operations_say_nothing() {
+    fn quick_operations_show_nothing() {
         let (show, shown) = recorder();
         let progress = Progress::with("one", LONG, LONG, show);
         progress.step("two");

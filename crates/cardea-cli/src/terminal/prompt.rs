@@ -1,6 +1,6 @@
 //! A line typed at the terminal without being shown.
 //!
-//! The echo goes off before the prompt appears: who types at once, or has a program type, is not shown either.
+//! The echo is switched off before the prompt appears, so that input that comes at once is not shown either.
 //! The line is edited here and not by the terminal, so that an interrupt leaves the terminal as it was.
 
 use std::fs::{File, OpenOptions};
@@ -43,11 +43,11 @@ pub(crate) fn ask_shown(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     read_line(&terminal)
 }
 
-/// Asks before something is gone for ever. `refused` says what was not done.
+/// Asks before a change that cannot be undone. `refused` says what was not done.
 pub(crate) fn confirm(question: &str, refused: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(
-            "this is asked first and there is no terminal; give --yes",
+            "confirmation needed and there is no terminal; pass --yes",
         ));
     }
     let mut err = io::stderr().lock();
@@ -81,7 +81,7 @@ impl<'a> Silence<'a> {
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing put back.
+        // A terminal that is gone need not be restored.
         let _ = tcsetattr(self.terminal.as_fd(), OptionalActions::Drain, &self.before);
     }
 }

@@ -48,7 +48,7 @@ impl Source<'_> {
     }
 }
 
-/// A PIN or PUK that is compared. `what` is its name in prompts and errors.
+/// A present PIN or PUK, to be compared. `what` is its name in prompts and errors.
 pub(crate) fn present(what: &str, source: &Source<'_>) -> Result<SecretBytes, Failure> {
     let typed = match source.path() {
         Some(path) => read(&path, what)?,
@@ -56,14 +56,14 @@ pub(crate) fn present(what: &str, source: &Source<'_>) -> Result<SecretBytes, Fa
     };
     if typed.is_empty() || typed.len() > MAX_PIN {
         return Err(Failure::usage(format!(
-            "the {what} has {} bytes; 1 to {MAX_PIN} are possible",
+            "the {what} has {} bytes; it must have 1 to {MAX_PIN}",
             typed.len()
         )));
     }
     Ok(SecretBytes::new(typed.to_vec()))
 }
 
-/// A PIN or PUK that is set: asked twice, and looked at before it is sent.
+/// A new PIN or PUK: asked for twice, and checked before it is sent.
 pub(crate) fn new(
     what: &str,
     source: &Source<'_>,
@@ -89,10 +89,10 @@ pub(crate) fn passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Fail
     }
 }
 
-/// A passphrase that is set: asked twice, at least eight bytes.
+/// A new passphrase: asked for twice, at least eight bytes.
 pub(crate) fn new_passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let long_enough = |typed: &[u8]| match typed.len() {
-        0..8 => Err(Failure::usage("a passphrase has at least 8 bytes")),
+        0..8 => Err(Failure::usage("a passphrase must have at least 8 bytes")),
         _ => Ok(()),
     };
     match source.path() {
@@ -105,7 +105,7 @@ pub(crate) fn new_passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, 
     }
 }
 
-/// An admin key: 48 hexadecimal digits, in a file also 24 bytes. One that is asked for is one that is set.
+/// An admin key: 48 hexadecimal digits, in a file also 24 bytes. Asked for twice: prompts only ask for new keys.
 pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Failure> {
     let content = match source.path() {
         Some(path) => read_whole(&path, what)?,
@@ -131,7 +131,7 @@ pub(crate) fn owner_auth(source: &Source<'_>) -> Result<Option<SecretBytes>, Fai
     hierarchy_auth(Hierarchy::Owner, source)
 }
 
-/// An authorisation of the TPM, in any form of [`parse_authorisation`]. It is never asked for: most TPMs have
+/// An authorisation of the TPM, in any form of [`parse_authorisation`]. There is no prompt for it: most TPMs have
 /// none.
 pub(crate) fn hierarchy_auth(
     hierarchy: Hierarchy,
@@ -193,7 +193,7 @@ fn ask_twice(
     let again = prompt(&format!("{what} again: "), what)?;
     if *first != *again {
         return Err(Failure::usage(format!(
-            "the two entries of the {what} differ"
+            "the two entries of the {what} do not match"
         )));
     }
     Ok(first)
@@ -203,16 +203,16 @@ fn prompt(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     crate::terminal::prompt::ask(text).map_err(|error| match error.kind() {
         std::io::ErrorKind::Interrupted => Failure::new(Exit::Failed, "interrupted"),
         _ => Failure::usage(format!(
-            "the {what} cannot be asked for on a terminal ({error}); use a file or a descriptor"
+            "cannot ask for the {what} on a terminal ({error}); use a file or a descriptor"
         )),
     })
 }
 
-/// What an administrator answers to a challenge: shown while it is typed, for it is long and serves once.
+/// An administrator's response to a challenge: shown while it is typed, because it is long and valid once.
 pub(crate) fn response() -> Result<hex::Block, Failure> {
     let typed = crate::terminal::prompt::ask_shown("response: ").map_err(|error| {
         Failure::usage(format!(
-            "the response cannot be asked for on a terminal ({error}); use --admin-key-file, or \
+            "cannot ask for the response on a terminal ({error}); use --admin-key-file, or \
              --challenge and --response"
         ))
     })?;

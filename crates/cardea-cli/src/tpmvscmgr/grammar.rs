@@ -1,4 +1,4 @@
-//! The grammar of `tpmvscmgr`: options begin with `/`, and case does not matter but in values.
+//! The grammar of `tpmvscmgr`: options begin with `/`, and only values are case-sensitive.
 
 use std::ffi::OsString;
 
@@ -78,7 +78,7 @@ impl Words {
         }
     }
 
-    /// The next word if it is no option.
+    /// The next word if it is not an option.
     fn more(&mut self) -> Option<String> {
         let word = self
             .words
@@ -89,11 +89,11 @@ impl Words {
     }
 }
 
-/// Understands a command line, without the program's name.
+/// Parses a command line, without the program's name.
 ///
 /// # Errors
 ///
-/// What is wrong, in words.
+/// Which argument is invalid.
 pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let words = arguments
         .map(|word| {
@@ -106,8 +106,8 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         Some("create") => create(&mut words),
         Some("destroy") => destroy(&mut words),
         Some("/?") => Ok(Command::Help(None)),
-        Some(other) => Err(format!("{other} is not known: create or destroy")),
-        None => Err("create or destroy?".into()),
+        Some(other) => Err(format!("unknown command {other}: create or destroy")),
+        None => Err("a command is missing: create or destroy".into()),
     }
 }
 
@@ -135,11 +135,11 @@ fn create(words: &mut Words) -> Result<Command, String> {
                 once(&mut attestation, value, &option)?;
             }
             "/pinpolicy" => once(&mut policy, pin_policy(words)?, &option)?,
-            _ => return Err(format!("{word} is not known")),
+            _ => return Err(format!("unknown option {word}")),
         }
     }
     if policy.is_some() && pin != Some(Given::Prompt) {
-        return Err("/pinpolicy goes together with /pin prompt".into());
+        return Err("/pinpolicy needs /pin prompt".into());
     }
     Ok(Command::Create(Create {
         quiet,
@@ -164,7 +164,7 @@ fn destroy(words: &mut Words) -> Result<Command, String> {
             "/quiet" => once_flag(&mut quiet, &option)?,
             "/instance" => once(&mut instance, words.value(&option)?, &option)?,
             "/machine" => once(&mut machine, words.value(&option)?, &option)?,
-            _ => return Err(format!("{word} is not known")),
+            _ => return Err(format!("unknown option {word}")),
         }
     }
     Ok(Command::Destroy(Destroy {
@@ -205,7 +205,7 @@ fn given(words: &mut Words, option: &str) -> Result<Given, String> {
 
 /// `minlen 6 digits REQUIRED …`, up to the next option.
 fn pin_policy(words: &mut Words) -> Result<Policy, String> {
-    // What is not said is as Windows has it.
+    // The defaults are those of Windows.
     let mut rules = vec![("min", "8".to_owned()), ("other", "disallowed".to_owned())];
     let mut count = 0;
     while let Some(word) = words.more() {
@@ -217,7 +217,7 @@ fn pin_policy(words: &mut Words) -> Result<Policy, String> {
             "lowercase" => "lower",
             "digits" => "digits",
             "specialchars" => "special",
-            _ => return Err(format!("{word} is not known in /pinpolicy")),
+            _ => return Err(format!("unknown keyword {word} in /pinpolicy")),
         };
         let value = words.value(&word)?.to_lowercase();
         rules.retain(|(known, _)| *known != keyword);
@@ -235,7 +235,7 @@ fn pin_policy(words: &mut Words) -> Result<Policy, String> {
         .map_err(|error| format!("/pinpolicy: {error}"))
 }
 
-/// What a card has that was made without `/pinpolicy`.
+/// The policy of a card that was created without `/pinpolicy`.
 pub(super) fn usual_policy() -> Policy {
     "min=8,other=disallowed".parse().unwrap_or_default()
 }

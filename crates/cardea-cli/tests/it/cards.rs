@@ -130,7 +130,7 @@ fn pin_against_the_policy_makes_no_card() {
     };
     for (policy, part) in [
         ("min=7", "6 bytes; it must have 7 to 127"),
-        ("lower=required", "must have a small letter"),
+        ("lower=required", "must have a lowercase letter"),
         ("digits=disallowed", "must not have digits"),
         ("min=9,max=8", "larger than max"),
         ("min=2", "from 4 to 127"),
@@ -167,7 +167,7 @@ fn card_in_initialisation_state_asks_for_nothing_and_says_so() {
         arguments.extend(options);
         let run = place.run(&arguments);
         assert_eq!(run.code, 0, "{run:?}");
-        assert!(run.err.contains("waits for its personalisation"), "{run:?}");
+        assert!(run.err.contains("has to be personalised"), "{run:?}");
         assert!(run.out.contains("in initialisation state"), "{run:?}");
         let card = place.run(&["card", "show", "fresh", "--json"]).json();
         assert_eq!(card["uninitialised"], true);
@@ -335,7 +335,7 @@ fn tpm_status_is_shown() {
         );
     }
     let text = place.run(&["tpm", "status"]).out;
-    for label in ["address:", "maker:", "algorithms:", "lockout:"] {
+    for label in ["address:", "manufacturer:", "algorithms:", "lockout:"] {
         assert!(text.contains(label), "{text}");
     }
 }

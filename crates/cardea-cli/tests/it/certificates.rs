@@ -308,7 +308,7 @@ fn certificate_that_is_too_long_costs_no_try() {
         p12,
     ]);
     let import = "key import work @long.p12 --passphrase-file @sesame --pin-file @wrong";
-    assert!(says(&place, import, 2).contains("a card takes 65536"));
+    assert!(says(&place, import, 2).contains("a card holds at most 65536"));
     says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
     says(&place, "cert import work @long --pin-file @wrong", 2);
     assert_eq!(tries(&place), 5);

@@ -173,7 +173,7 @@ fn keys_are_imported_with_their_certificates() {
         "key import work %rsa2048.pkcs8.pem --pin-file @pin",
         2,
     );
-    assert!(again.contains("has this key already: 81"), "{again}");
+    assert!(again.contains("already has this key: 81"), "{again}");
     // An imported key signs what it should.
     let exported = data(&place, "cert export work 81");
     assert_eq!(

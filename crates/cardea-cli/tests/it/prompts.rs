@@ -86,14 +86,57 @@ fn pin_is_asked_twice_and_not_echoed() {
     let (code, seen) = terminal.end();
     assert_eq!(code, 0, "{seen}");
     // For whoever changes it because of a suspicion, and only where it was changed.
-    assert!(seen.contains("if somebody may know the old PIN"), "{seen}");
+    assert!(
+        seen.contains("if somebody else may know the old PIN"),
+        "{seen}"
+    );
     let mut terminal = Terminal::run(&place, "pin change typed");
     terminal.answer("PIN: ", "000000");
     terminal.answer("new PIN: ", "48151623");
     terminal.answer("new PIN again: ", "48151623");
     let (code, seen) = terminal.end();
     assert_eq!(code, 4, "{seen}");
-    assert!(!seen.contains("if somebody may know"), "{seen}");
+    assert!(!seen.contains("if somebody else may know"), "{seen}");
+}
+
+/// The card is found before the prompt, and is not looked up by its name again.
+#[test]
+fn prompt_is_for_the_card_that_had_the_name_before_it() {
+    let place = Place::new();
+    let left = |card: &str| {
+        let shown = place.run(&["card", "show", "--json", card]).json();
+        shown["pin"]["left"].clone()
+    };
+    let first = place.create("work", &[]);
+    let first = first["card_id"].as_str().unwrap();
+    let mut terminal = Terminal::run(&place, "pin verify work");
+    terminal.wait_for("PIN: ");
+    let second = place.create("work", &[]);
+    let second = second["card_id"].as_str().unwrap();
+    terminal.type_line("000000");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 4, "{seen}");
+    assert_eq!((left(first), left(second)), (4.into(), 5.into()));
+    assert_eq!(place.run(&["card", "show", "work"]).code, 8);
+
+    // The name has passed to the other card: the answer is for none.
+    place.run(&["card", "destroy", second, "--yes"]);
+    let mut terminal = Terminal::run(&place, "pin verify work");
+    terminal.wait_for("PIN: ");
+    place.run(&["card", "destroy", first, "--yes"]);
+    let third = place.create("work", &[]);
+    terminal.type_line("000000");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 7, "{seen}");
+    assert_eq!(left(third["card_id"].as_str().unwrap()), 5);
+}
+
+/// Whoever may not create a card, or has no daemon for it, is not asked for its PIN.
+#[test]
+fn creation_that_is_refused_asks_for_nothing() {
+    let place = Place::without_daemon();
+    let run = place.run(&["card", "create", "--name", "typed"]);
+    assert_eq!(run.code, 3, "{run:?}");
 }
 
 #[test]
@@ -114,7 +157,7 @@ fn two_different_entries_make_nothing() {
     terminal.answer("PIN again: ", "123457");
     let (code, seen) = terminal.end();
     assert_eq!(code, 2, "{seen}");
-    assert!(seen.contains("differ"), "{seen}");
+    assert!(seen.contains("do not match"), "{seen}");
     assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
 }
 

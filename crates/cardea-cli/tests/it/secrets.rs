@@ -425,7 +425,7 @@ fn random_admin_key_is_in_its_file_before_the_card_has_it() {
     // A file that is there is left alone, and so is the card.
     let change = "admin change-key work --admin-key-file @made --new-key-random --out";
     let said = scene.says(&format!("{change} @made"), 2);
-    assert!(said.contains("is there already"), "{said}");
+    assert!(said.contains("already exists"), "{said}");
     scene.says(&format!("{change} /nonexistent/made"), 1);
     scene.says("admin verify work --admin-key-file @made", 0);
     // Refused by the card: the file is worth nothing and goes.

@@ -171,7 +171,7 @@ pub(crate) fn redact(text: &str, card: &Value) -> String {
     text.lines()
         .map(|line| {
             if line.starts_with("created:") {
-                "created:       [time]\n".to_owned()
+                "created:         [time]\n".to_owned()
             } else {
                 format!("{line}\n")
             }

@@ -172,7 +172,7 @@ fn lockout_parameters_are_set_and_shown() {
     assert_eq!(lockout["auth_recovery_seconds"], 3600);
     let text = place.run(&["tpm", "status"]).out;
     assert!(text.contains("one forgotten every 600 s"), "{text}");
-    assert!(text.contains("shuts it for 3600 s"), "{text}");
+    assert!(text.contains("disables it for 3600 s"), "{text}");
     // One alone: the others stay, and so does the authorisation.
     let own = place.file("own", "hex:00112233");
     let changed = place.run(&[
@@ -228,7 +228,7 @@ fn indices_are_listed_with_their_cards_and_only_unknown_ones_removed() {
     }
     let status = place.run(&["tpm", "status"]).out;
     assert!(
-        status.contains("2 of cards known here") && status.contains("not told by this TPM"),
+        status.contains("2 of cards known here") && status.contains("this TPM does not report"),
         "{status}"
     );
 

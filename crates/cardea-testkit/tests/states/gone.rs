@@ -182,7 +182,7 @@ fn card_whose_tpm_comes_back_is_not_lost_for_good() {
         .find(|finding| finding["name"] == "card-lost")
         .unwrap();
     assert!(finding["command"].is_null(), "{finding}");
-    for told in ["full power cycle", "cannot be undone", "firmware's setup"] {
+    for told in ["full power cycle", "cannot be undone", "firmware setup"] {
         assert!(finding.to_string().contains(told), "{finding}");
     }
     exchange(&mut place, "again", "after");

@@ -66,7 +66,7 @@ fn policies_from_before_are_shown_and_emptied_by_provisioning() {
     assert_eq!(shown, ["endorsement", "lockout", "owner"]);
     let text = place.daemon.printed(&["tpm", "status"]);
     assert!(
-        text.contains("whoever meets it needs no authorisation"),
+        text.contains("anyone who satisfies it needs no authorisation"),
         "{text}"
     );
     let advice = place.advice().unwrap();

@@ -396,7 +396,7 @@ fn provisioning_cut_off_at_any_moment_loses_no_value() {
             .daemon
             .cardea(&["tpm", "provision", "--yes", "--out", &safe]);
         assert!(
-            !cut.success && cut.text.contains("to go on with the values in"),
+            !cut.success && cut.text.contains("to continue with the values in"),
             "{}",
             cut.text
         );

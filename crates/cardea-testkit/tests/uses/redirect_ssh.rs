@@ -396,7 +396,7 @@ fn network_that_is_gone_ends_it_on_both_sides() {
     network("down");
     assert!(!redirect.wait().success());
     assert!(
-        redirect.log().contains("has ended (ssh could not go on)"),
+        redirect.log().contains("has ended (ssh failed)"),
         "{}",
         redirect.log()
     );
@@ -504,7 +504,7 @@ fn pin_is_typed_at_the_terminal_where_no_agent_runs() {
     });
     types(&format!("{PIN}\n"));
     wait_for("the consent", || {
-        redirect.log().contains("dev1 wants to: sign with key rsa")
+        redirect.log().contains("dev1 wants to sign with key rsa")
     });
     types("y\n");
     assert!(tool.wait().success(), "{}", tool.log());
@@ -568,7 +568,7 @@ fn p11_kit_serves_a_machine_without_cardea() {
 }
 
 #[test]
-fn what_cannot_be_redirected_is_told() {
+fn what_cannot_be_redirected_is_reported() {
     let machines = Redirection::without_agent("");
     let refused = |words: &[&str], why: &str| {
         let outcome = run(&mut machines.command(&[&["cardea", "redirect"], words].concat()));
@@ -579,10 +579,10 @@ fn what_cannot_be_redirected_is_told() {
         );
     };
     refused(&["-oProxyCommand=touch x"], "");
-    refused(&["dev2"], "ssh could not go on");
+    refused(&["dev2"], "ssh failed");
     refused(
         &["dev1", "--ssh", "no-such-program"],
-        "no-such-program does not start",
+        "cannot start no-such-program",
     );
     refused(
         &["dev1", "--remote-command", "no-such-program"],
@@ -615,15 +615,15 @@ fn what_cannot_be_redirected_is_told() {
         "is on this machine already",
     );
     // Options of ssh reach it.
-    refused(&["dev1", "--", "-p", "1"], "ssh could not go on");
-    // What was redirected goes no further, and a machine takes so many from a user.
+    refused(&["dev1", "--", "-p", "1"], "ssh failed");
+    // What was redirected cannot be redirected again, and a machine takes so many from a user.
     let redirect = machines.start(&[]);
     let chained = machines
         .there
         .daemon
         .cardea(&["redirect", "dev1", "--card", "Alice"]);
     assert!(
-        !chained.success && chained.text.contains("goes no further"),
+        !chained.success && chained.text.contains("cannot be redirected again"),
         "{}",
         chained.text
     );

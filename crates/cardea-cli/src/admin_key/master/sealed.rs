@@ -1,4 +1,4 @@
-//! A master secret in a TPM: its file has the TPM's address and the key as the TPM handed it out, wrapped.
+//! A master secret in a TPM: its file has the TPM's address and the key, wrapped by the TPM.
 
 use std::fmt::Write as _;
 
@@ -58,18 +58,16 @@ impl SealedKey {
 }
 
 fn start(address: &str) -> Result<Service, Failure> {
-    let address = address.parse().map_err(|error| {
-        Failure::usage(format!("the TPM address {address:?} is not right: {error}"))
-    })?;
+    let address = address
+        .parse()
+        .map_err(|error| Failure::usage(format!("invalid TPM address {address:?}: {error}")))?;
     Service::start(&address).map_err(|error| failed(&error))
 }
 
 fn failed(error: &TpmError) -> Failure {
     Failure::new(
         Exit::Failed,
-        format!(
-            "the TPM with the master secret: {error}; another TPM than the one that made it cannot use it"
-        ),
+        format!("the TPM with the master secret: {error}; only the TPM that made it can use it"),
     )
 }
 

@@ -23,7 +23,7 @@ pub(super) struct TokenKey {
     key: ObjectHandle,
 }
 
-/// What of a URI is looked at.
+/// The attributes of a URI that are used.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Uri {
     module: Option<PathBuf>,
@@ -69,12 +69,12 @@ impl TokenKey {
             [] => {
                 return Err(Failure::new(
                     Exit::NotFound,
-                    "the token with the master secret is not there",
+                    "the token with the master secret was not found",
                 ));
             }
             _ => {
                 return Err(Failure::usage(
-                    "more than one token fits the URI of the master secret: give token or serial",
+                    "more than one token matches the URI of the master secret: add token or serial",
                 ));
             }
         };
@@ -84,7 +84,7 @@ impl TokenKey {
             .login(UserType::User, Some(&pin))
             .map_err(|error| match error {
                 cryptoki::error::Error::Pkcs11(cryptoki::error::RvError::PinIncorrect, _) => {
-                    Failure::new(Exit::PinWrong, format!("the PIN of token {label} is wrong"))
+                    Failure::new(Exit::PinWrong, format!("wrong PIN for token {label}"))
                 }
                 cryptoki::error::Error::Pkcs11(cryptoki::error::RvError::PinLocked, _) => {
                     Failure::new(
@@ -108,7 +108,7 @@ impl TokenKey {
                 format!("token {label} has no such secret key"),
             )),
             _ => Err(Failure::usage(
-                "more than one key fits the URI of the master secret: give object or id",
+                "more than one key matches the URI of the master secret: add object or id",
             )),
         }
     }
@@ -121,14 +121,14 @@ impl TokenKey {
             .map_err(|error| {
                 Failure::new(
                     Exit::Failed,
-                    format!("the token does not compute with the master secret: {error}"),
+                    format!("the token cannot compute an HMAC with the master secret: {error}"),
                 )
             })?;
         match mac.as_slice().try_into() {
             Ok(mac) => Ok(Zeroizing::new(mac)),
             Err(_) => Err(Failure::new(
                 Exit::Failed,
-                "the token's HMAC has not 32 bytes",
+                "the token's HMAC is not 32 bytes long",
             )),
         }
     }
@@ -141,13 +141,14 @@ fn pin(uri: &Uri, label: &str) -> Result<cryptoki::types::AuthPin, Failure> {
     };
     let pin = secret::present(&format!("PIN of token {label}"), &source)?;
     let text = std::str::from_utf8(pin.expose())
-        .map_err(|_| Failure::usage("the token's PIN is not in UTF-8"))?;
+        .map_err(|_| Failure::usage("the token's PIN is not valid UTF-8"))?;
     Ok(cryptoki::types::AuthPin::new(text.into()))
 }
 
 impl Uri {
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "the master secret's file has no PKCS#11 URI (RFC 7512)".to_owned();
+        let wrong =
+            || "the master secret's file does not contain a PKCS#11 URI (RFC 7512)".to_owned();
         let rest = text.strip_prefix(SCHEME).ok_or_else(wrong)?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut uri = Self::default();
@@ -168,11 +169,15 @@ impl Uri {
                 "serial" => uri.serial = Some(text()?),
                 "token" => uri.token = Some(text()?),
                 "type" if bytes == b"secret-key" => {}
-                "type" => return Err("the master secret is of type secret-key".into()),
+                "type" => return Err("the URI of a master secret must have type=secret-key".into()),
                 "pin-value" => {
                     return Err("a PIN does not belong in a URI: use pin-source".into());
                 }
-                other => return Err(format!("{other} in the master secret's URI is not known")),
+                other => {
+                    return Err(format!(
+                        "unknown attribute {other} in the URI of the master secret"
+                    ));
+                }
             }
         }
         Ok(uri)

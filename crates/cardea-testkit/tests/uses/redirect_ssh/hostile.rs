@@ -208,7 +208,8 @@ fn no_request_of_a_hostile_machine_spends_a_try_or_changes_the_card() {
         assert!(matches!(hostile.ask(&up), Reply::Atr(_)));
         let asked = attempts(&card).remove(number);
         hostile.want(1, &asked);
-        hostile.ends("which no redirected card does; the cards are no longer at dev1");
+        hostile
+            .ends("which redirected cards do not offer; the cards are no longer available at dev1");
         assert_eq!(machines.here.tries_left(), 5, "{asked:?}");
     }
     let shown = machines.here.cardea(&["card", "show", "Alice"]);
@@ -267,11 +268,8 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
 
     // What is no message of any kind, at the greeting and later.
     for (bytes, why) in [
-        (
-            &b"Welcome to dev1\r\n"[..],
-            "answered something that is not Cardea's",
-        ),
-        (&[0xFF; 64], "answered something that is not Cardea's"),
+        (&b"Welcome to dev1\r\n"[..], "unexpected output from dev1"),
+        (&[0xFF; 64], "unexpected output from dev1"),
         (&[], "did not take the cards"),
     ] {
         let (mut redirect, socket) = redirect(&machines, &listener);
@@ -291,7 +289,7 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
     assert!(
         stranger
             .log()
-            .contains("dev1 has another version of Cardea (of protocol 8)"),
+            .contains("dev1 has another version of Cardea (protocol 8)"),
         "{}",
         stranger.log()
     );
@@ -302,9 +300,9 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
         std::io::Write::write_all(&mut socket, bytes).unwrap();
         hostile.ends(why);
     };
-    raw(&[0xFF; 4096], "dev1 sent what is no message");
-    raw(&[0, 0, 0, 2, 0x82, 0x00], "dev1 sent what is no message");
-    raw(&[0, 2, 0, 1, 0], "dev1 sent what is no message");
+    raw(&[0xFF; 4096], "dev1 sent an invalid message");
+    raw(&[0, 0, 0, 2, 0x82, 0x00], "dev1 sent an invalid message");
+    raw(&[0, 2, 0, 1, 0], "dev1 sent an invalid message");
     let mut hostile = Hostile::new(&machines, &listener);
     // A request in a request in a request is none.
     let inner = packed(&Reply::Wanted {
@@ -316,13 +314,13 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
         program: 1,
         request,
     }));
-    hostile.ends("dev1 sent what is no request");
+    hostile.ends("dev1 sent an invalid request");
     let mut hostile = Hostile::new(&machines, &listener);
     drop(hostile.channel.send(&Reply::Certificate(vec![0; 100])));
-    hostile.ends("dev1 answered something that was not asked");
+    hostile.ends("dev1 sent an unexpected reply");
     let mut hostile = Hostile::new(&machines, &listener);
     drop(hostile.channel.send(&ByteVec::from(vec![0; 1000])));
-    hostile.ends("dev1 sent what is no message");
+    hostile.ends("dev1 sent an invalid message");
 
     // The next before the last is answered.
     let mut hostile = Hostile::new(&machines, &listener);
@@ -332,7 +330,7 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
     for _ in 0..100 {
         hostile.want(1, &status);
     }
-    hostile.ends("sent a request before the one before it was answered");
+    hostile.ends("sent a request before the previous one was answered");
     // Too many programs.
     let mut hostile = Hostile::new(&machines, &listener);
     for program in 0..100 {

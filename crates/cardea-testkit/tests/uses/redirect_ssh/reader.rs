@@ -166,7 +166,9 @@ fn each_use_by_the_reader_can_be_asked_for_and_by_default_there_is_none() {
     let refused = reader.sign();
     assert!(!refused.success, "{}", refused.text);
     let asked = machines.person().asked();
-    let questions = asked.matches("sign or decipher by its card reader").count();
+    let questions = asked
+        .matches("sign or decrypt through its card reader")
+        .count();
     assert_eq!(
         questions, 1,
         "OpenSC tries more than once, the person is asked once"
