@@ -9,9 +9,10 @@ use std::time::Duration;
 use cardea_client::ServerEnd;
 use cardea_client::frame::{self, Channel, FrameError};
 use cardea_client::message::{
-    AdminAnswer, Authority, CreateCard, Failure, FailureKind, Hash, Hello, MAGIC, MAX_FRAME,
-    NewContent, NewKey, NewObject, ObjectKind, Operation, PowerAction, PrivateKey, Reference,
-    Reply, Request, SecretBytes, Thing, VERSION,
+    AdminAnswer, Authority, CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure,
+    FailureKind, Hash, Hello, MAGIC, MAX_FRAME, NewContent, NewKey, NewObject, ObjectKind,
+    Operation, PowerAction, PrivateKey, ReaderRequest, Reference, Reply, Request, SecretBytes,
+    SlotRequest, Thing, TpmRequest, VERSION,
 };
 use minicbor::{Decode, Encode};
 
@@ -23,13 +24,13 @@ pub const TARGET: Target = Target {
     run,
     seeds,
     words: &[
-        b"\x00\x00\x00\x0C\xBF\x00\x66cardea\x01\x01\xFF",
+        b"\x00\x00\x00\x0C\xBF\x00\x66cardea\x01\x02\xFF",
         b"\x00\x02\x00\x00",
         b"\x00\x02\x00\x01",
         b"\xFF\xFF\xFF\xFF",
         b"\x82\x00\x80",
-        b"\x82\x0A\x82\x00\x41",
-        b"\xBF\x00\x66cardea\x01\x01\xFF",
+        b"\x82\x06\x82\x00\x82\x01\x81\x41",
+        b"\xBF\x00\x66cardea\x01\x02\xFF",
         b"\x9B\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
         b"\x5B\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
     ],
@@ -117,11 +118,9 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let secret = || SecretBytes::new(b"123456".to_vec());
     let requests = [
-        Request::ListCards,
-        Request::ShowCard {
-            card: "Alice".to_owned(),
-        },
-        Request::CreateCard(CreateCard {
+        Request::Cards(CardsRequest::List),
+        Request::card("Alice".to_owned(), CardRequest::Show),
+        Request::Cards(CardsRequest::Create(Box::new(CreateCard {
             owner: Some(1000),
             pin_policy: Some([1; 32]),
             pin_tries: Some(3),
@@ -134,85 +133,98 @@ fn seeds() -> Vec<Vec<u8>> {
                     blank: false,
                 },
             )
-        }),
-        Request::CreateCard(CreateCard::new(
+        }))),
+        Request::Cards(CardsRequest::Create(Box::new(CreateCard::new(
             "Bob",
             NewContent::Uninitialised { puk: true },
-        )),
-        Request::ChangePin {
-            card: "0123".to_owned(),
-            old: secret(),
-            new: secret(),
-            reference: Reference::Puk,
-        },
-        Request::UnblockPin {
-            card: "0123".to_owned(),
-            by: Authority::Admin(AdminAnswer {
-                challenge: vec![1; 8],
-                response: SecretBytes::new(vec![2; 8]),
-            }),
-            new: secret(),
-        },
-        Request::ImportKey {
-            card: "0123".to_owned(),
-            pin: Some(secret()),
-            key: NewKey {
+        )))),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::ChangePin {
+                old: secret(),
+                new: secret(),
+                reference: Reference::Puk,
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::UnblockPin {
+                by: Authority::Admin(AdminAnswer {
+                    challenge: vec![1; 8],
+                    response: SecretBytes::new(vec![2; 8]),
+                }),
+                new: secret(),
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::ImportKey {
+                pin: Some(secret()),
+                key: NewKey {
+                    label: Some("mail".to_owned()),
+                    always: true,
+                    sign_only: false,
+                    id: Some(vec![7]),
+                },
+                material: PrivateKey::Ec {
+                    scalar: SecretBytes::new(vec![1; 32]),
+                    x: vec![2; 32],
+                    y: vec![3; 32],
+                },
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::UseKey {
+                pin: Some(secret()),
+                reference: 0x81,
+                operation: Operation::SignPkcs1 {
+                    hash: Hash::Sha256,
+                    digest: vec![4; 32],
+                },
+            },
+        ),
+        Request::Tpm(TpmRequest::Status),
+        Request::card("0123".to_owned(), CardRequest::Contents { known: 7 }),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::StoreObject {
+                pin: None,
+                object: NewObject {
+                    kind: ObjectKind::Data,
+                    label: "note".to_owned(),
+                    id: vec![6, 1, 42],
+                    application: "mail".to_owned(),
+                    value: vec![1, 2, 3],
+                },
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::Rename {
+                pin: None,
+                thing: Thing::Key(0x81),
                 label: Some("mail".to_owned()),
-                always: true,
-                sign_only: false,
-                id: Some(vec![7]),
+                id: Some(vec![1]),
             },
-            material: PrivateKey::Ec {
-                scalar: SecretBytes::new(vec![1; 32]),
-                x: vec![2; 32],
-                y: vec![3; 32],
-            },
-        },
-        Request::UseKey {
-            card: "0123".to_owned(),
-            pin: Some(secret()),
-            reference: 0x81,
-            operation: Operation::SignPkcs1 {
-                hash: Hash::Sha256,
-                digest: vec![4; 32],
-            },
-        },
-        Request::TpmStatus,
-        Request::CardContents {
-            card: "0123".to_owned(),
-            known: 7,
-        },
-        Request::StoreObject {
-            card: "0123".to_owned(),
-            pin: None,
-            object: NewObject {
-                kind: ObjectKind::Data,
-                label: "note".to_owned(),
-                id: vec![6, 1, 42],
-                application: "mail".to_owned(),
-                value: vec![1, 2, 3],
-            },
-        },
-        Request::Rename {
-            card: "0123".to_owned(),
-            pin: None,
-            thing: Thing::Key(0x81),
-            label: Some("mail".to_owned()),
-            id: Some(vec![1]),
-        },
-        Request::JoinLogins { ticket: secret() },
-        Request::WaitSlotStates {
+        ),
+        Request::Connection(ConnectionRequest::JoinLogins { ticket: secret() }),
+        Request::Reader(ReaderRequest::WaitStates {
             generation: 7,
             timeout_ms: 1000,
-        },
-        Request::Power {
-            slot: 0,
-            action: PowerAction::Up,
-        },
-        Request::Transmit {
-            slot: 0,
-            apdu: SecretBytes::new(vec![0, 0xA4, 4, 0]),
-        },
+        }),
+        Request::slot(
+            0,
+            SlotRequest::Power {
+                action: PowerAction::Up,
+            },
+        ),
+        Request::slot(
+            0,
+            SlotRequest::Transmit {
+                apdu: SecretBytes::new(vec![0, 0xA4, 4, 0]),
+            },
+        ),
     ];
     let replies = [
         Reply::Done,

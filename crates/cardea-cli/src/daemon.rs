@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use cardea_client::message::{CardDetails, CardState, Part, Reply, Request};
+use cardea_client::message::{CardDetails, CardRequest, CardState, Part, Reply, Request};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
@@ -77,9 +77,7 @@ impl Daemon {
 
     /// The card that a selector means, its keys in the order of their references.
     pub(crate) fn show(&mut self, card: &str) -> Result<CardDetails, Failure> {
-        let request = Request::ShowCard {
-            card: card.to_owned(),
-        };
+        let request = Request::card(card, CardRequest::Show);
         match self.call(&request, "reading the card")? {
             Reply::Card(mut details) => {
                 details.keys.sort_by_key(|key| key.reference);

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cardea_client::message::{
-    CardDetails, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
+    CardDetails, CardRequest, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
 };
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
 use serde_json::{Value, json};
@@ -253,10 +253,12 @@ pub(crate) fn read(
     key: &KeySummary,
     daemon: &mut Daemon,
 ) -> Result<Vec<u8>, Failure> {
-    let request = Request::ReadCertificate {
-        card: card.summary.card_id.clone(),
-        reference: key.reference,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::ReadCertificate {
+            reference: key.reference,
+        },
+    );
     match daemon.call(&request, "reading the certificate")? {
         Reply::Certificate(der) => Ok(der),
         _ => Err(Daemon::unexpected()),
@@ -272,13 +274,15 @@ pub(crate) fn store(
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     check_length(der)?;
-    let request = Request::StoreCertificate {
-        card: card.summary.card_id.clone(),
-        pin: Some(pin),
-        reference,
-        der: der.to_vec(),
-        label: None,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::StoreCertificate {
+            pin: Some(pin),
+            reference,
+            der: der.to_vec(),
+            label: None,
+        },
+    );
     daemon.order(&request, "storing the certificate")
 }
 
@@ -317,12 +321,14 @@ pub(crate) fn sign(
             digest,
         },
     };
-    let request = Request::UseKey {
-        card: card.summary.card_id.clone(),
-        pin: Some(pin.clone()),
-        reference: key.reference,
-        operation,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::UseKey {
+            pin: Some(pin.clone()),
+            reference: key.reference,
+            operation,
+        },
+    );
     let signature = match daemon.call(&request, "signing")? {
         Reply::Result(signature) => signature,
         _ => return Err(Daemon::unexpected()),

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use cardea_client::Client;
 use cardea_client::frame::{Channel, FRAME_TIME, FrameError, exactly};
 use cardea_client::message::{
-    CardOverview, CardState, FailureKind, MAX_NAME, MAX_PROGRAMS, MAX_REDIRECTED, Reply, Request,
-    SIGN_OF_LIFE, packed,
+    CardName, CardOverview, CardRequest, CardState, CardsRequest, FailureKind, MAX_NAME,
+    MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, packed,
 };
 use nix::unistd::{Uid, User, gethostname};
 
@@ -162,14 +162,15 @@ impl Choice {
 
     /// Those that are here now.
     fn present(&self, daemon: &mut Daemon) -> Result<Vec<CardOverview>, Failure> {
-        let list = match daemon.call(&Request::ListCards, "reading the cards")? {
+        let list = match daemon.call(&Request::Cards(CardsRequest::List), "reading the cards")? {
             Reply::Cards(cards) => cards,
             _ => return Err(Daemon::unexpected()),
         };
-        let states = match daemon.call(&Request::CardStates, "reading the cards")? {
-            Reply::Overview { cards, .. } => cards,
-            _ => return Err(Daemon::unexpected()),
-        };
+        let states =
+            match daemon.call(&Request::Cards(CardsRequest::States), "reading the cards")? {
+                Reply::Overview { cards, .. } => cards,
+                _ => return Err(Daemon::unexpected()),
+            };
         Ok(self.among(&list, states))
     }
 
@@ -281,10 +282,10 @@ impl Refusal {
 /// Greets the daemon there and asks it to take cards; whether they will be in its reader.
 fn greet(channel: &mut Channel<Arc<UnixStream>>, reader: bool) -> Result<bool, Refusal> {
     channel.greet(SIGN_IN_TIME).map_err(Refusal::Frame)?;
-    let request = Request::Redirect {
+    let request = Request::Redirection(RedirectionRequest::Begin {
         from: own_name(),
         reader,
-    };
+    });
     channel.send(&request).map_err(Refusal::Frame)?;
     match channel.receive(Some(ACCEPT_TIME), FRAME_TIME) {
         // What was not offered is not there, whatever the reply says.
@@ -347,7 +348,7 @@ impl Shared {
             .iter()
             .map(|card| (card.card_id.clone(), card.name.clone()));
         *lock(&self.cards) = known.collect();
-        self.send(&Request::Offer { cards });
+        self.send(&Request::Redirection(RedirectionRequest::Offer { cards }));
     }
 
     fn name(&self, card: &str) -> String {
@@ -360,12 +361,12 @@ fn keep_telling(shared: &Shared, choice: &Choice) {
     let mut client = Client::new(&shared.socket);
     let mut generation = 0;
     while lock(&shared.end).is_none() {
-        let wait = Request::WaitCardStates {
+        let wait = Request::Cards(CardsRequest::WaitStates {
             generation,
             timeout_ms: u32::try_from(SIGN_OF_LIFE.as_millis()).unwrap_or(u32::MAX),
-        };
+        });
         let states = client.call(&wait, 2 * SIGN_OF_LIFE);
-        let list = client.call(&Request::ListCards, SIGN_OF_LIFE);
+        let list = client.call(&Request::Cards(CardsRequest::List), SIGN_OF_LIFE);
         match (states, list) {
             (
                 Ok(Reply::Overview {
@@ -478,7 +479,10 @@ fn serve(shared: &Shared, program: u32, requests: &Receiver<Request>, busy: &Ato
             .or_else(|_| packed(&refused(FailureKind::Failed, "the reply is too long")));
         let Ok(reply) = content else { return };
         busy.store(false, Ordering::Release);
-        shared.send(&Request::Answered { program, reply });
+        shared.send(&Request::Redirection(RedirectionRequest::Answered {
+            program,
+            reply,
+        }));
     }
 }
 
@@ -486,7 +490,7 @@ fn serve(shared: &Shared, program: u32, requests: &Receiver<Request>, busy: &Ato
 fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<Reply> {
     let host = &shared.host;
     let offered = |id: &str| lock(&shared.cards).contains_key(id);
-    let card = request.card().unwrap_or_default();
+    let card = request.named_card().map_or("", CardName::as_str);
     let name = shared.name(card);
     let person = &shared.person;
     let answer = match guard::judge(request, local.guest(), offered, shared.reader) {
@@ -499,7 +503,10 @@ fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<R
         Ok(Allowed::Login) => person.login(local, card, &name),
         Ok(Allowed::EnterPin) => {
             let seconds = match request {
-                Request::EnterPin { seconds, .. } => *seconds,
+                Request::Card {
+                    request: CardRequest::EnterPin { seconds, .. },
+                    ..
+                } => *seconds,
                 _ => 0,
             };
             person.enter_pin(local, (card, seconds), &name)
@@ -528,9 +535,10 @@ fn answer(shared: &Shared, local: &mut Local<'_>, request: &Request) -> Option<R
 /// satisfied" OpenSC 0.23 would take the PIN for what is missing, and ask again and again.
 fn for_program(request: &Request, refusal: Reply) -> Reply {
     match request {
-        Request::TransmitCard { .. } => {
-            Reply::Response(cardea_client::message::SecretBytes::new(vec![0x69, 0x85]))
-        }
+        Request::Card {
+            request: CardRequest::Transmit { .. },
+            ..
+        } => Reply::Response(cardea_client::message::SecretBytes::new(vec![0x69, 0x85])),
         _ => refusal,
     }
 }

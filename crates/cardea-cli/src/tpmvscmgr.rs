@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cardea_client::Client;
-use cardea_client::message::{CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes,
+};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
 use crate::admin_key::DEFAULT_ADMIN_KEY;
@@ -132,7 +134,10 @@ fn make(create: &Create) -> Result<(), Failure> {
             },
         )
     };
-    let reply = ask(&Request::CreateCard(order), create.quiet)?;
+    let reply = ask(
+        &Request::Cards(CardsRequest::Create(Box::new(order))),
+        create.quiet,
+    )?;
     let Reply::Card(card) = reply else {
         return Err(unexpected());
     };
@@ -157,10 +162,10 @@ fn unmake(destroy: &Destroy) -> Result<(), Failure> {
             NOT_FOUND,
         ));
     }
-    let request = Request::DestroyCard {
-        card: destroy.instance.clone(),
-        owner_auth: None,
-    };
+    let request = Request::card(
+        destroy.instance.clone(),
+        CardRequest::Destroy { owner_auth: None },
+    );
     match ask(&request, destroy.quiet)? {
         Reply::Done => {}
         _ => return Err(unexpected()),

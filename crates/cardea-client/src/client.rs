@@ -130,7 +130,7 @@ impl Client {
         timeout: Duration,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Reply, ClientError> {
-        self.repeat(timeout, only_asks(request), |link, timeout| {
+        self.repeat(timeout, request.only_asks(), |link, timeout| {
             link.channel
                 .send_with_descriptor(request, folder)
                 .map_err(Lost::Unsent)?;
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Sends a command APDU to the card in a slot and passes its response to `take`:
-    /// [`Request::Transmit`] at the least cost, without copies of secrets on the way.
+    /// [`SlotRequest::Transmit`](crate::message::SlotRequest::Transmit) at the least cost, without copies of secrets on the way.
     ///
     /// # Errors
     ///
@@ -304,72 +304,5 @@ impl From<Lost> for ClientError {
                 Self::Disconnected(error)
             }
         }
-    }
-}
-
-/// Whether sending it twice does the same as once.
-fn only_asks(request: &Request) -> bool {
-    match request {
-        Request::ListCards
-        | Request::ShowCard { .. }
-        | Request::TpmStatus
-        | Request::ReaderInfo
-        | Request::SlotStates
-        | Request::WaitSlotStates { .. }
-        | Request::AdminChallenge { .. }
-        | Request::ReadCertificate { .. }
-        | Request::ListIndices
-        | Request::TryRoom
-        | Request::CreationDefaults
-        | Request::CardStates
-        | Request::WaitCardStates { .. }
-        | Request::CardStatus { .. }
-        | Request::CardContents { .. }
-        | Request::ReadObject { .. }
-        | Request::ReadAudit { .. }
-        | Request::Random => true,
-        Request::CreateCard(_)
-        | Request::DestroyCard { .. }
-        | Request::ChangePin { .. }
-        | Request::Power { .. }
-        | Request::Transmit { .. }
-        | Request::VerifyPin { .. }
-        | Request::UnblockPin { .. }
-        | Request::VerifyAdmin { .. }
-        | Request::ChangeAdminKey { .. }
-        | Request::GenerateKey { .. }
-        | Request::ImportKey { .. }
-        | Request::DeleteKey { .. }
-        | Request::UseKey { .. }
-        | Request::StoreCertificate { .. }
-        | Request::DeleteCertificate { .. }
-        | Request::SetHierarchyAuth { .. }
-        | Request::ResetLockout { .. }
-        | Request::SetLockoutParameters { .. }
-        | Request::RemoveIndex { .. }
-        | Request::Login { .. }
-        | Request::Logout { .. }
-        | Request::StoreObject { .. }
-        | Request::Rename { .. }
-        | Request::DeleteObject { .. }
-        | Request::ShareLogins
-        | Request::JoinLogins { .. }
-        | Request::VerifyAdminKey { .. }
-        | Request::Control { .. }
-        | Request::LoginByAgent { .. }
-        | Request::ChangePinByAgent { .. }
-        | Request::ConfigureCard { .. }
-        | Request::Redirect { .. }
-        | Request::Offer { .. }
-        | Request::Answered { .. }
-        | Request::OnBehalf { .. }
-        | Request::AskConsent { .. }
-        | Request::PowerCard { .. }
-        | Request::TransmitCard { .. }
-        | Request::EnterPin { .. }
-        | Request::AttachDrive { .. }
-        | Request::HoldDrive { .. }
-        | Request::DetachDrive { .. }
-        | Request::AdoptCard { .. } => false,
     }
 }

@@ -22,7 +22,7 @@ use crate::acl;
 use crate::client::{CONNECT_TIME, ClientError, open};
 use crate::frame::{FRAME_TIME, FrameError};
 use crate::link::Link;
-use crate::message::{CardSummary, Failure, Hold, Reply, Request};
+use crate::message::{CardSummary, DriveRequest, Failure, Hold, Reply, Request};
 use crate::watch::Wake;
 
 /// Name of the folder with card files at the root of a drive.
@@ -154,9 +154,9 @@ impl Attachment {
         let drive = Presence::new(folder).map_err(failed)?;
         let mut link = open(socket, CONNECT_TIME)?;
         let_in(&opened, link.channel.socket());
-        let request = Request::AttachDrive {
+        let request = Request::Drive(DriveRequest::Attach {
             place: folder.display().to_string(),
-        };
+        });
         let channel = &mut link.channel;
         let reply = channel
             .send_with_descriptor(&request, Some(opened.as_fd()))
@@ -222,9 +222,9 @@ impl Attachment {
                 return Ok(Err(Ended::Gone));
             }
         }
-        let request = Request::HoldDrive {
+        let request = Request::Drive(DriveRequest::Hold {
             timeout_ms: u32::try_from(ASK_TIME.as_millis()).unwrap_or(u32::MAX),
-        };
+        });
         let channel = &mut self.link.channel;
         channel.send_with_descriptor(&request, folder.as_ref().map(AsFd::as_fd))?;
         drop(folder);

@@ -4,13 +4,20 @@
 //! The first frame in each direction is [`Hello`]; a daemon of another version answers its own and closes.
 //! Then every [`Request`] is answered by any number of [`Reply::Progress`] and one other reply.
 
-mod description;
-mod order;
+mod card;
+mod cards;
+mod connection;
+mod drive;
+mod key;
+mod object;
+mod reader;
+mod redirection;
 mod reply;
 mod request;
+mod slot;
+mod tpm;
 
 use std::fmt;
-use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -18,31 +25,26 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::buffer::Buffer;
 use crate::error::FrameError;
 
-pub use self::description::{
-    AuditHead, CardDetails, CardOverview, CardState, CardStatus, CardSummary, Contents,
-    CounterCheck, Hold, IndexSummary, KeySummary, ObjectSummary, Part, PublicKey, TpmStatus, Tries,
+pub use self::card::{
+    AdminAnswer, Authority, CardDetails, CardOverview, CardRequest, CardState, CardStatus,
+    CardSummary, Part, Reference, Tries, Visibility,
 };
-pub use self::order::{
-    AdminAnswer, Authority, CreateCard, Hash, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
-    Operation, PowerAction, PrivateKey, Reference, Thing, Visibility,
+pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
+pub use self::connection::ConnectionRequest;
+pub use self::drive::{DriveRequest, Hold};
+pub use self::key::{Hash, KeySummary, NewKey, Operation, PrivateKey, PublicKey};
+pub use self::object::{Contents, NewObject, ObjectKind, ObjectSummary, Thing};
+pub use self::reader::ReaderRequest;
+pub use self::redirection::{
+    MAX_NAME, MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, SIGN_OF_LIFE,
 };
 pub use self::reply::{Failure, FailureKind, Reply};
-pub use self::request::Request;
+pub use self::request::{CardName, Request};
+pub use self::slot::{PowerAction, SlotRequest};
+pub use self::tpm::{CounterCheck, Hierarchy, IndexSummary, TpmRequest, TpmStatus};
 pub use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
 
-/// Longest name of a machine that cards are redirected from or to, in bytes.
-pub const MAX_NAME: usize = 127;
-
-/// Programs that use the cards of one redirection at once.
-pub const MAX_PROGRAMS: usize = 24;
-
-/// Cards of one redirection.
-pub const MAX_REDIRECTED: usize = 16;
-
-/// A redirection tells its cards in this interval, also when nothing has changed.
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
-
-/// A message within a message: not decoded with it, so that nothing nests.
+/// A message within a message: not decoded with it, so that messages do not nest.
 ///
 /// # Errors
 ///

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::frame::{Channel, FRAME_TIME, FrameError};
-use crate::message::{Failure, FailureKind, Reply, Request};
+use crate::message::{CardRequest, Failure, FailureKind, Reply, Request, SlotRequest};
 
 /// A connection whose client has greeted: requests in, replies out.
 ///
@@ -38,7 +38,7 @@ impl<S: AsFd> ServerEnd<S> {
         let error = match self.channel.receive(patience, FRAME_TIME) {
             Ok(request) => {
                 // The next one follows soon.
-                let soon = matches!(request, Request::Transmit { .. } | Request::UseKey { .. });
+                let soon = is_followed_soon(&request);
                 self.channel.stay_awake(soon);
                 return Ok(Some(request));
             }
@@ -88,6 +88,20 @@ impl<S: AsFd> ServerEnd<S> {
     pub fn socket(&self) -> &S {
         self.channel.socket()
     }
+}
+
+/// Whether requests of this kind come in close succession.
+fn is_followed_soon(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Card {
+            request: CardRequest::UseKey { .. },
+            ..
+        } | Request::Slot {
+            request: SlotRequest::Transmit { .. },
+            ..
+        }
+    )
 }
 
 fn refusal(kind: FailureKind, error: &FrameError) -> Reply {

@@ -1,4 +1,4 @@
-//! [`Request::Transmit`](crate::message::Request::Transmit) and its answer, coded by hand from and to the
+//! [`SlotRequest::Transmit`](crate::message::SlotRequest::Transmit) and its answer, coded by hand from and to the
 //! caller's buffers: the same bytes as the derived coding, without copies of what may be a PIN or a plain text.
 
 use minicbor::{Decoder, Encoder};
@@ -7,8 +7,11 @@ use crate::buffer::{Buffer, Overflow};
 use crate::frame::{FrameError, exactly};
 use crate::message::{Failure, Reply};
 
-/// Index of `Request::Transmit`.
-const TRANSMIT: u8 = 10;
+/// Index of `Request::Slot`.
+const SLOT: u8 = 6;
+
+/// Index of `SlotRequest::Transmit`.
+const TRANSMIT: u8 = 1;
 
 /// Index of `Reply::Response`.
 const RESPONSE: u32 = 9;
@@ -20,9 +23,12 @@ pub(crate) fn encode(
 ) -> Result<(), minicbor::encode::Error<Overflow>> {
     Encoder::new(buffer)
         .array(2)?
-        .u8(TRANSMIT)?
+        .u8(SLOT)?
         .array(2)?
         .u8(slot)?
+        .array(2)?
+        .u8(TRANSMIT)?
+        .array(1)?
         .bytes(apdu)?
         .ok()
 }
@@ -59,7 +65,7 @@ mod tests {
     use minicbor::to_vec;
 
     use super::*;
-    use crate::message::{FailureKind, Request, SecretBytes};
+    use crate::message::{FailureKind, Request, SecretBytes, SlotRequest};
 
     #[test]
     fn hand_written_request_is_the_derived_one() {
@@ -67,10 +73,12 @@ mod tests {
             let apdu = vec![7; length];
             let mut buffer = Buffer::default();
             encode(13, &apdu, &mut buffer).unwrap();
-            let request = Request::Transmit {
-                slot: 13,
-                apdu: SecretBytes::new(apdu),
-            };
+            let request = Request::slot(
+                13,
+                SlotRequest::Transmit {
+                    apdu: SecretBytes::new(apdu),
+                },
+            );
             assert_eq!(buffer.filled(), to_vec(&request).unwrap());
         }
     }

@@ -1,6 +1,6 @@
 //! Watching the slots: which hold a card, told at once when it changes, across restarts of the daemon.
 //!
-//! A [`Watch`] has one connection of its own with one `WaitSlotStates` always under way.
+//! A [`Watch`] has one connection of its own with one `ReaderRequest::WaitStates` always under way.
 //! While the daemon is away all slots are empty; its return is noticed by the folder of its socket.
 
 mod folder;
@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::frame::{FrameError, accept, hello};
 use crate::link::Link;
-use crate::message::{Reply, Request};
+use crate::message::{ReaderRequest, Reply, Request};
 use folder::Folder;
 
 /// A daemon that has taken the connection must greet within this time.
@@ -334,10 +334,12 @@ impl Watched {
 
     fn ask(&mut self, generation: u64, time: Duration) -> Result<(), FrameError> {
         self.deadline = Instant::now() + time;
-        self.link.channel.send(&Request::WaitSlotStates {
-            generation,
-            timeout_ms: u32::try_from(ASK_TIME.as_millis()).unwrap_or(u32::MAX),
-        })
+        self.link
+            .channel
+            .send(&Request::Reader(ReaderRequest::WaitStates {
+                generation,
+                timeout_ms: u32::try_from(ASK_TIME.as_millis()).unwrap_or(u32::MAX),
+            }))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{FailureKind, PowerAction, Reply, Request};
+use cardea_client::message::{
+    FailureKind, PowerAction, ReaderRequest, Reply, Request, SlotRequest,
+};
 use cardea_client::{Client, ClientError, Wake, Watch, Woken};
 
 use crate::codes::{Error, MAX_ATR_SIZE};
@@ -86,7 +88,8 @@ impl Slot {
         if let Some(slots) = self.device.slots {
             return slots;
         }
-        let answer = Client::new(&self.device.socket).call(&Request::ReaderInfo, ASK_TIME);
+        let answer =
+            Client::new(&self.device.socket).call(&Request::Reader(ReaderRequest::Info), ASK_TIME);
         match answer {
             Ok(Reply::Reader { slots }) => slots.clamp(1, MAX_SLOTS),
             other => {
@@ -156,7 +159,10 @@ impl Slot {
     ) -> Result<(), Error> {
         let mut card = self.card.lock(POWER_TIME).ok_or(Error::Power)?;
         let slot = self.number;
-        let answer = card.call(&Request::Power { slot, action }, POWER_TIME);
+        let answer = card.call(
+            &Request::slot(slot, SlotRequest::Power { action }),
+            POWER_TIME,
+        );
         log!("slot={slot} power={action:?} answer={}", outcome(&answer));
         match answer {
             Ok(Reply::Atr(atr)) if atr.len() <= MAX_ATR_SIZE => {
@@ -172,10 +178,12 @@ impl Slot {
     pub(crate) fn power_down(&self) -> Result<(), Error> {
         let mut card = self.card.lock(POWER_TIME).ok_or(Error::Power)?;
         if card.is_connected() {
-            let request = Request::Power {
-                slot: self.number,
-                action: PowerAction::Down,
-            };
+            let request = Request::slot(
+                self.number,
+                SlotRequest::Power {
+                    action: PowerAction::Down,
+                },
+            );
             let answer = card.call(&request, POWER_TIME);
             log!(
                 "slot={} power=Down answer={}",
@@ -214,11 +222,13 @@ impl Slot {
 
     /// What the daemon offers for the card that is there; nothing without one.
     pub(crate) fn features(&self, code: u32) -> Vec<u8> {
-        let request = Request::Control {
-            slot: self.number,
-            code,
-            data: Vec::new(),
-        };
+        let request = Request::slot(
+            self.number,
+            SlotRequest::Control {
+                code,
+                data: Vec::new(),
+            },
+        );
         match Client::new(&self.device.socket).call(&request, ASK_TIME) {
             Ok(Reply::Response(features)) => features.expose().to_vec(),
             _ => Vec::new(),
@@ -233,11 +243,13 @@ impl Slot {
         output: &mut Output<'_>,
     ) -> Result<(), Error> {
         let mut card = self.card.lock(TRANSMIT_TIME).ok_or(Error::TimedOut)?;
-        let request = Request::Control {
-            slot: self.number,
-            code,
-            data: command.to_vec(),
-        };
+        let request = Request::slot(
+            self.number,
+            SlotRequest::Control {
+                code,
+                data: command.to_vec(),
+            },
+        );
         let answer = card.call(&request, PERSON_TIME);
         log!(
             "slot={} control={code:#x} answer={}",

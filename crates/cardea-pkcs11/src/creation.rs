@@ -1,7 +1,7 @@
 //! Creation of objects from templates, and changes of attributes (PKCS#11 3.1 §5.7, §5.18.4).
 
 use cardea_client::message::{
-    NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
+    CardRequest, NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
 };
 use cryptoki_sys::*;
 use p256::elliptic_curve::sec1::ToSec1Point;
@@ -81,13 +81,15 @@ impl Module {
         let card = self.card(slot)?;
         let location = match reference {
             Some(reference) => {
-                let request = Request::StoreCertificate {
+                let request = Request::card(
                     card,
-                    pin: None,
-                    reference,
-                    der: der.to_vec(),
-                    label: Some(text(template, CKA_LABEL)?).filter(|label| !label.is_empty()),
-                };
+                    CardRequest::StoreCertificate {
+                        pin: None,
+                        reference,
+                        der: der.to_vec(),
+                        label: Some(text(template, CKA_LABEL)?).filter(|label| !label.is_empty()),
+                    },
+                );
                 self.change(slot, &request).map_err(of_value)?;
                 Location::Key(reference)
             }
@@ -138,11 +140,7 @@ impl Module {
     }
 
     fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Location> {
-        let request = Request::StoreObject {
-            card,
-            pin: None,
-            object,
-        };
+        let request = Request::card(card, CardRequest::StoreObject { pin: None, object });
         match self.change(slot, &request)? {
             Reply::Object { number } => Ok(Location::Object(number)),
             _ => Err(Rv(CKR_DEVICE_ERROR)),
@@ -192,12 +190,14 @@ impl Module {
         template.require_sensitive()?;
         let key = new_key(template, None)?;
         let slot = self.require_writable(session)?;
-        let request = Request::ImportKey {
-            card: self.card(slot)?,
-            pin: None,
-            key,
-            material,
-        };
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::ImportKey {
+                pin: None,
+                key,
+                material,
+            },
+        );
         let Reply::Key(made) = self.change(slot, &request).map_err(|error| match error {
             // The parts of the key do not belong together.
             Rv(CKR_ARGUMENTS_BAD | CKR_FUNCTION_FAILED) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
@@ -277,13 +277,15 @@ impl Module {
         if label.is_none() && id.is_none() {
             return Ok(());
         }
-        let request = Request::Rename {
-            card: self.card(slot)?,
-            pin: None,
-            thing,
-            label,
-            id,
-        };
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::Rename {
+                pin: None,
+                thing,
+                label,
+                id,
+            },
+        );
         self.change(slot, &request).map_err(of_value)?;
         self.refresh_objects(slot)
     }

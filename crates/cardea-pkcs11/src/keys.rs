@@ -1,6 +1,6 @@
 //! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
-use cardea_client::message::{NewKey, Operation, Reply, Request};
+use cardea_client::message::{CardRequest, NewKey, Operation, Reply, Request, TpmRequest};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -36,12 +36,14 @@ impl Module {
         private.require_sensitive()?;
         let key = new_key(private, Some(public))?;
         let slot = self.require_writable(session)?;
-        let request = Request::GenerateKey {
-            card: self.card(slot)?,
-            pin: None,
-            key,
-            algorithm: algorithm.to_owned(),
-        };
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::GenerateKey {
+                pin: None,
+                key,
+                algorithm: algorithm.to_owned(),
+            },
+        );
         let Reply::Key(made) = self.change(slot, &request)? else {
             return Err(Rv(CKR_DEVICE_ERROR));
         };
@@ -105,7 +107,7 @@ impl Module {
     pub(crate) fn random_bytes(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Result {
         self.slot_of(session)?;
         random::fill(buffer)?;
-        let reply = self.ask(&Request::Random, About::Token)?;
+        let reply = self.ask(&Request::Tpm(TpmRequest::Random), About::Token)?;
         let Reply::Result(seed) = reply else {
             return Err(Rv(CKR_DEVICE_ERROR));
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardea_client::message::{Contents, ObjectKind, Reply, Request};
+use cardea_client::message::{CardRequest, Contents, ObjectKind, Reply, Request};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -29,10 +29,7 @@ impl Module {
             let slot = state.slot(slot)?;
             (slot.card.clone(), slot.revision)
         };
-        let request = Request::CardContents {
-            card: card.clone(),
-            known,
-        };
+        let request = Request::card(card.clone(), CardRequest::Contents { known });
         let (revision, contents) = match self.ask(&request, About::Token)? {
             Reply::Contents { revision, contents } => (revision, contents),
             _ => return Err(Rv(CKR_DEVICE_ERROR)),
@@ -83,10 +80,12 @@ impl Module {
             };
             let mut subject = Vec::new();
             if summary.certificate {
-                let request = Request::ReadCertificate {
-                    card: card.to_owned(),
-                    reference: summary.reference,
-                };
+                let request = Request::card(
+                    card,
+                    CardRequest::ReadCertificate {
+                        reference: summary.reference,
+                    },
+                );
                 // It may have been deleted in the meantime; then the revision has changed.
                 if let Ok(Reply::Certificate(der)) = self.ask(&request, About::Object) {
                     let fields = x509::fields(&der).unwrap_or_default();
@@ -135,10 +134,7 @@ impl Module {
             return Ok(Some(value.clone()));
         }
         drop(state);
-        let request = Request::ReadObject {
-            card: card.to_owned(),
-            number,
-        };
+        let request = Request::card(card, CardRequest::ReadObject { number });
         match self.ask(&request, About::Object) {
             Ok(Reply::Certificate(value)) => Ok(Some(value)),
             _ => Ok(None),
@@ -281,21 +277,23 @@ impl Module {
         self.require_writable(session)?;
         let card = self.card(slot)?;
         let request = match (object.location, &object.body) {
-            (Location::Key(reference), Body::Certificate { .. }) => Request::DeleteCertificate {
+            (Location::Key(reference), Body::Certificate { .. }) => Request::card(
                 card,
-                pin: None,
-                reference,
-            },
-            (Location::Key(reference), _) => Request::DeleteKey {
+                CardRequest::DeleteCertificate {
+                    pin: None,
+                    reference,
+                },
+            ),
+            (Location::Key(reference), _) => Request::card(
                 card,
-                pin: None,
-                reference,
-            },
-            (Location::Object(number), _) => Request::DeleteObject {
-                card,
-                pin: None,
-                number,
-            },
+                CardRequest::DeleteKey {
+                    pin: None,
+                    reference,
+                },
+            ),
+            (Location::Object(number), _) => {
+                Request::card(card, CardRequest::DeleteObject { pin: None, number })
+            }
             (Location::Module | Location::Session(_), _) => return Ok(()),
         };
         self.change(slot, &request)?;

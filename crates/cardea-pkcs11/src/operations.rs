@@ -1,7 +1,7 @@
 //! The operations of a session from their Init function to their end (PKCS#11 3.1 §5.8 to §5.15, and C_WrapKey and
 //! C_UnwrapKey of §5.18, which are an encryption and a decryption in one call).
 
-use cardea_client::message::{Operation, Reply, Request};
+use cardea_client::message::{CardRequest, Operation, Reply, Request};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -222,12 +222,14 @@ impl Module {
         operation: Operation,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let slot = self.slot_of(session)?;
-        let request = Request::UseKey {
-            card: self.card(slot)?,
-            pin: None,
-            reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
-            operation,
-        };
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::UseKey {
+                pin: None,
+                reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
+                operation,
+            },
+        );
         let answer = match self.take_pin_proof(session)? {
             _ if !key.always => self.ask_verified(slot, &request, About::Data, LIMIT),
             PinProof::ContextLogin(mut client) => match client.call(&request, LIMIT) {

@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cardea_client::Client;
-use cardea_client::message::{Failure, FailureKind, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    ConnectionRequest, Failure, FailureKind, Reply, Request, SecretBytes,
+};
 
 use crate::rv::PoolError;
 
@@ -107,7 +109,10 @@ impl Pool {
             return Err(PoolError::Busy);
         };
         let mut client = self.separate();
-        match client.call(&Request::JoinLogins { ticket }, limit) {
+        match client.call(
+            &Request::Connection(ConnectionRequest::JoinLogins { ticket }),
+            limit,
+        ) {
             Ok(Reply::Done) => client
                 .call(request, longest)
                 .map_err(|_| PoolError::Unreachable),
@@ -164,7 +169,9 @@ impl Pool {
         if self.lock().ticket.is_some() {
             return Ok(());
         }
-        if let Reply::Result(ticket) = self.ask_primary(&Request::ShareLogins, limit)? {
+        if let Reply::Result(ticket) =
+            self.ask_primary(&Request::Connection(ConnectionRequest::ShareLogins), limit)?
+        {
             self.lock().ticket = Some(ticket);
         }
         Ok(())
@@ -324,7 +331,10 @@ impl<'a> Lease<'a> {
         let Some(ticket) = self.pool.lock().ticket.clone() else {
             return Ok(());
         };
-        let reply = self.call(&Request::JoinLogins { ticket }, LIMIT)?;
+        let reply = self.call(
+            &Request::Connection(ConnectionRequest::JoinLogins { ticket }),
+            LIMIT,
+        )?;
         match reply {
             Reply::Done => {
                 if let Some(Taken::Secondary(secondary)) = &mut self.taken {

@@ -1,6 +1,6 @@
 //! Sessions and logins (PKCS#11 3.1 §5.6).
 
-use cardea_client::message::{Authority, Reference, Reply, Request, SecretBytes};
+use cardea_client::message::{Authority, CardRequest, Reference, Reply, Request, SecretBytes};
 use cryptoki_sys::*;
 
 use crate::module::Module;
@@ -65,7 +65,7 @@ impl Module {
         self.forget_login(slot);
         if let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) {
             // If the daemon is gone, so is the login.
-            let _ = self.ask_primary(&Request::Logout { card }, About::Object);
+            let _ = self.ask_primary(&Request::card(card, CardRequest::Logout), About::Object);
         }
     }
 
@@ -127,10 +127,10 @@ impl Module {
             }
             (CKU_USER, LoginState::Nobody) => {
                 if self.asks_person(slot, pin)? {
-                    self.ask_person(&Request::LoginByAgent { card })?;
+                    self.ask_person(&Request::card(card, CardRequest::LoginByAgent))?;
                 } else {
                     let pin = secret(pin)?;
-                    self.ask_primary(&Request::Login { card, pin }, About::Pin)?;
+                    self.ask_primary(&Request::card(card, CardRequest::Login { pin }), About::Pin)?;
                 }
                 let since = self.pool.losses();
                 let mut state = self.state();
@@ -171,11 +171,13 @@ impl Module {
         let status = self.status(slot)?;
         if status.puk.is_some() {
             let value = secret(pin)?;
-            let request = Request::VerifyPin {
+            let request = Request::card(
                 card,
-                value: value.clone(),
-                reference: Reference::Puk,
-            };
+                CardRequest::VerifyPin {
+                    value: value.clone(),
+                    reference: Reference::Puk,
+                },
+            );
             self.ask(&request, About::Pin)?;
             return Ok(Officer::Puk(value));
         }
@@ -184,10 +186,7 @@ impl Module {
         }
         // The TPM counts every try and allows few: a value that cannot be a key is not tried.
         let key = admin_key(pin).ok_or(Rv(CKR_PIN_INCORRECT))?;
-        let request = Request::VerifyAdminKey {
-            card,
-            key: key.clone(),
-        };
+        let request = Request::card(card, CardRequest::VerifyAdminKey { key: key.clone() });
         self.ask(&request, About::Pin)?;
         Ok(Officer::AdminKey(key))
     }
@@ -203,10 +202,10 @@ impl Module {
         let slot = running.slot;
         drop(state);
         let (request, limit) = if self.asks_person(slot, pin)? {
-            (Request::LoginByAgent { card }, PERSON_LIMIT)
+            (Request::card(card, CardRequest::LoginByAgent), PERSON_LIMIT)
         } else {
             let pin = secret(pin)?;
-            (Request::Login { card, pin }, LIMIT)
+            (Request::card(card, CardRequest::Login { pin }), LIMIT)
         };
         let mut client = self.pool.separate();
         match client.call(&request, limit) {
@@ -241,14 +240,16 @@ impl Module {
         let LoginState::SecurityOfficer(officer) = self.login_state(slot)? else {
             return Err(Rv(CKR_USER_NOT_LOGGED_IN));
         };
-        let request = Request::UnblockPin {
-            card: self.card(slot)?,
-            by: match officer {
-                Officer::AdminKey(key) => Authority::AdminKey(key),
-                Officer::Puk(puk) => Authority::Puk(puk),
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::UnblockPin {
+                by: match officer {
+                    Officer::AdminKey(key) => Authority::AdminKey(key),
+                    Officer::Puk(puk) => Authority::Puk(puk),
+                },
+                new: secret(new)?,
             },
-            new: secret(new)?,
-        };
+        );
         self.ask(&request, About::NewPin).map(drop)
     }
 
@@ -273,18 +274,23 @@ impl Module {
                 // C_InitPIN needs the new PUK, which only the agent would know.
                 return Err(Rv(CKR_FUNCTION_NOT_SUPPORTED));
             }
-            self.ask_person(&Request::ChangePinByAgent { card, reference })?;
+            self.ask_person(&Request::card(
+                card,
+                CardRequest::ChangePinByAgent { reference },
+            ))?;
             // The login has ended, and only the person knows the new PIN.
             self.forget_login(slot);
             return Ok(());
         }
         let (old, new) = (secret(old)?, secret(new)?);
-        let request = Request::ChangePin {
-            card: card.clone(),
-            old,
-            new: new.clone(),
-            reference,
-        };
+        let request = Request::card(
+            card.clone(),
+            CardRequest::ChangePin {
+                old,
+                new: new.clone(),
+                reference,
+            },
+        );
         self.ask(&request, About::NewPin)?;
         // The change has ended every login of the card, this one too; a program that was logged in must remain so.
         match login {
@@ -293,7 +299,10 @@ impl Module {
             }
             LoginState::User(_) => {
                 self.forget_login(slot);
-                self.ask_primary(&Request::Login { card, pin: new }, About::Pin)?;
+                self.ask_primary(
+                    &Request::card(card, CardRequest::Login { pin: new }),
+                    About::Pin,
+                )?;
                 let since = self.pool.losses();
                 self.state().slot(slot)?.login = LoginState::User(since);
                 let _ = self.pool.share(LIMIT);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use cardea_client::message::{CardOverview, CardState, CardStatus, Reply, Request};
+use cardea_client::message::{
+    CardOverview, CardRequest, CardState, CardStatus, CardsRequest, Reply, Request,
+};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
@@ -60,7 +62,7 @@ impl Module {
 
     /// Lists the cards anew. Without a daemon there are none.
     pub(crate) fn refresh_slots(&self) {
-        let reply = self.ask(&Request::CardStates, About::Object);
+        let reply = self.ask(&Request::Cards(CardsRequest::States), About::Object);
         self.update_slots(reply);
     }
 
@@ -133,10 +135,10 @@ impl Module {
             if !block {
                 return Err(Rv(CKR_NO_EVENT));
             }
-            let request = Request::WaitCardStates {
+            let request = Request::Cards(CardsRequest::WaitStates {
                 generation,
                 timeout_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
-            };
+            });
             match client.call(&request, 20 * WAIT) {
                 Ok(reply @ Reply::Overview { .. }) => self.update_slots(Ok(reply)),
                 _ => {
@@ -153,7 +155,7 @@ impl Module {
     /// The state of the card's PINs.
     pub(crate) fn status(&self, id: CK_SLOT_ID) -> Result<CardStatus> {
         let card = self.card(id)?;
-        match self.ask(&Request::CardStatus { card }, About::Token)? {
+        match self.ask(&Request::card(card, CardRequest::Status), About::Token)? {
             Reply::Status(status) => Ok(*status),
             _ => Err(Rv(CKR_DEVICE_ERROR)),
         }

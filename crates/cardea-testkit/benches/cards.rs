@@ -21,7 +21,9 @@ use cardea_card::gids::created_card;
 use cardea_card::record::CardId;
 use cardea_card::{Card, Connection};
 use cardea_client::Client;
-use cardea_client::message::{CreateCard, NewContent, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes,
+};
 use cardea_testkit::rig::{PIN, Rig};
 use cardea_testkit::software::CARD_ID;
 use cardea_testkit::swtpm::Swtpm;
@@ -342,10 +344,10 @@ fn appearance(context: &pcsc::Context, reader: &CString, socket: &str, round: us
     let socket = socket.to_owned();
     let creator = std::thread::spawn(move || {
         let mut client = Client::connect(socket.as_ref()).unwrap();
-        let request = Request::CreateCard(CreateCard::new(
+        let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard::new(
             format!("appearing {round}"),
             NewContent::with_pin(SecretBytes::new(PIN.into())),
-        ));
+        ))));
         let reply = client
             .call_with_progress(&request, Duration::from_secs(60), &mut |_| {})
             .unwrap();
@@ -366,10 +368,7 @@ fn appearance(context: &pcsc::Context, reader: &CString, socket: &str, round: us
     let (mut client, card, acknowledged) = creator.join().unwrap();
     let reply = client
         .call(
-            &Request::DestroyCard {
-                card,
-                owner_auth: None,
-            },
+            &Request::card(card, CardRequest::Destroy { owner_auth: None }),
             Duration::from_secs(60),
         )
         .unwrap();

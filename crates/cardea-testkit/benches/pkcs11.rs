@@ -27,7 +27,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::Client;
-use cardea_client::message::{CreateCard, NewContent, NewKey, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardsRequest, CreateCard, NewContent, NewKey, Reply, Request, SecretBytes,
+};
 use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::rig::{Daemon, PIN, bin_dir};
 use cardea_testkit::swtpm::Swtpm;
@@ -117,23 +119,27 @@ impl Cards {
 
     fn create(&mut self, name: &str) {
         let content = NewContent::with_pin(SecretBytes::new(PIN.into()));
-        let reply = self.ask(&Request::CreateCard(CreateCard::new(name, content)));
+        let reply = self.ask(&Request::Cards(CardsRequest::Create(Box::new(
+            CreateCard::new(name, content),
+        ))));
         assert!(matches!(reply, Reply::Card(_)), "{reply:?}");
         self.made += 1;
     }
 
     fn generate(&self, card: &str, label: &str, algorithm: &str) {
-        let reply = self.ask(&Request::GenerateKey {
-            card: card.into(),
-            pin: Some(SecretBytes::new(PIN.into())),
-            key: NewKey {
-                label: Some(label.into()),
-                always: false,
-                sign_only: false,
-                id: None,
+        let reply = self.ask(&Request::card(
+            card,
+            CardRequest::GenerateKey {
+                pin: Some(SecretBytes::new(PIN.into())),
+                key: NewKey {
+                    label: Some(label.into()),
+                    always: false,
+                    sign_only: false,
+                    id: None,
+                },
+                algorithm: algorithm.into(),
             },
-            algorithm: algorithm.into(),
-        });
+        ));
         assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
     }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cardea_client::Client;
-use cardea_client::message::{CreateCard, NewContent, Reply, Request, SecretBytes};
+use cardea_client::message::{CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes};
 use tempfile::TempDir;
 
 use crate::pcscd::Pcscd;
@@ -356,7 +356,7 @@ impl Rig {
         let mut client = Client::connect(&self.daemon.socket()).expect("the daemon answers");
         let reply = client
             .call_with_progress(
-                &Request::CreateCard(order),
+                &Request::Cards(CardsRequest::Create(Box::new(order))),
                 Duration::from_secs(60),
                 &mut |_| {},
             )

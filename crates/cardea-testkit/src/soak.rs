@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use cardea_card::token::Rng;
 use cardea_client::Client;
 use cardea_client::message::{
-    CreateCard, FailureKind, NewContent, NewKey, Operation, PowerAction, PublicKey, Reference,
-    Reply, Request, SecretBytes,
+    CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, NewKey, Operation, PowerAction,
+    PublicKey, Reference, Reply, Request, SecretBytes, SlotRequest,
 };
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{Signature, VerifyingKey};
@@ -156,22 +156,27 @@ fn prepare(socket: &Path, number: usize) -> Target {
         pin_tries: Some(TRIES),
         ..CreateCard::new(format!("soak {number}"), NewContent::with_pin(pin()))
     };
-    let Reply::Card(card) = call(&mut client, &Request::CreateCard(order)) else {
+    let Reply::Card(card) = call(
+        &mut client,
+        &Request::Cards(CardsRequest::Create(Box::new(order))),
+    ) else {
         panic!("no card was made");
     };
     let card_id = card.summary.card_id;
     let mut key = |always| {
-        let request = Request::GenerateKey {
-            card: card_id.clone(),
-            pin: Some(pin()),
-            key: NewKey {
-                label: None,
-                always,
-                sign_only: true,
-                id: None,
+        let request = Request::card(
+            card_id.clone(),
+            CardRequest::GenerateKey {
+                pin: Some(pin()),
+                key: NewKey {
+                    label: None,
+                    always,
+                    sign_only: true,
+                    id: None,
+                },
+                algorithm: "p-256".into(),
             },
-            algorithm: "p-256".into(),
-        };
+        );
         let Reply::Key(key) = call(&mut client, &request) else {
             panic!("no key was made");
         };
@@ -218,9 +223,7 @@ fn client(number: u64, socket: &Path, targets: &[Target], tally: &Tally, operati
             1 | 2 => verify_pin(&mut client, target),
             3 | 4 => drop(call(
                 &mut client,
-                &Request::ShowCard {
-                    card: target.card.clone(),
-                },
+                &Request::card(target.card.clone(), CardRequest::Show),
             )),
             5..=7 => over_the_reader(&mut client, target, byte, tally),
             8 | 9 => sign(&mut client, target, &target.always, byte, tally),
@@ -235,11 +238,13 @@ fn client(number: u64, socket: &Path, targets: &[Target], tally: &Tally, operati
 }
 
 fn wrong_pin(client: &mut Client, target: &Target, tally: &Tally) {
-    let request = Request::VerifyPin {
-        card: target.card.clone(),
-        value: SecretBytes::new(b"000000".to_vec()),
-        reference: Reference::Pin,
-    };
+    let request = Request::card(
+        target.card.clone(),
+        CardRequest::VerifyPin {
+            value: SecretBytes::new(b"000000".to_vec()),
+            reference: Reference::Pin,
+        },
+    );
     match client.call(&request, LIMIT).expect("an answer") {
         Reply::Failed(failure) if failure.kind == FailureKind::PinWrong => {}
         other => panic!("a wrong PIN: {other:?}"),
@@ -249,11 +254,13 @@ fn wrong_pin(client: &mut Client, target: &Target, tally: &Tally) {
 }
 
 fn verify_pin(client: &mut Client, target: &Target) {
-    let request = Request::VerifyPin {
-        card: target.card.clone(),
-        value: pin(),
-        reference: Reference::Pin,
-    };
+    let request = Request::card(
+        target.card.clone(),
+        CardRequest::VerifyPin {
+            value: pin(),
+            reference: Reference::Pin,
+        },
+    );
     call(client, &request);
 }
 
@@ -265,14 +272,16 @@ fn sign(
     tally: &Tally,
 ) {
     let digest = [byte; 32];
-    let request = Request::UseKey {
-        card: target.card.clone(),
-        pin: Some(pin()),
-        reference: *reference,
-        operation: Operation::SignEcdsa {
-            digest: digest.to_vec(),
+    let request = Request::card(
+        target.card.clone(),
+        CardRequest::UseKey {
+            pin: Some(pin()),
+            reference: *reference,
+            operation: Operation::SignEcdsa {
+                digest: digest.to_vec(),
+            },
         },
-    };
+    );
     let Reply::Result(signature) = call(client, &request) else {
         panic!("no signature");
     };
@@ -290,14 +299,16 @@ fn sign(
 fn over_the_reader(client: &mut Client, target: &Target, byte: u8, tally: &Tally) {
     let slot = target.slot;
     let power = |client: &mut Client, action| {
-        call(client, &Request::Power { slot, action });
+        call(client, &Request::slot(slot, SlotRequest::Power { action }));
     };
     power(client, PowerAction::Up);
     let mut send = |command: &[u8]| {
-        let request = Request::Transmit {
+        let request = Request::slot(
             slot,
-            apdu: SecretBytes::new(command.to_vec()),
-        };
+            SlotRequest::Transmit {
+                apdu: SecretBytes::new(command.to_vec()),
+            },
+        );
         match call(client, &request) {
             Reply::Response(response) => response.expose().to_vec(),
             other => panic!("no response: {other:?}"),
@@ -329,10 +340,12 @@ fn over_the_reader(client: &mut Client, target: &Target, byte: u8, tally: &Tally
     if byte.is_multiple_of(4) {
         call(
             client,
-            &Request::Power {
+            &Request::slot(
                 slot,
-                action: PowerAction::Down,
-            },
+                SlotRequest::Power {
+                    action: PowerAction::Down,
+                },
+            ),
         );
     }
 }

@@ -1,6 +1,8 @@
 //! A card's challenge, and the administrator's answer to it.
 
-use cardea_client::message::{AdminAnswer, CardDetails, Part, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    AdminAnswer, CardDetails, CardRequest, Part, Reply, Request, SecretBytes,
+};
 use cardea_client::spoken::spoken;
 
 use super::respond;
@@ -39,9 +41,7 @@ pub(crate) fn answer(
 }
 
 pub(crate) fn challenge(card: &CardDetails, daemon: &mut Daemon) -> Result<Block, Failure> {
-    let request = Request::AdminChallenge {
-        card: card.summary.card_id.clone(),
-    };
+    let request = Request::card(card.summary.card_id.clone(), CardRequest::AdminChallenge);
     match daemon.call(&request, "fetching a challenge")? {
         Reply::Challenge(bytes) => match bytes.as_slice().try_into() {
             Ok(block) => Ok(Block(block)),

@@ -1,6 +1,6 @@
 //! `cardea admin …`: challenges, and answers to them by whoever holds the admin key.
 
-use cardea_client::message::{CardDetails, Request, SecretBytes};
+use cardea_client::message::{CardDetails, CardRequest, Request, SecretBytes};
 use cardea_client::spoken::spoken;
 use serde_json::json;
 
@@ -26,10 +26,12 @@ pub(crate) fn run(verb: &AdminVerb, daemon: &mut Daemon) -> Result<(), Failure> 
         }
         AdminVerb::Verify { card, answer } => {
             let card = daemon.usable(&card.card)?;
-            let request = Request::VerifyAdmin {
-                card: card.summary.card_id.clone(),
-                answer: self::answer(&card, answer, daemon)?,
-            };
+            let request = Request::card(
+                card.summary.card_id.clone(),
+                CardRequest::VerifyAdmin {
+                    answer: self::answer(&card, answer, daemon)?,
+                },
+            );
             daemon.order(&request, "verifying the response")?;
             note(&format!(
                 "the response for {} is correct",
@@ -80,11 +82,13 @@ fn change_key(
             secret::admin_key("new admin key", &source)?
         }
     };
-    let request = Request::ChangeAdminKey {
-        card: card.summary.card_id.clone(),
-        answer,
-        new: SecretBytes::new(key.to_vec()),
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::ChangeAdminKey {
+            answer,
+            new: SecretBytes::new(key.to_vec()),
+        },
+    );
     if let Err(failure) = daemon.order(&request, "changing the admin key") {
         if let Some(path) = kept {
             settle(path, &failure)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cardea_client::message::{AuditHead, Reply, Request};
+use cardea_client::message::{AuditHead, CardsRequest, Reply, Request};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,7 @@ struct Part {
 }
 
 fn read(offset: u64, daemon: &mut Daemon) -> Result<Part, Failure> {
-    let request = Request::ReadAudit { offset, most: PART };
+    let request = Request::Cards(CardsRequest::ReadAudit { offset, most: PART });
     match daemon.call(&request, "reading the audit log")? {
         Reply::Audit {
             records,

@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use cardea_client::message::{
-    CardDetails, CardState, CreateCard, NewContent, Reply, Request, SecretBytes, Visibility,
+    CardDetails, CardRequest, CardState, CardsRequest, CreateCard, NewContent, Reply, Request,
+    SecretBytes, Visibility,
 };
 use nix::unistd::User;
 use serde_json::Value;
@@ -44,11 +45,13 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
             pin_pad,
             reader,
         } => {
-            let request = Request::ConfigureCard {
-                card: card.card.clone(),
-                pin_pad: pin_pad.map(|switch| switch == Switch::On),
-                visibility: reader.map(Visibility::from),
-            };
+            let request = Request::card(
+                card.card.clone(),
+                CardRequest::Configure {
+                    pin_pad: pin_pad.map(|switch| switch == Switch::On),
+                    visibility: reader.map(Visibility::from),
+                },
+            );
             daemon.order(&request, "changing the card")?;
             Ok(note("card changed")?)
         }
@@ -87,7 +90,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     let folder = store
         .map(|place| drive::prepare(socket, place))
         .transpose()?;
-    let request = Request::CreateCard(CreateCard {
+    let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard {
         owner,
         pin_policy: arguments.pin_policy.map(Policy::to_bytes),
         pin_tries: arguments.pin_tries,
@@ -100,7 +103,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
         owner_auth,
         drive: folder.is_some(),
         ..CreateCard::new(arguments.name.clone(), content)
-    });
+    })));
     let reply = match &folder {
         None => daemon.call(&request, "creating the card"),
         Some((path, opened)) => daemon
@@ -213,7 +216,10 @@ fn consequence(content: &NewContent) -> Option<&'static str> {
 
 /// The machine's configured choice, where the command line has none.
 fn configured(daemon: &mut Daemon) -> Result<AdminKeySource, Failure> {
-    match daemon.call(&Request::CreationDefaults, "asking for the configuration")? {
+    match daemon.call(
+        &Request::Cards(CardsRequest::Defaults),
+        "asking for the configuration",
+    )? {
         Reply::Defaults { admin_key } => admin_key.parse().map_err(|error: String| {
             Failure::usage(format!("the daemon's setting `admin_key` {error}"))
         }),
@@ -296,10 +302,7 @@ fn destroy(
         );
         confirm(&question, "nothing destroyed")?;
     }
-    let request = Request::DestroyCard {
-        card: card.card_id,
-        owner_auth,
-    };
+    let request = Request::card(card.card_id, CardRequest::Destroy { owner_auth });
     match daemon.call(&request, "destroying the card")? {
         Reply::Done => {}
         _ => return Err(Daemon::unexpected()),
@@ -309,7 +312,7 @@ fn destroy(
 }
 
 fn list(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let cards = match daemon.call(&Request::ListCards, "reading the cards")? {
+    let cards = match daemon.call(&Request::Cards(CardsRequest::List), "reading the cards")? {
         Reply::Cards(cards) => cards,
         _ => return Err(Daemon::unexpected()),
     };

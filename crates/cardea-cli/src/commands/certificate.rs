@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_client::message::{CardDetails, KeySummary, Request};
+use cardea_client::message::{CardDetails, CardRequest, KeySummary, Request};
 use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
@@ -225,11 +225,13 @@ fn delete(
         );
         confirm(&question, "nothing deleted")?;
     }
-    let request = Request::DeleteCertificate {
-        card: card.summary.card_id.clone(),
-        pin: Some(secret::present("PIN", &pin.source())?),
-        reference: key.reference,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::DeleteCertificate {
+            pin: Some(secret::present("PIN", &pin.source())?),
+            reference: key.reference,
+        },
+    );
     daemon.order(&request, "deleting the certificate")?;
     note(&format!("certificate of key {} deleted", title(key)))?;
     Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cardea_client::drive::{self, AttachError, Attached, Attachment, Ended, FOLDER};
-use cardea_client::message::{CardDetails, CardState, Reply, Request};
+use cardea_client::message::{CardDetails, CardRequest, CardState, Reply, Request};
 use cardea_client::{ClientError, Wake};
 
 use crate::daemon::Daemon;
@@ -50,9 +50,7 @@ pub(crate) fn hold(socket: &Path, folder: &Path) -> Result<(), Failure> {
 
 /// Detaches the drive of a card.
 pub(crate) fn detach(card: &str, daemon: &mut Daemon) -> Result<(), Failure> {
-    let request = Request::DetachDrive {
-        card: card.to_owned(),
-    };
+    let request = Request::card(card, CardRequest::DetachDrive);
     daemon.order(&request, "detaching the drive")?;
     note("the drive can be unmounted")?;
     Ok(())
@@ -64,10 +62,7 @@ pub(crate) fn adopt(
     owner: Option<u32>,
     daemon: &mut Daemon,
 ) -> Result<CardDetails, Failure> {
-    let request = Request::AdoptCard {
-        card: card.to_owned(),
-        owner,
-    };
+    let request = Request::card(card, CardRequest::Adopt { owner });
     match daemon.call(&request, "adopting the card")? {
         Reply::Card(details) => Ok(*details),
         _ => Err(Daemon::unexpected()),

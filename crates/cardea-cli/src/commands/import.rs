@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cardea_client::message::{
-    CardDetails, KeySummary, NewKey, PrivateKey as Material, Reply, Request, SecretBytes,
+    CardDetails, CardRequest, KeySummary, NewKey, PrivateKey as Material, Reply, Request,
+    SecretBytes,
 };
 use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
 
@@ -53,17 +54,19 @@ pub(crate) fn run(
         on_card::check_length(certificate.der())?;
     }
     let pin = secret::present("PIN", source.pin)?;
-    let request = Request::ImportKey {
-        card: card.summary.card_id.clone(),
-        pin: Some(pin.clone()),
-        key: NewKey {
-            label: options.label.clone().or_else(|| found.name.clone()),
-            always: options.pin_every_time,
-            sign_only: options.sign_only,
-            id: None,
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::ImportKey {
+            pin: Some(pin.clone()),
+            key: NewKey {
+                label: options.label.clone().or_else(|| found.name.clone()),
+                always: options.pin_every_time,
+                sign_only: options.sign_only,
+                id: None,
+            },
+            material: material(&found.key),
         },
-        material: material(&found.key),
-    };
+    );
     let mut key = match daemon.call(&request, "importing the key")? {
         Reply::Key(key) => *key,
         _ => return Err(Daemon::unexpected()),

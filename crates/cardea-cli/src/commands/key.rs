@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_client::message::{CardDetails, KeySummary, NewKey, Reply, Request};
+use cardea_client::message::{CardDetails, CardRequest, KeySummary, NewKey, Reply, Request};
 use serde_json::Value;
 
 use super::import;
@@ -109,12 +109,14 @@ fn generate(
     output: OutputArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    let request = Request::GenerateKey {
-        card: card.summary.card_id.clone(),
-        pin: Some(secret::present("PIN", &pin.source())?),
-        key,
-        algorithm: algorithm.word().to_owned(),
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::GenerateKey {
+            pin: Some(secret::present("PIN", &pin.source())?),
+            key,
+            algorithm: algorithm.word().to_owned(),
+        },
+    );
     let key = match daemon.call(&request, "generating the key")? {
         Reply::Key(key) => *key,
         _ => return Err(Daemon::unexpected()),
@@ -144,11 +146,13 @@ fn delete(
         );
         confirm(&question, "nothing deleted")?;
     }
-    let request = Request::DeleteKey {
-        card: card.summary.card_id.clone(),
-        pin: Some(secret::present("PIN", &pin.source())?),
-        reference: key.reference,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::DeleteKey {
+            pin: Some(secret::present("PIN", &pin.source())?),
+            reference: key.reference,
+        },
+    );
     daemon.order(&request, "deleting the key")?;
     note(&format!("key {} deleted", title(key)))?;
     Ok(())

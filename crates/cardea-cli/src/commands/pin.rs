@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use cardea_client::message::{Authority, CardDetails, Part, Reference, Request};
+use cardea_client::message::{Authority, CardDetails, CardRequest, Part, Reference, Request};
 
 use crate::admin_key::answer::answer;
 use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
@@ -52,12 +52,14 @@ fn change(
         Reference::Pin => ("PIN", Policy::of(card.pin_policy.as_ref())),
         Reference::Puk => ("PUK", Policy::puk()),
     };
-    let request = Request::ChangePin {
-        card: card.summary.card_id.clone(),
-        old: secret::present(word, old)?,
-        new: secret::new(&format!("new {word}"), new, &policy)?,
-        reference,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::ChangePin {
+            old: secret::present(word, old)?,
+            new: secret::new(&format!("new {word}"), new, &policy)?,
+            reference,
+        },
+    );
     daemon.order(&request, &format!("changing the {word}"))?;
     note(&format!("{word} of {} changed", card.summary.name))?;
     if reference == Reference::Pin && io::stderr().is_terminal() {
@@ -80,11 +82,13 @@ fn verify(
         Reference::Pin => "PIN",
         Reference::Puk => "PUK",
     };
-    let request = Request::VerifyPin {
-        card: card.summary.card_id.clone(),
-        value: secret::present(word, source)?,
-        reference,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::VerifyPin {
+            value: secret::present(word, source)?,
+            reference,
+        },
+    );
     daemon.order(&request, &format!("verifying the {word}"))?;
     note(&format!("{word} of {} is correct", card.summary.name))?;
     Ok(())
@@ -115,11 +119,13 @@ fn unblock(arguments: &UnblockArguments, daemon: &mut Daemon) -> Result<(), Fail
         Authority::Admin(answer(&card, &arguments.answer, daemon)?)
     };
     let policy = Policy::of(card.pin_policy.as_ref());
-    let request = Request::UnblockPin {
-        card: card.summary.card_id.clone(),
-        by,
-        new: secret::new("new PIN", &arguments.new.source(), &policy)?,
-    };
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::UnblockPin {
+            by,
+            new: secret::new("new PIN", &arguments.new.source(), &policy)?,
+        },
+    );
     daemon.order(&request, "unblocking the PIN")?;
     note(&format!("PIN of {} unblocked", card.summary.name))?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_client::message::{Reply, Request};
+use cardea_client::message::{ReaderRequest, Reply, Request};
 
 use crate::daemon::Daemon;
 use crate::exit::Failure;
@@ -27,7 +27,7 @@ pub(crate) fn run(
     }
     let slots = match slots {
         Some(slots) => slots,
-        None => match daemon.call(&Request::ReaderInfo, "asking the daemon")? {
+        None => match daemon.call(&Request::Reader(ReaderRequest::Info), "asking the daemon")? {
             Reply::Reader { slots } => slots,
             _ => return Err(Daemon::unexpected()),
         },

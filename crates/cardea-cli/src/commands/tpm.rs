@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cardea_client::MAX_AUTHORISATION;
 use cardea_client::message::{
-    CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmStatus,
+    CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmRequest, TpmStatus,
 };
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -27,7 +27,10 @@ pub(crate) fn run(verb: &TpmVerb, daemon: &mut Daemon) -> Result<(), Failure> {
         TpmVerb::Provision(arguments) => provision(arguments, daemon),
         TpmVerb::ResetLockout { auth } => {
             let auth = present(Hierarchy::Lockout, &auth.source())?;
-            daemon.order(&Request::ResetLockout { auth }, "resetting the lockout")?;
+            daemon.order(
+                &Request::Tpm(TpmRequest::ResetLockout { auth }),
+                "resetting the lockout",
+            )?;
             note("lockout reset")?;
             Ok(())
         }
@@ -62,7 +65,7 @@ struct Plan {
 fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     let status = ask_status(daemon)?;
     // A caller without the right fails here, before a question or a file.
-    daemon.call(&Request::ListIndices, "asking the TPM")?;
+    daemon.call(&Request::Tpm(TpmRequest::ListIndices), "asking the TPM")?;
     let plan = plan(arguments, &status)?;
     if !arguments.yes {
         confirm(
@@ -209,12 +212,12 @@ fn random(hierarchy: Hierarchy, kept: &mut String) -> Result<SecretBytes, Failur
 fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Result<(), Failure> {
     // While the lockout authorisation is still the present one.
     if let Some((auth, [max_tries, recovery, lockout_recovery])) = plan.parameters {
-        let request = Request::SetLockoutParameters {
+        let request = Request::Tpm(TpmRequest::SetLockoutParameters {
             auth,
             max_tries,
             recovery,
             lockout_recovery,
-        };
+        });
         daemon.order(&request, "setting the lockout")?;
         note("lockout parameters set")?;
     }
@@ -225,11 +228,11 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
         new,
     } in plan.changes
     {
-        let request = Request::SetHierarchyAuth {
+        let request = Request::Tpm(TpmRequest::SetHierarchyAuth {
             hierarchy,
             old,
             new,
-        };
+        });
         let word = hierarchy.word();
         let what = format!("setting the {word} authorisation");
         let Reply::AuthorisationSet {
@@ -268,7 +271,10 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
 }
 
 fn indices(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let indices = match daemon.call(&Request::ListIndices, "reading the TPM's indices")? {
+    let indices = match daemon.call(
+        &Request::Tpm(TpmRequest::ListIndices),
+        "reading the TPM's indices",
+    )? {
         Reply::Indices(indices) => indices,
         _ => return Err(Daemon::unexpected()),
     };
@@ -319,14 +325,14 @@ fn remove(handle: u32, arguments: &IndicesArguments, daemon: &mut Daemon) -> Res
         );
         confirm(&question, "nothing removed")?;
     }
-    let request = Request::RemoveIndex { handle, owner_auth };
+    let request = Request::Tpm(TpmRequest::RemoveIndex { handle, owner_auth });
     daemon.order(&request, "removing the index")?;
     note(&format!("0x{handle:08X} removed"))?;
     Ok(())
 }
 
 fn ask_status(daemon: &mut Daemon) -> Result<TpmStatus, Failure> {
-    match daemon.call(&Request::TpmStatus, "asking the TPM")? {
+    match daemon.call(&Request::Tpm(TpmRequest::Status), "asking the TPM")? {
         Reply::Tpm(status) => Ok(*status),
         _ => Err(Daemon::unexpected()),
     }

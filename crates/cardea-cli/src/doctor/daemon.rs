@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardState, CardSummary, CounterCheck, FailureKind, Reply, Request, TpmStatus,
+    CardRequest, CardState, CardSummary, CardsRequest, CounterCheck, FailureKind, ReaderRequest,
+    Reply, Request, TpmRequest, TpmStatus,
 };
 use cardea_client::{Client, ClientError};
 use nix::unistd::{Gid, Group, User, getgrouplist};
@@ -36,7 +37,7 @@ pub(super) struct Told {
 /// The daemon, its TPM and its cards.
 pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told {
     let mut client = Client::new(socket);
-    let slots = match client.call(&Request::ReaderInfo, ANSWER_TIME) {
+    let slots = match client.call(&Request::Reader(ReaderRequest::Info), ANSWER_TIME) {
         Ok(Reply::Reader { slots }) => slots,
         Ok(_) => {
             findings.fault(
@@ -64,7 +65,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         }
     };
     findings.fine("daemon", "the daemon answers");
-    match client.call(&Request::TpmStatus, ANSWER_TIME) {
+    match client.call(&Request::Tpm(TpmRequest::Status), ANSWER_TIME) {
         Ok(Reply::Tpm(status)) => tpm(&status, findings),
         Ok(Reply::Failed(failure)) if failure.kind == FailureKind::NoTpm => {
             findings.fault("tpm-away", failure.message, Some("journalctl -u cardea"));
@@ -77,7 +78,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
             Some("systemctl restart cardea"),
         ),
     }
-    if let Ok(Reply::Cards(cards)) = client.call(&Request::ListCards, ANSWER_TIME) {
+    if let Ok(Reply::Cards(cards)) = client.call(&Request::Cards(CardsRequest::List), ANSWER_TIME) {
         for card in &cards {
             self::card(card, findings);
         }
@@ -137,9 +138,7 @@ fn policies(status: &TpmStatus, findings: &mut Findings) {
 
 /// Checks the keys of a card in use.
 fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
-    let request = Request::ShowCard {
-        card: card.card_id.clone(),
-    };
+    let request = Request::card(card.card_id.clone(), CardRequest::Show);
     let Ok(Reply::Card(details)) = client.call(&request, ANSWER_TIME) else {
         return;
     };
@@ -158,7 +157,8 @@ fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
 
 /// Whether one more card has room. False: the caller may not ask.
 fn room(client: &mut Client, findings: &mut Findings) -> bool {
-    let Ok(Reply::Failed(failure)) = client.call(&Request::TryRoom, ANSWER_TIME) else {
+    let Ok(Reply::Failed(failure)) = client.call(&Request::Tpm(TpmRequest::TryRoom), ANSWER_TIME)
+    else {
         return true;
     };
     match failure.kind {

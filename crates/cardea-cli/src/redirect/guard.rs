@@ -4,7 +4,7 @@
 //! a card is changed for it, and no try is spent by it: only a person here types PINs.
 
 use cardea_card::{Guest, Verdict};
-use cardea_client::message::Request;
+use cardea_client::message::{CardRequest, CardsRequest, ConnectionRequest, Request, TpmRequest};
 
 /// How a request is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +36,32 @@ pub(crate) fn judge(
     offered: impl Fn(&str) -> bool,
     reader: bool,
 ) -> Result<Allowed, Refused> {
+    let Request::Card { card, request } = request else {
+        return Err(Refused::Never(match request {
+            Request::Connection(
+                ConnectionRequest::JoinLogins { .. } | ConnectionRequest::ShareLogins,
+            ) => "work with PINs",
+            Request::Cards(
+                CardsRequest::Create(_) | CardsRequest::Defaults | CardsRequest::ReadAudit { .. },
+            ) => ADMINISTRATION,
+            Request::Tpm(request) => match request {
+                TpmRequest::Random | TpmRequest::Status => OTHERS,
+                _ => ADMINISTRATION,
+            },
+            _ => OTHERS,
+        }));
+    };
     let allowed = match request {
-        Request::CardContents { .. }
-        | Request::CardStatus { .. }
-        | Request::Logout { .. }
-        | Request::ReadCertificate { .. }
-        | Request::ReadObject { .. } => Allowed::Asks,
-        Request::UseKey { pin: None, .. } => Allowed::UsesKey,
-        Request::LoginByAgent { .. } => Allowed::Login,
-        Request::PowerCard { .. } if reader => Allowed::Asks,
-        Request::EnterPin { .. } if reader => Allowed::EnterPin,
-        Request::TransmitCard { apdu, .. } if reader => match guest.judge(apdu.expose()) {
+        CardRequest::Contents { .. }
+        | CardRequest::Logout
+        | CardRequest::ReadCertificate { .. }
+        | CardRequest::ReadObject { .. }
+        | CardRequest::Status => Allowed::Asks,
+        CardRequest::UseKey { pin: None, .. } => Allowed::UsesKey,
+        CardRequest::LoginByAgent => Allowed::Login,
+        CardRequest::Power { .. } if reader => Allowed::Asks,
+        CardRequest::EnterPin { .. } if reader => Allowed::EnterPin,
+        CardRequest::Transmit { apdu } if reader => match guest.judge(apdu.expose()) {
             Verdict::Passes => Allowed::Asks,
             Verdict::UsesKey => Allowed::UsesKey,
             Verdict::Refused(_) => {
@@ -55,72 +70,44 @@ pub(crate) fn judge(
                 ));
             }
         },
-        Request::PowerCard { .. } | Request::EnterPin { .. } | Request::TransmitCard { .. } => {
+        CardRequest::Power { .. } | CardRequest::EnterPin { .. } | CardRequest::Transmit { .. } => {
             return Err(Refused::Never("commands of a card reader"));
         }
-        Request::ChangePin { .. }
-        | Request::ChangePinByAgent { .. }
-        | Request::JoinLogins { .. }
-        | Request::Login { .. }
-        | Request::ShareLogins
-        | Request::UnblockPin { .. }
-        | Request::UseKey { pin: Some(_), .. }
-        | Request::VerifyPin { .. } => return Err(Refused::Never("work with PINs")),
-        Request::AdminChallenge { .. }
-        | Request::AdoptCard { .. }
-        | Request::AskConsent { .. }
-        | Request::ChangeAdminKey { .. }
-        | Request::ConfigureCard { .. }
-        | Request::CreateCard(_)
-        | Request::CreationDefaults
-        | Request::DestroyCard { .. }
-        | Request::ListIndices
-        | Request::ReadAudit { .. }
-        | Request::RemoveIndex { .. }
-        | Request::ResetLockout { .. }
-        | Request::SetHierarchyAuth { .. }
-        | Request::SetLockoutParameters { .. }
-        | Request::TryRoom
-        | Request::VerifyAdmin { .. }
-        | Request::VerifyAdminKey { .. } => {
-            return Err(Refused::Never("an administrator's work"));
-        }
-        Request::DeleteCertificate { .. }
-        | Request::DeleteKey { .. }
-        | Request::DeleteObject { .. }
-        | Request::GenerateKey { .. }
-        | Request::ImportKey { .. }
-        | Request::Rename { .. }
-        | Request::StoreCertificate { .. }
-        | Request::StoreObject { .. } => return Err(Refused::Never("a change of a card")),
-        Request::Answered { .. }
-        | Request::AttachDrive { .. }
-        | Request::CardStates
-        | Request::Control { .. }
-        | Request::DetachDrive { .. }
-        | Request::HoldDrive { .. }
-        | Request::ListCards
-        | Request::Offer { .. }
-        | Request::OnBehalf { .. }
-        | Request::Power { .. }
-        | Request::Random
-        | Request::ReaderInfo
-        | Request::Redirect { .. }
-        | Request::ShowCard { .. }
-        | Request::SlotStates
-        | Request::TpmStatus
-        | Request::Transmit { .. }
-        | Request::WaitCardStates { .. }
-        | Request::WaitSlotStates { .. } => {
-            return Err(Refused::Never("more than the cards"));
-        }
+        CardRequest::ChangePin { .. }
+        | CardRequest::ChangePinByAgent { .. }
+        | CardRequest::Login { .. }
+        | CardRequest::UnblockPin { .. }
+        | CardRequest::UseKey { pin: Some(_), .. }
+        | CardRequest::VerifyPin { .. } => return Err(Refused::Never("work with PINs")),
+        CardRequest::AdminChallenge
+        | CardRequest::Adopt { .. }
+        | CardRequest::AskConsent { .. }
+        | CardRequest::ChangeAdminKey { .. }
+        | CardRequest::Configure { .. }
+        | CardRequest::Destroy { .. }
+        | CardRequest::VerifyAdmin { .. }
+        | CardRequest::VerifyAdminKey { .. } => return Err(Refused::Never(ADMINISTRATION)),
+        CardRequest::DeleteCertificate { .. }
+        | CardRequest::DeleteKey { .. }
+        | CardRequest::DeleteObject { .. }
+        | CardRequest::GenerateKey { .. }
+        | CardRequest::ImportKey { .. }
+        | CardRequest::Rename { .. }
+        | CardRequest::StoreCertificate { .. }
+        | CardRequest::StoreObject { .. } => return Err(Refused::Never("a change of a card")),
+        CardRequest::DetachDrive | CardRequest::Show => return Err(Refused::Never(OTHERS)),
     };
     // By its id only: a name could be that of another card.
-    match request.card() {
-        Some(card) if offered(card) => Ok(allowed),
-        _ => Err(Refused::Absent),
+    if offered(card.as_str()) {
+        Ok(allowed)
+    } else {
+        Err(Refused::Absent)
     }
 }
+
+const ADMINISTRATION: &str = "an administrator's work";
+
+const OTHERS: &str = "more than the cards";
 
 #[cfg(test)]
 mod tests {
@@ -133,21 +120,25 @@ mod tests {
     }
 
     fn apdu(bytes: &[u8]) -> Request {
-        Request::TransmitCard {
-            card: card(),
-            apdu: SecretBytes::new(bytes.to_vec()),
-        }
+        Request::card(
+            card(),
+            CardRequest::Transmit {
+                apdu: SecretBytes::new(bytes.to_vec()),
+            },
+        )
     }
 
     fn use_key(pin: Option<&[u8]>) -> Request {
-        Request::UseKey {
-            card: card(),
-            pin: pin.map(|pin| SecretBytes::new(pin.to_vec())),
-            reference: 0x81,
-            operation: Operation::SignEcdsa {
-                digest: vec![0; 32],
+        Request::card(
+            card(),
+            CardRequest::UseKey {
+                pin: pin.map(|pin| SecretBytes::new(pin.to_vec())),
+                reference: 0x81,
+                operation: Operation::SignEcdsa {
+                    digest: vec![0; 32],
+                },
             },
-        }
+        )
     }
 
     fn judged(request: &Request) -> Result<Allowed, Refused> {
@@ -157,16 +148,16 @@ mod tests {
     #[test]
     fn holder_uses_the_cards_that_are_redirected() {
         for (request, allowed) in [
-            (Request::CardStatus { card: card() }, Allowed::Asks),
-            (Request::LoginByAgent { card: card() }, Allowed::Login),
+            (Request::card(card(), CardRequest::Status), Allowed::Asks),
+            (
+                Request::card(card(), CardRequest::LoginByAgent),
+                Allowed::Login,
+            ),
             (use_key(None), Allowed::UsesKey),
             (apdu(&[0, 0xA4, 4, 0]), Allowed::Asks),
             (apdu(&[0, 0x2A, 0x9E, 0x9A, 1, 7, 0]), Allowed::UsesKey),
             (
-                Request::EnterPin {
-                    card: card(),
-                    seconds: 30,
-                },
+                Request::card(card(), CardRequest::EnterPin { seconds: 30 }),
                 Allowed::EnterPin,
             ),
         ] {
@@ -180,36 +171,34 @@ mod tests {
     fn remote_machine_can_spend_no_try() {
         let secret = || SecretBytes::new(b"000000".to_vec());
         for request in [
-            Request::Login {
-                card: card(),
-                pin: secret(),
-            },
-            Request::VerifyPin {
-                card: card(),
-                value: secret(),
-                reference: Reference::Pin,
-            },
+            Request::card(card(), CardRequest::Login { pin: secret() }),
+            Request::card(
+                card(),
+                CardRequest::VerifyPin {
+                    value: secret(),
+                    reference: Reference::Pin,
+                },
+            ),
             use_key(Some(b"000000")),
             apdu(&[0, 0x20, 0, 0x80, 6, 48, 48, 48, 48, 48, 48]),
             apdu(&[0x10, 0x20, 0, 0x80, 1, 48]),
             apdu(&[0, 0x24, 0, 0x80, 2, 48, 49]),
-            Request::GenerateKey {
-                card: card(),
-                pin: None,
-                key: cardea_client::message::NewKey {
-                    label: None,
-                    always: false,
-                    sign_only: false,
-                    id: None,
+            Request::card(
+                card(),
+                CardRequest::GenerateKey {
+                    pin: None,
+                    key: cardea_client::message::NewKey {
+                        label: None,
+                        always: false,
+                        sign_only: false,
+                        id: None,
+                    },
+                    algorithm: "p-256".into(),
                 },
-                algorithm: "p-256".into(),
-            },
-            Request::DestroyCard {
-                card: card(),
-                owner_auth: None,
-            },
-            Request::JoinLogins { ticket: secret() },
-            Request::ListCards,
+            ),
+            Request::card(card(), CardRequest::Destroy { owner_auth: None }),
+            Request::Connection(ConnectionRequest::JoinLogins { ticket: secret() }),
+            Request::Cards(CardsRequest::List),
         ] {
             assert!(
                 matches!(judged(&request), Err(Refused::Never(_))),
@@ -222,10 +211,12 @@ mod tests {
     fn without_the_reader_no_apdu_passes() {
         for request in [
             apdu(&[0, 0xA4, 4, 0]),
-            Request::PowerCard {
-                card: card(),
-                action: PowerAction::Up,
-            },
+            Request::card(
+                card(),
+                CardRequest::Power {
+                    action: PowerAction::Up,
+                },
+            ),
         ] {
             let judged = judge(&request, &Guest::default(), |_| true, false);
             assert!(matches!(judged, Err(Refused::Never(_))), "{request:?}");

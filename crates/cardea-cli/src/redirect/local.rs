@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use cardea_card::Guest;
 use cardea_client::Client;
-use cardea_client::message::{Failure, FailureKind, Operation, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, ConnectionRequest, Failure, FailureKind, Operation, Reply, Request, SecretBytes,
+};
 
 use crate::terminal::output::{note, printable};
 use crate::terminal::prompt;
@@ -60,7 +62,10 @@ impl<'a> Local<'a> {
         if !self.client.is_connected() || self.client.connections() != self.connection {
             let whom = self.host.to_owned();
             // Its questions to the person name that machine.
-            if let Err(error) = self.client.call(&Request::OnBehalf { whom }, SHORT) {
+            if let Err(error) = self.client.call(
+                &Request::Connection(ConnectionRequest::OnBehalf { whom }),
+                SHORT,
+            ) {
                 return away(&error);
             }
             self.connection = self.client.connections();
@@ -71,8 +76,20 @@ impl<'a> Local<'a> {
             Err(error) => return away(&error),
         };
         match (request, &reply) {
-            (Request::PowerCard { .. }, _) => self.guest.reset(),
-            (Request::TransmitCard { apdu, .. }, Reply::Response(response)) => {
+            (
+                Request::Card {
+                    request: CardRequest::Power { .. },
+                    ..
+                },
+                _,
+            ) => self.guest.reset(),
+            (
+                Request::Card {
+                    request: CardRequest::Transmit { apdu, .. },
+                    ..
+                },
+                Reply::Response(response),
+            ) => {
                 self.guest.answered(apdu.expose(), response.expose());
             }
             _ => {}
@@ -87,15 +104,23 @@ impl<'a> Local<'a> {
     /// Whether a person has just refused this very command. OpenSC 0.23 sends it several times for one signature.
     fn was_refused(&self, request: &Request) -> bool {
         match (request, &self.refused) {
-            (Request::TransmitCard { apdu, .. }, Some((at, refused))) => {
-                at.elapsed() < REMEMBERED && apdu.expose() == refused
-            }
+            (
+                Request::Card {
+                    request: CardRequest::Transmit { apdu, .. },
+                    ..
+                },
+                Some((at, refused)),
+            ) => at.elapsed() < REMEMBERED && apdu.expose() == refused,
             _ => false,
         }
     }
 
     fn remember(&mut self, request: &Request) {
-        if let Request::TransmitCard { apdu, .. } = request {
+        if let Request::Card {
+            request: CardRequest::Transmit { apdu, .. },
+            ..
+        } = request
+        {
             self.refused = Some((Instant::now(), apdu.expose().to_vec()));
         }
     }
@@ -148,14 +173,12 @@ impl Person {
         name: &str,
     ) -> Result<Reply, Annoyed> {
         let mut refusals = self.turn();
-        let request = Request::LoginByAgent {
-            card: card.to_owned(),
-        };
+        let request = Request::card(card, CardRequest::LoginByAgent);
         let reply = match local.call(&request, PERSON) {
             Reply::Failed(failure) if failure.kind == FailureKind::NoAgent => {
                 self.at_terminal(name, failure, |pin| {
                     let card = card.to_owned();
-                    local.ask(&Request::Login { card, pin })
+                    local.ask(&Request::card(card, CardRequest::Login { pin }))
                 })
             }
             reply => reply,
@@ -171,10 +194,7 @@ impl Person {
         name: &str,
     ) -> Result<Reply, Annoyed> {
         let mut refusals = self.turn();
-        let request = Request::EnterPin {
-            card: card.to_owned(),
-            seconds,
-        };
+        let request = Request::card(card, CardRequest::EnterPin { seconds });
         let reply = match local.call(&request, PERSON) {
             Reply::Failed(failure) if failure.kind == FailureKind::NoAgent => {
                 // The program at the reader asks again by itself.
@@ -184,10 +204,12 @@ impl Person {
                         let mut apdu = vec![0, 0x20, 0, 0x80];
                         apdu.extend(u8::try_from(pin.expose().len()));
                         apdu.extend_from_slice(pin.expose());
-                        local.ask(&Request::TransmitCard {
-                            card: card.to_owned(),
-                            apdu: SecretBytes::new(apdu),
-                        })
+                        local.ask(&Request::card(
+                            card,
+                            CardRequest::Transmit {
+                                apdu: SecretBytes::new(apdu),
+                            },
+                        ))
                     },
                 )
             }
@@ -219,10 +241,12 @@ impl Person {
         }
         let action = action(local, card, request);
         let mut refusals = self.turn();
-        let asked = Request::AskConsent {
-            card: card.to_owned(),
-            action: action.clone(),
-        };
+        let asked = Request::card(
+            card,
+            CardRequest::AskConsent {
+                action: action.clone(),
+            },
+        );
         let reply = match local.call(&asked, CONSENT) {
             Reply::Failed(failure) if failure.kind == FailureKind::NoAgent => {
                 let question = format!(
@@ -331,9 +355,13 @@ fn judge(refusals: &mut u32, reply: Reply) -> Result<Reply, Annoyed> {
 
 /// What a request does, as text, with the key's name.
 fn action(local: &mut Local<'_>, card: &str, request: &Request) -> String {
-    let Request::UseKey {
-        reference,
-        operation,
+    let Request::Card {
+        request:
+            CardRequest::UseKey {
+                reference,
+                operation,
+                ..
+            },
         ..
     } = request
     else {
@@ -347,10 +375,7 @@ fn action(local: &mut Local<'_>, card: &str, request: &Request) -> String {
             "sign"
         }
     };
-    let contents = local.ask(&Request::CardContents {
-        card: card.to_owned(),
-        known: 0,
-    });
+    let contents = local.ask(&Request::card(card, CardRequest::Contents { known: 0 }));
     let label = match contents {
         Reply::Contents {
             contents: Some(contents),

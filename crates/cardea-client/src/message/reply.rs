@@ -3,7 +3,10 @@
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
-use super::{MAX_PROGRAMS, Request, packed};
+use super::{
+    CardRequest, CardsRequest, DriveRequest, MAX_PROGRAMS, ReaderRequest, RedirectionRequest,
+    Request, TpmRequest, packed,
+};
 
 use super::{
     AuditHead, CardDetails, CardOverview, CardStatus, CardSummary, Contents, Hold, IndexSummary,
@@ -22,23 +25,23 @@ pub enum Reply {
     /// A long operation goes on: what is being done, in words.
     #[n(2)]
     Progress(#[n(0)] String),
-    /// Answer to `ListCards`.
+    /// Answer to [`CardsRequest::List`].
     #[n(3)]
     Cards(#[n(0)] Vec<CardSummary>),
-    /// Answer to `ShowCard` and `CreateCard`.
+    /// Answer to [`CardRequest::Show`], [`CardRequest::Adopt`] and [`CardsRequest::Create`].
     #[n(4)]
     Card(#[n(0)] Box<CardDetails>),
-    /// Answer to `TpmStatus`.
+    /// Answer to [`TpmRequest::Status`].
     #[n(5)]
     Tpm(#[n(0)] Box<TpmStatus>),
-    /// Answer to `ReaderInfo`.
+    /// Answer to [`ReaderRequest::Info`].
     #[n(6)]
     Reader {
         /// Number of slots.
         #[n(0)]
         slots: u8,
     },
-    /// Answer to `SlotStates` and `WaitSlotStates`.
+    /// Answer to [`ReaderRequest::States`] and [`ReaderRequest::WaitStates`].
     #[n(7)]
     Slots {
         /// Changes whenever any slot changes.
@@ -66,10 +69,10 @@ pub enum Reply {
     /// Answer to `ReadCertificate`: DER; to `ReadObject`: its content.
     #[n(13)]
     Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
-    /// Answer to `ListIndices`.
+    /// Answer to [`TpmRequest::ListIndices`].
     #[n(14)]
     Indices(#[n(0)] Vec<IndexSummary>),
-    /// Answer to `CardStates` and `WaitCardStates`.
+    /// Answer to [`CardsRequest::States`] and [`CardsRequest::WaitStates`].
     #[n(15)]
     Overview {
         /// Changes whenever a card comes, goes or changes its state.
@@ -79,10 +82,10 @@ pub enum Reply {
         #[n(1)]
         cards: Vec<CardOverview>,
     },
-    /// Answer to `CardStatus`.
+    /// Answer to [`CardRequest::Status`].
     #[n(16)]
     Status(#[n(0)] Box<CardStatus>),
-    /// Answer to `CardContents`.
+    /// Answer to [`CardRequest::Contents`].
     #[n(17)]
     Contents {
         /// Differs whenever the contents may.
@@ -115,7 +118,7 @@ pub enum Reply {
         #[n(3)]
         stored: Option<AuditHead>,
     },
-    /// Answer to `AttachDrive`.
+    /// Answer to [`DriveRequest::Attach`].
     #[n(20)]
     Drive {
         /// The cards that are there.
@@ -125,10 +128,10 @@ pub enum Reply {
         #[n(1)]
         problems: Vec<String>,
     },
-    /// Answer to `HoldDrive`.
+    /// Answer to [`DriveRequest::Hold`].
     #[n(21)]
     Hold(#[n(0)] Hold),
-    /// Answer to `Redirect`.
+    /// Answer to [`RedirectionRequest::Begin`].
     #[n(23)]
     Redirected {
         /// Whether the cards will be in the reader too.
@@ -152,7 +155,7 @@ pub enum Reply {
         #[n(0)]
         program: u32,
     },
-    /// Answer to `CreationDefaults`.
+    /// Answer to [`CardsRequest::Defaults`].
     #[n(30)]
     Defaults {
         /// Value of `--admin-key`, as the machine's administrator has configured it.

@@ -1,8 +1,9 @@
 //! The bytes of messages, as `docs/formats/socket.md` tells them: a change here is a new version.
 
 use cardea_client::message::{
-    CreateCard, Failure, FailureKind, Hello, MAGIC, NewContent, PowerAction, Reference, Reply,
-    Request, SecretBytes, VERSION,
+    CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure, FailureKind, Hello, MAGIC,
+    NewContent, PowerAction, ReaderRequest, RedirectionRequest, Reference, Reply, Request,
+    SecretBytes, SlotRequest, TpmRequest, VERSION,
 };
 
 fn hex(message: impl minicbor::Encode<()>) -> String {
@@ -20,7 +21,7 @@ fn greeting_and_requests_keep_their_bytes() {
         magic: MAGIC.into(),
         version: VERSION,
     };
-    assert_eq!(hex(hello), "a200666361726465610101");
+    assert_eq!(hex(hello), "a200666361726465610102");
     let card = || "A".to_owned();
     let create = CreateCard {
         owner: Some(5),
@@ -35,66 +36,69 @@ fn greeting_and_requests_keep_their_bytes() {
         )
     };
     for (request, bytes) in [
-        (Request::ListCards, "820080"),
-        (Request::ShowCard { card: card() }, "8201816141"),
+        (Request::Cards(CardsRequest::List), "820181820080"),
+        (Request::card(card(), CardRequest::Show), "8200826141820080"),
         (
-            Request::CreateCard(create),
-            "820281a5006141018200844131f64132f5020509f40cf4",
+            Request::Cards(CardsRequest::Create(Box::new(create))),
+            "820181820181a5006141018200844131f64132f5020509f40cf4",
         ),
         (
-            Request::DestroyCard {
-                card: card(),
-                owner_auth: None,
-            },
-            "8203816141",
+            Request::card(card(), CardRequest::Destroy { owner_auth: None }),
+            "8200826141820c80",
         ),
         (
-            Request::ChangePin {
-                card: card(),
-                old: secret(b"1"),
-                new: secret(b"2"),
-                reference: Reference::Pin,
-            },
-            "82048461414131413200",
+            Request::card(
+                card(),
+                CardRequest::ChangePin {
+                    old: secret(b"1"),
+                    new: secret(b"2"),
+                    reference: Reference::Pin,
+                },
+            ),
+            "82008261418205834131413200",
         ),
-        (Request::TpmStatus, "820580"),
-        (Request::ReaderInfo, "820680"),
-        (Request::SlotStates, "820780"),
+        (Request::Tpm(TpmRequest::Status), "820781820080"),
+        (Request::Reader(ReaderRequest::Info), "820481820080"),
+        (Request::Reader(ReaderRequest::States), "820481820180"),
         (
-            Request::WaitSlotStates {
+            Request::Reader(ReaderRequest::WaitStates {
                 generation: 7,
                 timeout_ms: 30_000,
-            },
-            "82088207197530",
+            }),
+            "82048182028207197530",
         ),
         (
-            Request::Power {
-                slot: 3,
-                action: PowerAction::Up,
-            },
-            "8209820302",
+            Request::slot(
+                3,
+                SlotRequest::Power {
+                    action: PowerAction::Up,
+                },
+            ),
+            "8206820382008102",
         ),
         (
-            Request::Transmit {
-                slot: 0,
-                apdu: secret(&[0x80, 0x21, 0, 0]),
-            },
-            "820a82004480210000",
+            Request::slot(
+                0,
+                SlotRequest::Transmit {
+                    apdu: secret(&[0x80, 0x21, 0, 0]),
+                },
+            ),
+            "820682008201814480210000",
         ),
         (
-            Request::Answered {
+            Request::Redirection(RedirectionRequest::Answered {
                 program: 1,
                 reply: secret(&[0]),
-            },
-            "82183782014100",
+            }),
+            "820581820282014100",
         ),
-        (Request::OnBehalf { whom: card() }, "821838816141"),
         (
-            Request::TransmitCard {
-                card: card(),
-                apdu: secret(&[0]),
-            },
-            "82183b8261414100",
+            Request::Connection(ConnectionRequest::OnBehalf { whom: card() }),
+            "8202818201816141",
+        ),
+        (
+            Request::card(card(), CardRequest::Transmit { apdu: secret(&[0]) }),
+            "820082614182181b814100",
         ),
     ] {
         assert_eq!(hex(&request), bytes, "{request:?}");

@@ -5,19 +5,21 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{PowerAction, Reply, Request, VERSION};
+use cardea_client::message::{PowerAction, ReaderRequest, Reply, Request, SlotRequest, VERSION};
 use cardea_client::{Client, ClientError};
 
 use crate::support::{LIMIT, Peer, Place, Raw};
 
 const SHORT: Duration = Duration::from_millis(30);
 
-const POWER: Request = Request::Power {
+const POWER: Request = Request::Slot {
     slot: 0,
-    action: PowerAction::Up,
+    request: SlotRequest::Power {
+        action: PowerAction::Up,
+    },
 };
 
-/// Answers `ReaderInfo` with a number, so that a test sees who answered.
+/// Answers `ReaderRequest::Info` with a number, so that a test sees who answered.
 fn answer(mut peer: Peer, slots: u8) -> Option<Request> {
     let request = peer.request(Some(LIMIT)).unwrap();
     peer.reply(&Reply::Reader { slots }).unwrap();
@@ -78,10 +80,15 @@ fn late_answer_is_never_taken_for_the_next_one() {
         let _ = peer.reply(&Reply::Reader { slots });
     });
     let mut client = Client::connect(&place.socket()).unwrap();
-    let error = client.call(&Request::ReaderInfo, SHORT).unwrap_err();
+    let error = client
+        .call(&Request::Reader(ReaderRequest::Info), SHORT)
+        .unwrap_err();
     assert!(matches!(error, ClientError::TimedOut), "{error}");
     late.send(()).unwrap();
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 1);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        1
+    );
 }
 
 #[test]
@@ -91,14 +98,20 @@ fn restarted_daemon_gets_the_next_request_once() {
         answer(peer, u8::try_from(number).unwrap())
     });
     let mut client = Client::connect(&place.socket()).unwrap();
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 0);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        0
+    );
     served.recv().unwrap();
     // The first connection is closed: a request that is no mere question goes out all the same,
     // for it cannot have been done.
     assert_eq!(slots(client.call(&POWER, LIMIT)), 1);
     assert!(matches!(
         served.recv().unwrap(),
-        Some(Request::Power { .. })
+        Some(Request::Slot {
+            request: SlotRequest::Power { .. },
+            ..
+        })
     ));
 }
 
@@ -114,8 +127,14 @@ fn question_whose_answer_was_lost_is_asked_again() {
         _ => answer_on(&mut peer, 1),
     });
     let mut client = Client::connect(&place.socket()).unwrap();
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 0);
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 1);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        0
+    );
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        1
+    );
     drop(served);
 }
 
@@ -131,12 +150,18 @@ fn command_whose_answer_was_lost_is_not_sent_again() {
         }
     });
     let mut client = Client::connect(&place.socket()).unwrap();
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 0);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        0
+    );
     let error = client.call(&POWER, LIMIT).unwrap_err();
     assert!(matches!(error, ClientError::Disconnected(_)), "{error}");
     served.recv().unwrap();
     // The next connection carries the next request and nothing before it.
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 1);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        1
+    );
 }
 
 #[test]
@@ -163,7 +188,12 @@ fn transmit_passes_the_response_and_refusals() {
     let error = client.transmit(3, &[], LIMIT, <[u8]>::to_vec).unwrap_err();
     assert!(matches!(error, ClientError::Refused(_)), "{error}");
     match served.recv().unwrap() {
-        Some(Request::Transmit { slot: 3, apdu }) => assert_eq!(apdu.expose(), [0, 1, 2, 3]),
+        Some(Request::Slot {
+            slot: 3,
+            request: SlotRequest::Transmit { apdu },
+        }) => {
+            assert_eq!(apdu.expose(), [0, 1, 2, 3])
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -177,7 +207,10 @@ fn request_longer_than_a_frame_is_not_sent_and_costs_nothing() {
         .transmit(0, &vec![0; 200_000], LIMIT, |_| ())
         .unwrap_err();
     assert!(matches!(error, ClientError::TooLong), "{error}");
-    assert_eq!(slots(client.call(&Request::ReaderInfo, LIMIT)), 9);
+    assert_eq!(
+        slots(client.call(&Request::Reader(ReaderRequest::Info), LIMIT)),
+        9
+    );
 }
 
 #[test]
@@ -211,7 +244,11 @@ fn daemon_that_does_not_accept_is_not_waited_for_for_ever() {
     let _listener = place.listen();
     let mut client = Client::new(place.socket());
     let start = Instant::now();
-    assert!(client.call(&Request::ReaderInfo, SHORT).is_err());
+    assert!(
+        client
+            .call(&Request::Reader(ReaderRequest::Info), SHORT)
+            .is_err()
+    );
     // The queue of connections fills up; then connecting itself would block.
     let mut waiting = Vec::new();
     while start.elapsed() < LIMIT {
@@ -222,7 +259,11 @@ fn daemon_that_does_not_accept_is_not_waited_for_for_ever() {
             None => break,
         }
     }
-    assert!(client.call(&Request::ReaderInfo, SHORT).is_err());
+    assert!(
+        client
+            .call(&Request::Reader(ReaderRequest::Info), SHORT)
+            .is_err()
+    );
     assert!(start.elapsed() < LIMIT);
 }
 

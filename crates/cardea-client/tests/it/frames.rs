@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::{Channel, FRAME_TIME, FrameError};
-use cardea_client::message::{FailureKind, MAX_FRAME, Reply, Request, SecretBytes, VERSION};
+use cardea_client::message::{
+    CardsRequest, FailureKind, MAX_FRAME, Reply, Request, SecretBytes, SlotRequest, VERSION,
+};
 use proptest::prelude::*;
 
 use crate::support::{LIMIT, Raw};
@@ -203,7 +205,7 @@ fn silent_client_does_not_keep_the_greeting_open() {
 
 #[test]
 fn what_is_no_request_is_told_so() {
-    let after = minicbor::to_vec(Request::ListCards).unwrap();
+    let after = minicbor::to_vec(Request::Cards(CardsRequest::List)).unwrap();
     let trailing = [&after[..], &[0]].concat();
     for garbage in [vec![], vec![0xFF], vec![0x82, 0x18, 0x63, 0x80], trailing] {
         let (mut raw, mut server) = greeted();
@@ -237,16 +239,24 @@ fn kind(frame: &[u8]) -> FailureKind {
 
 #[test]
 fn server_that_stays_awake_after_an_apdu_takes_requests_at_once_late_and_in_pieces() {
-    let request = Request::Transmit {
-        slot: 0,
-        apdu: SecretBytes::new(vec![0; 4]),
-    };
+    let request = Request::slot(
+        0,
+        SlotRequest::Transmit {
+            apdu: SecretBytes::new(vec![0; 4]),
+        },
+    );
     let content = minicbor::to_vec(&request).unwrap();
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     let (mut raw, mut server) = greeted();
     let expect = |server: &mut ServerEnd<UnixStream>| {
         let request = server.request(Some(LIMIT)).unwrap();
-        assert!(matches!(request, Some(Request::Transmit { .. })));
+        assert!(matches!(
+            request,
+            Some(Request::Slot {
+                request: SlotRequest::Transmit { .. },
+                ..
+            })
+        ));
     };
     raw.frame(&content);
     expect(&mut server);
@@ -280,10 +290,12 @@ fn server_that_stays_awake_after_an_apdu_takes_requests_at_once_late_and_in_piec
 #[test]
 fn end_after_an_apdu_is_an_end() {
     let (mut raw, mut server) = greeted();
-    let request = Request::Transmit {
-        slot: 0,
-        apdu: SecretBytes::new(vec![]),
-    };
+    let request = Request::slot(
+        0,
+        SlotRequest::Transmit {
+            apdu: SecretBytes::new(vec![]),
+        },
+    );
     raw.frame(&minicbor::to_vec(&request).unwrap());
     assert!(server.request(None).unwrap().is_some());
     drop(raw);

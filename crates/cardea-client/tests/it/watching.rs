@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{Reply, Request};
+use cardea_client::message::{ReaderRequest, Reply, Request};
 use cardea_client::{ServerEnd, Wake, Watch, Woken};
 use tempfile::tempdir;
 
@@ -73,7 +73,7 @@ fn serve(stream: UnixStream, slots: &Slots) {
         return;
     };
     while let Ok(Some(request)) = client.request(None) {
-        let Request::WaitSlotStates { generation, .. } = request else {
+        let Request::Reader(ReaderRequest::WaitStates { generation, .. }) = request else {
             panic!("{request:?}");
         };
         let state = slots.state.lock().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::{FrameError, exactly};
-use cardea_client::message::{FailureKind, Reply, Request, SIGN_OF_LIFE};
+use cardea_client::message::{FailureKind, RedirectionRequest, Reply, Request, SIGN_OF_LIFE};
 
 use crate::failure::fail;
 use crate::host::Host;
@@ -34,14 +34,16 @@ pub(crate) fn carry(
     })?;
     while let Some(request) = client.request(Some(SILENCE))? {
         let done = match request {
-            Request::Offer { cards } => redirection.offer(&cards),
-            Request::Answered { program, reply } => match exactly(reply.expose()) {
-                Ok(reply) => {
-                    redirection.carrier.answered(program, reply);
-                    Ok(())
+            Request::Redirection(RedirectionRequest::Offer { cards }) => redirection.offer(&cards),
+            Request::Redirection(RedirectionRequest::Answered { program, reply }) => {
+                match exactly(reply.expose()) {
+                    Ok(reply) => {
+                        redirection.carrier.answered(program, reply);
+                        Ok(())
+                    }
+                    Err(error) => Err(fail(FailureKind::Protocol, error.to_string())),
                 }
-                Err(error) => Err(fail(FailureKind::Protocol, error.to_string())),
-            },
+            }
             _ => Err(fail(
                 FailureKind::Protocol,
                 "a redirection offers cards and answers, nothing else",

@@ -12,7 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::host::permission::Caller;
 use crate::sync::lock;
 
-/// The longest that one `HoldDrive` may take.
+/// The longest that one `DriveRequest::Hold` may take.
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
 /// Somebody's holding of a drive.

@@ -4,7 +4,10 @@
 
 mod roles;
 
-use cardea_client::message::Request;
+use cardea_client::message::{
+    CardRequest, CardsRequest, ConnectionRequest, DriveRequest, ReaderRequest, RedirectionRequest,
+    Request, SlotRequest, TpmRequest,
+};
 
 pub(crate) use self::roles::Roles;
 
@@ -23,76 +26,99 @@ pub(crate) enum Audience {
 
 /// The table.
 ///
-/// `ListCards` and `CardStates` are for anyone because the answer is filtered: who is no administrator sees
+/// `CardsRequest::List` and `States` are for anyone because the answer is filtered: who is no administrator sees
 /// own cards only. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
 /// The states of the slots are no secret: pcscd tells them to every user.
-/// `Redirect` makes cards for nobody but the caller, unless the administrator lets them into the reader.
-/// `AttachDrive` takes of a drive the caller's cards only, and `HoldDrive` is about what the same connection has
+/// `RedirectionRequest::Begin` makes cards for nobody but the caller, unless the administrator lets them into the reader.
+/// `DriveRequest::Attach` takes of a drive the caller's cards only, and `Hold` is about what the same connection has
 /// attached.
 #[must_use]
 pub(crate) fn audience(request: &Request) -> Audience {
     match request {
-        Request::ListCards => Audience::Anyone,
-        Request::ShowCard { .. } => Audience::Owner,
-        Request::CreateCard(_) => Audience::Administrator,
-        Request::DestroyCard { .. } => Audience::Administrator,
-        Request::ChangePin { .. } => Audience::Owner,
-        Request::TpmStatus => Audience::Anyone,
-        Request::ReaderInfo => Audience::Anyone,
-        Request::SlotStates => Audience::Anyone,
-        Request::WaitSlotStates { .. } => Audience::Anyone,
-        Request::Power { .. } => Audience::Reader,
-        Request::Transmit { .. } => Audience::Reader,
-        Request::VerifyPin { .. } => Audience::Owner,
-        Request::UnblockPin { .. } => Audience::Owner,
-        Request::AdminChallenge { .. } => Audience::Owner,
-        Request::VerifyAdmin { .. } => Audience::Owner,
-        Request::ChangeAdminKey { .. } => Audience::Owner,
-        Request::GenerateKey { .. } => Audience::Owner,
-        Request::ImportKey { .. } => Audience::Owner,
-        Request::DeleteKey { .. } => Audience::Owner,
-        Request::UseKey { .. } => Audience::Owner,
-        Request::ReadCertificate { .. } => Audience::Owner,
-        Request::StoreCertificate { .. } => Audience::Owner,
-        Request::DeleteCertificate { .. } => Audience::Owner,
-        Request::Login { .. } => Audience::Owner,
-        Request::Logout { .. } => Audience::Owner,
-        Request::SetHierarchyAuth { .. } => Audience::Administrator,
-        Request::ResetLockout { .. } => Audience::Administrator,
-        Request::SetLockoutParameters { .. } => Audience::Administrator,
-        Request::ListIndices => Audience::Administrator,
-        Request::RemoveIndex { .. } => Audience::Administrator,
-        Request::CardStates => Audience::Anyone,
-        Request::WaitCardStates { .. } => Audience::Anyone,
-        Request::CardStatus { .. } => Audience::Owner,
-        Request::CardContents { .. } => Audience::Owner,
-        Request::ReadObject { .. } => Audience::Owner,
-        Request::StoreObject { .. } => Audience::Owner,
-        Request::Rename { .. } => Audience::Owner,
-        Request::DeleteObject { .. } => Audience::Owner,
-        Request::Random => Audience::Anyone,
-        Request::ShareLogins => Audience::Anyone,
-        Request::JoinLogins { .. } => Audience::Anyone,
-        Request::VerifyAdminKey { .. } => Audience::Owner,
-        Request::ReadAudit { .. } => Audience::Administrator,
-        Request::Control { .. } => Audience::Reader,
-        Request::LoginByAgent { .. } => Audience::Owner,
-        Request::ChangePinByAgent { .. } => Audience::Owner,
-        Request::ConfigureCard { .. } => Audience::Administrator,
-        Request::Redirect { .. } => Audience::Anyone,
-        Request::Offer { .. } => Audience::Anyone,
-        Request::Answered { .. } => Audience::Anyone,
-        Request::OnBehalf { .. } => Audience::Anyone,
-        Request::AskConsent { .. } => Audience::Owner,
-        Request::PowerCard { .. } => Audience::Owner,
-        Request::TransmitCard { .. } => Audience::Owner,
-        Request::EnterPin { .. } => Audience::Owner,
-        Request::TryRoom => Audience::Administrator,
-        Request::CreationDefaults => Audience::Administrator,
-        Request::AttachDrive { .. } => Audience::Anyone,
-        Request::HoldDrive { .. } => Audience::Anyone,
-        Request::DetachDrive { .. } => Audience::Owner,
-        Request::AdoptCard { .. } => Audience::Administrator,
+        Request::Card { request, .. } => of_card(request),
+        Request::Cards(request) => of_cards(request),
+        Request::Connection(
+            ConnectionRequest::JoinLogins { .. }
+            | ConnectionRequest::OnBehalf { .. }
+            | ConnectionRequest::ShareLogins,
+        ) => Audience::Anyone,
+        Request::Drive(DriveRequest::Attach { .. } | DriveRequest::Hold { .. }) => Audience::Anyone,
+        Request::Reader(
+            ReaderRequest::Info | ReaderRequest::States | ReaderRequest::WaitStates { .. },
+        ) => Audience::Anyone,
+        Request::Redirection(
+            RedirectionRequest::Answered { .. }
+            | RedirectionRequest::Begin { .. }
+            | RedirectionRequest::Offer { .. },
+        ) => Audience::Anyone,
+        Request::Slot {
+            request:
+                SlotRequest::Control { .. } | SlotRequest::Power { .. } | SlotRequest::Transmit { .. },
+            ..
+        } => Audience::Reader,
+        Request::Tpm(request) => of_tpm(request),
+    }
+}
+
+fn of_card(request: &CardRequest) -> Audience {
+    match request {
+        CardRequest::Adopt { .. } => Audience::Administrator,
+        CardRequest::Configure { .. } => Audience::Administrator,
+        CardRequest::Destroy { .. } => Audience::Administrator,
+        CardRequest::AdminChallenge => Audience::Owner,
+        CardRequest::AskConsent { .. } => Audience::Owner,
+        CardRequest::ChangeAdminKey { .. } => Audience::Owner,
+        CardRequest::ChangePin { .. } => Audience::Owner,
+        CardRequest::ChangePinByAgent { .. } => Audience::Owner,
+        CardRequest::Contents { .. } => Audience::Owner,
+        CardRequest::DeleteCertificate { .. } => Audience::Owner,
+        CardRequest::DeleteKey { .. } => Audience::Owner,
+        CardRequest::DeleteObject { .. } => Audience::Owner,
+        CardRequest::DetachDrive => Audience::Owner,
+        CardRequest::EnterPin { .. } => Audience::Owner,
+        CardRequest::GenerateKey { .. } => Audience::Owner,
+        CardRequest::ImportKey { .. } => Audience::Owner,
+        CardRequest::Login { .. } => Audience::Owner,
+        CardRequest::LoginByAgent => Audience::Owner,
+        CardRequest::Logout => Audience::Owner,
+        CardRequest::Power { .. } => Audience::Owner,
+        CardRequest::ReadCertificate { .. } => Audience::Owner,
+        CardRequest::ReadObject { .. } => Audience::Owner,
+        CardRequest::Rename { .. } => Audience::Owner,
+        CardRequest::Show => Audience::Owner,
+        CardRequest::Status => Audience::Owner,
+        CardRequest::StoreCertificate { .. } => Audience::Owner,
+        CardRequest::StoreObject { .. } => Audience::Owner,
+        CardRequest::Transmit { .. } => Audience::Owner,
+        CardRequest::UnblockPin { .. } => Audience::Owner,
+        CardRequest::UseKey { .. } => Audience::Owner,
+        CardRequest::VerifyAdmin { .. } => Audience::Owner,
+        CardRequest::VerifyAdminKey { .. } => Audience::Owner,
+        CardRequest::VerifyPin { .. } => Audience::Owner,
+    }
+}
+
+fn of_cards(request: &CardsRequest) -> Audience {
+    match request {
+        CardsRequest::Create(_) => Audience::Administrator,
+        CardsRequest::Defaults => Audience::Administrator,
+        CardsRequest::ReadAudit { .. } => Audience::Administrator,
+        CardsRequest::List => Audience::Anyone,
+        CardsRequest::States => Audience::Anyone,
+        CardsRequest::WaitStates { .. } => Audience::Anyone,
+    }
+}
+
+fn of_tpm(request: &TpmRequest) -> Audience {
+    match request {
+        TpmRequest::ListIndices => Audience::Administrator,
+        TpmRequest::RemoveIndex { .. } => Audience::Administrator,
+        TpmRequest::ResetLockout { .. } => Audience::Administrator,
+        TpmRequest::SetHierarchyAuth { .. } => Audience::Administrator,
+        TpmRequest::SetLockoutParameters { .. } => Audience::Administrator,
+        TpmRequest::TryRoom => Audience::Administrator,
+        TpmRequest::Random => Audience::Anyone,
+        TpmRequest::Status => Audience::Anyone,
     }
 }
 
@@ -157,265 +183,285 @@ mod tests {
         };
         let (pin, reference) = (secret, 0x81);
         let rows = vec![
-            (Request::ListCards, [true, true, true, true]),
+            (Request::Cards(CardsRequest::List), [true, true, true, true]),
             (
-                Request::ShowCard { card: card() },
+                Request::card(card(), CardRequest::Show),
                 [true, true, false, false],
             ),
-            (Request::CreateCard(create), [true, false, false, false]),
             (
-                Request::DestroyCard {
-                    card: card(),
-                    owner_auth: None,
-                },
+                Request::Cards(CardsRequest::Create(Box::new(create))),
                 [true, false, false, false],
             ),
             (
-                Request::ChangePin {
-                    card: card(),
-                    old: secret(),
-                    new: secret(),
-                    reference: Reference::Pin,
-                },
+                Request::card(card(), CardRequest::Destroy { owner_auth: None }),
+                [true, false, false, false],
+            ),
+            (
+                Request::card(
+                    card(),
+                    CardRequest::ChangePin {
+                        old: secret(),
+                        new: secret(),
+                        reference: Reference::Pin,
+                    },
+                ),
                 [true, true, false, false],
             ),
-            (Request::TpmStatus, [true, true, true, true]),
-            (Request::ReaderInfo, [true, true, true, true]),
-            (Request::CardStates, [true, true, true, true]),
+            (Request::Tpm(TpmRequest::Status), [true, true, true, true]),
             (
-                Request::WaitCardStates {
+                Request::Reader(ReaderRequest::Info),
+                [true, true, true, true],
+            ),
+            (
+                Request::Cards(CardsRequest::States),
+                [true, true, true, true],
+            ),
+            (
+                Request::Cards(CardsRequest::WaitStates {
                     generation: 0,
                     timeout_ms: 0,
-                },
+                }),
                 [true, true, true, true],
             ),
-            (Request::Random, [true, true, true, true]),
+            (Request::Tpm(TpmRequest::Random), [true, true, true, true]),
             (
-                Request::AttachDrive { place: card() },
-                [true, true, true, true],
-            ),
-            (
-                Request::HoldDrive { timeout_ms: 0 },
-                [true, true, true, true],
-            ),
-            (Request::ShareLogins, [true, true, true, true]),
-            (
-                Request::JoinLogins { ticket: secret() },
+                Request::Drive(DriveRequest::Attach { place: card() }),
                 [true, true, true, true],
             ),
             (
-                Request::Redirect {
+                Request::Drive(DriveRequest::Hold { timeout_ms: 0 }),
+                [true, true, true, true],
+            ),
+            (
+                Request::Connection(ConnectionRequest::ShareLogins),
+                [true, true, true, true],
+            ),
+            (
+                Request::Connection(ConnectionRequest::JoinLogins { ticket: secret() }),
+                [true, true, true, true],
+            ),
+            (
+                Request::Redirection(RedirectionRequest::Begin {
                     from: String::new(),
                     reader: true,
-                },
+                }),
                 [true, true, true, true],
             ),
             (
-                Request::Offer { cards: Vec::new() },
+                Request::Redirection(RedirectionRequest::Offer { cards: Vec::new() }),
                 [true, true, true, true],
             ),
             (
-                Request::Answered {
+                Request::Redirection(RedirectionRequest::Answered {
                     program: 1,
                     reply: secret(),
-                },
+                }),
                 [true, true, true, true],
             ),
             (
-                Request::OnBehalf {
+                Request::Connection(ConnectionRequest::OnBehalf {
                     whom: String::new(),
-                },
+                }),
                 [true, true, true, true],
             ),
-            (Request::SlotStates, [true, true, true, true]),
             (
-                Request::WaitSlotStates {
+                Request::Reader(ReaderRequest::States),
+                [true, true, true, true],
+            ),
+            (
+                Request::Reader(ReaderRequest::WaitStates {
                     generation: 0,
                     timeout_ms: 0,
-                },
+                }),
                 [true, true, true, true],
             ),
             (
-                Request::Power {
-                    slot: 0,
-                    action: PowerAction::Up,
-                },
+                Request::slot(
+                    0,
+                    SlotRequest::Power {
+                        action: PowerAction::Up,
+                    },
+                ),
                 [false, false, false, true],
             ),
             (
-                Request::Transmit {
-                    slot: 0,
-                    apdu: secret(),
-                },
+                Request::slot(0, SlotRequest::Transmit { apdu: secret() }),
                 [false, false, false, true],
             ),
             (
-                Request::Control {
-                    slot: 0,
-                    code: 0,
-                    data: Vec::new(),
-                },
+                Request::slot(
+                    0,
+                    SlotRequest::Control {
+                        code: 0,
+                        data: Vec::new(),
+                    },
+                ),
                 [false, false, false, true],
             ),
         ];
         let owners = [
-            Request::VerifyPin {
-                card: card(),
-                value: secret(),
-                reference: Reference::Puk,
-            },
-            Request::UnblockPin {
-                card: card(),
-                by: Authority::Puk(secret()),
-                new: secret(),
-            },
-            Request::AdminChallenge { card: card() },
-            Request::VerifyAdmin {
-                card: card(),
-                answer: answer(),
-            },
-            Request::ChangeAdminKey {
-                card: card(),
-                answer: answer(),
-                new: secret(),
-            },
-            Request::GenerateKey {
-                card: card(),
-                pin: Some(pin()),
-                key: new_key(),
-                algorithm: "p-256".into(),
-            },
-            Request::ImportKey {
-                card: card(),
-                pin: Some(pin()),
-                key: new_key(),
-                material: PrivateKey::Rsa {
-                    modulus: Vec::new(),
-                    prime: secret(),
+            Request::card(
+                card(),
+                CardRequest::VerifyPin {
+                    value: secret(),
+                    reference: Reference::Puk,
                 },
-            },
-            Request::DeleteKey {
-                card: card(),
-                pin: Some(pin()),
-                reference,
-            },
-            Request::UseKey {
-                card: card(),
-                pin: Some(pin()),
-                reference,
-                operation: Operation::SignEcdsa { digest: Vec::new() },
-            },
-            Request::ReadCertificate {
-                card: card(),
-                reference,
-            },
-            Request::StoreCertificate {
-                card: card(),
-                pin: Some(pin()),
-                reference,
-                der: Vec::new(),
-                label: None,
-            },
-            Request::DeleteCertificate {
-                card: card(),
-                pin: Some(pin()),
-                reference,
-            },
-            Request::Login {
-                card: card(),
-                pin: pin(),
-            },
-            Request::Logout { card: card() },
-            Request::CardStatus { card: card() },
-            Request::CardContents {
-                card: card(),
-                known: 0,
-            },
-            Request::ReadObject {
-                card: card(),
-                number: 1,
-            },
-            Request::StoreObject {
-                card: card(),
-                pin: None,
-                object: NewObject {
-                    kind: ObjectKind::Data,
-                    label: String::new(),
-                    id: Vec::new(),
-                    application: String::new(),
-                    value: Vec::new(),
+            ),
+            Request::card(
+                card(),
+                CardRequest::UnblockPin {
+                    by: Authority::Puk(secret()),
+                    new: secret(),
                 },
-            },
-            Request::Rename {
-                card: card(),
-                pin: None,
-                thing: Thing::Key(reference),
-                label: None,
-                id: None,
-            },
-            Request::DeleteObject {
-                card: card(),
-                pin: None,
-                number: 1,
-            },
-            Request::VerifyAdminKey {
-                card: card(),
-                key: secret(),
-            },
-            Request::AskConsent {
-                card: card(),
-                action: String::new(),
-            },
-            Request::PowerCard {
-                card: card(),
-                action: PowerAction::Up,
-            },
-            Request::TransmitCard {
-                card: card(),
-                apdu: secret(),
-            },
-            Request::EnterPin {
-                card: card(),
-                seconds: 1,
-            },
-            Request::LoginByAgent { card: card() },
-            Request::DetachDrive { card: card() },
-            Request::ChangePinByAgent {
-                card: card(),
-                reference: Reference::Pin,
-            },
+            ),
+            Request::card(card(), CardRequest::AdminChallenge),
+            Request::card(card(), CardRequest::VerifyAdmin { answer: answer() }),
+            Request::card(
+                card(),
+                CardRequest::ChangeAdminKey {
+                    answer: answer(),
+                    new: secret(),
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::GenerateKey {
+                    pin: Some(pin()),
+                    key: new_key(),
+                    algorithm: "p-256".into(),
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::ImportKey {
+                    pin: Some(pin()),
+                    key: new_key(),
+                    material: PrivateKey::Rsa {
+                        modulus: Vec::new(),
+                        prime: secret(),
+                    },
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::DeleteKey {
+                    pin: Some(pin()),
+                    reference,
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::UseKey {
+                    pin: Some(pin()),
+                    reference,
+                    operation: Operation::SignEcdsa { digest: Vec::new() },
+                },
+            ),
+            Request::card(card(), CardRequest::ReadCertificate { reference }),
+            Request::card(
+                card(),
+                CardRequest::StoreCertificate {
+                    pin: Some(pin()),
+                    reference,
+                    der: Vec::new(),
+                    label: None,
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::DeleteCertificate {
+                    pin: Some(pin()),
+                    reference,
+                },
+            ),
+            Request::card(card(), CardRequest::Login { pin: pin() }),
+            Request::card(card(), CardRequest::Logout),
+            Request::card(card(), CardRequest::Status),
+            Request::card(card(), CardRequest::Contents { known: 0 }),
+            Request::card(card(), CardRequest::ReadObject { number: 1 }),
+            Request::card(
+                card(),
+                CardRequest::StoreObject {
+                    pin: None,
+                    object: NewObject {
+                        kind: ObjectKind::Data,
+                        label: String::new(),
+                        id: Vec::new(),
+                        application: String::new(),
+                        value: Vec::new(),
+                    },
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::Rename {
+                    pin: None,
+                    thing: Thing::Key(reference),
+                    label: None,
+                    id: None,
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::DeleteObject {
+                    pin: None,
+                    number: 1,
+                },
+            ),
+            Request::card(card(), CardRequest::VerifyAdminKey { key: secret() }),
+            Request::card(
+                card(),
+                CardRequest::AskConsent {
+                    action: String::new(),
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::Power {
+                    action: PowerAction::Up,
+                },
+            ),
+            Request::card(card(), CardRequest::Transmit { apdu: secret() }),
+            Request::card(card(), CardRequest::EnterPin { seconds: 1 }),
+            Request::card(card(), CardRequest::LoginByAgent),
+            Request::card(card(), CardRequest::DetachDrive),
+            Request::card(
+                card(),
+                CardRequest::ChangePinByAgent {
+                    reference: Reference::Pin,
+                },
+            ),
         ];
         let owners = owners.map(|request| (request, [true, true, false, false]));
         let administrators = [
-            Request::SetHierarchyAuth {
+            Request::Tpm(TpmRequest::SetHierarchyAuth {
                 hierarchy: Hierarchy::Owner,
                 old: secret(),
                 new: secret(),
-            },
-            Request::ResetLockout { auth: secret() },
-            Request::SetLockoutParameters {
+            }),
+            Request::Tpm(TpmRequest::ResetLockout { auth: secret() }),
+            Request::Tpm(TpmRequest::SetLockoutParameters {
                 auth: secret(),
                 max_tries: 1,
                 recovery: 1,
                 lockout_recovery: 1,
-            },
-            Request::ListIndices,
-            Request::TryRoom,
-            Request::CreationDefaults,
-            Request::ReadAudit { offset: 0, most: 1 },
-            Request::ConfigureCard {
-                card: card(),
-                pin_pad: None,
-                visibility: None,
-            },
-            Request::RemoveIndex {
+            }),
+            Request::Tpm(TpmRequest::ListIndices),
+            Request::Tpm(TpmRequest::TryRoom),
+            Request::Cards(CardsRequest::Defaults),
+            Request::Cards(CardsRequest::ReadAudit { offset: 0, most: 1 }),
+            Request::card(
+                card(),
+                CardRequest::Configure {
+                    pin_pad: None,
+                    visibility: None,
+                },
+            ),
+            Request::Tpm(TpmRequest::RemoveIndex {
                 handle: 0,
                 owner_auth: None,
-            },
-            Request::AdoptCard {
-                card: card(),
-                owner: None,
-            },
+            }),
+            Request::card(card(), CardRequest::Adopt { owner: None }),
         ];
         let administrators = administrators.map(|request| (request, [true, false, false, false]));
         let rows: Vec<_> = rows
@@ -431,67 +477,175 @@ mod tests {
 
     fn variant(request: &Request) -> usize {
         match request {
-            Request::ListCards => 0,
-            Request::ShowCard { .. } => 1,
-            Request::CreateCard(_) => 2,
-            Request::DestroyCard { .. } => 3,
-            Request::ChangePin { .. } => 4,
-            Request::TpmStatus => 5,
-            Request::ReaderInfo => 6,
-            Request::SlotStates => 7,
-            Request::WaitSlotStates { .. } => 8,
-            Request::Power { .. } => 9,
-            Request::Transmit { .. } => 10,
-            Request::VerifyPin { .. } => 11,
-            Request::UnblockPin { .. } => 12,
-            Request::AdminChallenge { .. } => 13,
-            Request::VerifyAdmin { .. } => 14,
-            Request::ChangeAdminKey { .. } => 15,
-            Request::GenerateKey { .. } => 16,
-            Request::ImportKey { .. } => 17,
-            Request::DeleteKey { .. } => 18,
-            Request::UseKey { .. } => 19,
-            Request::ReadCertificate { .. } => 20,
-            Request::StoreCertificate { .. } => 21,
-            Request::DeleteCertificate { .. } => 22,
-            Request::SetHierarchyAuth { .. } => 23,
-            Request::ResetLockout { .. } => 24,
-            Request::SetLockoutParameters { .. } => 25,
-            Request::ListIndices => 26,
-            Request::RemoveIndex { .. } => 27,
-            Request::Login { .. } => 28,
-            Request::Logout { .. } => 29,
-            Request::CardStates => 30,
-            Request::WaitCardStates { .. } => 31,
-            Request::CardStatus { .. } => 32,
-            Request::CardContents { .. } => 33,
-            Request::ReadObject { .. } => 34,
-            Request::StoreObject { .. } => 35,
-            Request::Rename { .. } => 36,
-            Request::DeleteObject { .. } => 37,
-            Request::Random => 38,
-            Request::ShareLogins => 39,
-            Request::JoinLogins { .. } => 40,
-            Request::VerifyAdminKey { .. } => 41,
-            Request::ReadAudit { .. } => 42,
-            Request::Control { .. } => 43,
-            Request::LoginByAgent { .. } => 44,
-            Request::ChangePinByAgent { .. } => 45,
-            Request::ConfigureCard { .. } => 46,
-            Request::Redirect { .. } => 47,
-            Request::Offer { .. } => 48,
-            Request::Answered { .. } => 49,
-            Request::OnBehalf { .. } => 50,
-            Request::AskConsent { .. } => 51,
-            Request::PowerCard { .. } => 52,
-            Request::TransmitCard { .. } => 53,
-            Request::EnterPin { .. } => 54,
-            Request::TryRoom => 55,
-            Request::CreationDefaults => 56,
-            Request::AttachDrive { .. } => 57,
-            Request::HoldDrive { .. } => 58,
-            Request::DetachDrive { .. } => 59,
-            Request::AdoptCard { .. } => 60,
+            Request::Cards(CardsRequest::List) => 0,
+            Request::Card {
+                request: CardRequest::Show,
+                ..
+            } => 1,
+            Request::Cards(CardsRequest::Create(_)) => 2,
+            Request::Card {
+                request: CardRequest::Destroy { .. },
+                ..
+            } => 3,
+            Request::Card {
+                request: CardRequest::ChangePin { .. },
+                ..
+            } => 4,
+            Request::Tpm(TpmRequest::Status) => 5,
+            Request::Reader(ReaderRequest::Info) => 6,
+            Request::Reader(ReaderRequest::States) => 7,
+            Request::Reader(ReaderRequest::WaitStates { .. }) => 8,
+            Request::Slot {
+                request: SlotRequest::Power { .. },
+                ..
+            } => 9,
+            Request::Slot {
+                request: SlotRequest::Transmit { .. },
+                ..
+            } => 10,
+            Request::Card {
+                request: CardRequest::VerifyPin { .. },
+                ..
+            } => 11,
+            Request::Card {
+                request: CardRequest::UnblockPin { .. },
+                ..
+            } => 12,
+            Request::Card {
+                request: CardRequest::AdminChallenge,
+                ..
+            } => 13,
+            Request::Card {
+                request: CardRequest::VerifyAdmin { .. },
+                ..
+            } => 14,
+            Request::Card {
+                request: CardRequest::ChangeAdminKey { .. },
+                ..
+            } => 15,
+            Request::Card {
+                request: CardRequest::GenerateKey { .. },
+                ..
+            } => 16,
+            Request::Card {
+                request: CardRequest::ImportKey { .. },
+                ..
+            } => 17,
+            Request::Card {
+                request: CardRequest::DeleteKey { .. },
+                ..
+            } => 18,
+            Request::Card {
+                request: CardRequest::UseKey { .. },
+                ..
+            } => 19,
+            Request::Card {
+                request: CardRequest::ReadCertificate { .. },
+                ..
+            } => 20,
+            Request::Card {
+                request: CardRequest::StoreCertificate { .. },
+                ..
+            } => 21,
+            Request::Card {
+                request: CardRequest::DeleteCertificate { .. },
+                ..
+            } => 22,
+            Request::Tpm(TpmRequest::SetHierarchyAuth { .. }) => 23,
+            Request::Tpm(TpmRequest::ResetLockout { .. }) => 24,
+            Request::Tpm(TpmRequest::SetLockoutParameters { .. }) => 25,
+            Request::Tpm(TpmRequest::ListIndices) => 26,
+            Request::Tpm(TpmRequest::RemoveIndex { .. }) => 27,
+            Request::Card {
+                request: CardRequest::Login { .. },
+                ..
+            } => 28,
+            Request::Card {
+                request: CardRequest::Logout,
+                ..
+            } => 29,
+            Request::Cards(CardsRequest::States) => 30,
+            Request::Cards(CardsRequest::WaitStates { .. }) => 31,
+            Request::Card {
+                request: CardRequest::Status,
+                ..
+            } => 32,
+            Request::Card {
+                request: CardRequest::Contents { .. },
+                ..
+            } => 33,
+            Request::Card {
+                request: CardRequest::ReadObject { .. },
+                ..
+            } => 34,
+            Request::Card {
+                request: CardRequest::StoreObject { .. },
+                ..
+            } => 35,
+            Request::Card {
+                request: CardRequest::Rename { .. },
+                ..
+            } => 36,
+            Request::Card {
+                request: CardRequest::DeleteObject { .. },
+                ..
+            } => 37,
+            Request::Tpm(TpmRequest::Random) => 38,
+            Request::Connection(ConnectionRequest::ShareLogins) => 39,
+            Request::Connection(ConnectionRequest::JoinLogins { .. }) => 40,
+            Request::Card {
+                request: CardRequest::VerifyAdminKey { .. },
+                ..
+            } => 41,
+            Request::Cards(CardsRequest::ReadAudit { .. }) => 42,
+            Request::Slot {
+                request: SlotRequest::Control { .. },
+                ..
+            } => 43,
+            Request::Card {
+                request: CardRequest::LoginByAgent,
+                ..
+            } => 44,
+            Request::Card {
+                request: CardRequest::ChangePinByAgent { .. },
+                ..
+            } => 45,
+            Request::Card {
+                request: CardRequest::Configure { .. },
+                ..
+            } => 46,
+            Request::Redirection(RedirectionRequest::Begin { .. }) => 47,
+            Request::Redirection(RedirectionRequest::Offer { .. }) => 48,
+            Request::Redirection(RedirectionRequest::Answered { .. }) => 49,
+            Request::Connection(ConnectionRequest::OnBehalf { .. }) => 50,
+            Request::Card {
+                request: CardRequest::AskConsent { .. },
+                ..
+            } => 51,
+            Request::Card {
+                request: CardRequest::Power { .. },
+                ..
+            } => 52,
+            Request::Card {
+                request: CardRequest::Transmit { .. },
+                ..
+            } => 53,
+            Request::Card {
+                request: CardRequest::EnterPin { .. },
+                ..
+            } => 54,
+            Request::Tpm(TpmRequest::TryRoom) => 55,
+            Request::Cards(CardsRequest::Defaults) => 56,
+            Request::Drive(DriveRequest::Attach { .. }) => 57,
+            Request::Drive(DriveRequest::Hold { .. }) => 58,
+            Request::Card {
+                request: CardRequest::DetachDrive,
+                ..
+            } => 59,
+            Request::Card {
+                request: CardRequest::Adopt { .. },
+                ..
+            } => 60,
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{
-    Failure, FailureKind, MAX_PROGRAMS, PowerAction, Reply, Request, packed,
+    CardRequest, Failure, FailureKind, MAX_PROGRAMS, PowerAction, Reply, Request, packed,
 };
 
 use crate::failure::fail;
@@ -231,19 +231,21 @@ impl RedirectedClient {
     }
 
     /// Asks where the card is. The answer is one to this request, a refusal included.
-    pub(crate) fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+    pub(crate) fn ask(&self, card: String, request: CardRequest) -> Result<Reply, Failure> {
         let carrier = &*self.carrier;
         let mut lost = lock(&self.lost);
         if *lost {
             return Err(carrier.removed());
         }
         let limit = match request {
-            Request::LoginByAgent { .. } | Request::EnterPin { .. } => PERSON,
-            Request::UseKey { .. } | Request::TransmitCard { .. } => USE,
+            CardRequest::LoginByAgent | CardRequest::EnterPin { .. } => PERSON,
+            CardRequest::UseKey { .. } | CardRequest::Transmit { .. } => USE,
             _ => SHORT,
         };
+        let expected = Expected::by(&card, &request);
+        let request = Request::card(card, request);
         let content =
-            packed(request).map_err(|_| fail(FailureKind::Invalid, "the request is too long"))?;
+            packed(&request).map_err(|_| fail(FailureKind::Invalid, "the request is too long"))?;
         {
             let mut programs = lock(&carrier.clients);
             if programs.closed {
@@ -265,7 +267,7 @@ impl RedirectedClient {
                 drop(programs);
                 return match reply {
                     Reply::Failed(failure) => Err(failure),
-                    reply if fits(request, &reply) => Ok(reply),
+                    reply if expected.fits(&reply) => Ok(reply),
                     _ => {
                         *lost = true;
                         let text = format!("{} gave an answer to something else", carrier.from);
@@ -303,32 +305,53 @@ impl Drop for RedirectedClient {
     }
 }
 
-/// Whether a reply is one to the request.
-fn fits(request: &Request, reply: &Reply) -> bool {
-    match (request, reply) {
-        (
-            Request::LoginByAgent { .. }
-            | Request::Logout { .. }
-            | Request::PowerCard {
-                action: PowerAction::Down,
-                ..
+/// The reply that a request must have.
+#[derive(Debug)]
+enum Expected {
+    Atr,
+    Certificate,
+    Contents,
+    Done,
+    Nothing,
+    Response,
+    Result,
+    /// Of the card with this id.
+    Status(String),
+    StatusWord,
+}
+
+impl Expected {
+    fn by(card: &str, request: &CardRequest) -> Self {
+        match request {
+            CardRequest::Contents { .. } => Self::Contents,
+            CardRequest::EnterPin { .. } => Self::StatusWord,
+            CardRequest::LoginByAgent | CardRequest::Logout => Self::Done,
+            CardRequest::Power { action } => match action {
+                PowerAction::Down => Self::Done,
+                PowerAction::Reset | PowerAction::Up => Self::Atr,
             },
-            Reply::Done,
-        )
-        | (Request::ReadCertificate { .. } | Request::ReadObject { .. }, Reply::Certificate(_))
-        | (Request::CardContents { .. }, Reply::Contents { .. })
-        | (Request::UseKey { .. }, Reply::Result(_))
-        | (Request::TransmitCard { .. }, Reply::Response(_)) => true,
-        (Request::EnterPin { .. }, Reply::Response(status)) => status.expose().len() == 2,
-        (Request::CardStatus { card }, Reply::Status(status)) => status.overview.card_id == *card,
-        (
-            Request::PowerCard {
-                action: PowerAction::Reset | PowerAction::Up,
-                ..
-            },
-            Reply::Atr(atr),
-        ) => (2..=MAX_ATR).contains(&atr.len()),
-        _ => false,
+            CardRequest::ReadCertificate { .. } | CardRequest::ReadObject { .. } => {
+                Self::Certificate
+            }
+            CardRequest::Status => Self::Status(card.to_owned()),
+            CardRequest::Transmit { .. } => Self::Response,
+            CardRequest::UseKey { .. } => Self::Result,
+            _ => Self::Nothing,
+        }
+    }
+
+    fn fits(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Self::Certificate, Reply::Certificate(_))
+            | (Self::Contents, Reply::Contents { .. })
+            | (Self::Done, Reply::Done)
+            | (Self::Response, Reply::Response(_))
+            | (Self::Result, Reply::Result(_)) => true,
+            (Self::Atr, Reply::Atr(atr)) => (2..=MAX_ATR).contains(&atr.len()),
+            (Self::Status(card), Reply::Status(status)) => status.overview.card_id == *card,
+            (Self::StatusWord, Reply::Response(status)) => status.expose().len() == 2,
+            _ => false,
+        }
     }
 }
 
@@ -369,10 +392,8 @@ mod tests {
         (Arc::new(carrier), greeted.join().unwrap())
     }
 
-    fn status() -> Request {
-        Request::Logout {
-            card: "card".into(),
-        }
+    fn log_out(client: &RedirectedClient) -> Result<Reply, Failure> {
+        client.ask("card".to_owned(), CardRequest::Logout)
     }
 
     #[test]
@@ -380,7 +401,7 @@ mod tests {
         let (carrier, _peer) = carrier();
         let (one, other) = (carrier.client().unwrap(), carrier.client().unwrap());
         carrier.answered(one.number, Reply::Done);
-        let asking = std::thread::spawn(move || one.ask(&status()));
+        let asking = std::thread::spawn(move || log_out(&one));
         while !matches!(lock(&carrier.clients).waiting.get(&1), Some(Answer::Asked)) {
             std::thread::yield_now();
         }
@@ -398,7 +419,7 @@ mod tests {
         let (sender, asked) = std::sync::mpsc::channel();
         let asking = std::thread::spawn(move || {
             sender.send(()).unwrap();
-            program.ask(&status())
+            log_out(&program)
         });
         asked.recv().unwrap();
         carrier.close();
@@ -421,27 +442,24 @@ mod tests {
 
     #[test]
     fn answer_to_something_else_is_none() {
-        let card = || String::from("card");
-        assert!(fits(&Request::Logout { card: card() }, &Reply::Done));
+        let expected = |request| Expected::by("card", &request);
+        let done = expected(CardRequest::Logout);
+        assert!(done.fits(&Reply::Done));
         for reply in [
             Reply::Certificate(Vec::new()),
             Reply::Reader { slots: 1 },
             Reply::Redirected { reader: true },
         ] {
-            assert!(!fits(&Request::Logout { card: card() }, &reply));
+            assert!(!done.fits(&reply));
         }
-        let power = Request::PowerCard {
-            card: card(),
+        let power = expected(CardRequest::Power {
             action: PowerAction::Up,
-        };
-        assert!(fits(&power, &Reply::Atr(vec![0x3B; 33])));
-        assert!(!fits(&power, &Reply::Atr(vec![0x3B; 34])));
-        assert!(!fits(&power, &Reply::Done));
-        let pin = Request::EnterPin {
-            card: card(),
-            seconds: 1,
-        };
-        assert!(!fits(&pin, &Reply::Response(SecretBytes::new(vec![0; 3]))));
+        });
+        assert!(power.fits(&Reply::Atr(vec![0x3B; 33])));
+        assert!(!power.fits(&Reply::Atr(vec![0x3B; 34])));
+        assert!(!power.fits(&Reply::Done));
+        let pin = expected(CardRequest::EnterPin { seconds: 1 });
+        assert!(!pin.fits(&Reply::Response(SecretBytes::new(vec![0; 3]))));
     }
 
     #[test]

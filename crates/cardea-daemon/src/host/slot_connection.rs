@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardea_card::{Connection, Event, Guest, Verdict};
-use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
+use cardea_client::message::{CardRequest, Failure, FailureKind, PowerAction, Reply, SecretBytes};
 use zeroize::Zeroizing;
 
 use crate::failure::fail;
@@ -138,7 +138,7 @@ impl RedirectedConnection {
     pub(crate) fn power(&mut self, action: PowerAction) -> Result<Reply, Failure> {
         self.guest.reset();
         let card = self.card.clone();
-        self.client.ask(&Request::PowerCard { card, action })
+        self.client.ask(card, CardRequest::Power { action })
     }
 
     /// One APDU. What may not leave this machine, a PIN above all, does not.
@@ -146,10 +146,10 @@ impl RedirectedConnection {
         if let Verdict::Refused(status) = self.guest.judge(apdu.expose()) {
             return Ok(Reply::Response(SecretBytes::new(status.to_vec())));
         }
-        let reply = self.client.ask(&Request::TransmitCard {
-            card: self.card.clone(),
-            apdu: apdu.clone(),
-        })?;
+        let reply = self.client.ask(
+            self.card.clone(),
+            CardRequest::Transmit { apdu: apdu.clone() },
+        )?;
         if let Reply::Response(response) = &reply {
             self.guest.answered(apdu.expose(), response.expose());
         }
@@ -158,9 +158,8 @@ impl RedirectedConnection {
 
     /// The PIN pad, which is there.
     pub(crate) fn enter_pin(&self, limit: Duration) -> Result<Reply, Failure> {
-        self.client.ask(&Request::EnterPin {
-            card: self.card.clone(),
-            seconds: u32::try_from(limit.as_secs()).unwrap_or(u32::MAX),
-        })
+        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+        self.client
+            .ask(self.card.clone(), CardRequest::EnterPin { seconds })
     }
 }

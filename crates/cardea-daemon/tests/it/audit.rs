@@ -1,7 +1,8 @@
 //! What is written down of cards, whichever door it came by.
 
 use cardea_client::message::{
-    AuditHead, FailureKind, NewKey, Operation, Reference, Reply, Request, SecretBytes,
+    AuditHead, CardRequest, CardsRequest, FailureKind, NewKey, Operation, Reference, Reply,
+    Request, SecretBytes,
 };
 
 use crate::support::{Client, PIN, Place, destruction};
@@ -25,7 +26,10 @@ fn records(client: &mut Client) -> (Vec<String>, AuditHead) {
             next,
             head,
             ..
-        } = client.call(&Request::ReadAudit { offset, most: 1000 })
+        } = client.call(&Request::Cards(CardsRequest::ReadAudit {
+            offset,
+            most: 1000,
+        }))
         else {
             panic!("no audit");
         };
@@ -43,44 +47,52 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
     let daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let key = Request::GenerateKey {
-        card: card(),
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: None,
-            always: false,
-            sign_only: false,
-            id: None,
+    let key = Request::card(
+        card(),
+        CardRequest::GenerateKey {
+            pin: Some(secret(PIN)),
+            key: NewKey {
+                label: None,
+                always: false,
+                sign_only: false,
+                id: None,
+            },
+            algorithm: "p-256".into(),
         },
-        algorithm: "p-256".into(),
-    };
+    );
     assert!(matches!(client.call(&key), Reply::Key(_)));
-    let sign = Request::UseKey {
-        card: card(),
-        pin: Some(secret(PIN)),
-        reference: 0x9E,
-        operation: Operation::SignEcdsa {
-            digest: vec![7; 32],
+    let sign = Request::card(
+        card(),
+        CardRequest::UseKey {
+            pin: Some(secret(PIN)),
+            reference: 0x9E,
+            operation: Operation::SignEcdsa {
+                digest: vec![7; 32],
+            },
         },
-    };
+    );
     for _ in 0..3 {
         assert!(matches!(client.call(&sign), Reply::Result(_)));
     }
-    let wrong = Request::VerifyPin {
-        card: card(),
-        value: secret(b"000000"),
-        reference: Reference::Pin,
-    };
+    let wrong = Request::card(
+        card(),
+        CardRequest::VerifyPin {
+            value: secret(b"000000"),
+            reference: Reference::Pin,
+        },
+    );
     assert_eq!(client.kind(&wrong), FailureKind::PinWrong);
     client.power(0);
     assert_eq!(client.verify(0, b"000000"), 0x63C3);
     assert_eq!(client.verify(0, PIN), 0x9000);
-    client.done(&Request::ChangePin {
-        card: card(),
-        old: secret(PIN),
-        new: secret(b"7654321"),
-        reference: Reference::Pin,
-    });
+    client.done(&Request::card(
+        card(),
+        CardRequest::ChangePin {
+            old: secret(PIN),
+            new: secret(b"7654321"),
+            reference: Reference::Pin,
+        },
+    ));
     drop(client);
     drop(daemon);
 

@@ -2,7 +2,7 @@
 //! The places exist in builds with debug assertions only.
 #![cfg(debug_assertions)]
 
-use cardea_client::message::{CardState, FailureKind, Reply, Request};
+use cardea_client::message::{CardState, CardsRequest, FailureKind, Reply, Request};
 
 use crate::support::{Place, administered, creation, destruction};
 
@@ -11,7 +11,7 @@ fn create_and_crash(place: &Place, fault: &str) -> bool {
     let mut process = place.spawn(Some(fault));
     let mut client = place.client();
     let order = administered("new", Some(b"87654321"));
-    client.send(&Request::CreateCard(order));
+    client.send(&Request::Cards(CardsRequest::Create(Box::new(order))));
     let crashed = client.reply().is_none();
     if crashed {
         use std::os::unix::process::ExitStatusExt;
@@ -150,7 +150,7 @@ fn tpm_killed_during_a_creation_leaves_all_of_a_card_or_nothing() {
         let mut client = place.client();
         client.create("kept");
         let order = administered("new", Some(b"87654321"));
-        client.send(&Request::CreateCard(order));
+        client.send(&Request::Cards(CardsRequest::Create(Box::new(order))));
         for _ in 0..steps {
             client.frame();
         }

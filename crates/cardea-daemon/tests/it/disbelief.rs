@@ -72,12 +72,14 @@ fn file_of_another_host_is_refused_and_its_removal_touches_no_index() {
     let cards = client.list();
     assert_eq!(cards[0].state, CardState::NotTrusted, "{cards:?}");
     assert_eq!(cards[0].slot, None);
-    let change = cardea_client::message::Request::ChangePin {
-        card: "victim".into(),
-        old: cardea_client::message::SecretBytes::new(b"000000".to_vec()),
-        new: cardea_client::message::SecretBytes::new(b"111111".to_vec()),
-        reference: cardea_client::message::Reference::Pin,
-    };
+    let change = cardea_client::message::Request::card(
+        "victim",
+        cardea_client::message::CardRequest::ChangePin {
+            old: cardea_client::message::SecretBytes::new(b"000000".to_vec()),
+            new: cardea_client::message::SecretBytes::new(b"111111".to_vec()),
+            reference: cardea_client::message::Reference::Pin,
+        },
+    );
     assert_eq!(client.kind(&change), FailureKind::Failed);
     client.done(&destruction("victim"));
     daemon.stop();

@@ -6,7 +6,10 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{CardState, FailureKind, Reference, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardState, CardsRequest, FailureKind, Reference, Reply, Request, SecretBytes,
+    TpmRequest,
+};
 use cardea_daemon::Daemon;
 use rustix::process::Signal;
 
@@ -41,7 +44,10 @@ fn card_with_puk_and_admin_key_has_all_three_indices() {
     let place = Place::new();
     let daemon = place.start();
     let order = administered("full", Some(b"87654321"));
-    let card = match place.client().call(&Request::CreateCard(order)) {
+    let card = match place
+        .client()
+        .call(&Request::Cards(CardsRequest::Create(Box::new(order))))
+    {
         Reply::Card(card) => *card,
         other => panic!("{other:?}"),
     };
@@ -173,7 +179,10 @@ fn daemon_starts_without_its_tpm_and_the_card_comes_back_with_it() {
     assert_eq!(away[0].state, CardState::TpmAway, "{away:?}");
     assert_eq!(away[0].slot, None);
     assert_eq!(client.kind(&creation("other")), FailureKind::NoTpm);
-    assert_eq!(client.kind(&Request::TpmStatus), FailureKind::NoTpm);
+    assert_eq!(
+        client.kind(&Request::Tpm(TpmRequest::Status)),
+        FailureKind::NoTpm
+    );
     assert_eq!(client.kind(&destruction("work")), FailureKind::NoTpm);
 
     place.tpm.restart();
@@ -223,11 +232,15 @@ fn pin_is_changed_with_the_old_one_only_and_wrong_ones_cost_tries() {
     let _daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let change = |old: &[u8], new: &[u8]| Request::ChangePin {
-        card: "work".into(),
-        old: SecretBytes::new(old.to_vec()),
-        new: SecretBytes::new(new.to_vec()),
-        reference: Reference::Pin,
+    let change = |old: &[u8], new: &[u8]| {
+        Request::card(
+            "work",
+            CardRequest::ChangePin {
+                old: SecretBytes::new(old.to_vec()),
+                new: SecretBytes::new(new.to_vec()),
+                reference: Reference::Pin,
+            },
+        )
     };
     client.done(&change(PIN, b"654321"));
     let wrong = client.failure(&change(PIN, b"1111"));
@@ -255,7 +268,7 @@ fn slow_creation_does_not_hold_up_requests_without_tpm_work() {
     let mut maker = place.client();
     let mut other = place.client();
     let order = administered("slow", None);
-    maker.send(&Request::CreateCard(order));
+    maker.send(&Request::Cards(CardsRequest::Create(Box::new(order))));
     // As soon as the first step is announced, the creation is under way.
     assert!(matches!(
         minicbor::decode(&maker.frame().unwrap()).unwrap(),

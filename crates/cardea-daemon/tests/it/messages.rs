@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{FailureKind, Hello, MAGIC, MAX_FRAME, Reply, Request, VERSION};
+use cardea_client::message::{
+    CardRequest, CardsRequest, FailureKind, Hello, MAGIC, MAX_FRAME, Reply, Request, VERSION,
+};
 
 use crate::support::{Client, Place, creation};
 
@@ -36,7 +38,7 @@ fn message_with_something_behind_it_is_refused() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    let mut message = minicbor::to_vec(&Request::ListCards).unwrap();
+    let mut message = minicbor::to_vec(Request::Cards(CardsRequest::List)).unwrap();
     message.push(0);
     client.bytes(&u32::try_from(message.len()).unwrap().to_be_bytes());
     client.bytes(&message);
@@ -122,10 +124,16 @@ fn one_user_has_64_connections_and_the_next_is_told_so() {
     let _daemon = place.start();
     let mut clients: Vec<Client> = (0..64).map(|_| place.client()).collect();
     let mut refused = place.client();
-    assert_eq!(refused.kind(&Request::ListCards), FailureKind::Busy);
+    assert_eq!(
+        refused.kind(&Request::Cards(CardsRequest::List)),
+        FailureKind::Busy
+    );
     clients.pop();
     crate::support::until("there is room again", || {
-        matches!(place.client().call(&Request::ListCards), Reply::Cards(_))
+        matches!(
+            place.client().call(&Request::Cards(CardsRequest::List)),
+            Reply::Cards(_)
+        )
     });
 }
 
@@ -141,9 +149,7 @@ fn wrong_values_are_named() {
         assert!(failure.message.contains("name"), "{failure:?}");
     }
     assert_eq!(
-        client.kind(&Request::ShowCard {
-            card: "nothing".into()
-        }),
+        client.kind(&Request::card("nothing", CardRequest::Show)),
         FailureKind::NotFound
     );
 }

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 
 use cardea_client::message::{
-    CardState, CreateCard, Failure, FailureKind, IndexSummary, Reply, Request, SecretBytes,
+    CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, IndexSummary, Reply,
+    Request, SecretBytes, TpmRequest,
 };
 use cardea_tpm::{Hierarchy, HierarchyAuth, HierarchyPolicy, Service};
 
@@ -20,21 +21,23 @@ fn set_owner(place: &Place, old: &[u8], new: &[u8]) {
 }
 
 fn creation(order: CreateCard, owner_auth: Option<&[u8]>) -> Request {
-    Request::CreateCard(CreateCard {
+    Request::Cards(CardsRequest::Create(Box::new(CreateCard {
         owner_auth: owner_auth.map(|value| SecretBytes::new(value.to_vec())),
         ..order
-    })
+    })))
 }
 
 fn destruction_by(card: &str, owner_auth: Option<&[u8]>) -> Request {
-    Request::DestroyCard {
-        card: card.into(),
-        owner_auth: owner_auth.map(|value| SecretBytes::new(value.to_vec())),
-    }
+    Request::card(
+        card,
+        CardRequest::Destroy {
+            owner_auth: owner_auth.map(|value| SecretBytes::new(value.to_vec())),
+        },
+    )
 }
 
 fn indices(client: &mut Client) -> Vec<IndexSummary> {
-    match client.call(&Request::ListIndices) {
+    match client.call(&Request::Tpm(TpmRequest::ListIndices)) {
         Reply::Indices(indices) => indices,
         other => panic!("{other:?}"),
     }
@@ -102,7 +105,9 @@ fn interrupted_creation_waits_for_the_authorisation_and_is_undone_with_the_next_
     let place = Place::new();
     let mut process = place.spawn(Some("create-tpm"));
     let mut client = place.client();
-    client.send(&Request::CreateCard(administered("new", Some(b"87654321"))));
+    client.send(&Request::Cards(CardsRequest::Create(Box::new(
+        administered("new", Some(b"87654321")),
+    ))));
     assert!(client.reply().is_none());
     process.wait();
     set_owner(&place, b"", OWNER);
@@ -208,7 +213,9 @@ fn service_credential_ends_at_the_start_what_was_interrupted() {
     let place = Place::new();
     let mut process = place.spawn(Some("create-tpm"));
     let mut client = place.client();
-    client.send(&Request::CreateCard(order("new")));
+    client.send(&Request::Cards(CardsRequest::Create(Box::new(order(
+        "new",
+    )))));
     assert!(client.reply().is_none());
     process.wait();
     set_owner(&place, b"", OWNER);
@@ -224,9 +231,11 @@ fn index_is_removed_that_no_card_can_claim_and_no_other() {
     let daemon = place.start();
     let mut client = place.client();
     client.create("lost");
-    let remove = |handle| Request::RemoveIndex {
-        handle,
-        owner_auth: None,
+    let remove = |handle| {
+        Request::Tpm(TpmRequest::RemoveIndex {
+            handle,
+            owner_auth: None,
+        })
     };
     let listed = indices(&mut client);
     assert!(listed[0].card_form && listed[0].written, "{listed:?}");

@@ -1,8 +1,8 @@
 //! What the socket says to holders and administrators of cards.
 
 use cardea_client::message::{
-    AdminAnswer, CreateCard, FailureKind, NewContent, NewKey, Reference, Reply, Request,
-    SecretBytes,
+    AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, NewKey, Reference,
+    Reply, Request, SecretBytes,
 };
 
 use crate::support::{PIN, Place, administered};
@@ -16,17 +16,19 @@ fn card() -> String {
 }
 
 fn generation(algorithm: &str) -> Request {
-    Request::GenerateKey {
-        card: card(),
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: None,
-            always: false,
-            sign_only: false,
-            id: None,
+    Request::card(
+        card(),
+        CardRequest::GenerateKey {
+            pin: Some(secret(PIN)),
+            key: NewKey {
+                label: None,
+                always: false,
+                sign_only: false,
+                id: None,
+            },
+            algorithm: algorithm.to_owned(),
         },
-        algorithm: algorithm.to_owned(),
-    }
+    )
 }
 
 #[test]
@@ -36,15 +38,17 @@ fn card_in_initialisation_state_spends_no_tries() {
     let mut client = place.client();
     let order = CreateCard::new("work", NewContent::Uninitialised { puk: true });
     assert!(matches!(
-        client.call(&Request::CreateCard(order)),
+        client.call(&Request::Cards(CardsRequest::Create(Box::new(order)))),
         Reply::Card(_)
     ));
     for reference in [Reference::Pin, Reference::Puk] {
-        let failure = client.failure(&Request::VerifyPin {
-            card: card(),
-            value: secret(PIN),
-            reference,
-        });
+        let failure = client.failure(&Request::card(
+            card(),
+            CardRequest::VerifyPin {
+                value: secret(PIN),
+                reference,
+            },
+        ));
         assert_eq!(failure.kind, FailureKind::Invalid, "{failure:?}");
         assert!(failure.message.contains("personalise"), "{failure:?}");
     }
@@ -63,19 +67,21 @@ fn challenge_of_no_vault_and_card_without_administrator_are_told() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    client.call(&Request::CreateCard(administered("work", None)));
-    let failure = client.failure(&Request::VerifyAdmin {
-        card: card(),
-        answer: AdminAnswer {
-            challenge: vec![0; 8],
-            response: secret(&[0; 8]),
+    client.call(&Request::Cards(CardsRequest::Create(Box::new(
+        administered("work", None),
+    ))));
+    let failure = client.failure(&Request::card(
+        card(),
+        CardRequest::VerifyAdmin {
+            answer: AdminAnswer {
+                challenge: vec![0; 8],
+                response: secret(&[0; 8]),
+            },
         },
-    });
+    ));
     assert_eq!(failure.kind, FailureKind::AdminWrong, "{failure:?}");
     client.create("plain");
-    let failure = client.failure(&Request::AdminChallenge {
-        card: "plain".into(),
-    });
+    let failure = client.failure(&Request::card("plain", CardRequest::AdminChallenge));
     assert_eq!(failure.kind, FailureKind::Invalid);
     assert!(failure.message.contains("no administrator"), "{failure:?}");
 }

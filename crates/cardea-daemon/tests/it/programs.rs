@@ -1,8 +1,8 @@
 //! What PKCS#11 programs ask of the socket: several connections, contents without the TPM, the admin key.
 
 use cardea_client::message::{
-    Authority, FailureKind, NewKey, NewObject, ObjectKind, Operation, Reply, Request, SecretBytes,
-    Thing,
+    Authority, CardRequest, CardsRequest, ConnectionRequest, FailureKind, NewKey, NewObject,
+    ObjectKind, Operation, Reply, Request, SecretBytes, Thing,
 };
 
 use crate::support::{ADMIN_KEY, PIN, Place, administered, until};
@@ -16,35 +16,36 @@ fn card() -> String {
 }
 
 fn login() -> Request {
-    Request::Login {
-        card: card(),
-        pin: secret(PIN),
-    }
+    Request::card(card(), CardRequest::Login { pin: secret(PIN) })
 }
 
 fn signature() -> Request {
-    Request::UseKey {
-        card: card(),
-        pin: None,
-        reference: 0x9E,
-        operation: Operation::SignEcdsa {
-            digest: vec![7; 32],
+    Request::card(
+        card(),
+        CardRequest::UseKey {
+            pin: None,
+            reference: 0x9E,
+            operation: Operation::SignEcdsa {
+                digest: vec![7; 32],
+            },
         },
-    }
+    )
 }
 
 fn key() -> Request {
-    Request::GenerateKey {
-        card: card(),
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: Some("mail".into()),
-            always: false,
-            sign_only: false,
-            id: Some(vec![1, 2]),
+    Request::card(
+        card(),
+        CardRequest::GenerateKey {
+            pin: Some(secret(PIN)),
+            key: NewKey {
+                label: Some("mail".into()),
+                always: false,
+                sign_only: false,
+                id: Some(vec![1, 2]),
+            },
+            algorithm: "p-256".into(),
         },
-        algorithm: "p-256".into(),
-    }
+    )
 }
 
 #[test]
@@ -55,20 +56,23 @@ fn connections_of_one_program_share_its_logins_and_no_others_do() {
     home.create("work");
     assert!(matches!(home.call(&key()), Reply::Key(_)));
     assert!(matches!(home.call(&login()), Reply::Done));
-    let Reply::Result(ticket) = home.call(&Request::ShareLogins) else {
+    let Reply::Result(ticket) = home.call(&Request::Connection(ConnectionRequest::ShareLogins))
+    else {
         panic!("no ticket");
     };
-    let join = || Request::JoinLogins {
-        ticket: ticket.clone(),
+    let join = || {
+        Request::Connection(ConnectionRequest::JoinLogins {
+            ticket: ticket.clone(),
+        })
     };
     let mut worker = place.client();
     assert_eq!(worker.kind(&signature()), FailureKind::NotLoggedIn);
     assert!(matches!(worker.call(&join()), Reply::Done));
     assert!(matches!(worker.call(&signature()), Reply::Result(_)));
     let mut stranger = place.client();
-    let guess = Request::JoinLogins {
+    let guess = Request::Connection(ConnectionRequest::JoinLogins {
         ticket: secret(&[0; 32]),
-    };
+    });
     assert_eq!(stranger.kind(&guess), FailureKind::NotFound);
     assert_eq!(stranger.kind(&signature()), FailureKind::NotLoggedIn);
 
@@ -76,7 +80,7 @@ fn connections_of_one_program_share_its_logins_and_no_others_do() {
     drop(home);
     assert!(matches!(worker.call(&signature()), Reply::Result(_)));
     assert!(matches!(
-        worker.call(&Request::Logout { card: card() }),
+        worker.call(&Request::card(card(), CardRequest::Logout)),
         Reply::Done
     ));
     assert_eq!(worker.kind(&signature()), FailureKind::NotLoggedIn);
@@ -95,43 +99,45 @@ fn contents_are_given_once_for_each_revision() {
     let _daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let mut contents = |known| match client.call(&Request::CardContents {
-        card: card(),
-        known,
-    }) {
-        Reply::Contents { revision, contents } => (revision, contents),
-        other => panic!("{other:?}"),
-    };
+    let mut contents =
+        |known| match client.call(&Request::card(card(), CardRequest::Contents { known })) {
+            Reply::Contents { revision, contents } => (revision, contents),
+            other => panic!("{other:?}"),
+        };
     let (empty, first) = contents(0);
     assert!(first.unwrap().keys.is_empty());
     assert_eq!(contents(empty), (empty, None));
     assert!(matches!(client.call(&key()), Reply::Key(_)));
-    let object = Request::StoreObject {
-        card: card(),
-        pin: Some(secret(PIN)),
-        object: NewObject {
-            kind: ObjectKind::Data,
-            label: "note".into(),
-            id: Vec::new(),
-            application: "mail".into(),
-            value: b"remember".to_vec(),
+    let object = Request::card(
+        card(),
+        CardRequest::StoreObject {
+            pin: Some(secret(PIN)),
+            object: NewObject {
+                kind: ObjectKind::Data,
+                label: "note".into(),
+                id: Vec::new(),
+                application: "mail".into(),
+                value: b"remember".to_vec(),
+            },
         },
-    };
+    );
     let Reply::Object { number } = client.call(&object) else {
         panic!("not stored");
     };
-    let rename = Request::Rename {
-        card: card(),
-        pin: Some(secret(PIN)),
-        thing: Thing::Key(0x9E),
-        label: Some("post".into()),
-        id: None,
-    };
+    let rename = Request::card(
+        card(),
+        CardRequest::Rename {
+            pin: Some(secret(PIN)),
+            thing: Thing::Key(0x9E),
+            label: Some("post".into()),
+            id: None,
+        },
+    );
     assert!(matches!(client.call(&rename), Reply::Done));
-    let Reply::Contents { revision, contents } = client.call(&Request::CardContents {
-        card: card(),
-        known: empty,
-    }) else {
+    let Reply::Contents { revision, contents } = client.call(&Request::card(
+        card(),
+        CardRequest::Contents { known: empty },
+    )) else {
         panic!("no contents");
     };
     assert_ne!(revision, empty);
@@ -139,28 +145,31 @@ fn contents_are_given_once_for_each_revision() {
     assert_eq!(contents.keys[0].label, "post");
     assert_eq!(contents.keys[0].id, [1, 2]);
     assert_eq!(contents.objects[0].number, number);
-    let read = |number| Request::ReadObject {
-        card: card(),
-        number,
-    };
+    let read = |number| Request::card(card(), CardRequest::ReadObject { number });
     assert!(
         matches!(client.call(&read(number)), Reply::Certificate(value) if value == b"remember")
     );
     assert_eq!(client.kind(&read(99)), FailureKind::NotFound);
     for (label, id) in [(Some(""), None), (Some("a\tb"), None), (None, Some(vec![]))] {
-        let rename = Request::Rename {
-            card: card(),
-            pin: Some(secret(PIN)),
-            thing: Thing::Key(0x9E),
-            label: label.map(str::to_owned),
-            id,
-        };
+        let rename = Request::card(
+            card(),
+            CardRequest::Rename {
+                pin: Some(secret(PIN)),
+                thing: Thing::Key(0x9E),
+                label: label.map(str::to_owned),
+                id,
+            },
+        );
         assert_eq!(client.kind(&rename), FailureKind::Invalid, "{label:?}");
     }
-    let delete = || Request::DeleteObject {
-        card: card(),
-        pin: Some(secret(PIN)),
-        number,
+    let delete = || {
+        Request::card(
+            card(),
+            CardRequest::DeleteObject {
+                pin: Some(secret(PIN)),
+                number,
+            },
+        )
     };
     assert!(matches!(client.call(&delete()), Reply::Done));
     assert_eq!(client.kind(&delete()), FailureKind::NotFound);
@@ -171,17 +180,18 @@ fn who_waits_for_cards_is_told_at_once() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    let Reply::Overview { generation, cards } = client.call(&Request::CardStates) else {
+    let Reply::Overview { generation, cards } = client.call(&Request::Cards(CardsRequest::States))
+    else {
         panic!("no overview");
     };
     assert!(cards.is_empty());
     let waiting = std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let mut waiter = place.client();
-            waiter.call(&Request::WaitCardStates {
+            waiter.call(&Request::Cards(CardsRequest::WaitStates {
                 generation,
                 timeout_ms: 30_000,
-            })
+            }))
         });
         client.create("work");
         waiter.join().unwrap()
@@ -196,10 +206,10 @@ fn who_waits_for_cards_is_told_at_once() {
     assert_ne!(after, generation);
     assert_eq!(cards[0].name, "work");
     assert!(!cards[0].uninitialised);
-    let unchanged = client.call(&Request::WaitCardStates {
+    let unchanged = client.call(&Request::Cards(CardsRequest::WaitStates {
         generation: after,
         timeout_ms: 10,
-    });
+    }));
     assert!(matches!(unchanged, Reply::Overview { generation, .. } if generation == after));
 }
 
@@ -208,11 +218,11 @@ fn admin_key_itself_verifies_and_unblocks_for_longer_than_the_vault_lasts() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    client.call(&Request::CreateCard(administered("work", None)));
-    let verify = |key: &[u8]| Request::VerifyAdminKey {
-        card: card(),
-        key: secret(key),
-    };
+    client.call(&Request::Cards(CardsRequest::Create(Box::new(
+        administered("work", None),
+    ))));
+    let verify =
+        |key: &[u8]| Request::card(card(), CardRequest::VerifyAdminKey { key: secret(key) });
     assert_eq!(client.kind(&verify(&[1; 23])), FailureKind::Invalid);
     let mut wrong = ADMIN_KEY;
     wrong[7] ^= 0x10;
@@ -222,15 +232,19 @@ fn admin_key_itself_verifies_and_unblocks_for_longer_than_the_vault_lasts() {
         let reply = client.call(&verify(&ADMIN_KEY));
         assert!(matches!(reply, Reply::Done), "{count}: {reply:?}");
     }
-    let unblock = Request::UnblockPin {
-        card: card(),
-        by: Authority::AdminKey(secret(&ADMIN_KEY)),
-        new: secret(b"7654321"),
-    };
+    let unblock = Request::card(
+        card(),
+        CardRequest::UnblockPin {
+            by: Authority::AdminKey(secret(&ADMIN_KEY)),
+            new: secret(b"7654321"),
+        },
+    );
     assert!(matches!(client.call(&unblock), Reply::Done));
-    let login = Request::Login {
-        card: card(),
-        pin: secret(b"7654321"),
-    };
+    let login = Request::card(
+        card(),
+        CardRequest::Login {
+            pin: secret(b"7654321"),
+        },
+    );
     assert!(matches!(client.call(&login), Reply::Done));
 }

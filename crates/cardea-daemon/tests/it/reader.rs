@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{FailureKind, PowerAction, Reply, Request};
+use cardea_client::message::{
+    FailureKind, PowerAction, ReaderRequest, Reply, Request, SlotRequest, TpmRequest,
+};
 
 use crate::support::{PIN, Place, destruction, transmission};
 
@@ -17,10 +19,10 @@ fn waiting_client_hears_of_insertion_and_removal_at_once() {
     let mut waiter = place.client();
     let (mut generation, _) = waiter.slots();
     for insertion in [true, false] {
-        waiter.send(&Request::WaitSlotStates {
+        waiter.send(&Request::Reader(ReaderRequest::WaitStates {
             generation,
             timeout_ms: 30_000,
-        });
+        }));
         if insertion {
             maker.create("work");
         } else {
@@ -47,10 +49,10 @@ fn waiting_ends_when_the_daemon_stops() {
     let daemon = place.start();
     let mut waiter = place.client();
     let (generation, _) = waiter.slots();
-    waiter.send(&Request::WaitSlotStates {
+    waiter.send(&Request::Reader(ReaderRequest::WaitStates {
         generation,
         timeout_ms: 30_000,
-    });
+    }));
     let start = Instant::now();
     daemon.stop();
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -61,9 +63,13 @@ fn apdus_need_power_and_a_card() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    let up = |slot| Request::Power {
-        slot,
-        action: PowerAction::Up,
+    let up = |slot| {
+        Request::slot(
+            slot,
+            SlotRequest::Power {
+                action: PowerAction::Up,
+            },
+        )
     };
     assert_eq!(client.kind(&up(0)), FailureKind::NotFound);
     assert_eq!(client.kind(&up(200)), FailureKind::NotFound);
@@ -102,7 +108,7 @@ fn reset_power_down_and_disconnection_forget_the_pin() {
         client.power(0);
         assert_eq!(client.verify(0, PIN), 0x9000);
         assert_eq!(client.transmit(0, &PIN_STATE), [0x90, 0x00]);
-        client.call(&Request::Power { slot: 0, action });
+        client.call(&Request::slot(0, SlotRequest::Power { action }));
         assert_eq!(client.transmit(0, &PIN_STATE), [0x63, 0xC5], "{action:?}");
     }
     assert_eq!(client.verify(0, PIN), 0x9000);
@@ -148,7 +154,7 @@ fn five_wrong_pins_block_one_card_only() {
     assert_eq!(client.verify(0, PIN), 0x6983);
     client.power(1);
     assert_eq!(client.verify(1, PIN), 0x9000);
-    match client.call(&Request::TpmStatus) {
+    match client.call(&Request::Tpm(TpmRequest::Status)) {
         Reply::Tpm(status) => assert_eq!(status.lockout_count, 0),
         other => panic!("{other:?}"),
     }

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::{
-    CardDetails, CardSummary, CreateCard, Failure, FailureKind, Hello, MAGIC, NewContent,
-    PowerAction, Reply, Request, SecretBytes, VERSION,
+    CardDetails, CardRequest, CardSummary, CardsRequest, CreateCard, Failure, FailureKind, Hello,
+    MAGIC, NewContent, PowerAction, ReaderRequest, Reply, Request, SecretBytes, SlotRequest,
+    VERSION,
 };
 use cardea_daemon::{Config, Daemon};
 use cardea_tpm::{Address, Service};
@@ -307,21 +308,21 @@ impl Client {
     }
 
     pub(crate) fn show(&mut self, card: &str) -> CardDetails {
-        match self.call(&Request::ShowCard { card: card.into() }) {
+        match self.call(&Request::card(card, CardRequest::Show)) {
             Reply::Card(card) => *card,
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn list(&mut self) -> Vec<CardSummary> {
-        match self.call(&Request::ListCards) {
+        match self.call(&Request::Cards(CardsRequest::List)) {
             Reply::Cards(cards) => cards,
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn slots(&mut self) -> (u64, Vec<u64>) {
-        match self.call(&Request::SlotStates) {
+        match self.call(&Request::Reader(ReaderRequest::States)) {
             Reply::Slots {
                 generation,
                 inserted,
@@ -331,10 +332,12 @@ impl Client {
     }
 
     pub(crate) fn power(&mut self, slot: u8) {
-        let request = Request::Power {
+        let request = Request::slot(
             slot,
-            action: PowerAction::Up,
-        };
+            SlotRequest::Power {
+                action: PowerAction::Up,
+            },
+        );
         match self.call(&request) {
             Reply::Atr(atr) => assert_eq!(atr.first(), Some(&0x3B)),
             other => panic!("{other:?}"),
@@ -358,10 +361,12 @@ impl Client {
 }
 
 pub(crate) fn transmission(slot: u8, apdu: &[u8]) -> Request {
-    Request::Transmit {
+    Request::slot(
         slot,
-        apdu: SecretBytes::new(apdu.to_vec()),
-    }
+        SlotRequest::Transmit {
+            apdu: SecretBytes::new(apdu.to_vec()),
+        },
+    )
 }
 
 pub(crate) fn order(name: &str) -> CreateCard {
@@ -383,12 +388,9 @@ pub(crate) fn administered(name: &str, puk: Option<&[u8]>) -> CreateCard {
 pub(crate) const ADMIN_KEY: [u8; 24] = *b"0123456789abcdefFEDCBA98";
 
 pub(crate) fn creation(name: &str) -> Request {
-    Request::CreateCard(order(name))
+    Request::Cards(CardsRequest::Create(Box::new(order(name))))
 }
 
 pub(crate) fn destruction(card: &str) -> Request {
-    Request::DestroyCard {
-        card: card.into(),
-        owner_auth: None,
-    }
+    Request::card(card, CardRequest::Destroy { owner_auth: None })
 }

@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cardea_client::ServerEnd;
-use cardea_client::message::{Failure, FailureKind, PowerAction, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    Failure, FailureKind, PowerAction, ReaderRequest, Reply, Request, SecretBytes, SlotRequest,
+};
 use tempfile::TempDir;
 
 use crate::support::{LIMIT, Process, until};
@@ -194,14 +196,14 @@ fn serve(stream: UnixStream, shared: &Shared) {
 
 fn answer(request: Request, binding: &mut Binding, shared: &Shared) -> Reply {
     match request {
-        Request::ReaderInfo => Reply::Reader {
+        Request::Reader(ReaderRequest::Info) => Reply::Reader {
             slots: u8::try_from(lock(shared).inserted.len()).unwrap(),
         },
-        Request::SlotStates => slots(&lock(shared)),
-        Request::WaitSlotStates {
+        Request::Reader(ReaderRequest::States) => slots(&lock(shared)),
+        Request::Reader(ReaderRequest::WaitStates {
             generation,
             timeout_ms,
-        } => {
+        }) => {
             let time = Duration::from_millis(timeout_ms.into());
             let (state, _) = shared
                 .1
@@ -209,7 +211,10 @@ fn answer(request: Request, binding: &mut Binding, shared: &Shared) -> Reply {
                 .unwrap();
             slots(&state)
         }
-        Request::Power { slot, action } => {
+        Request::Slot {
+            slot,
+            request: SlotRequest::Power { action },
+        } => {
             let insertion = inserted(shared, slot);
             if insertion == 0 {
                 return failure(FailureKind::NotFound);
@@ -224,7 +229,10 @@ fn answer(request: Request, binding: &mut Binding, shared: &Shared) -> Reply {
                 PowerAction::Reset | PowerAction::Up => Reply::Atr(ATR_BYTES.to_vec()),
             }
         }
-        Request::Transmit { slot, apdu } => {
+        Request::Slot {
+            slot,
+            request: SlotRequest::Transmit { apdu },
+        } => {
             let bound = binding.slot == slot
                 && binding.insertion != 0
                 && binding.insertion == inserted(shared, slot);

@@ -11,7 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cardea_client::Client;
-use cardea_client::message::{Operation, PowerAction, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardsRequest, Operation, PowerAction, ReaderRequest, Reply, Request, SecretBytes,
+    SlotRequest,
+};
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::wait_for;
 use cardea_testkit::redirection::Redirection;
@@ -71,7 +74,10 @@ pub(crate) fn run(quick: bool) {
 fn measure(machines: &Redirection, name: &str, rounds: usize) {
     let there = machines.there.daemon.socket();
     wait_for("the card is in a slot", || {
-        let states = Client::new(&there).call(&Request::SlotStates, Duration::from_secs(10));
+        let states = Client::new(&there).call(
+            &Request::Reader(ReaderRequest::States),
+            Duration::from_secs(10),
+        );
         matches!(states, Ok(Reply::Slots { inserted, .. }) if inserted[0] != 0)
     });
     Meter::new(&there, Login::Agent).print(name, rounds);
@@ -95,29 +101,32 @@ const LIMIT: Duration = Duration::from_secs(60);
 impl Meter {
     fn new(socket: &std::path::Path, login: Login) -> Self {
         let mut reader = Client::new(socket);
-        let up = Request::Power {
-            slot: 0,
-            action: PowerAction::Up,
-        };
+        let up = Request::slot(
+            0,
+            SlotRequest::Power {
+                action: PowerAction::Up,
+            },
+        );
         assert!(matches!(reader.call(&up, LIMIT), Ok(Reply::Atr(_))));
         let mut program = Client::new(socket);
-        let Ok(Reply::Overview { cards, .. }) = program.call(&Request::CardStates, LIMIT) else {
+        let Ok(Reply::Overview { cards, .. }) =
+            program.call(&Request::Cards(CardsRequest::States), LIMIT)
+        else {
             panic!("no cards");
         };
         let card = cards[0].card_id.clone();
         let request = match login {
-            Login::Agent => Request::LoginByAgent { card: card.clone() },
-            Login::Pin => Request::Login {
-                card: card.clone(),
-                pin: SecretBytes::new(PIN.into()),
-            },
+            Login::Agent => Request::card(card.clone(), CardRequest::LoginByAgent),
+            Login::Pin => Request::card(
+                card.clone(),
+                CardRequest::Login {
+                    pin: SecretBytes::new(PIN.into()),
+                },
+            ),
         };
         let done = program.call(&request, LIMIT);
         assert!(matches!(done, Ok(Reply::Done)), "{done:?}");
-        let contents = Request::CardContents {
-            card: card.clone(),
-            known: 0,
-        };
+        let contents = Request::card(card.clone(), CardRequest::Contents { known: 0 });
         let Ok(Reply::Contents {
             contents: Some(contents),
             ..
@@ -141,14 +150,16 @@ impl Meter {
             assert!(answer.unwrap().ends_with(&[0x90, 0x00]));
         };
         let sign = |meter: &mut Self| {
-            let request = Request::UseKey {
-                card: meter.card.clone(),
-                pin: None,
-                reference: meter.key,
-                operation: Operation::SignEcdsa {
-                    digest: vec![7; 32],
+            let request = Request::card(
+                meter.card.clone(),
+                CardRequest::UseKey {
+                    pin: None,
+                    reference: meter.key,
+                    operation: Operation::SignEcdsa {
+                        digest: vec![7; 32],
+                    },
                 },
-            };
+            );
             let answer = meter.program.call(&request, LIMIT);
             assert!(matches!(answer, Ok(Reply::Result(_))), "{answer:?}");
         };

@@ -16,7 +16,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cardea_client::Client;
-use cardea_client::message::{CardDetails, PowerAction, PublicKey, Reply, Request};
+use cardea_client::message::{
+    CardDetails, CardRequest, PowerAction, PublicKey, Reply, Request, SlotRequest, TpmRequest,
+};
 use cardea_testkit::machine::DISK;
 use cardea_testkit::rig::{Daemon, PIN};
 use cardea_tpm::{NV_RANGE, Service};
@@ -299,7 +301,7 @@ fn start() -> Daemon {
 }
 
 fn status(daemon: &Daemon) {
-    let Reply::Tpm(status) = ask(daemon, &Request::TpmStatus) else {
+    let Reply::Tpm(status) = ask(daemon, &Request::Tpm(TpmRequest::Status)) else {
         panic!("no status");
     };
     fact("slots", status.transient_slots);
@@ -329,7 +331,7 @@ fn ask(daemon: &Daemon, request: &Request) -> Reply {
 }
 
 fn show(daemon: &Daemon, card: &str) -> CardDetails {
-    let request = Request::ShowCard { card: card.into() };
+    let request = Request::card(card, CardRequest::Show);
     match ask(daemon, &request) {
         Reply::Card(card) => *card,
         other => panic!("{card}: {other:?}"),
@@ -375,7 +377,7 @@ impl Reader {
         let mut client = Client::connect(&daemon.socket()).expect("the daemon answers");
         let action = PowerAction::Up;
         let reply = client
-            .call(&Request::Power { slot, action }, LIMIT)
+            .call(&Request::slot(slot, SlotRequest::Power { action }), LIMIT)
             .expect("an answer");
         assert!(matches!(reply, Reply::Atr(_)), "{reply:?}");
         Self { client, slot }

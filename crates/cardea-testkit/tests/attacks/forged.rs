@@ -7,7 +7,8 @@ use cardea_card::token::{
 };
 use cardea_client::Client;
 use cardea_client::message::{
-    CardState, CardSummary, CreateCard, NewContent, Reference, Reply, Request, SecretBytes,
+    CardRequest, CardState, CardSummary, CardsRequest, CreateCard, NewContent, Reference, Reply,
+    Request, SecretBytes,
 };
 use cardea_daemon::{Config, Daemon};
 use cardea_store::Store;
@@ -34,7 +35,9 @@ impl Host {
         let host = Self { tpm, folder };
         host.with_daemon(|client| {
             let content = NewContent::with_pin(SecretBytes::new(PIN.to_vec()));
-            let request = Request::CreateCard(CreateCard::new(name, content));
+            let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard::new(
+                name, content,
+            ))));
             let made = client.call(&request, PATIENCE).unwrap();
             assert!(matches!(made, Reply::Card(_)), "{made:?}");
         });
@@ -63,7 +66,10 @@ impl Host {
 }
 
 fn cards(client: &mut Client) -> Vec<CardSummary> {
-    match client.call(&Request::ListCards, PATIENCE).unwrap() {
+    match client
+        .call(&Request::Cards(CardsRequest::List), PATIENCE)
+        .unwrap()
+    {
         Reply::Cards(cards) => cards,
         other => panic!("{other:?}"),
     }
@@ -75,7 +81,7 @@ fn state(client: &mut Client, name: &str) -> CardState {
 }
 
 fn tries_left(client: &mut Client, card: &str) -> u32 {
-    let request = Request::ShowCard { card: card.into() };
+    let request = Request::card(card, CardRequest::Show);
     match client.call(&request, PATIENCE).unwrap() {
         Reply::Card(card) => card.pin.unwrap().left,
         other => panic!("{other:?}"),
@@ -92,11 +98,13 @@ pub(crate) fn second_claimant() -> Outcome {
     forged.created += 1;
     host.store().create(&forged).unwrap();
     host.with_daemon(|client| {
-        let guess = Request::VerifyPin {
-            card: "thief".into(),
-            value: SecretBytes::new(WRONG_PIN.to_vec()),
-            reference: Reference::Pin,
-        };
+        let guess = Request::card(
+            "thief",
+            CardRequest::VerifyPin {
+                value: SecretBytes::new(WRONG_PIN.to_vec()),
+                reference: Reference::Pin,
+            },
+        );
         client.call(&guess, PATIENCE).unwrap();
         succeeds_if!(
             state(client, "thief") == CardState::Ready,
@@ -106,10 +114,7 @@ pub(crate) fn second_claimant() -> Outcome {
             tries_left(client, "victim") != 5,
             "another card's tries are spent"
         );
-        let destroy = Request::DestroyCard {
-            card: "thief".into(),
-            owner_auth: None,
-        };
+        let destroy = Request::card("thief", CardRequest::Destroy { owner_auth: None });
         client.call(&destroy, PATIENCE).unwrap();
         succeeds_if!(
             state(client, "victim") != CardState::Ready,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use cardea_card::record::{CardRecord, IndexRole, VaultKind};
 use cardea_client::Client;
 use cardea_client::message::{
-    AdminAnswer, Authority, CreateCard, NewContent, NewKey, Operation, PowerAction, PrivateKey,
-    PublicKey, Reference, Reply, Request, SecretBytes,
+    AdminAnswer, Authority, CardRequest, CardsRequest, CreateCard, NewContent, NewKey, Operation,
+    PowerAction, PrivateKey, PublicKey, Reference, Reply, Request, SecretBytes, SlotRequest,
 };
 use cardea_store::format::{HostKey, decode};
 use cardea_testkit::multiplexer::Multiplexer;
@@ -126,7 +126,9 @@ impl Victim {
             admin_key: admin_key.map(secret),
             blank: false,
         };
-        let made = self.call(&Request::CreateCard(CreateCard::new(name, content)));
+        let made = self.call(&Request::Cards(CardsRequest::Create(Box::new(
+            CreateCard::new(name, content),
+        ))));
         let Reply::Card(card) = made else {
             panic!("{made:?}")
         };
@@ -170,7 +172,7 @@ impl Victim {
 
     fn transmit(&mut self, slot: u8, apdu: &[u8]) -> Vec<u8> {
         let apdu = secret(apdu);
-        match self.call(&Request::Transmit { slot, apdu }) {
+        match self.call(&Request::slot(slot, SlotRequest::Transmit { apdu })) {
             Reply::Response(response) => response.expose().to_vec(),
             other => panic!("{other:?}"),
         }
@@ -184,7 +186,7 @@ impl Victim {
     }
 
     fn answer(&mut self, card: &str) -> AdminAnswer {
-        match self.call(&Request::AdminChallenge { card: card.into() }) {
+        match self.call(&Request::card(card, CardRequest::AdminChallenge)) {
             Reply::Challenge(challenge) => {
                 let response = secret(&external(&challenge));
                 AdminAnswer {
@@ -214,7 +216,7 @@ impl Victim {
     /// PC/SC: VERIFY right and wrong, CHANGE REFERENCE DATA.
     fn doors(&mut self, slot: u8) {
         let action = PowerAction::Up;
-        self.call(&Request::Power { slot, action });
+        self.call(&Request::slot(slot, SlotRequest::Power { action }));
         self.accepted(slot, &command(&[0, 0x20, 0, 0x80], PIN));
         let wrong = self.transmit(slot, &command(&[0, 0x20, 0, 0x80], WRONG_PIN));
         assert_eq!(wrong, [0x63, 0xC4]);
@@ -232,47 +234,55 @@ impl Victim {
             id: None,
         };
         let (card, pin) = (card.to_owned(), || Some(secret(SECOND_PIN)));
-        let made = self.call(&Request::GenerateKey {
-            card: card.clone(),
-            pin: pin(),
-            key: key(false),
-            algorithm: "rsa-2048".into(),
-        });
+        let made = self.call(&Request::card(
+            card.clone(),
+            CardRequest::GenerateKey {
+                pin: pin(),
+                key: key(false),
+                algorithm: "rsa-2048".into(),
+            },
+        ));
         let Reply::Key(rsa) = made else {
             panic!("{made:?}")
         };
         let cryptogram = encrypt(&rsa.public);
-        let plain = self.call(&Request::UseKey {
-            card: card.clone(),
-            pin: pin(),
-            reference: rsa.reference,
-            operation: Operation::DecryptPkcs1 { cryptogram },
-        });
+        let plain = self.call(&Request::card(
+            card.clone(),
+            CardRequest::UseKey {
+                pin: pin(),
+                reference: rsa.reference,
+                operation: Operation::DecryptPkcs1 { cryptogram },
+            },
+        ));
         assert!(matches!(&plain, Reply::Result(plain) if plain.expose() == PLAIN));
         let scalar = p256::SecretKey::from_slice(&SCALAR).unwrap();
         let point = scalar.public_key().to_sec1_point(false);
         for always in [false, true] {
-            let made = self.call(&Request::ImportKey {
-                card: card.clone(),
-                pin: pin(),
-                key: key(always),
-                material: PrivateKey::Ec {
-                    scalar: secret(&SCALAR),
-                    x: point.x().unwrap().to_vec(),
-                    y: point.y().unwrap().to_vec(),
+            let made = self.call(&Request::card(
+                card.clone(),
+                CardRequest::ImportKey {
+                    pin: pin(),
+                    key: key(always),
+                    material: PrivateKey::Ec {
+                        scalar: secret(&SCALAR),
+                        x: point.x().unwrap().to_vec(),
+                        y: point.y().unwrap().to_vec(),
+                    },
                 },
-            });
+            ));
             let Reply::Key(imported) = made else {
                 panic!("{made:?}")
             };
-            self.call(&Request::UseKey {
-                card: card.clone(),
-                pin: pin(),
-                reference: imported.reference,
-                operation: Operation::SignEcdsa {
-                    digest: vec![7; 32],
+            self.call(&Request::card(
+                card.clone(),
+                CardRequest::UseKey {
+                    pin: pin(),
+                    reference: imported.reference,
+                    operation: Operation::SignEcdsa {
+                        digest: vec![7; 32],
+                    },
                 },
-            });
+            ));
         }
     }
 
@@ -291,44 +301,54 @@ impl Victim {
         self.accepted(slot, &command(&[0, 0x20, 0, 0x80], THIRD_PIN));
         // External, by the socket.
         let answer = self.answer(card);
-        self.call(&Request::UnblockPin {
-            card: card.into(),
-            by: Authority::Admin(answer),
-            new: secret(PIN),
-        });
-        self.learn(card);
-        self.refused(&Request::VerifyAdmin {
-            card: card.into(),
-            answer: AdminAnswer {
-                challenge: vec![1; 8],
-                response: secret(b"a guess!"),
+        self.call(&Request::card(
+            card,
+            CardRequest::UnblockPin {
+                by: Authority::Admin(answer),
+                new: secret(PIN),
             },
-        });
-        let answer = self.answer(card);
-        self.call(&Request::ChangeAdminKey {
-            card: card.into(),
-            answer,
-            new: secret(&NEW_ADMIN_KEY),
-        });
+        ));
         self.learn(card);
-        self.call(&Request::ChangePin {
-            card: card.into(),
-            old: secret(PIN),
-            new: secret(SECOND_PIN),
-            reference: Reference::Pin,
-        });
+        self.refused(&Request::card(
+            card,
+            CardRequest::VerifyAdmin {
+                answer: AdminAnswer {
+                    challenge: vec![1; 8],
+                    response: secret(b"a guess!"),
+                },
+            },
+        ));
+        let answer = self.answer(card);
+        self.call(&Request::card(
+            card,
+            CardRequest::ChangeAdminKey {
+                answer,
+                new: secret(&NEW_ADMIN_KEY),
+            },
+        ));
+        self.learn(card);
+        self.call(&Request::card(
+            card,
+            CardRequest::ChangePin {
+                old: secret(PIN),
+                new: secret(SECOND_PIN),
+                reference: Reference::Pin,
+            },
+        ));
     }
 
     fn unblock_by_puk(&mut self, slot: u8, card: &str) {
         let both = [PUK, SECOND_PIN].concat();
         let action = PowerAction::Up;
-        self.call(&Request::Power { slot, action });
+        self.call(&Request::slot(slot, SlotRequest::Power { action }));
         self.accepted(slot, &command(&[0, 0x2C, 0, 0x80], &both));
-        self.call(&Request::UnblockPin {
-            card: card.into(),
-            by: Authority::Puk(secret(PUK)),
-            new: secret(THIRD_PIN),
-        });
+        self.call(&Request::card(
+            card,
+            CardRequest::UnblockPin {
+                by: Authority::Puk(secret(PUK)),
+                new: secret(THIRD_PIN),
+            },
+        ));
         self.accepted(slot, &command(&[0, 0x20, 0, 0x80], THIRD_PIN));
     }
 

@@ -393,23 +393,25 @@ fn opensc_imports_keys() {
 #[test]
 fn opensc_uses_a_key_that_wants_the_pin_every_time() {
     use cardea_client::Client;
-    use cardea_client::message::{NewKey, Reply, Request, SecretBytes};
+    use cardea_client::message::{CardRequest, NewKey, Reply, Request, SecretBytes};
 
     let rig = Rig::with_card("Alice");
     let mut client = Client::connect(&rig.daemon.socket()).unwrap();
     let reply = client
         .call_with_progress(
-            &Request::GenerateKey {
-                card: rig.card_id(),
-                pin: Some(SecretBytes::new(PIN.as_bytes().to_vec())),
-                key: NewKey {
-                    label: Some("signing".into()),
-                    always: true,
-                    sign_only: true,
-                    id: None,
+            &Request::card(
+                rig.card_id(),
+                CardRequest::GenerateKey {
+                    pin: Some(SecretBytes::new(PIN.as_bytes().to_vec())),
+                    key: NewKey {
+                        label: Some("signing".into()),
+                        always: true,
+                        sign_only: true,
+                        id: None,
+                    },
+                    algorithm: "rsa-2048".into(),
                 },
-                algorithm: "rsa-2048".into(),
-            },
+            ),
             std::time::Duration::from_secs(60),
             &mut |_| {},
         )

@@ -1,8 +1,8 @@
 //! A TPM that does not count wrong PINs, and one of which that is not known.
 
 use cardea_client::message::{
-    CardState, CounterCheck, CreateCard, FailureKind, Hierarchy, NewContent, Reply, Request,
-    TpmStatus,
+    CardState, CardsRequest, CounterCheck, CreateCard, FailureKind, Hierarchy, NewContent, Reply,
+    Request, TpmRequest, TpmStatus,
 };
 use cardea_testkit::multiplexer::{Fault, Flaw, KnownCounter, PowerEvent, Trigger};
 use cardea_testkit::process::wait_for;
@@ -14,7 +14,7 @@ const NOT_COUNTED: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 0x09, 0x21];
 
 impl Place {
     fn status(&self) -> TpmStatus {
-        match self.ask(&Request::TpmStatus) {
+        match self.ask(&Request::Tpm(TpmRequest::Status)) {
             Ok(Reply::Tpm(status)) => *status,
             other => panic!("{other:?}"),
         }
@@ -32,18 +32,20 @@ impl Place {
         name: &str,
         owner: &[u8],
     ) -> Result<Reply, cardea_client::message::Failure> {
-        self.ask(&Request::CreateCard(CreateCard {
-            owner_auth: Some(secret(owner)),
-            ..CreateCard::new(name, NewContent::with_pin(secret(PIN)))
-        }))
+        self.ask(&Request::Cards(CardsRequest::Create(Box::new(
+            CreateCard {
+                owner_auth: Some(secret(owner)),
+                ..CreateCard::new(name, NewContent::with_pin(secret(PIN)))
+            },
+        ))))
     }
 
     fn set_owner(&self, old: &[u8], new: &[u8]) {
-        self.ask(&Request::SetHierarchyAuth {
+        self.ask(&Request::Tpm(TpmRequest::SetHierarchyAuth {
             hierarchy: Hierarchy::Owner,
             old: secret(old),
             new: secret(new),
-        })
+        }))
         .unwrap();
     }
 

@@ -2,7 +2,8 @@
 
 use cardea_client::Client;
 use cardea_client::message::{
-    AdminAnswer, CardState, CreateCard, FailureKind, NewContent, Part, Reference, Reply, Request,
+    AdminAnswer, CardRequest, CardState, CardsRequest, CreateCard, FailureKind, NewContent, Part,
+    ReaderRequest, Reference, Reply, Request, TpmRequest,
 };
 use cardea_testkit::multiplexer::PowerEvent;
 use cardea_testkit::process::wait_for;
@@ -33,7 +34,7 @@ impl Place {
     /// Waits until somebody who does nothing but look sees the state: nobody restarts the daemon.
     fn await_state(&self, state: CardState) {
         wait_for(&format!("{state:?}"), || {
-            let Ok(Reply::Cards(cards)) = self.ask(&Request::ListCards) else {
+            let Ok(Reply::Cards(cards)) = self.ask(&Request::Cards(CardsRequest::List)) else {
                 panic!("no list")
             };
             cards
@@ -50,10 +51,10 @@ impl Place {
     }
 
     fn destroy(&self) -> Result<Reply, cardea_client::message::Failure> {
-        self.ask(&Request::DestroyCard {
-            card: "card".into(),
-            owner_auth: None,
-        })
+        self.ask(&Request::card(
+            "card",
+            CardRequest::Destroy { owner_auth: None },
+        ))
     }
 
     /// A card with everything.
@@ -64,13 +65,15 @@ impl Place {
             admin_key: Some(secret(&ADMIN_KEY)),
             blank: false,
         };
-        self.ask(&Request::CreateCard(CreateCard::new("card", content)))
-            .unwrap();
+        self.ask(&Request::Cards(CardsRequest::Create(Box::new(
+            CreateCard::new("card", content),
+        ))))
+        .unwrap();
     }
 
     /// The handle of an index of the card.
     fn index(&self, role: &str) -> String {
-        let Ok(Reply::Indices(indices)) = self.ask(&Request::ListIndices) else {
+        let Ok(Reply::Indices(indices)) = self.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
             panic!("no list")
         };
         let mut indices = indices.iter();
@@ -86,7 +89,7 @@ impl Place {
     }
 
     fn gone(&self) -> Vec<Part> {
-        let Ok(Reply::Cards(cards)) = self.ask(&Request::ListCards) else {
+        let Ok(Reply::Cards(cards)) = self.ask(&Request::Cards(CardsRequest::List)) else {
             panic!("no list")
         };
         cards[0].gone.clone()
@@ -139,7 +142,8 @@ fn switched_off_hierarchy_is_noticed_by_the_reader_too_and_use_finds_the_card_ag
     // The wire has no words for it.
     assert_eq!(over_the_reader(&place, &[verify_apdu()]), [[0x6F, 0x00]]);
     wait_for("the keeper finds out why", || {
-        let Ok(Reply::Overview { cards, .. }) = place.ask(&Request::CardStates) else {
+        let Ok(Reply::Overview { cards, .. }) = place.ask(&Request::Cards(CardsRequest::States))
+        else {
             panic!("no states")
         };
         cards[0].state == CardState::SwitchedOff
@@ -151,7 +155,10 @@ fn switched_off_hierarchy_is_noticed_by_the_reader_too_and_use_finds_the_card_ag
     wait_for("the card is in its reader again", || {
         let mut client = Client::connect(&place.daemon.socket()).unwrap();
         let limit = std::time::Duration::from_secs(10);
-        match client.call(&Request::SlotStates, limit).unwrap() {
+        match client
+            .call(&Request::Reader(ReaderRequest::States), limit)
+            .unwrap()
+        {
             Reply::Slots { inserted, .. } => inserted.iter().any(|slot| *slot != 0),
             other => panic!("{other:?}"),
         }
@@ -187,11 +194,13 @@ fn card_whose_tpm_comes_back_is_not_lost_for_good() {
     }
     exchange(&mut place, "again", "after");
     place.await_state(CardState::Ready);
-    let verified = place.ask(&Request::VerifyPin {
-        card: "card".into(),
-        value: secret(PIN),
-        reference: Reference::Pin,
-    });
+    let verified = place.ask(&Request::card(
+        "card",
+        CardRequest::VerifyPin {
+            value: secret(PIN),
+            reference: Reference::Pin,
+        },
+    ));
     verified.unwrap();
 }
 
@@ -217,11 +226,13 @@ fn card_without_its_puk_works_and_says_so_without_counting_a_wrong_puk() {
                 assert_eq!(place.gone(), [Part::Puk]);
             }
             let refused = place
-                .ask(&Request::VerifyPin {
-                    card: "card".into(),
-                    value: secret(PUK),
-                    reference: Reference::Puk,
-                })
+                .ask(&Request::card(
+                    "card",
+                    CardRequest::VerifyPin {
+                        value: secret(PUK),
+                        reference: Reference::Puk,
+                    },
+                ))
                 .unwrap_err();
             assert_eq!(
                 (refused.kind, refused.tries_left),
@@ -263,11 +274,8 @@ fn card_without_its_administrator_works_and_counts_no_wrong_answer() {
         let place = Place::new();
         place.create_whole();
         let key = place.key();
-        let challenge = |place: &Place| {
-            place.ask(&Request::AdminChallenge {
-                card: "card".into(),
-            })
-        };
+        let challenge =
+            |place: &Place| place.ask(&Request::card("card", CardRequest::AdminChallenge));
         let Ok(Reply::Challenge(given)) = challenge(&place) else {
             panic!("no challenge")
         };
@@ -283,10 +291,7 @@ fn card_without_its_administrator_works_and_counts_no_wrong_answer() {
             response: secret(&[0; 8]),
         };
         let refused = place
-            .ask(&Request::VerifyAdmin {
-                card: "card".into(),
-                answer,
-            })
+            .ask(&Request::card("card", CardRequest::VerifyAdmin { answer }))
             .unwrap_err();
         assert_eq!(refused.kind, FailureKind::Failed, "{refused:?}");
         assert!(
@@ -301,11 +306,13 @@ fn card_without_its_administrator_works_and_counts_no_wrong_answer() {
         place.verify(PIN).unwrap();
         place.sign(key).unwrap();
         place
-            .ask(&Request::UnblockPin {
-                card: "card".into(),
-                by: cardea_client::message::Authority::Puk(secret(PUK)),
-                new: secret(PIN),
-            })
+            .ask(&Request::card(
+                "card",
+                CardRequest::UnblockPin {
+                    by: cardea_client::message::Authority::Puk(secret(PUK)),
+                    new: secret(PIN),
+                },
+            ))
             .unwrap();
         let told = place.daemon.cardea(&["admin", "challenge", "card"]).text;
         assert!(told.contains("the card's administrator is gone"), "{told}");

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use cardea_client::Client;
 use cardea_client::message::{
-    CardState, CreateCard, Failure, FailureKind, Hierarchy, NewContent, NewKey, Operation,
-    PowerAction, Reference, Reply, Request, SecretBytes,
+    CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, Hierarchy, NewContent,
+    NewKey, Operation, PowerAction, Reference, Reply, Request, SecretBytes, SlotRequest,
+    TpmRequest,
 };
 use cardea_testkit::multiplexer::{Fault, Multiplexer, PowerEvent, Trigger};
 use cardea_testkit::rig::Daemon;
@@ -63,29 +64,33 @@ impl Place {
 
     fn create(&self, name: &str) -> Result<Reply, Failure> {
         let order = CreateCard::new(name, NewContent::with_pin(secret(PIN)));
-        self.ask(&Request::CreateCard(order))
+        self.ask(&Request::Cards(CardsRequest::Create(Box::new(order))))
     }
 
     fn verify(&self, pin: &[u8]) -> Result<Reply, Failure> {
-        self.ask(&Request::VerifyPin {
-            card: "card".into(),
-            value: secret(pin),
-            reference: Reference::Pin,
-        })
+        self.ask(&Request::card(
+            "card",
+            CardRequest::VerifyPin {
+                value: secret(pin),
+                reference: Reference::Pin,
+            },
+        ))
     }
 
     fn key(&self) -> u8 {
-        let made = self.ask(&Request::GenerateKey {
-            card: "card".into(),
-            pin: Some(secret(PIN)),
-            key: NewKey {
-                label: None,
-                always: false,
-                sign_only: true,
-                id: None,
+        let made = self.ask(&Request::card(
+            "card",
+            CardRequest::GenerateKey {
+                pin: Some(secret(PIN)),
+                key: NewKey {
+                    label: None,
+                    always: false,
+                    sign_only: true,
+                    id: None,
+                },
+                algorithm: "p-256".into(),
             },
-            algorithm: "p-256".into(),
-        });
+        ));
         match made {
             Ok(Reply::Key(key)) => key.reference,
             other => panic!("{other:?}"),
@@ -93,18 +98,20 @@ impl Place {
     }
 
     fn sign(&self, reference: u8) -> Result<Reply, Failure> {
-        self.ask(&Request::UseKey {
-            card: "card".into(),
-            pin: Some(secret(PIN)),
-            reference,
-            operation: Operation::SignEcdsa {
-                digest: vec![1; 32],
+        self.ask(&Request::card(
+            "card",
+            CardRequest::UseKey {
+                pin: Some(secret(PIN)),
+                reference,
+                operation: Operation::SignEcdsa {
+                    digest: vec![1; 32],
+                },
             },
-        })
+        ))
     }
 
     fn state(&self) -> (CardState, String) {
-        match self.ask(&Request::ListCards) {
+        match self.ask(&Request::Cards(CardsRequest::List)) {
             Ok(Reply::Cards(cards)) => (cards[0].state, cards[0].reason.clone()),
             other => panic!("{other:?}"),
         }
@@ -151,7 +158,7 @@ fn a_lockout_of_the_tpm_leaves_cards_alone_and_is_never_a_blocked_pin() {
     place.create("card").unwrap();
     let key = place.key();
     lock_out(&place);
-    let Ok(Reply::Tpm(status)) = place.ask(&Request::TpmStatus) else {
+    let Ok(Reply::Tpm(status)) = place.ask(&Request::Tpm(TpmRequest::Status)) else {
         panic!("no status")
     };
     assert!(status.in_lockout, "{status:?}");
@@ -192,7 +199,7 @@ fn a_lockout_of_the_tpm_leaves_cards_alone_and_is_never_a_blocked_pin() {
     );
     let ended = place.daemon.cardea(&["tpm", "reset-lockout"]);
     assert!(ended.success, "{}", ended.text);
-    let Ok(Reply::Tpm(status)) = place.ask(&Request::TpmStatus) else {
+    let Ok(Reply::Tpm(status)) = place.ask(&Request::Tpm(TpmRequest::Status)) else {
         panic!("no status")
     };
     assert!(!status.in_lockout, "{status:?}");
@@ -206,18 +213,22 @@ fn verify_apdu() -> Vec<u8> {
 fn over_the_reader(place: &Place, commands: &[Vec<u8>]) -> Vec<[u8; 2]> {
     let mut client = Client::connect(&place.daemon.socket()).unwrap();
     let limit = Duration::from_secs(60);
-    let up = Request::Power {
-        slot: 0,
-        action: PowerAction::Up,
-    };
+    let up = Request::slot(
+        0,
+        SlotRequest::Power {
+            action: PowerAction::Up,
+        },
+    );
     client.call(&up, limit).unwrap();
     commands
         .iter()
         .map(|command| {
-            let request = Request::Transmit {
-                slot: 0,
-                apdu: secret(command),
-            };
+            let request = Request::slot(
+                0,
+                SlotRequest::Transmit {
+                    apdu: secret(command),
+                },
+            );
             match client.call(&request, limit).unwrap() {
                 Reply::Response(response) => *response.expose().last_chunk().unwrap(),
                 other => panic!("{other:?}"),
@@ -241,16 +252,15 @@ fn a_tpm_that_starts_anew_or_resumes_asks_for_the_pin_again_and_no_more() {
     ] {
         let mut client = Client::connect(&place.daemon.socket()).unwrap();
         let limit = Duration::from_secs(60);
-        let up = Request::Power {
-            slot: 0,
-            action: PowerAction::Up,
-        };
+        let up = Request::slot(
+            0,
+            SlotRequest::Power {
+                action: PowerAction::Up,
+            },
+        );
         client.call(&up, limit).unwrap();
         let mut send = |apdu: &[u8]| -> [u8; 2] {
-            let request = Request::Transmit {
-                slot: 0,
-                apdu: secret(apdu),
-            };
+            let request = Request::slot(0, SlotRequest::Transmit { apdu: secret(apdu) });
             match client.call(&request, limit).unwrap() {
                 Reply::Response(response) => *response.expose().last_chunk().unwrap(),
                 other => panic!("{other:?}"),
@@ -293,10 +303,10 @@ fn a_cleared_tpm_is_told_and_the_card_can_only_be_removed() {
     let told = place.daemon.cardea(&["card", "show", "card"]);
     assert!(told.text.contains("the TPM was cleared"), "{}", told.text);
     place
-        .ask(&Request::DestroyCard {
-            card: "card".into(),
-            owner_auth: None,
-        })
+        .ask(&Request::card(
+            "card",
+            CardRequest::Destroy { owner_auth: None },
+        ))
         .unwrap();
     place.create("card").unwrap();
 }
@@ -306,11 +316,11 @@ fn an_owner_authorisation_is_asked_for_by_name() {
     let place = Place::new();
     place.create("card").unwrap();
     place
-        .ask(&Request::SetHierarchyAuth {
+        .ask(&Request::Tpm(TpmRequest::SetHierarchyAuth {
             hierarchy: Hierarchy::Owner,
             old: secret(b""),
             new: secret(b"owner"),
-        })
+        }))
         .unwrap();
     let refused = place.create("second").unwrap_err();
     assert_eq!(refused.kind, FailureKind::Denied);
@@ -322,9 +332,13 @@ fn an_owner_authorisation_is_asked_for_by_name() {
     );
     // Daily use does not need it.
     place.verify(PIN).unwrap();
-    let destroy = |owner_auth: Option<&[u8]>| Request::DestroyCard {
-        card: "card".into(),
-        owner_auth: owner_auth.map(secret),
+    let destroy = |owner_auth: Option<&[u8]>| {
+        Request::card(
+            "card",
+            CardRequest::Destroy {
+                owner_auth: owner_auth.map(secret),
+            },
+        )
     };
     for wrong in [None, Some(&b"wrong"[..])] {
         let refused = place.ask(&destroy(wrong)).unwrap_err();
@@ -333,7 +347,7 @@ fn an_owner_authorisation_is_asked_for_by_name() {
     assert_eq!(place.state().0, CardState::Ready);
     place.verify(PIN).unwrap();
     place.ask(&destroy(Some(b"owner"))).unwrap();
-    let Ok(Reply::Indices(left)) = place.ask(&Request::ListIndices) else {
+    let Ok(Reply::Indices(left)) = place.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
         panic!("no list")
     };
     assert!(left.is_empty(), "{left:?}");
@@ -356,15 +370,17 @@ fn a_full_tpm_is_told_and_nothing_is_left_of_the_card() {
     for way in ["no room", "cardea card destroy", "cardea tpm indices"] {
         assert!(refused.message.contains(way), "{}", refused.message);
     }
-    let Ok(Reply::Indices(left)) = place.ask(&Request::ListIndices) else {
+    let Ok(Reply::Indices(left)) = place.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
         panic!("no list")
     };
     assert_eq!(left.len(), 1, "{left:?}");
     place.verify(PIN).unwrap();
     // An index that nobody claims is removed by its name; that of a card is not.
-    let remove = |handle| Request::RemoveIndex {
-        handle,
-        owner_auth: None,
+    let remove = |handle| {
+        Request::Tpm(TpmRequest::RemoveIndex {
+            handle,
+            owner_auth: None,
+        })
     };
     let refused = place.ask(&remove(left[0].handle)).unwrap_err();
     assert_eq!(refused.kind, FailureKind::Denied);
@@ -376,7 +392,7 @@ fn a_full_tpm_is_told_and_nothing_is_left_of_the_card() {
 /// work goes on from there.
 #[test]
 fn provisioning_cut_off_at_any_moment_loses_no_value() {
-    let owner_set = |place: &Place| match place.ask(&Request::TpmStatus) {
+    let owner_set = |place: &Place| match place.ask(&Request::Tpm(TpmRequest::Status)) {
         Ok(Reply::Tpm(status)) => (status.lockout_auth_set, status.owner_auth_set),
         other => panic!("{other:?}"),
     };

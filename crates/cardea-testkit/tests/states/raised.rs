@@ -1,7 +1,9 @@
 //! Somebody who knows the PUK gives the PIN as many tries as there are, behind a daemon that runs.
 
 use cardea_card::record::{CardRecord, IndexRole};
-use cardea_client::message::{CardState, CreateCard, FailureKind, NewContent, Reply, Request};
+use cardea_client::message::{
+    CardState, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request,
+};
 use cardea_store::Store;
 use cardea_testkit::process::wait_for;
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
@@ -106,7 +108,9 @@ fn limit_that_is_raised_behind_a_running_daemon_puts_the_card_out_of_use_for_goo
         blank: false,
     };
     place
-        .ask(&Request::CreateCard(CreateCard::new("card", content)))
+        .ask(&Request::Cards(CardsRequest::Create(Box::new(
+            CreateCard::new("card", content),
+        ))))
         .unwrap();
     place.verify(PIN).unwrap();
     let record = place.record();
@@ -124,7 +128,7 @@ fn limit_that_is_raised_behind_a_running_daemon_puts_the_card_out_of_use_for_goo
     assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::Failed);
     let audit = place.daemon.printed(&["audit", "--json"]);
     assert_eq!(audit.matches("\"card-lost\"").count(), 1, "{audit}");
-    let Ok(Reply::Cards(cards)) = place.ask(&Request::ListCards) else {
+    let Ok(Reply::Cards(cards)) = place.ask(&Request::Cards(CardsRequest::List)) else {
         panic!("no list")
     };
     assert_eq!(cards[0].slot, None);

@@ -1,7 +1,8 @@
 //! A change of PIN or PUK whose answer is lost: nobody is told that it is done, or that it is not.
 
 use cardea_client::message::{
-    Authority, CreateCard, FailureKind, NewContent, Reference, Reply, Request,
+    Authority, CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reference, Reply,
+    Request,
 };
 use cardea_testkit::multiplexer::{Fault, Trigger};
 
@@ -31,12 +32,14 @@ impl Place {
     }
 
     fn change(&self, reference: Reference, old: &[u8], new: &[u8]) -> FailureKind {
-        let changed = self.ask(&Request::ChangePin {
-            card: "card".into(),
-            old: secret(old),
-            new: secret(new),
-            reference,
-        });
+        let changed = self.ask(&Request::card(
+            "card",
+            CardRequest::ChangePin {
+                old: secret(old),
+                new: secret(new),
+                reference,
+            },
+        ));
         let failure = changed.unwrap_err();
         let word = match reference {
             Reference::Pin => "old or the new PIN",
@@ -51,11 +54,13 @@ impl Place {
 
     /// Whether the card takes this value; a wrong one is one.
     fn takes(&self, reference: Reference, value: &[u8]) -> bool {
-        let verified = self.ask(&Request::VerifyPin {
-            card: "card".into(),
-            value: secret(value),
-            reference,
-        });
+        let verified = self.ask(&Request::card(
+            "card",
+            CardRequest::VerifyPin {
+                value: secret(value),
+                reference,
+            },
+        ));
         match verified {
             Ok(Reply::Done) => true,
             Err(failure) if failure.kind == FailureKind::PinWrong => false,
@@ -72,7 +77,9 @@ impl Place {
             blank: false,
         };
         place
-            .ask(&Request::CreateCard(CreateCard::new("card", content)))
+            .ask(&Request::Cards(CardsRequest::Create(Box::new(
+                CreateCard::new("card", content),
+            ))))
             .unwrap();
         place
     }
@@ -106,11 +113,13 @@ fn interrupted_unblocking_says_the_same() {
     for (fault, made) in losses() {
         let place = Place::with_puk();
         place.lose(fault);
-        let unblocked = place.ask(&Request::UnblockPin {
-            card: "card".into(),
-            by: Authority::Puk(secret(PUK)),
-            new: secret(NEW_PIN),
-        });
+        let unblocked = place.ask(&Request::card(
+            "card",
+            CardRequest::UnblockPin {
+                by: Authority::Puk(secret(PUK)),
+                new: secret(NEW_PIN),
+            },
+        ));
         let failure = unblocked.unwrap_err();
         assert_eq!(failure.kind, FailureKind::ChangeUnknown, "{failure:?}");
         assert_eq!(place.takes(Reference::Pin, NEW_PIN), made);

@@ -10,7 +10,8 @@ use cardea_card::Event;
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{
-    AuditHead, Failure, FailureKind, PowerAction, Reply, Request, SecretBytes,
+    AuditHead, CardRequest, CardsRequest, ConnectionRequest, DriveRequest, Failure, FailureKind,
+    PowerAction, ReaderRequest, Reply, Request, SecretBytes, SlotRequest, TpmRequest,
 };
 use zeroize::Zeroizing;
 
@@ -30,7 +31,7 @@ use crate::lifecycle::drive::{self, Held};
 use crate::lifecycle::{create, destroy, tpm_admin};
 use crate::names::is_name;
 
-/// The longest that one `WaitSlotStates` may keep its thread after the client went away.
+/// The longest that one `ReaderRequest::WaitStates` may keep its thread after the client went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Most bytes of records in one answer.
@@ -46,9 +47,9 @@ pub(crate) struct SocketClient {
     host: Arc<Host>,
     caller: Caller,
     actor: Actor,
-    /// By `Power`: to the card of a slot.
+    /// By `SlotRequest::Power`: to the card of a slot.
     slot: Option<SlotConnection>,
-    /// By `PowerCard`: to a card of the caller's.
+    /// By `CardRequest::Power`: to a card of the caller's.
     own: Option<CardConnection>,
     logins: Arc<LoginGroup>,
     /// The client's end, for noticing that it has gone.
@@ -88,7 +89,7 @@ impl SocketClient {
             self.note(None, Kind::Denied);
             return Reply::Failed(denied(audience));
         }
-        let named = request.card().map(str::to_owned);
+        let named = request.named_card().cloned();
         let reply = self.work(request, folder, progress);
         if let Err(failure) = &reply {
             let audit = &self.host.audit;
@@ -96,7 +97,7 @@ impl SocketClient {
         }
         if let (Err(failure), Some(named)) = (&reply, named)
             && failure.kind == FailureKind::Denied
-            && let Some(hidden) = self.host.hidden(&named, self.caller)
+            && let Some(hidden) = self.host.hidden(named.as_str(), self.caller)
         {
             self.note(Some(&hidden), Kind::Denied);
         }
@@ -115,10 +116,14 @@ impl SocketClient {
 
     /// The redirected card that a request is about. What its list says of it is here.
     fn elsewhere(&self, request: &Request) -> Option<(Arc<HostedCard>, Arc<Carrier>)> {
-        if !self.host.redirections.any() || matches!(request, Request::ShowCard { .. }) {
-            return None;
-        }
-        let card = self.host.find(request.card()?, self.caller).ok()?;
+        let shows = |request: &CardRequest| matches!(request, CardRequest::Show);
+        let card = match request {
+            Request::Card { card, request } if self.host.redirections.any() && !shows(request) => {
+                card.as_str()
+            }
+            _ => return None,
+        };
+        let card = self.host.find(card, self.caller).ok()?;
         let carrier = Arc::clone(card.carrier()?);
         Some((card, carrier))
     }
@@ -129,122 +134,250 @@ impl SocketClient {
         folder: Option<OwnedFd>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Reply, Failure> {
-        if let Some((card, carrier)) = self.elsewhere(&request) {
+        if let Some((card, carrier)) = self.elsewhere(&request)
+            && let Request::Card { request, .. } = request
+        {
             let client = || self.logins.elsewhere(&carrier);
             return elsewhere(&card, &carrier, self.caller, client, request);
         }
+        match request {
+            Request::Card { card, request } => self.about_card(card.as_str(), request, progress),
+            Request::Cards(request) => self.about_cards(request, folder, progress),
+            Request::Connection(request) => self.about_connection(request),
+            Request::Drive(request) => self.about_drive(request, folder),
+            Request::Reader(request) => Ok(self.about_reader(request)),
+            Request::Redirection(_) => {
+                Err(fail(FailureKind::Protocol, "there is no redirection here"))
+            }
+            Request::Slot { slot, request } => match request {
+                SlotRequest::Power { action } => self.power(slot, action),
+                SlotRequest::Transmit { apdu } => self.transmit(slot, &apdu),
+                SlotRequest::Control { code, data } => self.control(slot, code, &data),
+            },
+            Request::Tpm(request) => self.about_tpm(request),
+        }
+    }
+
+    fn about_card(
+        &mut self,
+        name: &str,
+        request: CardRequest,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Failure> {
+        let visit = || self.visit(name);
+        match request {
+            CardRequest::AdminChallenge => visit()?.admin_challenge(),
+            CardRequest::Adopt { owner } => {
+                let details = drive::adopt(&self.host, self.caller, &self.actor, name, owner)?;
+                Ok(Reply::Card(Box::new(details)))
+            }
+            CardRequest::AskConsent { action } => self.ask_consent(name, &action),
+            CardRequest::ChangeAdminKey { answer, new } => visit()?.change_admin_key(&answer, &new),
+            CardRequest::ChangePin {
+                old,
+                new,
+                reference,
+            } => visit()?.change_pin(reference, &old, &new),
+            CardRequest::ChangePinByAgent { reference } => visit()?.change_pin_by_agent(reference),
+            CardRequest::Configure {
+                pin_pad,
+                visibility,
+            } => visit()?.configure(pin_pad, visibility),
+            CardRequest::Contents { known } => visit()?.contents(known),
+            CardRequest::DeleteCertificate { pin, reference } => {
+                visit()?.delete_certificate(pin.as_ref(), reference)
+            }
+            CardRequest::DeleteKey { pin, reference } => {
+                visit()?.delete_key(pin.as_ref(), reference)
+            }
+            CardRequest::DeleteObject { pin, number } => {
+                visit()?.delete_object(pin.as_ref(), number)
+            }
+            CardRequest::Destroy { owner_auth } => {
+                let card = self.host.find(name, self.caller)?;
+                destroy::destroy(&self.host, self.caller, name, owner_auth.as_ref(), progress)?;
+                self.note(Some(&card), Kind::CardDestroyed);
+                Ok(Reply::Done)
+            }
+            CardRequest::DetachDrive => drive::detach(&self.host, self.caller, name),
+            CardRequest::EnterPin { seconds } => self.enter_pin(name, seconds),
+            CardRequest::GenerateKey {
+                pin,
+                key,
+                algorithm,
+            } => visit()?.generate_key(pin.as_ref(), &key, &algorithm),
+            CardRequest::ImportKey { pin, key, material } => {
+                visit()?.import_key(pin.as_ref(), &key, &material)
+            }
+            CardRequest::Login { pin } => visit()?.login(&pin),
+            CardRequest::LoginByAgent => visit()?.login_by_agent(),
+            CardRequest::Logout => visit()?.logout(),
+            CardRequest::Power { action } => self.power_own(name, action),
+            CardRequest::ReadCertificate { reference } => visit()?.read_certificate(reference),
+            CardRequest::ReadObject { number } => visit()?.read_object(number),
+            CardRequest::Rename {
+                pin,
+                thing,
+                label,
+                id,
+            } => visit()?.rename(pin.as_ref(), thing, label.as_deref(), id.as_deref()),
+            CardRequest::Show => {
+                let card = self.host.find(name, self.caller)?;
+                Ok(Reply::Card(Box::new(describe::details(&self.host, &card))))
+            }
+            CardRequest::Status => visit()?.status(),
+            CardRequest::StoreCertificate {
+                pin,
+                reference,
+                der,
+                label,
+            } => visit()?.store_certificate(pin.as_ref(), reference, &der, label.as_deref()),
+            CardRequest::StoreObject { pin, object } => {
+                visit()?.store_object(pin.as_ref(), &object)
+            }
+            CardRequest::Transmit { apdu } => self.transmit_own(name, &apdu),
+            CardRequest::UnblockPin { by, new } => visit()?.unblock(&by, &new),
+            CardRequest::UseKey {
+                pin,
+                reference,
+                operation,
+            } => visit()?.use_key(pin.as_ref(), reference, &operation),
+            CardRequest::VerifyAdmin { answer } => visit()?.verify_admin(&answer),
+            CardRequest::VerifyAdminKey { key } => visit()?.verify_admin_key(&key),
+            CardRequest::VerifyPin { value, reference } => visit()?.verify_pin(reference, &value),
+        }
+    }
+
+    fn ask_consent(&self, name: &str, action: &str) -> Result<Reply, Failure> {
+        let card = self.host.find(name, self.caller)?;
+        self.host.consent(&ConsentRequest {
+            card: &card,
+            user: self.caller.uid,
+            actor: &self.actor,
+            door: Door::Socket,
+            action,
+        })?;
+        Ok(Reply::Done)
+    }
+
+    fn about_cards(
+        &self,
+        request: CardsRequest,
+        folder: Option<OwnedFd>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Failure> {
         let host = &self.host;
         match request {
-            Request::OnBehalf { whom } => {
+            CardsRequest::Create(order) => {
+                let details = create::create(host, self.caller, *order, folder, progress)?;
+                if let Ok(card) = host.find(&details.summary.card_id, self.caller) {
+                    self.note(Some(&card), Kind::CardCreated);
+                }
+                Ok(Reply::Card(Box::new(details)))
+            }
+            CardsRequest::Defaults => Ok(Reply::Defaults {
+                admin_key: host.admin_key.clone(),
+            }),
+            CardsRequest::List => {
+                let mut cards = host.cards();
+                cards.retain(|card| self.caller.may_see(card.owner));
+                Ok(Reply::Cards(describe::summaries(host, &cards)))
+            }
+            CardsRequest::ReadAudit { offset, most } => self.read_audit(offset, most),
+            CardsRequest::States => Ok(self.card_states()),
+            CardsRequest::WaitStates {
+                generation,
+                timeout_ms,
+            } => Ok(self.wait_card_states(generation, Duration::from_millis(timeout_ms.into()))),
+        }
+    }
+
+    fn about_connection(&mut self, request: ConnectionRequest) -> Result<Reply, Failure> {
+        let login_groups = &self.host.login_groups;
+        match request {
+            ConnectionRequest::JoinLogins { ticket } => {
+                self.logins = login_groups.find(&ticket, self.caller.uid)?;
+                Ok(Reply::Done)
+            }
+            ConnectionRequest::OnBehalf { whom } => {
                 if !is_name(&whom) {
                     return Err(fail(FailureKind::Invalid, "not a name that could be shown"));
                 }
                 self.actor.on_behalf_of = whom;
                 Ok(Reply::Done)
             }
-            Request::AskConsent { card, action } => {
-                let card = host.find(&card, self.caller)?;
-                host.consent(&ConsentRequest {
-                    card: &card,
-                    user: self.caller.uid,
-                    actor: &self.actor,
-                    door: Door::Socket,
-                    action: &action,
-                })?;
-                Ok(Reply::Done)
-            }
-            Request::PowerCard { card, action } => {
-                let card = host.find(&card, self.caller)?;
-                self.power_own(card, action)
-            }
-            Request::TransmitCard { card, apdu } => {
-                let card = host.find(&card, self.caller)?;
-                self.with_own(&card, |_, binding| {
-                    binding.transmit(apdu.expose()).ok_or_else(empty_slot)
-                })
-            }
-            Request::EnterPin { card, seconds } => {
-                let card = host.find(&card, self.caller)?;
-                let limit = Duration::from_secs(seconds.into());
-                self.with_own(&card, |session, binding| {
-                    let asked = (session.caller.uid, &session.actor);
-                    pin_pad::enter_at(&session.host, binding, asked, limit)
-                })
-            }
-            Request::Redirect { .. } | Request::Offer { .. } | Request::Answered { .. } => {
-                Err(fail(FailureKind::Protocol, "there is no redirection here"))
-            }
-            Request::CardStates => Ok(self.card_states()),
-            Request::WaitCardStates {
-                generation,
-                timeout_ms,
-            } => Ok(self.wait_card_states(generation, Duration::from_millis(timeout_ms.into()))),
-            Request::CardStatus { card } => self.visit(&card)?.status(),
-            Request::CardContents { card, known } => self.visit(&card)?.contents(known),
-            Request::ReadObject { card, number } => self.visit(&card)?.read_object(number),
-            Request::StoreObject { card, pin, object } => {
-                self.visit(&card)?.store_object(pin.as_ref(), &object)
-            }
-            Request::Rename {
-                card,
-                pin,
-                thing,
-                label,
-                id,
-            } => self
-                .visit(&card)?
-                .rename(pin.as_ref(), thing, label.as_deref(), id.as_deref()),
-            Request::DeleteObject { card, pin, number } => {
-                self.visit(&card)?.delete_object(pin.as_ref(), number)
-            }
-            Request::VerifyAdminKey { card, key } => self.visit(&card)?.verify_admin_key(&key),
-            Request::ShareLogins => {
-                let ticket = host.login_groups.ticket(&self.logins)?;
+            ConnectionRequest::ShareLogins => {
+                let ticket = login_groups.ticket(&self.logins)?;
                 Ok(Reply::Result(ticket))
             }
-            Request::JoinLogins { ticket } => {
-                self.logins = host.login_groups.find(&ticket, self.caller.uid)?;
-                Ok(Reply::Done)
+        }
+    }
+
+    fn about_drive(
+        &mut self,
+        request: DriveRequest,
+        folder: Option<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        let host = &self.host;
+        match request {
+            DriveRequest::Attach { place } => {
+                if self.drive.is_some() {
+                    let text = "one drive for each connection";
+                    return Err(fail(FailureKind::Invalid, text));
+                }
+                let folder = folder.ok_or_else(drive::no_folder)?;
+                let (reply, held) = drive::attach(host, self.caller, &self.actor, &place, folder)?;
+                self.drive = Some(held);
+                Ok(reply)
             }
-            Request::Random => {
+            DriveRequest::Hold { timeout_ms } => match &self.drive {
+                Some(held) => {
+                    let limit = Duration::from_millis(timeout_ms.into());
+                    Ok(held.hold(folder, Some(&self.stream), limit))
+                }
+                None => Err(fail(
+                    FailureKind::NotFound,
+                    "this connection holds no drive",
+                )),
+            },
+        }
+    }
+
+    fn about_reader(&self, request: ReaderRequest) -> Reply {
+        let slots = &self.host.slots;
+        match request {
+            ReaderRequest::Info => Reply::Reader {
+                slots: slots.count(),
+            },
+            ReaderRequest::States => slot_states(slots.states()),
+            ReaderRequest::WaitStates {
+                generation,
+                timeout_ms,
+            } => {
+                let limit = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
+                slot_states(slots.wait(generation, limit))
+            }
+        }
+    }
+
+    fn about_tpm(&self, request: TpmRequest) -> Result<Reply, Failure> {
+        let host = &self.host;
+        match request {
+            TpmRequest::ListIndices => Ok(Reply::Indices(tpm_admin::indices(host)?)),
+            TpmRequest::Random => {
                 let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
                 let bytes = chip.random().map_err(|error| of_tpm(&error))?;
                 Ok(Reply::Result(SecretBytes::new(bytes.to_vec())))
             }
-            Request::ListCards => {
-                let mut cards = host.cards();
-                cards.retain(|card| self.caller.may_see(card.owner));
-                Ok(Reply::Cards(describe::summaries(host, &cards)))
+            TpmRequest::RemoveIndex { handle, owner_auth } => {
+                tpm_admin::remove_index(host, handle, owner_auth.as_ref())
             }
-            Request::ShowCard { card } => {
-                let card = host.find(&card, self.caller)?;
-                Ok(Reply::Card(Box::new(describe::details(host, &card))))
+            TpmRequest::ResetLockout { auth } => {
+                let reply = tpm_admin::reset_lockout(host, &auth)?;
+                self.note(None, Kind::LockoutReset);
+                Ok(reply)
             }
-            Request::CreateCard(order) => {
-                let details = create::create(host, self.caller, order, folder, progress)?;
-                if let Ok(card) = host.find(&details.summary.card_id, self.caller) {
-                    self.note(Some(&card), Kind::CardCreated);
-                }
-                Ok(Reply::Card(Box::new(details)))
-            }
-            Request::DestroyCard { card, owner_auth } => {
-                let named = host.find(&card, self.caller)?;
-                destroy::destroy(host, self.caller, &card, owner_auth.as_ref(), progress)?;
-                self.note(Some(&named), Kind::CardDestroyed);
-                Ok(Reply::Done)
-            }
-            Request::Login { card, pin } => self.visit(&card)?.login(&pin),
-            Request::Logout { card } => self.visit(&card)?.logout(),
-            Request::LoginByAgent { card } => self.visit(&card)?.login_by_agent(),
-            Request::ChangePinByAgent { card, reference } => {
-                self.visit(&card)?.change_pin_by_agent(reference)
-            }
-            Request::ConfigureCard {
-                card,
-                pin_pad,
-                visibility,
-            } => self.visit(&card)?.configure(pin_pad, visibility),
-            Request::SetHierarchyAuth {
+            TpmRequest::SetHierarchyAuth {
                 hierarchy,
                 old,
                 new,
@@ -253,13 +386,7 @@ impl SocketClient {
                 self.note(None, Kind::AuthorisationChanged);
                 Ok(reply)
             }
-            Request::ResetLockout { auth } => {
-                let reply = tpm_admin::reset_lockout(host, &auth)?;
-                self.note(None, Kind::LockoutReset);
-                Ok(reply)
-            }
-            Request::ReadAudit { offset, most } => self.read_audit(offset, most),
-            Request::SetLockoutParameters {
+            TpmRequest::SetLockoutParameters {
                 auth,
                 max_tries,
                 recovery,
@@ -270,126 +397,14 @@ impl SocketClient {
                 self.note(None, Kind::LockoutParametersChanged);
                 Ok(reply)
             }
-            Request::ListIndices => Ok(Reply::Indices(tpm_admin::indices(host)?)),
-            Request::RemoveIndex { handle, owner_auth } => {
-                tpm_admin::remove_index(host, handle, owner_auth.as_ref())
-            }
-            Request::ChangePin {
-                card,
-                old,
-                new,
-                reference,
-            } => self.visit(&card)?.change_pin(reference, &old, &new),
-            Request::VerifyPin {
-                card,
-                value,
-                reference,
-            } => self.visit(&card)?.verify_pin(reference, &value),
-            Request::UnblockPin { card, by, new } => self.visit(&card)?.unblock(&by, &new),
-            Request::AdminChallenge { card } => self.visit(&card)?.admin_challenge(),
-            Request::VerifyAdmin { card, answer } => self.visit(&card)?.verify_admin(&answer),
-            Request::ChangeAdminKey { card, answer, new } => {
-                self.visit(&card)?.change_admin_key(&answer, &new)
-            }
-            Request::GenerateKey {
-                card,
-                pin,
-                key,
-                algorithm,
-            } => self
-                .visit(&card)?
-                .generate_key(pin.as_ref(), &key, &algorithm),
-            Request::ImportKey {
-                card,
-                pin,
-                key,
-                material,
-            } => self.visit(&card)?.import_key(pin.as_ref(), &key, &material),
-            Request::DeleteKey {
-                card,
-                pin,
-                reference,
-            } => self.visit(&card)?.delete_key(pin.as_ref(), reference),
-            Request::UseKey {
-                card,
-                pin,
-                reference,
-                operation,
-            } => self
-                .visit(&card)?
-                .use_key(pin.as_ref(), reference, &operation),
-            Request::ReadCertificate { card, reference } => {
-                self.visit(&card)?.read_certificate(reference)
-            }
-            Request::StoreCertificate {
-                card,
-                pin,
-                reference,
-                der,
-                label,
-            } => self.visit(&card)?.store_certificate(
-                pin.as_ref(),
-                reference,
-                &der,
-                label.as_deref(),
-            ),
-            Request::DeleteCertificate {
-                card,
-                pin,
-                reference,
-            } => self
-                .visit(&card)?
-                .delete_certificate(pin.as_ref(), reference),
-            Request::TpmStatus => {
+            TpmRequest::Status => {
                 let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
                 let status = chip.status().map_err(|error| of_tpm(&error))?;
                 let address = chip.address().to_string();
                 let status = describe::tpm_status(host, address, status);
                 Ok(Reply::Tpm(Box::new(status)))
             }
-            Request::TryRoom => tpm_admin::try_room(host),
-            Request::CreationDefaults => Ok(Reply::Defaults {
-                admin_key: host.admin_key.clone(),
-            }),
-            Request::ReaderInfo => Ok(Reply::Reader {
-                slots: host.slots.count(),
-            }),
-            Request::SlotStates => Ok(slots(host.slots.states())),
-            Request::WaitSlotStates {
-                generation,
-                timeout_ms,
-            } => {
-                let limit = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
-                Ok(slots(host.slots.wait(generation, limit)))
-            }
-            Request::AttachDrive { place } => {
-                if self.drive.is_some() {
-                    let text = "one drive for each connection";
-                    return Err(fail(FailureKind::Invalid, text));
-                }
-                let folder = folder.ok_or_else(drive::no_folder)?;
-                let (reply, held) = drive::attach(host, self.caller, &self.actor, &place, folder)?;
-                self.drive = Some(held);
-                Ok(reply)
-            }
-            Request::HoldDrive { timeout_ms } => match &self.drive {
-                Some(held) => {
-                    let limit = Duration::from_millis(timeout_ms.into());
-                    Ok(held.hold(folder, Some(&self.stream), limit))
-                }
-                None => Err(fail(
-                    FailureKind::NotFound,
-                    "this connection holds no drive",
-                )),
-            },
-            Request::DetachDrive { card } => drive::detach(host, self.caller, &card),
-            Request::AdoptCard { card, owner } => {
-                let details = drive::adopt(host, self.caller, &self.actor, &card, owner)?;
-                Ok(Reply::Card(Box::new(details)))
-            }
-            Request::Power { slot, action } => self.power(slot, action),
-            Request::Transmit { slot, apdu } => self.transmit(slot, &apdu),
-            Request::Control { slot, code, data } => self.control(slot, code, &data),
+            TpmRequest::TryRoom => tpm_admin::try_room(host),
         }
     }
 
@@ -513,7 +528,8 @@ impl SocketClient {
     }
 
     /// Power for a card of the caller's own.
-    fn power_own(&mut self, card: Arc<HostedCard>, action: PowerAction) -> Result<Reply, Failure> {
+    fn power_own(&mut self, name: &str, action: PowerAction) -> Result<Reply, Failure> {
+        let card = self.host.find(name, self.caller)?;
         if !self.own.as_ref().is_some_and(|own| own.is_to(&card)) {
             self.own = None;
             self.own = CardConnection::new(Arc::clone(&card));
@@ -527,6 +543,24 @@ impl SocketClient {
             }
             PowerAction::Reset | PowerAction::Up => Ok(Reply::Atr(atr.to_vec())),
         }
+    }
+
+    /// An APDU to a card of the caller that has power.
+    fn transmit_own(&mut self, name: &str, apdu: &SecretBytes) -> Result<Reply, Failure> {
+        let card = self.host.find(name, self.caller)?;
+        self.with_own(&card, |_, binding| {
+            binding.transmit(apdu.expose()).ok_or_else(empty_slot)
+        })
+    }
+
+    /// VERIFY with a PIN from the caller's agent, to a card of the caller that has power.
+    fn enter_pin(&mut self, name: &str, seconds: u32) -> Result<Reply, Failure> {
+        let card = self.host.find(name, self.caller)?;
+        let limit = Duration::from_secs(seconds.into());
+        self.with_own(&card, |session, binding| {
+            let asked = (session.caller.uid, &session.actor);
+            pin_pad::enter_at(&session.host, binding, asked, limit)
+        })
     }
 
     /// A command to a card of the caller's own that has power.
@@ -603,7 +637,7 @@ fn trace(slot: u8, apdu: &[u8], response: &[u8]) {
     );
 }
 
-fn slots(states: SlotStates) -> Reply {
+fn slot_states(states: SlotStates) -> Reply {
     Reply::Slots {
         generation: states.generation,
         inserted: states.inserted,
@@ -616,7 +650,7 @@ fn elsewhere(
     carrier: &Carrier,
     caller: Caller,
     client: impl FnOnce() -> Result<Arc<RedirectedClient>, Failure>,
-    request: Request,
+    request: CardRequest,
 ) -> Result<Reply, Failure> {
     if card.owner != Some(caller.uid) {
         return Err(fail(
@@ -624,26 +658,15 @@ fn elsewhere(
             "this card is redirected from another machine, for its user alone",
         ));
     }
-    let card = card.selector();
-    let request = match request {
-        Request::CardContents { known, .. } => Request::CardContents { card, known },
-        Request::CardStatus { .. } => Request::CardStatus { card },
-        Request::LoginByAgent { .. } => Request::LoginByAgent { card },
-        Request::Logout { .. } => Request::Logout { card },
-        Request::ReadCertificate { reference, .. } => Request::ReadCertificate { card, reference },
-        Request::ReadObject { number, .. } => Request::ReadObject { card, number },
-        Request::UseKey {
-            pin: None,
-            reference,
-            operation,
-            ..
-        } => Request::UseKey {
-            card,
-            pin: None,
-            reference,
-            operation,
-        },
-        Request::Login { .. } | Request::UseKey { .. } | Request::VerifyPin { .. } => {
+    match request {
+        CardRequest::Contents { .. }
+        | CardRequest::LoginByAgent
+        | CardRequest::Logout
+        | CardRequest::ReadCertificate { .. }
+        | CardRequest::ReadObject { .. }
+        | CardRequest::Status
+        | CardRequest::UseKey { pin: None, .. } => {}
+        CardRequest::Login { .. } | CardRequest::UseKey { .. } | CardRequest::VerifyPin { .. } => {
             return Err(fail(
                 FailureKind::Denied,
                 format!(
@@ -653,8 +676,8 @@ fn elsewhere(
             ));
         }
         _ => return Err(only_there(carrier)),
-    };
-    match client()?.ask(&request)? {
+    }
+    match client()?.ask(card.selector(), request)? {
         // Whoever logs in leaves the question for the PIN to the other machine.
         Reply::Status(mut status) => {
             status.pin_pad = true;

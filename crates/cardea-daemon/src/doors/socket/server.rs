@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cardea_card::secret::erase_stack;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{FailureKind, Reply, Request};
+use cardea_client::message::{FailureKind, ReaderRequest, RedirectionRequest, Reply, Request};
 use cardea_client::{Client, ServerEnd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -291,7 +291,7 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
     let mut client_state = SocketClient::new(Arc::clone(host), host.roles.of(uid), actor, own);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
-        if let Request::Redirect { from, reader } = request {
+        if let Request::Redirection(RedirectionRequest::Begin { from, reader }) = request {
             // From here on it is the daemon that asks.
             return client_state.redirect(&mut client, from, reader);
         }
@@ -312,5 +312,7 @@ fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), F
 
 /// Whether a daemon greets on this socket within the time.
 pub(crate) fn answers(path: &Path, limit: Duration) -> bool {
-    Client::new(path).call(&Request::ReaderInfo, limit).is_ok()
+    Client::new(path)
+        .call(&Request::Reader(ReaderRequest::Info), limit)
+        .is_ok()
 }

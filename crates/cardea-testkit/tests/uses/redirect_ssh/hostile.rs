@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use cardea_client::frame::{Channel, exactly};
 use cardea_client::message::{
-    Authority, FailureKind, Hello, MAGIC, MAX_PROGRAMS, NewKey, Operation, PowerAction, Reference,
-    Reply, Request, SecretBytes, VERSION, packed,
+    Authority, CardRequest, CardsRequest, ConnectionRequest, FailureKind, Hello, MAGIC,
+    MAX_PROGRAMS, NewKey, Operation, PowerAction, RedirectionRequest, Reference, Reply, Request,
+    SecretBytes, SlotRequest, VERSION, packed,
 };
 use cardea_testkit::process::Running;
 use cardea_testkit::redirection::Redirection;
@@ -59,10 +60,16 @@ impl Hostile {
         };
         channel.send(&hello).unwrap();
         let asked: Request = channel.receive(Some(PATIENCE), PATIENCE).unwrap();
-        assert!(matches!(asked, Request::Redirect { .. }), "{asked:?}");
+        assert!(
+            matches!(
+                asked,
+                Request::Redirection(RedirectionRequest::Begin { .. })
+            ),
+            "{asked:?}"
+        );
         channel.send(&Reply::Redirected { reader: true }).unwrap();
         let offered: Request = channel.receive(Some(PATIENCE), PATIENCE).unwrap();
-        let Request::Offer { cards } = offered else {
+        let Request::Redirection(RedirectionRequest::Offer { cards }) = offered else {
             panic!("no cards: {offered:?}");
         };
         Self {
@@ -81,10 +88,10 @@ impl Hostile {
     fn answer(&mut self) -> (u32, Reply) {
         loop {
             match self.channel.receive(Some(PATIENCE), PATIENCE).unwrap() {
-                Request::Answered { program, reply } => {
+                Request::Redirection(RedirectionRequest::Answered { program, reply }) => {
                     return (program, exactly(reply.expose()).unwrap());
                 }
-                Request::Offer { .. } => {}
+                Request::Redirection(RedirectionRequest::Offer { .. }) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -108,10 +115,12 @@ fn secret() -> SecretBytes {
 }
 
 fn apdu(card: &str, bytes: &[u8]) -> Request {
-    Request::TransmitCard {
-        card: card.into(),
-        apdu: SecretBytes::new(bytes.to_vec()),
-    }
+    Request::card(
+        card,
+        CardRequest::Transmit {
+            apdu: SecretBytes::new(bytes.to_vec()),
+        },
+    )
 }
 
 /// Everything by which a try could be spent or a card be changed.
@@ -121,70 +130,82 @@ fn attempts(card: &str) -> Vec<Request> {
     let part = [&[0x10, 0x20, 0, 0x80, 6][..], b"000000"].concat();
     let puk = [&[0, 0x2C, 0, 0x80, 14][..], b"00000000000000"].concat();
     vec![
-        Request::Login {
-            card: card(),
-            pin: secret(),
-        },
-        Request::VerifyPin {
-            card: card(),
-            value: secret(),
-            reference: Reference::Pin,
-        },
-        Request::VerifyPin {
-            card: card(),
-            value: secret(),
-            reference: Reference::Puk,
-        },
-        Request::ChangePin {
-            card: card(),
-            old: secret(),
-            new: secret(),
-            reference: Reference::Pin,
-        },
-        Request::UnblockPin {
-            card: card(),
-            by: Authority::Puk(secret()),
-            new: secret(),
-        },
-        Request::UseKey {
-            card: card(),
-            pin: Some(secret()),
-            reference: 0x81,
-            operation: Operation::SignEcdsa {
-                digest: vec![0; 32],
+        Request::card(card(), CardRequest::Login { pin: secret() }),
+        Request::card(
+            card(),
+            CardRequest::VerifyPin {
+                value: secret(),
+                reference: Reference::Pin,
             },
-        },
-        Request::GenerateKey {
-            card: card(),
-            pin: Some(secret()),
-            key: NewKey {
-                label: None,
-                always: false,
-                sign_only: false,
-                id: None,
+        ),
+        Request::card(
+            card(),
+            CardRequest::VerifyPin {
+                value: secret(),
+                reference: Reference::Puk,
             },
-            algorithm: "p-256".into(),
-        },
-        Request::DeleteKey {
-            card: card(),
-            pin: None,
-            reference: 0x81,
-        },
-        Request::DestroyCard {
-            card: card(),
-            owner_auth: None,
-        },
-        Request::AdminChallenge { card: card() },
-        Request::ChangePinByAgent {
-            card: card(),
-            reference: Reference::Pin,
-        },
-        Request::ShareLogins,
-        Request::ListCards,
-        Request::Transmit {
-            slot: 0,
-            apdu: SecretBytes::new(pin.clone()),
-        },
+        ),
+        Request::card(
+            card(),
+            CardRequest::ChangePin {
+                old: secret(),
+                new: secret(),
+                reference: Reference::Pin,
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::UnblockPin {
+                by: Authority::Puk(secret()),
+                new: secret(),
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::UseKey {
+                pin: Some(secret()),
+                reference: 0x81,
+                operation: Operation::SignEcdsa {
+                    digest: vec![0; 32],
+                },
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::GenerateKey {
+                pin: Some(secret()),
+                key: NewKey {
+                    label: None,
+                    always: false,
+                    sign_only: false,
+                    id: None,
+                },
+                algorithm: "p-256".into(),
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::DeleteKey {
+                pin: None,
+                reference: 0x81,
+            },
+        ),
+        Request::card(card(), CardRequest::Destroy { owner_auth: None }),
+        Request::card(card(), CardRequest::AdminChallenge),
+        Request::card(
+            card(),
+            CardRequest::ChangePinByAgent {
+                reference: Reference::Pin,
+            },
+        ),
+        Request::Connection(ConnectionRequest::ShareLogins),
+        Request::Cards(CardsRequest::List),
+        Request::slot(
+            0,
+            SlotRequest::Transmit {
+                apdu: SecretBytes::new(pin.clone()),
+            },
+        ),
         apdu(&card(), &pin),
         apdu(&card(), &part),
         apdu(&card(), &puk),
@@ -201,10 +222,12 @@ fn no_request_of_a_hostile_machine_spends_a_try_or_changes_the_card() {
         let mut hostile = Hostile::new(&machines, &listener);
         let card = hostile.card.clone();
         // With power, and in the middle of a chain of commands.
-        let up = Request::PowerCard {
-            card: card.clone(),
-            action: PowerAction::Up,
-        };
+        let up = Request::card(
+            card.clone(),
+            CardRequest::Power {
+                action: PowerAction::Up,
+            },
+        );
         assert!(matches!(hostile.ask(&up), Reply::Atr(_)));
         let asked = attempts(&card).remove(number);
         hostile.want(1, &asked);
@@ -220,14 +243,16 @@ fn no_request_of_a_hostile_machine_spends_a_try_or_changes_the_card() {
     // What it may ask needs the PIN that a person types; a person who says no is not asked for ever.
     let mut hostile = Hostile::new(&machines, &listener);
     let card = hostile.card.clone();
-    let sign = Request::UseKey {
-        card: card.clone(),
-        pin: None,
-        reference: 0x81,
-        operation: Operation::SignEcdsa {
-            digest: vec![0; 32],
+    let sign = Request::card(
+        card.clone(),
+        CardRequest::UseKey {
+            pin: None,
+            reference: 0x81,
+            operation: Operation::SignEcdsa {
+                digest: vec![0; 32],
+            },
         },
-    };
+    );
     let refused = hostile.ask(&sign);
     assert!(
         matches!(&refused, Reply::Failed(failure) if failure.kind == FailureKind::NotLoggedIn),
@@ -238,17 +263,13 @@ fn no_request_of_a_hostile_machine_spends_a_try_or_changes_the_card() {
         matches!(&perform, Reply::Failed(_)),
         "without power: {perform:?}"
     );
-    let other = hostile.ask(&Request::CardStatus {
-        card: "0".repeat(32),
-    });
+    let other = hostile.ask(&Request::card("0".repeat(32), CardRequest::Status));
     assert!(matches!(&other, Reply::Failed(failure) if failure.kind == FailureKind::Removed));
     // Not by its name either.
-    let named = hostile.ask(&Request::CardStatus {
-        card: "Alice".into(),
-    });
+    let named = hostile.ask(&Request::card("Alice", CardRequest::Status));
     assert!(matches!(&named, Reply::Failed(failure) if failure.kind == FailureKind::Removed));
     machines.person().types("");
-    let login = Request::LoginByAgent { card };
+    let login = Request::card(card, CardRequest::LoginByAgent);
     for _ in 0..2 {
         let refused = hostile.ask(&login);
         assert!(
@@ -324,9 +345,7 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
 
     // The next before the last is answered.
     let mut hostile = Hostile::new(&machines, &listener);
-    let status = Request::CardStatus {
-        card: hostile.card.clone(),
-    };
+    let status = Request::card(hostile.card.clone(), CardRequest::Status);
     for _ in 0..100 {
         hostile.want(1, &status);
     }
@@ -386,10 +405,10 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
         };
     let begin = || {
         let mut channel = connect();
-        let request = Request::Redirect {
+        let request = Request::Redirection(RedirectionRequest::Begin {
             from: "laptop".into(),
             reader: true,
-        };
+        });
         channel.send(&request).unwrap();
         match channel.receive(Some(PATIENCE), PATIENCE) {
             // Off unless the administrator has allowed it.
@@ -406,10 +425,10 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
     };
     let id = "00112233445566778899aabbccddeeff";
     let mut nameless = connect();
-    let request = Request::Redirect {
+    let request = Request::Redirection(RedirectionRequest::Begin {
         from: "lap\ntop".into(),
         reader: false,
-    };
+    });
     nameless.send(&request).unwrap();
     assert_eq!(refused(&mut nameless).kind, FailureKind::Invalid);
     for cards in [
@@ -422,19 +441,21 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
             .collect(),
     ] {
         let mut channel = begin();
-        channel.send(&Request::Offer { cards }).unwrap();
+        channel
+            .send(&Request::Redirection(RedirectionRequest::Offer { cards }))
+            .unwrap();
         refused(&mut channel);
     }
     let mut channel = begin();
-    channel.send(&Request::ListCards).unwrap();
+    channel.send(&Request::Cards(CardsRequest::List)).unwrap();
     assert_eq!(refused(&mut channel).kind, FailureKind::Protocol);
 
     // An answer to something else, or none that could be one, is no card's.
     let mut channel = begin();
     channel
-        .send(&Request::Offer {
+        .send(&Request::Redirection(RedirectionRequest::Offer {
             cards: vec![card(id, "Liar")],
-        })
+        }))
         .unwrap();
     cardea_testkit::process::wait_for("the card", || machines.is_there());
     let tool = std::thread::scope(|scope| {
@@ -443,7 +464,12 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
             match channel.receive(Some(PATIENCE), PATIENCE) {
                 Ok(Reply::Wanted { program, .. }) => {
                     let reply = packed(&Reply::Certificate(vec![1, 2, 3])).unwrap();
-                    channel.send(&Request::Answered { program, reply }).unwrap();
+                    channel
+                        .send(&Request::Redirection(RedirectionRequest::Answered {
+                            program,
+                            reply,
+                        }))
+                        .unwrap();
                 }
                 Ok(Reply::Released { .. }) => break,
                 other => panic!("{other:?}"),
@@ -455,10 +481,10 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
     // So many of a user.
     let more: Vec<_> = (0..3).map(|_| begin()).collect();
     let mut fifth = connect();
-    let request = Request::Redirect {
+    let request = Request::Redirection(RedirectionRequest::Begin {
         from: "laptop".into(),
         reader: false,
-    };
+    });
     fifth.send(&request).unwrap();
     assert_eq!(refused(&mut fifth).kind, FailureKind::Busy);
     drop((channel, more));

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cardea_client::Client;
-use cardea_client::message::{FailureKind, Hold, Reply, Request};
+use cardea_client::message::{CardsRequest, DriveRequest, FailureKind, Hold, Reply, Request};
 use cardea_store::format::{HostKey, decode, encode};
 use cardea_testkit::process::{run, wait_for};
 use cardea_testkit::stick::{PLACE, Stick, unplug};
@@ -76,16 +76,16 @@ impl Scene {
 }
 
 fn attach(client: &mut Client, folder: OwnedFd) -> Reply {
-    let request = Request::AttachDrive {
+    let request = Request::Drive(DriveRequest::Attach {
         place: PLACE.into(),
-    };
+    });
     client
         .call_with_folder(&request, folder.as_fd(), 2 * LIMIT, &mut |_| {})
         .unwrap()
 }
 
 fn hold(client: &mut Client, folder: Option<&OwnedFd>) -> Reply {
-    let request = Request::HoldDrive { timeout_ms: 20_000 };
+    let request = Request::Drive(DriveRequest::Hold { timeout_ms: 20_000 });
     match folder {
         Some(folder) => client
             .call_with_folder(&request, folder.as_fd(), 2 * LIMIT, &mut |_| {})
@@ -117,7 +117,7 @@ fn what_is_no_folder_of_cards_is_refused() {
         let (_, text) = scene.refusal(given);
         assert!(text.contains(why), "{why}: {text}");
     }
-    let request = Request::AttachDrive { place: "x".into() };
+    let request = Request::Drive(DriveRequest::Attach { place: "x".into() });
     match scene.client().call(&request, LIMIT).unwrap() {
         Reply::Failed(failure) => assert_eq!(failure.kind, FailureKind::Invalid),
         other => panic!("{other:?}"),
@@ -510,7 +510,12 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
     for _ in 0..500 {
         let folder = open(&scene.folder());
         let reply = client
-            .call_with_folder(&Request::ListCards, folder.as_fd(), LIMIT, &mut |_| {})
+            .call_with_folder(
+                &Request::Cards(CardsRequest::List),
+                folder.as_fd(),
+                LIMIT,
+                &mut |_| {},
+            )
             .unwrap();
         assert!(matches!(reply, Reply::Cards(_)));
     }

@@ -1,0 +1,247 @@
+//! Requests about the TPM, and what describes it.
+
+use minicbor::{Decode, Encode};
+
+#[cfg(doc)]
+use super::Reply;
+
+use super::SecretBytes;
+
+/// What a client may ask about the TPM.
+#[derive(Debug, Encode, Decode)]
+pub enum TpmRequest {
+    /// State of the TPM: [`Reply::Tpm`].
+    #[n(0)]
+    Status,
+    /// Every NV index in the cards' range: [`Reply::Indices`].
+    #[n(1)]
+    ListIndices,
+    /// 32 bytes of the TPM's random number generator: [`Reply::Result`].
+    #[n(2)]
+    Random,
+    /// Removes an index that no known card or unfinished operation claims.
+    #[n(3)]
+    RemoveIndex {
+        /// Its handle.
+        #[n(0)]
+        handle: u32,
+        /// The TPM's owner authorisation, where one is set.
+        #[n(1)]
+        owner_auth: Option<SecretBytes>,
+    },
+    /// Forgets all failures that count towards the TPM-wide lockout, and ends it.
+    #[n(4)]
+    ResetLockout {
+        /// Lockout authorisation; empty = none is set.
+        #[n(0)]
+        auth: SecretBytes,
+    },
+    /// Sets an authorisation of the TPM, and empties the policy of its hierarchy and that of the endorsement hierarchy:
+    /// what was set before would open them all the same. Answer: [`Reply::AuthorisationSet`].
+    #[n(5)]
+    SetHierarchyAuth {
+        /// Which one.
+        #[n(0)]
+        hierarchy: Hierarchy,
+        /// Present value; empty = none is set.
+        #[n(1)]
+        old: SecretBytes,
+        /// New value, at most 32 bytes.
+        #[n(2)]
+        new: SecretBytes,
+    },
+    /// Sets when the TPM locks, and for how long.
+    #[n(6)]
+    SetLockoutParameters {
+        /// Lockout authorisation; empty = none is set.
+        #[n(0)]
+        auth: SecretBytes,
+        /// Failures at which it locks.
+        #[n(1)]
+        max_tries: u32,
+        /// Seconds after which one failure is forgotten.
+        #[n(2)]
+        recovery: u32,
+        /// Seconds for which a wrong lockout authorisation locks that authorisation itself.
+        #[n(3)]
+        lockout_recovery: u32,
+    },
+    /// Whether the TPM has room for one more card: indices are defined and undefined again. `Done`, or
+    /// `Failed` with kind `Full`.
+    #[n(7)]
+    TryRoom,
+}
+
+impl TpmRequest {
+    /// Whether sending it twice does the same as sending it once.
+    pub(crate) fn only_asks(&self) -> bool {
+        match self {
+            Self::ListIndices | Self::Random | Self::Status | Self::TryRoom => true,
+            Self::RemoveIndex { .. }
+            | Self::ResetLockout { .. }
+            | Self::SetHierarchyAuth { .. }
+            | Self::SetLockoutParameters { .. } => false,
+        }
+    }
+}
+
+/// An authorisation of the TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Hierarchy {
+    /// Resets the lockout, clears the TPM.
+    #[n(0)]
+    Lockout,
+    /// Defines and deletes indices.
+    #[n(1)]
+    Owner,
+}
+
+impl Hierarchy {
+    /// Its word in messages and files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Lockout => "lockout",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+/// Whether a TPM counts wrong PINs as cards need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CounterCheck {
+    /// Not tried: there was no card yet.
+    #[n(0)]
+    Unknown,
+    /// It does.
+    #[n(1)]
+    Good,
+    /// It could not be tried; cards are used.
+    #[n(2)]
+    Outstanding,
+    /// It does not; cards are neither made nor used.
+    #[n(3)]
+    Unsafe,
+}
+
+impl CounterCheck {
+    /// In a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Outstanding => "outstanding",
+            Self::Unknown => "unknown",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+/// State of the TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TpmStatus {
+    /// Where it is, as given to `--tpm`.
+    #[n(0)]
+    pub address: String,
+    /// Maker, four characters.
+    #[n(1)]
+    pub manufacturer: String,
+    /// Vendor's text.
+    #[n(2)]
+    pub vendor: String,
+    /// Firmware version, two 32-bit halves.
+    #[n(3)]
+    pub firmware: u64,
+    /// Specification revision times 100.
+    #[n(4)]
+    pub revision: u32,
+    /// Slots for loaded objects at least available.
+    #[n(5)]
+    pub transient_slots: u32,
+    /// Failures that count towards the TPM-wide lockout.
+    #[n(6)]
+    pub lockout_count: u32,
+    /// Failures at which the TPM locks.
+    #[n(7)]
+    pub lockout_max: u32,
+    /// Seconds after which one failure is forgotten.
+    #[n(8)]
+    pub lockout_recovery: u32,
+    /// Whether the TPM is locked out.
+    #[n(9)]
+    pub in_lockout: bool,
+    /// Whether an owner authorisation is set.
+    #[n(10)]
+    pub owner_auth_set: bool,
+    /// Whether a lockout authorisation is set.
+    #[n(11)]
+    pub lockout_auth_set: bool,
+    /// Algorithms of keys that cards can have.
+    #[n(12)]
+    pub algorithms: Vec<String>,
+    /// Slots for loaded sessions at least available.
+    #[n(13)]
+    pub session_slots: u32,
+    /// NV indices defined, whoever made them.
+    #[n(14)]
+    pub nv_indices: u32,
+    /// NV indices among them in the range of cards.
+    #[n(15)]
+    pub card_indices: u32,
+    /// Seconds for which a wrong lockout authorisation shuts that authorisation itself.
+    #[n(16)]
+    pub lockout_auth_recovery: u32,
+    /// Whether an endorsement authorisation is set.
+    #[n(17)]
+    pub endorsement_auth_set: bool,
+    /// NV indices of cards that the daemon knows.
+    #[n(18)]
+    pub known_indices: u32,
+    /// How much faster (or slower, below 0) the TPM's clock runs than the host's, in thousandths, by which sessions
+    /// end too soon (too late); absent while the daemon has not run long enough to tell.
+    #[n(19)]
+    pub clock_deviation: Option<i32>,
+    /// Hierarchies that a policy opens without their authorisation: `owner`, `endorsement`, `lockout`, `platform`, or
+    /// the handle of another; absent = the TPM does not tell.
+    #[n(20)]
+    pub hierarchy_policies: Option<Vec<String>>,
+    /// Whether the owner hierarchy is switched on; switched off, it hides everything of cards until the TPM restarts.
+    #[n(21)]
+    pub owner_enabled: bool,
+    /// Whether it counts wrong PINs as cards need it.
+    #[n(22)]
+    pub counters: CounterCheck,
+    /// Why that is not known, or what is wrong; empty otherwise.
+    #[n(23)]
+    pub counters_reason: String,
+}
+
+/// An NV index in the cards' range.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct IndexSummary {
+    /// Its handle.
+    #[n(0)]
+    pub handle: u32,
+    /// Whether it was written; one that was not is left from an interrupted creation.
+    #[n(1)]
+    pub written: bool,
+    /// Id of the card that claims it.
+    #[n(2)]
+    pub card: Option<String>,
+    /// Name of that card.
+    #[n(3)]
+    pub name: Option<String>,
+    /// `pin`, `adm` or `puk`, if a card claims it.
+    #[n(4)]
+    pub role: Option<String>,
+    /// Whether an unfinished operation names it.
+    #[n(5)]
+    pub unfinished: bool,
+    /// Whether it has the form of a card's index; else other software made it.
+    #[n(6)]
+    pub card_form: bool,
+}
