@@ -207,6 +207,8 @@ pub enum TokenErrorKind {
     Unsafe,
     /// The token does not know this algorithm or size.
     Unsupported,
+    /// The private part of the RSA key can be computed from the public one; it was not kept.
+    WeakKey,
 }
 
 /// A failure of the token; the cause, with command and response code, is its source.
@@ -258,6 +260,9 @@ impl fmt::Display for TokenError {
             TokenErrorKind::Unavailable => "the TPM cannot be reached",
             TokenErrorKind::Unsafe => "this TPM does not count wrong PINs as it must",
             TokenErrorKind::Unsupported => "the TPM does not support this algorithm",
+            TokenErrorKind::WeakKey => {
+                "the private part of this RSA key can be computed from its public part"
+            }
         })
     }
 }

@@ -167,6 +167,12 @@ pub(crate) fn on_card(error: &CardError) -> Failure {
             FailureKind::Full,
             "the card has no room for this; delete a key or a certificate first",
         ),
+        Some(TokenErrorKind::WeakKey) => fail(
+            FailureKind::Failed,
+            "this RSA key follows the pattern of faulty TPM firmware (CVE-2017-15361), by which anybody can compute \
+             the private key from the public one; it was not kept. Update the TPM's firmware (the computer's maker \
+             has it) before a new RSA key is made, or use an elliptic-curve key",
+        ),
         Some(TokenErrorKind::Unsupported) => fail(
             FailureKind::Failed,
             "the TPM has no keys of this algorithm; `cardea tpm status` shows those it has",
@@ -314,6 +320,7 @@ mod tests {
             (TokenErrorKind::Unavailable, FailureKind::NoTpm),
             (TokenErrorKind::Unsafe, FailureKind::UnsafeTpm),
             (TokenErrorKind::Unsupported, FailureKind::Failed),
+            (TokenErrorKind::WeakKey, FailureKind::Failed),
         ] {
             let error = CardError::Token(TokenError::from(token));
             assert_eq!(of_card(&error).kind, kind, "{token:?}");

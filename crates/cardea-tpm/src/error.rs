@@ -182,6 +182,11 @@ pub enum TpmError {
         #[source]
         source: io::Error,
     },
+    /// An RSA key whose private part anybody can compute from the public one.
+    #[error(
+        "the RSA key follows the pattern of faulty firmware (CVE-2017-15361): its private part can be computed"
+    )]
+    WeakRsaKey,
     /// This TPM cannot hold cards.
     #[error("this TPM cannot hold cards: {0}")]
     Unfit(String),
@@ -261,6 +266,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,
         TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,
         TpmError::Unfit(_) => return TokenErrorKind::Unsupported,
+        TpmError::WeakRsaKey => return TokenErrorKind::WeakKey,
         // A cryptogram that the key makes nothing of; anything else that fails so is the TPM's own failure.
         TpmError::Response {
             command: "RSA_Decrypt",

@@ -2,9 +2,13 @@
 
 use cardea_card::record::{KeyRecord, ObjectBlob};
 use cardea_card::secret::PrivateKey;
-use cardea_card::token::{KeyClass, KeyOrigin};
+use cardea_card::token::{
+    HashAlgorithm, KeyClass, KeyInfo, KeyOrigin, PrivateOperation, PublicKey,
+};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+use rsa::{BoxedUint, Pkcs1v15Sign};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::anchor::Anchor;
@@ -13,7 +17,7 @@ use crate::crypto::{
     SecretUse, StorageKey, Wrapped, inner_wrap, outer_wrap, sensitive_area, shared_secret,
 };
 use crate::error::{ResponseCode, TpmError};
-use crate::operate::require_own_tpm;
+use crate::operate::{self, require_own_tpm};
 use crate::policy::{key_head, name_of};
 use crate::random::random;
 use crate::wire::Writer;
@@ -93,6 +97,52 @@ pub(crate) fn import(
         Some(_) => Ok(key),
         None => Err(TpmError::Mismatch),
     }
+}
+
+/// Signs once with an imported RSA key, if its PIN is verified for the session, and verifies the signature: from here
+/// on the key is relied on, and the original may be destroyed. Keys that want the PIN every time are left out, whose
+/// one operation is the user's.
+pub(crate) fn check_signature(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    key: &KeyRecord,
+) -> Result<(), TpmError> {
+    let Some(KeyInfo {
+        algorithm,
+        class: KeyClass::Session,
+        public: PublicKey::Rsa { modulus, exponent },
+        ..
+    }) = anchor.describe(key)
+    else {
+        return Ok(());
+    };
+    let digest: [u8; 32] = Sha256::digest(&modulus).into();
+    let operation = PrivateOperation::SignPkcs1 {
+        hash: HashAlgorithm::Sha256,
+        digest: &digest,
+    };
+    let signature = operate::operate(
+        core,
+        card,
+        anchor,
+        key,
+        KeyClass::Session,
+        algorithm.size(),
+        operation,
+    )?;
+    let Some(signature) = signature else {
+        return Ok(());
+    };
+    let number = |bytes: &[u8]| {
+        let bits = u32::try_from(bytes.len() * 8).unwrap_or(u32::MAX);
+        BoxedUint::from_be_slice(bytes, bits).map_err(|_| TpmError::Mismatch)
+    };
+    let public = rsa::PublicKey::new(number(&modulus)?, BoxedUint::from(u64::from(exponent)))
+        .map_err(|_| TpmError::Mismatch)?;
+    public
+        .verify(Pkcs1v15Sign::new::<Sha256>(), &digest, &signature)
+        .map_err(|_| TpmError::Mismatch)
 }
 
 /// The key of the inner wrap, good for one import.

@@ -40,6 +40,7 @@ mod promise;
 mod proof;
 mod queue;
 mod random;
+mod rsa_key;
 mod seal;
 mod service;
 mod session;

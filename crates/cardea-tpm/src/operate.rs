@@ -17,6 +17,7 @@ use crate::policy::{
     ApprovalId, NV_WRITTEN, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of,
     nv_public, role_ref,
 };
+use crate::rsa_key;
 use crate::session::attribute;
 use crate::status::is_owner_on;
 use crate::tpm::{Handle, Tpm};
@@ -393,7 +394,10 @@ pub(crate) fn generate(
         inner_wrapped: None,
     };
     match anchor.describe(&key) {
-        Some(info) if info.algorithm == algorithm && info.class == class => Ok(key),
+        Some(info) if info.algorithm == algorithm && info.class == class => {
+            rsa_key::refuse_weak(&info)?;
+            Ok(key)
+        }
         #[cfg(feature = "weakened")]
         Some(_) if weakened::has(Weakness::LaxPolicy) => Ok(key),
         _ => Err(TpmError::Protocol {

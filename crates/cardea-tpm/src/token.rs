@@ -26,6 +26,7 @@ use crate::owned::OwnedOperation;
 use crate::policy::ApprovalId;
 use crate::probe::probe;
 use crate::proof::{self, Proof};
+use crate::rsa_key;
 
 /// How long a counter that was read is shown again without asking the TPM: clients poll it.
 const COUNTER_TIME: Duration = Duration::from_secs(1);
@@ -235,9 +236,15 @@ impl KeyStore for CardToken {
         key: &PrivateKey,
         class: KeyClass,
     ) -> Result<KeyRecord, TokenError> {
+        if let PrivateKey::Rsa { modulus, prime, .. } = key {
+            rsa_key::check_import(modulus, prime).map_err(token_error)?;
+        }
         let incoming = Incoming::new(&self.anchor, key, class);
-        let key =
-            self.run(move |core, _, anchor| import::import(core, anchor, reference, &incoming))?;
+        let key = self.run(move |core, card, anchor| {
+            let key = import::import(core, anchor, reference, &incoming)?;
+            import::check_signature(core, card, anchor, &key)?;
+            Ok(key)
+        })?;
         if class == KeyClass::Always {
             self.always.store(true, Ordering::Relaxed);
         }

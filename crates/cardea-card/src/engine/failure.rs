@@ -206,7 +206,8 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
         | TokenErrorKind::Damaged
         | TokenErrorKind::Internal
         | TokenErrorKind::Lost
-        | TokenErrorKind::Unsafe => StatusWord::NO_DIAGNOSIS,
+        | TokenErrorKind::Unsafe
+        | TokenErrorKind::WeakKey => StatusWord::NO_DIAGNOSIS,
         TokenErrorKind::KeyUse | TokenErrorKind::Lockout => StatusWord::CONDITIONS_NOT_SATISFIED,
         TokenErrorKind::NotAuthenticated => StatusWord::SECURITY_STATUS_NOT_SATISFIED,
         TokenErrorKind::Gone | TokenErrorKind::NotConfigured => StatusWord::REFERENCE_NOT_FOUND,
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use crate::pin_policy::PinRuleError;
 
-    const KINDS: [TokenErrorKind; 15] = [
+    const KINDS: [TokenErrorKind; 16] = [
         TokenErrorKind::BadData,
         TokenErrorKind::Busy,
         TokenErrorKind::ChangeUnknown,
@@ -235,6 +236,7 @@ mod tests {
         TokenErrorKind::Unavailable,
         TokenErrorKind::Unsafe,
         TokenErrorKind::Unsupported,
+        TokenErrorKind::WeakKey,
     ];
 
     /// What each failure is to the client. The match fails to compile when a kind is added.
@@ -255,6 +257,7 @@ mod tests {
             TokenErrorKind::Unavailable => 0x6400,
             TokenErrorKind::Unsafe => 0x6F00,
             TokenErrorKind::Unsupported => 0x6A81,
+            TokenErrorKind::WeakKey => 0x6F00,
         }
     }
 
