@@ -174,7 +174,6 @@ pub struct PinStatus {
 
 /// Why a token could not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum TokenErrorKind {
     /// The input does not fit the operation: padding, length, range. Says no more (padding oracle).
     BadData,

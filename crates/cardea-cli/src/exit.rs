@@ -25,6 +25,7 @@ pub(crate) enum Exit {
     Busy = 12,
     Cancelled = 13,
     NoAgent = 14,
+    BrokenTpm = 15,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,11 +39,14 @@ impl From<FailureKind> for Exit {
         match kind {
             FailureKind::Ambiguous => Self::Ambiguous,
             FailureKind::Blocked => Self::Blocked,
+            FailureKind::Broken => Self::BrokenTpm,
             FailureKind::Busy => Self::Busy,
             FailureKind::Cancelled => Self::Cancelled,
             FailureKind::Denied => Self::Denied,
-            FailureKind::ChangeUnknown
+            FailureKind::BadData
+            | FailureKind::ChangeUnknown
             | FailureKind::Failed
+            | FailureKind::KeyUse
             | FailureKind::NotLoggedIn
             | FailureKind::UnsafeTpm => Self::Failed,
             FailureKind::Full => Self::Full,
@@ -117,7 +121,9 @@ mod tests {
         let table = [
             (FailureKind::AdminWrong, 4),
             (FailureKind::Ambiguous, 8),
+            (FailureKind::BadData, 1),
             (FailureKind::Blocked, 5),
+            (FailureKind::Broken, 15),
             (FailureKind::Busy, 12),
             (FailureKind::Cancelled, 13),
             (FailureKind::ChangeUnknown, 1),
@@ -125,6 +131,7 @@ mod tests {
             (FailureKind::Failed, 1),
             (FailureKind::Full, 10),
             (FailureKind::Invalid, 2),
+            (FailureKind::KeyUse, 1),
             (FailureKind::Lockout, 11),
             (FailureKind::Lost, 9),
             (FailureKind::NoAgent, 14),

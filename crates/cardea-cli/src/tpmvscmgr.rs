@@ -280,11 +280,14 @@ fn kinds(kind: FailureKind) -> (End, u32) {
             (End::Failed, NOT_FOUND)
         }
         FailureKind::Busy => (End::Failed, 0x8007_00AA),
-        FailureKind::Lost => (End::Failed, 0x8028_0101),
+        // TPM_20_E_FAILURE of winerror.h.
+        FailureKind::Broken | FailureKind::Lost => (End::Failed, 0x8028_0101),
         FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),
         FailureKind::Blocked => (End::Failed, 0x8010_006C),
-        FailureKind::ChangeUnknown
+        FailureKind::BadData
+        | FailureKind::ChangeUnknown
         | FailureKind::Failed
+        | FailureKind::KeyUse
         | FailureKind::NoAgent
         | FailureKind::NotLoggedIn
         | FailureKind::Protocol

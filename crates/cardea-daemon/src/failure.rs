@@ -62,6 +62,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     tracing::warn!(error = cause, "TPM");
     match error {
         TpmError::CountReset => fail(FailureKind::UnsafeTpm, unsafe_tpm(&cause)),
+        TpmError::FailureMode | TpmError::Protocol { .. } => fail(FailureKind::Broken, cause),
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::HIERARCHY => {
             fail(FailureKind::SwitchedOff, SWITCHED_OFF)
@@ -95,6 +96,13 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         TpmError::Response { code, .. } if code.out_of_slots() || code.asks_for_retry() => {
             fail(FailureKind::Busy, cause)
         }
+        TpmError::Response {
+            code: ResponseCode::FAILURE,
+            ..
+        } => fail(FailureKind::Broken, cause),
+        error if error.breaks_connection() => fail(FailureKind::Broken, cause),
+        TpmError::ChangeUnknown(_) => fail(FailureKind::ChangeUnknown, cause),
+        TpmError::Mismatch => fail(FailureKind::BadData, cause),
         _ => fail(FailureKind::Failed, cause),
     }
 }
@@ -214,16 +222,22 @@ pub(crate) fn token_kind(error: &CardError) -> Option<TokenErrorKind> {
 
 fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
     match kind {
+        TokenErrorKind::BadData => fail(FailureKind::BadData, cause),
         TokenErrorKind::Busy => fail(FailureKind::Busy, cause),
         TokenErrorKind::ChangeUnknown => fail(FailureKind::ChangeUnknown, change_unknown("PIN")),
         TokenErrorKind::Full => full(cause),
+        TokenErrorKind::Internal => fail(FailureKind::Broken, cause),
+        TokenErrorKind::KeyUse => fail(FailureKind::KeyUse, cause),
         TokenErrorKind::Lockout => lockout(cause),
         TokenErrorKind::Lost => fail(FailureKind::Lost, cause),
         TokenErrorKind::NotAuthenticated => fail(FailureKind::NotLoggedIn, cause),
         TokenErrorKind::NotConfigured => fail(FailureKind::Invalid, cause),
         TokenErrorKind::Unavailable => fail(FailureKind::NoTpm, cause),
         TokenErrorKind::Unsafe => fail(FailureKind::UnsafeTpm, unsafe_tpm(cause)),
-        _ => fail(FailureKind::Failed, cause),
+        TokenErrorKind::Damaged
+        | TokenErrorKind::Gone
+        | TokenErrorKind::Unsupported
+        | TokenErrorKind::WeakKey => fail(FailureKind::Failed, cause),
     }
 }
 
@@ -291,7 +305,19 @@ mod tests {
             (response(None, 0x921), FailureKind::Lockout),
             (response(None, 0x922), FailureKind::Busy),
             (response(None, 0x902), FailureKind::Busy),
-            (response(None, 0x101), FailureKind::Failed),
+            (response(None, 0x101), FailureKind::Broken),
+            // A code that no TPM has.
+            (response(None, 0x7FF), FailureKind::Broken),
+            (response(None, 0x143), FailureKind::Failed),
+            (TpmError::FailureMode, FailureKind::Broken),
+            (
+                TpmError::Protocol {
+                    command: "Sign",
+                    what: "the HMAC is wrong",
+                },
+                FailureKind::Broken,
+            ),
+            (TpmError::Mismatch, FailureKind::BadData),
             (response(Some(OWNER), 0x185), FailureKind::SwitchedOff),
             (TpmError::CountReset, FailureKind::UnsafeTpm),
             (TpmError::Damaged("x".into()), FailureKind::Failed),
@@ -305,14 +331,14 @@ mod tests {
     #[test]
     fn every_kind_of_the_token_has_a_kind_of_failure() {
         for (token, kind) in [
-            (TokenErrorKind::BadData, FailureKind::Failed),
+            (TokenErrorKind::BadData, FailureKind::BadData),
             (TokenErrorKind::Busy, FailureKind::Busy),
             (TokenErrorKind::ChangeUnknown, FailureKind::ChangeUnknown),
             (TokenErrorKind::Damaged, FailureKind::Failed),
             (TokenErrorKind::Full, FailureKind::Full),
             (TokenErrorKind::Gone, FailureKind::Failed),
-            (TokenErrorKind::Internal, FailureKind::Failed),
-            (TokenErrorKind::KeyUse, FailureKind::Failed),
+            (TokenErrorKind::Internal, FailureKind::Broken),
+            (TokenErrorKind::KeyUse, FailureKind::KeyUse),
             (TokenErrorKind::Lockout, FailureKind::Lockout),
             (TokenErrorKind::Lost, FailureKind::Lost),
             (TokenErrorKind::NotAuthenticated, FailureKind::NotLoggedIn),

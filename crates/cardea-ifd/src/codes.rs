@@ -73,7 +73,9 @@ impl Error {
             FailureKind::NotFound | FailureKind::Removed => Self::Absent,
             FailureKind::AdminWrong
             | FailureKind::Ambiguous
+            | FailureKind::BadData
             | FailureKind::Blocked
+            | FailureKind::Broken
             | FailureKind::Busy
             | FailureKind::Cancelled
             | FailureKind::ChangeUnknown
@@ -81,6 +83,7 @@ impl Error {
             | FailureKind::Failed
             | FailureKind::Full
             | FailureKind::Invalid
+            | FailureKind::KeyUse
             | FailureKind::Lockout
             | FailureKind::Lost
             | FailureKind::NoAgent

@@ -45,8 +45,13 @@ impl Rv {
     pub(crate) fn of(failure: &Failure, about: About) -> Self {
         Self(match failure.kind {
             FailureKind::AdminWrong | FailureKind::PinWrong => CKR_PIN_INCORRECT,
+            FailureKind::BadData => match about {
+                About::Data => CKR_DATA_INVALID,
+                About::NewPin | About::Object | About::Pin | About::Token => CKR_ARGUMENTS_BAD,
+            },
             FailureKind::Blocked => CKR_PIN_LOCKED,
-            FailureKind::Busy
+            FailureKind::Broken
+            | FailureKind::Busy
             | FailureKind::ChangeUnknown
             | FailureKind::Lockout
             | FailureKind::NoTpm
@@ -54,6 +59,7 @@ impl Rv {
             | FailureKind::UnsafeTpm => CKR_DEVICE_ERROR,
             FailureKind::Cancelled => CKR_FUNCTION_CANCELED,
             FailureKind::Full => CKR_DEVICE_MEMORY,
+            FailureKind::KeyUse => CKR_KEY_FUNCTION_NOT_PERMITTED,
             FailureKind::Lost => CKR_TOKEN_NOT_RECOGNIZED,
             FailureKind::NotFound if about == About::Object => CKR_OBJECT_HANDLE_INVALID,
             FailureKind::NotFound if about == About::Data => CKR_KEY_HANDLE_INVALID,
@@ -62,19 +68,14 @@ impl Rv {
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
             }
-            FailureKind::NoAgent => CKR_FUNCTION_FAILED,
+            FailureKind::Failed | FailureKind::NoAgent => CKR_FUNCTION_FAILED,
             FailureKind::NotLoggedIn => CKR_USER_NOT_LOGGED_IN,
             FailureKind::Invalid | FailureKind::Rule => match about {
-                About::Data => CKR_DATA_INVALID,
+                About::Data | About::Object | About::Token => CKR_ARGUMENTS_BAD,
                 About::NewPin => CKR_PIN_INVALID,
-                About::Object | About::Token => CKR_ARGUMENTS_BAD,
                 About::Pin => CKR_PIN_LEN_RANGE,
             },
             FailureKind::Protocol | FailureKind::Removed => CKR_DEVICE_REMOVED,
-            FailureKind::Failed => match about {
-                About::Data => CKR_DATA_INVALID,
-                About::NewPin | About::Object | About::Pin | About::Token => CKR_FUNCTION_FAILED,
-            },
         })
     }
 }
@@ -83,28 +84,108 @@ impl Rv {
 mod tests {
     use super::*;
 
+    const ABOUT: [About; 5] = [
+        About::Data,
+        About::NewPin,
+        About::Object,
+        About::Pin,
+        About::Token,
+    ];
+
+    /// Every kind, with its value for data, a new PIN, an object, a PIN and the token.
+    const TABLE: [(FailureKind, [CK_RV; 5]); 25] = [
+        (FailureKind::AdminWrong, [CKR_PIN_INCORRECT; 5]),
+        (FailureKind::Ambiguous, [CKR_TOKEN_NOT_PRESENT; 5]),
+        (
+            FailureKind::BadData,
+            [
+                CKR_DATA_INVALID,
+                CKR_ARGUMENTS_BAD,
+                CKR_ARGUMENTS_BAD,
+                CKR_ARGUMENTS_BAD,
+                CKR_ARGUMENTS_BAD,
+            ],
+        ),
+        (FailureKind::Blocked, [CKR_PIN_LOCKED; 5]),
+        (FailureKind::Broken, [CKR_DEVICE_ERROR; 5]),
+        (FailureKind::Busy, [CKR_DEVICE_ERROR; 5]),
+        (FailureKind::Cancelled, [CKR_FUNCTION_CANCELED; 5]),
+        (FailureKind::ChangeUnknown, [CKR_DEVICE_ERROR; 5]),
+        (
+            FailureKind::Denied,
+            [
+                CKR_TOKEN_NOT_PRESENT,
+                CKR_TOKEN_NOT_PRESENT,
+                CKR_TOKEN_NOT_PRESENT,
+                CKR_FUNCTION_REJECTED,
+                CKR_TOKEN_NOT_PRESENT,
+            ],
+        ),
+        (FailureKind::Failed, [CKR_FUNCTION_FAILED; 5]),
+        (FailureKind::Full, [CKR_DEVICE_MEMORY; 5]),
+        (
+            FailureKind::Invalid,
+            [
+                CKR_ARGUMENTS_BAD,
+                CKR_PIN_INVALID,
+                CKR_ARGUMENTS_BAD,
+                CKR_PIN_LEN_RANGE,
+                CKR_ARGUMENTS_BAD,
+            ],
+        ),
+        (FailureKind::KeyUse, [CKR_KEY_FUNCTION_NOT_PERMITTED; 5]),
+        (FailureKind::Lockout, [CKR_DEVICE_ERROR; 5]),
+        (FailureKind::Lost, [CKR_TOKEN_NOT_RECOGNIZED; 5]),
+        (FailureKind::NoAgent, [CKR_FUNCTION_FAILED; 5]),
+        (FailureKind::NoTpm, [CKR_DEVICE_ERROR; 5]),
+        (
+            FailureKind::NotFound,
+            [
+                CKR_KEY_HANDLE_INVALID,
+                CKR_TOKEN_NOT_PRESENT,
+                CKR_OBJECT_HANDLE_INVALID,
+                CKR_TOKEN_NOT_PRESENT,
+                CKR_TOKEN_NOT_PRESENT,
+            ],
+        ),
+        (FailureKind::NotLoggedIn, [CKR_USER_NOT_LOGGED_IN; 5]),
+        (FailureKind::PinWrong, [CKR_PIN_INCORRECT; 5]),
+        (FailureKind::Protocol, [CKR_DEVICE_REMOVED; 5]),
+        (FailureKind::Removed, [CKR_DEVICE_REMOVED; 5]),
+        (
+            FailureKind::Rule,
+            [
+                CKR_ARGUMENTS_BAD,
+                CKR_PIN_INVALID,
+                CKR_ARGUMENTS_BAD,
+                CKR_PIN_LEN_RANGE,
+                CKR_ARGUMENTS_BAD,
+            ],
+        ),
+        (FailureKind::SwitchedOff, [CKR_DEVICE_ERROR; 5]),
+        (FailureKind::UnsafeTpm, [CKR_DEVICE_ERROR; 5]),
+    ];
+
     #[test]
-    fn troubles_of_the_tpm_are_the_devices_whatever_was_asked() {
-        for kind in [
-            FailureKind::ChangeUnknown,
-            FailureKind::NoTpm,
-            FailureKind::SwitchedOff,
-            FailureKind::UnsafeTpm,
-        ] {
+    fn every_kind_of_failure_has_its_value() {
+        for (kind, values) in TABLE {
             let failure = Failure {
                 kind,
                 message: String::new(),
                 tries_left: None,
             };
-            for about in [
-                About::Data,
-                About::NewPin,
-                About::Object,
-                About::Pin,
-                About::Token,
-            ] {
-                assert_eq!(Rv::of(&failure, about), Rv(CKR_DEVICE_ERROR), "{kind:?}");
+            for (about, value) in ABOUT.into_iter().zip(values) {
+                assert_eq!(Rv::of(&failure, about), Rv(value), "{kind:?}, {about:?}");
             }
+        }
+    }
+
+    /// A TPM that fails must not look like invalid data: programs would give up a good cryptogram.
+    #[test]
+    fn only_bad_data_is_invalid_data() {
+        for (kind, values) in TABLE {
+            let is_data = values.contains(&CKR_DATA_INVALID);
+            assert_eq!(is_data, kind == FailureKind::BadData, "{kind:?}");
         }
     }
 }

@@ -259,4 +259,13 @@ pub enum FailureKind {
     /// The TPM does not count wrong PINs as it must: cards are neither made nor used.
     #[n(23)]
     UnsafeTpm,
+    /// The data does not suit the operation: padding, length or range.
+    #[n(24)]
+    BadData,
+    /// The TPM is in failure mode, or has given an answer that cannot be right.
+    #[n(25)]
+    Broken,
+    /// The key must not be used for this operation.
+    #[n(26)]
+    KeyUse,
 }

@@ -125,12 +125,17 @@ impl From<Failure> for BusError {
             FailureKind::Cancelled => Name::Cancelled,
             FailureKind::ChangeUnknown => Name::ChangeUnknown,
             FailureKind::Denied => Name::NotAuthorized,
-            FailureKind::Failed | FailureKind::NotLoggedIn | FailureKind::Protocol => Name::Failed,
+            FailureKind::BadData
+            | FailureKind::Failed
+            | FailureKind::KeyUse
+            | FailureKind::NotLoggedIn
+            | FailureKind::Protocol => Name::Failed,
             FailureKind::Full => Name::LimitReached,
             FailureKind::Lockout => Name::TpmLockout,
-            FailureKind::Lost | FailureKind::SwitchedOff | FailureKind::UnsafeTpm => {
-                Name::TpmFailure
-            }
+            FailureKind::Broken
+            | FailureKind::Lost
+            | FailureKind::SwitchedOff
+            | FailureKind::UnsafeTpm => Name::TpmFailure,
             FailureKind::NoAgent => Name::NoAgent,
             FailureKind::NoTpm => Name::TpmNotFound,
             FailureKind::NotFound | FailureKind::Removed => Name::NotFound,
@@ -157,6 +162,7 @@ mod tests {
     #[test]
     fn what_can_become_of_a_card_has_its_names() {
         for (kind, name) in [
+            (FailureKind::Broken, "TpmFailure"),
             (FailureKind::ChangeUnknown, "ChangeUnknown"),
             (FailureKind::Lost, "TpmFailure"),
             (FailureKind::SwitchedOff, "TpmFailure"),
