@@ -7,6 +7,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, CardState, CardsRequest, CreateCard, NewContent, Reply, Request,
     SecretBytes, Visibility,
 };
+use nix::errno::Errno;
 use nix::unistd::User;
 use serde_json::Value;
 
@@ -272,7 +273,10 @@ fn user_id(user: &str) -> Result<u32, Failure> {
     }
     match User::from_name(user) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err(Failure::usage(format!("there is no user {user}"))),
+        // Some name services report an unknown name as an error: getpwnam_r(3) lists which.
+        Ok(None) | Err(Errno::EBADF | Errno::ENOENT | Errno::EPERM | Errno::ESRCH) => {
+            Err(Failure::usage(format!("there is no user {user}")))
+        }
         Err(error) => Err(Failure::new(
             Exit::Failed,
             format!("the user database cannot be read: {error}"),

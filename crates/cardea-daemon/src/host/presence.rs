@@ -17,6 +17,16 @@ pub(crate) struct Presence {
     stale: AtomicBool,
 }
 
+/// Whether a card may be in its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Admitted,
+    /// Its owner has no active session.
+    OwnerAway,
+    /// It will be known in a moment.
+    Unknown,
+}
+
 /// What is known of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ActiveUsers {
@@ -32,12 +42,20 @@ pub(crate) enum ActiveUsers {
 impl Presence {
     /// Whether the card may be in its reader now.
     pub(crate) fn admits(&self, card: &HostedCard) -> bool {
+        self.admission(card) == Admission::Admitted
+    }
+
+    /// Whether the card may be in its reader now, and if not, why.
+    pub(crate) fn admission(&self, card: &HostedCard) -> Admission {
+        let is_active =
+            |users: &HashSet<u32>| card.owner.is_some_and(|owner| users.contains(&owner));
         match &*lock(&self.sessions) {
-            _ if !card.is_session_bound() => true,
-            ActiveUsers::Known(users) => card.owner.is_some_and(|owner| users.contains(&owner)),
+            _ if !card.is_session_bound() => Admission::Admitted,
+            ActiveUsers::Known(users) if is_active(users) => Admission::Admitted,
+            ActiveUsers::Known(_) => Admission::OwnerAway,
             // Not for a moment at the start.
-            ActiveUsers::Awaited => false,
-            ActiveUsers::Unknown => true,
+            ActiveUsers::Awaited => Admission::Unknown,
+            ActiveUsers::Unknown => Admission::Admitted,
         }
     }
 
@@ -95,6 +113,10 @@ mod tests {
         assert_eq!(all().map(admits), [true; 4], "this one is always there");
         card.set_visibility(ReaderVisibility::OwnerSession);
         assert_eq!(all().map(admits), [true, false, true, false]);
+        presence.set(ActiveUsers::Known([1001].into()));
+        assert_eq!(presence.admission(&card), Admission::OwnerAway);
+        presence.set(ActiveUsers::Awaited);
+        assert_eq!(presence.admission(&card), Admission::Unknown);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::host::admission::open;
 use crate::host::describe;
 use crate::host::hosted::{Body, HostedCard, Place, View};
 use crate::host::permission::Caller;
-use crate::host::presence::is_person;
+use crate::host::presence::{Admission, is_person};
 use crate::lifecycle::drive;
 use crate::lifecycle::intents::indices;
 use crate::lifecycle::owner::Owner;
@@ -92,18 +92,30 @@ pub(crate) fn create(
         }
     };
     host.seat_cards();
-    if card.is_here() && host.slots.slot_of(&card).is_none() {
-        warnings.push(format!(
-            "no reader: all {} slots are taken (setting `slots`)",
-            host.slots.count()
-        ));
-    }
+    warnings.extend(why_in_no_reader(host, &card));
     tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid, "card created");
     fault::point("create-seated");
     let mut details = describe::details(host, &card);
     warnings.append(&mut details.warnings);
     details.warnings = warnings;
     Ok(details)
+}
+
+/// Why a card that works is in no reader, for whoever made it.
+fn why_in_no_reader(host: &Host, card: &Arc<HostedCard>) -> Option<String> {
+    if !card.is_here() || host.slots.slot_of(card).is_some() {
+        return None;
+    }
+    Some(match host.presence.admission(card) {
+        Admission::Admitted => format!(
+            "no reader: all {} slots are taken (setting `slots`)",
+            host.slots.count()
+        ),
+        Admission::OwnerAway => "no reader yet: the card is in one while its owner is signed in \
+                                 (unless it has `--reader always`)"
+            .to_owned(),
+        Admission::Unknown => "no reader yet: it is not known yet who is signed in".to_owned(),
+    })
 }
 
 fn make(

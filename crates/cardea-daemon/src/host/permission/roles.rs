@@ -3,6 +3,7 @@
 //! Groups are looked up by name service for that user, as `id` does, and not taken from the process:
 //! its supplementary groups could be read from `/proc` only, where the process may already be another one.
 
+use nix::errno::Errno;
 use nix::unistd::{Group, Uid, User, getgrouplist};
 
 use super::Caller;
@@ -37,14 +38,23 @@ impl Roles {
 
 /// Whether the user database puts this user into the group, primary or supplementary.
 fn in_group(uid: u32, name: &str) -> nix::Result<bool> {
-    let Some(group) = Group::from_name(name)? else {
+    let Some(group) = entry(Group::from_name(name))? else {
         return Ok(false);
     };
-    let Some(user) = User::from_uid(Uid::from_raw(uid))? else {
+    let Some(user) = entry(User::from_uid(Uid::from_raw(uid)))? else {
         return Ok(false);
     };
     let name = std::ffi::CString::new(user.name).map_err(|_| nix::Error::EINVAL)?;
     Ok(getgrouplist(&name, user.gid)?.contains(&group.gid))
+}
+
+/// An entry of the user database. Some name services report one that they do not have as an error (getpwnam_r(3)
+/// lists which), as `libnss-sss` does while sssd is not running.
+fn entry<T>(found: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match found {
+        Err(Errno::EBADF | Errno::ENOENT | Errno::EPERM | Errno::ESRCH) => Ok(None),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +68,18 @@ mod tests {
         assert_eq!(in_group(1, "bin"), Ok(false));
         assert_eq!(in_group(1, "no-such-group-here"), Ok(false));
         assert_eq!(in_group(4_000_000_000, "daemon"), Ok(false));
+    }
+
+    #[test]
+    fn unknown_entry_is_none_however_a_name_service_says_so() {
+        use Errno as E;
+        for error in [E::EBADF, E::ENOENT, E::EPERM, E::ESRCH] {
+            assert_eq!(entry::<()>(Err(error)), Ok(None));
+        }
+        for error in [E::EIO, E::EINTR, E::EMFILE, E::ENFILE, E::ERANGE] {
+            assert_eq!(entry::<()>(Err(error)), Err(error));
+        }
+        assert_eq!(entry(Ok(Some(1))), Ok(Some(1)));
     }
 
     #[test]
