@@ -82,7 +82,7 @@ impl<'a> Screen<'a> {
     pub fn on(site: &'a Site) -> Self {
         let mut command = site.command("Xvfb");
         command.args([DISPLAY, "-nolock", "-nolisten", "tcp", "-screen", "0", SIZE]);
-        let mut server = Running::start(&mut command, &site.desk.path("xvfb.log"));
+        let mut server = Running::start(&mut command, &site.workplace.path("xvfb.log"));
         server.wait_ready(|_| process::run(site.command("xwininfo").arg("-root")).success);
         Self {
             site,
@@ -94,13 +94,13 @@ impl<'a> Screen<'a> {
     #[must_use]
     pub fn open(&self, looks: Looks, address: &str) -> Browser<'_> {
         for folder in looks.state {
-            let folder = self.site.desk.path(folder);
+            let folder = self.site.workplace.path(folder);
             if folder.exists() {
                 fs::remove_dir_all(folder).unwrap();
             }
         }
         let mut command = self.site.command(looks.program);
-        let log = self.site.desk.path(&format!("{}.log", looks.program));
+        let log = self.site.workplace.path(&format!("{}.log", looks.program));
         let process = Running::start(command.arg(address), &log);
         Browser {
             screen: self,

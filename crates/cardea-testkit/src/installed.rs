@@ -1,7 +1,7 @@
 //! Cardea as it is after `cargo xtask install`, so that the commands of the pages run as they stand.
 //!
-//! What: the programs of a [`Desk`] in namespaces of their own, where the module, its pkg-config file, the command
-//! and the daemon's socket are at their installed places, and root's home is the desk's folder.
+//! What: the programs of a [`Workplace`] in namespaces of their own, where the module, its pkg-config file, the command
+//! and the daemon's socket are at their installed places, and root's home is the workplace's folder.
 //! What not: the installation itself, which `cargo xtask ci` rehearses.
 
 use std::fs;
@@ -9,11 +9,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::desk::{Desk, module};
 use crate::namespace::Namespace;
 use crate::process::{Outcome, Running, run};
 use crate::rig::bin_dir;
 use crate::terminal::{Answer, Dialogue, converse};
+use crate::workplace::{Workplace, module};
 
 /// The user of the server that people sign in to, with the home folder `alice`.
 pub const ALICE: u32 = 64_001;
@@ -27,7 +27,7 @@ pub const AS_MALLORY: &str = "setpriv --reuid 64002 --clear-groups";
 /// Name of the machine itself in the namespaces.
 pub const SERVER: &str = "server.example.org";
 
-/// A machine on which a desk's Cardea is installed.
+/// A machine on which a workplace's Cardea is installed.
 pub struct Installed {
     namespace: Namespace,
     folder: PathBuf,
@@ -35,14 +35,14 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Around a desk.
+    /// Around a workplace.
     ///
     /// # Panics
     ///
     /// When the namespaces cannot be made (it needs root).
     #[must_use]
-    pub fn around(desk: &Desk) -> Self {
-        let folder = desk.path("");
+    pub fn around(workplace: &Workplace) -> Self {
+        let folder = workplace.path("");
         // Other users come this way to what is theirs.
         set_mode(&folder, 0o711);
         for (name, owner) in [("alice", ALICE), ("mallory", MALLORY)] {
@@ -66,7 +66,7 @@ impl Installed {
              mount -t tmpfs ssh /etc/ssh\nmkdir /etc/ssh/sshd_config.d\n",
             folder = folder.display(),
             module = module(),
-            socket = desk.daemon.socket().display(),
+            socket = workplace.daemon.socket().display(),
         );
         let namespace = Namespace::new(&folder, &script);
         let path = std::env::var("PATH").unwrap_or_default();
@@ -78,7 +78,7 @@ impl Installed {
         }
     }
 
-    /// A program inside, in the desk's folder, as it is for somebody who has just signed in; not yet started.
+    /// A program inside, in the workplace's folder, as it is for somebody who has just signed in; not yet started.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.namespace.command("env");

@@ -15,7 +15,6 @@
 
 pub mod browser;
 pub mod bus;
-pub mod desk;
 pub mod fault_store;
 pub mod installed;
 pub mod machine;
@@ -39,4 +38,5 @@ pub mod tpm2_tools;
 pub mod tpm_card;
 pub mod transcript;
 pub mod uses;
+pub mod workplace;
 pub mod workstation;

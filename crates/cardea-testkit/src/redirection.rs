@@ -1,6 +1,6 @@
 //! Two machines: one that has a card, one that it is redirected to, and OpenSSH between them.
 //!
-//! What: two desks with a TPM each, a real sshd on the loopback interface in a folder of its own, an agent with a
+//! What: two workplaces with a TPM each, a real sshd on the loopback interface in a folder of its own, an agent with a
 //! pinentry that types what a file says. What not: two networks; with [`crate::namespace`] there can be one.
 
 #![expect(
@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bus::{BusClient, SERVICE, SystemBus};
-use crate::desk::Desk;
 use crate::namespace::Namespace;
 use crate::process::{self, Outcome, Running, wait_for};
 use crate::rig::{PIN, bin_dir};
+use crate::workplace::Workplace;
 
 /// A pinentry that needs nobody: it types the file `pin-to-type`, and allows what it is asked to if there is a file
 /// `consent`, as soon as there is no file `hold`. What it was asked is in the file `asked`.
@@ -209,9 +209,9 @@ impl Person {
 /// Two machines.
 pub struct Redirection {
     /// The one with the card "Alice" and its keys.
-    pub here: Desk,
+    pub here: Workplace,
     /// The other one.
-    pub there: Desk,
+    pub there: Workplace,
     /// Its server.
     pub sshd: Sshd,
     /// Who sits here, where there is a bus.
@@ -230,7 +230,7 @@ impl Redirection {
     pub fn over(there: &str, network: Option<Namespace>) -> Self {
         let (there, sshd) = Self::other(there, network);
         let bus = SystemBus::start(&there.path("bus"), "");
-        let here = Desk::with("", Some(&bus.address()));
+        let here = Workplace::with("", Some(&bus.address()));
         let folder = here.path("person");
         fs::create_dir_all(&folder).unwrap();
         let pinentry = folder.join("pinentry");
@@ -258,20 +258,20 @@ impl Redirection {
     #[must_use]
     pub fn without_agent(there: &str) -> Self {
         let (there, sshd) = Self::other(there, None);
-        Self::between(Desk::with("", None), there, sshd, None)
+        Self::between(Workplace::with("", None), there, sshd, None)
     }
 
     /// The other machine, with its server; Cardea's programs are in the path there.
-    fn other(configuration: &str, network: Option<Namespace>) -> (Desk, Sshd) {
-        let desk = Desk::with(configuration, None);
+    fn other(configuration: &str, network: Option<Namespace>) -> (Workplace, Sshd) {
+        let workplace = Workplace::with(configuration, None);
         let path = format!("{}:/usr/bin:/bin", bin_dir().display());
-        let socket = desk.daemon.socket().display().to_string();
+        let socket = workplace.daemon.socket().display().to_string();
         let environment = [("PATH", path.as_str()), ("CARDEA_SOCKET", &socket)];
-        let sshd = Sshd::start(&desk.path("sshd"), &environment, network);
-        (desk, sshd)
+        let sshd = Sshd::start(&workplace.path("sshd"), &environment, network);
+        (workplace, sshd)
     }
 
-    fn between(here: Desk, there: Desk, sshd: Sshd, person: Option<Person>) -> Self {
+    fn between(here: Workplace, there: Workplace, sshd: Sshd, person: Option<Person>) -> Self {
         here.create("Alice");
         here.generate("rsa", "rsa-2048");
         here.generate("ec", "p-256");

@@ -1,6 +1,6 @@
 //! A web site that asks for the certificate of a card, and a user's computer, in one namespace.
 //!
-//! What: nginx as Debian configures it, on the usual ports, under the name [`NAME`]; a [`Desk`] whose module,
+//! What: nginx as Debian configures it, on the usual ports, under the name [`NAME`]; a [`Workplace`] whose module,
 //! socket and programs are where an installation puts them; and the pages of `docs/uses/`, whose commands are run
 //! as they stand there. What not: a browser ([`crate::browser`]).
 
@@ -14,10 +14,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::desk::{Desk, module};
 use crate::namespace::Namespace;
 use crate::process::{self, Outcome, Running};
 use crate::rig::bin_dir;
+use crate::workplace::{Workplace, module};
 
 /// Name of the site.
 pub const NAME: &str = "www.example.org";
@@ -31,7 +31,7 @@ pub struct Site {
     nginx: Running,
     namespace: Namespace,
     /// Without a card at first; commands run in its folder.
-    pub desk: Desk,
+    pub workplace: Workplace,
 }
 
 impl Default for Site {
@@ -44,10 +44,10 @@ impl Site {
     /// With nginx that serves nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        let desk = Desk::new();
+        let workplace = Workplace::new();
         let libraries = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
         for folder in ["etc", "modules", "libraries", "pkgconfig"] {
-            fs::create_dir(desk.path(folder)).unwrap();
+            fs::create_dir(workplace.path(folder)).unwrap();
         }
         for (name, template) in [
             (
@@ -62,7 +62,7 @@ impl Site {
             let text = template
                 .replace("@libraries@", &libraries)
                 .replace("@version@", env!("CARGO_PKG_VERSION"));
-            fs::write(desk.path(name), text).unwrap();
+            fs::write(workplace.path(name), text).unwrap();
         }
         let script = format!(
             "cd {folder}\n\
@@ -77,20 +77,23 @@ impl Site {
              mkdir /run/cardea\nln -s {socket} /run/cardea/cardea.sock\n\
              rm -f /etc/resolv.conf /etc/nginx/sites-enabled/*\n\
              echo 127.0.0.1 localhost {NAME} > /etc/hosts",
-            folder = desk.text(""),
+            folder = workplace.text(""),
             module = module(),
-            socket = desk.daemon.socket().display(),
+            socket = workplace.daemon.socket().display(),
         );
-        let namespace = Namespace::new(&desk.path(""), &script);
+        let namespace = Namespace::new(&workplace.path(""), &script);
         let mut nginx = namespace.command("nginx");
-        let mut nginx = Running::start(nginx.args(["-g", "daemon off;"]), &desk.path("nginx.log"));
+        let mut nginx = Running::start(
+            nginx.args(["-g", "daemon off;"]),
+            &workplace.path("nginx.log"),
+        );
         let mut running = namespace.command("test");
         running.args(["-s", "/run/nginx.pid"]);
         nginx.wait_ready(|_| process::run(&mut running).success);
         Self {
             nginx,
             namespace,
-            desk,
+            workplace,
         }
     }
 
@@ -117,19 +120,19 @@ impl Site {
         process::wait_for("an answer of nginx", || self.shell(&ask).success);
     }
 
-    /// A program inside, in the desk's folder, not yet started.
+    /// A program inside, in the workplace's folder, not yet started.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.namespace.command("env");
         let path = std::env::var("PATH").unwrap_or_default();
         command
-            .arg(format!("--chdir={}", self.desk.text("")))
+            .arg(format!("--chdir={}", self.workplace.text("")))
             .arg(program)
             .env("DISPLAY", crate::browser::DISPLAY)
-            .env("HOME", self.desk.path(""))
+            .env("HOME", self.workplace.path(""))
             .env("LC_ALL", "C.UTF-8")
             .env("PATH", format!("{}:/usr/sbin:{path}", bin_dir().display()))
-            .env("PKG_CONFIG_PATH", self.desk.path("pkgconfig"))
+            .env("PKG_CONFIG_PATH", self.workplace.path("pkgconfig"))
             .env_remove("CARDEA_SOCKET")
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .env_remove("WAYLAND_DISPLAY")

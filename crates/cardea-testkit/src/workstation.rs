@@ -14,10 +14,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::desk::{Desk, module};
 use crate::namespace::Namespace;
 use crate::process::{self, Outcome, Running};
 use crate::rig::{bin_dir, opensc_module};
+use crate::workplace::{Workplace, module};
 
 /// The people who have an account, beside root.
 pub const PEOPLE: [&str; 2] = ["alice", "bob"];
@@ -61,14 +61,14 @@ $bin/cardea reader-conf --library $bin/libifdcardea.so > /etc/reader.conf.d/card
 /// Where the tests have the pages.
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
-/// A desk in a computer of its own.
+/// A workplace in a computer of its own.
 pub struct Workstation {
     /// pcscd; goes first.
     _pcscd: Running,
     /// The namespaces.
     namespace: Namespace,
     /// The daemon and the folder in which root's commands run.
-    pub desk: Desk,
+    pub workplace: Workplace,
 }
 
 impl Workstation {
@@ -76,30 +76,30 @@ impl Workstation {
     /// content is the machine's at first. Nothing is written to a disk.
     #[must_use]
     pub fn new(names: &[&str], folders: &[&str]) -> Self {
-        let desk = Desk::new();
+        let workplace = Workplace::new();
         let script = format!(
             "root={} folders='{}' names='{}' people='{}' address={ADDRESS}\n\
              bin={} libraries=$(dirname {}) daemon={} module={}\n{SETUP}",
-            desk.text("root"),
+            workplace.text("root"),
             folders.join(" "),
             names.join(" "),
             PEOPLE.join(" "),
             bin_dir().display(),
             opensc_module(),
-            desk.daemon.socket().parent().unwrap().display(),
+            workplace.daemon.socket().parent().unwrap().display(),
             module(),
         );
-        let namespace = Namespace::new(desk.path("").as_path(), &script);
+        let namespace = Namespace::new(workplace.path("").as_path(), &script);
         let mut pcscd = Running::start(
             namespace.command("pcscd").arg("--foreground"),
-            &desk.path("pcscd.log"),
+            &workplace.path("pcscd.log"),
         );
         let there = |path: &str| process::run(namespace.command("test").args(["-S", path])).success;
         pcscd.wait_ready(|_| there("/run/pcscd/pcscd.comm"));
         Self {
             _pcscd: pcscd,
             namespace,
-            desk,
+            workplace,
         }
     }
 
@@ -128,17 +128,17 @@ impl Workstation {
     #[must_use]
     pub fn start(&self, line: &str, mut ready: impl FnMut(&Running) -> bool) -> Running {
         let name = line.split_ascii_whitespace().next().unwrap();
-        let log = self.desk.path(&format!("{name}.log"));
+        let log = self.workplace.path(&format!("{name}.log"));
         let mut service = Running::start(&mut self.service(line), &log);
         service.wait_ready(&mut ready);
         service
     }
 
-    /// Runs shell commands as somebody who types `answer` when asked: root in the desk's folder, people at home.
+    /// Runs shell commands as somebody who types `answer` when asked: root in the workplace's folder, people at home.
     #[must_use]
     pub fn types(&self, user: &str, answer: &str, script: &str) -> Outcome {
         let home = match user {
-            "root" => self.desk.text(""),
+            "root" => self.workplace.text(""),
             _ => format!("/run/home/{user}"),
         };
         let shell = "cd \"$HOME\" && printf '%s\\n' \"$1\" | sh -e -c \"$2\"";

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cardea_testkit::desk::{Desk, KEYS, module};
 use cardea_testkit::installed::{Installed, SERVER};
 use cardea_testkit::rig::PIN;
+use cardea_testkit::workplace::{KEYS, Workplace, module};
 
 /// Where the private key is; `agent` is one that has it already.
 const WAYS: [&str; 4] = ["file", "card", "file-agent", "card-agent"];
@@ -33,17 +33,17 @@ done
 "#;
 
 pub(crate) fn run(quick: bool) {
-    let desk = Desk::with_keys();
-    let machine = Installed::around(&desk);
+    let workplace = Workplace::with_keys();
+    let machine = Installed::around(&workplace);
     let _server = machine.ssh_server();
     let mut known = String::new();
     let mut hosts = String::new();
     machine.does("ssh-keygen -q -t rsa -b 2048 -N '' -f rsa.file; ssh-keygen -q -t ecdsa -b 256 -N '' -f ec.file");
     for key in KEYS {
-        let public = desk.text(&format!("{key}.pub"));
+        let public = workplace.text(&format!("{key}.pub"));
         let export = ["key", "export-public", "Alice", key, "--format", "ssh"];
-        desk.cardea(&[&export[..], &["--out", &public]].concat());
-        let home = desk.text("");
+        workplace.cardea(&[&export[..], &["--out", &public]].concat());
+        let home = workplace.text("");
         for way in WAYS {
             let own = match way {
                 "file" => format!("IdentityFile {home}/{key}.file\nIdentityAgent none\n"),
@@ -58,14 +58,14 @@ pub(crate) fn run(quick: bool) {
                 "Host {key}-{way}\nHostName {SERVER}\nUser alice\nIdentitiesOnly yes\n{own}"
             );
         }
-        for file in [public, desk.text(&format!("{key}.file.pub"))] {
+        for file in [public, workplace.text(&format!("{key}.file.pub"))] {
             known += &fs::read_to_string(file).unwrap();
         }
     }
     machine.give_alice(".ssh/authorized_keys", &known);
-    fs::create_dir(desk.path(".ssh")).unwrap();
-    fs::write(desk.path(".ssh/config"), hosts).unwrap();
-    let ask = desk.path("askpass");
+    fs::create_dir(workplace.path(".ssh")).unwrap();
+    fs::write(workplace.path(".ssh/config"), hosts).unwrap();
+    let ask = workplace.path("askpass");
     fs::write(&ask, format!("#!/bin/sh\necho {PIN}\n")).unwrap();
     fs::set_permissions(&ask, fs::Permissions::from_mode(0o755)).unwrap();
 

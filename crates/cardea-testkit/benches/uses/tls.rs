@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use cardea_testkit::desk::module;
 use cardea_testkit::process::run;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::site::{NAME, Site};
 use cardea_testkit::swtpm::Swtpm;
+use cardea_testkit::workplace::module;
 
 use crate::median;
 
@@ -40,20 +40,20 @@ const WAYS: [Way; 3] = [Way::File, Way::Card, Way::Peer];
 /// Sets the scene, and has the user measure inside of it.
 pub(crate) fn measure(part: usize) {
     let site = Site::of_page("rsa-2048");
-    let desk = &site.desk;
+    let workplace = &site.workplace;
     for (key, algorithm) in [("rsa", "rsa-2048"), ("ec", "p-256")] {
-        desk.generate(key, algorithm);
-        let _ = desk.issue(&desk.public(key), &format!("card-{key}"));
+        workplace.generate(key, algorithm);
+        let _ = workplace.issue(&workplace.public(key), &format!("card-{key}"));
     }
     for (key, options) in [
         ("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
         ("ec", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
     ] {
-        desk.does(&format!("openssl genpkey {options} -out file-{key}.key"));
-        desk.does(&format!(
+        workplace.does(&format!("openssl genpkey {options} -out file-{key}.key"));
+        workplace.does(&format!(
             "openssl pkey -in file-{key}.key -pubout -out file-{key}.pub"
         ));
-        let _ = desk.issue(&format!("file-{key}.pub"), &format!("file-{key}"));
+        let _ = workplace.issue(&format!("file-{key}.pub"), &format!("file-{key}"));
     }
     let _peer = Path::new(PEER).exists().then(|| peer(&site));
     let own = std::env::current_exe().unwrap();
@@ -65,8 +65,8 @@ pub(crate) fn measure(part: usize) {
 
 /// tpm2-pkcs11 with a token and the same keys.
 fn peer(site: &Site) -> Swtpm {
-    let desk = &site.desk;
-    let tpm = Swtpm::start(&desk.path("peer-tpm"));
+    let workplace = &site.workplace;
+    let tpm = Swtpm::start(&workplace.path("peer-tpm"));
     // TPM2_Startup(CLEAR), which firmware sends before tpm2-pkcs11 comes.
     let mut stream = UnixStream::connect(tpm.socket()).unwrap();
     stream
@@ -74,11 +74,11 @@ fn peer(site: &Site) -> Swtpm {
         .unwrap();
     stream.read_exact(&mut [0; 10]).unwrap();
     drop(stream);
-    std::fs::create_dir(desk.path("peer-store")).unwrap();
+    std::fs::create_dir(workplace.path("peer-store")).unwrap();
     let tool = |arguments: &str| {
-        forget(&desk.path(""));
-        let mut command = desk.client(&format!("pkcs11-tool --module {PEER} {arguments}"));
-        peer_environment(&mut command, &desk.path(""));
+        forget(&workplace.path(""));
+        let mut command = workplace.client(&format!("pkcs11-tool --module {PEER} {arguments}"));
+        peer_environment(&mut command, &workplace.path(""));
         let outcome = run(&mut command);
         assert!(outcome.success, "{arguments}\n{}", outcome.text);
     };
@@ -98,10 +98,10 @@ fn peer(site: &Site) -> Swtpm {
         tool(&format!(
             "--token-label peer --read-object --type pubkey --label {key} --output-file peer-{key}.der"
         ));
-        desk.does(&format!(
+        workplace.does(&format!(
             "openssl pkey -pubin -inform DER -in peer-{key}.der -out peer-{key}.pub"
         ));
-        let _ = desk.issue(&format!("peer-{key}.pub"), &format!("peer-{key}"));
+        let _ = workplace.issue(&format!("peer-{key}.pub"), &format!("peer-{key}"));
     }
     tpm
 }
@@ -132,7 +132,7 @@ fn forget(folder: &Path) {
     }
 }
 
-/// The other side of [`measure`]: in the site's namespace and in the desk's folder.
+/// The other side of [`measure`]: in the site's namespace and in the workplace's folder.
 pub(crate) fn be_the_user(part: usize) {
     println!(
         "| TLS handshakes | file key 1/s | Cardea 1/s | share | tpm2-pkcs11 1/s | share |\n|---|---|---|---|---|---|"

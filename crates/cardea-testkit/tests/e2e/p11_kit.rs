@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cardea_testkit::desk::module;
+use cardea_testkit::workplace::module;
 
 /// What a program stands behind to see that configuration. p11-kit has no variable for its folders, so they
 /// are mounted over the machine's, in a namespace of the program's own.

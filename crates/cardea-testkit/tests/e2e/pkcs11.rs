@@ -4,7 +4,7 @@
 use cardea_testkit::rig::PIN;
 use cardea_testkit::swtpm::Swtpm;
 
-use cardea_testkit::desk::{Desk, PUK, module};
+use cardea_testkit::workplace::{PUK, Workplace, module};
 
 const LOGIN: [&str; 5] = ["--token-label", "Alice", "--login", "--pin", PIN];
 
@@ -14,37 +14,37 @@ fn login<'a>(further: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn pkcs11_tool_makes_keys_signs_and_deciphers() {
-    let desk = Desk::new();
-    desk.create("Alice");
-    desk.create("Bob");
-    let slots = desk.ok(&["--list-slots"]);
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    workplace.create("Bob");
+    let slots = workplace.ok(&["--list-slots"]);
     assert!(slots.contains("token label        : Alice"), "{slots}");
     assert!(slots.contains("token label        : Bob"), "{slots}");
 
-    desk.ok(&login(&[
+    workplace.ok(&login(&[
         "--keypairgen",
         "--key-type",
         "rsa:2048",
         "--label",
         "r",
     ]));
-    desk.ok(&login(&[
+    workplace.ok(&login(&[
         "--keypairgen",
         "--key-type",
         "EC:prime256v1",
         "--label",
         "e",
     ]));
-    let test = desk.ok(&login(&["--test"]));
+    let test = workplace.ok(&login(&["--test"]));
     // Its exit status is 0 whatever it finds, so the text is read.
     assert!(test.contains("\nNo errors\n"), "{test}");
     assert!(!test.contains("ERR"), "{test}");
 
     // Without the PIN the keys are not there, and Bob's card has none.
-    let listed = desk.ok(&["--token-label", "Alice", "--list-objects"]);
+    let listed = workplace.ok(&["--token-label", "Alice", "--list-objects"]);
     assert!(listed.contains("Public Key Object; RSA 2048"), "{listed}");
     assert!(!listed.contains("Private Key Object"), "{listed}");
-    let listed = desk.ok(&[
+    let listed = workplace.ok(&[
         "--token-label",
         "Bob",
         "--login",
@@ -53,7 +53,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
         "--list-objects",
     ]);
     assert!(!listed.contains("Key Object"), "{listed}");
-    let listed = desk.ok(&login(&["--list-objects"]));
+    let listed = workplace.ok(&login(&["--list-objects"]));
     assert!(
         listed.contains("sensitive, always sensitive, never extractable, local"),
         "{listed}"
@@ -70,7 +70,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
         ("1d", "ECDSA-SHA256", &["-sha256"]),
         ("1d", "ECDSA-SHA384", &["-sha384"]),
     ] {
-        desk.ok(&login(&[
+        workplace.ok(&login(&[
             "--sign",
             "--mechanism",
             mechanism,
@@ -83,7 +83,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
             "--signature-format",
             "openssl",
         ]));
-        desk.ok(&[
+        workplace.ok(&[
             "--token-label",
             "Alice",
             "--read-object",
@@ -94,7 +94,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
             "--output-file",
             "key.der",
         ]);
-        desk.openssl(&[
+        workplace.openssl(&[
             "pkey", "-pubin", "-inform", "DER", "-in", "key.der", "-out", "key.pem",
         ]);
         let verify = [
@@ -102,25 +102,25 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
             further,
             &["message"],
         ];
-        let verified = desk.openssl(&verify.concat());
+        let verified = workplace.openssl(&verify.concat());
         assert!(verified.contains("Verified OK"), "{mechanism}: {verified}");
     }
 
     // One truth: what came in here is what the command line shows.
-    let shown = desk.daemon.cardea(&["key", "list", "Alice"]);
+    let shown = workplace.daemon.cardea(&["key", "list", "Alice"]);
     assert!(
         shown.success && shown.text.contains("rsa-2048"),
         "{}",
         shown.text
     );
-    desk.ok(&login(&[
+    workplace.ok(&login(&[
         "--delete-object",
         "--type",
         "privkey",
         "--label",
         "r",
     ]));
-    let shown = desk.daemon.cardea(&["key", "list", "Alice"]);
+    let shown = workplace.daemon.cardea(&["key", "list", "Alice"]);
     assert!(
         shown.success && !shown.text.contains("rsa-2048") && shown.text.contains("p-256"),
         "{}",
@@ -130,25 +130,25 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
 
 #[test]
 fn wrong_pins_are_counted_told_and_unblocked_by_the_security_officer() {
-    let desk = Desk::new();
-    desk.create("Alice");
-    desk.create("Bob");
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    workplace.create("Bob");
     let alice = ["--token-label", "Alice", "--login", "--pin"];
     let with_pin = |pin: &'static str| [&alice[..], &[pin, "--list-objects"]].concat();
-    desk.fails(&with_pin("000000"), "CKR_PIN_INCORRECT");
-    let slots = desk.ok(&["--list-slots"]);
+    workplace.fails(&with_pin("000000"), "CKR_PIN_INCORRECT");
+    let slots = workplace.ok(&["--list-slots"]);
     assert_eq!(slots.matches("user PIN count low").count(), 1, "{slots}");
     for _ in 0..3 {
-        desk.fails(&with_pin("000000"), "CKR_PIN_INCORRECT");
+        workplace.fails(&with_pin("000000"), "CKR_PIN_INCORRECT");
     }
-    let slots = desk.ok(&["--list-slots"]);
+    let slots = workplace.ok(&["--list-slots"]);
     assert_eq!(slots.matches("final user PIN try").count(), 1, "{slots}");
-    desk.tool(&with_pin("000000"));
-    desk.fails(&with_pin(PIN), "CKR_PIN_LOCKED");
-    let slots = desk.ok(&["--list-slots"]);
+    workplace.tool(&with_pin("000000"));
+    workplace.fails(&with_pin(PIN), "CKR_PIN_LOCKED");
+    let slots = workplace.ok(&["--list-slots"]);
     assert_eq!(slots.matches("user PIN locked").count(), 1, "{slots}");
     // The other card has nothing to do with it.
-    desk.ok(&[
+    workplace.ok(&[
         "--token-label",
         "Bob",
         "--login",
@@ -157,7 +157,7 @@ fn wrong_pins_are_counted_told_and_unblocked_by_the_security_officer() {
         "--list-objects",
     ]);
 
-    desk.ok(&[
+    workplace.ok(&[
         "--token-label",
         "Alice",
         "--login",
@@ -169,8 +169,8 @@ fn wrong_pins_are_counted_told_and_unblocked_by_the_security_officer() {
         "--new-pin",
         "141421",
     ]);
-    desk.ok(&with_pin("141421"));
-    desk.ok(&[
+    workplace.ok(&with_pin("141421"));
+    workplace.ok(&[
         "--token-label",
         "Alice",
         "--login",
@@ -180,15 +180,15 @@ fn wrong_pins_are_counted_told_and_unblocked_by_the_security_officer() {
         "--new-pin",
         "173205",
     ]);
-    desk.ok(&with_pin("173205"));
-    desk.fails(&with_pin("141421"), "CKR_PIN_INCORRECT");
+    workplace.ok(&with_pin("173205"));
+    workplace.fails(&with_pin("141421"), "CKR_PIN_INCORRECT");
 }
 
 /// `pkcs11-tool` 0.23 makes its key for `--test-ec` with these options only; `--test` alone has EC keys skipped.
 #[test]
 fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
-    let desk = Desk::with_keys();
-    let keys = desk.cardea(&["key", "list", "Alice"]);
+    let workplace = Workplace::with_keys();
+    let keys = workplace.cardea(&["key", "list", "Alice"]);
     let test = [
         "--session-rw",
         "--test",
@@ -200,7 +200,7 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
         "--label",
         "temporary",
     ];
-    let tested = desk.ok(&login(&test));
+    let tested = workplace.ok(&login(&test));
     assert!(tested.contains("*** Doing a signature ***"), "{tested}");
     assert!(tested.contains("\nNo errors\n"), "{tested}");
     // Of attributes that it cannot set it only warns.
@@ -208,9 +208,9 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
         !tested.contains("ERR") && !tested.contains("failed"),
         "{tested}"
     );
-    assert_eq!(desk.cardea(&["key", "list", "Alice"]), keys);
+    assert_eq!(workplace.cardea(&["key", "list", "Alice"]), keys);
     // `--test` opens sessions of its own, which are read-write.
-    let read_only = desk.tool(&login(&test[2..]));
+    let read_only = workplace.tool(&login(&test[2..]));
     assert!(
         read_only.text.contains("CKR_SESSION_READ_ONLY"),
         "{}",
@@ -221,8 +221,8 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
 /// A version script would say the same; nothing else must be found in a program that loads the module.
 #[test]
 fn module_exports_the_functions_of_the_standard_and_nothing_else() {
-    let desk = Desk::new();
-    let listed = desk.does(&format!("nm -D --defined-only --format=posix {}", module()));
+    let workplace = Workplace::new();
+    let listed = workplace.does(&format!("nm -D --defined-only --format=posix {}", module()));
     let names: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -234,11 +234,11 @@ fn module_exports_the_functions_of_the_standard_and_nothing_else() {
 
 #[test]
 fn slot_of_a_card_that_cannot_be_used_has_no_token_and_says_why() {
-    let mut desk = Desk::new();
-    desk.create("Alice");
-    let other = Swtpm::start(&desk.path("other"));
-    desk.move_to(&other);
-    let listed = desk.ok(&["--list-slots"]);
+    let mut workplace = Workplace::new();
+    workplace.create("Alice");
+    let other = Swtpm::start(&workplace.path("other"));
+    workplace.move_to(&other);
+    let listed = workplace.ok(&["--list-slots"]);
     assert!(
         listed.contains("Cardea Alice (made by another TPM"),
         "{listed}"
@@ -249,9 +249,9 @@ fn slot_of_a_card_that_cannot_be_used_has_no_token_and_says_why() {
 
 #[test]
 fn without_a_daemon_there_is_no_slot() {
-    let mut desk = Desk::new();
-    desk.create("Alice");
-    desk.daemon.stop();
+    let mut workplace = Workplace::new();
+    workplace.create("Alice");
+    workplace.daemon.stop();
     // Its exit status without a slot is 1.
-    desk.fails(&["--list-slots"], "No slots");
+    workplace.fails(&["--list-slots"], "No slots");
 }

@@ -8,7 +8,7 @@ use cardea_testkit::process::{self, Outcome};
 use cardea_testkit::rig::{PIN, Rig};
 
 use crate::p11_kit::{self, KIT, urls};
-use cardea_testkit::desk::module;
+use cardea_testkit::workplace::module;
 
 /// A program that reaches the card through both doors.
 fn client(rig: &Rig, line: &str) -> Command {

@@ -6,7 +6,7 @@ use cardea_testkit::process::Running;
 use cardea_testkit::rig::PIN;
 
 use crate::p11_kit::urls;
-use cardea_testkit::desk::{Desk, KEYS, WRONG, module};
+use cardea_testkit::workplace::{KEYS, WRONG, Workplace, module};
 
 /// A program of GnuTLS with our module and a PIN. It takes the PIN from the environment, and once.
 fn gnutls(program: &str, pin: &str) -> String {
@@ -18,40 +18,40 @@ fn gnutls(program: &str, pin: &str) -> String {
 fn p11tool_lists_tokens_and_objects_by_the_uris_that_cardea_prints() {
     // What has to be escaped, and a label that is cut in the middle of a character.
     let name = "50% of Ada's; Köln = 1/2 + x&yä end";
-    let desk = Desk::with_certificates();
-    desk.create(name);
+    let workplace = Workplace::with_certificates();
+    workplace.create(name);
     let tool = gnutls("p11tool", PIN);
-    let tokens = desk.does(&format!("{tool} --list-tokens"));
+    let tokens = workplace.does(&format!("{tool} --list-tokens"));
     let listed = urls(&tokens);
-    let (alice, other) = (desk.uri("Alice"), desk.uri(name));
+    let (alice, other) = (workplace.uri("Alice"), workplace.uri(name));
     assert_eq!(listed.len(), 2, "{tokens}");
     assert!(listed.contains(&alice.as_str()), "{alice}: {tokens}");
     assert!(listed.contains(&other.as_str()), "{other}: {tokens}");
     assert!(other.ends_with("%20x%26y"), "{other} is cut");
 
-    let objects = desk.does(&format!("{tool} --login --list-all {alice}"));
+    let objects = workplace.does(&format!("{tool} --login --list-all {alice}"));
     let listed = urls(&objects);
     assert_eq!(listed.len(), 6, "{objects}");
     for key in KEYS {
-        let uri = desk.key_uri(key);
+        let uri = workplace.key_uri(key);
         assert!(listed.contains(&uri.as_str()), "{uri}: {objects}");
         // The URI of a key finds that key and nothing else.
-        let found = desk.does(&format!("{tool} --login --list-all {uri}"));
+        let found = workplace.does(&format!("{tool} --login --list-all {uri}"));
         assert_eq!(urls(&found), [uri.as_str()]);
     }
     // Without a login there is no private key, and the other card has nothing.
-    let objects = desk.does(&format!("{tool} --list-all {alice}"));
+    let objects = workplace.does(&format!("{tool} --list-all {alice}"));
     assert_eq!(urls(&objects).len(), 4, "{objects}");
     assert!(!objects.contains("type=private"), "{objects}");
-    let nothing = desk.run(&format!("{tool} --login --list-all {other}"));
+    let nothing = workplace.run(&format!("{tool} --login --list-all {other}"));
     assert!(!nothing.text.contains("Object 0"), "{}", nothing.text);
 }
 
 #[test]
 fn p11tool_makes_keys_and_stores_their_certificates() {
-    let desk = Desk::new();
-    desk.create("Alice");
-    let card = desk.uri("Alice");
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    let card = workplace.uri("Alice");
     let tool = gnutls("p11tool", PIN) + " --login";
     for (label, make) in [
         ("r2", "--generate-rsa --bits 2048"),
@@ -59,104 +59,104 @@ fn p11tool_makes_keys_and_stores_their_certificates() {
         ("e2", "--generate-privkey ecdsa --curve secp256r1"),
         ("e3", "--generate-privkey ecdsa --curve secp384r1"),
     ] {
-        desk.does(&format!(
+        workplace.does(&format!(
             "{tool} {make} --label {label} --outfile made {card}"
         ));
-        let made = fs::read(desk.path("made")).unwrap();
-        assert_eq!(made, fs::read(desk.public(label)).unwrap(), "{label}");
-        let key = desk.key_uri(label);
-        desk.does(&format!("{tool} --export-pubkey --outfile made {key}"));
-        let exported = fs::read_to_string(desk.path("made")).unwrap();
+        let made = fs::read(workplace.path("made")).unwrap();
+        assert_eq!(made, fs::read(workplace.public(label)).unwrap(), "{label}");
+        let key = workplace.key_uri(label);
+        workplace.does(&format!("{tool} --export-pubkey --outfile made {key}"));
+        let exported = fs::read_to_string(workplace.path("made")).unwrap();
         let pem = exported.get(exported.find("-----BEGIN").unwrap()..);
         assert_eq!(pem, Some(String::from_utf8(made).unwrap().as_str()));
 
         // It signs, and checks with its own software.
-        let tested = desk.does(&format!("{tool} --test-sign {key}"));
+        let tested = workplace.does(&format!("{tool} --test-sign {key}"));
         assert_eq!(tested.matches("... ok").count(), 3, "{tested}");
 
-        let certificate = desk.issue(&desk.public(label), label);
-        desk.does(&format!(
+        let certificate = workplace.issue(&workplace.public(label), label);
+        workplace.does(&format!(
             "{tool} --write --load-certificate {certificate} --label {label} {card}"
         ));
         let stored = key.replace("type=private", "type=cert");
-        desk.does(&format!("{tool} --export --outfile stored {stored}"));
-        let compare = |file: &str| desk.does(&format!("openssl x509 -in {file} -outform DER"));
+        workplace.does(&format!("{tool} --export --outfile stored {stored}"));
+        let compare = |file: &str| workplace.does(&format!("openssl x509 -in {file} -outform DER"));
         assert_eq!(compare("stored"), compare(&certificate));
     }
     let pss = "--test-sign --sign-params rsa-pss";
-    let tested = desk.does(&format!("{tool} {pss} {}", desk.key_uri("r2")));
+    let tested = workplace.does(&format!("{tool} {pss} {}", workplace.key_uri("r2")));
     assert!(tested.contains("RSA-PSS-SHA256... ok"), "{tested}");
 }
 
 #[test]
 fn certtool_makes_requests_with_the_keys_of_the_card() {
-    let desk = Desk::with_keys();
-    fs::write(desk.path("template"), "cn = \"Alice\"\nsigning_key\n").unwrap();
+    let workplace = Workplace::with_keys();
+    fs::write(workplace.path("template"), "cn = \"Alice\"\nsigning_key\n").unwrap();
     let tool = gnutls("certtool", PIN);
     for key in KEYS {
-        let private = desk.key_uri(key);
+        let private = workplace.key_uri(key);
         let public = private.replace("type=private", "type=public");
-        desk.does(&format!(
+        workplace.does(&format!(
             "{tool} --generate-request --template template --load-privkey {private} \
              --load-pubkey {public} --outfile request.pem"
         ));
-        let verified = desk.does("openssl req -verify -noout -text -in request.pem");
+        let verified = workplace.does("openssl req -verify -noout -text -in request.pem");
         assert!(verified.contains("verify OK"), "{verified}");
-        desk.does("openssl req -noout -pubkey -in request.pem -out requested.pub");
+        workplace.does("openssl req -noout -pubkey -in request.pem -out requested.pub");
         assert_eq!(
-            fs::read(desk.path("requested.pub")).unwrap(),
-            fs::read(desk.public(key)).unwrap()
+            fs::read(workplace.path("requested.pub")).unwrap(),
+            fs::read(workplace.public(key)).unwrap()
         );
     }
 }
 
 #[test]
 fn p11tool_is_refused_with_a_wrong_pin_a_blocked_one_and_without_the_key() {
-    let desk = Desk::with_keys();
-    let key = desk.key_uri("rsa");
+    let workplace = Workplace::with_keys();
+    let key = workplace.key_uri("rsa");
     let sign = |pin| format!("{} --login --test-sign {key}", gnutls("p11tool", pin));
-    let said = desk.refuses(&sign(WRONG));
+    let said = workplace.refuses(&sign(WRONG));
     assert!(said.contains("Wrong PIN has been provided"), "{said}");
-    assert_eq!(desk.tries_left(), 4);
-    desk.does(&sign(PIN));
-    desk.block();
-    let said = desk.refuses(&sign(PIN));
+    assert_eq!(workplace.tries_left(), 4);
+    workplace.does(&sign(PIN));
+    workplace.block();
+    let said = workplace.refuses(&sign(PIN));
     assert!(said.contains("PIN locked"), "{said}");
-    desk.unblock();
-    desk.does(&sign(PIN));
-    desk.delete("rsa");
-    let said = desk.refuses(&sign(PIN));
+    workplace.unblock();
+    workplace.does(&sign(PIN));
+    workplace.delete("rsa");
+    let said = workplace.refuses(&sign(PIN));
     assert!(said.contains("requested data"), "{said}");
 }
 
 /// `gnutls-serv` listens on every address and takes a port only: it is alone in its network namespace.
 struct Server<'a> {
-    desk: &'a Desk,
+    workplace: &'a Workplace,
     process: Running,
 }
 
 impl<'a> Server<'a> {
-    fn start(desk: &'a Desk) -> Self {
-        desk.does(
+    fn start(workplace: &'a Workplace) -> Self {
+        workplace.does(
             "openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.pem -days 2 \
              -subj /CN=localhost -addext subjectAltName=DNS:localhost",
         );
         let script = "busybox ip link set lo up && exec \"$@\"";
-        let mut command = desk.client("unshare --net sh -c");
+        let mut command = workplace.client("unshare --net sh -c");
         command.args([script, "sh", "gnutls-serv", "--port=4433", "--http"]);
         command.args(["--x509certfile=server.pem", "--x509keyfile=server.key"]);
         command.args(["--x509cafile=ca.pem", "--require-client-cert"]);
         command.arg("--verify-client-cert");
-        let mut process = Running::start(&mut command, &desk.path("server.log"));
+        let mut process = Running::start(&mut command, &workplace.path("server.log"));
         process.wait_ready(|process| process.log().contains("listening on IPv4"));
-        Self { desk, process }
+        Self { workplace, process }
     }
 
     /// A client; its input ends after the handshake.
     fn connect(&self, pin: &str, options: &str) -> (bool, String) {
         let client = gnutls("gnutls-cli", pin);
         let pid = self.process.pid();
-        let outcome = self.desk.run(&format!(
+        let outcome = self.workplace.run(&format!(
             "nsenter --net --target {pid} {client} --x509cafile=server.pem {options} \
              --port=4433 localhost"
         ));
@@ -166,10 +166,10 @@ impl<'a> Server<'a> {
 
 #[test]
 fn gnutls_cli_is_let_in_with_a_key_of_the_card() {
-    let desk = Desk::with_certificates();
-    let server = Server::start(&desk);
+    let workplace = Workplace::with_certificates();
+    let server = Server::start(&workplace);
     let options = |key: &str| {
-        let private = desk.key_uri(key);
+        let private = workplace.key_uri(key);
         let certificate = private.replace("type=private", "type=cert");
         format!("--x509certfile={certificate} --x509keyfile={private}")
     };
@@ -195,11 +195,11 @@ fn gnutls_cli_is_let_in_with_a_key_of_the_card() {
 
     let (success, said) = server.connect(WRONG, &options("rsa"));
     assert!(!success && said.contains("PIN"), "{said}");
-    assert_eq!(desk.tries_left(), 4);
+    assert_eq!(workplace.tries_left(), 4);
     // Another key's certificate does not help, and none either.
     let mixed = format!(
         "--x509certfile=ec.pem --x509keyfile={}",
-        desk.key_uri("rsa")
+        workplace.key_uri("rsa")
     );
     let (success, said) = server.connect(PIN, &mixed);
     assert!(!success, "{said}");

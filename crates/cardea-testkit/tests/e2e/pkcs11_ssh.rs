@@ -7,37 +7,37 @@ use std::os::unix::net::UnixStream;
 use cardea_testkit::process::{self, Outcome, Running};
 use cardea_testkit::rig::PIN;
 
-use cardea_testkit::desk::{Desk, KEYS, WRONG, module};
+use cardea_testkit::workplace::{KEYS, WRONG, Workplace, module};
 
 /// An agent in the foreground, and what answers when it asks for the PIN.
 struct Agent<'a> {
-    desk: &'a Desk,
+    workplace: &'a Workplace,
     _process: Running,
 }
 
 impl<'a> Agent<'a> {
-    fn start(desk: &'a Desk) -> Self {
+    fn start(workplace: &'a Workplace) -> Self {
         // It loads modules of the folders that it is told, by their real paths.
         let folder = module().replace("libcardea_pkcs11.so", "*");
-        let mut command = desk.client("ssh-agent -D -a agent.sock -P");
+        let mut command = workplace.client("ssh-agent -D -a agent.sock -P");
         command.arg(folder);
-        let mut process = Running::start(&mut command, &desk.path("agent.log"));
-        let socket = desk.path("agent.sock");
+        let mut process = Running::start(&mut command, &workplace.path("agent.log"));
+        let socket = workplace.path("agent.sock");
         process.wait_ready(|_| UnixStream::connect(&socket).is_ok());
         Self {
-            desk,
+            workplace,
             _process: process,
         }
     }
 
     fn run(&self, pin: &str, line: &str) -> Outcome {
-        let ask = self.desk.path("askpass");
+        let ask = self.workplace.path("askpass");
         fs::write(&ask, format!("#!/bin/sh\necho {pin}\n")).unwrap();
         fs::set_permissions(&ask, fs::Permissions::from_mode(0o755)).unwrap();
         process::run(
-            self.desk
+            self.workplace
                 .client(line)
-                .env("SSH_AUTH_SOCK", self.desk.path("agent.sock"))
+                .env("SSH_AUTH_SOCK", self.workplace.path("agent.sock"))
                 .env("SSH_ASKPASS", ask)
                 .env("SSH_ASKPASS_REQUIRE", "force"),
         )
@@ -53,7 +53,7 @@ impl<'a> Agent<'a> {
 
     /// Signs the message by a key of the agent's, which is told by its public half.
     fn sign(&self, key: &str) -> Outcome {
-        drop(fs::remove_file(self.desk.path("message.sig")));
+        drop(fs::remove_file(self.workplace.path("message.sig")));
         self.run(
             PIN,
             &format!("ssh-keygen -Y sign -n file -f {key}.line message"),
@@ -62,18 +62,18 @@ impl<'a> Agent<'a> {
 }
 
 /// The line for `authorized_keys` as `cardea` gives it; it is in `KEY.line` too.
-fn line(desk: &Desk, key: &str) -> String {
-    let file = desk.text(&format!("{key}.line"));
+fn line(workplace: &Workplace, key: &str) -> String {
+    let file = workplace.text(&format!("{key}.line"));
     let export = ["key", "export-public", "Alice", key, "--format", "ssh"];
-    desk.cardea(&[&export[..], &["--out", &file]].concat());
+    workplace.cardea(&[&export[..], &["--out", &file]].concat());
     fs::read_to_string(file).unwrap()
 }
 
 /// Whether `ssh-keygen` finds that the signer of `KEY.line` signed a file.
-fn verifies(desk: &Desk, key: &str, file: &str) -> bool {
-    let signer = format!("alice@example.org {}", line(desk, key));
-    fs::write(desk.path("signers"), signer).unwrap();
-    let mut command = desk.client("sh -c");
+fn verifies(workplace: &Workplace, key: &str, file: &str) -> bool {
+    let signer = format!("alice@example.org {}", line(workplace, key));
+    fs::write(workplace.path("signers"), signer).unwrap();
+    let mut command = workplace.client("sh -c");
     command.args([
         "exec ssh-keygen -Y verify -f signers -I alice@example.org -n file -s message.sig < \"$1\"",
         "sh",
@@ -84,39 +84,39 @@ fn verifies(desk: &Desk, key: &str, file: &str) -> bool {
 
 #[test]
 fn ssh_keygen_lists_the_keys_as_cardea_exports_them() {
-    let desk = Desk::with_keys();
-    desk.create("Bob");
-    let listed = desk.does(&format!("ssh-keygen -D {}", module()));
+    let workplace = Workplace::with_keys();
+    workplace.create("Bob");
+    let listed = workplace.does(&format!("ssh-keygen -D {}", module()));
     for key in KEYS {
-        assert!(listed.contains(&line(&desk, key)), "{key}: {listed}");
+        assert!(listed.contains(&line(&workplace, key)), "{key}: {listed}");
     }
     assert_eq!(listed.lines().count(), 2, "{listed}");
     for key in KEYS {
-        desk.delete(key);
+        workplace.delete(key);
     }
-    desk.refuses(&format!("ssh-keygen -D {}", module()));
+    workplace.refuses(&format!("ssh-keygen -D {}", module()));
 }
 
 #[test]
 fn ssh_agent_signs_with_the_keys_of_the_card() {
-    let desk = Desk::with_keys();
-    let agent = Agent::start(&desk);
+    let workplace = Workplace::with_keys();
+    let agent = Agent::start(&workplace);
     let added = agent.add(PIN);
     assert!(added.success, "{}", added.text);
     let listed = agent.list();
     for key in KEYS {
-        let line = line(&desk, key);
+        let line = line(&workplace, key);
         assert!(listed.text.contains(line.trim_end()), "{}", listed.text);
         let signed = agent.sign(key);
         assert!(signed.success, "{key}: {}", signed.text);
-        assert!(verifies(&desk, key, "message"), "{key}");
-        assert!(!verifies(&desk, key, "another"), "{key}");
+        assert!(verifies(&workplace, key, "message"), "{key}");
+        assert!(!verifies(&workplace, key, "another"), "{key}");
     }
     // The last signature is the other key's.
-    assert!(!verifies(&desk, "rsa", "message"));
+    assert!(!verifies(&workplace, "rsa", "message"));
 
     // The agent stays logged in. A key that is gone signs no more; the other one does.
-    desk.delete("rsa");
+    workplace.delete("rsa");
     let refused = agent.sign("rsa");
     assert!(!refused.success, "{}", refused.text);
     let signed = agent.sign("ec");
@@ -131,19 +131,19 @@ fn ssh_agent_signs_with_the_keys_of_the_card() {
 
 #[test]
 fn ssh_agent_takes_no_card_with_a_wrong_pin_or_a_blocked_one() {
-    let desk = Desk::with_keys();
-    let agent = Agent::start(&desk);
+    let workplace = Workplace::with_keys();
+    let agent = Agent::start(&workplace);
     let refused = agent.add(WRONG);
     assert!(!refused.success, "{}", refused.text);
-    assert_eq!(desk.tries_left(), 4);
-    desk.block();
+    assert_eq!(workplace.tries_left(), 4);
+    workplace.block();
     let refused = agent.add(PIN);
     assert!(!refused.success, "{}", refused.text);
     assert!(!agent.list().success);
-    desk.unblock();
+    workplace.unblock();
     let added = agent.add(PIN);
     assert!(added.success, "{}", added.text);
-    line(&desk, "rsa");
+    line(&workplace, "rsa");
     assert!(agent.sign("rsa").success);
-    assert!(verifies(&desk, "rsa", "message"));
+    assert!(verifies(&workplace, "rsa", "message"));
 }

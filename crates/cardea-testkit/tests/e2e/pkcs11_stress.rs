@@ -11,13 +11,13 @@ use cardea_testkit::rig::{PIN, bin_dir};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 
-use cardea_testkit::desk::Desk;
+use cardea_testkit::workplace::Workplace;
 
 /// Digest and signature of one record.
 const RECORD: usize = 32 + 64;
 
-fn compiled(desk: &Desk) -> PathBuf {
-    let program = desk.path("pkcs11-stress");
+fn compiled(workplace: &Workplace) -> PathBuf {
+    let program = workplace.path("pkcs11-stress");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs/pkcs11-stress.c");
     let mut compiler = Command::new("cc");
     compiler
@@ -32,29 +32,35 @@ fn compiled(desk: &Desk) -> PathBuf {
 }
 
 /// The program's own arguments.
-fn arguments(desk: &Desk, threads: u32, seconds: u32, forks: bool, folder: &str) -> Vec<String> {
-    fs::create_dir_all(desk.path(folder)).unwrap();
+fn arguments(
+    workplace: &Workplace,
+    threads: u32,
+    seconds: u32,
+    forks: bool,
+    folder: &str,
+) -> Vec<String> {
+    fs::create_dir_all(workplace.path(folder)).unwrap();
     vec![
         bin_dir().join("libcardea_pkcs11.so").display().to_string(),
         PIN.to_owned(),
         threads.to_string(),
         seconds.to_string(),
         u8::from(forks).to_string(),
-        desk.text(folder),
+        workplace.text(folder),
     ]
 }
 
 /// Verifies every signature that was kept, and counts them.
-fn verified(desk: &Desk, folder: &str) -> usize {
-    let public = desk.public("ec");
-    desk.does(&format!(
+fn verified(workplace: &Workplace, folder: &str) -> usize {
+    let public = workplace.public("ec");
+    workplace.does(&format!(
         "openssl pkey -pubin -in {public} -outform DER -out ec.der"
     ));
-    let der = fs::read(desk.path("ec.der")).unwrap();
+    let der = fs::read(workplace.path("ec.der")).unwrap();
     // The point is the end of the SubjectPublicKeyInfo.
     let key = VerifyingKey::from_sec1_bytes(der.last_chunk::<65>().unwrap()).unwrap();
     let mut count = 0;
-    for entry in fs::read_dir(desk.path(folder)).unwrap() {
+    for entry in fs::read_dir(workplace.path(folder)).unwrap() {
         let path = entry.unwrap().path();
         let records = fs::read(&path).unwrap();
         assert_eq!(records.len() % RECORD, 0, "{}", path.display());
@@ -71,22 +77,25 @@ fn verified(desk: &Desk, folder: &str) -> usize {
 
 #[test]
 fn no_wrong_answer_while_the_daemon_is_restarted_every_second() {
-    let mut desk = Desk::with_keys();
-    let program = compiled(&desk);
+    let mut workplace = Workplace::with_keys();
+    let program = compiled(&workplace);
     let mut processes: Vec<Running> = (0..4)
         .map(|number| {
             let mut command = Command::new(&program);
             command
-                .args(arguments(&desk, 8, 60, true, "signed"))
-                .env("CARDEA_SOCKET", desk.daemon.socket());
-            Running::start(&mut command, &desk.path(&format!("stress-{number}.log")))
+                .args(arguments(&workplace, 8, 60, true, "signed"))
+                .env("CARDEA_SOCKET", workplace.daemon.socket());
+            Running::start(
+                &mut command,
+                &workplace.path(&format!("stress-{number}.log")),
+            )
         })
         .collect();
     let begin = Instant::now();
     let mut restarts = 0;
     while begin.elapsed() < Duration::from_secs(60) {
         let next = Instant::now() + Duration::from_secs(1);
-        desk.daemon.restart();
+        workplace.daemon.restart();
         restarts += 1;
         while let Some(left) = next.checked_duration_since(Instant::now()) {
             std::thread::sleep(left.min(Duration::from_millis(50)));
@@ -104,28 +113,28 @@ fn no_wrong_answer_while_the_daemon_is_restarted_every_second() {
         away += told.unwrap();
     }
     assert!(restarts > 30, "{restarts} restarts");
-    let signatures = verified(&desk, "signed");
+    let signatures = verified(&workplace, "signed");
     assert!(
         signatures > 1000 && away > restarts,
         "{signatures} signatures, {away} times away in {restarts} restarts"
     );
-    assert_eq!(desk.tries_left(), 5);
+    assert_eq!(workplace.tries_left(), 5);
 }
 
 #[test]
 fn valgrind_finds_nothing_in_threads_and_children() {
-    let desk = Desk::with_keys();
-    let program = compiled(&desk);
-    let mut command = desk.client("valgrind --quiet --error-exitcode=99 --fair-sched=yes");
+    let workplace = Workplace::with_keys();
+    let program = compiled(&workplace);
+    let mut command = workplace.client("valgrind --quiet --error-exitcode=99 --fair-sched=yes");
     command
         .arg(&program)
-        .args(arguments(&desk, 3, 5, true, "signed"));
+        .args(arguments(&workplace, 3, 5, true, "signed"));
     let outcome = process::run(&mut command);
     assert!(
         outcome.success && !outcome.text.contains("=="),
         "{}",
         outcome.text
     );
-    let signatures = verified(&desk, "signed");
+    let signatures = verified(&workplace, "signed");
     assert!(signatures > 5, "{signatures} signatures");
 }

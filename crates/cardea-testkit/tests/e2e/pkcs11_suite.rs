@@ -8,17 +8,17 @@ use std::path::Path;
 use cardea_testkit::process;
 use cardea_testkit::rig::{PIN, bin_dir};
 
-use cardea_testkit::desk::{Desk, PUK, module};
+use cardea_testkit::workplace::{PUK, Workplace, module};
 
 const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// Whether each behaviour is as the standard has it, and what was seen if not.
 type Found = BTreeMap<String, Option<String>>;
 
-fn found(desk: &Desk, module: &str, label: &str) -> Found {
-    let mut suite = desk.client(&bin_dir().join("pkcs11-suite").display().to_string());
+fn found(workplace: &Workplace, module: &str, label: &str) -> Found {
+    let mut suite = workplace.client(&bin_dir().join("pkcs11-suite").display().to_string());
     suite
-        .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+        .env("SOFTHSM2_CONF", workplace.path("softhsm2.conf"))
         .args(["--module", module, "--label", label])
         .args(["--pin", PIN, "--so-pin", PUK]);
     let outcome = process::run(&mut suite);
@@ -57,23 +57,23 @@ fn table() -> BTreeMap<String, [bool; 2]> {
 
 #[test]
 fn behaviours_are_the_standards_but_for_those_of_the_table() {
-    let desk = Desk::new();
-    desk.create("Alice");
-    fs::create_dir(desk.path("tokens")).unwrap();
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    fs::create_dir(workplace.path("tokens")).unwrap();
     let configuration = format!(
         "directories.tokendir = {}\nobjectstore.backend = file\n",
-        desk.text("tokens")
+        workplace.text("tokens")
     );
-    fs::write(desk.path("softhsm2.conf"), configuration).unwrap();
-    let mut init = desk.client("softhsm2-util --init-token --free --label suite");
+    fs::write(workplace.path("softhsm2.conf"), configuration).unwrap();
+    let mut init = workplace.client("softhsm2-util --init-token --free --label suite");
     let init = init
-        .env("SOFTHSM2_CONF", desk.path("softhsm2.conf"))
+        .env("SOFTHSM2_CONF", workplace.path("softhsm2.conf"))
         .args(["--so-pin", PUK, "--pin", PIN]);
     let made = process::run(init);
     assert!(made.success, "{}", made.text);
 
-    let theirs = found(&desk, SOFTHSM, "suite");
-    let ours = found(&desk, &module(), "Alice");
+    let theirs = found(&workplace, SOFTHSM, "suite");
+    let ours = found(&workplace, &module(), "Alice");
     assert!(theirs.keys().eq(ours.keys()));
     assert!(ours.len() >= 300, "{} behaviours", ours.len());
     let table = table();
@@ -96,5 +96,5 @@ fn behaviours_are_the_standards_but_for_those_of_the_table() {
             .map(|name| format!("{name} is in the table only")),
     );
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(desk.tries_left(), 5);
+    assert_eq!(workplace.tries_left(), 5);
 }

@@ -1,10 +1,10 @@
 //! Samba 4.17 as domain controller, with its own Kerberos (Heimdal): an account that has no password gets in by
 //! the card, through our module and through OpenSC's over PC/SC.
 
-use cardea_testkit::desk::WRONG;
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
 const PAGE: &str = "active-directory";
@@ -105,7 +105,7 @@ impl Domain {
 #[test]
 fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
     let domain = Domain::new();
-    let desk = &domain.at.desk;
+    let workplace = &domain.at.workplace;
     domain.at.does(
         "samba-tool user create bob --random-password\n\
          samba-tool user setpassword alice --newpassword=Only-a-password-1\n\
@@ -125,9 +125,9 @@ fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
         let script = commands(PAGE, section);
         domain.succeeds(section);
         domain.refuses(WRONG, &script, "Pre-authentication failed");
-        assert_eq!(desk.tries_left(), 4, "{section}");
+        assert_eq!(workplace.tries_left(), 4, "{section}");
         domain.succeeds(section);
-        assert_eq!(desk.tries_left(), 5, "{section}");
+        assert_eq!(workplace.tries_left(), 5, "{section}");
 
         // The certificate decides who it is.
         let other = script.replace(" alice\n", " bob\n");
@@ -141,9 +141,9 @@ fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
         domain.certify("ca");
         domain.succeeds(section);
 
-        desk.block();
+        workplace.block();
         domain.refuses(PIN, &script, "PIN (Warning: PIN locked)");
-        desk.unblock();
+        workplace.unblock();
         domain.succeeds(section);
         Use {
             page: PAGE,
@@ -156,7 +156,7 @@ fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
         .shown();
     }
 
-    desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
     for (_, section) in DOORS {
         domain.refuses(
             PIN,

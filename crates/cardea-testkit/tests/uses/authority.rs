@@ -3,32 +3,32 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cardea_testkit::desk::Desk;
 use cardea_testkit::installed::Installed;
+use cardea_testkit::workplace::Workplace;
 
-/// The test CA of a desk, `ca.pem`.
-pub(crate) struct Authority<'a>(&'a Desk);
+/// The test CA of a workplace, `ca.pem`.
+pub(crate) struct Authority<'a>(&'a Workplace);
 
 impl<'a> Authority<'a> {
-    pub(crate) fn of(desk: &'a Desk) -> Self {
-        Self(desk)
+    pub(crate) fn of(workplace: &'a Workplace) -> Self {
+        Self(workplace)
     }
 
     /// Certifies Alice's public key for that usage; gives the path of `NAME.pem`.
     pub(crate) fn certify(&self, public_key: &str, name: &str, usage: &str) -> String {
-        let Self(desk) = self;
-        if !desk.path("ca.pem").exists() {
+        let Self(workplace) = self;
+        if !workplace.path("ca.pem").exists() {
             self.make("ca");
         }
         let extensions = format!(
             "keyUsage = critical, {usage}\nextendedKeyUsage = emailProtection, codeSigning\n\
              subjectAltName = email:alice@example.org\n"
         );
-        fs::write(desk.path(&format!("{name}.ext")), extensions).unwrap();
+        fs::write(workplace.path(&format!("{name}.ext")), extensions).unwrap();
         // The request is signed by a throw-away key; the certificate is for the given one.
-        desk.does("openssl req -new -newkey rsa:2048 -nodes -keyout away.key -out away.csr -subj /CN=Alice");
-        let certificate = desk.text(&format!("{name}.pem"));
-        desk.does(&format!(
+        workplace.does("openssl req -new -newkey rsa:2048 -nodes -keyout away.key -out away.csr -subj /CN=Alice");
+        let certificate = workplace.text(&format!("{name}.pem"));
+        workplace.does(&format!(
             "openssl x509 -req -in away.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 \
              -extfile {name}.ext -force_pubkey {public_key} -out {certificate}"
         ));
@@ -48,8 +48,8 @@ impl<'a> Authority<'a> {
 }
 
 /// Has GnuPG's agent ask a program that answers every question for a PIN with this one.
-pub(crate) fn pinentry(machine: &Installed, desk: &Desk, pin: &str) {
-    let program = desk.path("pinentry");
+pub(crate) fn pinentry(machine: &Installed, workplace: &Workplace, pin: &str) {
+    let program = workplace.path("pinentry");
     let script = format!(
         "#!/bin/sh\necho OK\nwhile read -r line; do\n    case $line in\n        GETPIN*) echo D {pin} ;;\n    esac\n    echo OK\ndone\n"
     );

@@ -5,10 +5,10 @@
 use std::fs;
 
 use cardea_testkit::browser::{CHROMIUM, FIREFOX, Looks, Screen};
-use cardea_testkit::desk::WRONG;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::site::{NAME, Site, commands, page};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::WRONG;
 
 /// Title of the page that the site has for those without a certificate.
 const NO_CERTIFICATE: &str = "No certificate";
@@ -18,7 +18,7 @@ fn site(algorithm: &str, section: &str, settings: (&str, &str)) -> Site {
     let site = Site::of_page(algorithm);
     site.does(&commands("browsers", section));
     let (file, text) = settings;
-    fs::write(site.desk.path("settings"), text).unwrap();
+    fs::write(site.workplace.path("settings"), text).unwrap();
     site.does(&format!("cp settings {file}"));
     site
 }
@@ -54,12 +54,12 @@ impl Case {
             let _ = screen.picture(&self.name("pin"));
             let first = browser.type_pin(WRONG);
             let _ = browser.wait_pin_window(&first);
-            assert_eq!(site.desk.tries_left(), 4);
+            assert_eq!(site.workplace.tries_left(), 4);
         }
         browser.type_pin(PIN);
         browser.wait_page("Welcome CN=Alice");
         browser.keep_page(&self.name(what));
-        assert_eq!(site.desk.tries_left(), 5);
+        assert_eq!(site.workplace.tries_left(), 5);
         let log = site.access_log();
         let mut new = log.lines().skip(before);
         let seen = new.any(|line| line.contains("GET / ") && line.contains(self.agent));
@@ -86,7 +86,7 @@ impl Case {
         site.serve_others();
         site.serve_untrusted();
         let signatures = || {
-            let audit = site.desk.cardea(&["audit"]);
+            let audit = site.workplace.cardea(&["audit"]);
             audit
                 .lines()
                 .filter(|line| line.contains("key-used"))
@@ -96,7 +96,7 @@ impl Case {
         self.ends_in(screen, ":9443", self.warning, "untrusted");
         self.ends_in(screen, ":8443", NO_CERTIFICATE, "other-authority");
 
-        site.desk.block();
+        site.workplace.block();
         {
             let browser = screen.open(self.looks, &format!("https://{NAME}/"));
             browser.choose();
@@ -104,11 +104,12 @@ impl Case {
             browser.wait_page(NO_CERTIFICATE);
             browser.keep_page(&self.name("blocked"));
         }
-        site.desk.unblock();
+        site.workplace.unblock();
 
         site.expire();
         self.ends_in(screen, "", NO_CERTIFICATE, "expired");
-        site.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+        site.workplace
+            .cardea(&["card", "destroy", "Alice", "--yes"]);
         self.ends_in(screen, "", NO_CERTIFICATE, "no-card");
         assert_eq!(signatures(), before);
 

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use cardea_testkit::desk::WRONG;
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
 const PAGE: &str = "kerberos";
@@ -97,7 +97,7 @@ impl Realm {
 }
 
 fn start_kdc(at: &Workstation) -> Running {
-    let log = at.desk.path("krb5kdc.log");
+    let log = at.workplace.path("krb5kdc.log");
     drop(fs::remove_file(&log));
     at.start("krb5kdc -n", |kdc| kdc.log().contains("starting..."))
 }
@@ -121,10 +121,10 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
             section,
             &[FAILED, "C_Login failed: pin incorrect"],
         );
-        assert_eq!(realm.at.desk.tries_left(), 4, "{section}");
+        assert_eq!(realm.at.workplace.tries_left(), 4, "{section}");
         let text = realm.succeeds(section);
         assert!(text.contains("PIN (Warning: PIN count low)"), "{text}");
-        assert_eq!(realm.at.desk.tries_left(), 5, "{section}");
+        assert_eq!(realm.at.workplace.tries_left(), 5, "{section}");
         let text = realm.succeeds(section);
         assert!(!text.contains("Warning"), "{text}");
 
@@ -175,7 +175,7 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
 #[test]
 fn kinit_tells_the_last_tries_and_needs_a_card_that_is_not_blocked() {
     let realm = Realm::new();
-    let desk = &realm.at.desk;
+    let workplace = &realm.at.workplace;
     // The doors in turn: what one has spent, the other tells.
     let sections = DOORS.map(|(_, section)| section);
     let warnings = ["", "count low", "count low", "count low", "final try"];
@@ -187,7 +187,7 @@ fn kinit_tells_the_last_tries_and_needs_a_card_that_is_not_blocked() {
         let text = realm.refuses(("alice", WRONG), section, &[FAILED]);
         let told = text.contains(&format!("PIN (Warning: PIN {warning})"));
         assert_eq!(told, !warning.is_empty(), "{left}: {text}");
-        assert_eq!(desk.tries_left(), left, "{section}");
+        assert_eq!(workplace.tries_left(), left, "{section}");
     }
     for section in sections {
         realm.refuses(
@@ -197,16 +197,16 @@ fn kinit_tells_the_last_tries_and_needs_a_card_that_is_not_blocked() {
         );
     }
     realm.at.follow(PAGE, "When the PIN is blocked");
-    assert_eq!(desk.tries_left(), 5);
+    assert_eq!(workplace.tries_left(), 5);
     for section in sections {
         realm.succeeds(section);
     }
 
     // Another account of the computer does not see her card.
     realm.refuses(("bob", PIN), sections[0], &[FAILED]);
-    assert_eq!(desk.tries_left(), 5);
+    assert_eq!(workplace.tries_left(), 5);
     // Nor is there anything without it.
-    desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
     for section in sections {
         realm.refuses(("alice", PIN), section, &[FAILED]);
     }

@@ -1,9 +1,9 @@
 //! libpam-pkcs11 0.6: let in by the card, through our module and through OpenSC's over PC/SC.
 
-use cardea_testkit::desk::WRONG;
 use cardea_testkit::process::Outcome;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
 const PAGE: &str = "pam";
@@ -52,7 +52,7 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
         trial(&at, "alice", WRONG),
         "Error 2320: Wrong smartcard PIN",
     );
-    at.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    at.workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
 
     at.follow("kerberos", "Certificates");
     at.wait_for_card();
@@ -88,15 +88,15 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
             "{}",
             stayed.text
         );
-        assert_eq!(at.desk.tries_left(), 4);
+        assert_eq!(at.workplace.tries_left(), 4);
 
         refused(
             trial(&at, "alice", WRONG),
             "Error 2320: Wrong smartcard PIN",
         );
-        assert_eq!(at.desk.tries_left(), 3);
+        assert_eq!(at.workplace.tries_left(), 3);
         enters();
-        assert_eq!(at.desk.tries_left(), 5);
+        assert_eq!(at.workplace.tries_left(), 5);
 
         // Her card is not his.
         refused(
@@ -113,7 +113,7 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
         certify(&at, "ca", "1");
         enters();
 
-        at.desk.block();
+        at.workplace.block();
         refused(trial(&at, "alice", PIN), "Error 2320: Wrong smartcard PIN");
         at.follow("kerberos", "When the PIN is blocked");
         enters();
@@ -128,7 +128,7 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
         .shown();
     }
 
-    at.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    at.workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
     for _ in 0..2 {
         refused(trial(&at, "alice", PIN), "Error 2308: No smart card found");
         at.follow(PAGE, "Set up");
@@ -139,7 +139,7 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
 fn pam_finds_each_persons_card_among_several() {
     let at = Workstation::new(&[], &[]);
     // The first card in the computer is another's.
-    let pin = at.desk.text("pin");
+    let pin = at.workplace.text("pin");
     let create = [
         "card",
         "create",
@@ -150,7 +150,7 @@ fn pam_finds_each_persons_card_among_several() {
         "--pin-file",
         &pin,
     ];
-    at.desk.cardea(&create);
+    at.workplace.cardea(&create);
     at.follow("kerberos", "Certificates");
     at.follow(PAGE, "Set up");
     let first = at.types("root", PIN, &commands(PAGE, "Try it"));
@@ -162,5 +162,5 @@ fn pam_finds_each_persons_card_among_several() {
         let outcome = trial(&at, account, pin);
         assert!(!outcome.success, "{account}: {}", outcome.text);
     }
-    assert_eq!(at.desk.tries_left(), 4);
+    assert_eq!(at.workplace.tries_left(), 4);
 }

@@ -7,12 +7,12 @@ mod reader;
 use std::fs;
 use std::process::Command;
 
-use cardea_testkit::desk::{MESSAGE, WRONG, module};
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::redirection::Redirection;
 use cardea_testkit::rig::{PIN, bin_dir};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::{MESSAGE, WRONG, module};
 
 /// Where the page says that the module is.
 const INSTALLED: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libcardea_pkcs11.so";

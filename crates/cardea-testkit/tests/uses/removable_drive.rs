@@ -16,34 +16,37 @@ mod users;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cardea_testkit::desk::Desk;
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::rig::{Daemon, bin_dir};
 use cardea_testkit::stick::{MEDIA, PLACE, Stick, shell, unplug};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::Workplace;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// A computer into which drives are put.
 struct Computer {
-    desk: Desk,
+    workplace: Workplace,
     namespace: Namespace,
 }
 
 impl Computer {
     fn new() -> Self {
-        let desk = Desk::new();
-        let folder = desk.path("");
+        let workplace = Workplace::new();
+        let folder = workplace.path("");
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
         let namespace = Namespace::new(&folder, MEDIA);
-        Self { desk, namespace }
+        Self {
+            workplace,
+            namespace,
+        }
     }
 
     /// An empty drive, mounted.
     fn stick(&self, name: &str) -> Stick {
-        let stick = Stick::new(&self.desk.path(name), 16);
+        let stick = Stick::new(&self.workplace.path(name), 16);
         stick.plug(&self.namespace);
         stick
     }
@@ -61,7 +64,7 @@ impl Computer {
             .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
             .arg(bin_dir().join("cardea"))
             .args(arguments)
-            .env("CARDEA_SOCKET", self.desk.daemon.socket()))
+            .env("CARDEA_SOCKET", self.workplace.daemon.socket()))
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
@@ -77,14 +80,14 @@ impl Computer {
     }
 
     fn sh(&self, lines: &str) -> String {
-        let done = shell(&self.namespace, &self.desk.path(""), lines);
+        let done = shell(&self.namespace, &self.workplace.path(""), lines);
         assert!(done.success, "{lines}\n{}", done.text);
         done.text
     }
 
     /// A card with a key on the drive at [`PLACE`], attached.
     fn make_card(&self, name: &str, further: &[&str]) -> String {
-        let pin = self.desk.text("pin");
+        let pin = self.workplace.text("pin");
         let create = ["card", "create", "--name", name, "--store", PLACE];
         let create = [&create[..], &["--pin-file", &pin, "--json"], further].concat();
         let made = self.ok(&create);
@@ -105,7 +108,7 @@ impl Computer {
     }
 
     fn generation(&self, card: &str, label: &str) -> Vec<String> {
-        let pin = self.desk.text("pin");
+        let pin = self.workplace.text("pin");
         let words = ["key", "generate", card, "--algorithm", "p-256", "--label"];
         let words = [&words[..], &[label, "--pin-file", &pin]].concat();
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -152,7 +155,7 @@ impl Computer {
             "--output-file",
             "signature",
         ];
-        self.desk.tool(&sign).success
+        self.workplace.tool(&sign).success
     }
 }
 
@@ -180,7 +183,7 @@ fn card_is_there_while_its_drive_is() {
     };
     let mut computer = Computer::new();
     let run_block = |computer: &Computer, block: &str| {
-        let socket = computer.desk.daemon.socket();
+        let socket = computer.workplace.daemon.socket();
         computer.sh(&format!(
             "PATH={}:$PATH CARDEA_SOCKET={}\nexport PATH CARDEA_SOCKET\n{block}",
             bin_dir().display(),
@@ -193,10 +196,10 @@ fn card_is_there_while_its_drive_is() {
     let card = computer.listed("Travel").unwrap();
     assert_eq!(card["drive"], format!("{PLACE}/Cardea"));
     assert!(card["reader"].is_string(), "{card}");
-    let state = computer.desk.daemon.state();
+    let state = computer.workplace.daemon.state();
     assert_eq!(fs::read_dir(state.join("cards")).unwrap().count(), 0);
     assert!(computer.signs("Travel", "travel"));
-    computer.desk.fails(
+    computer.workplace.fails(
         &[
             "--token-label",
             "Travel",
@@ -216,7 +219,7 @@ fn card_is_there_while_its_drive_is() {
     assert!(!computer.signs("Travel", "travel"));
     assert!(
         !computer
-            .desk
+            .workplace
             .tool(&["--list-slots"])
             .text
             .contains("Travel")
@@ -228,7 +231,7 @@ fn card_is_there_while_its_drive_is() {
     assert_eq!(computer.state("Travel"), "ready");
     assert!(computer.signs("Travel", "travel"));
     // A restarted daemon gets the drive again from who holds it.
-    computer.desk.daemon.restart();
+    computer.workplace.daemon.restart();
     computer.wait_for_state("Travel", "ready");
     assert!(computer.signs("Travel", "travel"));
     run_block(&computer, detach);
@@ -263,9 +266,9 @@ fn card_is_there_while_its_drive_is() {
     computer.wait_for_state("Travel", "drive-away");
 
     // The system is installed anew: another host key, the same TPM.
-    computer.desk.daemon.kill();
+    computer.workplace.daemon.kill();
     fs::remove_dir_all(&state).unwrap();
-    computer.desk.daemon.restart();
+    computer.workplace.daemon.restart();
     stick.plug(&computer.namespace);
     computer.attach();
     assert_eq!(computer.state("Travel"), "not-trusted");
@@ -275,7 +278,7 @@ fn card_is_there_while_its_drive_is() {
     assert!(computer.signs("Travel", "travel"));
     assert_eq!(
         computer
-            .desk
+            .workplace
             .daemon
             .cardea(&["card", "show", "Travel"])
             .text
@@ -321,9 +324,9 @@ fn agent_notices_drives_by_itself() {
         let mut command = computer.namespace.command(&program);
         // There is no bus: the drives do not need one.
         command
-            .env("CARDEA_SOCKET", computer.desk.daemon.socket())
+            .env("CARDEA_SOCKET", computer.workplace.daemon.socket())
             .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
-        Running::start(&mut command, &computer.desk.path("agent.log"))
+        Running::start(&mut command, &computer.workplace.path("agent.log"))
     };
     let stick = computer.stick("stick");
     computer.make_card("Travel", &[]);
@@ -363,13 +366,13 @@ fn agent_notices_drives_by_itself() {
 #[test]
 fn unprivileged_daemon_is_let_in() {
     let computer = Computer::new();
-    let folder = computer.desk.path("service");
+    let folder = computer.workplace.path("service");
     fs::create_dir_all(&folder).unwrap();
     std::os::unix::fs::chown(&folder, Some(12_345), Some(12_345)).unwrap();
-    let tpm = Swtpm::start(&computer.desk.path("another-tpm"));
+    let tpm = Swtpm::start(&computer.workplace.path("another-tpm"));
     fs::set_permissions(tpm.socket(), PermissionsExt::from_mode(0o666)).unwrap();
     fs::set_permissions(
-        computer.desk.path("another-tpm"),
+        computer.workplace.path("another-tpm"),
         PermissionsExt::from_mode(0o755),
     )
     .unwrap();
@@ -393,7 +396,7 @@ fn unprivileged_daemon_is_let_in() {
             .env("CARDEA_SOCKET", daemon.socket()))
     };
     let stick = computer.stick("stick");
-    let pin = computer.desk.text("pin");
+    let pin = computer.workplace.text("pin");
     let create = [
         "card",
         "create",

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use cardea_testkit::desk::{Desk, WRONG, module};
 use cardea_testkit::installed::{AS_MALLORY, Installed};
 use cardea_testkit::page::Page;
 use cardea_testkit::process::{Running, wait_for};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::{WRONG, Workplace, module};
 
 use crate::authority::{Authority, pinentry};
 
@@ -20,27 +20,27 @@ const FALSE: [Answer<'_>; 2] = [("PIN", WRONG), ("assphrase", WRONG)];
 /// A card with the page's key and its certificate.
 struct Scene {
     machine: Installed,
-    desk: Desk,
+    workplace: Workplace,
     page: Page,
 }
 
 impl Scene {
     fn new() -> Self {
-        let desk = Desk::new();
-        desk.create("Alice");
-        let machine = Installed::around(&desk);
+        let workplace = Workplace::new();
+        workplace.create("Alice");
+        let machine = Installed::around(&workplace);
         let scene = Self {
             machine,
-            desk,
+            workplace,
             page: Page::of_uses("signing"),
         };
         let commands = scene.page.section("A key for signatures");
         let (make, import) = commands.split_once("cardea cert import").unwrap();
         scene.run(make);
         scene
-            .desk
+            .workplace
             .openssl(&["req -in code.csr -pubkey -noout -out code.pub"]);
-        let authority = Authority::of(&scene.desk);
+        let authority = Authority::of(&scene.workplace);
         authority.certify("code.pub", "code", "digitalSignature");
         authority.another();
         scene.run(&format!("cardea cert import{import}"));
@@ -80,12 +80,13 @@ impl Scene {
     /// A wrong PIN, a blocked card, the right one again, no card.
     fn withstands(&self, sign: &str, wrong: &str, blocked: &str, away: &str) {
         self.refuses(sign, &FALSE, wrong);
-        assert!(self.desk.tries_left() < 5);
-        self.desk.block();
+        assert!(self.workplace.tries_left() < 5);
+        self.workplace.block();
         self.refuses(sign, &ANSWERS, blocked);
-        self.desk.unblock();
+        self.workplace.unblock();
         self.run(sign);
-        self.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+        self.workplace
+            .cardea(&["card", "destroy", "Alice", "--yes"]);
         self.refuses(sign, &ANSWERS, away);
     }
 }
@@ -167,7 +168,7 @@ fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) {
 fn osslsigncode_signs_programs() {
     let heading = "Programs for Windows (Authenticode)";
     let scene = Scene::new();
-    fs::write(scene.desk.path("setup.exe"), program()).unwrap();
+    fs::write(scene.workplace.path("setup.exe"), program()).unwrap();
     let done = scene.follow(heading);
     assert_eq!(done.answers, 1, "{}", done.outcome.text);
     assert!(
@@ -177,9 +178,9 @@ fn osslsigncode_signs_programs() {
     );
 
     // A P-256 key.
-    scene.desk.generate("ec", "p-256");
-    let authority = Authority::of(&scene.desk);
-    authority.certify(&scene.desk.public("ec"), "ec", "digitalSignature");
+    scene.workplace.generate("ec", "p-256");
+    let authority = Authority::of(&scene.workplace);
+    authority.certify(&scene.workplace.public("ec"), "ec", "digitalSignature");
     let verify = "osslsigncode verify -CAfile";
     let sign = scene.until(heading, "osslsigncode sign");
     let with_ec = sign
@@ -198,7 +199,7 @@ fn osslsigncode_signs_programs() {
         said.contains("unable to get local issuer certificate"),
         "{said}"
     );
-    edit(&scene.desk.path("signed.exe"), |bytes| bytes[700] ^= 1);
+    edit(&scene.workplace.path("signed.exe"), |bytes| bytes[700] ^= 1);
     scene
         .machine
         .refuses(&format!("{verify} ca.pem signed.exe"));
@@ -231,7 +232,7 @@ fn osslsigncode_signs_programs() {
 #[test]
 fn jarsigner_signs_archives() {
     let scene = Scene::new();
-    fs::write(scene.desk.path("message"), "hello").unwrap();
+    fs::write(scene.workplace.path("message"), "hello").unwrap();
     scene.machine.does("jar --create --file app.jar message");
     let done = scene.follow("Java archives");
     assert_eq!(done.answers, 1, "{}", done.outcome.text);
@@ -253,7 +254,7 @@ fn jarsigner_signs_archives() {
         .machine
         .does(&format!("{verify} other.p12 signed.jar"));
     assert!(said.contains("chain is invalid"), "{said}");
-    fs::write(scene.desk.path("message"), "farewell").unwrap();
+    fs::write(scene.workplace.path("message"), "farewell").unwrap();
     scene
         .machine
         .does("cp signed.jar changed.jar\njar --update --file changed.jar message");
@@ -275,7 +276,7 @@ fn jarsigner_signs_archives() {
 #[test]
 fn pdfsig_signs_documents_and_ends_well() {
     let scene = Scene::new();
-    fs::write(scene.desk.path("invoice.pdf"), document()).unwrap();
+    fs::write(scene.workplace.path("invoice.pdf"), document()).unwrap();
     let done = scene.follow("PDF");
     let text = &done.outcome.text;
     assert!(
@@ -296,7 +297,7 @@ fn pdfsig_signs_documents_and_ends_well() {
 
     // Another document; a database with another authority.
     scene.machine.does("cp signed.pdf changed.pdf");
-    edit(&scene.desk.path("changed.pdf"), |bytes| {
+    edit(&scene.workplace.path("changed.pdf"), |bytes| {
         replace(bytes, b"Invoice 42", b"Invoice 43");
     });
     let said = scene.machine.shell("pdfsig -nssdir sql:nss changed.pdf");
@@ -321,15 +322,17 @@ fn pdfsig_signs_documents_and_ends_well() {
     scene.machine.does("rm signed.pdf");
     let wrong = sign.replace("$(cat pin)", WRONG);
     scene.refuses(&wrong, &[], "Password was not accepted");
-    assert!(scene.desk.tries_left() < 5);
-    scene.desk.block();
+    assert!(scene.workplace.tries_left() < 5);
+    scene.workplace.block();
     scene.refuses(sign, &[], "");
-    scene.desk.unblock();
+    scene.workplace.unblock();
     scene.machine.does(sign);
     scene.machine.does("rm signed.pdf");
-    scene.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    scene
+        .workplace
+        .cardea(&["card", "destroy", "Alice", "--yes"]);
     scene.refuses(sign, &[], "");
-    assert!(!scene.desk.path("signed.pdf").exists());
+    assert!(!scene.workplace.path("signed.pdf").exists());
     shown(
         "Signed PDF documents",
         "poppler pdfsig",
@@ -341,27 +344,27 @@ fn pdfsig_signs_documents_and_ends_well() {
 /// What pdfsig does and more, in a program that counts its calls (`late.c`).
 #[test]
 fn module_is_called_while_the_program_ends() {
-    let desk = Desk::with_keys();
+    let workplace = Workplace::with_keys();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/uses/late.c");
-    desk.does(&format!(
+    workplace.does(&format!(
         "cc -std=gnu11 -Wall -Wextra -Werror -O1 -g -pthread -o late {source} -ldl"
     ));
-    let program = desk.text("late");
+    let program = workplace.text("late");
     for _ in 0..10 {
-        desk.does(&format!("{program} {} {PIN}", module()));
+        workplace.does(&format!("{program} {} {PIN}", module()));
     }
     let valgrind = "valgrind --quiet --error-exitcode=99 --fair-sched=yes";
-    let said = desk.does(&format!("{valgrind} {program} {} {PIN}", module()));
+    let said = workplace.does(&format!("{valgrind} {program} {} {PIN}", module()));
     assert!(!said.contains("=="), "{said}");
     // And when the daemon goes away in the middle of it.
-    desk.does("mkfifo gone");
-    let mut command = desk.client(&program);
+    workplace.does("mkfifo gone");
+    let mut command = workplace.client(&program);
     command.args([&module(), PIN, "gone"]);
-    let mut late = Running::start(&mut command, &desk.path("late.log"));
+    let mut late = Running::start(&mut command, &workplace.path("late.log"));
     late.wait_ready(|late| late.log().contains("waiting"));
-    let mut desk = desk;
-    desk.daemon.kill();
-    fs::write(desk.path("gone"), "").unwrap();
+    let mut workplace = workplace;
+    workplace.daemon.kill();
+    fs::write(workplace.path("gone"), "").unwrap();
     let status = late.wait();
     assert!(status.success(), "{status}\n{}", late.log());
 }
@@ -418,7 +421,7 @@ fn git_signs_commits_by_ssh() {
 #[test]
 fn git_signs_commits_by_certificate() {
     let scene = Scene::new();
-    pinentry(&scene.machine, &scene.desk, PIN);
+    pinentry(&scene.machine, &scene.workplace, PIN);
     let gnupg = Page::of_uses("smime").section("GnuPG");
     let (set_up, _) = gnupg.split_once("gpgsm --local-user").unwrap();
     scene.run(set_up);
@@ -447,20 +450,22 @@ fn git_signs_commits_by_certificate() {
     scene.machine.does(verify);
 
     let commit = "git -C project commit --allow-empty -S -m again";
-    pinentry(&scene.machine, &scene.desk, WRONG);
+    pinentry(&scene.machine, &scene.workplace, WRONG);
     scene.machine.refuses(commit);
-    assert!(scene.desk.tries_left() < 5);
-    scene.desk.block();
-    pinentry(&scene.machine, &scene.desk, PIN);
+    assert!(scene.workplace.tries_left() < 5);
+    scene.workplace.block();
+    pinentry(&scene.machine, &scene.workplace, PIN);
     let said = scene.machine.refuses(commit);
     assert!(
         said.contains("PIN blocked") || said.contains("failed to sign"),
         "{said}"
     );
-    scene.desk.unblock();
+    scene.workplace.unblock();
     scene.machine.does(commit);
     scene.machine.does(verify);
-    scene.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    scene
+        .workplace
+        .cardea(&["card", "destroy", "Alice", "--yes"]);
     scene.machine.does("gpgconf --kill all");
     scene.machine.refuses(commit);
     shown("Signed commits (X.509, by gpgsm)", "git", "git", "RSA-2048");
@@ -474,7 +479,7 @@ fn large_files_are_signed_piece_by_piece() {
     let cnf = Page::of_uses("smime").section("OpenSSL");
     let (cnf, _) = cnf.split_once("cardea cert export").unwrap();
     scene.machine.does(cnf);
-    let disk = fs::File::create(scene.desk.path("disk.img")).unwrap();
+    let disk = fs::File::create(scene.workplace.path("disk.img")).unwrap();
     disk.set_len(GIB).unwrap();
     // With a fourth of the file's size as its whole address space.
     let commands = scene.page.section("Large files");
@@ -543,7 +548,7 @@ fn peak_memory(scene: &Scene, command: &str) -> u64 {
         .replace("OPENSSL_CONF", "export OPENSSL_CONF")
         .replace(" openssl", "; exec openssl");
     shell.args(["-e", "-c", &command]);
-    let mut process = Running::start(&mut shell, &scene.desk.path("openssl.log"));
+    let mut process = Running::start(&mut shell, &scene.workplace.path("openssl.log"));
     let status = format!("/proc/{}/status", process.pid());
     let mut most = 0;
     wait_for("the signature", || {

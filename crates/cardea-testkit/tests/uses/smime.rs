@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use cardea_testkit::desk::{Desk, WRONG};
 use cardea_testkit::installed::{AS_MALLORY, Installed};
 use cardea_testkit::page::Page;
 use cardea_testkit::pcscd::Pcscd;
@@ -10,6 +9,7 @@ use cardea_testkit::process::run;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::{WRONG, Workplace};
 
 use crate::authority::{Authority, pinentry};
 
@@ -21,38 +21,40 @@ const FALSE: [Answer<'_>; 2] = [("PIN", WRONG), ("Pin", WRONG)];
 /// A card with the page's two keys and their certificates.
 struct Scene {
     machine: Installed,
-    desk: Desk,
+    workplace: Workplace,
     page: Page,
 }
 
 impl Scene {
     fn new() -> Self {
-        let desk = Desk::new();
-        desk.create("Alice");
-        fs::write(desk.path("letter.txt"), LETTER).unwrap();
-        let machine = Installed::around(&desk);
+        let workplace = Workplace::new();
+        workplace.create("Alice");
+        fs::write(workplace.path("letter.txt"), LETTER).unwrap();
+        let machine = Installed::around(&workplace);
         let scene = Self {
             machine,
-            desk,
+            workplace,
             page: Page::of_uses("smime"),
         };
-        let authority = Authority::of(&scene.desk);
+        let authority = Authority::of(&scene.workplace);
         // In escrow: the key and its certificate.
-        scene.desk.openssl(&["genrsa -out escrowed.key 2048"]);
+        scene.workplace.openssl(&["genrsa -out escrowed.key 2048"]);
         scene
-            .desk
+            .workplace
             .openssl(&["rsa -in escrowed.key -pubout -out escrowed.pub"]);
         authority.certify("escrowed.pub", "mail", "keyEncipherment");
-        scene.desk.openssl(&[
+        scene.workplace.openssl(&[
             "pkcs12 -export -inkey escrowed.key -in mail.pem -name mail -passout pass:secret -out mail.p12",
         ]);
-        fs::remove_file(scene.desk.path("mail.pem")).unwrap();
+        fs::remove_file(scene.workplace.path("mail.pem")).unwrap();
         let commands = scene.page.section("Two keys");
         let (make, import) = commands.split_once("cardea key import").unwrap();
         scene.run(make);
-        scene.desk.openssl(&["req -in sign.csr -verify -noout"]);
         scene
-            .desk
+            .workplace
+            .openssl(&["req -in sign.csr -verify -noout"]);
+        scene
+            .workplace
             .openssl(&["req -in sign.csr -pubkey -noout -out sign.pub"]);
         authority.certify("sign.pub", "sign", "digitalSignature");
         let listed = scene
@@ -98,26 +100,27 @@ impl Scene {
     fn withstands(&self, sign: &str, decrypt: &str, wrong: &str, blocked: &str) {
         for command in [sign, decrypt] {
             self.refuses(command, &FALSE, wrong);
-            self.desk.cardea(&[
+            self.workplace.cardea(&[
                 "pin",
                 "verify",
                 "Alice",
                 "--pin-file",
-                &self.desk.text("pin"),
+                &self.workplace.text("pin"),
             ]);
         }
-        self.desk.block();
+        self.workplace.block();
         for command in [sign, decrypt] {
             self.refuses(command, &ANSWERS, blocked);
         }
-        self.desk.unblock();
+        self.workplace.unblock();
         self.run(sign);
         let opened = self.run(decrypt).outcome.text;
         assert!(opened.contains("noon"), "{opened}");
     }
 
     fn is_away(&self, sign: &str, decrypt: &str, why: &str) {
-        self.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+        self.workplace
+            .cardea(&["card", "destroy", "Alice", "--yes"]);
         for command in [sign, decrypt] {
             self.refuses(command, &ANSWERS, why);
         }
@@ -156,7 +159,7 @@ fn openssl_signs_and_decrypts() {
         said.contains("digest failure") || said.contains("verification failure"),
         "{said}"
     );
-    Authority::of(&scene.desk).another();
+    Authority::of(&scene.workplace).another();
     let said = scene.machine.refuses(&format!("{verify} other-ca.pem"));
     assert!(said.contains("certificate"), "{said}");
 
@@ -223,9 +226,9 @@ fn openssl_signs_and_decrypts() {
 #[test]
 fn openssl_signs_and_decrypts_with_an_elliptic_curve() {
     let scene = Scene::new();
-    scene.desk.generate("ec", "p-256");
-    let public = scene.desk.public("ec");
-    let authority = Authority::of(&scene.desk);
+    scene.workplace.generate("ec", "p-256");
+    let public = scene.workplace.public("ec");
+    let authority = Authority::of(&scene.workplace);
     let certificate = authority.certify(&public, "ec", "digitalSignature, keyAgreement");
     scene.run(&format!("cardea cert import Alice {certificate}"));
     scene.follow("OpenSSL");
@@ -272,9 +275,9 @@ fn nss_signs_and_decrypts() {
     assert!(verified.contains("noon"), "{verified}");
 
     // A P-256 key signs too.
-    scene.desk.generate("ec", "p-256");
-    let public = scene.desk.public("ec");
-    let certificate = Authority::of(&scene.desk).certify(&public, "ec", "digitalSignature");
+    scene.workplace.generate("ec", "p-256");
+    let public = scene.workplace.public("ec");
+    let certificate = Authority::of(&scene.workplace).certify(&public, "ec", "digitalSignature");
     scene.run(&format!("cardea cert import Alice {certificate}"));
     let with_ec = scene
         .command("NSS", "cmsutil -S")
@@ -285,7 +288,7 @@ fn nss_signs_and_decrypts() {
         .does("openssl cms -verify -inform DER -in ec.p7m -CAfile ca.pem");
 
     // A database that knows another authority only.
-    Authority::of(&scene.desk).another();
+    Authority::of(&scene.workplace).another();
     scene.machine.does(
         "mkdir other\ncertutil -N -d sql:other --empty-password\n\
          certutil -A -d sql:other -n other -t CT,C,C -i other-ca.pem",
@@ -301,11 +304,11 @@ fn nss_signs_and_decrypts() {
     let right = format!("{decrypt} -p {PIN}");
     // It asks up to three times, and says less when the card is blocked.
     scene.refuses(&decrypt, &FALSE, "cmsutil: ");
-    assert!(scene.desk.tries_left() < 5);
-    scene.desk.block();
+    assert!(scene.workplace.tries_left() < 5);
+    scene.workplace.block();
     let said = scene.machine.refuses(&right);
     assert!(!said.contains("noon"), "{said}");
-    scene.desk.unblock();
+    scene.workplace.unblock();
     assert!(scene.machine.does(&right).contains("noon"));
     scene.is_away(&sign, &decrypt, "cmsutil: ");
     for (title, keys) in [
@@ -320,7 +323,7 @@ fn nss_signs_and_decrypts() {
 fn gnupg_signs_and_decrypts_through_gnupg_pkcs11_scd() {
     let scene = Scene::new();
     scene.run("cardea cert export Alice mail --out mail.pem");
-    pinentry(&scene.machine, &scene.desk, PIN);
+    pinentry(&scene.machine, &scene.workplace, PIN);
     let done = scene.follow("GnuPG");
     let text = &done.outcome.text;
     assert!(text.contains("Good signature from \"/CN=Alice\""), "{text}");
@@ -373,21 +376,23 @@ fn gnupg_signs_and_decrypts_through_gnupg_pkcs11_scd() {
 
     let decrypt = "gpgsm -q --decrypt sealed.p7e";
     let sign = "gpgsm -q --yes --local-user alice@example.org --output again.p7s --sign letter.txt";
-    pinentry(&scene.machine, &scene.desk, WRONG);
+    pinentry(&scene.machine, &scene.workplace, WRONG);
     let said = scene.machine.refuses(decrypt);
     assert!(said.contains("Bad PIN"), "{said}");
     // It asks three times.
-    assert_eq!(scene.desk.tries_left(), 2);
-    scene.desk.block();
-    pinentry(&scene.machine, &scene.desk, PIN);
+    assert_eq!(scene.workplace.tries_left(), 2);
+    scene.workplace.block();
+    pinentry(&scene.machine, &scene.workplace, PIN);
     for command in [decrypt, sign] {
         let said = scene.machine.refuses(command);
         assert!(said.contains("PIN blocked"), "{said}");
     }
-    scene.desk.unblock();
+    scene.workplace.unblock();
     assert!(scene.machine.does(decrypt).contains("noon"));
     scene.machine.does(sign);
-    scene.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    scene
+        .workplace
+        .cardea(&["card", "destroy", "Alice", "--yes"]);
     for command in [decrypt, sign] {
         scene.machine.refuses(command);
     }
@@ -404,11 +409,11 @@ fn gnupg_signs_and_decrypts_through_gnupg_pkcs11_scd() {
 
 #[test]
 fn scdaemon_reaches_the_card_and_knows_no_application_of_it() {
-    let desk = Desk::new();
-    let machine = Installed::around(&desk);
+    let workplace = Workplace::new();
+    let machine = Installed::around(&workplace);
     let library = cardea_testkit::rig::bin_dir().join("libifdcardea.so");
-    let entry = desk.cardea(&["reader-conf", "--library", &library.display().to_string()]);
-    let pcscd = Pcscd::start(&desk.path("pcscd"), &entry);
+    let entry = workplace.cardea(&["reader-conf", "--library", &library.display().to_string()]);
+    let pcscd = Pcscd::start(&workplace.path("pcscd"), &entry);
     machine.does(&format!(
         "ln -s {} /run/pcscd/pcscd.comm",
         pcscd.socket().display()
@@ -421,7 +426,7 @@ fn scdaemon_reaches_the_card_and_knows_no_application_of_it() {
         "{without}"
     );
 
-    desk.create("Alice");
+    workplace.create("Alice");
     cardea_testkit::process::wait_for("the card's insertion", || {
         let mut client = machine.command("opensc-tool");
         run(client.args(["--reader", "0", "--atr"])).success
@@ -445,13 +450,13 @@ fn scdaemon_reaches_the_card_and_knows_no_application_of_it() {
         ))
     };
     assert!(verify(WRONG).contains("63 C4"));
-    assert_eq!(desk.tries_left(), 4);
+    assert_eq!(workplace.tries_left(), 4);
     let said = verify(PIN);
     assert!(
         !said.contains("63 C") && said.matches("90 00").count() == 2,
         "{said}"
     );
-    assert_eq!(desk.tries_left(), 5);
+    assert_eq!(workplace.tries_left(), 5);
     shown(
         "Card reached by APDUs, no application known",
         "GnuPG scdaemon",

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use cardea_testkit::desk::{Desk, WRONG};
 use cardea_testkit::installed::{AS_MALLORY, Installed};
 use cardea_testkit::page::Page;
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::{WRONG, Workplace};
 
 const RIGHT: [Answer<'_>; 2] = [("PIN", PIN), ("passphrase for PKCS#11", PIN)];
 const FALSE: [Answer<'_>; 2] = [("PIN", WRONG), ("passphrase for PKCS#11", WRONG)];
@@ -20,19 +20,19 @@ const AGENT: &str = "eval $(ssh-agent -s)\nssh-add -s $MODULE\n";
 struct Scene {
     server: Running,
     machine: Installed,
-    desk: Desk,
+    workplace: Workplace,
     page: Page,
 }
 
 impl Scene {
     fn new() -> Self {
-        let desk = Desk::new();
-        desk.create("Alice");
-        let machine = Installed::around(&desk);
+        let workplace = Workplace::new();
+        workplace.create("Alice");
+        let machine = Installed::around(&workplace);
         let scene = Self {
             server: machine.ssh_server(),
             machine,
-            desk,
+            workplace,
             page: Page::of_uses("ssh"),
         };
         scene.follow("A key for SSH", &[("PIN", PIN)]);
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     fn authorise(&self, keys: &[&str]) {
-        let read = |key| fs::read_to_string(self.desk.path(&format!("{key}.pub"))).unwrap();
+        let read = |key| fs::read_to_string(self.workplace.path(&format!("{key}.pub"))).unwrap();
         let lines: String = keys.iter().map(read).collect();
         self.machine.give_alice(".ssh/authorized_keys", &lines);
     }
@@ -87,9 +87,10 @@ impl Scene {
     }
 
     fn export(&self, key: &str) {
-        let file = self.desk.text(&format!("{key}.pub"));
+        let file = self.workplace.text(&format!("{key}.pub"));
         let export = ["key", "export-public", "Alice", key, "--format", "ssh"];
-        self.desk.cardea(&[&export[..], &["--out", &file]].concat());
+        self.workplace
+            .cardea(&[&export[..], &["--out", &file]].concat());
     }
 
     /// A signed-in session by that key, as the server tells it.
@@ -120,7 +121,7 @@ fn ssh_signs_in_with_a_key_of_the_card() {
     assert!(scene.signed_in_with("ssh"));
 
     // An RSA key too.
-    scene.desk.generate("rsa", "rsa-2048");
+    scene.workplace.generate("rsa", "rsa-2048");
     scene.export("rsa");
     let only = "-o IdentityFile=rsa.pub -o IdentitiesOnly=yes";
     refused(&scene.with_provider(only, &RIGHT), "Permission denied");
@@ -131,10 +132,10 @@ fn ssh_signs_in_with_a_key_of_the_card() {
 
     // A wrong PIN, a blocked card.
     refused(&scene.with_provider(only, &FALSE), "PIN incorrect");
-    assert_eq!(scene.desk.tries_left(), 4);
-    scene.desk.block();
+    assert_eq!(scene.workplace.tries_left(), 4);
+    scene.workplace.block();
     refused(&scene.with_provider(only, &RIGHT), "PIN locked");
-    scene.desk.unblock();
+    scene.workplace.unblock();
     assert!(is_in(&scene.with_provider(only, &RIGHT)));
 
     // Another user of this machine sees no card, so there is nothing to ask for.
@@ -149,7 +150,9 @@ fn ssh_signs_in_with_a_key_of_the_card() {
     assert_eq!(done.answers, 0, "{}", done.outcome.text);
 
     // No card.
-    scene.desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+    scene
+        .workplace
+        .cardea(&["card", "destroy", "Alice", "--yes"]);
     let done = scene.with_provider(only, &RIGHT);
     refused(&done, "Permission denied");
     assert_eq!(done.answers, 0, "{}", done.outcome.text);
@@ -180,10 +183,10 @@ fn agent_signs_in_without_a_further_question() {
     let change = "cardea pin change Alice --pin-file pin --new-pin-file pin";
     refused(&agent(change, &RIGHT), "agent refused operation");
     refused(&agent("", &FALSE), "Could not add card");
-    assert_eq!(scene.desk.tries_left(), 4);
-    scene.desk.block();
+    assert_eq!(scene.workplace.tries_left(), 4);
+    scene.workplace.block();
     refused(&agent("", &RIGHT), "Could not add card");
-    scene.desk.unblock();
+    scene.workplace.unblock();
     assert!(is_in(&agent("", &RIGHT)));
     let delete = "cardea key delete Alice ssh --yes --pin-file pin";
     refused(&agent(delete, &RIGHT), "agent refused operation");

@@ -69,16 +69,16 @@ impl Client<'_> {
 
     /// Everything that must be refused; the card is gone afterwards.
     fn is_refused_where_it_must(&self) {
-        let desk = &self.site.desk;
+        let workplace = &self.site.workplace;
         // GnuTLS takes a path, the engine of OpenSSL a URI.
         let source = match self.name {
             "GnuTLS" => ("pin-source=pin", "pin-source=wrong".into()),
             _ => ("pin-source=file:pin", "pin-source=file:wrong".into()),
         };
         self.is_refused("wrong PIN", &[source]);
-        assert_eq!(desk.tries_left(), 4);
+        assert_eq!(workplace.tries_left(), 4);
         self.is_let_in();
-        assert_eq!(desk.tries_left(), 5);
+        assert_eq!(workplace.tries_left(), 5);
         self.is_refused(
             "your certificate is of an authority that the server does not know",
             &[self.to_port("8443")],
@@ -90,15 +90,15 @@ impl Client<'_> {
         );
         assert_eq!(self.signatures(), signed);
 
-        desk.block();
+        workplace.block();
         self.is_refused("blocked card", &[]);
-        desk.unblock();
+        workplace.unblock();
         self.is_let_in();
 
         self.is_refused("no such card", &[("token=Alice", "token=Bob".into())]);
         self.site.expire();
         self.is_refused("your certificate has expired", &[]);
-        desk.cardea(&["card", "destroy", "Alice", "--yes"]);
+        workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
         // What OpenSSL's section has first needs a card.
         let commands = self.with(&[]);
         let said = self.site.refuses(commands.lines().last().unwrap());
@@ -117,7 +117,7 @@ impl Client<'_> {
 
     /// How many signatures the audit has.
     fn signatures(&self) -> usize {
-        let audit = self.site.desk.cardea(&["audit"]);
+        let audit = self.site.workplace.cardea(&["audit"]);
         audit
             .lines()
             .filter(|line| line.contains("key-used"))

@@ -175,8 +175,8 @@ fn each_use_by_the_reader_can_be_asked_for_and_by_default_there_is_none() {
     );
     machines.person().consents(true);
     // What was just refused stays so for a moment; this is something else.
-    for desk in [&machines.here, &machines.there] {
-        fs::write(desk.path("message"), "a later message").unwrap();
+    for workplace in [&machines.here, &machines.there] {
+        fs::write(workplace.path("message"), "a later message").unwrap();
     }
     let signed = reader.sign();
     assert!(signed.success, "{}", signed.text);

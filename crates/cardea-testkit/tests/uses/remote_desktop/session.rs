@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cardea_testkit::desk::PUK;
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::rdp::Relay;
 use cardea_testkit::rig::{PIN, Rig, opensc_module};
 use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::workplace::PUK;
 
 use super::{ENDED, Place, on_page};
 

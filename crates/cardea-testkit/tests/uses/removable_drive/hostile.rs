@@ -31,7 +31,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let computer = Computer::new();
-        computer.desk.create("Victim");
+        computer.workplace.create("Victim");
         computer.generate("Victim", "theirs");
         Self { computer }
     }
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&self.computer.desk.daemon.socket()).unwrap()
+        Client::connect(&self.computer.workplace.daemon.socket()).unwrap()
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
@@ -63,13 +63,13 @@ impl Scene {
             .as_str()
             .unwrap()
             .to_owned();
-        let state = self.computer.desk.daemon.state();
+        let state = self.computer.workplace.daemon.state();
         state.join("cards").join(format!("{id}.card"))
     }
 
     /// The other card is as it was.
     fn check(&self) {
-        let shown = self.computer.desk.cardea(&["card", "show", "Victim"]);
+        let shown = self.computer.workplace.cardea(&["card", "show", "Victim"]);
         assert!(shown.contains("5 of 5 tries left"), "{shown}");
         assert!(self.computer.signs("Victim", "theirs"));
     }
@@ -105,7 +105,7 @@ fn what_is_no_folder_of_cards_is_refused() {
     let folder = scene.folder();
     fs::create_dir(&folder).unwrap();
     // Things that are not folders on a disk.
-    let image = scene.computer.desk.path("stick");
+    let image = scene.computer.workplace.path("stick");
     let (reader, _writer) = std::io::pipe().unwrap();
     for (given, why) in [
         (open(&image), "not a folder"),
@@ -204,7 +204,7 @@ fn file_that_claims_the_counter_of_another_card_spends_no_try() {
     let _stick = scene.computer.stick("stick");
     scene.computer.make_card("Travel", &[]);
     scene.computer.ok(&["card", "detach", "Travel"]);
-    let state = scene.computer.desk.daemon.state();
+    let state = scene.computer.workplace.daemon.state();
     let key = <[u8; 32]>::try_from(fs::read(state.join("host.key")).unwrap()).unwrap();
     let read = |path: &Path| {
         decode(&HostKey::new(key), &fs::read(path).unwrap())
@@ -243,7 +243,7 @@ fn file_that_claims_the_counter_of_another_card_spends_no_try() {
         &["card", "adopt", &"42".repeat(16)],
         "belongs to another card",
     );
-    let wrong = scene.computer.desk.text("wrong");
+    let wrong = scene.computer.workplace.text("wrong");
     scene.computer.refuses(
         &["pin", "verify", &"42".repeat(16), "--pin-file", &wrong],
         "cannot be used",
@@ -352,7 +352,7 @@ fn read_only_full_and_copied_drives_are_told_so() {
     computer.make_card("Travel", &[]);
     unplug(&computer.namespace, PLACE);
     computer.wait_for_state("Travel", "drive-away");
-    let copy = stick.copy(&computer.desk.path("copy"));
+    let copy = stick.copy(&computer.workplace.path("copy"));
 
     // Read-only: used, not changed.
     stick.mount(&computer.namespace, "ro", PLACE);
@@ -365,7 +365,7 @@ fn read_only_full_and_copied_drives_are_told_so() {
         refused.text
     );
     assert!(computer.signs("Travel", "first"), "it stays");
-    let pin = computer.desk.text("pin");
+    let pin = computer.workplace.text("pin");
     let create = [
         "card",
         "create",
@@ -438,7 +438,7 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
     unplug(&computer.namespace, PLACE);
     computer.wait_for_state("Travel", "drive-away");
     stick.plug(&computer.namespace);
-    let copy = Stick::new(&computer.desk.path("copy"), 16);
+    let copy = Stick::new(&computer.workplace.path("copy"), 16);
     copy.mount(&computer.namespace, "nodev", "/media/other");
 
     // It gives another folder than the one that it attached.
@@ -481,14 +481,14 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
                 "{:?}",
                 begin.elapsed()
             );
-            computer.desk.cardea(&[
+            computer.workplace.cardea(&[
                 "key",
                 "delete",
                 "Victim",
                 "meanwhile",
                 "--yes",
                 "--pin-file",
-                &computer.desk.text("pin"),
+                &computer.workplace.text("pin"),
             ]);
         }
         let refused = stuck.join().unwrap();
@@ -503,7 +503,7 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
     drop(client);
 
     // Descriptors that nobody asked for are closed.
-    let pid = computer.desk.daemon.pid().unwrap();
+    let pid = computer.workplace.daemon.pid().unwrap();
     let open_files = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let before = open_files();
     let mut client = scene.client();

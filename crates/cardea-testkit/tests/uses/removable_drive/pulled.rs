@@ -29,8 +29,8 @@ fn drive_pulled_at_any_moment_leaves_a_usable_card() {
     let mut hand = Hand::new(&computer.namespace);
     computer.make_card("Travel", &[]);
     let pins = [("pin", PIN), ("long-pin", "31415926535")];
-    std::fs::write(computer.desk.path("long-pin"), pins[1].1).unwrap();
-    let file = |name: &str| computer.desk.text(name);
+    std::fs::write(computer.workplace.path("long-pin"), pins[1].1).unwrap();
+    let file = |name: &str| computer.workplace.text(name);
     let (mut present, mut other) = (file("pin"), file("long-pin"));
     let (mut failed, mut late, mut round) = (0, 0, 0_u32);
     while late < LATE {
@@ -99,23 +99,25 @@ fn interrupted(point: &str, work: impl FnOnce(&Computer, &dyn Fn(&[&str]))) -> C
     if !point.starts_with("create") {
         computer.make_card("Travel", &[]);
         let fault = format!("CARDEA_FAULT_POINT={point}");
-        computer.desk.daemon.wrap(&["env", &fault]);
-        computer.desk.daemon.restart();
+        computer.workplace.daemon.wrap(&["env", &fault]);
+        computer.workplace.daemon.restart();
         computer.wait_for_state("Travel", "ready");
     } else {
         let fault = format!("CARDEA_FAULT_POINT={point}");
-        computer.desk.daemon.wrap(&["env", &fault]);
-        computer.desk.daemon.restart();
+        computer.workplace.daemon.wrap(&["env", &fault]);
+        computer.workplace.daemon.restart();
     }
     work(&computer, &|words| {
         let outcome = computer.cardea(words);
         assert!(!outcome.success, "{point}: {}", outcome.text);
     });
-    wait_for("the daemon has ended", || !computer.desk.daemon.running());
+    wait_for("the daemon has ended", || {
+        !computer.workplace.daemon.running()
+    });
     hand.pull(PLACE, 0.0);
     hand.take_away(&computer.namespace, PLACE);
-    computer.desk.daemon.wrap(&[]);
-    computer.desk.daemon.restart();
+    computer.workplace.daemon.wrap(&[]);
+    computer.workplace.daemon.restart();
     stick.plug(&computer.namespace);
     computer
 }
@@ -135,7 +137,7 @@ fn creation_that_was_interrupted_leaves_a_card_or_none() {
         ("create-intent-removed", true),
     ] {
         let computer = interrupted(point, |computer, fails| {
-            let pin = computer.desk.text("pin");
+            let pin = computer.workplace.text("pin");
             fails(&[
                 "card",
                 "create",
@@ -171,8 +173,11 @@ fn creation_that_was_interrupted_leaves_a_card_or_none() {
 fn change_and_destruction_that_were_interrupted_are_done_or_not() {
     for point in ["drive-folder", "drive-saved"] {
         let computer = interrupted(point, |computer, fails| {
-            std::fs::write(computer.desk.path("new"), "31415926535").unwrap();
-            let (pin, new) = (computer.desk.text("pin"), computer.desk.text("new"));
+            std::fs::write(computer.workplace.path("new"), "31415926535").unwrap();
+            let (pin, new) = (
+                computer.workplace.text("pin"),
+                computer.workplace.text("new"),
+            );
             fails(&[
                 "pin",
                 "change",

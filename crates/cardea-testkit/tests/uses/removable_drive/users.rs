@@ -45,7 +45,7 @@ fn drive_card_is_its_owners_and_nobody_elses() {
     assert_eq!(computer.state("Alice's"), "ready");
     assert_eq!(seen(&computer, ALICE), ["Alice's"]);
     assert!(seen(&computer, BOB).is_empty());
-    let pin = computer.desk.text("pin");
+    let pin = computer.workplace.text("pin");
     computer.sh(&format!("chmod 644 {pin}"));
     for words in [
         &["card", "show", "Alice's"][..],

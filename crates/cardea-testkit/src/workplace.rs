@@ -17,7 +17,7 @@ use crate::rig::{Daemon, PIN, bin_dir};
 use crate::swtpm::Swtpm;
 use tempfile::TempDir;
 
-/// PUK of the cards that a desk makes.
+/// PUK of the cards that a workplace makes.
 pub const PUK: &str = "57721566";
 
 /// A PIN that is none.
@@ -26,24 +26,24 @@ pub const WRONG: &str = "000000";
 /// What the programs sign and encrypt, in the file `message`.
 pub const MESSAGE: &str = "a message of some length\n";
 
-/// The keys of [`Desk::with_keys`].
+/// The keys of [`Workplace::with_keys`].
 pub const KEYS: [&str; 2] = ["rsa", "ec"];
 
 /// A software TPM, a daemon on it, and a folder in which the programs run.
-pub struct Desk {
+pub struct Workplace {
     /// The daemon.
     pub daemon: Daemon,
     _tpm: Swtpm,
     folder: TempDir,
 }
 
-impl Default for Desk {
+impl Default for Workplace {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Desk {
+impl Workplace {
     /// Without a card.
     pub fn new() -> Self {
         Self::with("", None)
@@ -76,20 +76,20 @@ impl Desk {
 
     /// With the card "Alice" that has a key of each kind, labelled with it.
     pub fn with_keys() -> Self {
-        let desk = Self::new();
-        desk.create("Alice");
-        desk.generate("rsa", "rsa-2048");
-        desk.generate("ec", "p-256");
-        desk
+        let workplace = Self::new();
+        workplace.create("Alice");
+        workplace.generate("rsa", "rsa-2048");
+        workplace.generate("ec", "p-256");
+        workplace
     }
 
     /// The same, each key with a certificate of the test CA.
     pub fn with_certificates() -> Self {
-        let desk = Self::with_keys();
+        let workplace = Self::with_keys();
         for key in KEYS {
-            desk.certify(key);
+            workplace.certify(key);
         }
-        desk
+        workplace
     }
 
     /// The same card files in a machine with another TPM.
