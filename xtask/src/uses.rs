@@ -15,7 +15,7 @@ use crate::shell::{Workspace, say};
 const TABLE: &str = "docs/uses/README.md";
 
 /// What stands above the rows.
-const HEAD: &str = "| Use | Program | Door | Keys | Result |\n|---|---|---|---|---|\n";
+const HEAD: &str = "| Use | Program | Interface | Keys | Result |\n|---|---|---|---|---|\n";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

@@ -16,10 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::{self, PATIENCE, Running};
 use crate::rig::bin_dir;
-use crate::site::Site;
-
-/// The screen.
-pub const DISPLAY: &str = ":7";
+use crate::site::{DISPLAY, Site};
 
 /// Size of the screen.
 const SIZE: &str = "1280x900x24";

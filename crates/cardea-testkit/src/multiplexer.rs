@@ -19,6 +19,7 @@
 mod client;
 mod flaw;
 mod interposer;
+mod message;
 mod upstream;
 
 use std::fmt;

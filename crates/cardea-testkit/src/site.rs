@@ -22,6 +22,9 @@ use crate::workplace::{Workplace, module};
 /// Name of the site.
 pub const NAME: &str = "www.example.org";
 
+/// The display of the user's computer.
+pub const DISPLAY: &str = ":7";
+
 /// Where the tests have the pages.
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
@@ -128,7 +131,7 @@ impl Site {
         command
             .arg(format!("--chdir={}", self.workplace.text("")))
             .arg(program)
-            .env("DISPLAY", crate::browser::DISPLAY)
+            .env("DISPLAY", DISPLAY)
             .env("HOME", self.workplace.path(""))
             .env("LC_ALL", "C.UTF-8")
             .env("PATH", format!("{}:/usr/sbin:{path}", bin_dir().display()))

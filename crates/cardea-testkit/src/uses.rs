@@ -10,14 +10,14 @@ use crate::rig::bin_dir;
 
 /// The way by which the program reaches the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Interface {
     /// A reader of pcscd's.
     PcSc,
     /// Our PKCS#11 module.
     Pkcs11,
 }
 
-impl Door {
+impl Interface {
     fn name(self) -> &'static str {
         match self {
             Self::PcSc => "PC/SC",
@@ -38,7 +38,7 @@ pub struct Use<'a> {
     /// Debian's package of it, which has the version.
     pub package: &'a str,
     /// How it reaches the card.
-    pub door: Door,
+    pub interface: Interface,
     /// Types of the keys, as in "RSA-2048, P-256".
     pub keys: &'a str,
 }
@@ -57,12 +57,13 @@ impl Use<'_> {
             title,
             program,
             package,
-            door,
+            interface,
             keys,
         } = *self;
-        let door = door.name();
-        let row = format!("| [{title}]({page}.md) | {program} {{}} | {door} | {keys} | works |");
-        let name: String = format!("{page} {title} {program} {door}")
+        let interface = interface.name();
+        let row =
+            format!("| [{title}]({page}.md) | {program} {{}} | {interface} | {keys} | works |");
+        let name: String = format!("{page} {title} {program} {interface}")
             .chars()
             .map(|letter| {
                 if letter.is_alphanumeric() {

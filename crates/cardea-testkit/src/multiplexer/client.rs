@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::upstream::read_message;
+use super::message::read_message;
 use super::{Job, Shared};
 
 /// The connections that are open, to be dropped from outside.

@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use cardea_tpm::Service;
 use tempfile::TempDir;
 
-use super::upstream::read_message;
+use super::message::read_message;
 use super::*;
 use crate::process::PATIENCE;
 

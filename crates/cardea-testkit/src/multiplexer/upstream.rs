@@ -1,6 +1,6 @@
 //! The one connection to the TPM.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::client::Clients;
+use super::message::read_message;
 use crate::process::PATIENCE;
 
 /// A connection with a thread that reads it, so that its end is seen at once.
@@ -83,20 +84,4 @@ impl Drop for Upstream {
             drop(reader.join());
         }
     }
-}
-
-/// Longest command or response of the TPM (TPM 2.0 Part 2, TPM2_MAX_COMMAND_SIZE of the PC Client profile).
-const LONGEST: usize = 4096;
-
-/// A whole command or response, by the length in its header (TPM 2.0 Part 1 §18).
-pub(super) fn read_message(from: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; 10];
-    from.read_exact(&mut message)?;
-    let length = u32::from_be_bytes([message[2], message[3], message[4], message[5]]) as usize;
-    if !(10..=LONGEST).contains(&length) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    message.resize(length, 0);
-    from.read_exact(&mut message[10..])?;
-    Ok(message)
 }

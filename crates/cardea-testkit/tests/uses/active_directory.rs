@@ -3,16 +3,16 @@
 
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
 const PAGE: &str = "active-directory";
 
-/// The doors, and the section of the page with each one's commands.
-const DOORS: [(Door, &str); 2] = [
-    (Door::Pkcs11, "Sign-in"),
-    (Door::PcSc, "Sign-in through OpenSC and PC/SC"),
+/// The interfaces, and the section of the page with each one's commands.
+const INTERFACES: [(Interface, &str); 2] = [
+    (Interface::Pkcs11, "Sign-in"),
+    (Interface::PcSc, "Sign-in through OpenSC and PC/SC"),
 ];
 
 /// What `smbclient` lists of the share.
@@ -121,7 +121,7 @@ fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
     domain.at.follow(PAGE, "The user");
     domain.refuses("Only-a-password-1", by_password, "Password incorrect");
 
-    for (door, section) in DOORS {
+    for (interface, section) in INTERFACES {
         let script = commands(PAGE, section);
         domain.succeeds(section);
         domain.refuses(WRONG, &script, "Pre-authentication failed");
@@ -150,14 +150,14 @@ fn samba_lets_in_the_card_and_its_pin_where_smart_card_is_required() {
             title: "Sign-in to an Active Directory domain",
             program: "Samba",
             package: "samba",
-            door,
+            interface,
             keys: "RSA-2048",
         }
         .shown();
     }
 
     workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
-    for (_, section) in DOORS {
+    for (_, section) in INTERFACES {
         domain.refuses(
             PIN,
             &commands(PAGE, section),

@@ -7,7 +7,7 @@ use std::fs;
 use cardea_testkit::browser::{CHROMIUM, FIREFOX, Looks, Screen};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::site::{NAME, Site, commands, page};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::WRONG;
 
 /// Title of the page that the site has for those without a certificate.
@@ -125,7 +125,7 @@ impl Case {
             title: "Signing in to a web site",
             program: self.section,
             package,
-            door: Door::Pkcs11,
+            interface: Interface::Pkcs11,
             keys: "RSA-2048, P-256",
         }
         .shown();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cardea_testkit::machine::{Interface, Report, System};
 use cardea_testkit::page::Page;
 use cardea_testkit::rig::PIN;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{self, Use};
 
 const PAGE: &str = "disk-encryption";
 
@@ -192,7 +192,7 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
             title,
             program: "systemd-cryptsetup",
             package: "systemd",
-            door: Door::Pkcs11,
+            interface: uses::Interface::Pkcs11,
             keys: "RSA-2048",
         }
         .shown();

@@ -4,16 +4,16 @@ use std::fs;
 
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
 const PAGE: &str = "kerberos";
 
-/// The doors, and the section of the page with each one's commands.
-const DOORS: [(Door, &str); 2] = [
-    (Door::Pkcs11, "Sign-in"),
-    (Door::PcSc, "Sign-in through OpenSC and PC/SC"),
+/// The interfaces, and the section of the page with each one's commands.
+const INTERFACES: [(Interface, &str); 2] = [
+    (Interface::Pkcs11, "Sign-in"),
+    (Interface::PcSc, "Sign-in through OpenSC and PC/SC"),
 ];
 
 /// The realm of the page, all on one computer.
@@ -112,7 +112,7 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
          cat ca.pem other.pem > both.pem\ninstall -m 644 both.pem /etc/krb5.both.pem\n\
          sed 's/krb5.ca.pem/krb5.both.pem/' /etc/krb5.conf > /etc/krb5.both.conf",
     );
-    for (door, section) in DOORS {
+    for (interface, section) in INTERFACES {
         realm.succeeds(section);
 
         // A wrong PIN costs one try, which the prompt then tells.
@@ -155,7 +155,7 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
             title: "Sign-in to a Kerberos realm",
             program: "MIT Kerberos",
             package: "krb5-user",
-            door,
+            interface,
             keys: "RSA-2048",
         }
         .shown();
@@ -167,7 +167,7 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
         "Password for alice@TEST.LOCAL",
         "PKINIT client could not verify DH reply",
     ];
-    for (_, section) in DOORS {
+    for (_, section) in INTERFACES {
         realm.refuses(("alice", PIN), section, &reasons);
     }
 }
@@ -176,8 +176,8 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
 fn kinit_tells_the_last_tries_and_needs_a_card_that_is_not_blocked() {
     let realm = Realm::new();
     let workplace = &realm.at.workplace;
-    // The doors in turn: what one has spent, the other tells.
-    let sections = DOORS.map(|(_, section)| section);
+    // The interfaces in turn: what one has spent, the other tells.
+    let sections = INTERFACES.map(|(_, section)| section);
     let warnings = ["", "count low", "count low", "count low", "final try"];
     for (section, (warning, left)) in sections
         .iter()

@@ -2,7 +2,7 @@
 
 use cardea_testkit::process::Outcome;
 use cardea_testkit::rig::PIN;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::WRONG;
 use cardea_testkit::workstation::{Workstation, commands, page};
 
@@ -60,8 +60,11 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
     at.follow(PAGE, "Set up");
     at.follow(PAGE, "Use it");
 
-    for (door, keys) in [(Door::Pkcs11, "RSA-2048, P-256"), (Door::PcSc, "RSA-2048")] {
-        if door == Door::PcSc {
+    for (interface, keys) in [
+        (Interface::Pkcs11, "RSA-2048, P-256"),
+        (Interface::PcSc, "RSA-2048"),
+    ] {
+        if interface == Interface::PcSc {
             at.follow(PAGE, "Through OpenSC and PC/SC");
         }
         let enters = || {
@@ -122,7 +125,7 @@ fn pam_lets_in_who_has_the_card_and_knows_its_pin() {
             title: "Sign-in to the computer with PAM",
             program: "pam_pkcs11",
             package: "libpam-pkcs11",
-            door,
+            interface,
             keys,
         }
         .shown();

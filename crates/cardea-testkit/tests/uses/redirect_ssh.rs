@@ -11,7 +11,7 @@ use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::redirection::Redirection;
 use cardea_testkit::rig::{PIN, bin_dir};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::{MESSAGE, WRONG, module};
 
 /// Where the page says that the module is.
@@ -183,7 +183,7 @@ fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
         title: "Redirection over SSH",
         program: "OpenSSH",
         package: "openssh-server",
-        door: Door::Pkcs11,
+        interface: Interface::Pkcs11,
         keys: "RSA-2048, P-256",
     }
     .shown();
@@ -561,7 +561,7 @@ fn p11_kit_serves_a_machine_without_cardea() {
         title: "Remote use without Cardea there",
         program: "p11-kit",
         package: "p11-kit",
-        door: Door::Pkcs11,
+        interface: Interface::Pkcs11,
         keys: "RSA-2048",
     }
     .shown();

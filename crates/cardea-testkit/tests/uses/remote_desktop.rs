@@ -18,7 +18,7 @@ use cardea_testkit::rdp::{
 };
 use cardea_testkit::rig::{PIN, Rig};
 use cardea_testkit::transcript::Transcript;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 
 use self::minidriver::Minidriver;
 
@@ -270,7 +270,7 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
         title: "Remote desktop: the card as Windows finds, uses and writes it",
         program: "xfreerdp",
         package: "freerdp2-x11",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "RSA-2048",
     }
     .shown();
@@ -429,7 +429,7 @@ fn rdesktop_hands_on_the_card_too() {
         title: "Remote desktop: the card as Windows uses it, by another client",
         program: "rdesktop",
         package: "rdesktop",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "RSA-2048",
     }
     .shown();

@@ -21,7 +21,7 @@ use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::rig::{Daemon, bin_dir};
 use cardea_testkit::stick::{MEDIA, PLACE, Stick, shell, unplug};
 use cardea_testkit::swtpm::Swtpm;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::Workplace;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -310,7 +310,7 @@ fn card_is_there_while_its_drive_is() {
         title: "A card on a removable drive",
         program: "OpenSC pkcs11-tool",
         package: "opensc",
-        door: Door::Pkcs11,
+        interface: Interface::Pkcs11,
         keys: "P-256",
     }
     .shown();

@@ -9,7 +9,7 @@ use cardea_testkit::page::Page;
 use cardea_testkit::process::{Running, wait_for};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::{WRONG, Workplace, module};
 
 use crate::authority::{Authority, pinentry};
@@ -571,7 +571,7 @@ fn shown(title: &str, program: &str, package: &str, keys: &str) {
         title,
         program,
         package,
-        door: Door::Pkcs11,
+        interface: Interface::Pkcs11,
         keys,
     }
     .shown();

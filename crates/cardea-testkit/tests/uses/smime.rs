@@ -8,7 +8,7 @@ use cardea_testkit::pcscd::Pcscd;
 use cardea_testkit::process::run;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::{WRONG, Workplace};
 
 use crate::authority::{Authority, pinentry};
@@ -211,14 +211,14 @@ fn openssl_signs_and_decrypts() {
         "Signed letters (PKCS#1 v1.5, PSS)",
         "OpenSSL",
         "openssl",
-        Door::Pkcs11,
+        Interface::Pkcs11,
         keys,
     );
     shown(
         "Letters decrypted with an escrowed key (PKCS#1 v1.5, OAEP)",
         "OpenSSL",
         "openssl",
-        Door::Pkcs11,
+        Interface::Pkcs11,
         keys,
     );
 }
@@ -252,7 +252,7 @@ fn openssl_signs_and_decrypts_with_an_elliptic_curve() {
         "Signed and encrypted letters (ECDSA, ECDH)",
         "OpenSSL",
         "openssl",
-        Door::Pkcs11,
+        Interface::Pkcs11,
         "P-256",
     );
 }
@@ -315,7 +315,13 @@ fn nss_signs_and_decrypts() {
         ("Signed letters", "RSA-2048, P-256"),
         ("Letters decrypted with an escrowed key", "RSA-2048"),
     ] {
-        shown(title, "NSS cmsutil", "libnss3-tools", Door::Pkcs11, keys);
+        shown(
+            title,
+            "NSS cmsutil",
+            "libnss3-tools",
+            Interface::Pkcs11,
+            keys,
+        );
     }
 }
 
@@ -401,7 +407,7 @@ fn gnupg_signs_and_decrypts_through_gnupg_pkcs11_scd() {
             title,
             "gpgsm with gnupg-pkcs11-scd",
             "gnupg-pkcs11-scd",
-            Door::Pkcs11,
+            Interface::Pkcs11,
             "RSA-2048",
         );
     }
@@ -461,18 +467,18 @@ fn scdaemon_reaches_the_card_and_knows_no_application_of_it() {
         "Card reached by APDUs, no application known",
         "GnuPG scdaemon",
         "scdaemon",
-        Door::PcSc,
+        Interface::PcSc,
         "none",
     );
 }
 
-fn shown(title: &str, program: &str, package: &str, door: Door, keys: &str) {
+fn shown(title: &str, program: &str, package: &str, interface: Interface, keys: &str) {
     Use {
         page: "smime",
         title,
         program,
         package,
-        door,
+        interface,
         keys,
     }
     .shown();

@@ -7,7 +7,7 @@ use cardea_testkit::page::Page;
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::{WRONG, Workplace};
 
 const RIGHT: [Answer<'_>; 2] = [("PIN", PIN), ("passphrase for PKCS#11", PIN)];
@@ -300,7 +300,7 @@ fn shown(title: &str, keys: &str) {
         title,
         program: "OpenSSH",
         package: "openssh-client",
-        door: Door::Pkcs11,
+        interface: Interface::Pkcs11,
         keys,
     }
     .shown();

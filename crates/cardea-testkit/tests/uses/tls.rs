@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use cardea_testkit::rig::PIN;
 use cardea_testkit::site::{Site, commands, page};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 
 /// A part of a command and what stands in its place.
 type Change = (&'static str, String);
@@ -130,7 +130,7 @@ impl Client<'_> {
             title: "TLS client authentication at nginx",
             program,
             package,
-            door: Door::Pkcs11,
+            interface: Interface::Pkcs11,
             keys: "RSA-2048, P-256",
         }
         .shown();

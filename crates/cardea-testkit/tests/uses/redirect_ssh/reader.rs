@@ -7,7 +7,7 @@ use cardea_testkit::pcscd::Pcscd;
 use cardea_testkit::process::{Outcome, run, wait_for};
 use cardea_testkit::redirection::Redirection;
 use cardea_testkit::rig::{PIN, bin_dir, opensc_module};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 
 use super::{end, gone};
 
@@ -136,7 +136,7 @@ fn card_is_in_the_reader_there_where_that_is_allowed() {
         title: "Redirection over SSH into the reader",
         program: "OpenSC",
         package: "opensc",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "RSA-2048",
     }
     .shown();

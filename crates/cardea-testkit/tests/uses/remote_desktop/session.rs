@@ -8,7 +8,7 @@ use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Outcome, Running, run, wait_for};
 use cardea_testkit::rdp::Relay;
 use cardea_testkit::rig::{PIN, Rig, opensc_module};
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 use cardea_testkit::workplace::PUK;
 
 use super::{ENDED, Place, on_page};
@@ -134,7 +134,7 @@ fn programs_of_the_remote_session_use_the_card() {
             title: "Remote desktop: programs of the session, over xfreerdp",
             program,
             package: "opensc",
-            door: Door::PcSc,
+            interface: Interface::PcSc,
             keys,
         }
         .shown();

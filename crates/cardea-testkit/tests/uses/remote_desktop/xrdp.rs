@@ -15,7 +15,7 @@ use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{PATIENCE, Running, wait_for};
 use cardea_testkit::rdp::ReaderState;
 use cardea_testkit::rig::Rig;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 
 use super::{CLIENT, RDESKTOP, is, machine, on_page, play, start_client};
 
@@ -219,7 +219,7 @@ fn xrdp_lists_the_readers_of_xfreerdp_and_sees_the_card() {
         title: "Remote desktop: a server lists the readers of xfreerdp",
         program: "xrdp",
         package: "xrdp",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "none is used",
     }
     .shown();
@@ -248,7 +248,7 @@ fn xrdp_enrols_on_the_card_of_rdesktop() {
         title: "Remote desktop: a server uses and writes the card of rdesktop",
         program: "xrdp",
         package: "xrdp",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "RSA-2048",
     }
     .shown();

@@ -8,7 +8,7 @@ use cardea_testkit::process::{run, wait_for};
 use cardea_testkit::rig::{Daemon, PIN, Rig, bin_dir};
 use cardea_testkit::stick::{MEDIA, PLACE, Stick, unplug};
 use cardea_testkit::swtpm::Swtpm;
-use cardea_testkit::uses::{Door, Use};
+use cardea_testkit::uses::{Interface, Use};
 
 /// `cardea` where the drive is.
 fn cardea(namespace: &Namespace, daemon: &Daemon, arguments: &[&str]) -> String {
@@ -80,7 +80,7 @@ fn reader_has_the_card_while_the_drive_is_there() {
         title: "A card on a removable drive",
         program: "OpenSC pkcs11-tool",
         package: "opensc",
-        door: Door::PcSc,
+        interface: Interface::PcSc,
         keys: "RSA-2048",
     }
     .shown();
