@@ -8,8 +8,9 @@
     reason = "a test fails by panicking, its fixtures too"
 )]
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::{self, Outcome};
@@ -51,7 +52,18 @@ impl Workplace {
 
     /// Without a card; the daemon has further lines of configuration, and is on a system bus if one is given.
     pub fn with(configuration: &str, bus: Option<&str>) -> Self {
+        Self::around(tempfile::tempdir().unwrap(), configuration, bus)
+    }
+
+    /// With copies of a TPM's state (`tpm`) and a daemon's (`state`) that were kept in a folder.
+    pub fn from_kept(kept: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        copy(&kept.join("tpm"), &folder.path().join("tpm"));
+        copy(&kept.join("state"), &folder.path().join("daemon/state"));
+        Self::around(folder, "", None)
+    }
+
+    fn around(folder: TempDir, configuration: &str, bus: Option<&str>) -> Self {
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let place = folder.path().join("daemon");
         let daemon = match bus {
@@ -337,6 +349,22 @@ impl Workplace {
             "openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.pem -subj /CN=OtherCA",
         );
         self.refuses(&format!("{verify} other.pem"));
+    }
+}
+
+/// Copies a folder with what is in it. What a version control system has kept is readable for all; state is not.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        }
     }
 }
 
