@@ -424,7 +424,7 @@ fn scdaemon_reaches_the_card_and_knows_no_application_of_it() {
         "ln -s {} /run/pcscd/pcscd.comm",
         pcscd.socket().display()
     ));
-    let commands = Page::of_uses("smime").section("GnuPG's own program for cards");
+    let commands = Page::of_uses("smime").section("GnuPG's built-in card program");
     let without = machine.does(&commands);
     assert!(without.contains("Cardea Virtual Smart Card"), "{without}");
     assert!(

@@ -132,7 +132,7 @@ fn copies() -> Vec<Row> {
         row(
             cc::DUPLICATE,
             Knowledge::CardFile,
-            "copy it in clear, authorised by its value",
+            "copy it unencrypted, authorised by its value",
         )
         .on(OBJECTS, 0x124)
         .by(move |live, object| {
@@ -144,7 +144,7 @@ fn copies() -> Vec<Row> {
         row(
             cc::DUPLICATE,
             Knowledge::CardFile,
-            "copy it in clear, in a policy session for this command",
+            "copy it unencrypted, in a policy session for this command",
         )
         .on(OBJECTS, 0x99D)
         .by(move |live, object| {
@@ -159,7 +159,7 @@ fn copies() -> Vec<Row> {
         row(
             cc::DUPLICATE,
             Knowledge::Pin,
-            "copy it in clear, in a policy session for this command",
+            "copy it unencrypted, in a policy session for this command",
         )
         .on(KEYS, 0x99D)
         .by(move |live, object| {
