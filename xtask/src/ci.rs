@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{deps, install, sizes, tools, uses, weakened};
+use crate::{deps, install, sizes, tools, uses, weakened, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -22,6 +22,7 @@ type Step = (&'static str, fn(&Workspace, &Arguments) -> Result<()>);
 const STEPS: &[Step] = &[
     ("format", format),
     ("spelling", spelling),
+    ("words", |workspace, _| words::check(workspace)),
     (
         "dependencies",
         |_, _| deps::run(&deps::Arguments::default()),

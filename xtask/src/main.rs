@@ -18,6 +18,7 @@ mod tokens;
 mod tools;
 mod uses;
 mod weakened;
+mod words;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,8 @@ enum Task {
     Uninstall(install::UninstallArguments),
     /// Compare the table of uses with what the tests have shown, or write it
     Uses(uses::Arguments),
+    /// Look for expressions that STYLE.md rules out
+    Words,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Uninstall(arguments) => install::uninstall(&arguments),
         Task::Uses(arguments) => uses::run(&arguments),
+        Task::Words => words::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
