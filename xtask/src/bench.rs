@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: cards against the bare TPM, in one run.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::shell::{Workspace, run as run_command};
@@ -13,6 +15,9 @@ pub(crate) struct Arguments {
     /// One of the benchmarks only
     #[arg(long, value_enum)]
     only: Option<Only>,
+    /// Compare this build with another one, whose programs and libraries are in that folder, and nothing else
+    #[arg(long, value_name = "FOLDER", conflicts_with = "only")]
+    against: Option<PathBuf>,
 }
 
 /// The benchmarks.
@@ -48,6 +53,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .args(products),
     )?;
     let quick = arguments.quick.then_some("--quick");
+    if let Some(other) = &arguments.against {
+        let other = other.canonicalize()?;
+        let bench = ["bench", "-p", "cardea-testkit", "--bench", "pkcs11", "--"];
+        let mut command = workspace.cargo();
+        command.args(bench).args(quick).arg("--against").arg(other);
+        return run_command(&mut command);
+    }
     let benches = [
         ("cards", Only::Cards),
         ("pkcs11", Only::Pkcs11),

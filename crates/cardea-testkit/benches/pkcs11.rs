@@ -3,6 +3,7 @@
 //! Each of the three has a software TPM of its own, of the same binary; blocks alternate in one run, and their
 //! order rotates. The floor is TPM2_Sign with a loaded key and an empty password, timed between sending and
 //! receiving. The modules are in processes of their own.
+//! `--against FOLDER` compares with another build of ours instead (`against`).
 //! Everything is printed as medians and ratios; nothing here passes or fails.
 
 #![expect(
@@ -14,6 +15,8 @@
     reason = "a benchmark tells on standard output and fails by panicking"
 )]
 
+#[path = "pkcs11/against.rs"]
+mod against;
 #[path = "pkcs11/driver.rs"]
 mod driver;
 #[path = "pkcs11/floor.rs"]
@@ -54,10 +57,15 @@ fn main() {
         Some("--worker") => return worker::serve(&arguments[2], &arguments[3]),
         Some("--once") => return worker::once(&arguments[2], &arguments[3]),
         Some("--make") => return make(&arguments[2]),
+        Some("--reader") => return against::serve_reader(&arguments[2..]),
         _ => {}
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let part = if quick { 1 } else { 10 };
+    let mut rest = arguments.iter().skip_while(|word| *word != "--against");
+    if let Some(folder) = rest.nth(1) {
+        return against::run(Path::new(folder), part);
+    }
     if !Path::new(PEER).exists() {
         println!("tpm2-pkcs11 is not there and left out: apt-get install libtpm2-pkcs11-1");
         println!();

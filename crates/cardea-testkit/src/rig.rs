@@ -59,6 +59,7 @@ pub fn opensc_module() -> &'static str {
 
 /// A daemon of a test's own.
 pub struct Daemon {
+    programs: PathBuf,
     folder: PathBuf,
     tpm: String,
     options: Vec<String>,
@@ -85,11 +86,23 @@ impl Daemon {
     /// When it does not come up.
     #[must_use]
     pub fn start_under(folder: &Path, tpm: &str, configuration: &str, wrapper: &[&str]) -> Self {
+        Self::start_from(&bin_dir(), folder, tpm, configuration, wrapper)
+    }
+
+    /// Like [`Daemon::start_under`], with the programs of a build.
+    fn start_from(
+        programs: &Path,
+        folder: &Path,
+        tpm: &str,
+        configuration: &str,
+        wrapper: &[&str],
+    ) -> Self {
         std::fs::create_dir_all(folder).expect("the folder is made");
         let file = folder.join("cardea.toml");
         std::fs::write(&file, configuration).expect("the configuration is written");
         let options = vec!["--config".into(), file.display().to_string()];
         let mut daemon = Self {
+            programs: programs.to_owned(),
             folder: folder.to_owned(),
             tpm: tpm.to_owned(),
             options,
@@ -161,7 +174,7 @@ impl Daemon {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.kill();
-        let program = bin_dir().join("cardea-daemon");
+        let program = self.programs.join("cardea-daemon");
         let mut command = match self.wrapper.split_first() {
             None => Command::new(program),
             Some((first, rest)) => {
@@ -231,7 +244,7 @@ impl Daemon {
     /// Runs `cardea` on it.
     #[must_use]
     pub fn cardea(&self, arguments: &[&str]) -> Outcome {
-        run(Command::new(bin_dir().join("cardea"))
+        run(Command::new(self.programs.join("cardea"))
             .arg("--socket")
             .arg(self.socket())
             .args(arguments))
@@ -245,7 +258,7 @@ impl Daemon {
     /// When it fails.
     #[must_use]
     pub fn printed(&self, arguments: &[&str]) -> String {
-        let output = Command::new(bin_dir().join("cardea"))
+        let output = Command::new(self.programs.join("cardea"))
             .arg("--socket")
             .arg(self.socket())
             .args(arguments)
@@ -283,17 +296,29 @@ impl Rig {
     /// When anything does not come up.
     #[must_use]
     pub fn with_slots(slots: u8) -> Self {
+        Self::from_build(&bin_dir(), slots)
+    }
+
+    /// Like [`Rig::with_slots`], with the programs of a build, which may be another one than the test's.
+    ///
+    /// # Panics
+    ///
+    /// When anything does not come up.
+    #[must_use]
+    pub fn from_build(programs: &Path, slots: u8) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("cardea-rig")
             .tempdir()
             .expect("a folder");
         let tpm = Swtpm::start(&folder.path().join("tpm"));
-        let daemon = Daemon::start(
+        let daemon = Daemon::start_from(
+            programs,
             &folder.path().join("daemon"),
             &tpm.address(),
             &format!("slots = {slots}\n"),
+            &[],
         );
-        let library = bin_dir().join("libifdcardea.so").display().to_string();
+        let library = programs.join("libifdcardea.so").display().to_string();
         let entry = daemon.printed(&["reader-conf", "--library", &library]);
         let pcscd = Pcscd::start(folder.path(), &entry);
         Self {

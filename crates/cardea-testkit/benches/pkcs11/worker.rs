@@ -22,8 +22,12 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts one that has found the token and logged in.
     pub(crate) fn start(environment: &[(&str, String)], module: &str, label: &str) -> Self {
-        let mut child = command(environment)
-            .args(["--worker", module, label])
+        Self::of(command(environment).args(["--worker", module, label]))
+    }
+
+    /// One that a command starts.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -110,11 +114,9 @@ pub(crate) fn serve(path: &str, label: &str) {
     let slot = module.slot(label);
     let session = module.open(slot);
     let cold = timed(|| module.login(session, CKU_USER, PIN).unwrap());
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    answer(|words| {
         let count = |at: usize| words[at].parse::<usize>().unwrap();
-        let times = match words[0] {
+        match words[0] {
             "cold" => vec![cold],
             "sign" => {
                 let rsa = words[1] == "rsa";
@@ -144,14 +146,23 @@ pub(crate) fn serve(path: &str, label: &str) {
                 .collect(),
             "threads" => threads(&module, slot, words[1], count(2), count(3)),
             other => panic!("{other}"),
-        };
+        }
+    });
+    module.finalize();
+}
+
+/// Answers each line of standard input, given as its words, with a line of nanoseconds.
+pub(crate) fn answer(mut work: impl FnMut(&[&str]) -> Vec<Duration>) {
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let times = work(&words);
         let times: Vec<String> = times
             .iter()
             .map(|time| time.as_nanos().to_string())
             .collect();
         println!("{}", times.join(" "));
     }
-    module.finalize();
 }
 
 /// The whole time first, then that of each signature; the time of a call that failed is 0.

@@ -1,0 +1,297 @@
+//! This build and another one, block by block in one run: `cargo xtask bench --against FOLDER`.
+//!
+//! Each build has a software TPM, a daemon and a pcscd of its own, and is driven by its own programs, module and
+//! reader driver alone: what it speaks inside may differ.
+//! Signatures are compared as ratios to the bare TPM's beside them, everything else with each other.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cardea_testkit::rig::{PIN, Rig, bin_dir};
+
+use crate::floor::Floor;
+use crate::worker::{Worker, answer, first_signature, timed};
+use crate::{Blocks, Crowd, DIGEST_INFO, LABEL, Measured, median, percentiles, rate, together};
+
+/// Compares with the build in a folder.
+pub(crate) fn run(other: &Path, part: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let floor = Floor::start(&folder.path().join("floor"));
+    let builds = [Build::start(&bin_dir()), Build::start(other)];
+    println!("This build beside that in {}.", other.display());
+    println!();
+    signatures(&floor, &builds, part);
+    crowds(&floor, &builds, part);
+    others(&builds, part);
+}
+
+/// One of the two, with a card that has two keys.
+struct Build {
+    rig: Rig,
+    module: String,
+    /// References of the keys "rsa" and "ec" in APDUs.
+    references: [String; 2],
+}
+
+impl Build {
+    fn start(programs: &Path) -> Self {
+        let mut rig = Rig::from_build(programs, 1);
+        rig.create(LABEL, &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let pin = folder.path().join("pin");
+        std::fs::write(&pin, PIN).unwrap();
+        let references = [("rsa", "rsa-2048"), ("ec", "p-256")].map(|(label, algorithm)| {
+            let made = rig.daemon.printed(&[
+                "key",
+                "generate",
+                LABEL,
+                "--label",
+                label,
+                "--algorithm",
+                algorithm,
+                "--json",
+                "--pin-file",
+                &pin.display().to_string(),
+            ]);
+            let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+            made["reference"].as_str().unwrap().to_owned()
+        });
+        Self {
+            rig,
+            module: programs.join("libcardea_pkcs11.so").display().to_string(),
+            references,
+        }
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![(
+            "CARDEA_SOCKET",
+            self.rig.daemon.socket().display().to_string(),
+        )]
+    }
+
+    /// A program with the module, logged in.
+    fn program(&self) -> Worker {
+        Worker::start(&self.environment(), &self.module, LABEL)
+    }
+
+    /// A program with the reader, that has verified the PIN.
+    fn reader(&self) -> Worker {
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let mut command = self.rig.client(&own);
+        Worker::of(command.arg("--reader").args(&self.references))
+    }
+}
+
+/// One signature after the other, by PKCS#11 and by APDUs.
+fn signatures(floor: &Floor, builds: &[Build; 2], part: usize) {
+    println!(
+        "| one after the other | floor p50 µs | this p50 µs (p95) | other p50 µs (p95) | this/floor | other/floor | difference | at most |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for (way, start) in WAYS {
+        let mut workers = builds.each_ref().map(start);
+        for (label, name, block) in [("rsa", "RSA-2048", 4), ("ec", "P-256", 12)] {
+            for (pause, how) in [(1, "1 ms apart"), (0, "back to back")] {
+                let order = format!("sign {label} {block} {pause}");
+                workers
+                    .iter_mut()
+                    .for_each(|worker| drop(worker.ask(&order)));
+                let mut rows = [const { Blocks(Vec::new()) }; 3];
+                for round in 0..20 * part {
+                    for turn in 0..3 {
+                        let who = (round + turn) % 3;
+                        rows[who].add(match workers.get_mut(who) {
+                            Some(worker) => worker.ask(&order),
+                            None => (0..block)
+                                .map(|_| {
+                                    std::thread::sleep(Duration::from_millis(pause));
+                                    floor.sign(label)
+                                })
+                                .collect(),
+                        });
+                    }
+                }
+                let title = format!("{way}, {name}, {how}");
+                print_signatures(&title, &rows);
+            }
+        }
+    }
+    println!();
+}
+
+type Start = fn(&Build) -> Worker;
+
+/// A way to a card, and what starts a program that goes it.
+const WAYS: [(&str, Start); 2] = [
+    ("PKCS#11", Build::program),
+    ("APDU through pcscd", Build::reader),
+];
+
+fn print_signatures(title: &str, [this, other, floor]: &[Blocks; 3]) {
+    let middle = |block: &Vec<Duration>| percentiles(&mut block.clone()).0;
+    let rounds = this.0.iter().zip(&other.0).zip(&floor.0);
+    let ratios: Vec<[f64; 3]> = rounds
+        .map(|((this, other), floor)| {
+            let (this, other) = (middle(this) / middle(floor), middle(other) / middle(floor));
+            [this, other, this - other]
+        })
+        .collect();
+    let [this_ratio, other_ratio, difference] =
+        [0, 1, 2].map(|at| median(ratios.iter().map(|ratio| ratio[at]).collect()));
+    println!(
+        "| {title} | {:.0} | {} | {} | {this_ratio:.3} | {other_ratio:.3} | {difference:+.3} | +0.02 |",
+        floor.percentiles().0,
+        both(this),
+        both(other)
+    );
+}
+
+/// Median and 95th percentile.
+fn both(blocks: &Blocks) -> String {
+    let (p50, p95) = blocks.percentiles();
+    format!("{p50:.0} ({p95:.0})")
+}
+
+/// Threads and processes at once: what of the bare TPM's signatures in a second they make.
+fn crowds(floor: &Floor, builds: &[Build; 2], part: usize) {
+    println!("| at once | floor 1/s | this share | other share | difference | failed | at least |");
+    println!("|---|---|---|---|---|---|---|");
+    for (label, name, each) in [("rsa", "RSA-2048", 5_usize), ("ec", "P-256", 25)] {
+        let mut threads = builds.each_ref().map(|build| vec![build.program()]);
+        let mut processes = builds
+            .each_ref()
+            .map(|build| (0..4).map(|_| build.program()).collect::<Vec<_>>());
+        let eight = format!("threads {label} 8 {each}");
+        let four = format!("sign {label} {} 0", 2 * each);
+        for (title, workers, order) in [
+            ("8 threads", &mut threads, &eight),
+            ("4 processes", &mut processes, &four),
+        ] {
+            let mut measured = [const { Vec::new() }; 2];
+            for round in 0..4 * part {
+                for turn in 0..2 {
+                    let who = (round + turn) % 2;
+                    let before = rate(floor, label, 2 * each);
+                    let crowd = match workers[who].as_mut_slice() {
+                        [alone] => Crowd::of(&alone.ask(order)),
+                        several => together(several, order),
+                    };
+                    measured[who].push(Measured {
+                        crowd,
+                        floor: (before + rate(floor, label, 2 * each)) / 2.0,
+                        single: 0.0,
+                    });
+                }
+            }
+            print_crowds(&format!("{title}, {name}"), &measured);
+        }
+    }
+    println!();
+}
+
+fn print_crowds(title: &str, [this, other]: &[Vec<Measured>; 2]) {
+    let share = |all: &[Measured]| median(all.iter().map(Measured::share).collect());
+    let differences = this.iter().zip(other);
+    let differences = differences.map(|(this, other)| this.share() - other.share());
+    let failed = this.iter().map(|one| one.crowd.failed).sum::<usize>();
+    println!(
+        "| {title} | {:.0} | {:.1} % | {:.1} % | {:+.1} % | {failed} | -3 % |",
+        median(this.iter().map(|one| one.floor).collect()),
+        share(this),
+        share(other),
+        median(differences.collect())
+    );
+}
+
+/// What is not a signature.
+fn others(builds: &[Build; 2], part: usize) {
+    println!("| other work | this p50 µs (p95) | other p50 µs (p95) | this/other | at most |");
+    println!("|---|---|---|---|---|");
+    for (title, start, order) in [
+        ("PIN verification, C_Login", WAYS[0].1, "login 5"),
+        (
+            "PIN verification, VERIFY through pcscd",
+            WAYS[1].1,
+            "verify 5",
+        ),
+        ("APDU round trip, GET DATA", WAYS[1].1, "data 100"),
+    ] {
+        let mut workers = builds.each_ref().map(start);
+        compare(title, 20 * part, |who| workers[who].ask(order));
+    }
+    compare("process start to first RSA signature", 10 * part, |who| {
+        let build = &builds[who];
+        vec![first_signature(&build.environment(), &build.module, LABEL)]
+    });
+}
+
+fn compare(title: &str, rounds: usize, mut block: impl FnMut(usize) -> Vec<Duration>) {
+    (0..2).for_each(|who| drop(block(who)));
+    let mut rows = [const { Blocks(Vec::new()) }; 2];
+    for round in 0..rounds {
+        for turn in 0..2 {
+            let who = (round + turn) % 2;
+            rows[who].add(block(who));
+        }
+    }
+    let [this, other] = &rows;
+    let middle = |block: &Vec<Duration>| percentiles(&mut block.clone()).0;
+    let ratios = this.0.iter().zip(&other.0);
+    let ratios = ratios.map(|(this, other)| middle(this) / middle(other));
+    println!(
+        "| {title} | {} | {} | {:.3} | 1.03 |",
+        both(this),
+        both(other),
+        median(ratios.collect())
+    );
+}
+
+/// The other side of [`Build::reader`]; the arguments are the references of the keys "rsa" and "ec".
+pub(crate) fn serve_reader(references: &[String]) {
+    let context = pcsc::Context::establish(pcsc::Scope::System).unwrap();
+    let readers = context.list_readers_owned().unwrap();
+    let card = context
+        .connect(&readers[0], pcsc::ShareMode::Shared, pcsc::Protocols::ANY)
+        .unwrap();
+    let transmit = |apdu: &[u8]| {
+        let mut buffer = [0; 258];
+        let response = card.transmit(apdu, &mut buffer).unwrap();
+        assert!(
+            response.ends_with(&[0x90, 0]),
+            "{apdu:02X?}: {response:02X?}"
+        );
+    };
+    let verify = [&[0x00, 0x20, 0, 0x80, PIN.len() as u8], PIN.as_bytes()].concat();
+    let read_card_id = [0x00, 0xCB, 0xA0, 0x12, 4, 0x5C, 2, 0xDF, 0x20, 0];
+    transmit(&verify);
+    answer(|words| {
+        let count = words[words.len().min(3) - 1].parse::<usize>().unwrap();
+        let repeat = |pause, apdu: &[u8]| {
+            let one = |_| {
+                std::thread::sleep(pause);
+                timed(|| transmit(apdu))
+            };
+            (0..count).map(one).collect()
+        };
+        match words[0] {
+            "verify" => repeat(Duration::ZERO, &verify),
+            "data" => repeat(Duration::ZERO, &read_card_id),
+            "sign" => {
+                let (at, mechanism, prefix) = match words[1] {
+                    "rsa" => (0, 0x57, &DIGEST_INFO[..]),
+                    _ => (1, 0x1C, &[][..]),
+                };
+                let reference = u8::from_str_radix(&references[at], 16).unwrap();
+                transmit(&[
+                    0x00, 0x22, 0x41, 0xB6, 6, 0x80, 1, mechanism, 0x84, 1, reference,
+                ]);
+                let length = (prefix.len() + 32) as u8;
+                let head = [0x00, 0x2A, 0x9E, 0x9A, length];
+                let sign = [&head[..], prefix, &[0x5A; 32], &[0]].concat();
+                repeat(Duration::from_millis(words[3].parse().unwrap()), &sign)
+            }
+            other => panic!("{other}"),
+        }
+    });
+}
