@@ -8,6 +8,7 @@ use std::time::Duration;
 use cardea_store::{Store, StoreError};
 use cardea_tpm::{Address, Chip, Service};
 
+use crate::counter::Counter;
 use crate::doors::bus::Bus;
 use crate::doors::socket::server::{self, Server};
 use crate::host::Host;
@@ -129,17 +130,19 @@ impl Daemon {
         };
         daemon.keeper = Some(keeper);
         host.keeper.await_first_pass(FIRST_PASS_TIME);
+        let counter = Arc::new(Counter::new(Arc::clone(&host)));
         if config.bus {
             let coming = config.service && boot::bus_is_coming(Path::new("/"));
-            let bus = Bus::start(Arc::clone(&host), coming).map_err(StartError::Thread)?;
+            let bus = Bus::start(Arc::clone(&counter), coming).map_err(StartError::Thread)?;
             // The host has none yet.
             let _ = host.prompter.set(Arc::clone(&bus) as Arc<dyn Prompter>);
             daemon.bus = Some(bus);
         }
-        let server = Server::start(host, &config.socket).map_err(|source| StartError::Socket {
-            path: config.socket.clone(),
-            source,
-        })?;
+        let server =
+            Server::start(counter, &config.socket).map_err(|source| StartError::Socket {
+                path: config.socket.clone(),
+                source,
+            })?;
         daemon.server = Some(server);
         tracing::info!(socket = %config.socket.display(), tpm = %config.tpm, cards = daemon.host.cards().len(), "serving");
         Ok(daemon)

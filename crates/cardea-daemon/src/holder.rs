@@ -1,5 +1,6 @@
 //! What a card's holder and its administrator do with it: PINs, keys, objects, settings.
 
+pub(crate) mod challenge;
 pub(crate) mod contents;
 pub(crate) mod pin_pad;
 pub(crate) mod pins;
@@ -122,7 +123,7 @@ impl CardVisit<'_> {
     }
 
     pub(crate) fn log(&self, what: &str) {
-        tracing::info!(card = %self.card.selector(), by = self.caller.uid, "{what}");
+        tracing::info!(card = %self.card.selector(), by = self.caller.uid(), "{what}");
     }
 }
 

@@ -33,14 +33,11 @@ use cardea_store::{Intent, Store};
 
 use self::audit::Audit;
 use self::counters::Counters;
-use self::drive::Reading;
 use self::hosted::{Body, HostedCard};
 use self::keeper_signal::KeeperSignal;
-use self::logins::LoginGroups;
 use self::permission::{Caller, Roles};
 use self::presence::Presence;
 use self::prompt::Prompter;
-use self::redirected::Redirections;
 use self::selection::{is_exactly, select};
 use self::slots::Slots;
 use self::tpm::{Connect, Tpm};
@@ -56,19 +53,15 @@ pub(crate) struct Host {
     /// Whether that one counts wrong PINs.
     pub(crate) counters: Counters,
     pub(crate) slots: Slots<HostedCard>,
-    pub(crate) login_groups: LoginGroups,
     /// The bus, once it is there.
     pub(crate) prompter: OnceLock<Arc<dyn Prompter>>,
     pub(crate) audit: Audit,
     /// Who has a session.
     pub(crate) presence: Presence,
-    pub(crate) redirections: Redirections,
     /// Whether cards that are redirected to here may be in the reader.
     pub(crate) redirect_to_reader: bool,
     /// What `--admin-key` is where the creator of a card says nothing.
     pub(crate) admin_key: String,
-    /// Who has a drive read.
-    pub(crate) reading: Reading,
     cards: Mutex<Vec<Arc<HostedCard>>>,
     cards_changed: Condvar,
     /// Held by whoever makes, destroys or checks cards.
@@ -96,14 +89,11 @@ impl Host {
             tpm: Tpm::new(connect),
             counters: Counters::default(),
             slots: Slots::new(slots),
-            login_groups: LoginGroups::default(),
             prompter: OnceLock::new(),
             audit,
             presence: Presence::default(),
-            redirections: Redirections::default(),
             redirect_to_reader,
             admin_key,
-            reading: Reading::default(),
             cards: Mutex::default(),
             cards_changed: Condvar::new(),
             provisioning: Mutex::default(),
@@ -141,6 +131,17 @@ impl Host {
         cards.push(Arc::clone(card));
         self.cards_changed.notify_all();
         true
+    }
+
+    /// A card as the host has it now: one whose destruction has failed is another value for the same card.
+    pub(crate) fn current(&self, card: &Arc<HostedCard>) -> Arc<HostedCard> {
+        let cards = lock(&self.cards);
+        let same = |other: &&Arc<HostedCard>| {
+            other.id.is_some() && other.id == card.id && other.carrier().is_none()
+        };
+        let stays = cards.iter().any(|other| Arc::ptr_eq(other, card));
+        let found = cards.iter().find(same).filter(|_| !stays);
+        Arc::clone(found.unwrap_or(card))
     }
 
     pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
@@ -216,7 +217,7 @@ impl Host {
         }
         let mut cards = self.cards();
         // Another user's redirected card never shadows a name.
-        cards.retain(|card| card.serves(caller.uid) || card.selector() == selector);
+        cards.retain(|card| card.serves(caller.uid()) || card.selector() == selector);
         select(cards, selector, caller)
     }
 

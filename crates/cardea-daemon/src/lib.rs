@@ -4,10 +4,11 @@
 //! What not: no APDU is parsed here and no TPM command built; the engine and `cardea-tpm` do that.
 //! Never: a TPM command that spends a try for a card file that is not trusted; an acknowledgement of what
 //! would not survive a power cut; a call to pcscd.
-//! Begin with [`Daemon`] and `host::permission::audience`.
+//! Begin with [`Daemon`] and `Counter`.
 
 #![forbid(unsafe_code)]
 
+mod counter;
 mod daemon;
 mod doors;
 mod failure;

@@ -8,21 +8,23 @@ mod agents;
 mod challenge;
 mod clients;
 mod error;
+mod guid;
 mod interfaces;
 mod link;
 mod logind;
 mod manager;
+mod names;
 mod objects;
 mod operation;
 mod pin_reset;
 mod polkit;
 mod provisioning;
+mod request;
 mod secret;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,28 +32,26 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cardea_card::secret::erase_stack;
-use cardea_client::message::{FailureKind, SecretBytes};
 use futures_core::Stream;
-use zbus::message::{Flags, Type};
-use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Structure, Variant};
+use zbus::message::Type;
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant};
 use zruntime::SharedRuntime;
 
 use self::agents::Agents;
 use self::clients::{BUS, Client, Clients};
 use self::error::{BusError, Name};
-use self::interfaces::{
-    CHALLENGE_CONTEXT, INTROSPECTABLE, MANAGER, OBJECT_MANAGER, OPERATION, PEER, PIN_RESET_REQUEST,
-    PROPERTIES, PROVISIONING, ROOT, SERVICE, interface, introspect,
-};
+use self::interfaces::{Handler, Method, Needs, Standard, interface, introspect};
 use self::link::{Link, SYSTEM_TIME, Target};
+use self::names::{INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES, ROOT, SERVICE};
 use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
 use self::polkit::authorize;
-use self::provisioning::{Request, action};
+use self::request::{Answer, Request, arguments, is_interactive, one};
+use crate::counter::Counter;
 use crate::host::Host;
 use crate::host::audit::{Door, Kind};
 use crate::host::hosted::HostedCard;
+use crate::host::permission::Grant;
 use crate::sync::lock;
 
 /// First wait before the next attempt to reach the bus, and the longest.
@@ -64,21 +64,10 @@ const MAX_CALLS: usize = 128;
 /// Private objects of one client; the oldest finished operation makes room.
 const MAX_PRIVATE: usize = 32;
 
-/// What a method answers.
-pub(crate) enum Answer {
-    /// Work that goes on after the answer.
-    Begin(Structure<'static>, Work),
-    Nothing,
-    Values(Structure<'static>),
-}
-
-/// Work after an answer.
-type Work = Box<dyn FnOnce(&Link) + Send>;
-
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Bus {
-    host: Arc<Host>,
+    pub(crate) counter: Arc<Counter>,
     /// Whether there will be a bus, however long it takes.
     coming: bool,
     link: Mutex<Option<Link>>,
@@ -94,9 +83,9 @@ pub(crate) struct Bus {
 impl Bus {
     /// Connects in the background, again and again: there may be no bus, or one that restarts.
     /// `coming`: there will be one, however long it takes.
-    pub(crate) fn start(host: Arc<Host>, coming: bool) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn start(counter: Arc<Counter>, coming: bool) -> std::io::Result<Arc<Self>> {
         let bus = Arc::new(Self {
-            host,
+            counter,
             coming,
             link: Mutex::default(),
             clients: Clients::default(),
@@ -129,13 +118,17 @@ impl Bus {
         {
             tracing::debug!(%error, "bus not left");
         }
-        self.host.cards_changed();
+        self.host().cards_changed();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             thread.thread().unpark();
             // A panic there was reported when it happened.
             let _ = thread.join();
         }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.counter.host
     }
 
     pub(crate) fn link(&self) -> Option<Link> {
@@ -153,7 +146,7 @@ impl Bus {
                 Ok((link, stream)) => {
                     retry = FIRST_RETRY;
                     tracing::info!(name = SERVICE, "on the bus");
-                    self.host.cards_changed();
+                    self.host().cards_changed();
                     self.read(&link, stream);
                     *lock(&self.link) = None;
                     self.all_left();
@@ -232,7 +225,7 @@ impl Bus {
                 let spawned = thread::Builder::new()
                     .name("bus call".into())
                     .spawn(move || {
-                        bus.host.tpm.then_idle_work(|| bus.serve(&own, &message));
+                        bus.host().tpm.then_idle_work(|| bus.serve(&own, &message));
                         drop(bus);
                         drop(seat);
                         erase_stack();
@@ -263,8 +256,8 @@ impl Bus {
             .is_some_and(|interface| interface.as_str().starts_with("org.freedesktop.login1"))
             || member == Some("PropertiesChanged")
         {
-            self.host.presence.look_again();
-            self.host.cards_changed();
+            self.host().presence.look_again();
+            self.host().cards_changed();
         }
     }
 
@@ -307,25 +300,8 @@ impl Bus {
                 work(link);
             }
             Err(error) => {
-                self.note_trouble(message, &error);
                 link.refuse(message, &error.name(), error.text());
             }
-        }
-    }
-
-    /// What an error says of the TPM goes to the audit.
-    fn note_trouble(&self, message: &Message, error: &BusError) {
-        let kind = match error {
-            BusError::Own(Name::TpmLockout, _) => FailureKind::Lockout,
-            BusError::Own(Name::TpmNotFound, _) => FailureKind::NoTpm,
-            _ => return,
-        };
-        let header = message.header();
-        let sender = header
-            .sender()
-            .and_then(|name| self.clients.known(name.as_str()));
-        if let Some(client) = sender {
-            self.host.audit.trouble(&client.actor, Door::Bus, kind);
         }
     }
 
@@ -336,108 +312,78 @@ impl Bus {
         else {
             return Err(BusError::standard("InvalidArgs", "not a whole call"));
         };
-        let client = self.clients.of(link, &self.host.roles, sender.as_str())?;
+        let client = self.clients.of(link, &self.host().roles, sender.as_str())?;
         let _call = client.enter()?;
         let named = header.interface().map(|interface| interface.as_str());
         let found = self.object(&client, path.as_str());
-        let request = Request {
-            link,
-            client: &client,
-            message,
-        };
         let own = found
             .as_ref()
             .map_or(&[][..], |(object, _)| object.interfaces());
-        let interface = method_of(own, named, member.as_str(), message)?;
-        if let Some((object, seen)) = found {
-            if !seen {
-                return self.hidden(&request, &object, interface, member.as_str());
+        let (interface, method) = method_of(own, named, member.as_str(), message)?;
+        let mut request = Request {
+            link,
+            client: &client,
+            message,
+            grant: None,
+        };
+        let absent = || unknown_object(path.as_str());
+        let Some((object, seen)) = found else {
+            if self.children(&client, path.as_str()).is_empty() {
+                return Err(absent());
             }
-            if own.contains(&interface) {
-                return self.method(&request, object, interface, member.as_str());
-            }
-            return self.standard(
-                &request,
-                path.as_str(),
-                Some(&object),
-                interface,
-                member.as_str(),
-            );
-        }
-        if self.children(&client, path.as_str()).is_empty() {
-            return Err(unknown_object(path.as_str()));
-        }
-        self.standard(&request, path.as_str(), None, interface, member.as_str())
-    }
-
-    /// A method of one of our own interfaces.
-    fn method(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        object: Object,
-        interface: &str,
-        method: &str,
-    ) -> Result<Answer, BusError> {
-        match (object, interface) {
-            (Object::Manager, MANAGER) => self.manager(request, method),
-            (Object::Card(card), PROVISIONING) => {
-                let interactive = is_interactive(request.message);
-                let caller = match action(method) {
-                    Some(action) => {
-                        let (link, client) = (request.link, request.client);
-                        authorize(link, client, action, Some(&card), interactive)
-                            .inspect_err(|_| self.denied(client, Some(&card)))?
-                    }
-                    None => request.client.caller,
-                };
-                self.provisioning(request, caller, &card, method)
-            }
-            (Object::Challenge(context), CHALLENGE_CONTEXT) => {
-                self.challenge(request, &context, method)
-            }
-            (Object::Operation(operation), OPERATION) => {
-                operation.cancel();
+            return match method.handler {
+                Handler::Standard(method) => {
+                    self.standard(&request, path.as_str(), None, interface, method)
+                }
+                _ => Err(unknown_method(method.name)),
+            };
+        };
+        let granted = self.admit(&request, &object, seen, method);
+        // Somebody else's card is as if it were not there, but for those whom polkit lets do this with it.
+        request.grant = match seen {
+            true => granted?,
+            false => granted.map_err(|_| absent())?,
+        };
+        match (method.handler, &object) {
+            (Handler::Card(work), Object::Card(card)) => work(self, &request, card),
+            (Handler::Challenge(work), Object::Challenge(context)) => work(self, &request, context),
+            (Handler::Manager(work), Object::Manager) => work(self, &request),
+            (Handler::Operation(work), Object::Operation(operation)) => {
+                work(operation);
                 Ok(Answer::Nothing)
             }
-            (Object::PinReset(reset), PIN_RESET_REQUEST) => self.pin_reset(request, &reset, method),
-            _ => Err(unknown_method(method)),
+            (Handler::PinReset(work), Object::PinReset(reset)) => work(self, &request, reset),
+            (Handler::Standard(method), object) => {
+                self.standard(&request, path.as_str(), Some(object), interface, method)
+            }
+            _ => Err(unknown_method(method.name)),
         }
     }
 
-    /// Somebody else's card: as if it were not there, but for those whom polkit lets do this with it.
-    fn hidden(
-        self: &Arc<Self>,
+    /// Whether the caller may call the method of the object, and by which grant.
+    fn admit(
+        &self,
         request: &Request<'_>,
         object: &Object,
-        interface: &str,
-        method: &str,
-    ) -> Result<Answer, BusError> {
-        let header = request.message.header();
-        let absent = || unknown_object(header.path().map_or("", |path| path.as_str()));
-        let Object::Card(card) = object else {
-            return Err(absent());
-        };
-        let allowed = match (interface, action(method)) {
-            (PROVISIONING, Some(action)) => {
-                let interactive = is_interactive(request.message);
-                authorize(
-                    request.link,
-                    request.client,
-                    action,
-                    Some(card),
-                    interactive,
-                )
-                .ok()
-            }
+        seen: bool,
+        method: &Method,
+    ) -> Result<Option<Grant>, BusError> {
+        let card = match object {
+            Object::Card(card) => Some(&**card),
             _ => None,
         };
-        match allowed {
-            Some(caller) => self.provisioning(request, caller, card, method),
-            None => {
-                self.denied(request.client, Some(card));
-                Err(absent())
+        let interactive = is_interactive(request.message);
+        let granted = match method.needs {
+            Needs::Nothing(why) if seen => {
+                tracing::trace!(method = method.name, why, "no right needed");
+                Ok(None)
             }
-        }
+            Needs::Nothing(_) => Err(unknown_method(method.name)),
+            Needs::Right(right) => {
+                authorize(request.link, request.client, right, card, interactive)
+            }
+        };
+        granted.inspect_err(|_| self.denied(request.client, card))
     }
 
     /// A method that every object has.
@@ -447,17 +393,17 @@ impl Bus {
         path: &str,
         object: Option<&Object>,
         interface: &str,
-        method: &str,
+        method: Standard,
     ) -> Result<Answer, BusError> {
         let client = request.client;
-        match (interface, method) {
-            (PEER, "Ping") => Ok(Answer::Nothing),
-            (PEER, "GetMachineId") => {
+        match method {
+            Standard::Ping => Ok(Answer::Nothing),
+            Standard::GetMachineId => {
                 let id = std::fs::read_to_string("/etc/machine-id");
                 let id = id.map_err(|error| BusError::standard("Failed", error.to_string()))?;
                 one(id.trim_end().to_owned())
             }
-            (INTROSPECTABLE, "Introspect") => {
+            Standard::Introspect => {
                 let own = object.map_or(&[][..], Object::interfaces);
                 let mut known = own.to_vec();
                 known.extend([INTROSPECTABLE, PEER, PROPERTIES]);
@@ -466,7 +412,7 @@ impl Bus {
                 }
                 one(introspect(&known, &self.children(client, path)))
             }
-            (OBJECT_MANAGER, "GetManagedObjects") if path == ROOT => {
+            Standard::GetManagedObjects if path == ROOT => {
                 let mut objects = std::collections::HashMap::new();
                 for (path, object) in self.objects(client) {
                     let path = OwnedObjectPath::try_from(path)
@@ -475,7 +421,7 @@ impl Bus {
                 }
                 one(plain_objects(objects))
             }
-            (PROPERTIES, "Get") => {
+            Standard::Get => {
                 let (interface, property): (String, String) = arguments(request.message)?;
                 let object = object.ok_or_else(|| unknown_object(path))?;
                 let known = interfaces::interface(&interface)
@@ -490,7 +436,7 @@ impl Bus {
                     .ok_or_else(|| unknown_property(&property))?;
                 one(Variant::Variant(Box::new(value.into())))
             }
-            (PROPERTIES, "GetAll") => {
+            Standard::GetAll => {
                 let name: String = arguments(request.message)?;
                 let object = object.ok_or_else(|| unknown_object(path))?;
                 if interface == name || self::interface(&name).is_none() {
@@ -498,11 +444,11 @@ impl Bus {
                 }
                 one(plain(self.properties(client, object, &name)?))
             }
-            (PROPERTIES, "Set") => Err(BusError::standard(
+            Standard::Set => Err(BusError::standard(
                 "PropertyReadOnly",
                 "no property can be set",
             )),
-            _ => Err(unknown_method(method)),
+            Standard::GetManagedObjects => Err(unknown_method("GetManagedObjects")),
         }
     }
 
@@ -589,9 +535,7 @@ impl Bus {
         self: &Arc<Self>,
         request: &Request<'_>,
         kind: &'static str,
-        work: impl FnOnce(&Bus, &Link, &Client, &Operation) -> Result<Outcome, BusError>
-        + Send
-        + 'static,
+        work: impl FnOnce(&Bus, &Link, &Operation) -> Result<Outcome, BusError> + Send + 'static,
     ) -> Result<Answer, BusError> {
         let client = Arc::clone(request.client);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -604,12 +548,12 @@ impl Bus {
         )?;
         let bus = Arc::clone(self);
         let work = move |link: &Link| {
-            let end = work(&bus, link, &client, &operation);
+            let end = work(&bus, link, &operation);
             if let Err(error) = &end {
                 tracing::info!(
                     kind,
                     error = error.text(),
-                    by = client.caller.uid,
+                    by = client.caller.uid(),
                     "operation failed"
                 );
             }
@@ -622,18 +566,18 @@ impl Bus {
     }
 
     fn denied(&self, client: &Client, card: Option<&HostedCard>) {
-        let audit = &self.host.audit;
+        let audit = &self.host().audit;
         audit.event(card, &client.actor, Door::Bus, Kind::Denied);
     }
 }
 
-/// The interface that a call means, once its member and its types are right.
+/// The interface and method that a call means, once its member and its types are right.
 fn method_of(
     own: &[&'static str],
     named: Option<&str>,
     member: &str,
     message: &Message,
-) -> Result<&'static str, BusError> {
+) -> Result<(&'static str, &'static Method), BusError> {
     let standard = [INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES];
     let mut offered = own.iter().chain(&standard).copied();
     let has = |name: &&str| interface(name).is_some_and(|known| known.method(member).is_some());
@@ -646,49 +590,16 @@ fn method_of(
         None => offered.find(has),
     };
     let name = name.ok_or_else(|| unknown_method(member))?;
-    let expected = interface(name)
-        .and_then(|known| known.method(member))
-        .map(interfaces::Method::signature)
-        .unwrap_or_default();
+    let method = interface(name).and_then(|known| known.method(member));
+    let method = method.ok_or_else(|| unknown_method(member))?;
+    let expected = method.signature();
     let body = message.body();
     let given = body.signature().to_string_no_parens();
     if given != expected {
         let text = format!("{member} takes ({expected}), not ({given})");
         return Err(BusError::standard("InvalidArgs", text));
     }
-    Ok(name)
-}
-
-/// The arguments of a call whose types were checked.
-pub(crate) fn arguments<T>(message: &Message) -> Result<T, BusError>
-where
-    T: for<'a> DynamicDeserialize<'a>,
-{
-    let body = message.body();
-    body.deserialize()
-        .map_err(|error| BusError::standard("InvalidArgs", error.to_string()))
-}
-
-/// The secret behind a descriptor.
-pub(crate) fn secret_of(descriptor: zbus::OwnedFd) -> Result<SecretBytes, BusError> {
-    secret::take(OwnedFd::from(descriptor))
-}
-
-/// An answer of one value.
-pub(crate) fn one(value: impl Into<Variant<'static>>) -> Result<Answer, BusError> {
-    let built = zbus::wire::StructureBuilder::new()
-        .append_field(value.into())
-        .build();
-    built
-        .map(Answer::Values)
-        .map_err(|error| BusError::standard("Failed", error.to_string()))
-}
-
-/// Whether polkit may ask the person at the caller's screen.
-pub(crate) fn is_interactive(message: &Message) -> bool {
-    let header = message.header();
-    let flags = header.primary().flags();
-    flags.contains(Flags::ALLOW_INTERACTIVE_AUTH)
+    Ok((name, method))
 }
 
 pub(crate) fn unknown_method(method: &str) -> BusError {

@@ -8,24 +8,20 @@ use cardea_client::ServerEnd;
 use cardea_client::frame::{FrameError, exactly};
 use cardea_client::message::{FailureKind, RedirectionRequest, Reply, Request, SIGN_OF_LIFE};
 
+use crate::counter::{Counter, Visitor};
 use crate::failure::fail;
-use crate::host::Host;
-use crate::host::audit::Actor;
-use crate::host::permission::Caller;
-use crate::lifecycle::redirection::Redirection;
 
 /// A redirection that says nothing for so long has ended.
 const SILENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
 
 /// A redirection from its request to the end of the connection.
 pub(crate) fn carry(
-    host: &Arc<Host>,
+    counter: &Counter,
     client: &mut ServerEnd<Arc<UnixStream>>,
-    caller: Caller,
-    actor: &Actor,
-    (from, reader): (String, bool),
+    visitor: &Visitor,
+    request: Request,
 ) -> Result<(), FrameError> {
-    let redirection = match Redirection::begin(host, client, caller, actor, (from, reader)) {
+    let redirection = match counter.redirect(visitor, client, request) {
         Ok(redirection) => redirection,
         Err(failure) => return client.reply(&Reply::Failed(failure)),
     };

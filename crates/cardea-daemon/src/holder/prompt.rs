@@ -1,7 +1,6 @@
 //! PIN, PUK and consent from the person at the agent of their session.
 
 use cardea_card::pin_policy::PinPolicy;
-use cardea_card::record::IndexRole;
 use cardea_card::token::PinReference;
 use cardea_client::message::{Failure, FailureKind, Reference, Reply, SecretBytes};
 
@@ -10,8 +9,7 @@ use crate::holder::CardVisit;
 use crate::host::Host;
 use crate::host::audit::{Actor, Door};
 use crate::host::hosted::{Body, HostedCard};
-use crate::host::partial::GoneParts;
-use crate::host::prompt::{ConsentRequest, NoAnswer, Purpose, Question, UnblockMode};
+use crate::host::prompt::{ConsentRequest, NoAnswer, Purpose, Question, UnblockMode, unblock_mode};
 use crate::time_limits::ANSWER_TIME;
 
 /// Longest text of what is to be consented to, in bytes.
@@ -56,17 +54,6 @@ pub(crate) fn question<'a>(
         error: None,
         limit: ANSWER_TIME,
         gone: None,
-    }
-}
-
-/// How this card's PIN is unblocked.
-pub(crate) fn unblock_mode(card: &cardea_card::Card, gone: &GoneParts) -> UnblockMode {
-    match (card.has_puk(), card.has_administrator()) {
-        // Without its PUK nobody unblocks the PIN of such a card.
-        (true, _) if gone.has(IndexRole::Puk) => UnblockMode::None,
-        (true, _) => UnblockMode::Puk,
-        (false, true) if !gone.has(IndexRole::Adm) => UnblockMode::ChallengeResponse,
-        (false, _) => UnblockMode::None,
     }
 }
 
@@ -118,7 +105,13 @@ impl CardVisit<'_> {
             // A new value that is asked for after a wrong old one would be typed for nothing.
             self.verify_pin(reference, old)?;
             let purpose = Purpose::new(reference);
-            let mut asked = question(&self.card, purpose, self.caller.uid, self.actor, self.door);
+            let mut asked = question(
+                &self.card,
+                purpose,
+                self.caller.uid(),
+                self.actor,
+                self.door,
+            );
             asked.gone = self.gone.cloned();
             let new = self.host.ask(&asked)?;
             self.change_pin(reference, old, &new)
@@ -136,7 +129,13 @@ impl CardVisit<'_> {
         let mut error = None;
         for round in 1.. {
             let purpose = Purpose::present(reference);
-            let mut asked = question(&self.card, purpose, self.caller.uid, self.actor, self.door);
+            let mut asked = question(
+                &self.card,
+                purpose,
+                self.caller.uid(),
+                self.actor,
+                self.door,
+            );
             asked.error = error.take();
             asked.gone = self.gone.cloned();
             let typed = self.host.ask(&asked)?;

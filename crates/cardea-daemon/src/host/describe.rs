@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardRecord, CounterMode, IndexRole, ReaderVisibility};
+use cardea_card::record::{
+    CardId, CardRecord, CounterMode, IndexRole, ReaderVisibility, VaultKind,
+};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
 };
@@ -12,10 +14,13 @@ use cardea_client::message::{
     Visibility,
 };
 
+use cardea_tpm::TpmError;
+
 use crate::failure::token_kind;
 use crate::host::Host;
 use crate::host::admission::{ask_again, calls_for_recheck, recheck};
 use crate::host::hosted::{Body, HostedCard, View, has_reference};
+use crate::host::prompt::{UnblockMode, unblock_mode};
 use crate::host::slots::reader_name;
 
 /// An owner that cannot be read, as the kernel writes "no user".
@@ -193,10 +198,7 @@ fn exposed(key: &KeySummary) -> String {
 
 fn warning_of_vault(record: &CardRecord) -> Option<String> {
     let vault = record.tpm.vault.as_ref()?;
-    let kinds = [
-        cardea_card::record::VaultKind::External,
-        cardea_card::record::VaultKind::Mutual,
-    ];
+    let kinds = [VaultKind::External, VaultKind::Mutual];
     let least = kinds
         .iter()
         .map(|kind| {
@@ -282,7 +284,7 @@ fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
 }
 
 /// A hierarchy by its handle (TPM 2.0 Part 2 §7.4).
-pub(crate) fn hierarchy_word(handle: u32) -> String {
+fn hierarchy_word(handle: u32) -> String {
     match handle {
         0x4000_0001 => "owner".to_owned(),
         0x4000_000A => "lockout".to_owned(),
@@ -292,8 +294,15 @@ pub(crate) fn hierarchy_word(handle: u32) -> String {
     }
 }
 
+/// The TPM's state.
+pub(crate) fn tpm(host: &Host) -> Result<TpmStatus, TpmError> {
+    let chip = host.tpm.chip()?;
+    let status = chip.status()?;
+    Ok(tpm_status(host, chip.address().to_string(), status))
+}
+
 /// The TPM's state in the words of the socket.
-pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
+fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
     let cards = host.cards();
     let known = |handle: &&u32| cards.iter().any(|card| card.role_of(**handle).is_some());
     let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
@@ -329,5 +338,42 @@ pub(crate) fn tpm_status(host: &Host, address: String, status: cardea_tpm::Statu
             .into_iter()
             .map(|algorithm| algorithm_word(algorithm).to_owned())
             .collect(),
+    }
+}
+
+/// What only a card in use tells.
+pub(crate) struct InUse {
+    pub(crate) admin_blocked: bool,
+    pub(crate) card_id: Option<CardId>,
+    pub(crate) certificates_issued: u32,
+    pub(crate) unblock: UnblockMode,
+}
+
+impl Default for InUse {
+    fn default() -> Self {
+        Self {
+            admin_blocked: false,
+            card_id: None,
+            certificates_issued: 0,
+            unblock: UnblockMode::None,
+        }
+    }
+}
+
+impl InUse {
+    /// Waits until the card is free.
+    pub(crate) fn of(hosted: &HostedCard) -> Self {
+        let Body::Live(card) = &*hosted.body() else {
+            return Self::default();
+        };
+        let record = card.record();
+        let vault = record.tpm.vault.as_ref();
+        Self {
+            // Without a challenge left nobody can be its administrator.
+            admin_blocked: vault.is_some_and(|vault| vault.left(VaultKind::External) == 0),
+            card_id: card.card_id(),
+            certificates_issued: record.certificates_written,
+            unblock: unblock_mode(card, hosted.gone()),
+        }
     }
 }

@@ -74,6 +74,14 @@ struct Shown {
     asked: Option<Instant>,
 }
 
+/// Tries as last known, and a number that differs when the contents may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) pin_left: Option<u32>,
+    pub(crate) puk_left: Option<u32>,
+    pub(crate) revision: u64,
+}
+
 /// What there is of a card.
 pub(crate) enum Body {
     /// On the machine that it is redirected from.
@@ -318,6 +326,36 @@ impl HostedCard {
     /// Whether this user's programs may find it on the socket: a redirected card is for nobody but its user.
     pub(crate) fn serves(&self, uid: u32) -> bool {
         self.carrier().is_none() || self.owner == Some(uid)
+    }
+
+    /// Whether it is in use and has a PUK: then its PIN is not reset by the administrator.
+    pub(crate) fn has_puk(&self) -> bool {
+        match &*self.body() {
+            Body::Live(live) => has_reference(live.record(), PinReference::Puk),
+            _ => false,
+        }
+    }
+
+    /// The id that the card application tells, or the host's while that is not known.
+    pub(crate) fn shown_id(&self) -> Option<CardId> {
+        match &*self.body() {
+            Body::Live(live) => live.card_id(),
+            _ => self.id,
+        }
+    }
+
+    /// What changes by use, without asking the TPM; absent for a card at work or not in use.
+    pub(crate) fn counts(&self) -> Option<Counts> {
+        let mut body = self.try_body()?;
+        let Body::Live(live) = &mut *body else {
+            return None;
+        };
+        let mut left = |reference| Some(live.known_pin_status(reference).ok()?.left);
+        Some(Counts {
+            pin_left: left(PinReference::Pin),
+            puk_left: left(PinReference::Puk),
+            revision: live.revision(),
+        })
     }
 
     /// Name shown to people.

@@ -4,9 +4,10 @@
 
 mod roles;
 
+use cardea_card::record::CardId;
 use cardea_client::message::{
-    CardRequest, CardsRequest, ConnectionRequest, DriveRequest, ReaderRequest, RedirectionRequest,
-    Request, SlotRequest, TpmRequest,
+    Authority, CardRequest, CardsRequest, ConnectionRequest, DriveRequest, ReaderRequest,
+    RedirectionRequest, Request, SlotRequest, TpmRequest,
 };
 
 pub(crate) use self::roles::Roles;
@@ -122,18 +123,149 @@ fn of_tpm(request: &TpmRequest) -> Audience {
     }
 }
 
+/// What somebody may be granted who is not an administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    ChangePin,
+    CreateCard,
+    DestroyCard,
+    Provision,
+    RenameCard,
+    ResetPin,
+    ResetTpmLockout,
+}
+
+impl Right {
+    /// Whether the owner of a card needs nobody's leave: there the PIN, the PUK or the response is the authority.
+    fn is_the_owners(self) -> bool {
+        matches!(self, Self::ChangePin | Self::ResetPin)
+    }
+}
+
+/// One right of one user, about one card or none, as the system's policy has decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// The right.
+    pub(crate) right: Right,
+    /// Whose it is.
+    pub(crate) uid: u32,
+    /// The card that it is about; absent where the right is not about one card.
+    pub(crate) card: Option<CardId>,
+}
+
+/// What a request needs: the table, and the right by which others may be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Whom it is for.
+    pub(crate) audience: Audience,
+    /// The right that lets others do it too.
+    pub(crate) right: Option<Right>,
+}
+
+impl Need {
+    /// Of a message of the socket.
+    pub(crate) fn of(request: &Request) -> Self {
+        let right = match request {
+            Request::Card { request, .. } => right_on_card(request),
+            Request::Cards(CardsRequest::Create(_)) => Some(Right::CreateCard),
+            Request::Tpm(TpmRequest::ResetLockout { .. }) => Some(Right::ResetTpmLockout),
+            _ => None,
+        };
+        Self {
+            audience: audience(request),
+            right,
+        }
+    }
+
+    /// Of a request about a card that was found.
+    pub(crate) fn on_card(request: &CardRequest) -> Self {
+        Self {
+            audience: of_card(request),
+            right: right_on_card(request),
+        }
+    }
+
+    /// Of what only administrators do with a card, and those who are granted it.
+    pub(crate) fn administration(right: Right) -> Self {
+        Self {
+            audience: Audience::Administrator,
+            right: Some(right),
+        }
+    }
+
+    /// Whether the caller, or a grant of theirs, is enough. `card`: the one that it is about, and its owner.
+    pub(crate) fn is_met(
+        self,
+        caller: Caller,
+        grant: Option<&Grant>,
+        card: Option<(Option<CardId>, Option<u32>)>,
+    ) -> bool {
+        let owner = card.and_then(|(_, owner)| owner);
+        let sees = card.is_none() || caller.may_see(owner);
+        let by_right = |right: Right| {
+            grant.is_some_and(|grant| {
+                grant.right == right
+                    && grant.uid == caller.uid
+                    && match card {
+                        Some((id, _)) => grant.card.is_none_or(|card| Some(card) == id),
+                        None => true,
+                    }
+            })
+        };
+        caller.may_send(self.audience) && sees || self.right.is_some_and(by_right)
+    }
+}
+
+fn right_on_card(request: &CardRequest) -> Option<Right> {
+    match request {
+        CardRequest::ChangePin { .. }
+        | CardRequest::ChangePinByAgent { .. }
+        | CardRequest::UnblockPin {
+            by: Authority::Puk(_),
+            ..
+        } => Some(Right::ChangePin),
+        CardRequest::Destroy { .. } => Some(Right::DestroyCard),
+        CardRequest::UnblockPin {
+            by: Authority::Admin(_),
+            ..
+        } => Some(Right::ResetPin),
+        _ => None,
+    }
+}
+
 /// What the daemon knows of the process at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// User id, from the kernel.
-    pub(crate) uid: u32,
+    uid: u32,
     /// root or a member of the administrators' group.
-    pub(crate) administrator: bool,
+    administrator: bool,
     /// root or the user that pcscd runs as.
-    pub(crate) reader: bool,
+    reader: bool,
 }
 
 impl Caller {
+    #[cfg(test)]
+    pub(crate) fn for_test(uid: u32, administrator: bool, reader: bool) -> Self {
+        Self {
+            uid,
+            administrator,
+            reader,
+        }
+    }
+
+    /// User id, from the kernel.
+    #[must_use]
+    pub(crate) fn uid(self) -> u32 {
+        self.uid
+    }
+
+    /// Whether the caller has a right without being granted it. `owner`: of the card that it is about.
+    #[must_use]
+    pub(crate) fn has(self, right: Right, owner: Option<u32>) -> bool {
+        self.administrator || right.is_the_owners() && owner == Some(self.uid)
+    }
+
     /// Whether a message for this audience may come from this caller at all.
     /// For [`Audience::Owner`] the card decides: [`Caller::may_see`].
     #[must_use]

@@ -8,12 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::IndexRole;
 use cardea_card::secret::Pin;
 use cardea_card::token::PinStatus;
 use cardea_client::message::{Reference, SecretBytes};
 
 use crate::host::audit::{Actor, Door};
 use crate::host::hosted::HostedCard;
+use crate::host::partial::GoneParts;
 use crate::sync::lock;
 
 /// What is asked for.
@@ -163,6 +165,17 @@ pub(crate) trait Prompter: Send + Sync {
 
     /// Asks for yes or no; no is [`NoAnswer::Cancelled`].
     fn consent(&self, wish: &ConsentRequest<'_>) -> Result<(), NoAnswer>;
+}
+
+/// How this card's PIN is unblocked.
+pub(crate) fn unblock_mode(card: &cardea_card::Card, gone: &GoneParts) -> UnblockMode {
+    match (card.has_puk(), card.has_administrator()) {
+        // Without its PUK nobody unblocks the PIN of such a card.
+        (true, _) if gone.has(IndexRole::Puk) => UnblockMode::None,
+        (true, _) => UnblockMode::Puk,
+        (false, true) if !gone.has(IndexRole::Adm) => UnblockMode::ChallengeResponse,
+        (false, _) => UnblockMode::None,
+    }
 }
 
 /// Whether what was typed can be right at all: a PIN that its policy has never allowed costs no try.

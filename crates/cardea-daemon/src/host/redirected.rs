@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,18 +90,13 @@ pub(crate) struct RedirectedClient {
     lost: Mutex<bool>,
 }
 
-/// How many redirections there are: without any, no request looks for one.
+/// How many redirections each user has.
 #[derive(Debug, Default)]
 pub(crate) struct Redirections {
-    count: AtomicUsize,
     users: Mutex<HashMap<u32, usize>>,
 }
 
 impl Redirections {
-    pub(crate) fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
-    }
-
     pub(crate) fn enter(&self, uid: u32) -> Result<(), Failure> {
         let mut users = lock(&self.users);
         let all: usize = users.values().sum();
@@ -114,7 +108,6 @@ impl Redirections {
             ));
         }
         *own += 1;
-        self.count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -126,7 +119,6 @@ impl Redirections {
                 users.remove(&uid);
             }
         }
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -465,7 +457,6 @@ mod tests {
     #[test]
     fn redirections_of_a_user_are_limited() {
         let redirections = Redirections::default();
-        assert!(!redirections.any());
         for _ in 0..MAX_OF_USER {
             redirections.enter(1).unwrap();
         }
@@ -473,6 +464,5 @@ mod tests {
         redirections.enter(2).unwrap();
         redirections.leave(1);
         redirections.enter(1).unwrap();
-        assert!(redirections.any());
     }
 }

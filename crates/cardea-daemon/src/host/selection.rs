@@ -83,11 +83,7 @@ mod tests {
     }
 
     fn select_as(uid: u32, selector: &str) -> Result<Option<u32>, FailureKind> {
-        let caller = Caller {
-            uid,
-            administrator: uid == 0,
-            reader: uid == 0,
-        };
+        let caller = Caller::for_test(uid, uid == 0, uid == 0);
         select(cards(), selector, caller)
             .map(|card| card.instance)
             .map_err(|failure| failure.kind)

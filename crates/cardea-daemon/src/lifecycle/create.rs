@@ -63,14 +63,14 @@ enum Gids {
     Uninitialised,
 }
 
-/// Makes a card and answers with its description.
+/// Makes a card, and describes it.
 pub(crate) fn create(
     host: &Host,
     caller: Caller,
     request: CreateCard,
     folder: Option<OwnedFd>,
     progress: &mut dyn FnMut(&str),
-) -> Result<CardDetails, Failure> {
+) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
     let drive = request.drive;
     let order = check(caller, request)?;
     // Before the lock: a drive takes its time.
@@ -93,12 +93,12 @@ pub(crate) fn create(
     };
     host.seat_cards();
     warnings.extend(why_in_no_reader(host, &card));
-    tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid, "card created");
+    tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid(), "card created");
     fault::point("create-seated");
     let mut details = describe::details(host, &card);
     warnings.append(&mut details.warnings);
     details.warnings = warnings;
-    Ok(details)
+    Ok((card, details))
 }
 
 /// Why a card that works is in no reader, for whoever made it.
@@ -339,7 +339,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
     let invalid = |text: String| fail(FailureKind::Invalid, text);
     let name = request.name;
     check_name(&name)?;
-    let owner = request.owner.unwrap_or(caller.uid);
+    let owner = request.owner.unwrap_or(caller.uid());
     if owner == u32::MAX {
         return Err(invalid(format!("{owner} is not a user id")));
     }
@@ -505,14 +505,12 @@ mod tests {
         }
     }
 
-    const CALLER: Caller = Caller {
-        uid: 1000,
-        administrator: true,
-        reader: false,
-    };
+    fn caller() -> Caller {
+        Caller::for_test(1000, true, false)
+    }
 
     fn kind(request: CreateCard) -> Option<FailureKind> {
-        check(CALLER, request).err().map(|failure| failure.kind)
+        check(caller(), request).err().map(|failure| failure.kind)
     }
 
     #[test]
@@ -558,7 +556,7 @@ mod tests {
             assert_eq!(kind(puk).is_none(), puk_good, "PUK of {length}");
         }
         for (length, warnings) in [(15, 0), (16, 1)] {
-            let order = check(CALLER, with(&vec![b'1'; length], None, None));
+            let order = check(caller(), with(&vec![b'1'; length], None, None));
             assert_eq!(order.ok().unwrap().warnings.len(), warnings);
         }
     }
@@ -611,7 +609,7 @@ mod tests {
     #[test]
     fn a_card_for_others_to_personalise_has_no_secret_of_ours() {
         let order = check(
-            CALLER,
+            caller(),
             CreateCard {
                 content: NewContent::Uninitialised { puk: true },
                 ..request()
@@ -627,12 +625,12 @@ mod tests {
 
     #[test]
     fn owner_is_the_caller_unless_another_is_named() {
-        assert_eq!(check(CALLER, request()).ok().unwrap().owner, 1000);
+        assert_eq!(check(caller(), request()).ok().unwrap().owner, 1000);
         let named = CreateCard {
             owner: Some(7),
             ..request()
         };
-        assert_eq!(check(CALLER, named).ok().unwrap().owner, 7);
+        assert_eq!(check(caller(), named).ok().unwrap().owner, 7);
         let nobody = CreateCard {
             owner: Some(u32::MAX),
             ..request()

@@ -18,16 +18,16 @@ use crate::lifecycle::intents::{indices, named};
 use crate::lifecycle::owner::Owner;
 use crate::sync::lock;
 
-/// Destroys or removes the card that the selector means.
+/// Destroys a card, or removes the file of one that cannot be used.
 pub(crate) fn destroy(
     host: &Host,
     caller: Caller,
-    selector: &str,
+    card: &Arc<HostedCard>,
     owner_auth: Option<&SecretBytes>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
     let _guard = host.provision(progress);
-    let card = host.find(selector, caller)?;
+    let card = host.current(card);
     progress("waiting for the card");
     let mut body = card.body();
     if matches!(*body, Body::Away) {
@@ -104,7 +104,7 @@ pub(crate) fn destroy(
         owner.finish_pending(host);
     }
     host.seat_cards();
-    tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid, "card destroyed");
+    tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid(), "card destroyed");
     Ok(())
 }
 
@@ -171,7 +171,7 @@ fn free(
         .map_err(|error| of_store(&error))?;
     host.forget(card);
     owner.finish_pending(host);
-    tracing::info!(card = %id, name = card.name(), by = caller.uid, "card on an absent drive given up");
+    tracing::info!(card = %id, name = card.name(), by = caller.uid(), "card on an absent drive given up");
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::host::admission::check;
 use crate::host::audit::{Actor, Door, Kind};
 use crate::host::describe;
-use crate::host::drive::{Drive, DriveError};
+use crate::host::drive::{Drive, DriveError, Reading};
 use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::host::lease::Lease;
 use crate::host::permission::Caller;
@@ -63,12 +63,12 @@ impl Drop for Held {
 /// Inserts the cards in a folder that the caller has opened.
 pub(crate) fn attach(
     host: &Arc<Host>,
-    caller: Caller,
-    actor: &Actor,
+    reading: &Reading,
+    (caller, actor): (Caller, &Actor),
     place: &str,
     given: OwnedFd,
 ) -> Result<(Reply, Held), Failure> {
-    let turn = host.reading.begin(caller.uid)?;
+    let turn = reading.begin(caller.uid())?;
     let folder = open(host, given)?;
     let identity = folder.identity();
     let names = folder.names().map_err(|error| of_drive_store(&error))?;
@@ -121,7 +121,7 @@ pub(crate) fn attach(
     }
     host.cards_changed();
     for card in &cards {
-        tracing::info!(card = %card.selector(), place = drive.place, by = caller.uid, state = ?card.view().state, "drive attached");
+        tracing::info!(card = %card.selector(), place = drive.place, by = caller.uid(), state = ?card.view().state, "drive attached");
         note(host, card, actor, Door::Socket, Kind::CardAttached);
     }
     let reply = Reply::Drive {
@@ -414,8 +414,7 @@ pub(crate) fn remove_absent(host: &Host) {
 }
 
 /// Takes the drive of a card out. Cards on it that are not the caller's business stay.
-pub(crate) fn detach(host: &Host, caller: Caller, selector: &str) -> Result<Reply, Failure> {
-    let card = host.find(selector, caller)?;
+pub(crate) fn detach(host: &Host, caller: Caller, card: &HostedCard) -> Result<Reply, Failure> {
     let drive = card.drive().ok_or_else(|| {
         let text = match card.known() {
             Some(_) => "the drive with the card is not attached",
@@ -448,13 +447,12 @@ pub(crate) fn adopt(
     host: &Host,
     caller: Caller,
     actor: &Actor,
-    selector: &str,
+    card: &Arc<HostedCard>,
     owner: Option<u32>,
 ) -> Result<CardDetails, Failure> {
     if owner == Some(u32::MAX) {
         return Err(fail(FailureKind::Invalid, "this is not a user id"));
     }
-    let card = host.find(selector, caller)?;
     let view = card.view();
     let (CardState::NotTrusted, Some(id), Some(drive)) = (view.state, card.id, card.drive()) else {
         let text = match (view.state, card.drive()) {
@@ -492,12 +490,12 @@ pub(crate) fn adopt(
         .adopt(&record)
         .map_err(|error| of_drive_store(&error))?;
     drop(folder);
-    host.forget(&card);
+    host.forget(card);
     let own = remember(host, &record)?;
     insert(host, &own, Box::new(record), &drive);
     host.seat_cards();
     host.cards_changed();
-    tracing::warn!(card = %own.selector(), name = own.name(), owner = own.owner, by = caller.uid, "card adopted");
+    tracing::warn!(card = %own.selector(), name = own.name(), owner = own.owner, by = caller.uid(), "card adopted");
     host.audit
         .event(Some(&own), actor, Door::Socket, Kind::CardAdopted);
     Ok(describe::details(host, &own))

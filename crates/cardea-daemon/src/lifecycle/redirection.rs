@@ -13,12 +13,13 @@ use crate::host::Host;
 use crate::host::audit::{Actor, Door, Kind};
 use crate::host::hosted::{HostedCard, View};
 use crate::host::permission::Caller;
-use crate::host::redirected::Carrier;
+use crate::host::redirected::{Carrier, Redirections};
 use crate::names::is_name;
 
 /// Ends when dropped, and its cards are gone.
 pub(crate) struct Redirection<'a> {
     host: &'a Arc<Host>,
+    registry: &'a Redirections,
     pub(crate) carrier: Arc<Carrier>,
     actor: &'a Actor,
     /// Until it is refused or ends.
@@ -28,6 +29,7 @@ pub(crate) struct Redirection<'a> {
 impl<'a> Redirection<'a> {
     pub(crate) fn begin(
         host: &'a Arc<Host>,
+        registry: &'a Redirections,
         client: &ServerEnd<Arc<UnixStream>>,
         caller: Caller,
         actor: &'a Actor,
@@ -39,11 +41,12 @@ impl<'a> Redirection<'a> {
                 "not the name of a machine that could be shown",
             ));
         }
-        host.redirections.enter(caller.uid)?;
+        registry.enter(caller.uid())?;
         let in_reader = reader && host.redirect_to_reader;
-        let carrier = Arc::new(Carrier::new(from, caller.uid, in_reader, client));
+        let carrier = Arc::new(Carrier::new(from, caller.uid(), in_reader, client));
         Ok(Self {
             host,
+            registry,
             carrier,
             actor,
             offers: Cell::new(true),
@@ -63,7 +66,7 @@ impl<'a> Redirection<'a> {
         for card in self.own() {
             self.remove(&card);
         }
-        self.host.redirections.leave(self.carrier.owner);
+        self.registry.leave(self.carrier.owner);
         // A card of this machine may have waited for the slot.
         self.host.wake_keeper();
     }

@@ -75,16 +75,6 @@ pub(crate) fn reset_lockout(host: &Host, given: &SecretBytes) -> Result<Reply, F
     Ok(Reply::Done)
 }
 
-/// How long a lockout lasts at most, in seconds; 0 without one. The TPM forgets one failure in each period of
-/// recovery, and one is enough (TPM 2.0 Part 1 §19.8.3).
-pub(crate) fn lockout_seconds(status: &cardea_tpm::Status) -> u32 {
-    if status.in_lockout {
-        status.lockout_recovery
-    } else {
-        0
-    }
-}
-
 pub(crate) fn set_lockout_parameters(
     host: &Host,
     given: &SecretBytes,

@@ -10,8 +10,8 @@ use cardea_client::message::SecretBytes;
 use super::Bus;
 use super::clients::Client;
 use super::error::{BusError, Name};
-use super::interfaces::{AGENT, SERVICE};
 use super::link::{CallError, Dictionary, Link, Target, entry, value};
+use super::names::{AGENT, SERVICE};
 use super::objects::{card_path, policy};
 use super::secret;
 use crate::host::audit::{Actor, Door};
@@ -46,7 +46,7 @@ impl Agents {
         agents.retain(|agent| !(agent.client.name == client.name && agent.path == path));
         let of_user = agents
             .iter()
-            .filter(|agent| agent.client.caller.uid == client.caller.uid);
+            .filter(|agent| agent.client.caller.uid() == client.caller.uid());
         if of_user.count() >= MAX_AGENTS {
             return Err(BusError::new(
                 Name::LimitReached,
@@ -54,7 +54,7 @@ impl Agents {
             ));
         }
         tracing::info!(
-            uid = client.caller.uid,
+            uid = client.caller.uid(),
             pid = client.actor.pid,
             "agent registered"
         );
@@ -89,7 +89,7 @@ impl Agents {
         let agents = lock(&self.0);
         let of_user = agents.iter().rev();
         of_user
-            .filter(|agent| agent.client.caller.uid == uid)
+            .filter(|agent| agent.client.caller.uid() == uid)
             .cloned()
             .collect()
     }

@@ -104,11 +104,6 @@ impl Clients {
         counter
     }
 
-    /// One that has called before.
-    pub(crate) fn known(&self, name: &str) -> Option<Arc<Client>> {
-        lock(&self.known).get(name).cloned()
-    }
-
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         lock(&self.known).values().cloned().collect()
     }

@@ -2,35 +2,68 @@
 //! reaches its handler only with the types that are written here.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-/// The service's name.
-pub(crate) const SERVICE: &str = "org.cardea.VirtualSmartCard1";
-/// Path of the manager; all objects are below.
-pub(crate) const ROOT: &str = "/org/cardea/VirtualSmartCard1";
-
-pub(crate) const AGENT: &str = "org.cardea.VirtualSmartCard1.Agent";
-pub(crate) const CARD: &str = "org.cardea.VirtualSmartCard1.Card";
-pub(crate) const CHALLENGE_CONTEXT: &str = "org.cardea.VirtualSmartCard1.ChallengeContext";
-pub(crate) const MANAGER: &str = "org.cardea.VirtualSmartCard1.Manager";
-pub(crate) const OPERATION: &str = "org.cardea.VirtualSmartCard1.Operation";
-pub(crate) const PIN_RESET_REQUEST: &str = "org.cardea.VirtualSmartCard1.PinResetRequest";
-pub(crate) const PROVISIONING: &str = "org.cardea.VirtualSmartCard1.Provisioning";
-pub(crate) const READER: &str = "org.cardea.VirtualSmartCard1.Reader";
-
-pub(crate) const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
-pub(crate) const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
-pub(crate) const PEER: &str = "org.freedesktop.DBus.Peer";
-pub(crate) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+use super::challenge::{self, ChallengeContext};
+use super::error::BusError;
+use super::names::{
+    CARD, CHALLENGE_CONTEXT, INTROSPECTABLE, MANAGER, OBJECT_MANAGER, OPERATION, PEER,
+    PIN_RESET_REQUEST, PROPERTIES, PROVISIONING, READER,
+};
+use super::operation::Operation;
+use super::pin_reset::{self, PinResetRequest};
+use super::request::{Answer, Request};
+use super::{manager, provisioning};
+use crate::doors::bus::Bus;
+use crate::host::hosted::HostedCard;
+use crate::host::permission::Right;
 
 /// Name and type of an argument.
 type Argument = (&'static str, &'static str);
 
-/// A method: name, what it takes, what it gives.
-pub(crate) struct Method(
-    pub(crate) &'static str,
-    pub(crate) &'static [Argument],
-    pub(crate) &'static [Argument],
-);
+/// A method, with who may call it and what does it: there is none without.
+pub(crate) struct Method {
+    pub(crate) name: &'static str,
+    pub(crate) takes: &'static [Argument],
+    pub(crate) gives: &'static [Argument],
+    pub(crate) needs: Needs,
+    pub(crate) handler: Handler,
+}
+
+/// What a caller needs for a method, beyond seeing the object.
+#[derive(Clone, Copy)]
+pub(crate) enum Needs {
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+    /// The right, about the card that the object is, if it is one.
+    Right(Right),
+}
+
+type Handled = Result<Answer, BusError>;
+
+/// What does a method, by the kind of object.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    Card(fn(&Arc<Bus>, &Request<'_>, &Arc<HostedCard>) -> Handled),
+    Challenge(fn(&Arc<Bus>, &Request<'_>, &Arc<ChallengeContext>) -> Handled),
+    Manager(fn(&Arc<Bus>, &Request<'_>) -> Handled),
+    Operation(fn(&Operation)),
+    PinReset(fn(&Arc<Bus>, &Request<'_>, &Arc<PinResetRequest>) -> Handled),
+    /// Of an interface that every object has.
+    Standard(Standard),
+}
+
+/// A method that every object has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standard {
+    Get,
+    GetAll,
+    GetMachineId,
+    GetManagedObjects,
+    Introspect,
+    Ping,
+    Set,
+}
 
 /// An interface.
 pub(crate) struct Interface {
@@ -39,6 +72,14 @@ pub(crate) struct Interface {
     pub(crate) signals: &'static [(&'static str, &'static [Argument])],
     pub(crate) properties: &'static [Argument],
 }
+
+/// Why a method needs no right.
+const SEEN: &str = "it shows what its caller sees anyway";
+const OWN: &str = "the object is its caller's own, and nobody else's";
+const AGENT: &str = "an agent is asked for the cards of its own user only";
+const ANSWERED: &str =
+    "the object was made by a right, and the administrator's response proves the rest";
+const NO_ATTESTATION: &str = "it says that there is none";
 
 /// Every interface; ours first, in alphabetical order.
 pub(crate) const INTERFACES: &[Interface] = &[
@@ -77,18 +118,34 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: CHALLENGE_CONTEXT,
         methods: &[
-            Method(
-                "ChangeAdministrativeKey",
-                &[("response", "h"), ("new_key", "h")],
-                &[],
-            ),
-            Method("Close", &[], &[]),
-            Method(
-                "Provision",
-                &[("response", "h"), ("format", "b"), ("new_card_id", "s")],
-                &[],
-            ),
-            Method("VerifyResponse", &[("response", "h")], &[("right", "b")]),
+            Method {
+                name: "ChangeAdministrativeKey",
+                takes: &[("response", "h"), ("new_key", "h")],
+                gives: &[],
+                needs: Needs::Nothing(ANSWERED),
+                handler: Handler::Challenge(challenge::change_administrative_key),
+            },
+            Method {
+                name: "Close",
+                takes: &[],
+                gives: &[],
+                needs: Needs::Nothing(OWN),
+                handler: Handler::Challenge(challenge::close),
+            },
+            Method {
+                name: "Provision",
+                takes: &[("response", "h"), ("format", "b"), ("new_card_id", "s")],
+                gives: &[],
+                needs: Needs::Nothing(ANSWERED),
+                handler: Handler::Challenge(challenge::provision),
+            },
+            Method {
+                name: "VerifyResponse",
+                takes: &[("response", "h")],
+                gives: &[("right", "b")],
+                needs: Needs::Nothing(ANSWERED),
+                handler: Handler::Challenge(challenge::verify_response),
+            },
         ],
         signals: &[],
         properties: &[("Algorithm", "s"), ("Challenge", "ay"), ("Deadline", "t")],
@@ -96,26 +153,62 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: MANAGER,
         methods: &[
-            Method(
-                "CreateCard",
-                &[("name", "s"), ("options", "a{sv}")],
-                &[("operation", "o")],
-            ),
-            Method(
-                "DestroyCard",
-                &[("instance_id", "s"), ("options", "a{sv}")],
-                &[("operation", "o")],
-            ),
-            Method("GetCardByCardId", &[("card_id", "s")], &[("card", "o")]),
-            Method(
-                "GetCardByInstanceId",
-                &[("instance_id", "s")],
-                &[("card", "o")],
-            ),
-            Method("GetCardByReader", &[("reader", "s")], &[("card", "o")]),
-            Method("RegisterAgent", &[("agent", "o")], &[]),
-            Method("ResetTpmLockout", &[("auth", "h")], &[]),
-            Method("UnregisterAgent", &[("agent", "o")], &[]),
+            Method {
+                name: "CreateCard",
+                takes: &[("name", "s"), ("options", "a{sv}")],
+                gives: &[("operation", "o")],
+                needs: Needs::Right(Right::CreateCard),
+                handler: Handler::Manager(manager::create_card),
+            },
+            Method {
+                name: "DestroyCard",
+                takes: &[("instance_id", "s"), ("options", "a{sv}")],
+                gives: &[("operation", "o")],
+                needs: Needs::Right(Right::DestroyCard),
+                handler: Handler::Manager(manager::destroy_card),
+            },
+            Method {
+                name: "GetCardByCardId",
+                takes: &[("card_id", "s")],
+                gives: &[("card", "o")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Manager(manager::get_card_by_card_id),
+            },
+            Method {
+                name: "GetCardByInstanceId",
+                takes: &[("instance_id", "s")],
+                gives: &[("card", "o")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Manager(manager::get_card_by_instance_id),
+            },
+            Method {
+                name: "GetCardByReader",
+                takes: &[("reader", "s")],
+                gives: &[("card", "o")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Manager(manager::get_card_by_reader),
+            },
+            Method {
+                name: "RegisterAgent",
+                takes: &[("agent", "o")],
+                gives: &[],
+                needs: Needs::Nothing(AGENT),
+                handler: Handler::Manager(manager::register_agent),
+            },
+            Method {
+                name: "ResetTpmLockout",
+                takes: &[("auth", "h")],
+                gives: &[],
+                needs: Needs::Right(Right::ResetTpmLockout),
+                handler: Handler::Manager(manager::reset_tpm_lockout),
+            },
+            Method {
+                name: "UnregisterAgent",
+                takes: &[("agent", "o")],
+                gives: &[],
+                needs: Needs::Nothing(AGENT),
+                handler: Handler::Manager(manager::unregister_agent),
+            },
         ],
         signals: &[],
         properties: &[
@@ -133,7 +226,13 @@ pub(crate) const INTERFACES: &[Interface] = &[
     },
     Interface {
         name: OPERATION,
-        methods: &[Method("Cancel", &[], &[])],
+        methods: &[Method {
+            name: "Cancel",
+            takes: &[],
+            gives: &[],
+            needs: Needs::Nothing(OWN),
+            handler: Handler::Operation(Operation::cancel),
+        }],
         signals: &[
             ("ErrorReported", &[("error", "u"), ("name", "s")]),
             (
@@ -161,10 +260,34 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: PIN_RESET_REQUEST,
         methods: &[
-            Method("Cancel", &[], &[]),
-            Method("Complete", &[], &[("done", "b")]),
-            Method("SetNewPin", &[("new_pin", "h")], &[]),
-            Method("SetResponse", &[("response", "h")], &[]),
+            Method {
+                name: "Cancel",
+                takes: &[],
+                gives: &[],
+                needs: Needs::Nothing(OWN),
+                handler: Handler::PinReset(pin_reset::cancel),
+            },
+            Method {
+                name: "Complete",
+                takes: &[],
+                gives: &[("done", "b")],
+                needs: Needs::Nothing(ANSWERED),
+                handler: Handler::PinReset(pin_reset::complete),
+            },
+            Method {
+                name: "SetNewPin",
+                takes: &[("new_pin", "h")],
+                gives: &[],
+                needs: Needs::Nothing(OWN),
+                handler: Handler::PinReset(pin_reset::set_new_pin),
+            },
+            Method {
+                name: "SetResponse",
+                takes: &[("response", "h")],
+                gives: &[],
+                needs: Needs::Nothing(OWN),
+                handler: Handler::PinReset(pin_reset::set_response),
+            },
         ],
         signals: &[],
         properties: &[("Challenge", "ay"), ("Deadline", "t")],
@@ -172,25 +295,55 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: PROVISIONING,
         methods: &[
-            Method("ChangePin", &[("old", "h"), ("new", "h")], &[]),
-            Method(
-                "GetAttestation",
-                &[("nonce", "ay"), ("what", "a{sv}")],
-                &[("statement", "a{sv}")],
-            ),
-            Method("GetChallengeContext", &[], &[("context", "o")]),
-            Method(
-                "RequestPinChange",
-                &[("options", "a{sv}")],
-                &[("done", "b")],
-            ),
-            Method(
-                "RequestPinReset",
-                &[("options", "a{sv}")],
-                &[("request", "o")],
-            ),
-            Method("SetFriendlyName", &[("name", "s")], &[]),
-            Method("UnblockWithPuk", &[("puk", "h"), ("new_pin", "h")], &[]),
+            Method {
+                name: "ChangePin",
+                takes: &[("old", "h"), ("new", "h")],
+                gives: &[],
+                needs: Needs::Right(Right::ChangePin),
+                handler: Handler::Card(provisioning::change_pin),
+            },
+            Method {
+                name: "GetAttestation",
+                takes: &[("nonce", "ay"), ("what", "a{sv}")],
+                gives: &[("statement", "a{sv}")],
+                needs: Needs::Nothing(NO_ATTESTATION),
+                handler: Handler::Card(provisioning::get_attestation),
+            },
+            Method {
+                name: "GetChallengeContext",
+                takes: &[],
+                gives: &[("context", "o")],
+                needs: Needs::Right(Right::Provision),
+                handler: Handler::Card(provisioning::get_challenge_context),
+            },
+            Method {
+                name: "RequestPinChange",
+                takes: &[("options", "a{sv}")],
+                gives: &[("done", "b")],
+                needs: Needs::Right(Right::ChangePin),
+                handler: Handler::Card(provisioning::request_pin_change),
+            },
+            Method {
+                name: "RequestPinReset",
+                takes: &[("options", "a{sv}")],
+                gives: &[("request", "o")],
+                needs: Needs::Right(Right::ResetPin),
+                handler: Handler::Card(provisioning::request_pin_reset),
+            },
+            Method {
+                name: "SetFriendlyName",
+                takes: &[("name", "s")],
+                gives: &[],
+                needs: Needs::Right(Right::RenameCard),
+                handler: Handler::Card(provisioning::set_friendly_name),
+            },
+            Method {
+                name: "UnblockWithPuk",
+                takes: &[("puk", "h"), ("new_pin", "h")],
+                gives: &[],
+                needs: Needs::Right(Right::ChangePin),
+                handler: Handler::Card(provisioning::unblock_with_puk),
+            },
         ],
         signals: &[],
         properties: &[],
@@ -209,17 +362,25 @@ pub(crate) const INTERFACES: &[Interface] = &[
     },
     Interface {
         name: INTROSPECTABLE,
-        methods: &[Method("Introspect", &[], &[("xml", "s")])],
+        methods: &[Method {
+            name: "Introspect",
+            takes: &[],
+            gives: &[("xml", "s")],
+            needs: Needs::Nothing(SEEN),
+            handler: Handler::Standard(Standard::Introspect),
+        }],
         signals: &[],
         properties: &[],
     },
     Interface {
         name: OBJECT_MANAGER,
-        methods: &[Method(
-            "GetManagedObjects",
-            &[],
-            &[("objects", "a{oa{sa{sv}}}")],
-        )],
+        methods: &[Method {
+            name: "GetManagedObjects",
+            takes: &[],
+            gives: &[("objects", "a{oa{sa{sv}}}")],
+            needs: Needs::Nothing(SEEN),
+            handler: Handler::Standard(Standard::GetManagedObjects),
+        }],
         signals: &[
             (
                 "InterfacesAdded",
@@ -235,8 +396,20 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: PEER,
         methods: &[
-            Method("GetMachineId", &[], &[("machine_id", "s")]),
-            Method("Ping", &[], &[]),
+            Method {
+                name: "GetMachineId",
+                takes: &[],
+                gives: &[("machine_id", "s")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Standard(Standard::GetMachineId),
+            },
+            Method {
+                name: "Ping",
+                takes: &[],
+                gives: &[],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Standard(Standard::Ping),
+            },
         ],
         signals: &[],
         properties: &[],
@@ -244,17 +417,27 @@ pub(crate) const INTERFACES: &[Interface] = &[
     Interface {
         name: PROPERTIES,
         methods: &[
-            Method(
-                "Get",
-                &[("interface", "s"), ("property", "s")],
-                &[("value", "v")],
-            ),
-            Method("GetAll", &[("interface", "s")], &[("properties", "a{sv}")]),
-            Method(
-                "Set",
-                &[("interface", "s"), ("property", "s"), ("value", "v")],
-                &[],
-            ),
+            Method {
+                name: "Get",
+                takes: &[("interface", "s"), ("property", "s")],
+                gives: &[("value", "v")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Standard(Standard::Get),
+            },
+            Method {
+                name: "GetAll",
+                takes: &[("interface", "s")],
+                gives: &[("properties", "a{sv}")],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Standard(Standard::GetAll),
+            },
+            Method {
+                name: "Set",
+                takes: &[("interface", "s"), ("property", "s"), ("value", "v")],
+                gives: &[],
+                needs: Needs::Nothing(SEEN),
+                handler: Handler::Standard(Standard::Set),
+            },
         ],
         signals: &[(
             "PropertiesChanged",
@@ -275,7 +458,7 @@ pub(crate) fn interface(name: &str) -> Option<&'static Interface> {
 
 impl Interface {
     pub(crate) fn method(&self, name: &str) -> Option<&'static Method> {
-        self.methods.iter().find(|method| method.0 == name)
+        self.methods.iter().find(|method| method.name == name)
     }
 
     pub(crate) fn has_property(&self, name: &str) -> bool {
@@ -286,7 +469,7 @@ impl Interface {
 impl Method {
     /// The types that it takes, as a message's body has them.
     pub(crate) fn signature(&self) -> String {
-        self.1.iter().map(|argument| argument.1).collect()
+        self.takes.iter().map(|argument| argument.1).collect()
     }
 }
 
@@ -315,7 +498,10 @@ fn describe(xml: &mut String, interface: &Interface) {
         xml.push('\n');
     };
     line(format!("  <interface name=\"{}\">", interface.name));
-    for Method(name, takes, gives) in interface.methods {
+    for method in interface.methods {
+        let Method {
+            name, takes, gives, ..
+        } = method;
         line(format!("    <method name=\"{name}\">"));
         let ways = [(*takes, "in"), (*gives, "out")];
         for (arguments, way) in ways {
@@ -350,7 +536,7 @@ mod tests {
     fn every_type_is_one_and_names_are_sorted() {
         for interface in INTERFACES {
             let arguments = interface.methods.iter().flat_map(|method| {
-                let both = [method.1, method.2];
+                let both = [method.takes, method.gives];
                 both.into_iter().flatten()
             });
             let told = interface.signals.iter().flat_map(|signal| signal.1);
@@ -358,7 +544,7 @@ mod tests {
                 let signature = zbus::Signature::try_from(*kind);
                 assert!(signature.is_ok(), "{} {name}", interface.name);
             }
-            assert!(interface.methods.is_sorted_by_key(|method| method.0));
+            assert!(interface.methods.is_sorted_by_key(|method| method.name));
             assert!(interface.properties.is_sorted());
         }
     }
@@ -375,5 +561,22 @@ mod tests {
             assert!(xml.contains(part), "{part}");
         }
         assert_eq!(xml.matches("<interface").count(), 2);
+    }
+
+    #[test]
+    fn only_what_says_why_needs_no_right() {
+        for interface in INTERFACES {
+            for method in interface.methods {
+                let of_card = matches!(method.handler, Handler::Card(_));
+                if let Needs::Nothing(reason) = method.needs {
+                    assert!(!reason.is_empty(), "{}", method.name);
+                    assert!(
+                        !of_card || method.name == "GetAttestation",
+                        "{}",
+                        method.name
+                    );
+                }
+            }
+        }
     }
 }

@@ -3,24 +3,23 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cardea_client::message::{CardDetails, CreateCard, NewContent, SecretBytes};
+use cardea_client::message::{
+    self, CardDetails, CardRequest, CreateCard, NewContent, SecretBytes, TpmRequest,
+};
 use zbus::{ObjectPath, OwnedVariant};
 
 use super::error::{BusError, Name};
+use super::guid::parse_guid;
 use super::link::{Dictionary, Link, path};
-use super::objects::{card_path, parse_guid, policy_bytes};
+use super::objects::{card_path, policy_bytes};
 use super::operation::{Operation, Outcome, Report, Status};
-use super::polkit::{Action, authorize};
-use super::provisioning::Request;
-use super::{Answer, Bus, arguments, is_interactive, one, secret_of};
-use crate::host::Host;
-use crate::host::audit::{Door, Kind};
+use super::request::{Answer, Request, arguments, one, secret_of};
+use crate::counter::Visitor;
+use crate::doors::bus::Bus;
 use crate::host::hosted::HostedCard;
 use crate::host::permission::Caller;
-use crate::host::prompt::{Purpose, Question, UnblockMode};
-use crate::lifecycle::{create, destroy};
+use crate::host::slots::reader_name;
 use crate::names::check_name;
-use crate::time_limits::ANSWER_TIME;
 
 /// The DEFAULT keywords of Windows' tool: everybody knows them.
 const DEFAULT_PIN: &[u8] = b"12345678";
@@ -44,212 +43,179 @@ struct Order {
     owner_auth: Option<SecretBytes>,
 }
 
-impl Bus {
-    /// A method of the manager.
-    pub(crate) fn manager(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        method: &str,
-    ) -> Result<Answer, BusError> {
-        match method {
-            "CreateCard" => self.create_card(request),
-            "DestroyCard" => self.destroy_card(request),
-            "GetCardByCardId" => {
-                let text: String = arguments(request.message)?;
-                let id = parse_guid(&text)?;
-                self.card_where(request, |card| {
-                    let body = card.body();
-                    match &*body {
-                        crate::host::hosted::Body::Live(live) => live.card_id() == Some(id),
-                        _ => card.id == Some(id),
-                    }
-                })
-            }
-            "GetCardByInstanceId" => {
-                let text: String = arguments(request.message)?;
-                self.card_where(request, |card| {
-                    card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&text)
-                })
-            }
-            "GetCardByReader" => {
-                let text: String = arguments(request.message)?;
-                self.card_where(request, |card| {
-                    let mut slots = 0..self.host.slots.count();
-                    slots.any(|slot| {
-                        crate::host::slots::reader_name(slot) == text
-                            && self
-                                .host
-                                .slots
-                                .card(slot)
-                                .is_some_and(|(_, inside)| inside.id == card.id)
-                    })
-                })
-            }
-            "RegisterAgent" => {
-                let path: ObjectPath<'static> = object_path(request)?;
-                self.agents.register(request.client, path.to_string())?;
-                Ok(Answer::Nothing)
-            }
-            "UnregisterAgent" => {
-                let path: ObjectPath<'static> = object_path(request)?;
-                self.agents.unregister(request.client, path.as_str())?;
-                Ok(Answer::Nothing)
-            }
-            "ResetTpmLockout" => {
-                let auth = secret_of(arguments(request.message)?)?;
-                self.authorized(request, Action::ResetTpmLockout)?;
-                crate::lifecycle::tpm_admin::reset_lockout(&self.host, &auth)?;
-                let audit = &self.host.audit;
-                audit.event(None, &request.client.actor, Door::Bus, Kind::LockoutReset);
-                Ok(Answer::Nothing)
-            }
-            _ => Err(super::unknown_method(method)),
+pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
+    let (name, options): (String, Dictionary) = arguments(request.message)?;
+    let order = order(name, options, request.client.caller)?;
+    let visitor = request.visitor();
+    bus.begin(request, "create", move |bus, link, operation| {
+        let made = make(bus, link, operation, &visitor, order);
+        if let Err(error) = &made {
+            report(link, operation, error, Report::CardCreate);
         }
-    }
+        made
+    })
+}
 
-    fn card_where(
-        &self,
-        request: &Request<'_>,
-        fits: impl Fn(&Arc<HostedCard>) -> bool,
-    ) -> Result<Answer, BusError> {
-        let cards = self.host.present_cards();
-        let mut seen = cards
-            .iter()
-            .filter(|card| request.client.caller.may_see(card.owner));
-        let card = seen.find(|card| card.id.is_some() && fits(card));
-        match card.and_then(|card| card_path(card)) {
-            Some(found) => one(path(Some(found))),
-            None => Err(BusError::new(Name::NotFound, "there is no such card")),
-        }
-    }
-
-    fn authorized(&self, request: &Request<'_>, action: Action) -> Result<Caller, BusError> {
-        let interactive = is_interactive(request.message);
-        let caller = authorize(request.link, request.client, action, None, interactive);
-        caller.inspect_err(|_| self.denied(request.client, None))
-    }
-
-    fn create_card(self: &Arc<Self>, request: &Request<'_>) -> Result<Answer, BusError> {
-        let (name, options): (String, Dictionary) = arguments(request.message)?;
-        let order = order(name, options, request.client.caller)?;
-        let caller = self.authorized(request, Action::CreateCard)?;
-        self.begin(request, "create", move |bus, link, client, operation| {
-            let made = bus.make(link, client, operation, caller, order);
-            if let Err(error) = &made {
-                report(link, operation, error, Report::CardCreate);
-            }
-            made
-        })
-    }
-
-    fn destroy_card(self: &Arc<Self>, request: &Request<'_>) -> Result<Answer, BusError> {
-        let (instance, mut options): (String, Dictionary) = arguments(request.message)?;
-        let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
-        nothing_left(&options)?;
-        let caller = self.authorized(request, Action::DestroyCard)?;
-        let cards = self.host.present_cards();
-        let mut seen = cards.iter().filter(|card| caller.may_see(card.owner));
-        let card = seen
-            .find(|card| {
-                card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&instance)
-            })
-            .ok_or_else(|| {
-                BusError::new(Name::NotFound, "there is no card with this instance id")
-            })?;
-        let card = Arc::clone(card);
-        self.begin(request, "destroy", move |bus, link, client, operation| {
-            operation.check()?;
-            let outcome = Outcome {
-                instance_id: card.instance_id(),
-                card_id: card.selector(),
-                ..Outcome::default()
-            };
-            let mut progress = |step: &str| {
-                operation.step(
-                    link,
-                    match step {
-                        "deleting the card's objects in the TPM" => Status::CardDestroying,
-                        "removing the card file" => Status::SimulatorDestroying,
-                        _ => Status::ReaderDestroying,
-                    },
-                );
-            };
-            let selector = card.selector();
-            let gone = destroy::destroy(
-                &bus.host,
-                caller,
-                &selector,
-                owner_auth.as_ref(),
-                &mut progress,
-            );
-            if let Err(failure) = gone {
-                operation.report(link, Report::CardDestroy);
-                return Err(failure.into());
-            }
-            let audit = &bus.host.audit;
-            audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardDestroyed);
-            operation.step(link, Status::CardDestroyed);
-            Ok(outcome)
-        })
-    }
-
-    /// Makes the card; one that was cancelled meanwhile is taken away again.
-    fn make(
-        &self,
-        link: &Link,
-        client: &super::clients::Client,
-        operation: &Operation,
-        caller: Caller,
-        order: Order,
-    ) -> Result<Outcome, BusError> {
-        operation.step(link, Status::CardInitializing);
-        let pin = match order.pin {
-            Some(pin) => pin,
-            None => first_pin(&self.host, client, &order.name, &order.policy)?,
-        };
+pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
+    let (instance, mut options): (String, Dictionary) = arguments(request.message)?;
+    let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
+    nothing_left(&options)?;
+    let caller = request.client.caller;
+    let cards = bus.host().present_cards();
+    // Whoever may destroy cards of others sees them here.
+    let mut seen = cards
+        .iter()
+        .filter(|card| request.grant.is_some() || caller.may_see(card.owner));
+    let card = seen
+        .find(|card| card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&instance))
+        .ok_or_else(|| BusError::new(Name::NotFound, "there is no card with this instance id"))?;
+    let card = Arc::clone(card);
+    let mut visitor = request.visitor();
+    bus.begin(request, "destroy", move |bus, link, operation| {
         operation.check()?;
-        let content = NewContent::Personalised {
-            pin,
-            puk: order.puk,
-            admin_key: order.admin_key,
-            blank: !order.generate,
-        };
-        let owner_auth = order.owner_auth.clone();
-        let creation = CreateCard {
-            owner: Some(order.owner),
-            pin_policy: Some(order.policy),
-            owner_auth: order.owner_auth,
-            card_id: order.card_id,
-            ..CreateCard::new(order.name, content)
+        let outcome = Outcome {
+            instance_id: card.instance_id(),
+            card_id: card.selector(),
+            ..Outcome::default()
         };
         let mut progress = |step: &str| {
             operation.step(
                 link,
                 match step {
-                    "preparing the card" => Status::CardInitializing,
-                    "writing the card file" => Status::GenerateRunning,
-                    _ => Status::CardCreating,
+                    "deleting the card's objects in the TPM" => Status::CardDestroying,
+                    "removing the card file" => Status::SimulatorDestroying,
+                    _ => Status::ReaderDestroying,
                 },
             );
         };
-        let details = create::create(&self.host, caller, creation, None, &mut progress)?;
-        let all = Caller {
-            administrator: true,
-            ..caller
-        };
-        let card = self.host.find(&details.summary.card_id, all)?;
-        let audit = &self.host.audit;
-        audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardCreated);
-        if operation.check().is_err() {
-            let selector = card.selector();
-            destroy::destroy(&self.host, all, &selector, owner_auth.as_ref(), &mut |_| {})?;
-            audit.event(Some(&card), &client.actor, Door::Bus, Kind::CardDestroyed);
-            operation.check()?;
+        let destroy = CardRequest::Destroy { owner_auth };
+        let counter = &bus.counter;
+        if let Err(failure) = counter.serve_card(&mut visitor, &card, destroy, &mut progress) {
+            operation.report(link, Report::CardDestroy);
+            return Err(failure.into());
         }
-        operation.step(link, Status::ReaderCreating);
-        operation.step(link, Status::CardCreated);
-        Ok(outcome(&details, &card))
+        operation.step(link, Status::CardDestroyed);
+        Ok(outcome)
+    })
+}
+
+pub(super) fn get_card_by_card_id(
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+) -> Result<Answer, BusError> {
+    let text: String = arguments(request.message)?;
+    let id = parse_guid(&text)?;
+    card_where(bus, request, |card| card.shown_id() == Some(id))
+}
+
+pub(super) fn get_card_by_instance_id(
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+) -> Result<Answer, BusError> {
+    let text: String = arguments(request.message)?;
+    card_where(bus, request, |card| {
+        card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&text)
+    })
+}
+
+pub(super) fn get_card_by_reader(
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+) -> Result<Answer, BusError> {
+    let text: String = arguments(request.message)?;
+    let readers = &bus.host().slots;
+    card_where(bus, request, |card| {
+        let mut slots = 0..readers.count();
+        slots.any(|slot| {
+            let inside = readers.card(slot);
+            reader_name(slot) == text && inside.is_some_and(|(_, inside)| inside.id == card.id)
+        })
+    })
+}
+
+pub(super) fn register_agent(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
+    let path: ObjectPath<'static> = object_path(request)?;
+    bus.agents.register(request.client, path.to_string())?;
+    Ok(Answer::Nothing)
+}
+
+pub(super) fn reset_tpm_lockout(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
+    let auth = secret_of(arguments(request.message)?)?;
+    let reset = message::Request::Tpm(TpmRequest::ResetLockout { auth });
+    bus.counter
+        .serve(&mut request.visitor(), reset, None, &mut |_| {})?;
+    Ok(Answer::Nothing)
+}
+
+pub(super) fn unregister_agent(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
+    let path: ObjectPath<'static> = object_path(request)?;
+    bus.agents.unregister(request.client, path.as_str())?;
+    Ok(Answer::Nothing)
+}
+
+fn card_where(
+    bus: &Bus,
+    request: &Request<'_>,
+    fits: impl Fn(&Arc<HostedCard>) -> bool,
+) -> Result<Answer, BusError> {
+    let cards = bus.host().present_cards();
+    let mut seen = cards
+        .iter()
+        .filter(|card| request.client.caller.may_see(card.owner));
+    let card = seen.find(|card| card.id.is_some() && fits(card));
+    match card.and_then(|card| card_path(card)) {
+        Some(found) => one(path(Some(found))),
+        None => Err(BusError::new(Name::NotFound, "there is no such card")),
     }
+}
+
+/// Makes the card; one that was cancelled meanwhile is taken away again.
+fn make(
+    bus: &Bus,
+    link: &Link,
+    operation: &Operation,
+    visitor: &Visitor,
+    order: Order,
+) -> Result<Outcome, BusError> {
+    operation.step(link, Status::CardInitializing);
+    let counter = &bus.counter;
+    let pin = match order.pin {
+        Some(pin) => pin,
+        None => counter.ask_first_pin(visitor, &order.name, &order.policy)?,
+    };
+    operation.check()?;
+    let content = NewContent::Personalised {
+        pin,
+        puk: order.puk,
+        admin_key: order.admin_key,
+        blank: !order.generate,
+    };
+    let owner_auth = order.owner_auth.clone();
+    let creation = CreateCard {
+        owner: Some(order.owner),
+        pin_policy: Some(order.policy),
+        owner_auth: order.owner_auth,
+        card_id: order.card_id,
+        ..CreateCard::new(order.name, content)
+    };
+    let mut progress = |step: &str| {
+        operation.step(
+            link,
+            match step {
+                "preparing the card" => Status::CardInitializing,
+                "writing the card file" => Status::GenerateRunning,
+                _ => Status::CardCreating,
+            },
+        );
+    };
+    let (card, details) = counter.create_card(visitor, creation, &mut progress)?;
+    if let Err(cancelled) = operation.check() {
+        counter.undo_creation(visitor, &card, owner_auth.as_ref())?;
+        return Err(cancelled);
+    }
+    operation.step(link, Status::ReaderCreating);
+    operation.step(link, Status::CardCreated);
+    Ok(outcome(&details, &card))
 }
 
 fn outcome(details: &CardDetails, card: &HostedCard) -> Outcome {
@@ -269,32 +235,6 @@ fn report(link: &Link, operation: &Operation, error: &BusError, summary: Report)
         _ => {}
     }
     operation.report(link, summary);
-}
-
-/// The first PIN of a card that is being made, from the caller's agent.
-fn first_pin(
-    host: &Host,
-    client: &super::clients::Client,
-    name: &str,
-    policy: &[u8; 32],
-) -> Result<SecretBytes, BusError> {
-    let policy = cardea_card::pin_policy::PinPolicy::parse(policy)
-        .map_err(|error| BusError::invalid(error.to_string()))?;
-    let question = Question {
-        card: None,
-        name: name.to_owned(),
-        purpose: Purpose::NewPin,
-        user: client.caller.uid,
-        actor: &client.actor,
-        door: Door::Bus,
-        policy,
-        status: None,
-        unblock: UnblockMode::None,
-        error: None,
-        limit: ANSWER_TIME,
-        gone: Some(Arc::clone(&client.gone)),
-    };
-    Ok(host.ask(&question)?)
 }
 
 /// The options of CreateCard, all checked, secrets read.
@@ -355,7 +295,7 @@ fn order(name: String, mut options: Dictionary, caller: Caller) -> Result<Order,
     let card_id = take_text(options, "card-id")?;
     let card_id = card_id.map(|text| parse_guid(&text)).transpose()?;
     let owner = match options.remove("owner") {
-        None => caller.uid,
+        None => caller.uid(),
         Some(value) => u32::try_from(value).map_err(|_| wrong_type("owner", "u"))?,
     };
     let order = Order {
@@ -441,14 +381,12 @@ mod tests {
     use super::*;
     use crate::doors::bus::link::entry;
 
-    const CALLER: Caller = Caller {
-        uid: 1000,
-        administrator: false,
-        reader: false,
-    };
+    fn caller() -> Caller {
+        Caller::for_test(1000, false, false)
+    }
 
     fn refused(options: Dictionary) -> String {
-        match order("card".into(), options, CALLER) {
+        match order("card".into(), options, caller()) {
             Ok(_) => panic!("accepted"),
             Err(error) => error.name(),
         }
@@ -486,7 +424,7 @@ mod tests {
                 entry("admin-key", "default"),
                 entry("admin-kcv", kcv.to_vec()),
             ];
-            order("card".into(), options.into(), CALLER)
+            order("card".into(), options.into(), caller())
         };
         assert!(with([0xB0, 0x73, 0xDC]).is_ok());
         assert!(with([0xB0, 0x73, 0xDD]).is_err());

@@ -3,28 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Bus;
+use cardea_card::pin_policy::PinPolicy;
+use cardea_card::record::CardId;
+use cardea_client::message::CardState;
+
 use super::challenge::ChallengeContext;
 use super::clients::Client;
 use super::error::BusError;
-use super::interfaces::{
+use super::guid::guid;
+use super::link::{Dictionary, entry, path, value};
+use super::names::{
     CARD, CHALLENGE_CONTEXT, MANAGER, OPERATION, PIN_RESET_REQUEST, PROVISIONING, READER, ROOT,
 };
-use super::link::{Dictionary, entry, path, value};
 use super::operation::Operation;
 use super::pin_reset::PinResetRequest;
-use crate::holder::prompt::unblock_mode;
+use crate::counter::Counter;
+use crate::doors::bus::Bus;
 use crate::host::Host;
-use crate::host::describe;
-use crate::host::hosted::{Body, HostedCard, has_reference};
-use crate::host::prompt::UnblockMode;
+use crate::host::describe::{self, InUse};
+use crate::host::hosted::HostedCard;
 use crate::host::slots::reader_name;
-use crate::lifecycle::tpm_admin;
-use cardea_card::Card;
-use cardea_card::pin_policy::PinPolicy;
-use cardea_card::record::{CardId, VaultKind};
-use cardea_card::token::PinReference;
-use cardea_client::message::CardState;
 
 /// A number that nobody knows.
 const UNKNOWN: u32 = u32::MAX;
@@ -84,8 +82,8 @@ impl Bus {
     /// Everything that the client sees below the manager.
     pub(crate) fn objects(&self, client: &Client) -> Vec<(String, Object)> {
         let readers =
-            (0..self.host.slots.count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
-        let cards = self.host.present_cards().into_iter();
+            (0..self.host().slots.count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
+        let cards = self.host().present_cards().into_iter();
         let cards = cards
             .filter(|card| client.caller.may_see(card.owner))
             .filter_map(|card| Some((card_path(&card)?, Object::Card(card))));
@@ -101,14 +99,14 @@ impl Bus {
         }
         if let Some(id) = below.strip_prefix("/cards/") {
             let id: CardId = id.parse().ok()?;
-            let mut cards = self.host.present_cards().into_iter();
+            let mut cards = self.host().present_cards().into_iter();
             let card = cards.find(|card| card.id == Some(id) && card.carrier().is_none())?;
             let seen = client.caller.may_see(card.owner);
             return Some((Object::Card(card), seen));
         }
         if let Some(slot) = below.strip_prefix("/readers/") {
             let slot: u8 = slot.parse().ok()?;
-            let known = slot < self.host.slots.count() && reader_path(slot) == path;
+            let known = slot < self.host().slots.count() && reader_path(slot) == path;
             return known.then_some((Object::Reader(slot), true));
         }
         let private = self.private_of(client);
@@ -124,12 +122,12 @@ impl Bus {
         interface: &str,
     ) -> Result<Dictionary, BusError> {
         Ok(match (object, interface) {
-            (Object::Card(card), CARD) => card_properties(&self.host, card),
+            (Object::Card(card), CARD) => card_properties(self.host(), card),
             (Object::Challenge(context), CHALLENGE_CONTEXT) => context.properties(),
-            (Object::Manager, MANAGER) => manager_properties(&self.host),
+            (Object::Manager, MANAGER) => manager_properties(&self.counter),
             (Object::Operation(operation), OPERATION) => operation.properties(),
             (Object::PinReset(request), PIN_RESET_REQUEST) => request.properties(),
-            (Object::Reader(slot), READER) => reader_properties(&self.host, client, *slot),
+            (Object::Reader(slot), READER) => reader_properties(self.host(), client, *slot),
             _ => Dictionary::new(),
         })
     }
@@ -150,10 +148,7 @@ impl Bus {
 fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     let details = describe::details(host, card);
     let summary = details.summary;
-    let mut live = Live::default();
-    if let Body::Live(body) = &*card.body() {
-        live = Live::of(body, card);
-    }
+    let live = InUse::of(card);
     let tries = |tries: Option<cardea_client::message::Tries>| match tries {
         Some(tries) => (tries.left, tries.limit),
         None => (UNKNOWN, UNKNOWN),
@@ -201,47 +196,17 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     properties
 }
 
-/// What only a card in use tells.
-struct Live {
-    admin_blocked: bool,
-    card_id: Option<CardId>,
-    certificates_issued: u32,
-    unblock: UnblockMode,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self {
-            admin_blocked: false,
-            card_id: None,
-            certificates_issued: 0,
-            unblock: UnblockMode::None,
-        }
-    }
-}
-
-impl Live {
-    fn of(card: &Card, hosted: &HostedCard) -> Self {
-        let record = card.record();
-        let vault = record.tpm.vault.as_ref();
-        Self {
-            // Without a challenge left nobody can be its administrator.
-            admin_blocked: vault.is_some_and(|vault| vault.left(VaultKind::External) == 0),
-            card_id: card.card_id(),
-            certificates_issued: record.certificates_written,
-            unblock: unblock_mode(card, hosted.gone()),
-        }
-    }
-}
-
-fn manager_properties(host: &Host) -> Dictionary {
-    let mut status = host.tpm.chip().and_then(|chip| chip.status()).ok();
-    let seconds = status.as_ref().map_or(0, tpm_admin::lockout_seconds);
+fn manager_properties(counter: &Counter) -> Dictionary {
+    let status = counter.tpm_status();
+    // The TPM forgets one failure in each period of recovery, and one is enough (TPM 2.0 Part 1 §19.8.3).
+    let seconds = status.as_ref().map_or(0, |status| match status.in_lockout {
+        true => status.lockout_recovery,
+        false => 0,
+    });
     let policies = status
-        .as_mut()
-        .and_then(|status| status.hierarchy_policies.take())
+        .as_ref()
+        .and_then(|status| status.hierarchy_policies.clone())
         .unwrap_or_default();
-    let policies: Vec<String> = policies.into_iter().map(describe::hierarchy_word).collect();
     [
         // Nothing but the TPM's room limits them.
         entry("CardLimit", UNKNOWN),
@@ -296,25 +261,6 @@ fn state_word(state: CardState) -> &'static str {
         CardState::SwitchedOff => "switched-off",
         CardState::UnsafeTpm => "unsafe-tpm",
     }
-}
-
-/// An id as Windows writes GUIDs, in the order of its bytes.
-pub(crate) fn guid(id: CardId) -> String {
-    let digits = id.to_string();
-    let ends = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
-    let parts = ends.map(|(from, to)| digits.get(from..to).unwrap_or_default());
-    parts.join("-")
-}
-
-/// The id behind a GUID, with dashes and braces or without.
-pub(crate) fn parse_guid(text: &str) -> Result<CardId, BusError> {
-    let plain = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'));
-    let digits = plain.unwrap_or(text).replace('-', "");
-    digits.parse().map_err(|_| {
-        BusError::invalid("a card id is a GUID: 32 hexadecimal digits, with dashes or without")
-    })
 }
 
 /// A PIN policy's classes of characters, in the order of its bytes.
@@ -378,35 +324,9 @@ pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
     Ok(bytes)
 }
 
-/// Whether the card has a PUK: then its PIN is not reset by the administrator.
-pub(crate) fn has_puk(card: &HostedCard) -> bool {
-    match &*card.body() {
-        Body::Live(live) => has_reference(live.record(), PinReference::Puk),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn card_ids_are_guids_with_dashes_or_without() {
-        let id = CardId::new(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef");
-        let text = "01234567-89ab-cdef-0123-456789abcdef";
-        assert_eq!(guid(id), text);
-        for form in [
-            text,
-            &format!("{{{text}}}"),
-            &text.to_uppercase(),
-            &id.to_string(),
-        ] {
-            assert_eq!(parse_guid(form).unwrap(), id, "{form}");
-        }
-        for wrong in ["", "01234567", "{01234567-89ab-cdef-0123-456789abcdef", "x"] {
-            assert!(parse_guid(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn policy_survives_the_bus() {

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{BusError, Name};
-use super::interfaces::OPERATION;
 use super::link::{Dictionary, Link, entry, path, value};
+use super::names::OPERATION;
 use crate::sync::lock;
 
 /// Steps, with the numbers of MS-TPMVSC (TPMVSCMGR_STATUS).

@@ -3,13 +3,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use cardea_client::message::{AdminAnswer, Authority, SecretBytes};
+use cardea_client::message::{AdminAnswer, Authority, CardRequest, FailureKind, SecretBytes};
 
-use super::challenge::Deadline;
-use super::error::{BusError, Name};
+use super::error::BusError;
 use super::link::{Dictionary, entry};
-use crate::holder::CardVisit;
+use super::request::{Answer, Request, arguments, one, secret_of};
+use crate::doors::bus::Bus;
+use crate::holder::challenge::Deadline;
 use crate::host::hosted::HostedCard;
+use crate::host::permission::Grant;
 use crate::sync::lock;
 
 /// One reset, until it is completed or cancelled.
@@ -18,6 +20,8 @@ pub(crate) struct PinResetRequest {
     pub(crate) card: Arc<HostedCard>,
     challenge: Vec<u8>,
     deadline: Deadline,
+    /// By what right it was made.
+    grant: Option<Grant>,
     given: Mutex<Given>,
 }
 
@@ -28,11 +32,12 @@ struct Given {
 }
 
 impl PinResetRequest {
-    pub(crate) fn new(card: Arc<HostedCard>, challenge: Vec<u8>) -> Self {
+    pub(crate) fn new(card: Arc<HostedCard>, challenge: Vec<u8>, grant: Option<Grant>) -> Self {
         Self {
             card,
             challenge,
             deadline: Deadline::new(),
+            grant,
             given: Mutex::default(),
         }
     }
@@ -45,7 +50,7 @@ impl PinResetRequest {
         .into()
     }
 
-    pub(crate) fn set_response(&self, response: SecretBytes) -> Result<(), BusError> {
+    fn set_response(&self, response: SecretBytes) -> Result<(), BusError> {
         self.deadline.check()?;
         if response.expose().len() != self.challenge.len() {
             return Err(BusError::invalid(format!(
@@ -57,37 +62,76 @@ impl PinResetRequest {
         Ok(())
     }
 
-    pub(crate) fn set_new_pin(&self, new_pin: SecretBytes) -> Result<(), BusError> {
+    fn set_new_pin(&self, new_pin: SecretBytes) -> Result<(), BusError> {
         self.deadline.check()?;
         lock(&self.given).new_pin = Some(new_pin);
         Ok(())
     }
+}
 
-    /// Sets the new PIN, which is asked for with `ask` where nobody gave it. False: there is no response, which
-    /// refuses the reset.
-    pub(crate) fn complete(
-        &self,
-        visit: &CardVisit<'_>,
-        ask: impl FnOnce() -> Result<SecretBytes, BusError>,
-    ) -> Result<bool, BusError> {
+pub(super) fn set_response(
+    _: &Arc<Bus>,
+    request: &Request<'_>,
+    reset: &Arc<PinResetRequest>,
+) -> Result<Answer, BusError> {
+    reset.set_response(secret_of(arguments(request.message)?)?)?;
+    Ok(Answer::Nothing)
+}
+
+pub(super) fn set_new_pin(
+    _: &Arc<Bus>,
+    request: &Request<'_>,
+    reset: &Arc<PinResetRequest>,
+) -> Result<Answer, BusError> {
+    reset.set_new_pin(secret_of(arguments(request.message)?)?)?;
+    Ok(Answer::Nothing)
+}
+
+pub(super) fn complete(
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+    reset: &Arc<PinResetRequest>,
+) -> Result<Answer, BusError> {
+    let done = reset.complete(bus, request);
+    bus.forget(request);
+    one(done?)
+}
+
+pub(super) fn cancel(
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+    _: &Arc<PinResetRequest>,
+) -> Result<Answer, BusError> {
+    bus.forget(request);
+    Ok(Answer::Nothing)
+}
+
+impl PinResetRequest {
+    /// Sets the new PIN, which the person is asked for where nobody gave it. False: there is no response, or the
+    /// person has refused.
+    fn complete(&self, bus: &Bus, request: &Request<'_>) -> Result<bool, BusError> {
         self.deadline.check()?;
         let given = std::mem::take(&mut *lock(&self.given));
         let Some(response) = given.response else {
             return Ok(false);
         };
-        let new_pin = match given.new_pin {
+        let mut visitor = request.visitor();
+        visitor.grant = self.grant;
+        let new = match given.new_pin {
             Some(new_pin) => new_pin,
-            None => match ask() {
+            None => match bus.counter.ask_new_pin(&visitor, &self.card) {
                 Ok(new_pin) => new_pin,
-                Err(BusError::Own(Name::Cancelled, _)) => return Ok(false),
-                Err(error) => return Err(error),
+                Err(failure) if failure.kind == FailureKind::Cancelled => return Ok(false),
+                Err(failure) => return Err(failure.into()),
             },
         };
-        let authority = Authority::Admin(AdminAnswer {
+        let by = Authority::Admin(AdminAnswer {
             challenge: self.challenge.clone(),
             response,
         });
-        visit.unblock(&authority, &new_pin)?;
+        let unblock = CardRequest::UnblockPin { by, new };
+        bus.counter
+            .serve_card(&mut visitor, &self.card, unblock, &mut |_| {})?;
         Ok(true)
     }
 }

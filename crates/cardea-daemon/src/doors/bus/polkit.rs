@@ -6,72 +6,41 @@ use cardea_client::message::FailureKind;
 
 use super::clients::Client;
 use super::error::{BusError, Name};
-use super::interfaces::SERVICE;
 use super::link::{CallError, Dictionary, Link, Target, entry};
+use super::names::SERVICE;
 use crate::failure::fail;
 use crate::host::hosted::HostedCard;
-use crate::host::permission::Caller;
+use crate::host::permission::{Grant, Right};
 use crate::time_limits::ANSWER_TIME;
 
-/// What needs a right; `packaging/org.cardea.virtualsmartcard.policy` has the same words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    ChangePin,
-    CreateCard,
-    DestroyCard,
-    Provision,
-    RenameCard,
-    ResetPin,
-    ResetTpmLockout,
-}
-
-impl Action {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [
-        Self::ChangePin,
-        Self::CreateCard,
-        Self::DestroyCard,
-        Self::Provision,
-        Self::RenameCard,
-        Self::ResetPin,
-        Self::ResetTpmLockout,
-    ];
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::ChangePin => "change-pin",
-            Self::CreateCard => "create-card",
-            Self::DestroyCard => "destroy-card",
-            Self::Provision => "provision",
-            Self::RenameCard => "rename-card",
-            Self::ResetPin => "reset-pin",
-            Self::ResetTpmLockout => "reset-tpm-lockout",
-        }
-    }
-
-    /// Whether the owner of a card needs nobody's leave: there the PIN, the PUK or the response is the authority.
-    fn is_the_owners(self) -> bool {
-        matches!(self, Self::ChangePin | Self::ResetPin)
+/// The word of a right; `packaging/org.cardea.virtualsmartcard.policy` has the same.
+fn word(right: Right) -> &'static str {
+    match right {
+        Right::ChangePin => "change-pin",
+        Right::CreateCard => "create-card",
+        Right::DestroyCard => "destroy-card",
+        Right::Provision => "provision",
+        Right::RenameCard => "rename-card",
+        Right::ResetPin => "reset-pin",
+        Right::ResetTpmLockout => "reset-tpm-lockout",
     }
 }
 
-/// With what rights the caller does this: their own as administrator or owner, or an administrator's where polkit
-/// says so.
+/// Lets the caller do something: by their own right, which needs no grant, or by one of polkit.
 pub(crate) fn authorize(
     link: &Link,
     client: &Client,
-    action: Action,
+    right: Right,
     card: Option<&HostedCard>,
     interactive: bool,
-) -> Result<Caller, BusError> {
+) -> Result<Option<Grant>, BusError> {
     let caller = client.caller;
-    let owner = card.is_some_and(|card| card.owner == Some(caller.uid));
-    if caller.administrator || owner && action.is_the_owners() {
-        return Ok(caller);
+    if caller.has(right, card.and_then(|card| card.owner)) {
+        return Ok(None);
     }
     let name = card.map(HostedCard::name).unwrap_or_default();
-    let allowed = check(link, client, action, &name, interactive).map_err(|error| {
-        tracing::info!(uid = caller.uid, action = action.word(), %error, "polkit did not decide");
+    let allowed = check(link, client, right, &name, interactive).map_err(|error| {
+        tracing::info!(uid = caller.uid(), action = word(right), %error, "polkit did not decide");
         BusError::new(
             Name::NotAuthorized,
             format!("polkit cannot be asked whether you may do this ({error})"),
@@ -81,17 +50,18 @@ pub(crate) fn authorize(
         let text = "only root, members of the administrators' group and those whom polkit lets may do this";
         return Err(fail(FailureKind::Denied, text).into());
     }
-    Ok(Caller {
-        administrator: true,
-        ..caller
-    })
+    Ok(Some(Grant {
+        right,
+        uid: caller.uid(),
+        card: card.and_then(|card| card.id),
+    }))
 }
 
 /// CheckAuthorization of org.freedesktop.PolicyKit1.Authority, for the connection that called us.
 fn check(
     link: &Link,
     client: &Client,
-    action: Action,
+    right: Right,
     name: &str,
     interactive: bool,
 ) -> Result<bool, CallError> {
@@ -108,7 +78,7 @@ fn check(
         format!(
             "{}.{}",
             SERVICE.trim_end_matches('1').to_lowercase(),
-            action.word()
+            word(right)
         ),
         details,
         u32::from(interactive),
@@ -125,13 +95,23 @@ fn check(
 mod tests {
     use super::*;
 
+    const ALL: [Right; 7] = [
+        Right::ChangePin,
+        Right::CreateCard,
+        Right::DestroyCard,
+        Right::Provision,
+        Right::RenameCard,
+        Right::ResetPin,
+        Right::ResetTpmLockout,
+    ];
+
     #[test]
     fn every_action_is_in_the_installed_file() {
         let file = include_str!("../../../../../packaging/org.cardea.virtualsmartcard.policy");
-        for action in Action::ALL {
-            let id = format!("id=\"org.cardea.virtualsmartcard.{}\"", action.word());
+        for right in ALL {
+            let id = format!("id=\"org.cardea.virtualsmartcard.{}\"", word(right));
             assert_eq!(file.matches(&id).count(), 1, "{id}");
         }
-        assert_eq!(file.matches("<action ").count(), Action::ALL.len());
+        assert_eq!(file.matches("<action ").count(), ALL.len());
     }
 }

@@ -4,14 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cardea_card::token::PinReference;
-
 use super::Bus;
-use super::interfaces::{CARD, OBJECT_MANAGER, PROPERTIES, PROVISIONING, READER, ROOT};
 use super::link::{Dictionary, Link, path};
+use super::names::{CARD, OBJECT_MANAGER, PROPERTIES, PROVISIONING, READER, ROOT};
 use super::objects::{card_path, reader_path};
 use super::{logind, plain};
-use crate::host::hosted::{Body, HostedCard};
+use crate::host::hosted::HostedCard;
 use crate::host::presence::ActiveUsers;
 
 /// How long a change of a card may go unnoticed; coming and going is noticed at once.
@@ -65,16 +63,16 @@ impl Bus {
         let mut slots = Vec::new();
         let (mut looked, started) = (None::<Instant>, Instant::now());
         while !self.is_stopped() {
-            self.host.await_cards(INTERVAL);
+            self.host().await_cards(INTERVAL);
             let link = self.link();
-            let awaited = self.host.presence.is_awaited();
+            let awaited = self.host().presence.is_awaited();
             let due = awaited || looked.is_none_or(|looked| looked.elapsed() > PRESENCE_INTERVAL);
-            if self.host.presence.wants_look() || due {
+            if self.host().presence.wants_look() || due {
                 looked = Some(Instant::now());
                 self.look_for_people(link.as_ref(), started);
             }
             let now = self.snapshot(&known);
-            let now_slots = self.host.slots.states().inserted;
+            let now_slots = self.host().slots.states().inserted;
             if let Some(link) = &link {
                 self.tell_cards(link, &known, &now);
                 self.tell_readers(link, &slots, &now_slots);
@@ -86,7 +84,7 @@ impl Bus {
 
     /// Who has a session, which decides whose cards are in the reader.
     fn look_for_people(&self, link: Option<&Link>, started: Instant) {
-        let presence = &self.host.presence;
+        let presence = &self.host().presence;
         let sessions = match link.map(logind::active_users) {
             Some(Ok(Some(users))) => ActiveUsers::Known(users),
             Some(Ok(None)) => ActiveUsers::Unknown,
@@ -100,13 +98,13 @@ impl Bus {
             }
         };
         if presence.set(sessions) {
-            self.host.wake_keeper();
+            self.host().wake_keeper();
         }
     }
 
     /// All cards; one at work is as it was.
     fn snapshot(&self, known: &HashMap<String, Seen>) -> HashMap<String, Seen> {
-        let cards = self.host.present_cards().into_iter();
+        let cards = self.host().present_cards().into_iter();
         cards
             .filter_map(|card| {
                 let path = card_path(&card)?;
@@ -123,17 +121,14 @@ impl Bus {
             revision: before.map_or(0, |before| before.revision),
             pin_left: before.and_then(|before| before.pin_left),
             puk_left: before.and_then(|before| before.puk_left),
-            slot: self.host.slots.slot_of(card),
+            slot: self.host().slots.slot_of(card),
             gone: card.gone().parts().len(),
             name: card.name(),
         };
-        if let Some(mut body) = card.try_body()
-            && let Body::Live(live) = &mut *body
-        {
-            let mut left = |reference| Some(live.known_pin_status(reference).ok()?.left);
-            seen.pin_left = left(PinReference::Pin);
-            seen.puk_left = left(PinReference::Puk);
-            seen.revision = live.revision();
+        if let Some(counts) = card.counts() {
+            seen.pin_left = counts.pin_left;
+            seen.puk_left = counts.puk_left;
+            seen.revision = counts.revision;
         }
         seen
     }

@@ -11,23 +11,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cardea_card::secret::erase_stack;
-use cardea_client::frame::FrameError;
-use cardea_client::message::{FailureKind, ReaderRequest, RedirectionRequest, Reply, Request};
+use cardea_client::message::{FailureKind, ReaderRequest, Reply, Request};
 use cardea_client::{Client, ServerEnd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::doors::socket::client::SocketClient;
+use crate::counter::Counter;
+use crate::doors::socket::client;
 use crate::doors::socket::limits::Limits;
 use crate::doors::socket::peer;
 use crate::failure::{self, fail};
-use crate::host::Host;
 use crate::sync::lock;
 
-/// A client that has connected must greet within this time.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-
-/// The same for one that is going to be refused: those wait for each other.
+/// Time for the greeting of a client that is going to be refused: those wait for each other.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Refusals that may wait; more connections than these are closed without a word.
@@ -54,7 +49,7 @@ pub(crate) struct Server {
 
 #[derive(Debug)]
 struct Shared {
-    host: Arc<Host>,
+    counter: Arc<Counter>,
     limits: Arc<Limits>,
     streams: Mutex<Streams>,
 }
@@ -67,11 +62,11 @@ struct Streams {
 }
 
 impl Server {
-    pub(crate) fn start(host: Arc<Host>, path: &Path) -> io::Result<Self> {
+    pub(crate) fn start(counter: Arc<Counter>, path: &Path) -> io::Result<Self> {
         let (listener, socket) = listen(path)?;
         let (wake_reader, wake) = io::pipe()?;
         let shared = Arc::new(Shared {
-            host,
+            counter,
             limits: Arc::default(),
             streams: Mutex::default(),
         });
@@ -103,7 +98,7 @@ impl Server {
             // A panic there was reported when it happened.
             let _ = thread.join();
         }
-        self.shared.host.slots.stop();
+        self.shared.counter.host.slots.stop();
         for stream in lock(&self.shared.streams).open.values() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -278,36 +273,10 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
         streams.open.insert(number, Arc::clone(&stream));
         number
     };
-    if let Err(error) = converse(&shared.host, stream, uid) {
+    if let Err(error) = client::converse(&shared.counter, stream, uid) {
         tracing::debug!(uid, error = failure::chain(&error), "connection ended");
     }
     lock(&shared.streams).open.remove(&number);
-}
-
-fn converse(host: &Arc<Host>, stream: Arc<UnixStream>, uid: u32) -> Result<(), FrameError> {
-    let actor = peer::actor(&stream, uid);
-    let own = Arc::clone(&stream);
-    let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
-    let mut client_state = SocketClient::new(Arc::clone(host), host.roles.of(uid), actor, own);
-    // Idle clients wait as long as they like.
-    while let Some(request) = client.request(None)? {
-        if let Request::Redirection(RedirectionRequest::Begin { from, reader }) = request {
-            // From here on it is the daemon that asks.
-            return client_state.redirect(&mut client, from, reader);
-        }
-        let folder = client.folder();
-        let sent = host.tpm.then_idle_work(|| {
-            let reply = client_state.answer(request, folder, &mut |step| {
-                // A client that went away does not stop what it has ordered.
-                let _ = client.reply(&Reply::Progress(step.to_owned()));
-            });
-            client.reply(&reply)
-        });
-        // Also for a client that is gone.
-        erase_stack();
-        sent?;
-    }
-    Ok(())
 }
 
 /// Whether a daemon greets on this socket within the time.

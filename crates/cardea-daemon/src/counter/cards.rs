@@ -1,0 +1,132 @@
+//! Requests about all cards: lists, creation, the audit.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cardea_client::message::{
+    AuditHead, CardDetails, CardsRequest, CreateCard, Failure, FailureKind, Reply,
+};
+
+use super::{Counter, Visitor};
+use crate::failure::fail;
+use crate::host::audit::{Head, Kind};
+use crate::host::describe;
+use crate::host::hosted::HostedCard;
+use crate::host::permission::Caller;
+use crate::lifecycle::create;
+
+/// The longest that one request may keep its thread after the client went away.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Most bytes of records in one answer.
+const MOST_AUDIT: usize = 96 * 1024;
+
+/// How long a card's state may differ before those who wait for a change are told. Coming and going is told
+/// at once.
+const STATE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Counter {
+    pub(super) fn about_cards(
+        &self,
+        visitor: &Visitor,
+        request: CardsRequest,
+        folder: Option<OwnedFd>,
+        step: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Failure> {
+        let host = &self.host;
+        match request {
+            CardsRequest::Create(order) => {
+                let (_, details) = self.create(visitor, *order, folder, step)?;
+                Ok(Reply::Card(Box::new(details)))
+            }
+            CardsRequest::Defaults => Ok(Reply::Defaults {
+                admin_key: host.admin_key.clone(),
+            }),
+            CardsRequest::List => {
+                let mut cards = host.cards();
+                cards.retain(|card| visitor.caller.may_see(card.owner));
+                Ok(Reply::Cards(describe::summaries(host, &cards)))
+            }
+            CardsRequest::ReadAudit { offset, most } => self.read_audit(offset, most),
+            CardsRequest::States => Ok(self.card_states(visitor.caller)),
+            CardsRequest::WaitStates {
+                generation,
+                timeout_ms,
+            } => Ok(self.wait_card_states(
+                visitor.caller,
+                generation,
+                Duration::from_millis(timeout_ms.into()),
+            )),
+        }
+    }
+
+    /// Makes a card, with a record of it.
+    pub(super) fn create(
+        &self,
+        visitor: &Visitor,
+        order: CreateCard,
+        folder: Option<OwnedFd>,
+        step: &mut dyn FnMut(&str),
+    ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
+        let made = create::create(&self.host, visitor.caller, order, folder, step)?;
+        self.note(visitor, Some(&made.0), Kind::CardCreated);
+        Ok(made)
+    }
+
+    fn read_audit(&self, offset: u64, most: u32) -> Result<Reply, Failure> {
+        let audit = &self.host.audit;
+        let most = usize::try_from(most).unwrap_or(MOST_AUDIT).min(MOST_AUDIT);
+        let (records, next) = audit.read(offset, most).map_err(|error| {
+            let text = format!("the audit cannot be read: {error}");
+            fail(FailureKind::Failed, text)
+        })?;
+        let told = |head: Head| AuditHead {
+            sequence: head.sequence,
+            hash: head.hash.to_vec(),
+        };
+        Ok(Reply::Audit {
+            records,
+            next,
+            head: told(audit.head()),
+            stored: audit.stored_head().map(told),
+        })
+    }
+
+    /// The caller's cards, and a number that differs when they do.
+    fn card_states(&self, caller: Caller) -> Reply {
+        let cards = self.host.present_cards();
+        let cards = cards
+            .iter()
+            .filter(|card| caller.may_see(card.owner) && card.serves(caller.uid()));
+        let cards: Vec<_> = cards.map(|card| describe::overview(card)).collect();
+        let mut hasher = DefaultHasher::new();
+        for card in &cards {
+            (
+                &card.card_id,
+                &card.name,
+                card.state as u8,
+                card.uninitialised,
+            )
+                .hash(&mut hasher);
+        }
+        Reply::Overview {
+            generation: hasher.finish() | 1,
+            cards,
+        }
+    }
+
+    fn wait_card_states(&self, caller: Caller, known: u64, limit: Duration) -> Reply {
+        let deadline = Instant::now() + limit.min(LONGEST_WAIT);
+        loop {
+            let states = self.card_states(caller);
+            let left = deadline.saturating_duration_since(Instant::now());
+            match &states {
+                Reply::Overview { generation, .. } if *generation == known && !left.is_zero() => {}
+                _ => return states,
+            }
+            self.host.await_cards(left.min(STATE_INTERVAL));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A challenge for the administrator, and what may be done with the correct answer to it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cardea_card::record::CardId;
+use cardea_card::{Card, CardError, Connection};
+use cardea_client::message::{AdminAnswer, Failure, FailureKind, SecretBytes};
+
+use crate::failure::fail;
+use crate::holder::CardVisit;
+use crate::holder::pins::{admin_key, authenticate_by_response};
+use crate::host::hosted::{Body, HostedCard};
+use crate::sync::lock;
+use crate::system::unix_time;
+
+/// A challenge is answered within this time: somebody may have to telephone.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
+
+/// The time by which something must be answered.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    end: Instant,
+    /// Seconds since 1970.
+    pub(crate) time: u64,
+}
+
+impl Deadline {
+    pub(crate) fn new() -> Self {
+        Self {
+            end: Instant::now() + ANSWER_TIME,
+            time: unix_time() + ANSWER_TIME.as_secs(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if Instant::now() < self.end {
+            return Ok(());
+        }
+        Err(fail(
+            FailureKind::AdminWrong,
+            "the challenge's time is over; ask for another one",
+        ))
+    }
+}
+
+/// What the administrator does once the answer was correct.
+#[derive(Debug)]
+pub(crate) enum AdminTask {
+    ChangeKey(SecretBytes),
+    Provision { format: bool, id: Option<CardId> },
+    Verify,
+}
+
+/// A challenge, and the connection to the card on which its answer counts.
+#[derive(Debug)]
+pub(crate) struct AdminChallenge {
+    pub(crate) card: Arc<HostedCard>,
+    pub(crate) challenge: Vec<u8>,
+    pub(crate) deadline: Deadline,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody has answered.
+    Open(Connection),
+    /// The correct answer was given: the connection is the administrator's.
+    Answered(Connection),
+    /// Answered wrong, or closed.
+    Void,
+}
+
+impl CardVisit<'_> {
+    /// A challenge that is answered later.
+    pub(crate) fn begin_challenge(&self) -> Result<AdminChallenge, Failure> {
+        let challenge = self.challenge()?;
+        let connection = match &mut *self.card.body() {
+            Body::Live(live) => live.connect(),
+            _ => return Err(self.card.unusable()),
+        };
+        Ok(AdminChallenge {
+            card: Arc::clone(&self.card),
+            challenge,
+            deadline: Deadline::new(),
+            state: Mutex::new(State::Open(connection)),
+        })
+    }
+}
+
+impl AdminChallenge {
+    /// Does something as the administrator. An answer counts once; after the correct one an empty one will do.
+    pub(crate) fn answer(
+        &self,
+        visit: &CardVisit<'_>,
+        response: &SecretBytes,
+        task: AdminTask,
+    ) -> Result<(), Failure> {
+        let what = match &task {
+            AdminTask::ChangeKey(_) => Some("admin key changed"),
+            AdminTask::Provision { .. } => Some("card provisioned"),
+            AdminTask::Verify => None,
+        };
+        match task {
+            AdminTask::ChangeKey(key) => {
+                let key = admin_key(&key)?;
+                self.work(visit, response, |card, connection| {
+                    card.change_admin_key(connection, &key)
+                })
+            }
+            AdminTask::Provision { format, id } => {
+                self.work(visit, response, |card, connection| {
+                    card.provision(connection, format, id)
+                })
+            }
+            AdminTask::Verify => self.work(visit, response, |_, _| Ok(())),
+        }?;
+        if let Some(what) = what {
+            visit.log(what);
+        }
+        Ok(())
+    }
+
+    fn work(
+        &self,
+        visit: &CardVisit<'_>,
+        response: &SecretBytes,
+        work: impl FnOnce(&mut Card, &mut Connection) -> Result<(), CardError>,
+    ) -> Result<(), Failure> {
+        self.deadline.check()?;
+        let mut body = self.card.body();
+        let Body::Live(live) = &mut *body else {
+            return Err(self.card.unusable());
+        };
+        let mut state = lock(&self.state);
+        let (mut connection, answered) = match std::mem::replace(&mut *state, State::Void) {
+            State::Open(connection) => (connection, false),
+            State::Answered(connection) => (connection, true),
+            State::Void => {
+                return Err(fail(
+                    FailureKind::AdminWrong,
+                    "this challenge was answered or closed; ask for another one",
+                ));
+            }
+        };
+        let proof = if answered && response.expose().is_empty() {
+            Ok(())
+        } else {
+            let answer = AdminAnswer {
+                challenge: self.challenge.clone(),
+                response: response.clone(),
+            };
+            authenticate_by_response(live, &mut connection, &answer)
+        };
+        let wrong = matches!(proof, Err(CardError::Admin(_)));
+        let proven = proof.is_ok();
+        let result = proof.and_then(|()| work(live, &mut connection));
+        let events = live.take_events();
+        if wrong {
+            live.disconnect(connection);
+        } else if proven {
+            *state = State::Answered(connection);
+        } else {
+            // Asked in the wrong form, or the TPM was away: nothing was tried.
+            *state = State::Open(connection);
+        }
+        drop(state);
+        drop(body);
+        let audit = &visit.host.audit;
+        audit.card(&self.card, visit.actor, visit.door, &events);
+        result.map_err(|error| visit.explained(&error))
+    }
+
+    /// Ends it.
+    pub(crate) fn close(&self) {
+        let mut body = self.card.body();
+        let state = std::mem::replace(&mut *lock(&self.state), State::Void);
+        if let (Body::Live(live), State::Open(connection) | State::Answered(connection)) =
+            (&mut *body, state)
+        {
+            live.disconnect(connection);
+        }
+    }
+}
+
+impl Drop for AdminChallenge {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
