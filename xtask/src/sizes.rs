@@ -41,18 +41,8 @@ const EXEMPT: &[(&str, &str, &str)] = &[
         "a card with every field, written out",
     ),
     (
-        "crates/cardea-testkit/tests/e2e/administrator.rs",
-        "opensc_imports_keys",
-        STEPS,
-    ),
-    (
         "crates/cardea-testkit/tests/e2e/dbus/help_desk.rs",
         "blocked_card_signs_again_after_a_telephone_call",
-        STEPS,
-    ),
-    (
-        "crates/cardea-testkit/tests/e2e/opensc.rs",
-        "opensc_reads_and_writes_a_created_card",
         STEPS,
     ),
     (

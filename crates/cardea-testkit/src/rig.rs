@@ -535,6 +535,48 @@ impl Rig {
         outcome.text
     }
 
+    /// Runs a PC/SC client that must succeed: its name and its arguments, with blanks between.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn does(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (program, arguments) = words.split_first().expect("a program");
+        self.ok(program, arguments)
+    }
+
+    /// Like [`Rig::does`], for a client that must fail.
+    ///
+    /// # Panics
+    ///
+    /// When it succeeds.
+    pub fn refuses(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (program, arguments) = words.split_first().expect("a program");
+        self.fails(program, arguments)
+    }
+
+    /// Runs `pkcs11-tool` with OpenSC's module, logged in, which must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn opensc(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        self.ok("pkcs11-tool", &self.pkcs11(&words))
+    }
+
+    /// Like [`Rig::opensc`], and it must fail.
+    ///
+    /// # Panics
+    ///
+    /// When it succeeds.
+    pub fn opensc_refuses(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        self.fails("pkcs11-tool", &self.pkcs11(&words))
+    }
+
     /// Arguments of `pkcs11-tool` with OpenSC's module, logged in.
     #[must_use]
     pub fn pkcs11<'a>(&self, further: &[&'a str]) -> Vec<&'a str> {

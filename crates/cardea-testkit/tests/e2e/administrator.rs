@@ -21,10 +21,7 @@ fn gids(rig: &Rig, arguments: &[&str]) -> String {
 
 fn blocked(rig: &Rig) {
     for _ in 0..5 {
-        rig.fails(
-            "pkcs15-tool",
-            &["--reader", "0", "--verify-pin", "--pin", "111111"],
-        );
+        rig.refuses("pkcs15-tool --reader 0 --verify-pin --pin 111111");
     }
     assert_eq!(rig.tries_left(), 0);
 }
@@ -67,32 +64,18 @@ fn gids_tool_personalises_a_card_in_initialisation_state() {
         "{}",
         again.text
     );
-    let serial = rig.ok("opensc-tool", &["--reader", "0", "--serial"]);
+    let serial = rig.does("opensc-tool --reader 0 --serial");
     assert!(
         serial.starts_with("00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01"),
         "{serial}"
     );
-    let dump = rig.ok("pkcs15-tool", &["--reader", "0", "--dump"]);
+    let dump = rig.does("pkcs15-tool --reader 0 --dump");
     assert!(dump.contains("Tries left     : 5"), "{dump}");
-    rig.ok(
-        "pkcs15-init",
-        &[
-            "--reader",
-            "0",
-            "--generate-key",
-            "rsa/2048",
-            "--auth-id",
-            "80",
-            "--verify-pin",
-            "--pin",
-            PIN,
-            "--label",
-            "k1",
-            "--key-usage",
-            "sign,decrypt",
-        ],
-    );
-    let test = rig.ok("pkcs11-tool", &rig.pkcs11(&["--test"]));
+    rig.does(&format!(
+        "pkcs15-init --reader 0 --generate-key rsa/2048 --auth-id 80 --verify-pin --pin {PIN} \
+         --label k1 --key-usage sign,decrypt"
+    ));
+    let test = rig.opensc("--test");
     assert!(test.contains("1 errors"), "{test}");
 
     blocked(&rig);
@@ -144,18 +127,7 @@ fn gids_tool_unblocks_through_the_vault() {
         }
     }
     // Row 26, without PUK: an error, and the PIN is as it was.
-    rig.fails(
-        "pkcs15-tool",
-        &[
-            "--reader",
-            "0",
-            "--unblock-pin",
-            "--puk",
-            "12345678",
-            "--new-pin",
-            "111111",
-        ],
-    );
+    rig.refuses("pkcs15-tool --reader 0 --unblock-pin --puk 12345678 --new-pin 111111");
     assert!(verify(&rig, "333333"));
 }
 
@@ -164,7 +136,7 @@ fn gids_tool_unblocks_through_the_vault() {
 fn opensc_unblocks_with_the_puk() {
     let mut rig = Rig::new();
     rig.administered("Alice", Some("87654321"));
-    let dump = rig.ok("pkcs15-tool", &["--reader", "0", "--dump"]);
+    let dump = rig.does("pkcs15-tool --reader 0 --dump");
     assert!(
         dump.contains("PUK") && dump.contains("Reference      : 129"),
         "{dump}"
@@ -199,56 +171,18 @@ fn opensc_unblocks_with_the_puk() {
 fn opensc_imports_keys() {
     let mut rig = Rig::new();
     rig.administered("Alice", None);
-    let openssl = |arguments: &[&str]| {
-        let done = Command::new("openssl")
-            .args(arguments)
-            .current_dir(rig.folder())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{arguments:?}: {done:?}");
-    };
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        "s.pem",
-        "-out",
-        "s.crt",
-        "-subj",
-        "/CN=escrowed",
-        "-days",
-        "30",
-    ]);
-    openssl(&[
-        "pkcs12", "-export", "-inkey", "s.pem", "-in", "s.crt", "-out", "s.p12", "-passout",
-        "pass:x",
-    ]);
-    openssl(&["rsa", "-in", "s.pem", "-outform", "DER", "-out", "s.der"]);
-    openssl(&["x509", "-in", "s.crt", "-pubkey", "-noout", "-out", "s.pub"]);
-    rig.ok(
-        "pkcs15-init",
-        &[
-            "--reader",
-            "0",
-            "--store-private-key",
-            "s.p12",
-            "--format",
-            "pkcs12",
-            "--passphrase",
-            "x",
-            "--auth-id",
-            "80",
-            "--verify-pin",
-            "--pin",
-            PIN,
-            "--label",
-            "imported",
-        ],
+    rig.does(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout s.pem -out s.crt -subj \
+         /CN=escrowed -days 30",
     );
-    let dump = rig.ok("pkcs15-tool", &["--reader", "0", "--dump"]);
+    rig.does("openssl pkcs12 -export -inkey s.pem -in s.crt -out s.p12 -passout pass:x");
+    rig.does("openssl rsa -in s.pem -outform DER -out s.der");
+    rig.does("openssl x509 -in s.crt -pubkey -noout -out s.pub");
+    rig.does(&format!(
+        "pkcs15-init --reader 0 --store-private-key s.p12 --format pkcs12 --passphrase x \
+         --auth-id 80 --verify-pin --pin {PIN} --label imported"
+    ));
+    let dump = rig.does("pkcs15-tool --reader 0 --dump");
     assert!(
         dump.contains("imported") && dump.contains("X.509 Certificate"),
         "{dump}"
@@ -260,133 +194,35 @@ fn opensc_imports_keys() {
 
     // It signs, and decrypts what was encrypted before it came here.
     std::fs::write(rig.folder().join("text"), "for the escrowed key").unwrap();
-    openssl(&["dgst", "-sha256", "-binary", "-out", "digest", "text"]);
-    rig.ok(
-        "pkcs15-crypt",
-        &[
-            "--reader",
-            "0",
-            "--sign",
-            "--sha-256",
-            "--pkcs1",
-            "-i",
-            "digest",
-            "-o",
-            "signature",
-            "--key",
-            "00",
-            "--pin",
-            PIN,
-        ],
+    rig.does("openssl dgst -sha256 -binary -out digest text");
+    rig.does(&format!(
+        "pkcs15-crypt --reader 0 --sign --sha-256 --pkcs1 -i digest -o signature --key 00 \
+         --pin {PIN}"
+    ));
+    rig.does(
+        "openssl pkeyutl -verify -pubin -inkey s.pub -sigfile signature -in digest -pkeyopt \
+         digest:sha256",
     );
-    openssl(&[
-        "pkeyutl",
-        "-verify",
-        "-pubin",
-        "-inkey",
-        "s.pub",
-        "-sigfile",
-        "signature",
-        "-in",
-        "digest",
-        "-pkeyopt",
-        "digest:sha256",
-    ]);
-    openssl(&[
-        "pkeyutl",
-        "-encrypt",
-        "-pubin",
-        "-inkey",
-        "s.pub",
-        "-in",
-        "text",
-        "-out",
-        "cryptogram",
-    ]);
-    rig.ok(
-        "pkcs15-crypt",
-        &[
-            "--reader",
-            "0",
-            "--decipher",
-            "--pkcs1",
-            "-i",
-            "cryptogram",
-            "-o",
-            "plain",
-            "--raw",
-            "--key",
-            "00",
-            "--pin",
-            PIN,
-        ],
-    );
+    rig.does("openssl pkeyutl -encrypt -pubin -inkey s.pub -in text -out cryptogram");
+    rig.does(&format!(
+        "pkcs15-crypt --reader 0 --decipher --pkcs1 -i cryptogram -o plain --raw --key 00 \
+         --pin {PIN}"
+    ));
     assert_eq!(
         std::fs::read(rig.folder().join("plain")).unwrap(),
         b"for the escrowed key"
     );
 
     // Over PKCS#11: the identifier is the container's index, whatever was asked for.
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        "t.pem",
-        "-out",
-        "t.crt",
-        "-subj",
-        "/CN=second",
-        "-days",
-        "30",
-    ]);
-    openssl(&["rsa", "-in", "t.pem", "-outform", "DER", "-out", "t.der"]);
-    openssl(&[
-        "x509",
-        "-in",
-        "t.crt",
-        "-outform",
-        "DER",
-        "-out",
-        "t.crt.der",
-    ]);
-    rig.ok(
-        "pkcs11-tool",
-        &rig.pkcs11(&[
-            "--write-object",
-            "t.der",
-            "--type",
-            "privkey",
-            "--id",
-            "42",
-            "--label",
-            "second",
-        ]),
+    rig.does(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout t.pem -out t.crt -subj /CN=second \
+         -days 30",
     );
-    rig.fails(
-        "pkcs11-tool",
-        &rig.pkcs11(&[
-            "--write-object",
-            "t.crt.der",
-            "--type",
-            "cert",
-            "--id",
-            "42",
-        ]),
-    );
-    rig.ok(
-        "pkcs11-tool",
-        &rig.pkcs11(&[
-            "--write-object",
-            "t.crt.der",
-            "--type",
-            "cert",
-            "--id",
-            "01",
-        ]),
-    );
+    rig.does("openssl rsa -in t.pem -outform DER -out t.der");
+    rig.does("openssl x509 -in t.crt -outform DER -out t.crt.der");
+    rig.opensc("--write-object t.der --type privkey --id 42 --label second");
+    rig.opensc_refuses("--write-object t.crt.der --type cert --id 42");
+    rig.opensc("--write-object t.crt.der --type cert --id 01");
 }
 
 /// A key that wants the PIN every time, through a client that knows no such thing.
@@ -420,38 +256,14 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
         panic!("{reply:?}")
     };
     assert_eq!((key.reference, key.pin.as_str()), (0x81, "always"));
-    rig.ok(
-        "pkcs15-tool",
-        &[
-            "--reader",
-            "0",
-            "--read-public-key",
-            "00",
-            "--output",
-            "pub.pem",
-        ],
-    );
+    rig.does("pkcs15-tool --reader 0 --read-public-key 00 --output pub.pem");
     std::fs::write(rig.folder().join("digest"), [0x5A; 32]).unwrap();
     for round in 0..2 {
         let name = format!("signature{round}");
-        rig.ok(
-            "pkcs15-crypt",
-            &[
-                "--reader",
-                "0",
-                "--sign",
-                "--sha-256",
-                "--pkcs1",
-                "-i",
-                "digest",
-                "-o",
-                &name,
-                "--key",
-                "00",
-                "--pin",
-                PIN,
-            ],
-        );
+        rig.does(&format!(
+            "pkcs15-crypt --reader 0 --sign --sha-256 --pkcs1 -i digest -o {name} --key 00 --pin \
+             {PIN}"
+        ));
         let verified = Command::new("openssl")
             .args([
                 "pkeyutl",

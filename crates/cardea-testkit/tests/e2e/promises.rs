@@ -104,20 +104,11 @@ fn wrong_pins_block_one_card_and_not_the_tpm() {
     let mut rig = Rig::with_card("First");
     let second = rig.create("Second", &[]);
     for _ in 0..5 {
-        rig.fails(
-            "pkcs15-tool",
-            &["--reader", "0", "--verify-pin", "--pin", "000000"],
-        );
+        rig.refuses("pkcs15-tool --reader 0 --verify-pin --pin 000000");
     }
     assert_eq!(rig.tries_left(), 0);
-    rig.fails(
-        "pkcs15-tool",
-        &["--reader", "0", "--verify-pin", "--pin", PIN],
-    );
-    rig.ok(
-        "pkcs15-tool",
-        &["--reader", "1", "--verify-pin", "--pin", PIN],
-    );
+    rig.refuses(&format!("pkcs15-tool --reader 0 --verify-pin --pin {PIN}"));
+    rig.does(&format!("pkcs15-tool --reader 1 --verify-pin --pin {PIN}"));
     assert_eq!(rig.tries_left_of(&second), 5);
     rig.daemon.stop();
     let properties = rig.tpm.tpm2("tpm2_getcap", &["properties-variable"]);
@@ -132,24 +123,10 @@ fn wrong_pins_block_one_card_and_not_the_tpm() {
 #[test]
 fn everything_comes_back_after_any_part_was_killed_in_any_order() {
     let mut rig = Rig::with_card("Survivor");
-    rig.ok(
-        "pkcs15-init",
-        &[
-            "--reader",
-            "0",
-            "--generate-key",
-            "rsa/2048",
-            "--auth-id",
-            "80",
-            "--verify-pin",
-            "--pin",
-            PIN,
-            "--label",
-            "k1",
-            "--key-usage",
-            "sign,decrypt",
-        ],
-    );
+    rig.does(&format!(
+        "pkcs15-init --reader 0 --generate-key rsa/2048 --auth-id 80 --verify-pin --pin {PIN} \
+         --label k1 --key-usage sign,decrypt"
+    ));
     std::fs::write(rig.folder().join("hash"), [7; 32]).unwrap();
     let signs = |rig: &Rig| {
         wait_for("a signature", || {
@@ -199,15 +176,14 @@ fn ten_cards_work_side_by_side() {
     let cards: Vec<String> = (0..10)
         .map(|number| rig.create(&format!("Card {number}"), &[]))
         .collect();
-    let readers = rig.ok("opensc-tool", &["--list-readers"]);
+    let readers = rig.does("opensc-tool --list-readers");
     assert_eq!(readers.matches("Yes").count(), 10, "{readers}");
     for (slot, card) in cards.iter().enumerate() {
         let slot = slot.to_string();
-        rig.ok(
-            "pkcs15-tool",
-            &["--reader", &slot, "--verify-pin", "--pin", PIN],
-        );
-        let serial = rig.ok("opensc-tool", &["--reader", &slot, "--serial"]);
+        rig.does(&format!(
+            "pkcs15-tool --reader {slot} --verify-pin --pin {PIN}"
+        ));
+        let serial = rig.does(&format!("opensc-tool --reader {slot} --serial"));
         let digits: String = serial
             .chars()
             .take(47)

@@ -242,7 +242,7 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     session.disconnect(card).unwrap();
 
     // What Windows has written is what programs at home find.
-    let read = place.rig.ok("pkcs15-tool", &["--read-certificate", "00"]);
+    let read = place.rig.does("pkcs15-tool --read-certificate 00");
     let here = fs::read_to_string(place.rig.folder().join("windows.pem")).unwrap();
     assert!(read.contains(here.trim()), "{read}");
     let signed = ["--sign", "--id", "00", "--mechanism", "SHA256-RSA-PKCS"];
