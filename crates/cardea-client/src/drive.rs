@@ -10,7 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use crate::acl;
 use crate::client::{CONNECT_TIME, ClientError, open};
+use crate::connect::connect;
 use crate::frame::{FRAME_TIME, FrameError};
 use crate::link::Link;
 use crate::message::{CardSummary, DriveRequest, Failure, Hold, Reply, Request};
@@ -117,7 +117,7 @@ pub fn make_folder(socket: &Path, place: &Path) -> io::Result<(PathBuf, OwnedFd)
     }
     let opened = open_folder(&folder)?;
     // A daemon that is away is told of by the next request.
-    if let Ok(stream) = UnixStream::connect(socket) {
+    if let Ok(stream) = connect(socket) {
         let_in(&opened, &stream);
     }
     Ok((folder, opened))

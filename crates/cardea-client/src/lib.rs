@@ -15,11 +15,15 @@ mod acl;
 mod authorisation;
 mod buffer;
 mod client;
+mod connect;
 pub mod drive;
+pub mod environment;
 mod error;
 pub mod frame;
 mod link;
 pub mod message;
+mod origin;
+mod process;
 mod protocol;
 mod server;
 pub mod spoken;
@@ -30,6 +34,9 @@ pub use authorisation::{
     AuthorisationError, MAX_AUTHORISATION, MAX_AUTHORISATION_FILE, parse_authorisation,
 };
 pub use client::{Client, ClientError};
+pub use connect::connect;
+pub use origin::Origin;
+pub use process::{ProcessMark, tell_forks_by};
 pub use server::ServerEnd;
 pub use watch::{Insertion, Wake, Watch, Woken};
 
@@ -41,10 +48,9 @@ pub const DEFAULT_SOCKET: &str = "/run/cardea/cardea.sock";
 /// Environment variable that names another socket.
 pub const SOCKET_VARIABLE: &str = "CARDEA_SOCKET";
 
-/// The socket that [`SOCKET_VARIABLE`] selects, else [`DEFAULT_SOCKET`].
+/// The socket that [`SOCKET_VARIABLE`] selects, else [`DEFAULT_SOCKET`]; always that one in a setuid program.
 #[must_use]
 pub fn socket_path() -> PathBuf {
-    std::env::var_os(SOCKET_VARIABLE)
-        .filter(|path| !path.is_empty())
+    environment::variable(SOCKET_VARIABLE)
         .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
 }

@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "the interface is C")]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
@@ -164,12 +164,28 @@ pub(crate) struct IoHeader {
 }
 
 fn create(lun: Dword, name: &[u8]) -> Result<(), Error> {
+    if has_rights_of_others() {
+        cardea_client::environment::distrust();
+    }
     log::start();
     let device = Device::parse(name, cardea_client::socket_path()).map_err(|error| {
         log::log!("lun={lun:#x} error={error}");
         Error::Failed
     })?;
     registry::open(lun, device)
+}
+
+/// Whether the program has rights that its caller does not have, whose the environment is (`AT_SECURE`).
+fn has_rights_of_others() -> bool {
+    /// Linux, `<linux/auxvec.h>`.
+    const AT_SECURE: c_ulong = 23;
+
+    // SAFETY: glibc 2.16 and later; takes any number and has no effect.
+    unsafe extern "C" {
+        safe fn getauxval(kind: c_ulong) -> c_ulong;
+    }
+
+    getauxval(AT_SECURE) != 0
 }
 
 fn polling() -> Polling {

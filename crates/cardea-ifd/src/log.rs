@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cardea_client::Origin;
+
 use crate::lock::Lock;
 
 /// Environment variable that names the file.
@@ -16,7 +18,7 @@ const VARIABLE: &str = "CARDEA_IFD_LOG";
 /// A line that would wait longer is left out.
 const SHORT: Duration = Duration::from_millis(100);
 
-static FILE: Lock<Option<File>> = Lock::new(None);
+static FILE: Lock<Option<(File, Origin)>> = Lock::new(None);
 
 /// Whether there is a file: looked at without the lock.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -33,12 +35,14 @@ pub(crate) fn start() {
     std::panic::set_hook(Box::new(|panic| {
         write(format_args!("panic at={:?}", panic.location()));
     }));
-    *file = std::env::var_os(VARIABLE).and_then(|path| {
+    *file = cardea_client::environment::variable(VARIABLE).and_then(|path| {
         OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)
+            .and_then(|file| Ok((Origin::of(&file)?, file)))
+            .map(|(origin, file)| (file, origin))
             .ok()
     });
     ON.store(file.is_some(), Ordering::Relaxed);
@@ -48,7 +52,9 @@ pub(crate) fn start() {
 pub(crate) fn finish() {
     if let Some(mut file) = FILE.lock(SHORT) {
         ON.store(false, Ordering::Relaxed);
-        *file = None;
+        if let Some((file, origin)) = file.take() {
+            origin.close(file.into());
+        }
     }
 }
 
@@ -61,7 +67,8 @@ pub(crate) fn write(event: Arguments<'_>) {
     let Some(mut file) = FILE.lock(SHORT) else {
         return;
     };
-    if let Some(file) = file.as_mut() {
+    // pcscd may have closed it, and opened something else.
+    if let Some((file, _)) = file.as_mut().filter(|(file, origin)| origin.is_at(file)) {
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

@@ -12,6 +12,7 @@ mod interfaces;
 mod keys;
 mod messages;
 mod objects;
+mod process;
 mod tokens;
 
 use std::mem::MaybeUninit;
@@ -33,6 +34,7 @@ const MAX_LENGTH: usize = 1 << 24;
 
 /// Runs the body of a function. A panic, which is a defect of the module, must not reach the program.
 pub(crate) fn guard(body: impl FnOnce() -> Result) -> CK_RV {
+    process::look();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => CKR_OK,
         Ok(Err(Rv(value))) => value,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cardea_client::ProcessMark;
 use cardea_client::message::{Reply, Request};
 use cryptoki_sys::{
     CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_USER_NOT_LOGGED_IN,
@@ -26,7 +27,7 @@ pub(crate) struct Module {
 /// The module of one process. A child process has its own: it must not wait for locks that only its parent can
 /// release (PKCS#11 3.1 §5.4, C_Initialize).
 struct Process {
-    pid: u32,
+    mark: ProcessMark,
     module: Mutex<Option<Arc<Module>>>,
     next: OnceLock<&'static Process>,
 }
@@ -36,17 +37,17 @@ static FIRST: OnceLock<&'static Process> = OnceLock::new();
 /// The entry of this process, created if necessary. Entries are never removed: they are a few words for each
 /// generation of processes.
 fn this_process() -> &'static Process {
-    let pid = std::process::id();
+    let mark = ProcessMark::current();
     let mut place = &FIRST;
     loop {
         let process = place.get_or_init(|| {
             Box::leak(Box::new(Process {
-                pid,
+                mark,
                 module: Mutex::new(None),
                 next: OnceLock::new(),
             }))
         });
-        if process.pid == pid {
+        if process.mark == mark {
             return process;
         }
         place = &process.next;
@@ -62,16 +63,16 @@ pub(crate) fn begin() -> bool {
     }
     *module = Some(Arc::new(Module::new()));
     drop(module);
-    close_ancestors(process.pid);
+    close_ancestors(process.mark);
     true
 }
 
 /// Closes inherited connections without a message to the daemon, because they are the parent's. A module that was
 /// locked by a thread of the parent at the fork is left alone.
-fn close_ancestors(pid: u32) {
+fn close_ancestors(mark: ProcessMark) {
     let mut place = &FIRST;
     while let Some(process) = place.get() {
-        if process.pid != pid
+        if process.mark != mark
             && let Ok(mut module) = process.module.try_lock()
         {
             drop(module.take());

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
@@ -15,7 +14,7 @@ const PIECE: usize = 128 * 1024;
 
 /// Passes on until either side ends.
 pub(crate) fn accept(socket: &Path) -> Result<(), Failure> {
-    let daemon = UnixStream::connect(socket).map_err(|error| {
+    let daemon = cardea_client::connect(socket).map_err(|error| {
         Failure::new(
             Exit::Away,
             format!(

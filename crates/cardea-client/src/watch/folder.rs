@@ -30,7 +30,7 @@ impl Folder {
                 folder
             };
             match inotify::add_watch(&descriptor, folder, events) {
-                Ok(_) => return Some(Self(Private::new(descriptor))),
+                Ok(_) => return Private::new(descriptor).ok().map(Self),
                 Err(Errno::NOENT) => {}
                 Err(_) => return None,
             }

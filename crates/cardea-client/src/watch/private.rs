@@ -1,40 +1,41 @@
 //! A descriptor that belongs to the process that made it.
 
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Pid, getpid};
+use crate::origin::Origin;
 
-/// In a child process it is neither used nor closed: the event would be the parent's, and the number may
-/// mean something else by now.
+/// In a child process it is not used: the event would be the parent's.
 #[derive(Debug)]
 pub(super) struct Private {
     descriptor: Option<OwnedFd>,
-    owner: Pid,
+    origin: Origin,
 }
 
 impl Private {
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            origin: Origin::of(&descriptor)?,
             descriptor: Some(descriptor),
-            owner: getpid(),
-        }
+        })
     }
 
-    /// The descriptor; `None` in a child process.
+    /// The descriptor; `None` in a child process, and where its number means something else by now.
     pub(super) fn get(&self) -> Option<BorrowedFd<'_>> {
         self.descriptor
             .as_ref()
-            .filter(|_| self.owner == getpid())
+            .filter(|descriptor| self.origin.is_this_process() && self.origin.is_at(descriptor))
             .map(AsFd::as_fd)
     }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        if self.owner != getpid()
-            && let Some(descriptor) = self.descriptor.take()
-        {
-            let _ = descriptor.into_raw_fd();
+        if let Some(descriptor) = self.descriptor.take() {
+            self.origin.close(descriptor);
         }
     }
 }

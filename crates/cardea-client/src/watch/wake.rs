@@ -20,7 +20,7 @@ impl Wake {
     /// The process or the system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self(Private::new(eventfd(0, flags)?)))
+        Ok(Self(Private::new(eventfd(0, flags)?)?))
     }
 
     /// Calls: the present or the next wait returns.

@@ -1,0 +1,109 @@
+/* A program that loads the PKCS#11 module and does to its own process what programs do: closes all descriptors and
+ * uses their numbers again, forks into another PID namespace, runs with rights of its file's owner.
+ *
+ *   pkcs11-process MODULE PIN descriptors|namespace|slots */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef unsigned long ulong_t;
+
+#define FUNCTIONS(X) \
+    X(C_Initialize, (void *)) X(C_GetSlotList, (unsigned char, ulong_t *, ulong_t *)) \
+    X(C_OpenSession, (ulong_t, ulong_t, void *, void *, ulong_t *)) \
+    X(C_Login, (ulong_t, ulong_t, const char *, ulong_t)) \
+    X(C_GenerateRandom, (ulong_t, unsigned char *, ulong_t))
+#define DECLARE(name, arguments) static ulong_t (*name) arguments;
+FUNCTIONS(DECLARE)
+
+static ulong_t first_session(void) {
+    ulong_t slots[8], count = 8, session = 0;
+    if (C_GetSlotList(1, slots, &count) || !count || C_OpenSession(slots[0], 4, NULL, NULL, &session)) {
+        fprintf(stderr, "no session\n");
+        exit(2);
+    }
+    return session;
+}
+
+/* What arrives at either end of the program's own connection, which has the numbers of all that were open. */
+static int descriptors(const char *pin) {
+    ulong_t session = first_session();
+    closefrom(3);
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+        return 2;
+    for (int number = 5; number < 12; number++)
+        dup2(ends[number & 1], number);
+    ulong_t login = C_Login(session, 1, pin, strlen(pin));
+    char bytes[4096];
+    for (int end = 0; end < 2; end++) {
+        ssize_t count = recv(ends[end], bytes, sizeof bytes, MSG_DONTWAIT);
+        if (count >= 0) {
+            printf("%zd bytes at descriptor %d\n", count, ends[end]);
+            return 1;
+        }
+    }
+    struct stat stat;
+    for (int number = 3; number < 12; number++)
+        if (fstat(number, &stat) || !S_ISSOCK(stat.st_mode)) {
+            printf("descriptor %d was closed\n", number);
+            return 1;
+        }
+    printf("login 0x%lX\n", login);
+    return 0;
+}
+
+/* A child with its parent's process id: the login is the parent's. */
+static int namespace(const char *pin) {
+    ulong_t session = first_session();
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    if (unshare(CLONE_NEWPID))
+        return 2;
+    fflush(stdout);
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        unsigned char byte;
+        printf("same %d\n", getpid() == parent);
+        printf("child 0x%lX\n", C_GenerateRandom(session, &byte, 1));
+        fflush(stdout);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    unsigned char byte;
+    printf("parent 0x%lX\n", C_GenerateRandom(session, &byte, 1));
+    return 0;
+}
+
+static int slots(void) {
+    ulong_t count = 0;
+    ulong_t answer = C_GetSlotList(1, NULL, &count);
+    printf("as %d: 0x%lX, %lu slots\n", geteuid(), answer, count);
+    return 0;
+}
+
+int main(int count, char **arguments) {
+    if (count != 4)
+        return 2;
+    void *handle = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 2;
+    }
+#define FIND(name, types) *(void **)&name = dlsym(handle, #name); if (!name) return 2;
+    FUNCTIONS(FIND)
+    if (C_Initialize(NULL))
+        return 2;
+    if (!strcmp(arguments[3], "descriptors"))
+        return descriptors(arguments[2]);
+    if (!strcmp(arguments[3], "namespace"))
+        return namespace(arguments[2]);
+    return slots();
+}
