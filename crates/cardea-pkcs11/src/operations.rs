@@ -31,6 +31,7 @@ impl Module {
         if self.state().session(session)?.operation(family).is_some() {
             return Err(Rv(CKR_OPERATION_ACTIVE));
         }
+        let mechanism = mechanism.for_function(family.flag())?;
         let key = match family {
             Family::Decrypt | Family::Sign => Some(self.private_key(session, key)?),
             Family::Digest => None,
@@ -152,6 +153,8 @@ impl Module {
         key: CK_OBJECT_HANDLE,
         mut output: Output<'_>,
     ) -> Result {
+        self.slot_of(session)?;
+        let mechanism = mechanism.for_function(Family::Encrypt.flag())?;
         let wrapping = self
             .public_key(session, wrapping)
             .map_err(|error| match error {
@@ -181,6 +184,8 @@ impl Module {
         wrapped: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>> {
         let plain = || {
+            self.slot_of(session)?;
+            let mechanism = mechanism.for_function(Family::Decrypt.flag())?;
             let key = self.private_key(session, unwrapping)?;
             let mut running = Running::new(Family::Decrypt, mechanism, Some(key))?;
             running.update(wrapped)?;

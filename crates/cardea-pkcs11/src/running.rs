@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::hashes::{self, Hasher};
-use crate::mechanisms::{Keys, Mechanism, Scheme};
+use crate::mechanisms::{Keys, Row, Scheme};
 use crate::object::Key;
 use crate::output::Output;
 use crate::rv::{Result, Rv};
@@ -74,8 +74,13 @@ impl Family {
 }
 
 impl Running {
-    pub(crate) fn new(family: Family, mechanism: Mechanism, key: Option<Arc<Key>>) -> Result<Self> {
-        let (row, scheme) = mechanism.for_function(family.flag())?;
+    /// With what [`Mechanism::for_function`] has returned for the family: before the key is looked up, as a program
+    /// that tries out mechanisms expects (PKCS#11 3.1 §5.1.6 has no order for the two; `pkcs11-tool --test` does).
+    pub(crate) fn new(
+        family: Family,
+        (row, scheme): (&'static Row, Scheme),
+        key: Option<Arc<Key>>,
+    ) -> Result<Self> {
         if let Scheme::Pss { hash, .. } = scheme
             && row.hash.is_some_and(|own| own != hash)
         {
@@ -90,6 +95,12 @@ impl Running {
                 return Err(Rv(CKR_KEY_FUNCTION_NOT_PERMITTED));
             }
             length = key.result_length();
+            // RFC 8017 §9.1.1 step 3. Before anything is as long as the program says.
+            if let Scheme::Pss { hash, salt, .. } = scheme
+                && salt > length.saturating_sub(hashes::length(hash) + 2)
+            {
+                return Err(Rv(CKR_MECHANISM_PARAM_INVALID));
+            }
         }
         let mut running = Self {
             family,

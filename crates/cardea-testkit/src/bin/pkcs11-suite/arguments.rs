@@ -156,9 +156,30 @@ pub(crate) const ROWS: &[Row] = &[
     }),
     ("pss_with_an_impossible_salt_is_refused", |c| {
         let s = c.user()?;
-        let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, 300);
-        let begun = s.sign_begin(&mechanism, s.private(RSA)?);
-        bad_parameter(begun.and_then(|()| s.sign(&[7; 32]).map(drop)))
+        // 222 fit a modulus of 256 bytes.
+        for salt in [223, 300, (1 << 31) - 1, 1 << 37, 1 << 62, u64::MAX] {
+            let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, salt);
+            bad_parameter(s.sign_begin(&mechanism, s.private(RSA)?))?;
+            bad_parameter(s.verify_begin(&mechanism, s.public(RSA)?))?;
+        }
+        let longest = Mechanism::pss(CKM_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, 222);
+        s.sign_begin(&longest, s.private(RSA)?)?;
+        Ok(s.sign(&[7; 32]).map(drop)?)
+    }),
+    ("mechanism_is_looked_at_before_the_key", |c| {
+        let (s, none) = (c.user()?, Mechanism::new(NONE));
+        let invalid = [CKR_MECHANISM_INVALID];
+        let (rsa, ec) = (s.private(RSA)?, s.public(EC)?);
+        for key in [0, NONE, rsa, ec] {
+            refused(s.sign_begin(&none, key), invalid)?;
+            refused(s.decrypt_begin(&none, key), invalid)?;
+            refused(s.verify_begin(&none, key), invalid)?;
+            refused(s.encrypt_begin(&none, key), invalid)?;
+            refused(s.derive(&none, key, &[]).map(drop), invalid)?;
+        }
+        // One that the card has, for another function.
+        refused(s.sign_begin(&Mechanism::new(CKM_SHA256), 0), invalid)?;
+        refused(s.decrypt_begin(&Mechanism::new(CKM_ECDSA), 0), invalid)
     }),
     ("unknown_mechanisms_are_refused", |c| {
         let (s, none) = (c.user()?, Mechanism::new(NONE));
