@@ -22,6 +22,7 @@ const TO_COME: &[&str] = &[
     "cardea-client",
     "cardea-daemon",
     "cardea-host",
+    "cardea-host",
     "cardea-ifd",
     "cardea-iso7816",
     "cardea-pkcs11",

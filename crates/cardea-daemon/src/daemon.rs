@@ -8,18 +8,17 @@ use std::time::Duration;
 use cardea_store::{Store, StoreError};
 use cardea_tpm::{Address, Chip, Service};
 
-use crate::counter::Counter;
 use crate::doors::bus::Bus;
 use crate::doors::socket::server::{self, Server};
-use crate::host::Host;
-use crate::host::audit::Audit;
-use crate::host::permission::Roles;
-use crate::host::presence::ActiveUsers;
-use crate::host::prompt::Prompter;
-use crate::host::tpm::Connect;
-use crate::lifecycle::{keeper, load};
 use crate::process::boot;
 use crate::process::config::Config;
+use cardea_host::ActiveUsers;
+use cardea_host::Audit;
+use cardea_host::Connect;
+use cardea_host::Counter;
+use cardea_host::Host;
+use cardea_host::Prompter;
+use cardea_host::Roles;
 
 /// The first look at the cards may take this long before clients are served all the same.
 const FIRST_PASS_TIME: Duration = Duration::from_secs(10);
@@ -106,7 +105,7 @@ impl Daemon {
             config.redirect_to_reader,
             config.admin_key.clone(),
         ));
-        load::load(&host).map_err(state)?;
+        cardea_host::load(&host).map_err(state)?;
         if config.service {
             boot::await_device(&config.tpm, FIRST_PASS_TIME);
         }
@@ -119,23 +118,23 @@ impl Daemon {
         };
         if config.bus {
             // Cards of people wait until it is known who is here.
-            host.presence.set(ActiveUsers::Awaited);
+            host.presence().set(ActiveUsers::Awaited);
         }
         let keeper = {
             let host = Arc::clone(&host);
             thread::Builder::new()
                 .name("keeper".into())
-                .spawn(move || keeper::keep(&host))
+                .spawn(move || cardea_host::keep(&host))
                 .map_err(StartError::Thread)?
         };
         daemon.keeper = Some(keeper);
-        host.keeper.await_first_pass(FIRST_PASS_TIME);
+        host.await_first_pass(FIRST_PASS_TIME);
         let counter = Arc::new(Counter::new(Arc::clone(&host)));
         if config.bus {
             let coming = config.service && boot::bus_is_coming(Path::new("/"));
             let bus = Bus::start(Arc::clone(&counter), coming).map_err(StartError::Thread)?;
             // The host has none yet.
-            let _ = host.prompter.set(Arc::clone(&bus) as Arc<dyn Prompter>);
+            let _ = host.set_prompter(Arc::clone(&bus) as Arc<dyn Prompter>);
             daemon.bus = Some(bus);
         }
         let server =
@@ -144,7 +143,7 @@ impl Daemon {
                 source,
             })?;
         daemon.server = Some(server);
-        tracing::info!(socket = %config.socket.display(), tpm = %config.tpm, cards = daemon.host.cards().len(), "serving");
+        tracing::info!(socket = %config.socket.display(), tpm = %config.tpm, cards = daemon.host.count(), "serving");
         Ok(daemon)
     }
 
@@ -167,7 +166,7 @@ impl Daemon {
         if let Some(bus) = self.bus.take() {
             bus.stop();
         }
-        self.host.keeper.stop();
+        self.host.stop_keeper();
         if let Some(keeper) = self.keeper.take() {
             // A panic there was reported when it happened.
             let _ = keeper.join();

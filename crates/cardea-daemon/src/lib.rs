@@ -1,26 +1,15 @@
-//! The daemon: hosts the cards between the TPM, the card files and the private socket.
+//! The daemon: the doors to the cards of this machine, and the process that they are in.
 //!
-//! What: loading card files and checking them before use, creation and destruction, the reader's slots, who may send what.
-//! What not: no APDU is parsed here and no TPM command built; the engine and `cardea-tpm` do that.
-//! Never: a TPM command that spends a try for a card file that is not trusted; an acknowledgement of what
-//! would not survive a power cut; a call to pcscd.
-//! Begin with [`Daemon`] and `Counter`.
+//! What: the private socket, D-Bus, redirections: they translate, and [`cardea_host::Counter`] does the work.
+//! What not: no decision about who may do what, and no access to a card but through the counter.
+//! Never: a secret in a D-Bus message; a call to pcscd.
+//! Begin with [`Daemon`].
 
 #![forbid(unsafe_code)]
 
-mod counter;
 mod daemon;
 mod doors;
-mod failure;
-mod fault;
-mod holder;
-mod host;
-mod lifecycle;
-mod names;
 mod process;
-mod sync;
-mod system;
-mod time_limits;
 
 pub use daemon::{Daemon, StartError};
 pub use process::config::{Config, ConfigError, Overrides};

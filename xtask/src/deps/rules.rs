@@ -229,33 +229,12 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new("cardea-host", "host", &[]),
     Room::new("cardea-host", "lifecycle", &["host"]),
     Room::new("cardea-host", "holder", &["host"]),
-    Room::new(
-        "cardea-host",
-        "counter.rs",
-        &["host", "lifecycle", "holder"],
-    ),
-    Room::new("cardea-host", "doors", &["counter.rs"]),
-    // Doors translate. While the host is not a crate of its own, the daemon has its rooms.
-    Room::new("cardea-daemon", "host", &[]),
-    Room::new("cardea-daemon", "lifecycle", &["host"]),
-    Room::new("cardea-daemon", "holder", &["host"]),
-    Room::new(
-        "cardea-daemon",
-        "counter.rs",
-        &["host", "lifecycle", "holder"],
-    ),
+    Room::new("cardea-host", "counter", &["host", "lifecycle", "holder"]),
+    Room::new("cardea-host", "doors", &["counter"]),
+    // Doors translate, and know nothing below the counter.
     Room {
-        crates: Some(&[
-            "cardea-card",
-            "cardea-client",
-            "cardea-host",
-            "cardea-terms",
-        ]),
-        ..Room::new(
-            "cardea-daemon",
-            "doors",
-            &["counter.rs", "host", "lifecycle", "holder"],
-        )
+        crates: Some(&["cardea-client", "cardea-host", "cardea-terms"]),
+        ..Room::new("cardea-daemon", "doors", &[])
     },
 ];
 

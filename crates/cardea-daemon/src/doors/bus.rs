@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cardea_card::secret::erase_stack;
+use cardea_host::erase_stack;
 use futures_core::Stream;
 use zbus::message::Type;
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant};
@@ -47,12 +47,12 @@ use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
 use self::polkit::authorize;
 use self::request::{Answer, Request, arguments, is_interactive, one};
-use crate::counter::Counter;
-use crate::host::Host;
-use crate::host::audit::{Door, Kind};
-use crate::host::hosted::HostedCard;
-use crate::host::permission::Grant;
-use crate::sync::lock;
+use cardea_host::Counter;
+use cardea_host::Door;
+use cardea_host::Grant;
+use cardea_host::Host;
+use cardea_host::HostedCard;
+use cardea_host::lock;
 
 /// First wait before the next attempt to reach the bus, and the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -128,7 +128,7 @@ impl Bus {
     }
 
     pub(crate) fn host(&self) -> &Host {
-        &self.counter.host
+        self.counter.host()
     }
 
     pub(crate) fn link(&self) -> Option<Link> {
@@ -225,7 +225,7 @@ impl Bus {
                 let spawned = thread::Builder::new()
                     .name("bus call".into())
                     .spawn(move || {
-                        bus.host().tpm.then_idle_work(|| bus.serve(&own, &message));
+                        bus.counter.then_idle_work(|| bus.serve(&own, &message));
                         drop(bus);
                         drop(seat);
                         erase_stack();
@@ -256,7 +256,7 @@ impl Bus {
             .is_some_and(|interface| interface.as_str().starts_with("org.freedesktop.login1"))
             || member == Some("PropertiesChanged")
         {
-            self.host().presence.look_again();
+            self.host().presence().look_again();
             self.host().cards_changed();
         }
     }
@@ -312,7 +312,7 @@ impl Bus {
         else {
             return Err(BusError::standard("InvalidArgs", "not a whole call"));
         };
-        let client = self.clients.of(link, &self.host().roles, sender.as_str())?;
+        let client = self.clients.of(link, &self.counter, sender.as_str())?;
         let _call = client.enter()?;
         let named = header.interface().map(|interface| interface.as_str());
         let found = self.object(&client, path.as_str());
@@ -566,8 +566,7 @@ impl Bus {
     }
 
     fn denied(&self, client: &Client, card: Option<&HostedCard>) {
-        let audit = &self.host().audit;
-        audit.event(card, &client.actor, Door::Bus, Kind::Denied);
+        self.counter.note_denied(card, &client.actor, Door::Bus);
     }
 }
 

@@ -8,8 +8,8 @@ use cardea_client::ServerEnd;
 use cardea_client::frame::{FrameError, exactly};
 use cardea_client::message::{FailureKind, RedirectionRequest, Reply, Request, SIGN_OF_LIFE};
 
-use crate::counter::{Counter, Visitor};
-use crate::failure::fail;
+use cardea_host::fail;
+use cardea_host::{Counter, Visitor};
 
 /// A redirection that says nothing for so long has ended.
 const SILENCE: Duration = SIGN_OF_LIFE.saturating_mul(3);
@@ -26,7 +26,7 @@ pub(crate) fn carry(
         Err(failure) => return client.reply(&Reply::Failed(failure)),
     };
     client.reply(&Reply::Redirected {
-        reader: redirection.carrier.in_reader,
+        reader: redirection.is_in_reader(),
     })?;
     while let Some(request) = client.request(Some(SILENCE))? {
         let done = match request {
@@ -34,7 +34,7 @@ pub(crate) fn carry(
             Request::Redirection(RedirectionRequest::Answered { program, reply }) => {
                 match exactly(reply.expose()) {
                     Ok(reply) => {
-                        redirection.carrier.answered(program, reply);
+                        redirection.answered(program, reply);
                         Ok(())
                     }
                     Err(error) => Err(fail(FailureKind::Protocol, error.to_string())),
@@ -47,7 +47,7 @@ pub(crate) fn carry(
         };
         if let Err(failure) = done {
             tracing::info!(
-                from = redirection.carrier.from,
+                from = redirection.from(),
                 error = failure.message,
                 "redirection refused"
             );

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use cardea_tpm::Address;
 use serde::Deserialize;
 
-use crate::host::slots::MAX_SLOTS;
+use cardea_host::MAX_SLOTS;
 
 /// Read when it is there and `--config` names no other.
 pub const DEFAULT_CONFIG: &str = "/etc/cardea/cardea.toml";

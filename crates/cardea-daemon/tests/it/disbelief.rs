@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use cardea_card::record::CardId;
 use cardea_client::message::{CardState, FailureKind};
+use cardea_host::CardId;
 use cardea_store::Store;
 
 use crate::support::{PIN, Place, Swtpm, destruction};

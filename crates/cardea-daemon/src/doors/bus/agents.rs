@@ -14,11 +14,11 @@ use super::link::{CallError, Dictionary, Link, Target, entry, value};
 use super::names::{AGENT, SERVICE};
 use super::objects::{card_path, policy};
 use super::secret;
-use crate::host::audit::{Actor, Door};
-use crate::host::hosted::HostedCard;
-use crate::host::prompt::{ConsentRequest, NoAnswer, Prompter, Question, plausible};
-use crate::sync::lock;
-use crate::time_limits::CONSENT_TIME;
+use cardea_host::CONSENT_TIME;
+use cardea_host::HostedCard;
+use cardea_host::lock;
+use cardea_host::{Actor, Door};
+use cardea_host::{ConsentRequest, NoAnswer, Prompter, Question, plausible};
 
 /// Agents of one user.
 const MAX_AGENTS: usize = 4;

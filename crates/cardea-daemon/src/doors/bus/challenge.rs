@@ -9,8 +9,8 @@ use super::guid::parse_guid;
 use super::link::{Dictionary, entry};
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
-use crate::holder::challenge::{AdminChallenge, AdminTask};
-use crate::host::permission::Grant;
+use cardea_host::Grant;
+use cardea_host::{AdminChallenge, AdminTask};
 
 /// A challenge, and by what right it was made.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl ChallengeContext {
         response: &SecretBytes,
         task: AdminTask,
     ) -> Result<(), BusError> {
-        let mut visitor = request.visitor();
-        visitor.grant = self.grant;
+        let visitor = request.visitor().with_grant(self.grant);
         let counter = &bus.counter;
         Ok(counter.answer_challenge(&visitor, &self.challenge, response, task)?)
     }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::error::{BusError, Name};
 use super::link::{Dictionary, Link, Target};
-use crate::host::audit::Actor;
-use crate::host::permission::Caller;
-use crate::host::permission::Roles;
-use crate::host::prompt::CallerGone;
-use crate::sync::lock;
+use cardea_host::Actor;
+use cardea_host::Caller;
+use cardea_host::CallerGone;
+use cardea_host::Counter;
+use cardea_host::lock;
 
 /// Calls of one user that may be at work at once, over all connections: nobody keeps the others out.
 const MAX_CALLS: u32 = 32;
@@ -71,7 +71,7 @@ impl Clients {
     pub(crate) fn of(
         &self,
         link: &Link,
-        roles: &Roles,
+        counter: &Counter,
         name: &str,
     ) -> Result<Arc<Client>, BusError> {
         if let Some(client) = lock(&self.known).get(name) {
@@ -80,7 +80,7 @@ impl Clients {
         let (uid, pid) = credentials(link, name)?;
         let client = Arc::new(Client {
             name: name.to_owned(),
-            caller: roles.of(uid),
+            caller: counter.caller(uid),
             actor: Actor::of_process(uid, pid),
             gone: Arc::default(),
             calls: self.calls_of(uid),

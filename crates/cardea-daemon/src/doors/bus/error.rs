@@ -157,7 +157,7 @@ pub(crate) fn about_puk(failure: Failure) -> BusError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::fail;
+    use cardea_host::fail;
 
     #[test]
     fn what_can_become_of_a_card_has_its_names() {

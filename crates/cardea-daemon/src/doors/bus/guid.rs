@@ -1,6 +1,6 @@
 //! Card ids as Windows writes them.
 
-use cardea_card::record::CardId;
+use cardea_host::CardId;
 
 use super::error::BusError;
 

@@ -15,8 +15,8 @@ use super::pin_reset::{self, PinResetRequest};
 use super::request::{Answer, Request};
 use super::{manager, provisioning};
 use crate::doors::bus::Bus;
-use crate::host::hosted::HostedCard;
-use crate::host::permission::Right;
+use cardea_host::HostedCard;
+use cardea_host::Right;
 
 /// Name and type of an argument.
 type Argument = (&'static str, &'static str);

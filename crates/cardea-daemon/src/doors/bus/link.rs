@@ -12,7 +12,7 @@ use zbus::names::ErrorName;
 use zbus::{Connection, DynamicType, Message, ObjectPath, OwnedVariant, Structure, Variant};
 use zruntime::SharedRuntime;
 
-use crate::host::prompt::CallerGone;
+use cardea_host::CallerGone;
 
 /// The bus itself, polkit and logind answer within this time.
 pub(crate) const SYSTEM_TIME: Duration = Duration::from_secs(25);

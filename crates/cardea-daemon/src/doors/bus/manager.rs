@@ -14,12 +14,11 @@ use super::link::{Dictionary, Link, path};
 use super::objects::{card_path, policy_bytes};
 use super::operation::{Operation, Outcome, Report, Status};
 use super::request::{Answer, Request, arguments, one, secret_of};
-use crate::counter::Visitor;
 use crate::doors::bus::Bus;
-use crate::host::hosted::HostedCard;
-use crate::host::permission::Caller;
-use crate::host::slots::reader_name;
-use crate::names::check_name;
+use cardea_host::HostedCard;
+use cardea_host::Visitor;
+use cardea_host::check_name;
+use cardea_host::reader_name;
 
 /// The DEFAULT keywords of Windows' tool: everybody knows them.
 const DEFAULT_PIN: &[u8] = b"12345678";
@@ -45,7 +44,7 @@ struct Order {
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
     let (name, options): (String, Dictionary) = arguments(request.message)?;
-    let order = order(name, options, request.client.caller)?;
+    let order = order(name, options, request.client.caller.uid())?;
     let visitor = request.visitor();
     bus.begin(request, "create", move |bus, link, operation| {
         let made = make(bus, link, operation, &visitor, order);
@@ -123,7 +122,7 @@ pub(super) fn get_card_by_reader(
     request: &Request<'_>,
 ) -> Result<Answer, BusError> {
     let text: String = arguments(request.message)?;
-    let readers = &bus.host().slots;
+    let readers = bus.host().slots();
     card_where(bus, request, |card| {
         let mut slots = 0..readers.count();
         slots.any(|slot| {
@@ -238,7 +237,7 @@ fn report(link: &Link, operation: &Operation, error: &BusError, summary: Report)
 }
 
 /// The options of CreateCard, all checked, secrets read.
-fn order(name: String, mut options: Dictionary, caller: Caller) -> Result<Order, BusError> {
+fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusError> {
     check_name(&name)?;
     let options = &mut options;
     let admin_key = match take_text(options, "admin-key")?.as_deref() {
@@ -295,7 +294,7 @@ fn order(name: String, mut options: Dictionary, caller: Caller) -> Result<Order,
     let card_id = take_text(options, "card-id")?;
     let card_id = card_id.map(|text| parse_guid(&text)).transpose()?;
     let owner = match options.remove("owner") {
-        None => caller.uid(),
+        None => uid,
         Some(value) => u32::try_from(value).map_err(|_| wrong_type("owner", "u"))?,
     };
     let order = Order {
@@ -381,12 +380,10 @@ mod tests {
     use super::*;
     use crate::doors::bus::link::entry;
 
-    fn caller() -> Caller {
-        Caller::for_test(1000, false, false)
-    }
+    const UID: u32 = 1000;
 
     fn refused(options: Dictionary) -> String {
-        match order("card".into(), options, caller()) {
+        match order("card".into(), options, UID) {
             Ok(_) => panic!("accepted"),
             Err(error) => error.name(),
         }
@@ -424,7 +421,7 @@ mod tests {
                 entry("admin-key", "default"),
                 entry("admin-kcv", kcv.to_vec()),
             ];
-            order("card".into(), options.into(), caller())
+            order("card".into(), options.into(), UID)
         };
         assert!(with([0xB0, 0x73, 0xDC]).is_ok());
         assert!(with([0xB0, 0x73, 0xDD]).is_err());

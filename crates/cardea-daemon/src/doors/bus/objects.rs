@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cardea_card::pin_policy::PinPolicy;
-use cardea_card::record::CardId;
 use cardea_client::message::CardState;
+use cardea_host::CardId;
+use cardea_host::PinPolicy;
 
 use super::challenge::ChallengeContext;
 use super::clients::Client;
@@ -17,12 +17,12 @@ use super::names::{
 };
 use super::operation::Operation;
 use super::pin_reset::PinResetRequest;
-use crate::counter::Counter;
 use crate::doors::bus::Bus;
-use crate::host::Host;
-use crate::host::describe::{self, InUse};
-use crate::host::hosted::HostedCard;
-use crate::host::slots::reader_name;
+use cardea_host::Counter;
+use cardea_host::Host;
+use cardea_host::HostedCard;
+use cardea_host::reader_name;
+use cardea_host::{InUse, details};
 
 /// A number that nobody knows.
 const UNKNOWN: u32 = u32::MAX;
@@ -68,7 +68,7 @@ pub(crate) struct Private {
 /// Path of a card; a file that tells no id has none. Nor has a card that is redirected from another machine: it is
 /// managed there.
 pub(crate) fn card_path(card: &HostedCard) -> Option<String> {
-    if card.carrier().is_some() {
+    if card.is_redirected() {
         return None;
     }
     card.id.map(|id| format!("{ROOT}/cards/{id}"))
@@ -82,7 +82,7 @@ impl Bus {
     /// Everything that the client sees below the manager.
     pub(crate) fn objects(&self, client: &Client) -> Vec<(String, Object)> {
         let readers =
-            (0..self.host().slots.count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
+            (0..self.host().slots().count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
         let cards = self.host().present_cards().into_iter();
         let cards = cards
             .filter(|card| client.caller.may_see(card.owner))
@@ -100,13 +100,13 @@ impl Bus {
         if let Some(id) = below.strip_prefix("/cards/") {
             let id: CardId = id.parse().ok()?;
             let mut cards = self.host().present_cards().into_iter();
-            let card = cards.find(|card| card.id == Some(id) && card.carrier().is_none())?;
+            let card = cards.find(|card| card.id == Some(id) && !card.is_redirected())?;
             let seen = client.caller.may_see(card.owner);
             return Some((Object::Card(card), seen));
         }
         if let Some(slot) = below.strip_prefix("/readers/") {
             let slot: u8 = slot.parse().ok()?;
-            let known = slot < self.host().slots.count() && reader_path(slot) == path;
+            let known = slot < self.host().slots().count() && reader_path(slot) == path;
             return known.then_some((Object::Reader(slot), true));
         }
         let private = self.private_of(client);
@@ -146,7 +146,7 @@ impl Bus {
 }
 
 fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
-    let details = describe::details(host, card);
+    let details = details(host, card);
     let summary = details.summary;
     let live = InUse::of(card);
     let tries = |tries: Option<cardea_client::message::Tries>| match tries {
@@ -161,7 +161,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     let chosen = policy_bytes.and_then(|bytes| PinPolicy::parse(&bytes).ok());
     let mut properties: Dictionary = [
         entry("AdminBlocked", live.admin_blocked),
-        entry("Atr", cardea_card::gids::ATR.to_vec()),
+        entry("Atr", cardea_host::ATR.to_vec()),
         entry("Attestation", "none"),
         entry("AuthorityKeyContainerName", ""),
         entry("CardId", live.card_id.map(guid).unwrap_or_default()),
@@ -230,7 +230,7 @@ fn manager_properties(counter: &Counter) -> Dictionary {
 }
 
 fn reader_properties(host: &Host, client: &Client, slot: u8) -> Dictionary {
-    let card = host.slots.card(slot).map(|(_, card)| card);
+    let card = host.slots().card(slot).map(|(_, card)| card);
     let status = match &card {
         Some(_) => "ready",
         None => "disconnected",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::{BusError, Name};
 use super::link::{Dictionary, Link, entry, path, value};
 use super::names::OPERATION;
-use crate::sync::lock;
+use cardea_host::lock;
 
 /// Steps, with the numbers of MS-TPMVSC (TPMVSCMGR_STATUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use super::error::BusError;
 use super::link::{Dictionary, entry};
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
-use crate::holder::challenge::Deadline;
-use crate::host::hosted::HostedCard;
-use crate::host::permission::Grant;
-use crate::sync::lock;
+use cardea_host::Deadline;
+use cardea_host::Grant;
+use cardea_host::HostedCard;
+use cardea_host::lock;
 
 /// One reset, until it is completed or cancelled.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl PinResetRequest {
         Self {
             card,
             challenge,
-            deadline: Deadline::new(),
+            deadline: Deadline::begin(),
             grant,
             given: Mutex::default(),
         }
@@ -115,8 +115,7 @@ impl PinResetRequest {
         let Some(response) = given.response else {
             return Ok(false);
         };
-        let mut visitor = request.visitor();
-        visitor.grant = self.grant;
+        let mut visitor = request.visitor().with_grant(self.grant);
         let new = match given.new_pin {
             Some(new_pin) => new_pin,
             None => match bus.counter.ask_new_pin(&visitor, &self.card) {

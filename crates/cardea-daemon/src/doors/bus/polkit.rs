@@ -8,10 +8,10 @@ use super::clients::Client;
 use super::error::{BusError, Name};
 use super::link::{CallError, Dictionary, Link, Target, entry};
 use super::names::SERVICE;
-use crate::failure::fail;
-use crate::host::hosted::HostedCard;
-use crate::host::permission::{Grant, Right};
-use crate::time_limits::ANSWER_TIME;
+use cardea_host::ANSWER_TIME;
+use cardea_host::HostedCard;
+use cardea_host::fail;
+use cardea_host::{Grant, Right};
 
 /// The word of a right; `packaging/org.cardea.virtualsmartcard.policy` has the same.
 fn word(right: Right) -> &'static str {

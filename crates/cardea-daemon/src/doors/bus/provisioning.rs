@@ -11,7 +11,7 @@ use super::objects::Object;
 use super::pin_reset::PinResetRequest;
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
-use crate::host::hosted::HostedCard;
+use cardea_host::HostedCard;
 
 pub(super) fn change_pin(
     bus: &Arc<Bus>,

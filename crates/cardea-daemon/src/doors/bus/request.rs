@@ -12,9 +12,9 @@ use super::clients::Client;
 use super::error::BusError;
 use super::link::Link;
 use super::secret;
-use crate::counter::Visitor;
-use crate::host::audit::Door;
-use crate::host::permission::Grant;
+use cardea_host::Door;
+use cardea_host::Grant;
+use cardea_host::Visitor;
 
 /// A call, and who made it.
 pub(crate) struct Request<'a> {
@@ -28,10 +28,10 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// Whoever calls, for the counter.
     pub(crate) fn visitor(&self) -> Visitor {
-        let mut visitor = Visitor::new(self.client.caller, self.client.actor.clone(), Door::Bus);
-        visitor.grant = self.grant;
-        visitor.gone = Some(Arc::clone(&self.client.gone));
-        visitor
+        let client = &self.client;
+        Visitor::new(client.caller, client.actor.clone(), Door::Bus)
+            .with_gone(Arc::clone(&client.gone))
+            .with_grant(self.grant)
     }
 }
 

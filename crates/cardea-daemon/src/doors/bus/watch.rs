@@ -9,8 +9,8 @@ use super::link::{Dictionary, Link, path};
 use super::names::{CARD, OBJECT_MANAGER, PROPERTIES, PROVISIONING, READER, ROOT};
 use super::objects::{card_path, reader_path};
 use super::{logind, plain};
-use crate::host::hosted::HostedCard;
-use crate::host::presence::ActiveUsers;
+use cardea_host::ActiveUsers;
+use cardea_host::HostedCard;
 
 /// How long a change of a card may go unnoticed; coming and going is noticed at once.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -65,14 +65,14 @@ impl Bus {
         while !self.is_stopped() {
             self.host().await_cards(INTERVAL);
             let link = self.link();
-            let awaited = self.host().presence.is_awaited();
+            let awaited = self.host().presence().is_awaited();
             let due = awaited || looked.is_none_or(|looked| looked.elapsed() > PRESENCE_INTERVAL);
-            if self.host().presence.wants_look() || due {
+            if self.host().presence().wants_look() || due {
                 looked = Some(Instant::now());
                 self.look_for_people(link.as_ref(), started);
             }
             let now = self.snapshot(&known);
-            let now_slots = self.host().slots.states().inserted;
+            let now_slots = self.host().slots().states().inserted;
             if let Some(link) = &link {
                 self.tell_cards(link, &known, &now);
                 self.tell_readers(link, &slots, &now_slots);
@@ -84,7 +84,7 @@ impl Bus {
 
     /// Who has a session, which decides whose cards are in the reader.
     fn look_for_people(&self, link: Option<&Link>, started: Instant) {
-        let presence = &self.host().presence;
+        let presence = self.host().presence();
         let sessions = match link.map(logind::active_users) {
             Some(Ok(Some(users))) => ActiveUsers::Known(users),
             Some(Ok(None)) => ActiveUsers::Unknown,
@@ -117,12 +117,12 @@ impl Bus {
     fn seen(&self, card: &Arc<HostedCard>, before: Option<&Seen>) -> Seen {
         let mut seen = Seen {
             owner: card.owner,
-            state: card.view().state as u8,
+            state: card.state() as u8,
             revision: before.map_or(0, |before| before.revision),
             pin_left: before.and_then(|before| before.pin_left),
             puk_left: before.and_then(|before| before.puk_left),
-            slot: self.host().slots.slot_of(card),
-            gone: card.gone().parts().len(),
+            slot: self.host().slots().slot_of(card),
+            gone: card.gone_parts().len(),
             name: card.name(),
         };
         if let Some(counts) = card.counts() {

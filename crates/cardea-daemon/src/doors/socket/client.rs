@@ -4,15 +4,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cardea_card::secret::erase_stack;
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{RedirectionRequest, Reply, Request};
+use cardea_host::erase_stack;
 
 use super::peer;
-use crate::counter::{Counter, Visitor};
 use crate::doors::redirect;
-use crate::host::audit::Door;
+use cardea_host::Door;
+use cardea_host::{Counter, Visitor};
 
 /// A client that has connected must greet within this time.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) fn converse(
     let actor = peer::actor(&stream, uid);
     let own = Arc::clone(&stream);
     let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
-    let caller = counter.host.roles.of(uid);
+    let caller = counter.caller(uid);
     let mut visitor = Visitor::new(caller, actor, Door::Socket).with_stream(own);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
@@ -35,7 +35,7 @@ pub(crate) fn converse(
             return redirect::carry(counter, &mut client, &visitor, request);
         }
         let folder = client.folder();
-        let sent = counter.host.tpm.then_idle_work(|| {
+        let sent = counter.then_idle_work(|| {
             let reply = counter.serve(&mut visitor, request, folder, &mut |step| {
                 // A client that went away does not stop what it has ordered.
                 let _ = client.reply(&Reply::Progress(step.to_owned()));

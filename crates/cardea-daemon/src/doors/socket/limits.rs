@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sync::lock;
+use cardea_host::lock;
 
 /// Connections in all.
 pub(crate) const MAX_CLIENTS: usize = 256;

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use crate::host::audit::Actor;
+use cardea_host::Actor;
 
 /// User id of the process that connected.
 pub(crate) fn uid(stream: impl AsFd) -> rustix::io::Result<u32> {

@@ -15,12 +15,12 @@ use cardea_client::message::{FailureKind, ReaderRequest, Reply, Request};
 use cardea_client::{Client, ServerEnd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::counter::Counter;
 use crate::doors::socket::client;
 use crate::doors::socket::limits::Limits;
 use crate::doors::socket::peer;
-use crate::failure::{self, fail};
-use crate::sync::lock;
+use cardea_host::Counter;
+use cardea_host::fail;
+use cardea_host::lock;
 
 /// Time for the greeting of a client that is going to be refused: those wait for each other.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl Server {
             // A panic there was reported when it happened.
             let _ = thread.join();
         }
-        self.shared.counter.host.slots.stop();
+        self.shared.counter.host().slots().stop();
         for stream in lock(&self.shared.streams).open.values() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -274,7 +274,7 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
         number
     };
     if let Err(error) = client::converse(&shared.counter, stream, uid) {
-        tracing::debug!(uid, error = failure::chain(&error), "connection ended");
+        tracing::debug!(uid, error = cardea_host::chain(&error), "connection ended");
     }
     lock(&shared.streams).open.remove(&number);
 }

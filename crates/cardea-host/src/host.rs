@@ -46,7 +46,7 @@ use crate::sync::lock;
 /// The daemon without its socket.
 ///
 /// Order of locks: `provisioning`, then a card's body, then the others, which are held for moments only.
-pub(crate) struct Host {
+pub struct Host {
     pub(crate) roles: Roles,
     pub(crate) store: Store,
     pub(crate) tpm: Tpm,
@@ -74,7 +74,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(
+    /// A host without cards; [`load`](crate::load) reads its files.
+    #[must_use]
+    pub fn new(
         roles: Roles,
         store: Store,
         audit: Audit,
@@ -109,7 +111,7 @@ impl Host {
     }
 
     /// The cards whose drive is there, or that are on none.
-    pub(crate) fn present_cards(&self) -> Vec<Arc<HostedCard>> {
+    pub fn present_cards(&self) -> Vec<Arc<HostedCard>> {
         let mut cards = self.cards();
         cards.retain(|card| card.is_here());
         cards
@@ -151,13 +153,13 @@ impl Host {
     }
 
     /// Tells those who wait that something about a card is not as it was.
-    pub(crate) fn cards_changed(&self) {
+    pub fn cards_changed(&self) {
         let _cards = lock(&self.cards);
         self.cards_changed.notify_all();
     }
 
     /// Sleeps until a card comes or goes, or the time is over. What else changes is for the caller to see.
-    pub(crate) fn await_cards(&self, limit: Duration) {
+    pub fn await_cards(&self, limit: Duration) {
         let cards = lock(&self.cards);
         drop(self.cards_changed.wait_timeout(cards, limit));
     }
@@ -248,8 +250,41 @@ impl Host {
         }
     }
 
+    /// How many cards there are, on drives that are away too.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.cards).len()
+    }
+
+    /// The slots of the reader.
+    #[must_use]
+    pub fn slots(&self) -> &Slots<HostedCard> {
+        &self.slots
+    }
+
+    /// Who is signed in.
+    #[must_use]
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// From now on there is somebody who asks people. False: there was already.
+    pub fn set_prompter(&self, prompter: Arc<dyn Prompter>) -> bool {
+        self.prompter.set(prompter).is_ok()
+    }
+
+    /// Ends the keeper thread.
+    pub fn stop_keeper(&self) {
+        self.keeper.stop();
+    }
+
+    /// Waits until the keeper has looked at everything once, whatever came of it.
+    pub fn await_first_pass(&self, limit: Duration) {
+        self.keeper.await_first_pass(limit);
+    }
+
     /// Asks the keeper for another look at what waits.
-    pub(crate) fn wake_keeper(&self) {
+    pub fn wake_keeper(&self) {
         self.keeper.wake();
     }
 }

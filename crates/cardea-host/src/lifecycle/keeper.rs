@@ -23,7 +23,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The keeper thread: finishes and checks what needs the TPM, again and again while it is away, and ends
 /// old PIN verifications where no command comes that would.
-pub(crate) fn keep(host: &Host) {
+pub fn keep(host: &Host) {
     let mut retry = FIRST_RETRY;
     let mut round = Instant::now();
     loop {

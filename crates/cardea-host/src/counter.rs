@@ -22,20 +22,20 @@ use cardea_client::message::{Failure, FailureKind, RedirectionRequest, Reply, Re
 use crate::failure::fail;
 use crate::holder::CardVisit;
 use crate::host::Host;
-use crate::host::audit::Kind;
+use crate::host::audit::{Actor, Door, Kind};
 use crate::host::drive::Reading;
 use crate::host::hosted::HostedCard;
 use crate::host::logins::LoginGroups;
-use crate::host::permission::{Audience, Need};
+use crate::host::permission::{Audience, Caller, Need};
 use crate::host::redirected::Redirections;
 use crate::lifecycle::redirection::Redirection;
 
-pub(crate) use self::visitor::Visitor;
+pub use self::visitor::Visitor;
 
 /// The host behind its one way in, and what it keeps for the doors.
 #[derive(Debug)]
-pub(crate) struct Counter {
-    pub(crate) host: Arc<Host>,
+pub struct Counter {
+    host: Arc<Host>,
     login_groups: LoginGroups,
     /// Who has a drive read.
     reading: Reading,
@@ -43,7 +43,9 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) fn new(host: Arc<Host>) -> Self {
+    /// The counter of a host.
+    #[must_use]
+    pub fn new(host: Arc<Host>) -> Self {
         Self {
             host,
             login_groups: LoginGroups::default(),
@@ -52,8 +54,34 @@ impl Counter {
         }
     }
 
+    /// The host, for what doors show without being asked by anybody: which cards there are, and the slots.
+    #[must_use]
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// What a user may do. Asks the name service, which may take its time.
+    #[must_use]
+    pub fn caller(&self, uid: u32) -> Caller {
+        self.host.roles.of(uid)
+    }
+
+    /// Answers somebody, and then does what is due at the TPM, if nobody else waits for it.
+    pub fn then_idle_work<R>(&self, answer: impl FnOnce() -> R) -> R {
+        self.host.tpm.then_idle_work(answer)
+    }
+
+    /// Records that a door itself has refused something.
+    pub fn note_denied(&self, card: Option<&HostedCard>, actor: &Actor, door: Door) {
+        self.host.audit.event(card, actor, door, Kind::Denied);
+    }
+
     /// Answers one request, which may have come with an open folder; long work reports its steps.
-    pub(crate) fn serve(
+    ///
+    /// # Errors
+    ///
+    /// What the visitor is told; the cause is in the log.
+    pub fn serve(
         &self,
         visitor: &mut Visitor,
         request: Request,
@@ -79,7 +107,11 @@ impl Counter {
     }
 
     /// The visitor's connection brings cards of another machine along, until its end.
-    pub(crate) fn redirect<'a>(
+    ///
+    /// # Errors
+    ///
+    /// What the visitor is told.
+    pub fn redirect<'a>(
         &'a self,
         visitor: &'a Visitor,
         client: &ServerEnd<Arc<UnixStream>>,

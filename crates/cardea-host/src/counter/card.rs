@@ -20,7 +20,7 @@ use crate::lifecycle::{destroy, drive};
 
 impl Counter {
     /// Like [`Counter::serve`], about a card that the door has found by other means than its name.
-    pub(crate) fn serve_card(
+    pub fn serve_card(
         &self,
         visitor: &mut Visitor,
         card: &Arc<HostedCard>,

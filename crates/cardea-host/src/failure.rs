@@ -12,7 +12,7 @@ use cardea_store::StoreError;
 use cardea_tpm::{ResponseCode, TpmError};
 
 /// A failure without tries.
-pub(crate) fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
+pub fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
     Failure {
         kind,
         message: message.into(),
@@ -21,7 +21,7 @@ pub(crate) fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
 }
 
 /// An error with all its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

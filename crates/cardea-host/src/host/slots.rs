@@ -7,30 +7,30 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most slots: pcscd 1.9 has room for 16 readers over all handlers, two are left for real ones.
-pub(crate) const MAX_SLOTS: u8 = 14;
+pub const MAX_SLOTS: u8 = 14;
 
 /// The reader's name in pcscd's configuration (`FRIENDLYNAME`).
-pub(crate) const FRIENDLY_NAME: &str = "Cardea Virtual Smart Card";
+pub const FRIENDLY_NAME: &str = "Cardea Virtual Smart Card";
 
 /// The name that pcscd gives to the reader of a slot: the friendly name, the number of the reader among
 /// those of the same handler, and the slot, both as two hexadecimal digits (pcsc-lite, `RFSetReaderName`).
 #[must_use]
-pub(crate) fn reader_name(slot: u8) -> String {
+pub fn reader_name(slot: u8) -> String {
     format!("{FRIENDLY_NAME} 00 {slot:02X}")
 }
 
 /// State of all slots at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlotStates {
+pub struct SlotStates {
     /// Changes whenever any slot changes; never 0.
-    pub(crate) generation: u64,
+    pub generation: u64,
     /// One entry per slot: number of the insertion, 0 = empty.
-    pub(crate) inserted: Vec<u64>,
+    pub inserted: Vec<u64>,
 }
 
 /// The slots, with a card of type `C` in each.
 #[derive(Debug)]
-pub(crate) struct Slots<C> {
+pub struct Slots<C> {
     state: Mutex<State<C>>,
     changed: Condvar,
 }
@@ -52,7 +52,7 @@ struct Inserted<C> {
 impl<C> Slots<C> {
     /// So many empty slots.
     #[must_use]
-    pub(crate) fn new(count: u8) -> Self {
+    pub fn new(count: u8) -> Self {
         Self {
             state: Mutex::new(State {
                 generation: 1,
@@ -66,13 +66,13 @@ impl<C> Slots<C> {
 
     /// Number of slots.
     #[must_use]
-    pub(crate) fn count(&self) -> u8 {
+    pub fn count(&self) -> u8 {
         u8::try_from(self.lock().slots.len()).unwrap_or(u8::MAX)
     }
 
     /// Puts a card into the lowest free slot; `None` when all are taken.
     /// A card that is already in a slot stays there.
-    pub(crate) fn insert(&self, card: &Arc<C>) -> Option<u8> {
+    pub fn insert(&self, card: &Arc<C>) -> Option<u8> {
         let mut state = self.lock();
         if let Some(slot) = state.find(card) {
             return Some(slot);
@@ -91,7 +91,7 @@ impl<C> Slots<C> {
     }
 
     /// Takes a card out; false when it was in no slot.
-    pub(crate) fn remove(&self, card: &Arc<C>) -> bool {
+    pub fn remove(&self, card: &Arc<C>) -> bool {
         let mut state = self.lock();
         let Some(slot) = state.find(card) else {
             return false;
@@ -107,13 +107,13 @@ impl<C> Slots<C> {
 
     /// The slot of a card.
     #[must_use]
-    pub(crate) fn slot_of(&self, card: &Arc<C>) -> Option<u8> {
+    pub fn slot_of(&self, card: &Arc<C>) -> Option<u8> {
         self.lock().find(card)
     }
 
     /// The card in a slot and the number of its insertion.
     #[must_use]
-    pub(crate) fn card(&self, slot: u8) -> Option<(u64, Arc<C>)> {
+    pub fn card(&self, slot: u8) -> Option<(u64, Arc<C>)> {
         let state = self.lock();
         let inserted = state.slots.get(usize::from(slot))?.as_ref()?;
         Some((inserted.number, Arc::clone(&inserted.card)))
@@ -121,13 +121,13 @@ impl<C> Slots<C> {
 
     /// What is where now.
     #[must_use]
-    pub(crate) fn states(&self) -> SlotStates {
+    pub fn states(&self) -> SlotStates {
         self.lock().states()
     }
 
     /// Waits until the generation differs from the given one, the time is over or the daemon stops.
     #[must_use]
-    pub(crate) fn wait(&self, generation: u64, timeout: Duration) -> SlotStates {
+    pub fn wait(&self, generation: u64, timeout: Duration) -> SlotStates {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while state.generation == generation && !state.stopped {
@@ -145,7 +145,7 @@ impl<C> Slots<C> {
     }
 
     /// Ends all waiting, now and later.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }

@@ -34,7 +34,7 @@ const PIN_RESET: Need = Need {
 
 impl Counter {
     /// Makes a card.
-    pub(crate) fn create_card(
+    pub fn create_card(
         &self,
         visitor: &Visitor,
         order: CreateCard,
@@ -46,7 +46,7 @@ impl Counter {
     }
 
     /// Takes a card away again that the visitor has just made.
-    pub(crate) fn undo_creation(
+    pub fn undo_creation(
         &self,
         visitor: &Visitor,
         card: &Arc<HostedCard>,
@@ -59,7 +59,7 @@ impl Counter {
     }
 
     /// The first PIN of a card that is going to be made, from the caller's agent.
-    pub(crate) fn ask_first_pin(
+    pub fn ask_first_pin(
         &self,
         visitor: &Visitor,
         name: &str,
@@ -85,7 +85,7 @@ impl Counter {
     }
 
     /// Gives a card another name.
-    pub(crate) fn rename_card(
+    pub fn rename_card(
         &self,
         visitor: &Visitor,
         card: &Arc<HostedCard>,
@@ -97,7 +97,7 @@ impl Counter {
     }
 
     /// A challenge for the administrator, who may do anything to the card with its answer.
-    pub(crate) fn begin_challenge(
+    pub fn begin_challenge(
         &self,
         visitor: &Visitor,
         card: &Arc<HostedCard>,
@@ -108,7 +108,7 @@ impl Counter {
     }
 
     /// The administrator answers.
-    pub(crate) fn answer_challenge(
+    pub fn answer_challenge(
         &self,
         visitor: &Visitor,
         challenge: &AdminChallenge,
@@ -122,7 +122,7 @@ impl Counter {
     }
 
     /// A challenge whose answer lets the PIN be set anew, and nothing else.
-    pub(crate) fn begin_pin_reset(
+    pub fn begin_pin_reset(
         &self,
         visitor: &Visitor,
         card: &Arc<HostedCard>,
@@ -133,7 +133,7 @@ impl Counter {
     }
 
     /// A new PIN for such a card, from the caller's agent.
-    pub(crate) fn ask_new_pin(
+    pub fn ask_new_pin(
         &self,
         visitor: &Visitor,
         card: &HostedCard,
@@ -146,7 +146,7 @@ impl Counter {
     }
 
     /// The TPM's state; absent while it is away.
-    pub(crate) fn tpm_status(&self) -> Option<TpmStatus> {
+    pub fn tpm_status(&self) -> Option<TpmStatus> {
         describe::tpm(&self.host).ok()
     }
 }

@@ -10,14 +10,16 @@ use super::Caller;
 
 /// The settings that make a user an administrator or the reader.
 #[derive(Clone, Debug)]
-pub(crate) struct Roles {
-    pub(crate) admin_group: String,
-    pub(crate) pcscd_uid: u32,
+pub struct Roles {
+    /// Group whose members are administrators.
+    pub admin_group: String,
+    /// User that pcscd runs as.
+    pub pcscd_uid: u32,
 }
 
 impl Roles {
     /// The roles of a user id. Asks the name service, which may take its time.
-    pub(crate) fn of(&self, uid: u32) -> Caller {
+    pub fn of(&self, uid: u32) -> Caller {
         Caller {
             uid,
             administrator: uid == 0 || self.is_administrator(uid),

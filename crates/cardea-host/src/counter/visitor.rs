@@ -12,7 +12,7 @@ use crate::lifecycle::drive::Held;
 
 /// Whoever is at a door: what they may do, and what they have begun. What was begun ends with this value.
 #[derive(Debug)]
-pub(crate) struct Visitor {
+pub struct Visitor {
     pub(crate) caller: Caller,
     pub(crate) actor: Actor,
     pub(crate) door: Door,
@@ -33,7 +33,8 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     /// A caller that has just come.
-    pub(crate) fn new(caller: Caller, actor: Actor, door: Door) -> Self {
+    #[must_use]
+    pub fn new(caller: Caller, actor: Actor, door: Door) -> Self {
         Self {
             caller,
             actor,
@@ -48,8 +49,24 @@ impl Visitor {
         }
     }
 
+    /// With what the system's policy has granted for the next request.
+    #[must_use]
+    pub fn with_grant(self, grant: Option<Grant>) -> Self {
+        Self { grant, ..self }
+    }
+
+    /// With what tells that the caller has gone.
+    #[must_use]
+    pub fn with_gone(self, gone: Arc<CallerGone>) -> Self {
+        Self {
+            gone: Some(gone),
+            ..self
+        }
+    }
+
     /// With the caller's end of the socket.
-    pub(crate) fn with_stream(self, stream: Arc<UnixStream>) -> Self {
+    #[must_use]
+    pub fn with_stream(self, stream: Arc<UnixStream>) -> Self {
         Self {
             stream: Some(stream),
             ..self

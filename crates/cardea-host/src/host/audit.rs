@@ -34,19 +34,21 @@ const MAX_PROGRAM: usize = 500;
 
 /// Who caused an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Actor {
-    pub(crate) uid: u32,
-    pub(crate) pid: u32,
+pub struct Actor {
+    /// User id.
+    pub uid: u32,
+    /// Process id; 0 where it is not known.
+    pub pid: u32,
     /// Path of the program, as the kernel tells it; empty when it does not.
-    pub(crate) program: String,
+    pub program: String,
     /// Whom it says that it does it for; empty = itself.
-    pub(crate) on_behalf_of: String,
+    pub on_behalf_of: String,
 }
 
 impl Actor {
     /// A process of a user. The program is the one that runs now, which may have come after the one that connected;
     /// the process may be gone.
-    pub(crate) fn of_process(uid: u32, pid: u32) -> Self {
+    pub fn of_process(uid: u32, pid: u32) -> Self {
         Self {
             uid,
             pid,
@@ -56,7 +58,7 @@ impl Actor {
     }
 
     /// Nobody asked for it.
-    pub(crate) fn daemon() -> Self {
+    pub fn daemon() -> Self {
         Self {
             uid: rustix::process::getuid().as_raw(),
             pid: std::process::id(),
@@ -75,16 +77,20 @@ fn program(pid: u32) -> String {
 
 /// How it came to the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub enum Door {
+    /// D-Bus.
     Bus,
+    /// The daemon by itself.
     Daemon,
+    /// The reader.
     Reader,
+    /// The private socket.
     Socket,
 }
 
 impl Door {
     /// Its word in records and dialogs.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Bus => "dbus",
             Self::Daemon => "daemon",
@@ -182,7 +188,7 @@ impl Kind {
 
 /// The records of one daemon.
 #[derive(Debug)]
-pub(crate) struct Audit {
+pub struct Audit {
     frequency: Mutex<Frequency>,
     queue: Mutex<Queue>,
     /// Locked before the queue.
@@ -250,7 +256,7 @@ impl Draft {
 
 impl Audit {
     /// Opens the records of a state folder.
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             frequency: Mutex::default(),
             queue: Mutex::default(),

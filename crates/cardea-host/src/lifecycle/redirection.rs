@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{CardOverview, CardState, Failure, FailureKind, MAX_REDIRECTED};
+use cardea_client::message::{
+    CardOverview, CardState, Failure, FailureKind, MAX_REDIRECTED, Reply,
+};
 
 use crate::failure::fail;
 use crate::host::Host;
@@ -17,10 +19,10 @@ use crate::host::redirected::{Carrier, Redirections};
 use crate::names::is_name;
 
 /// Ends when dropped, and its cards are gone.
-pub(crate) struct Redirection<'a> {
+pub struct Redirection<'a> {
     host: &'a Arc<Host>,
     registry: &'a Redirections,
-    pub(crate) carrier: Arc<Carrier>,
+    carrier: Arc<Carrier>,
     actor: &'a Actor,
     /// Until it is refused or ends.
     offers: Cell<bool>,
@@ -54,7 +56,7 @@ impl<'a> Redirection<'a> {
     }
 
     /// Its cards are gone before that is told: whoever begins anew finds nothing of them in the way.
-    pub(crate) fn refuse(&self, failure: Failure) -> Result<(), FrameError> {
+    pub fn refuse(&self, failure: Failure) -> Result<(), FrameError> {
         self.withdraw();
         self.carrier.refuse(failure)
     }
@@ -78,8 +80,29 @@ impl<'a> Redirection<'a> {
             .collect()
     }
 
+    /// Where the cards are, for people.
+    #[must_use]
+    pub fn from(&self) -> &str {
+        &self.carrier.from
+    }
+
+    /// Whether the cards may be in the reader.
+    #[must_use]
+    pub fn is_in_reader(&self) -> bool {
+        self.carrier.in_reader
+    }
+
+    /// The answer for a program has come.
+    pub fn answered(&self, program: u32, reply: Reply) {
+        self.carrier.answered(program, reply);
+    }
+
     /// Takes over what there is now.
-    pub(crate) fn offer(&self, cards: &[CardOverview]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// What the other machine is told, as the last thing.
+    pub fn offer(&self, cards: &[CardOverview]) -> Result<(), Failure> {
         if cards.len() > MAX_REDIRECTED {
             let text = format!("at most {MAX_REDIRECTED} cards are redirected at once");
             return Err(fail(FailureKind::Full, text));

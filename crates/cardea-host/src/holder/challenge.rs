@@ -19,21 +19,27 @@ const ANSWER_TIME: Duration = Duration::from_secs(600);
 
 /// The time by which something must be answered.
 #[derive(Debug)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     end: Instant,
     /// Seconds since 1970.
-    pub(crate) time: u64,
+    pub time: u64,
 }
 
 impl Deadline {
-    pub(crate) fn new() -> Self {
+    /// From now on.
+    pub fn begin() -> Self {
         Self {
             end: Instant::now() + ANSWER_TIME,
             time: unix_time() + ANSWER_TIME.as_secs(),
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    /// Whether there is time left.
+    ///
+    /// # Errors
+    ///
+    /// When it is over.
+    pub fn check(&self) -> Result<(), Failure> {
         if Instant::now() < self.end {
             return Ok(());
         }
@@ -46,18 +52,28 @@ impl Deadline {
 
 /// What the administrator does once the answer was correct.
 #[derive(Debug)]
-pub(crate) enum AdminTask {
+pub enum AdminTask {
+    /// Replaces the admin key.
     ChangeKey(SecretBytes),
-    Provision { format: bool, id: Option<CardId> },
+    /// Sets the card up: its file system, its id.
+    Provision {
+        /// Whether the file system is made anew.
+        format: bool,
+        /// Another id for the card application.
+        id: Option<CardId>,
+    },
+    /// Shows that the answer is correct, and nothing more.
     Verify,
 }
 
 /// A challenge, and the connection to the card on which its answer counts.
 #[derive(Debug)]
-pub(crate) struct AdminChallenge {
+pub struct AdminChallenge {
     pub(crate) card: Arc<HostedCard>,
-    pub(crate) challenge: Vec<u8>,
-    pub(crate) deadline: Deadline,
+    /// 8 bytes.
+    pub challenge: Vec<u8>,
+    /// By when it must be answered.
+    pub deadline: Deadline,
     state: Mutex<State>,
 }
 
@@ -82,7 +98,7 @@ impl CardVisit<'_> {
         Ok(AdminChallenge {
             card: Arc::clone(&self.card),
             challenge,
-            deadline: Deadline::new(),
+            deadline: Deadline::begin(),
             state: Mutex::new(State::Open(connection)),
         })
     }
@@ -172,7 +188,7 @@ impl AdminChallenge {
     }
 
     /// Ends it.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut body = self.card.body();
         let state = std::mem::replace(&mut *lock(&self.state), State::Void);
         if let (Body::Live(live), State::Open(connection) | State::Answered(connection)) =

@@ -12,7 +12,7 @@ const FIRST_PERSON: u32 = 1000;
 
 /// Who has an active session.
 #[derive(Debug, Default)]
-pub(crate) struct Presence {
+pub struct Presence {
     sessions: Mutex<ActiveUsers>,
     stale: AtomicBool,
 }
@@ -29,7 +29,7 @@ pub(crate) enum Admission {
 
 /// What is known of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ActiveUsers {
+pub enum ActiveUsers {
     /// The users who have an active one.
     Known(HashSet<u32>),
     /// It will be known in a moment.
@@ -60,21 +60,22 @@ impl Presence {
     }
 
     /// Something about sessions has changed.
-    pub(crate) fn look_again(&self) {
+    pub fn look_again(&self) {
         self.stale.store(true, Ordering::Relaxed);
     }
 
     /// Whether what is known may be old; asked once for each change.
-    pub(crate) fn wants_look(&self) -> bool {
+    pub fn wants_look(&self) -> bool {
         self.stale.swap(false, Ordering::Relaxed)
     }
 
-    pub(crate) fn is_awaited(&self) -> bool {
+    /// Whether it is not known yet.
+    pub fn is_awaited(&self) -> bool {
         *lock(&self.sessions) == ActiveUsers::Awaited
     }
 
     /// Takes over what the system says. True: it was something else.
-    pub(crate) fn set(&self, sessions: ActiveUsers) -> bool {
+    pub fn set(&self, sessions: ActiveUsers) -> bool {
         let mut known = lock(&self.sessions);
         let changed = *known != sessions;
         *known = sessions;

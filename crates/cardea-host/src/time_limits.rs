@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A person gets this time for one answer, unless the program wants it sooner.
-pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(120);
+pub const ANSWER_TIME: Duration = Duration::from_secs(120);
 
 /// A person gets this time to say yes or no: programs that want a key wait no longer.
-pub(crate) const CONSENT_TIME: Duration = Duration::from_secs(50);
+pub const CONSENT_TIME: Duration = Duration::from_secs(50);

@@ -13,7 +13,7 @@ use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::sync::lock;
 
 /// Reads the state folder. Sends no TPM command.
-pub(crate) fn load(host: &Host) -> Result<(), StoreError> {
+pub fn load(host: &Host) -> Result<(), StoreError> {
     let stored = host.store.cards()?;
     let known = host.store.known_cards()?;
     let mut open = Vec::new();

@@ -8,7 +8,7 @@ use crate::failure::fail;
 const MAX_CARD_NAME: usize = 127;
 
 /// Whether a card can have this name.
-pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
+pub fn check_name(name: &str) -> Result<(), Failure> {
     let invalid = |text: String| fail(FailureKind::Invalid, text);
     if name.is_empty() || name.len() > MAX_CARD_NAME {
         return Err(invalid(format!(

@@ -10,7 +10,7 @@ use cardea_client::message::{
     RedirectionRequest, Request, SlotRequest, TpmRequest,
 };
 
-pub(crate) use self::roles::Roles;
+pub use self::roles::Roles;
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +125,20 @@ fn of_tpm(request: &TpmRequest) -> Audience {
 
 /// What somebody may be granted who is not an administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Right {
+pub enum Right {
+    /// Changing a card's PIN, or unblocking it with the PUK.
     ChangePin,
+    /// Making a card.
     CreateCard,
+    /// Destroying a card.
     DestroyCard,
+    /// The administrator's challenge of a card, by which it is set up.
     Provision,
+    /// Giving a card another name.
     RenameCard,
+    /// Setting a PIN anew by the administrator's answer.
     ResetPin,
+    /// Ending the TPM's lockout.
     ResetTpmLockout,
 }
 
@@ -144,13 +151,13 @@ impl Right {
 
 /// One right of one user, about one card or none, as the system's policy has decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub struct Grant {
     /// The right.
-    pub(crate) right: Right,
+    pub right: Right,
     /// Whose it is.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The card that it is about; absent where the right is not about one card.
-    pub(crate) card: Option<CardId>,
+    pub card: Option<CardId>,
 }
 
 /// What a request needs: the table, and the right by which others may be let in.
@@ -235,7 +242,7 @@ fn right_on_card(request: &CardRequest) -> Option<Right> {
 
 /// What the daemon knows of the process at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub struct Caller {
     /// User id, from the kernel.
     uid: u32,
     /// root or a member of the administrators' group.
@@ -256,13 +263,13 @@ impl Caller {
 
     /// User id, from the kernel.
     #[must_use]
-    pub(crate) fn uid(self) -> u32 {
+    pub fn uid(self) -> u32 {
         self.uid
     }
 
     /// Whether the caller has a right without being granted it. `owner`: of the card that it is about.
     #[must_use]
-    pub(crate) fn has(self, right: Right, owner: Option<u32>) -> bool {
+    pub fn has(self, right: Right, owner: Option<u32>) -> bool {
         self.administrator || right.is_the_owners() && owner == Some(self.uid)
     }
 
@@ -280,7 +287,7 @@ impl Caller {
     /// Whether a card of this owner is the caller's business.
     /// A card whose owner cannot be read is the administrator's only.
     #[must_use]
-    pub(crate) fn may_see(self, owner: Option<u32>) -> bool {
+    pub fn may_see(self, owner: Option<u32>) -> bool {
         self.administrator || owner == Some(self.uid)
     }
 }

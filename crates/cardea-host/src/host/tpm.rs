@@ -10,7 +10,7 @@ use crate::sync::lock;
 use crate::system::BootClock;
 
 /// Begins to use a chip.
-pub(crate) type Connect = Box<dyn Fn() -> Result<Arc<dyn Chip>, TpmError> + Send + Sync>;
+pub type Connect = Box<dyn Fn() -> Result<Arc<dyn Chip>, TpmError> + Send + Sync>;
 
 /// The TPM, which may be away when the daemon starts.
 pub(crate) struct Tpm {

@@ -46,7 +46,7 @@ pub(crate) fn summaries(host: &Host, cards: &[Arc<HostedCard>]) -> Vec<CardSumma
 }
 
 /// One card in full. Waits until it is free.
-pub(crate) fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
+pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
     let mut body = card.body();
     let pin = refresh(host, card, &mut body);
     let mut puk = None;
@@ -342,11 +342,15 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
 }
 
 /// What only a card in use tells.
-pub(crate) struct InUse {
-    pub(crate) admin_blocked: bool,
-    pub(crate) card_id: Option<CardId>,
-    pub(crate) certificates_issued: u32,
-    pub(crate) unblock: UnblockMode,
+pub struct InUse {
+    /// Whether nobody can be its administrator any more.
+    pub admin_blocked: bool,
+    /// The id that the card application tells.
+    pub card_id: Option<CardId>,
+    /// Certificates written over its life.
+    pub certificates_issued: u32,
+    /// How its PIN is unblocked.
+    pub unblock: UnblockMode,
 }
 
 impl Default for InUse {
@@ -362,7 +366,7 @@ impl Default for InUse {
 
 impl InUse {
     /// Waits until the card is free.
-    pub(crate) fn of(hosted: &HostedCard) -> Self {
+    pub fn of(hosted: &HostedCard) -> Self {
         let Body::Live(card) = &*hosted.body() else {
             return Self::default();
         };

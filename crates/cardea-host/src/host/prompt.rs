@@ -20,16 +20,20 @@ use crate::sync::lock;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
+    /// A new PIN.
     NewPin,
+    /// A new PUK.
     NewPuk,
+    /// The PIN.
     Pin,
+    /// The PUK.
     Puk,
 }
 
 impl Purpose {
     /// Its word on the bus.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::NewPin => "new-pin",
             Self::NewPuk => "new-puk",
@@ -39,7 +43,7 @@ impl Purpose {
     }
 
     /// Whether the answer is a new value, which is typed twice.
-    pub(crate) fn is_new(self) -> bool {
+    pub fn is_new(self) -> bool {
         matches!(self, Self::NewPin | Self::NewPuk)
     }
 
@@ -60,49 +64,55 @@ impl Purpose {
 
 /// One question to a person.
 #[derive(Debug)]
-pub(crate) struct Question<'a> {
+pub struct Question<'a> {
     /// Absent while it is being made.
-    pub(crate) card: Option<&'a HostedCard>,
+    pub card: Option<&'a HostedCard>,
     /// The card's name.
-    pub(crate) name: String,
-    pub(crate) purpose: Purpose,
+    pub name: String,
+    /// What is asked for.
+    pub purpose: Purpose,
     /// Whose agent asks it.
-    pub(crate) user: u32,
+    pub user: u32,
     /// The program that wants it.
-    pub(crate) actor: &'a Actor,
-    pub(crate) door: Door,
+    pub actor: &'a Actor,
+    /// By which door it wants it.
+    pub door: Door,
     /// What a PIN of this card looks like; of the PUK, where that is asked for.
-    pub(crate) policy: PinPolicy,
+    pub policy: PinPolicy,
     /// Of the PIN or PUK that is asked for; absent where the TPM does not say.
-    pub(crate) status: Option<PinStatus>,
-    pub(crate) unblock: UnblockMode,
+    pub status: Option<PinStatus>,
+    /// How a blocked PIN of this card is set anew.
+    pub unblock: UnblockMode,
     /// What was wrong with the answer before.
-    pub(crate) error: Option<String>,
-    pub(crate) limit: Duration,
+    pub error: Option<String>,
+    /// A person gets this time.
+    pub limit: Duration,
     /// Tells that nobody waits for the answer any more.
-    pub(crate) gone: Option<Arc<CallerGone>>,
+    pub gone: Option<Arc<CallerGone>>,
 }
 
 /// What a person is asked to let a program do.
 #[derive(Debug)]
-pub(crate) struct ConsentRequest<'a> {
-    pub(crate) card: &'a HostedCard,
+pub struct ConsentRequest<'a> {
+    /// The card that it is about.
+    pub card: &'a HostedCard,
     /// Whose agent asks it.
-    pub(crate) user: u32,
+    pub user: u32,
     /// The program that wants it.
-    pub(crate) actor: &'a Actor,
-    pub(crate) door: Door,
+    pub actor: &'a Actor,
+    /// By which door it wants it.
+    pub door: Door,
     /// As in "wants to: …".
-    pub(crate) action: &'a str,
+    pub action: &'a str,
 }
 
 /// Whether somebody who waited has gone.
 #[derive(Debug, Default)]
-pub(crate) struct CallerGone(Mutex<(bool, Vec<Waker>)>);
+pub struct CallerGone(Mutex<(bool, Vec<Waker>)>);
 
 impl CallerGone {
     /// Tells everybody.
-    pub(crate) fn set(&self) {
+    pub fn set(&self) {
         let mut state = lock(&self.0);
         state.0 = true;
         for waker in state.1.drain(..) {
@@ -110,12 +120,13 @@ impl CallerGone {
         }
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// Whether somebody has told.
+    pub fn is_set(&self) -> bool {
         lock(&self.0).0
     }
 
     /// For a future that ends with it.
-    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+    pub fn poll(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
         if state.0 {
             return Poll::Ready(());
@@ -129,15 +140,18 @@ impl CallerGone {
 
 /// How a blocked PIN is set anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UnblockMode {
+pub enum UnblockMode {
+    /// By the administrator's answer.
     ChallengeResponse,
+    /// By nobody.
     None,
+    /// By the PUK.
     Puk,
 }
 
 impl UnblockMode {
     /// Its word on the bus.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::ChallengeResponse => "challenge-response",
             Self::None => "none",
@@ -148,18 +162,19 @@ impl UnblockMode {
 
 /// Why nothing was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
     /// The person said no.
     Cancelled,
     /// The agent's words.
     Failed(String),
     /// Nobody could be asked.
     NoAgent,
+    /// The person did not answer in time.
     TimedOut,
 }
 
 /// Who asks.
-pub(crate) trait Prompter: Send + Sync {
+pub trait Prompter: Send + Sync {
     /// Asks for a PIN or PUK.
     fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, NoAnswer>;
 
@@ -179,7 +194,7 @@ pub(crate) fn unblock_mode(card: &cardea_card::Card, gone: &GoneParts) -> Unbloc
 }
 
 /// Whether what was typed can be right at all: a PIN that its policy has never allowed costs no try.
-pub(crate) fn plausible(question: &Question<'_>, typed: &SecretBytes) -> Result<(), String> {
+pub fn plausible(question: &Question<'_>, typed: &SecretBytes) -> Result<(), String> {
     let pin = Pin::new(typed.expose()).map_err(|error| error.to_string())?;
     question.policy.check(&pin).map_err(|error| {
         let what = match question.purpose {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cardea_card::Card;
 use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
 use cardea_card::token::{PinReference, PinStatus};
-use cardea_client::message::{CardState, Failure, FailureKind};
+use cardea_client::message::{CardState, Failure, FailureKind, Part};
 use cardea_store::KnownCard;
 
 use crate::failure::{SWITCHED_OFF, fail, no_such_card};
@@ -22,15 +22,15 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A card that the daemon knows.
 #[derive(Debug)]
-pub(crate) struct HostedCard {
+pub struct HostedCard {
     /// Its id; absent when not even the file's name tells one.
-    pub(crate) id: Option<CardId>,
+    pub id: Option<CardId>,
     /// The card file.
     pub(crate) path: PathBuf,
     /// The host's number for it; absent without an id.
-    pub(crate) instance: Option<u32>,
+    pub instance: Option<u32>,
     /// Absent when the file cannot be read.
-    pub(crate) owner: Option<u32>,
+    pub owner: Option<u32>,
     /// Seconds since 1970.
     pub(crate) created: u64,
     /// NV handles that it claims.
@@ -76,10 +76,13 @@ struct Shown {
 
 /// Tries as last known, and a number that differs when the contents may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) pin_left: Option<u32>,
-    pub(crate) puk_left: Option<u32>,
-    pub(crate) revision: u64,
+pub struct Counts {
+    /// Tries of the PIN.
+    pub pin_left: Option<u32>,
+    /// Tries of the PUK.
+    pub puk_left: Option<u32>,
+    /// Differs when the contents may.
+    pub revision: u64,
 }
 
 /// What there is of a card.
@@ -319,6 +322,24 @@ impl HostedCard {
         }
     }
 
+    /// Whether it is a card of another machine.
+    #[must_use]
+    pub fn is_redirected(&self) -> bool {
+        self.carrier().is_some()
+    }
+
+    /// Its state as last known.
+    #[must_use]
+    pub fn state(&self) -> CardState {
+        lock(&self.shown).view.state
+    }
+
+    /// Parts that it is without, in the words of the socket.
+    #[must_use]
+    pub fn gone_parts(&self) -> Vec<Part> {
+        self.gone.parts()
+    }
+
     pub(crate) fn is_carried_by(&self, carrier: &Arc<Carrier>) -> bool {
         self.carrier().is_some_and(|own| Arc::ptr_eq(own, carrier))
     }
@@ -329,7 +350,7 @@ impl HostedCard {
     }
 
     /// Whether it is in use and has a PUK: then its PIN is not reset by the administrator.
-    pub(crate) fn has_puk(&self) -> bool {
+    pub fn has_puk(&self) -> bool {
         match &*self.body() {
             Body::Live(live) => has_reference(live.record(), PinReference::Puk),
             _ => false,
@@ -337,7 +358,7 @@ impl HostedCard {
     }
 
     /// The id that the card application tells, or the host's while that is not known.
-    pub(crate) fn shown_id(&self) -> Option<CardId> {
+    pub fn shown_id(&self) -> Option<CardId> {
         match &*self.body() {
             Body::Live(live) => live.card_id(),
             _ => self.id,
@@ -345,7 +366,7 @@ impl HostedCard {
     }
 
     /// What changes by use, without asking the TPM; absent for a card at work or not in use.
-    pub(crate) fn counts(&self) -> Option<Counts> {
+    pub fn counts(&self) -> Option<Counts> {
         let mut body = self.try_body()?;
         let Body::Live(live) = &mut *body else {
             return None;
@@ -359,7 +380,7 @@ impl HostedCard {
     }
 
     /// Name shown to people.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         lock(&self.shown).name.clone()
     }
 
@@ -433,7 +454,7 @@ impl HostedCard {
     }
 
     /// Whether it is in the state folder, or on a drive that somebody brings.
-    pub(crate) fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         match &self.home {
             Home::Drive(_, drive) => lock(drive)
                 .as_ref()
@@ -483,7 +504,7 @@ impl HostedCard {
     }
 
     /// The card id, or the name of a file that has none.
-    pub(crate) fn selector(&self) -> String {
+    pub fn selector(&self) -> String {
         match self.id {
             Some(id) => id.to_string(),
             None => self
@@ -496,7 +517,7 @@ impl HostedCard {
     }
 
     /// `ROOT\SMARTCARDREADER\NNNN`, as Windows names the devices of its virtual cards.
-    pub(crate) fn instance_id(&self) -> String {
+    pub fn instance_id(&self) -> String {
         self.instance
             .map(|number| format!("ROOT\\SMARTCARDREADER\\{number:04}"))
             .unwrap_or_default()

@@ -1,0 +1,7 @@
+//! The counter as a door sees it, over a software TPM.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod support;
+mod trial_door;
+mod visits;

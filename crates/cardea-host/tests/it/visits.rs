@@ -1,0 +1,110 @@
+//! A card that a person names is found once.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use cardea_client::message::{CardRequest, FailureKind, Reference, Reply, Request, SecretBytes};
+use cardea_host::{
+    ConsentRequest, Grant, HostedCard, NoAnswer, Prompter, Purpose, Question, Right,
+};
+
+use crate::support::{OTHER, OWNER, PIN, Place};
+
+const NEW_PIN: &[u8] = b"777777";
+
+/// Answers like a person, and does something else while it is asked.
+struct Person {
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Prompter for Person {
+    fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, NoAnswer> {
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
+        let pin = match question.purpose {
+            Purpose::NewPin => NEW_PIN,
+            _ => PIN,
+        };
+        Ok(SecretBytes::new(pin.to_vec()))
+    }
+
+    fn consent(&self, _: &ConsentRequest<'_>) -> Result<(), NoAnswer> {
+        Err(NoAnswer::Cancelled)
+    }
+}
+
+fn card(place: &Place, id: &str) -> Arc<HostedCard> {
+    let cards = place.counter.host().present_cards();
+    let found = cards.into_iter().find(|card| card.selector() == id);
+    found.unwrap()
+}
+
+fn verifies(place: &Place, id: &str, pin: &[u8]) -> bool {
+    let verify = CardRequest::VerifyPin {
+        value: SecretBytes::new(pin.to_vec()),
+        reference: Reference::Pin,
+    };
+    let request = Request::card(id, verify);
+    let owner = &mut place.visitor(OWNER);
+    place
+        .counter
+        .serve(owner, request, None, &mut |_| {})
+        .is_ok()
+}
+
+#[test]
+fn card_is_the_one_that_was_named_whatever_its_name_means_once_the_person_has_answered() {
+    let place = Arc::new(Place::new());
+    let (named, other) = (place.card("work"), place.card("home"));
+    let meanwhile = {
+        let place = Arc::clone(&place);
+        let (named, other) = (card(&place, &named), card(&place, &other));
+        move || {
+            let root = place.visitor(0);
+            place.counter.rename_card(&root, &named, "old").unwrap();
+            place.counter.rename_card(&root, &other, "work").unwrap();
+        }
+    };
+    let person = Person {
+        meanwhile: Mutex::new(Some(Box::new(meanwhile))),
+    };
+    assert!(place.counter.host().set_prompter(Arc::new(person)));
+    let reference = Reference::Pin;
+    let change = Request::card("work", CardRequest::ChangePinByAgent { reference });
+    let owner = &mut place.visitor(OWNER);
+    let changed = place.counter.serve(owner, change, None, &mut |_| {});
+    assert!(matches!(changed, Ok(Reply::Done)), "{changed:?}");
+    assert!(verifies(&place, &named, NEW_PIN));
+    assert!(verifies(&place, &other, PIN), "the other card is untouched");
+}
+
+#[test]
+fn grant_is_good_for_one_right_of_one_user_about_one_card() {
+    let place = Place::new();
+    let (one, two) = (place.card("one"), place.card("two"));
+    let (one, two) = (card(&place, &one), card(&place, &two));
+    let grant = Grant {
+        right: Right::RenameCard,
+        uid: OTHER,
+        card: one.id,
+    };
+    let rename = |grant, uid, card| {
+        let visitor = place.visitor(uid).with_grant(Some(grant));
+        place.counter.rename_card(&visitor, card, "renamed")
+    };
+    let kind = |result: Result<(), cardea_client::message::Failure>| result.unwrap_err().kind;
+    assert_eq!(kind(rename(grant, OTHER, &two)), FailureKind::Denied);
+    assert_eq!(kind(rename(grant, OWNER, &one)), FailureKind::Denied);
+    let destroy = Grant {
+        right: Right::DestroyCard,
+        ..grant
+    };
+    assert_eq!(kind(rename(destroy, OTHER, &one)), FailureKind::Denied);
+    let change = CardRequest::Destroy { owner_auth: None };
+    let visitor = &mut place.visitor(OTHER).with_grant(Some(grant));
+    let destroyed = place.counter.serve_card(visitor, &one, change, &mut |_| {});
+    assert_eq!(destroyed.unwrap_err().kind, FailureKind::Denied);
+    rename(grant, OTHER, &one).unwrap();
+    assert_eq!(one.name(), "renamed");
+}
