@@ -228,7 +228,7 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     let replies = [
         Reply::Done,
-        Reply::Progress("making a key".to_owned()),
+        Reply::Progress(cardea_client::message::Step::PrepareCard),
         Reply::Failed(Failure {
             kind: FailureKind::PinWrong,
             message: "the PIN is wrong".to_owned(),

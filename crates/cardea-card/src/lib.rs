@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod algorithm;
 mod card;
 mod engine;
 mod event;

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub use cardea_terms::{CounterMode, IndexRole, Visibility as ReaderVisibility};
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -150,18 +151,6 @@ impl Default for Settings {
     }
 }
 
-/// When a card is offered over PC/SC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum ReaderVisibility {
-    /// From insertion to removal.
-    #[n(0)]
-    Always,
-    /// While its owner has an active session.
-    #[n(1)]
-    OwnerSession,
-}
-
 /// Lengths in bytes, needed because CHANGE REFERENCE DATA and RESET RETRY COUNTER carry no delimiter.
 ///
 /// One entry normally; during a change both candidates, newest first, until a verification decides.
@@ -236,18 +225,6 @@ pub struct CounterObject {
     pub count: u32,
 }
 
-/// Where PIN tries are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum CounterMode {
-    /// PIN_FAIL NV index of the card.
-    #[n(0)]
-    Nv,
-    /// The TPM's global lockout.
-    #[n(1)]
-    Object,
-}
-
 /// The storage root key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -261,21 +238,6 @@ pub struct SrkRecord {
     /// TPMT_PUBLIC of the template that re-creates it.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub template: Vec<u8>,
-}
-
-/// Whose secret an NV index counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(index_only)]
-pub enum IndexRole {
-    /// The user's PIN.
-    #[n(0)]
-    Pin,
-    /// The admin value.
-    #[n(1)]
-    Adm,
-    /// The PUK.
-    #[n(2)]
-    Puk,
 }
 
 /// One PIN_FAIL index.

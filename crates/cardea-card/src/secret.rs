@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::algorithm::KeyAlgorithm;
+use cardea_terms::KeyAlgorithm;
 
 /// Overwrites what finished calls of this thread have left on its stack: secrets that were moved about by
 /// value. Erasing a value where it is at last does not reach the places where it was before.

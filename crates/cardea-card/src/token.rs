@@ -10,72 +10,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use crate::algorithm::KeyAlgorithm;
+pub use cardea_terms::{
+    Hash as HashAlgorithm, KeyAlgorithm, KeyClass, Origin as KeyOrigin, PublicKey,
+};
+
 use crate::record::{CardRecord, KeyRecord, Provisional, TpmRecord};
 use crate::secret::{AdminKeyBytes, Pin, PrivateKey};
-
-/// How long one PIN verification serves a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyClass {
-    /// PIN before every operation.
-    Always,
-    /// PIN once per session.
-    Session,
-}
-
-/// Where a private key was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyOrigin {
-    /// In the TPM.
-    Generated,
-    /// Elsewhere, then imported.
-    Imported,
-}
-
-/// Hash algorithms of signatures and of OAEP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HashAlgorithm {
-    /// SHA-1, 20 bytes.
-    Sha1,
-    /// SHA-256, 32 bytes.
-    Sha256,
-    /// SHA-384, 48 bytes.
-    Sha384,
-    /// SHA-512, 64 bytes.
-    Sha512,
-}
-
-impl HashAlgorithm {
-    /// Digest length in bytes.
-    #[must_use]
-    pub fn size(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
-}
-
-/// A public key, big-endian.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PublicKey {
-    /// Coordinates on the curve of the key's algorithm, each of the curve's full length.
-    Ec {
-        /// Abscissa.
-        x: Vec<u8>,
-        /// Ordinate.
-        y: Vec<u8>,
-    },
-    /// RSA; the exponent is 65537 for generated keys.
-    Rsa {
-        /// Modulus without leading zeros.
-        modulus: Vec<u8>,
-        /// Public exponent.
-        exponent: u32,
-    },
-}
 
 /// What a key is, derived from its public area.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

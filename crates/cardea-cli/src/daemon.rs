@@ -8,7 +8,7 @@ use cardea_client::message::{CardDetails, CardRequest, CardState, Part, Reply, R
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
-use crate::terminal::progress::Progress;
+use crate::terminal::progress::{Progress, words};
 
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
 const ANSWER_TIME: Duration = Duration::from_secs(600);
@@ -27,7 +27,9 @@ impl Daemon {
         let progress = Progress::start(what);
         let reply = self
             .0
-            .call_with_progress(request, ANSWER_TIME, &mut |step| progress.step(step));
+            .call_with_progress(request, ANSWER_TIME, &mut |step| {
+                progress.step(&words(step))
+            });
         drop(progress);
         self.answer(reply)
     }
@@ -40,7 +42,7 @@ impl Daemon {
         what: &str,
     ) -> Result<Reply, Failure> {
         let progress = Progress::start(what);
-        let mut step = |step: &str| progress.step(step);
+        let mut step = |step| progress.step(&words(step));
         let reply = self
             .0
             .call_with_folder(request, folder, ANSWER_TIME, &mut step);

@@ -3,6 +3,7 @@
 use cardea_client::message::{
     CardDetails, CardState, CardSummary, KeySummary, Part, PublicKey, Tries,
 };
+use cardea_terms::CounterMode;
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
@@ -14,9 +15,6 @@ use crate::on_card::{Stored, label, pin_words, public_key};
 use crate::policy::Policy;
 use crate::terminal::output::{Colour, print, print_json, printable, table, utc};
 use crate::uri;
-
-/// The hierarchy of the computer's firmware.
-pub(crate) const PLATFORM: &str = "platform";
 
 /// Reference of the first key; OpenSC counts from here.
 const FIRST: u8 = 0x81;
@@ -67,9 +65,9 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
             json!({
                 "reference": format!("{:02X}", key.reference),
                 "label": label(key),
-                "algorithm": key.algorithm,
-                "origin": key.origin,
-                "pin": key.pin,
+                "algorithm": key.algorithm.word(),
+                "origin": key.origin.word(),
+                "pin": key.class.word(),
                 "certificate": key.certificate,
                 "import_exposed": key.import_exposed,
             })
@@ -87,7 +85,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "pin_pad": card.pin_pad,
         "reader_visibility": card.visibility.word(),
         "idle_limit": (card.idle_limit != 0).then_some(card.idle_limit),
-        "counter_mode": card.counter_mode,
+        "counter_mode": card.counter_mode.map_or("", CounterMode::word),
         "keys": keys,
         "warnings": card.warnings,
         "uri": uri::token(&card.summary),
@@ -228,7 +226,10 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             }
             .to_owned(),
         ),
-        ("counter", card.counter_mode.clone()),
+        (
+            "counter",
+            card.counter_mode.map_or("", CounterMode::word).to_owned(),
+        ),
     ]);
     if let Some(uri) = uri::token(summary) {
         lines.push(("URI", uri));
@@ -247,8 +248,8 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
 
 fn key_line(key: &KeySummary) -> String {
     let mut parts = vec![
-        format!("{:02X} {}", key.reference, key.algorithm),
-        key.origin.clone(),
+        format!("{:02X} {}", key.reference, key.algorithm.word()),
+        key.origin.word().to_owned(),
         format!("PIN {}", pin_words(key)),
     ];
     if key.import_exposed {
@@ -304,9 +305,9 @@ pub(crate) fn key_json(
         "id": key.id.iter().map(|byte| format!("{byte:02X}")).collect::<String>(),
         "container": opensc_container(key),
         "label": label(key),
-        "algorithm": key.algorithm,
-        "origin": key.origin,
-        "pin": key.pin,
+        "algorithm": key.algorithm.word(),
+        "origin": key.origin.word(),
+        "pin": key.class.word(),
         "import_exposed": key.import_exposed,
         "public_key": public_key(key)?.to_spki_pem(),
         "certificate": certificate.map(Stored::to_json),

@@ -6,6 +6,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
 };
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
+use cardea_terms::KeyClass;
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -60,7 +61,7 @@ pub(crate) fn title(key: &KeySummary) -> String {
 
 /// When a key needs the PIN.
 pub(crate) fn pin_words(key: &KeySummary) -> &'static str {
-    if key.pin == "always" {
+    if key.class == KeyClass::Always {
         "every time"
     } else {
         "once per session"
@@ -350,9 +351,9 @@ mod tests {
     fn key(reference: u8, label: &str) -> KeySummary {
         KeySummary {
             reference,
-            algorithm: "p-256".into(),
-            origin: "generated".into(),
-            pin: "session".into(),
+            algorithm: cardea_terms::KeyAlgorithm::P256,
+            origin: cardea_terms::Origin::Generated,
+            class: cardea_terms::KeyClass::Session,
             label: label.into(),
             public: PublicKey::Ec {
                 x: vec![1; 32],
@@ -386,7 +387,7 @@ mod tests {
             puk: None,
             administrator: false,
             keys,
-            counter_mode: String::new(),
+            counter_mode: None,
             warnings: Vec::new(),
             pin_policy: None,
             session_limit: 0,

@@ -18,6 +18,7 @@ use crate::admin_key::DEFAULT_ADMIN_KEY;
 use crate::exit::{self, Exit};
 use crate::policy::Policy;
 use crate::terminal::output::{note, print};
+use crate::terminal::progress::words;
 use crate::terminal::secret::{self, Source};
 
 /// The values of the DEFAULT keywords, which are public.
@@ -236,10 +237,10 @@ fn ask(request: &Request, quiet: bool) -> Result<Reply, Failure> {
     let socket = std::env::var_os("CARDEA_SOCKET")
         .map_or_else(|| cardea_client::DEFAULT_SOCKET.into(), PathBuf::from);
     let mut client = Client::new(&socket);
-    let mut step = |text: &str| {
+    let mut step = |step| {
         if !quiet {
             // A closed pipe does not stop the operation.
-            let _ = print(&format!("{text}...\n"));
+            let _ = print(&format!("{}...\n", words(step)));
         }
     };
     match client.call_with_progress(request, ANSWER_TIME, &mut step) {

@@ -96,9 +96,9 @@ mod tests {
     fn key(reference: u8, label: &str) -> KeySummary {
         KeySummary {
             reference,
-            algorithm: "p-256".into(),
-            origin: "generated".into(),
-            pin: "session".into(),
+            algorithm: cardea_terms::KeyAlgorithm::P256,
+            origin: cardea_terms::Origin::Generated,
+            class: cardea_terms::KeyClass::Session,
             label: label.into(),
             public: PublicKey::Ec {
                 x: vec![1; 32],

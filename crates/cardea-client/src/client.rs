@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{FRAME_TIME, FrameError};
 use crate::link::Link;
-use crate::message::{Failure, Reply, Request};
+use crate::message::{Failure, Reply, Request, Step};
 use crate::transmit;
 
 /// Connecting and greeting takes at most this.
@@ -103,7 +103,7 @@ impl Client {
         &mut self,
         request: &Request,
         timeout: Duration,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<Reply, ClientError> {
         self.exchange(request, None, timeout, progress)
     }
@@ -118,7 +118,7 @@ impl Client {
         request: &Request,
         folder: BorrowedFd<'_>,
         timeout: Duration,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<Reply, ClientError> {
         self.exchange(request, Some(folder), timeout, progress)
     }
@@ -128,7 +128,7 @@ impl Client {
         request: &Request,
         folder: Option<BorrowedFd<'_>>,
         timeout: Duration,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<Reply, ClientError> {
         self.repeat(timeout, request.only_asks(), |link, timeout| {
             link.channel
@@ -138,7 +138,7 @@ impl Client {
             let mut patience = timeout;
             loop {
                 match link.channel.receive(Some(patience), FRAME_TIME) {
-                    Ok(Reply::Progress(step)) => progress(&step),
+                    Ok(Reply::Progress(step)) => progress(step),
                     other => return other.map_err(Lost::Unanswered),
                 }
                 patience = deadline.saturating_duration_since(Instant::now());

@@ -27,12 +27,12 @@ use crate::error::FrameError;
 
 pub use self::card::{
     AdminAnswer, Authority, CardDetails, CardOverview, CardRequest, CardState, CardStatus,
-    CardSummary, Part, Reference, Tries, Visibility,
+    CardSummary, Part, Reference, Tries,
 };
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
 pub use self::connection::ConnectionRequest;
 pub use self::drive::{DriveRequest, Hold};
-pub use self::key::{Hash, KeySummary, NewKey, Operation, PrivateKey, PublicKey};
+pub use self::key::{KeySummary, NewKey, Operation, PrivateKey};
 pub use self::object::{Contents, NewObject, ObjectKind, ObjectSummary, Thing};
 pub use self::reader::ReaderRequest;
 pub use self::redirection::{
@@ -43,6 +43,9 @@ pub use self::request::{CardName, Request};
 pub use self::slot::{PowerAction, SlotRequest};
 pub use self::tpm::{CounterCheck, Hierarchy, IndexSummary, TpmRequest, TpmStatus};
 pub use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
+pub use cardea_terms::{
+    CounterMode, Hash, IndexRole, KeyAlgorithm, KeyClass, Origin, PublicKey, Step, Visibility,
+};
 
 /// A message within a message: not decoded with it, so that messages do not nest.
 ///

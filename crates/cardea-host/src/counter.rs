@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use cardea_client::ServerEnd;
 use cardea_client::message::{Failure, FailureKind, RedirectionRequest, Reply, Request};
+use cardea_terms::Step;
 
 use crate::failure::fail;
 use crate::holder::CardVisit;
@@ -86,7 +87,7 @@ impl Counter {
         visitor: &mut Visitor,
         request: Request,
         folder: Option<OwnedFd>,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
         self.require(visitor, None, Need::of(&request))?;
         let reply = match request {

@@ -30,6 +30,7 @@ use std::time::Duration;
 use cardea_card::record::CardId;
 use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
+use cardea_terms::Step;
 
 use self::audit::Audit;
 use self::counters::Counters;
@@ -165,12 +166,12 @@ impl Host {
     }
 
     /// Waits until nobody else makes or destroys cards; `waiting` is called when that takes time.
-    pub(crate) fn provision(&self, waiting: &mut dyn FnMut(&str)) -> MutexGuard<'_, ()> {
+    pub(crate) fn provision(&self, waiting: &mut dyn FnMut(Step)) -> MutexGuard<'_, ()> {
         match self.provisioning.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                waiting("waiting for another card to be made or destroyed");
+                waiting(Step::WaitForTurn);
                 lock(&self.provisioning)
             }
         }

@@ -1,6 +1,7 @@
 //! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
 use cardea_client::message::{CardRequest, NewKey, Operation, Reply, Request, TpmRequest};
+use cardea_terms::KeyAlgorithm;
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -41,7 +42,7 @@ impl Module {
             CardRequest::GenerateKey {
                 pin: None,
                 key,
-                algorithm: algorithm.to_owned(),
+                algorithm,
             },
         );
         let Reply::Key(made) = self.change(slot, &request)? else {
@@ -116,22 +117,22 @@ impl Module {
     }
 }
 
-fn rsa_algorithm(public: &Template) -> Result<&'static str> {
+fn rsa_algorithm(public: &Template) -> Result<KeyAlgorithm> {
     if public.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
         return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
     }
     let bits = public.long(CKA_MODULUS_BITS)?;
     match bits.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
-        2048 => Ok("rsa-2048"),
-        3072 => Ok("rsa-3072"),
+        2048 => Ok(KeyAlgorithm::Rsa2048),
+        3072 => Ok(KeyAlgorithm::Rsa3072),
         _ => Err(Rv(CKR_KEY_SIZE_RANGE)),
     }
 }
 
-fn ec_algorithm(public: &Template) -> Result<&'static str> {
+fn ec_algorithm(public: &Template) -> Result<KeyAlgorithm> {
     match public.need(CKA_EC_PARAMS)? {
-        curve if curve == P256 => Ok("p-256"),
-        curve if curve == P384 => Ok("p-384"),
+        curve if curve == P256 => Ok(KeyAlgorithm::P256),
+        curve if curve == P384 => Ok(KeyAlgorithm::P384),
         _ => Err(Rv(CKR_CURVE_NOT_SUPPORTED)),
     }
 }

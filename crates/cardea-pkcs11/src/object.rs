@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use cardea_client::message::{KeySummary, PublicKey};
+use cardea_client::message::KeySummary;
+use cardea_terms::{KeyClass, Origin, PublicKey};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -66,8 +67,8 @@ impl Key {
     pub(crate) fn new(summary: &KeySummary, subject: Vec<u8>) -> Self {
         Self {
             reference: Some(summary.reference),
-            generated: summary.origin == "generated",
-            always: summary.pin == "always",
+            generated: summary.origin == Origin::Generated,
+            always: summary.class == KeyClass::Always,
             sign_only: summary.sign_only,
             public: summary.public.clone(),
             subject,

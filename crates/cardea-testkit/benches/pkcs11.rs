@@ -33,6 +33,7 @@ use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, NewContent, NewKey, Reply, Request, SecretBytes,
 };
+use cardea_terms::KeyAlgorithm;
 use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::rig::{Daemon, PIN, bin_dir};
 use cardea_testkit::swtpm::Swtpm;
@@ -112,7 +113,7 @@ impl Cards {
             made: 0,
         };
         cards.create(LABEL);
-        for (label, algorithm) in [("rsa", "rsa-2048"), ("ec", "p-256")] {
+        for (label, algorithm) in [("rsa", KeyAlgorithm::Rsa2048), ("ec", KeyAlgorithm::P256)] {
             cards.generate(LABEL, label, algorithm);
         }
         cards
@@ -134,7 +135,7 @@ impl Cards {
         self.made += 1;
     }
 
-    fn generate(&self, card: &str, label: &str, algorithm: &str) {
+    fn generate(&self, card: &str, label: &str, algorithm: KeyAlgorithm) {
         let reply = self.ask(&Request::card(
             card,
             CardRequest::GenerateKey {
@@ -145,7 +146,7 @@ impl Cards {
                     sign_only: false,
                     id: None,
                 },
-                algorithm: algorithm.into(),
+                algorithm,
             },
         ));
         assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
@@ -379,7 +380,7 @@ fn commands() {
         made: 0,
     };
     counted.create(LABEL);
-    counted.generate(LABEL, "ec", "p-256");
+    counted.generate(LABEL, "ec", KeyAlgorithm::P256);
     let mut worker = counted.worker();
     worker.ask("sign ec 3 0");
     recorder.forget_exchanges();
@@ -553,7 +554,7 @@ fn starts(floor: &Floor, cards: &mut Cards, peer: Option<&Peer>, part: usize) {
     }
     print("1 card, 2 keys", measure(cards));
     for number in 0..28 {
-        cards.generate(LABEL, &format!("key-{number}"), "p-256");
+        cards.generate(LABEL, &format!("key-{number}"), KeyAlgorithm::P256);
     }
     print("1 card, 30 keys", measure(cards));
     let one = cards.daemon.resident_memory();

@@ -174,7 +174,7 @@ fn prepare(socket: &Path, number: usize) -> Target {
                     sign_only: true,
                     id: None,
                 },
-                algorithm: "p-256".into(),
+                algorithm: cardea_terms::KeyAlgorithm::P256,
             },
         );
         let Reply::Key(key) = call(&mut client, &request) else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
+use cardea_terms::Step;
 
 use crate::anchor::CardFault;
 use crate::care::{DefinedIndex, HierarchyPolicy, LockoutParameters};
@@ -131,7 +132,7 @@ pub trait Chip: Send + Sync {
     fn create_card(
         &self,
         prepared: PreparedCard,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError>;
 
     /// Removes what is the card's own.
@@ -264,7 +265,7 @@ impl Chip for Service {
     fn create_card(
         &self,
         prepared: PreparedCard,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError> {
         self.create_card(prepared, progress)
     }

@@ -6,6 +6,7 @@ use cardea_card::record::{
 use cardea_card::secret::{Held, Pin};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+use cardea_terms::Step;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
@@ -161,16 +162,16 @@ impl PreparedCard {
     }
 
     /// Role, value, limit and name for people of each index.
-    fn values(&self, salt: &[u8; 16]) -> Vec<(IndexRole, AuthValue, u32, &'static str)> {
+    fn values(&self, salt: &[u8; 16]) -> Vec<(IndexRole, AuthValue, u32)> {
         let mut values = Vec::new();
         for role in self.roles() {
-            let (limit, name) = match role {
-                IndexRole::Pin => (self.new.pin_limit, "PIN"),
-                IndexRole::Adm => (ADM_LIMIT, "admin value"),
-                IndexRole::Puk => (self.new.puk_limit, "PUK"),
+            let limit = match role {
+                IndexRole::Pin => self.new.pin_limit,
+                IndexRole::Adm => ADM_LIMIT,
+                IndexRole::Puk => self.new.puk_limit,
             };
             if let Some(value) = self.value(role, salt) {
-                values.push((role, value, limit, name));
+                values.push((role, value, limit));
             }
         }
         values
@@ -243,11 +244,11 @@ pub(crate) fn create(
     core: &mut Core,
     card: u64,
     prepared: &PreparedCard,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<TpmRecord, TpmError> {
     let srk = core.srk_record()?;
     core.channel()?;
-    progress("making the card's birth key known to the TPM");
+    progress(Step::LoadBirthKey);
     let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
     let made = create_with_birth(core, card, prepared, srk, birth, progress);
     core.flush(birth);
@@ -267,15 +268,15 @@ fn create_with_birth(
     prepared: &PreparedCard,
     srk: SrkRecord,
     birth: u32,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<TpmRecord, TpmError> {
     let birth_name = name_of(&prepared.birth_public);
     let mut salt = [0; 16];
     random(&mut salt);
 
     let mut indices = Vec::new();
-    for (role, auth, limit, what) in prepared.values(&salt) {
-        progress(&format!("making the counter of the {what}"));
+    for (role, auth, limit) in prepared.values(&salt) {
+        progress(Step::DefineCounter(role));
         let name = make_index(core, card, prepared, birth, role, &auth, limit)?;
         indices.push(IndexRecord {
             role,
@@ -297,7 +298,7 @@ fn create_with_birth(
         adm: name_of_role(IndexRole::Adm),
         puk: name_of_role(IndexRole::Puk),
     };
-    progress("approving what may be done to the counters");
+    progress(Step::ApprovePolicies);
     let mut approvals = Vec::new();
     for id in ApprovalId::present(names.adm.is_some(), names.puk.is_some()) {
         let Some(digest) = id.digest(&names) else {
@@ -315,7 +316,7 @@ fn create_with_birth(
     let mut vault = None;
     let mut sealed_key = None;
     if let (Some(admin), Some(adm_name)) = (&prepared.admin, names.adm) {
-        progress("sealing the admin key");
+        progress(Step::SealAdminKey);
         vault = Some(admin.vault.clone());
         // The birth key's slot is the one that the new object needs next to the SRK's.
         sealed_key = Some(seal(core, adm_name, &admin.masked_key)?);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+use cardea_terms::Step;
 
 use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
 use crate::clock::TpmTime;
@@ -197,19 +198,19 @@ impl Service {
     pub fn create_card(
         &self,
         prepared: PreparedCard,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError> {
         let card = self.next_card();
         let owner = self.owner.clone();
-        let (sender, steps) = std::sync::mpsc::channel::<String>();
+        let (sender, steps) = std::sync::mpsc::channel::<Step>();
         let (done, result) = std::sync::mpsc::sync_channel(1);
         let mut sender = Some(sender);
         self.inner.queue.post(
             SERVICE,
             Box::new(move |core| {
-                let mut tell = |step: &str| {
+                let mut tell = |step: Step| {
                     if let Some(sender) = &sender {
-                        drop(sender.send(step.to_owned()));
+                        let _ = sender.send(step);
                     }
                 };
                 let made = core.attempt(|core| {
@@ -223,7 +224,7 @@ impl Service {
             }),
         );
         for step in steps {
-            progress(&step);
+            progress(step);
         }
         result.recv().map_err(|_| TpmError::Stopped)?
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cardea_terms::KeyAlgorithm;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments};
@@ -104,14 +105,13 @@ pub(crate) enum Algorithm {
     P384,
 }
 
-impl Algorithm {
-    /// The word on the socket.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::P256 => "p-256",
-            Self::P384 => "p-384",
-            Self::Rsa2048 => "rsa-2048",
-            Self::Rsa3072 => "rsa-3072",
+impl From<Algorithm> for KeyAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::P256 => Self::P256,
+            Algorithm::P384 => Self::P384,
+            Algorithm::Rsa2048 => Self::Rsa2048,
+            Algorithm::Rsa3072 => Self::Rsa3072,
         }
     }
 }

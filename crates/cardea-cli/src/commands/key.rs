@@ -114,7 +114,7 @@ fn generate(
         CardRequest::GenerateKey {
             pin: Some(secret::present("PIN", &pin.source())?),
             key,
-            algorithm: algorithm.word().to_owned(),
+            algorithm: algorithm.into(),
         },
     );
     let key = match daemon.call(&request, "generating the key")? {
@@ -141,7 +141,7 @@ fn delete(
         let question = format!(
             "delete key {} ({}){with} from card {}? This cannot be undone",
             title(key),
-            key.algorithm,
+            key.algorithm.word(),
             card.summary.name
         );
         confirm(&question, "nothing deleted")?;
@@ -189,8 +189,8 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
         rows.extend(card.keys.iter().map(|key| {
             [
                 format!("{:02X}", key.reference),
-                key.algorithm.clone(),
-                key.origin.clone(),
+                key.algorithm.word().to_owned(),
+                key.origin.word().to_owned(),
                 pin_words(key).to_owned(),
                 printable(&key.label),
                 of(key).map_or_else(|| "none".to_owned(), Stored::short),

@@ -6,12 +6,12 @@ use cardea_client::MAX_AUTHORISATION;
 use cardea_client::message::{
     CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmRequest, TpmStatus,
 };
+use cardea_terms::{IndexRole, PLATFORM, hierarchy_word};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::arguments::{IndicesArguments, OutputArguments, ProvisionArguments, TpmVerb, Which};
 use crate::daemon::Daemon;
-use crate::describe::PLATFORM;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
@@ -295,7 +295,7 @@ fn index_json(index: &IndexSummary) -> Value {
         "written": index.written,
         "card_id": index.card,
         "name": index.name,
-        "role": index.role,
+        "role": index.role.map(IndexRole::word),
         "unfinished": index.unfinished,
         "card_form": index.card_form,
     })
@@ -305,7 +305,7 @@ fn index_text(index: &IndexSummary) -> String {
     let whose = match (&index.card, &index.name, &index.role) {
         (Some(card), name, role) => format!(
             "{} of {} ({})",
-            role.as_deref().unwrap_or("index"),
+            role.map_or("index", IndexRole::word),
             printable(name.as_deref().unwrap_or_default()),
             printable(card)
         ),
@@ -348,7 +348,16 @@ fn status(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     Ok(())
 }
 
+fn algorithms(status: &TpmStatus) -> Vec<&'static str> {
+    let algorithms = status.algorithms.iter();
+    algorithms.map(|algorithm| algorithm.word()).collect()
+}
+
 fn to_json(status: &TpmStatus) -> Value {
+    let policies = status.hierarchy_policies.as_ref().map(|handles| {
+        let words = handles.iter().map(|handle| hierarchy_word(*handle));
+        words.collect::<Vec<_>>()
+    });
     json!({
         "address": status.address,
         "manufacturer": status.manufacturer,
@@ -361,11 +370,11 @@ fn to_json(status: &TpmStatus) -> Value {
         "card_indices": status.card_indices,
         "known_indices": status.known_indices,
         "clock_deviation_permille": status.clock_deviation,
-        "algorithms": status.algorithms,
+        "algorithms": algorithms(status),
         "owner_auth_set": status.owner_auth_set,
         "endorsement_auth_set": status.endorsement_auth_set,
         "lockout_auth_set": status.lockout_auth_set,
-        "hierarchy_policies": status.hierarchy_policies,
+        "hierarchy_policies": policies,
         "owner_enabled": status.owner_enabled,
         "counters": status.counters.word(),
         "counters_reason": (!status.counters_reason.is_empty()).then_some(&status.counters_reason),
@@ -413,7 +422,7 @@ fn to_text(status: &TpmStatus) -> String {
                 status.nv_indices, status.card_indices, status.known_indices
             ),
         ),
-        ("algorithms", status.algorithms.join(", ")),
+        ("algorithms", algorithms(status).join(", ")),
         ("owner auth", owner_text(status).to_owned()),
         (
             "endorsement",
@@ -440,10 +449,8 @@ fn policies_text(status: &TpmStatus) -> String {
         return "unknown: this TPM does not report which hierarchies a policy opens; tpm provision empties them"
             .to_owned();
     };
-    let (platform, others): (Vec<&str>, Vec<&str>) = policies
-        .iter()
-        .map(String::as_str)
-        .partition(|hierarchy| *hierarchy == PLATFORM);
+    let others = policies.iter().filter(|handle| **handle != PLATFORM);
+    let others: Vec<_> = others.map(|handle| hierarchy_word(*handle)).collect();
     let mut text = match others.as_slice() {
         [] => "none; only its authorisation opens a hierarchy".to_owned(),
         others => format!(
@@ -451,7 +458,7 @@ fn policies_text(status: &TpmStatus) -> String {
             others.join(", ")
         ),
     };
-    if !platform.is_empty() {
+    if policies.contains(&PLATFORM) {
         text.push_str("; the platform hierarchy, which is the firmware's, has one");
     }
     text

@@ -9,6 +9,7 @@ use cardea_client::message::{
     Reply, Request, TpmRequest, TpmStatus,
 };
 use cardea_client::{Client, ClientError};
+use cardea_terms::{PLATFORM, hierarchy_word};
 use nix::unistd::{Gid, Group, User, getgrouplist};
 
 use super::{Findings, below};
@@ -110,9 +111,9 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
 /// Policies that open hierarchies without their authorisation. That of the platform is the firmware's.
 fn policies(status: &TpmStatus, findings: &mut Findings) {
     let set = status.hierarchy_policies.iter().flatten();
-    let set: Vec<&str> = set
-        .map(String::as_str)
-        .filter(|hierarchy| *hierarchy != crate::describe::PLATFORM)
+    let set: Vec<_> = set
+        .filter(|handle| **handle != PLATFORM)
+        .map(|handle| hierarchy_word(*handle))
         .collect();
     if set.is_empty() {
         return;

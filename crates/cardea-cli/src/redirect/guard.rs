@@ -193,7 +193,7 @@ mod tests {
                         sign_only: false,
                         id: None,
                     },
-                    algorithm: "p-256".into(),
+                    algorithm: cardea_terms::KeyAlgorithm::P256,
                 },
             ),
             Request::card(card(), CardRequest::Destroy { owner_auth: None }),

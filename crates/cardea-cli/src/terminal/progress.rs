@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use cardea_terms::{IndexRole, Step};
+
 use crate::terminal::output::printable;
 
 /// Nothing is shown before.
@@ -63,6 +65,30 @@ impl Drop for Progress {
             let _ = thread.join();
         }
     }
+}
+
+/// What a step is called.
+pub(crate) fn words(step: Step) -> String {
+    let what = match step {
+        Step::ApprovePolicies => "approving what may be done to the counters",
+        Step::DefineCounter(role) => {
+            let secret = match role {
+                IndexRole::Adm => "admin value",
+                IndexRole::Pin => "PIN",
+                IndexRole::Puk => "PUK",
+            };
+            return format!("making the counter of the {secret}");
+        }
+        Step::DeleteObjects => "deleting the card's objects in the TPM",
+        Step::LoadBirthKey => "making the card's birth key known to the TPM",
+        Step::PrepareCard => "preparing the card",
+        Step::RemoveFile => "removing the card file",
+        Step::SealAdminKey => "sealing the admin key",
+        Step::WaitForCard => "waiting for the card",
+        Step::WaitForTurn => "waiting for another card to be made or destroyed",
+        Step::WriteFile => "writing the card file",
+    };
+    what.to_owned()
 }
 
 /// Until the sender is gone: shows the current step once patience is over, then each new one, then repeats.

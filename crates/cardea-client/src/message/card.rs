@@ -1,5 +1,6 @@
 //! Requests about one card, and what describes a card.
 
+use cardea_terms::{CounterMode, KeyAlgorithm, Visibility};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -137,9 +138,9 @@ pub enum CardRequest {
         /// Its name and use.
         #[n(1)]
         key: NewKey,
-        /// `rsa-2048`, `rsa-3072`, `p-256`, `p-384`.
+        /// Algorithm and size.
         #[n(2)]
-        algorithm: String,
+        algorithm: KeyAlgorithm,
     },
     /// Imports a key that was generated elsewhere: [`Reply::Key`].
     #[n(16)]
@@ -368,29 +369,6 @@ pub struct AdminAnswer {
     pub response: SecretBytes,
 }
 
-/// When a card is in its reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum Visibility {
-    /// As long as it can be used.
-    #[n(0)]
-    Always,
-    /// While its owner has an active session.
-    #[n(1)]
-    OwnerSession,
-}
-
-impl Visibility {
-    /// Its word in commands and messages.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::OwnerSession => "owner-session",
-        }
-    }
-}
-
 /// State of a card as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -556,9 +534,9 @@ pub struct CardDetails {
     /// Keys.
     #[n(5)]
     pub keys: Vec<KeySummary>,
-    /// `nv` or `object`: where wrong PINs are counted.
+    /// Where wrong PINs are counted; absent without a readable card file.
     #[n(6)]
-    pub counter_mode: String,
+    pub counter_mode: Option<CounterMode>,
     /// Warnings for the administrator, in words.
     #[n(7)]
     pub warnings: Vec<String>,

@@ -1,11 +1,12 @@
 //! Requests about all cards: lists, creation, the audit.
 
+use cardea_terms::Visibility;
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
 use super::Reply;
 
-use super::{SecretBytes, Visibility};
+use super::SecretBytes;
 
 /// What a client may ask about the cards as a whole.
 #[derive(Debug, Encode, Decode)]

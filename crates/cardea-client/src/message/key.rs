@@ -1,5 +1,6 @@
 //! Keys: what is asked of them, and what describes them.
 
+use cardea_terms::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 use minicbor::{Decode, Encode};
 
 use super::SecretBytes;
@@ -48,24 +49,6 @@ pub enum PrivateKey {
         #[cbor(n(2), with = "minicbor::bytes")]
         y: Vec<u8>,
     },
-}
-
-/// A hash algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum Hash {
-    /// SHA-1.
-    #[n(0)]
-    Sha1,
-    /// SHA-256.
-    #[n(1)]
-    Sha256,
-    /// SHA-384.
-    #[n(2)]
-    Sha384,
-    /// SHA-512.
-    #[n(3)]
-    Sha512,
 }
 
 /// An operation with a private key.
@@ -144,15 +127,15 @@ pub struct KeySummary {
     /// Key reference, `0x81` to `0x9E`.
     #[n(0)]
     pub reference: u8,
-    /// `rsa-2048`, `rsa-3072`, `p-256`, `p-384`.
+    /// Algorithm and size.
     #[n(1)]
-    pub algorithm: String,
-    /// `generated` or `imported`.
+    pub algorithm: KeyAlgorithm,
+    /// Generated or imported.
     #[n(2)]
-    pub origin: String,
-    /// `session` (PIN once) or `always` (PIN every time).
+    pub origin: Origin,
+    /// PIN once or every time.
     #[n(3)]
-    pub pin: String,
+    pub class: KeyClass,
     /// Name shown to people; empty without one.
     #[n(4)]
     pub label: String,
@@ -174,29 +157,4 @@ pub struct KeySummary {
     /// Whether it was imported by a version from whose command a recording of the TPM's bus reveals the key.
     #[n(10)]
     pub import_exposed: bool,
-}
-
-/// A public key, numbers big-endian.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum PublicKey {
-    /// RSA.
-    #[n(0)]
-    Rsa {
-        /// Modulus.
-        #[cbor(n(0), with = "minicbor::bytes")]
-        modulus: Vec<u8>,
-        /// Public exponent.
-        #[n(1)]
-        exponent: u32,
-    },
-    /// P-256 or P-384.
-    #[n(1)]
-    Ec {
-        /// Abscissa.
-        #[cbor(n(0), with = "minicbor::bytes")]
-        x: Vec<u8>,
-        /// Ordinate.
-        #[cbor(n(1), with = "minicbor::bytes")]
-        y: Vec<u8>,
-    },
 }

@@ -1,5 +1,6 @@
 //! What the daemon answers.
 
+use cardea_terms::Step;
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -22,9 +23,9 @@ pub enum Reply {
     /// Refused or failed.
     #[n(1)]
     Failed(#[n(0)] Failure),
-    /// A long operation goes on: what is being done, in words.
+    /// A long operation continues with this step.
     #[n(2)]
-    Progress(#[n(0)] String),
+    Progress(#[n(0)] Step),
     /// Answer to [`CardsRequest::List`].
     #[n(3)]
     Cards(#[n(0)] Vec<CardSummary>),

@@ -1,5 +1,6 @@
 //! Requests about the TPM, and what describes it.
 
+use cardea_terms::{IndexRole, KeyAlgorithm};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -181,7 +182,7 @@ pub struct TpmStatus {
     pub lockout_auth_set: bool,
     /// Algorithms of keys that cards can have.
     #[n(12)]
-    pub algorithms: Vec<String>,
+    pub algorithms: Vec<KeyAlgorithm>,
     /// Slots for loaded sessions at least available.
     #[n(13)]
     pub session_slots: u32,
@@ -204,10 +205,10 @@ pub struct TpmStatus {
     /// end too soon (too late); absent while the daemon has not run long enough to tell.
     #[n(19)]
     pub clock_deviation: Option<i32>,
-    /// Hierarchies that a policy opens without their authorisation: `owner`, `endorsement`, `lockout`, `platform`, or
-    /// the handle of another; absent = the TPM does not tell.
+    /// Handles of the hierarchies that a policy opens without their authorisation; absent = the TPM does not report
+    /// them.
     #[n(20)]
-    pub hierarchy_policies: Option<Vec<String>>,
+    pub hierarchy_policies: Option<Vec<u32>>,
     /// Whether the owner hierarchy is switched on; switched off, it hides everything of cards until the TPM restarts.
     #[n(21)]
     pub owner_enabled: bool,
@@ -235,9 +236,9 @@ pub struct IndexSummary {
     /// Name of that card.
     #[n(3)]
     pub name: Option<String>,
-    /// `pin`, `adm` or `puk`, if a card claims it.
+    /// Whose secret it counts, if a card claims it.
     #[n(4)]
-    pub role: Option<String>,
+    pub role: Option<IndexRole>,
     /// Whether an unfinished operation names it.
     #[n(5)]
     pub unfinished: bool,

@@ -1,9 +1,9 @@
 //! The bytes of messages, as `docs/formats/socket.md` tells them: a change here is a new version.
 
 use cardea_client::message::{
-    CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure, FailureKind, Hello, MAGIC,
-    NewContent, PowerAction, ReaderRequest, RedirectionRequest, Reference, Reply, Request,
-    SecretBytes, SlotRequest, TpmRequest, VERSION,
+    CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure, FailureKind, Hello,
+    IndexRole, MAGIC, NewContent, PowerAction, ReaderRequest, RedirectionRequest, Reference, Reply,
+    Request, SecretBytes, SlotRequest, Step, TpmRequest, VERSION,
 };
 
 fn hex(message: impl minicbor::Encode<()>) -> String {
@@ -115,7 +115,10 @@ fn replies_of_the_reader_and_failures_keep_their_bytes() {
     for (reply, bytes) in [
         (Reply::Done, "820080"),
         (Reply::Failed(failure), "820181a3000a01626e6f0203"),
-        (Reply::Progress("x".into()), "8202816178"),
+        (
+            Reply::Progress(Step::DefineCounter(IndexRole::Puk)),
+            "82028182018102",
+        ),
         (Reply::Cards(vec![]), "82038180"),
         (Reply::Reader { slots: 4 }, "82068104"),
         (

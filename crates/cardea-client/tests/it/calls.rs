@@ -5,7 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{PowerAction, ReaderRequest, Reply, Request, SlotRequest, VERSION};
+use cardea_client::message::{
+    PowerAction, ReaderRequest, Reply, Request, SlotRequest, Step, VERSION,
+};
 use cardea_client::{Client, ClientError};
 
 use crate::support::{LIMIT, Peer, Place, Raw};
@@ -33,21 +35,23 @@ fn slots(reply: Result<Reply, ClientError>) -> u8 {
     }
 }
 
+const STEPS: [Step; 2] = [Step::PrepareCard, Step::WriteFile];
+
 #[test]
 fn call_gives_its_answer_and_all_progress() {
     let place = Place::new();
     let served = place.serve(1, |_, mut peer| {
         peer.request(Some(LIMIT)).unwrap();
-        for step in ["one", "two"] {
-            peer.reply(&Reply::Progress(step.into())).unwrap();
+        for step in STEPS {
+            peer.reply(&Reply::Progress(step)).unwrap();
         }
         peer.reply(&Reply::Done).unwrap();
     });
     let mut client = Client::connect(&place.socket()).unwrap();
     let mut steps = Vec::new();
-    let reply = client.call_with_progress(&POWER, LIMIT, &mut |step| steps.push(step.to_owned()));
+    let reply = client.call_with_progress(&POWER, LIMIT, &mut |step| steps.push(step));
     assert!(matches!(reply, Ok(Reply::Done)));
-    assert_eq!(steps, ["one", "two"]);
+    assert_eq!(steps, STEPS);
     served.recv().unwrap();
 }
 
@@ -56,7 +60,7 @@ fn progress_does_not_prolong_a_call() {
     let place = Place::new();
     let _served = place.serve(1, |_, mut peer| {
         peer.request(Some(LIMIT)).unwrap();
-        while peer.reply(&Reply::Progress("still".into())).is_ok() {
+        while peer.reply(&Reply::Progress(Step::WaitForTurn)).is_ok() {
             thread::park_timeout(SHORT / 10);
         }
     });

@@ -57,7 +57,7 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
                 sign_only: false,
                 id: None,
             },
-            algorithm: "p-256".into(),
+            algorithm: cardea_terms::KeyAlgorithm::P256,
         },
     );
     assert!(matches!(client.call(&key), Reply::Key(_)));

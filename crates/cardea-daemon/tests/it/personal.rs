@@ -1,8 +1,8 @@
 //! What the socket says to holders and administrators of cards.
 
 use cardea_client::message::{
-    AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, NewKey, Reference,
-    Reply, Request, SecretBytes,
+    AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, KeyAlgorithm, NewContent,
+    NewKey, Reference, Reply, Request, SecretBytes,
 };
 
 use crate::support::{PIN, Place, administered};
@@ -15,7 +15,7 @@ fn card() -> String {
     "work".to_owned()
 }
 
-fn generation(algorithm: &str) -> Request {
+fn generation(algorithm: KeyAlgorithm) -> Request {
     Request::card(
         card(),
         CardRequest::GenerateKey {
@@ -26,7 +26,7 @@ fn generation(algorithm: &str) -> Request {
                 sign_only: false,
                 id: None,
             },
-            algorithm: algorithm.to_owned(),
+            algorithm,
         },
     )
 }
@@ -53,7 +53,7 @@ fn card_in_initialisation_state_spends_no_tries() {
         assert!(failure.message.contains("personalise"), "{failure:?}");
     }
     assert_eq!(
-        client.kind(&generation("p-256")),
+        client.kind(&generation(KeyAlgorithm::P256)),
         FailureKind::Invalid,
         "no key either"
     );
@@ -93,10 +93,10 @@ fn full_card_is_not_called_a_full_tpm() {
     let mut client = place.client();
     client.create("work");
     for _ in 0..30 {
-        let reply = client.call(&generation("p-256"));
+        let reply = client.call(&generation(KeyAlgorithm::P256));
         assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
     }
-    let failure = client.failure(&generation("p-256"));
+    let failure = client.failure(&generation(KeyAlgorithm::P256));
     assert_eq!(failure.kind, FailureKind::Full);
     assert!(failure.message.contains("delete a key"), "{failure:?}");
 }

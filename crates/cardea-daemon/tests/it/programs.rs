@@ -43,7 +43,7 @@ fn key() -> Request {
                 sign_only: false,
                 id: Some(vec![1, 2]),
             },
-            algorithm: "p-256".into(),
+            algorithm: cardea_terms::KeyAlgorithm::P256,
         },
     )
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cardea_card::Event;
 use cardea_client::message::{CardRequest, Failure, FailureKind, PowerAction, Reply, SecretBytes};
+use cardea_terms::Step;
 use zeroize::Zeroizing;
 
 use super::{Counter, Visitor, elsewhere};
@@ -25,7 +26,7 @@ impl Counter {
         visitor: &mut Visitor,
         card: &Arc<HostedCard>,
         request: CardRequest,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
         self.require(visitor, Some(card), Need::on_card(&request))?;
         let reply = self.about_card(visitor, card, request, step);
@@ -37,7 +38,7 @@ impl Counter {
         visitor: &mut Visitor,
         card: &Arc<HostedCard>,
         request: CardRequest,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
         if let Some(carrier) = card.carrier()
             && !matches!(request, CardRequest::Show)
@@ -81,7 +82,7 @@ impl Counter {
                 pin,
                 key,
                 algorithm,
-            } => visit.generate_key(pin.as_ref(), &key, &algorithm),
+            } => visit.generate_key(pin.as_ref(), &key, algorithm),
             CardRequest::ImportKey { pin, key, material } => {
                 visit.import_key(pin.as_ref(), &key, &material)
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use cardea_client::message::{
     AuditHead, CardDetails, CardsRequest, CreateCard, Failure, FailureKind, Reply,
 };
+use cardea_terms::Step;
 
 use super::{Counter, Visitor};
 use crate::failure::fail;
@@ -33,7 +34,7 @@ impl Counter {
         visitor: &Visitor,
         request: CardsRequest,
         folder: Option<OwnedFd>,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
         let host = &self.host;
         match request {
@@ -68,7 +69,7 @@ impl Counter {
         visitor: &Visitor,
         order: CreateCard,
         folder: Option<OwnedFd>,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
         let made = create::create(&self.host, visitor.caller, order, folder, step)?;
         self.note(visitor, Some(&made.0), Kind::CardCreated);

@@ -7,6 +7,7 @@ use cardea_card::pin_policy::PinPolicy;
 use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, SecretBytes, TpmStatus,
 };
+use cardea_terms::Step;
 
 use super::{Counter, Visitor};
 use crate::failure::fail;
@@ -38,7 +39,7 @@ impl Counter {
         &self,
         visitor: &Visitor,
         order: CreateCard,
-        step: &mut dyn FnMut(&str),
+        step: &mut dyn FnMut(Step),
     ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
         self.require(visitor, None, CREATION)?;
         let made = self.create(visitor, order, None, step);

@@ -1,13 +1,11 @@
 //! What is on a card, for its holder over the socket: keys, certificates and other objects.
 
 use cardea_card::record;
-use cardea_card::token::{
-    HashAlgorithm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenErrorKind,
-};
+use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenErrorKind};
 use cardea_card::{Card, CardError, KeyNumber, KeyUsage, NewKey, NewObject, secret};
 use cardea_client::message::{
-    self, CardStatus, Contents, Failure, FailureKind, Hash, ObjectKind, ObjectSummary, Operation,
-    Reply, SecretBytes, Thing,
+    self, CardStatus, Contents, Failure, FailureKind, ObjectKind, ObjectSummary, Operation, Reply,
+    SecretBytes, Thing,
 };
 use zeroize::Zeroizing;
 
@@ -182,15 +180,9 @@ impl CardVisit<'_> {
         &self,
         pin: Option<&SecretBytes>,
         key: &message::NewKey,
-        algorithm: &str,
+        algorithm: KeyAlgorithm,
     ) -> Result<Reply, Failure> {
         let new = new_key(key)?;
-        let algorithm = crate::host::describe::algorithm(algorithm).ok_or_else(|| {
-            fail(
-                FailureKind::Invalid,
-                format!("{algorithm} is not one of rsa-2048, rsa-3072, p-256, p-384"),
-            )
-        })?;
         let summary = self.with_pin(pin, |card, connection| {
             let number = card.generate_key(connection, algorithm, &new)?;
             summary_of(card, number)
@@ -390,23 +382,14 @@ fn private_key(material: &message::PrivateKey) -> Option<secret::PrivateKey> {
     }
 }
 
-fn hash(hash: Hash) -> HashAlgorithm {
-    match hash {
-        Hash::Sha1 => HashAlgorithm::Sha1,
-        Hash::Sha256 => HashAlgorithm::Sha256,
-        Hash::Sha384 => HashAlgorithm::Sha384,
-        Hash::Sha512 => HashAlgorithm::Sha512,
-    }
-}
-
 fn private_operation(operation: &Operation) -> PrivateOperation<'_> {
     match operation {
         Operation::DecryptOaep {
-            hash: name,
+            hash,
             label,
             cryptogram,
         } => PrivateOperation::DecryptOaep {
-            hash: hash(*name),
+            hash: *hash,
             label,
             cryptogram,
         },
@@ -416,12 +399,12 @@ fn private_operation(operation: &Operation) -> PrivateOperation<'_> {
             block: block.expose(),
         },
         Operation::SignEcdsa { digest } => PrivateOperation::SignEcdsa { digest },
-        Operation::SignPkcs1 { hash: name, digest } => PrivateOperation::SignPkcs1 {
-            hash: hash(*name),
+        Operation::SignPkcs1 { hash, digest } => PrivateOperation::SignPkcs1 {
+            hash: *hash,
             digest,
         },
-        Operation::SignPss { hash: name, digest } => PrivateOperation::SignPss {
-            hash: hash(*name),
+        Operation::SignPss { hash, digest } => PrivateOperation::SignPss {
+            hash: *hash,
             digest,
         },
     }

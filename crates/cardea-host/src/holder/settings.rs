@@ -1,6 +1,5 @@
 //! What an administrator does to a card as a whole: name, settings, file system.
 
-use cardea_card::record::ReaderVisibility;
 use cardea_card::{Card, CardError};
 use cardea_client::message::{Failure, Reply, Visibility};
 
@@ -16,10 +15,6 @@ impl CardVisit<'_> {
         pin_pad: Option<bool>,
         visibility: Option<Visibility>,
     ) -> Result<Reply, Failure> {
-        let visibility = visibility.map(|visibility| match visibility {
-            Visibility::Always => ReaderVisibility::Always,
-            Visibility::OwnerSession => ReaderVisibility::OwnerSession,
-        });
         self.change(|card| card.configure(pin_pad, visibility))?;
         if let Some(visibility) = visibility {
             self.card.set_visibility(visibility);

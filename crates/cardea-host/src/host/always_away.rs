@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
+use cardea_terms::Step;
 use cardea_tpm::{
     Address, CardFault, Chip, DefinedIndex, Hierarchy, HierarchyAuth, HierarchyPolicy, IntentIndex,
     LockoutParameters, NewCard, PreparedCard, Status, TpmError, TpmTime,
@@ -83,7 +84,7 @@ impl Chip for AlwaysAway {
     fn create_card(
         &self,
         _prepared: PreparedCard,
-        _progress: &mut dyn FnMut(&str),
+        _progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError> {
         Err(TpmError::Stopped)
     }

@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{
-    CardId, CardRecord, CounterMode, IndexRole, ReaderVisibility, VaultKind,
-};
-use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind,
-};
+use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility, VaultKind};
+use cardea_card::token::{KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind};
 use cardea_card::{Card, KeyNumber, KeyUsage};
 use cardea_client::message::{
-    CardDetails, CardOverview, CardState, CardSummary, KeySummary, PublicKey, TpmStatus, Tries,
-    Visibility,
+    CardDetails, CardOverview, CardState, CardSummary, KeySummary, TpmStatus, Tries,
 };
 
 use cardea_tpm::TpmError;
@@ -87,14 +82,7 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
                 .as_ref()
                 .is_some_and(|record| record.tpm.vault.is_some()),
         keys,
-        counter_mode: record
-            .as_ref()
-            .map(|record| match record.tpm.mode {
-                CounterMode::Nv => "nv",
-                CounterMode::Object => "object",
-            })
-            .unwrap_or_default()
-            .to_owned(),
+        counter_mode: record.as_ref().map(|record| record.tpm.mode),
         warnings,
         pin_policy: record
             .as_ref()
@@ -113,17 +101,9 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         pin_pad: record
             .as_ref()
             .is_some_and(|record| record.settings.pin_pad),
-        visibility: visibility(record.as_ref().map_or(ReaderVisibility::Always, |record| {
+        visibility: record.as_ref().map_or(ReaderVisibility::Always, |record| {
             record.settings.visibility
-        })),
-    }
-}
-
-/// In the words of the socket.
-fn visibility(visibility: ReaderVisibility) -> Visibility {
-    match visibility {
-        ReaderVisibility::Always => Visibility::Always,
-        ReaderVisibility::OwnerSession => Visibility::OwnerSession,
+        }),
     }
 }
 
@@ -226,28 +206,11 @@ pub(crate) fn tries(status: PinStatus) -> Tries {
 pub(crate) fn key_summary(card: &Card, (number, key): &(KeyNumber, KeyInfo)) -> KeySummary {
     KeySummary {
         reference: number.get(),
-        algorithm: algorithm_word(key.algorithm).to_owned(),
-        origin: match key.origin {
-            KeyOrigin::Generated => "generated",
-            KeyOrigin::Imported => "imported",
-        }
-        .to_owned(),
-        pin: match key.class {
-            KeyClass::Always => "always",
-            KeyClass::Session => "session",
-        }
-        .to_owned(),
+        algorithm: key.algorithm,
+        origin: key.origin,
+        class: key.class,
         label: card.key_label(*number).unwrap_or_default(),
-        public: match &key.public {
-            cardea_card::token::PublicKey::Rsa { modulus, exponent } => PublicKey::Rsa {
-                modulus: modulus.clone(),
-                exponent: *exponent,
-            },
-            cardea_card::token::PublicKey::Ec { x, y } => PublicKey::Ec {
-                x: x.clone(),
-                y: y.clone(),
-            },
-        },
+        public: key.public.clone(),
         certificate: card.certificate(*number).is_some(),
         id: card.key_id(*number).unwrap_or_default(),
         certificate_label: card.certificate_label(*number).map(str::to_owned),
@@ -260,38 +223,6 @@ pub(crate) fn key_summary(card: &Card, (number, key): &(KeyNumber, KeyInfo)) -> 
 fn is_inner_wrapped(card: &Card, number: KeyNumber) -> bool {
     let key = card.record().key(number);
     key.is_some_and(|key| key.inner_wrapped == Some(true))
-}
-
-/// The algorithm behind a word of the socket.
-pub(crate) fn algorithm(word: &str) -> Option<KeyAlgorithm> {
-    [
-        KeyAlgorithm::P256,
-        KeyAlgorithm::P384,
-        KeyAlgorithm::Rsa2048,
-        KeyAlgorithm::Rsa3072,
-    ]
-    .into_iter()
-    .find(|algorithm| algorithm_word(*algorithm) == word)
-}
-
-fn algorithm_word(algorithm: KeyAlgorithm) -> &'static str {
-    match algorithm {
-        KeyAlgorithm::P256 => "p-256",
-        KeyAlgorithm::P384 => "p-384",
-        KeyAlgorithm::Rsa2048 => "rsa-2048",
-        KeyAlgorithm::Rsa3072 => "rsa-3072",
-    }
-}
-
-/// A hierarchy by its handle (TPM 2.0 Part 2 §7.4).
-fn hierarchy_word(handle: u32) -> String {
-    match handle {
-        0x4000_0001 => "owner".to_owned(),
-        0x4000_000A => "lockout".to_owned(),
-        0x4000_000B => "endorsement".to_owned(),
-        0x4000_000C => "platform".to_owned(),
-        other => format!("0x{other:08X}"),
-    }
 }
 
 /// The TPM's state.
@@ -320,9 +251,7 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
         session_slots: status.session_slots,
         nv_indices: status.nv_indices,
         clock_deviation: host.tpm.clock_deviation(status.time),
-        hierarchy_policies: status
-            .hierarchy_policies
-            .map(|hierarchies| hierarchies.into_iter().map(hierarchy_word).collect()),
+        hierarchy_policies: status.hierarchy_policies,
         owner_enabled: status.owner_enabled,
         counters,
         counters_reason,
@@ -333,11 +262,7 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
         in_lockout: status.in_lockout,
         owner_auth_set: status.owner_auth_set,
         lockout_auth_set: status.lockout_auth_set,
-        algorithms: status
-            .algorithms
-            .into_iter()
-            .map(|algorithm| algorithm_word(algorithm).to_owned())
-            .collect(),
+        algorithms: status.algorithms,
     }
 }
 

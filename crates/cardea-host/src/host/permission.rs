@@ -467,7 +467,7 @@ mod tests {
                 CardRequest::GenerateKey {
                     pin: Some(pin()),
                     key: new_key(),
-                    algorithm: "p-256".into(),
+                    algorithm: cardea_terms::KeyAlgorithm::P256,
                 },
             ),
             Request::card(

@@ -15,6 +15,7 @@ use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
 };
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
+use cardea_terms::Step;
 use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
@@ -69,7 +70,7 @@ pub(crate) fn create(
     caller: Caller,
     request: CreateCard,
     folder: Option<OwnedFd>,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
     let drive = request.drive;
     let order = check(caller, request)?;
@@ -121,7 +122,7 @@ fn why_in_no_reader(host: &Host, card: &Arc<HostedCard>) -> Option<String> {
 fn make(
     host: &Host,
     order: Order,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<Arc<HostedCard>, Failure> {
     let (record, chip) = write(host, order, &NewFile::Here, progress)?;
     let id = record.id;
@@ -162,7 +163,7 @@ fn make_on_drive(
     host: &Host,
     order: Order,
     folder: &DriveFolder,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<Arc<HostedCard>, Failure> {
     if matches!(order.gids, Gids::Uninitialised) {
         return Err(fail(
@@ -211,7 +212,7 @@ fn write(
     host: &Host,
     order: Order,
     file: &NewFile<'_>,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<(CardRecord, Arc<dyn Chip>), Failure> {
     let owner = Owner::new(host, order.owner_auth.as_ref())?;
     owner.require()?;
@@ -230,7 +231,7 @@ fn write(
     if let Some(reason) = host.counters.unsafe_reason() {
         return Err(fail(FailureKind::UnsafeTpm, reason));
     }
-    progress("preparing the card");
+    progress(Step::PrepareCard);
     let prepared = chip
         .prepare_card(&host.claimed_handles(), order.secrets)
         .map_err(|error| {
@@ -267,7 +268,7 @@ fn write(
         }
     };
     fault::point("create-tpm");
-    progress("writing the card file");
+    progress(Step::WriteFile);
     let record = CardRecord {
         id,
         name: order.name,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
 use cardea_store::{Intent, IntentKind};
+use cardea_terms::Step;
 
 use crate::failure::{self, fail, of_store};
 use crate::fault;
@@ -24,11 +25,11 @@ pub(crate) fn destroy(
     caller: Caller,
     card: &Arc<HostedCard>,
     owner_auth: Option<&SecretBytes>,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<(), Failure> {
     let _guard = host.provision(progress);
     let card = host.current(card);
-    progress("waiting for the card");
+    progress(Step::WaitForCard);
     let mut body = card.body();
     if matches!(*body, Body::Away) {
         drop(body);
@@ -82,7 +83,7 @@ pub(crate) fn destroy(
             tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
         }
     }
-    progress("removing the card file");
+    progress(Step::RemoveFile);
     match card.drive() {
         Some(drive) => remove_from(host, &card, &drive)?,
         None => host
@@ -134,7 +135,7 @@ fn free(
     caller: Caller,
     card: &Arc<HostedCard>,
     owner_auth: Option<&SecretBytes>,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<(), Failure> {
     let Some(known) = card.known() else {
         return Err(fail(FailureKind::NotFound, "the card is gone already"));
@@ -153,7 +154,7 @@ fn free(
         .write_intent(&intent)
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
-    progress("deleting the card's objects in the TPM");
+    progress(Step::DeleteObjects);
     if let Err(error) = owner.chip.undo_intent(&indices(&intent)) {
         if !begun && let Err(error) = host.store.remove_intent(id) {
             tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
@@ -189,7 +190,7 @@ fn undefine(
     id: CardId,
     record: &CardRecord,
     (state, begun, owner): (CardState, Begun, &Owner),
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step),
 ) -> Result<(), Failure> {
     let intent = Intent {
         card: id,
@@ -200,7 +201,7 @@ fn undefine(
         .write_intent(&intent)
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
-    progress("deleting the card's objects in the TPM");
+    progress(Step::DeleteObjects);
     match owner.chip.destroy_card(&record.tpm) {
         Ok(()) => {}
         // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is

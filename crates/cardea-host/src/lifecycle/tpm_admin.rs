@@ -1,6 +1,5 @@
 //! Care of the TPM: its authorisations, its lockout, and whose its indices are.
 
-use cardea_card::record::IndexRole;
 use cardea_client::message::{
     self, CardState, Failure, FailureKind, IndexSummary, Reply, SecretBytes,
 };
@@ -141,14 +140,7 @@ pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
             written: index.written,
             card: claimant.map(|(card, _)| card.selector()),
             name: claimant.map(|(card, _)| card.name()),
-            role: claimant.map(|(_, role)| {
-                match role {
-                    IndexRole::Pin => "pin",
-                    IndexRole::Adm => "adm",
-                    IndexRole::Puk => "puk",
-                }
-                .to_owned()
-            }),
+            role: claimant.map(|(_, role)| role),
             card_form: index.policy.is_some(),
             unfinished: intents
                 .iter()

@@ -134,7 +134,10 @@ impl Meter {
         else {
             panic!("no contents");
         };
-        let key = contents.keys.iter().find(|key| key.algorithm == "p-256");
+        let key = contents
+            .keys
+            .iter()
+            .find(|key| key.algorithm == cardea_terms::KeyAlgorithm::P256);
         let key = key.unwrap().reference;
         Self {
             reader,

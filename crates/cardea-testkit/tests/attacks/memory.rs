@@ -239,7 +239,7 @@ impl Victim {
             CardRequest::GenerateKey {
                 pin: pin(),
                 key: key(false),
-                algorithm: "rsa-2048".into(),
+                algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
             },
         ));
         let Reply::Key(rsa) = made else {

@@ -245,7 +245,7 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
                         sign_only: true,
                         id: None,
                     },
-                    algorithm: "rsa-2048".into(),
+                    algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
                 },
             ),
             std::time::Duration::from_secs(60),
@@ -255,7 +255,10 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
     let Reply::Key(key) = reply else {
         panic!("{reply:?}")
     };
-    assert_eq!((key.reference, key.pin.as_str()), (0x81, "always"));
+    assert_eq!(
+        (key.reference, key.class),
+        (0x81, cardea_terms::KeyClass::Always)
+    );
     rig.does("pkcs15-tool --reader 0 --read-public-key 00 --output pub.pem");
     std::fs::write(rig.folder().join("digest"), [0x5A; 32]).unwrap();
     for round in 0..2 {

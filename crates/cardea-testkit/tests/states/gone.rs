@@ -77,7 +77,7 @@ impl Place {
             panic!("no list")
         };
         let mut indices = indices.iter();
-        let index = indices.find(|index| index.role.as_deref() == Some(role));
+        let index = indices.find(|index| index.role.is_some_and(|known| known.word() == role));
         format!("0x{:08x}", index.unwrap().handle)
     }
 

@@ -88,7 +88,7 @@ impl Place {
                     sign_only: true,
                     id: None,
                 },
-                algorithm: "p-256".into(),
+                algorithm: cardea_terms::KeyAlgorithm::P256,
             },
         ));
         match made {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use cardea_client::message::{
     self, CardDetails, CardRequest, CreateCard, NewContent, SecretBytes, TpmRequest,
 };
+use cardea_terms::tpmvsc::Status;
 use zbus::{ObjectPath, OwnedVariant};
 
 use super::error::{BusError, Name};
 use super::guid::parse_guid;
 use super::link::{Dictionary, Link, path};
 use super::objects::{card_path, policy_bytes};
-use super::operation::{Operation, Outcome, Report, Status};
+use super::operation::{Operation, Outcome, Report};
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
 use cardea_host::HostedCard;
@@ -77,16 +78,7 @@ pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answ
             card_id: card.selector(),
             ..Outcome::default()
         };
-        let mut progress = |step: &str| {
-            operation.step(
-                link,
-                match step {
-                    "deleting the card's objects in the TPM" => Status::CardDestroying,
-                    "removing the card file" => Status::SimulatorDestroying,
-                    _ => Status::ReaderDestroying,
-                },
-            );
-        };
+        let mut progress = |step| operation.step(link, Status::while_destroying(step));
         let destroy = CardRequest::Destroy { owner_auth };
         let counter = &bus.counter;
         if let Err(failure) = counter.serve_card(&mut visitor, &card, destroy, &mut progress) {
@@ -197,16 +189,7 @@ fn make(
         card_id: order.card_id,
         ..CreateCard::new(order.name, content)
     };
-    let mut progress = |step: &str| {
-        operation.step(
-            link,
-            match step {
-                "preparing the card" => Status::CardInitializing,
-                "writing the card file" => Status::GenerateRunning,
-                _ => Status::CardCreating,
-            },
-        );
-    };
+    let mut progress = |step| operation.step(link, Status::while_creating(step));
     let (card, details) = counter.create_card(visitor, creation, &mut progress)?;
     if let Err(cancelled) = operation.check() {
         counter.undo_creation(visitor, &card, owner_auth.as_ref())?;

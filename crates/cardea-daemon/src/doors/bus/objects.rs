@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cardea_client::message::CardState;
 use cardea_host::CardId;
 use cardea_host::PinPolicy;
+use cardea_terms::hierarchy_word;
 
 use super::challenge::ChallengeContext;
 use super::clients::Client;
@@ -205,8 +206,12 @@ fn manager_properties(counter: &Counter) -> Dictionary {
     });
     let policies = status
         .as_ref()
-        .and_then(|status| status.hierarchy_policies.clone())
-        .unwrap_or_default();
+        .and_then(|status| status.hierarchy_policies.as_ref());
+    let policies: Vec<String> = policies
+        .into_iter()
+        .flatten()
+        .map(|handle| hierarchy_word(*handle))
+        .collect();
     [
         // Nothing but the TPM's room limits them.
         entry("CardLimit", UNKNOWN),

@@ -3,40 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cardea_terms::tpmvsc::Status;
+
 use super::error::{BusError, Name};
 use super::link::{Dictionary, Link, entry, path, value};
 use super::names::OPERATION;
 use cardea_host::lock;
-
-/// Steps, with the numbers of MS-TPMVSC (TPMVSCMGR_STATUS).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    CardInitializing = 0,
-    CardCreating = 1,
-    CardDestroying = 2,
-    SimulatorDestroying = 5,
-    ReaderCreating = 7,
-    ReaderDestroying = 8,
-    GenerateRunning = 11,
-    CardCreated = 12,
-    CardDestroyed = 13,
-}
-
-impl Status {
-    fn word(self) -> &'static str {
-        match self {
-            Self::CardInitializing => "VTPMSMARTCARD_INITIALIZING",
-            Self::CardCreating => "VTPMSMARTCARD_CREATING",
-            Self::CardDestroying => "VTPMSMARTCARD_DESTROYING",
-            Self::SimulatorDestroying => "VGIDSSIMULATOR_DESTROYING",
-            Self::ReaderCreating => "VREADER_CREATING",
-            Self::ReaderDestroying => "VREADER_DESTROYING",
-            Self::GenerateRunning => "GENERATE_RUNNING",
-            Self::CardCreated => "CARD_CREATED",
-            Self::CardDestroyed => "CARD_DESTROYED",
-        }
-    }
-}
 
 /// What is reported before a failure, with the numbers of TPMVSCMGR_ERROR.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +110,7 @@ impl Operation {
         }
         state.status = status;
         drop(state);
-        self.signal(link, "Progress", &(status as u32, status.word()));
+        self.signal(link, "Progress", &(status as u32, status.name()));
     }
 
     pub(crate) fn report(&self, link: &Link, report: Report) {
@@ -177,7 +149,7 @@ impl Operation {
             entry("Hresult", hresult),
             entry("Kind", self.kind),
             entry("Status", state.status as u32),
-            entry("StatusName", state.status.word()),
+            entry("StatusName", state.status.name()),
         ]
         .into();
         properties.insert("Result".to_owned(), value(result));

@@ -38,7 +38,7 @@ pub(crate) fn converse(
         let sent = counter.then_idle_work(|| {
             let reply = counter.serve(&mut visitor, request, folder, &mut |step| {
                 // A client that went away does not stop what it has ordered.
-                let _ = client.reply(&Reply::Progress(step.to_owned()));
+                let _ = client.reply(&Reply::Progress(step));
             });
             client.reply(&reply.unwrap_or_else(Reply::Failed))
         });

@@ -180,7 +180,7 @@ fn attempts(card: &str) -> Vec<Request> {
                     sign_only: false,
                     id: None,
                 },
-                algorithm: "p-256".into(),
+                algorithm: cardea_terms::KeyAlgorithm::P256,
             },
         ),
         Request::card(

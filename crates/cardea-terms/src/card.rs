@@ -1,0 +1,76 @@
+//! Cards: counters and readers. The numbers are those of the card file.
+
+use minicbor::{Decode, Encode};
+
+/// Where PIN tries are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CounterMode {
+    /// PIN_FAIL NV index of the card.
+    #[n(0)]
+    Nv,
+    /// The TPM's global lockout.
+    #[n(1)]
+    Object,
+}
+
+impl CounterMode {
+    /// Its word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nv => "nv",
+            Self::Object => "object",
+        }
+    }
+}
+
+/// Whose secret an NV index counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum IndexRole {
+    /// The user's PIN.
+    #[n(0)]
+    Pin,
+    /// The admin value.
+    #[n(1)]
+    Adm,
+    /// The PUK.
+    #[n(2)]
+    Puk,
+}
+
+impl IndexRole {
+    /// Its word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Adm => "adm",
+            Self::Puk => "puk",
+        }
+    }
+}
+
+/// When a card is in its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Visibility {
+    /// As long as it can be used.
+    #[n(0)]
+    Always,
+    /// While its owner has an active session.
+    #[n(1)]
+    OwnerSession,
+}
+
+impl Visibility {
+    /// Its word in commands and JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OwnerSession => "owner-session",
+        }
+    }
+}

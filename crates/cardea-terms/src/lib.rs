@@ -1,0 +1,19 @@
+//! The words that all sides use: the engine, the socket's messages, the programs.
+//!
+//! What: plain enums and numbers, with their coding where a card file or the socket has them, and the word that
+//! commands and JSON have for them.
+//! What not: no I/O, no secrets, no behaviour; sentences for people are made where they are shown.
+//! Begin with [`KeyAlgorithm`]; what MS-TPMVSC has numbers for is in [`tpmvsc`].
+
+#![forbid(unsafe_code)]
+
+mod card;
+mod hierarchy;
+mod key;
+mod step;
+pub mod tpmvsc;
+
+pub use card::{CounterMode, IndexRole, Visibility};
+pub use hierarchy::{PLATFORM, hierarchy_word};
+pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
+pub use step::Step;
