@@ -7,7 +7,7 @@ use crate::secret::Secret;
 pub(crate) enum Refusal {
     /// Something else; asking again does not help.
     Failed(String),
-    /// PUK or response are wrong.
+    /// Wrong PUK or response.
     Wrong(String),
 }
 

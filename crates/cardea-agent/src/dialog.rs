@@ -110,7 +110,7 @@ impl Dialogs {
     pub(crate) fn consent(&self, action: &str, hints: &Hints) -> Result<bool, Error> {
         let mut pinentry = self.open(hints.limit)?;
         let text = format!(
-            "{}\n{} wants to: {}",
+            "{}\n{} wants to {}",
             card(hints),
             asker(hints),
             plain(action)
@@ -165,7 +165,7 @@ impl Dialogs {
             pinentry.set("SETERROR", error)?;
         }
         if purpose.is_new() && pinentry.set("SETREPEAT", "Again:")? {
-            pinentry.set("SETREPEATERROR", "The two are not the same")?;
+            pinentry.set("SETREPEATERROR", "The two entries do not match")?;
         }
         let first = pinentry.pin()?;
         if purpose.is_new() && !pinentry.was_repeated() {
@@ -175,7 +175,7 @@ impl Dialogs {
             pinentry.set("SETPROMPT", "Again:")?;
             let second = pinentry.pin()?;
             if first.expose() != second.expose() {
-                return Ok(Err("the two are not the same".into()));
+                return Ok(Err("the two entries do not match".into()));
             }
         }
         Ok(Ok(first))
@@ -187,7 +187,7 @@ impl Dialogs {
             UnblockMode::None => {
                 let mut pinentry = self.open(hints.limit)?;
                 let text = format!(
-                    "{}\nIts PIN is blocked, and it has neither a PUK nor an administrator who could unblock it.",
+                    "{}\nIts PIN is blocked, and there is neither a PUK nor an administrator to unblock it.",
                     card(hints)
                 );
                 pinentry.set("SETDESC", &text)?;
@@ -206,7 +206,10 @@ impl Dialogs {
             ..hints.clone()
         };
         for _ in 0..ROUNDS {
-            let text = format!("{}\nIts PIN is blocked. The PUK unblocks it.", card(hints));
+            let text = format!(
+                "{}\nIts PIN is blocked. Unblock it with the PUK.",
+                card(hints)
+            );
             let puk = self.ask(Purpose::Puk, &text, &own, error.take())?;
             let new = self.new_pin(hints)?;
             match desk.unblock_by_puk(&puk, &new) {
@@ -252,7 +255,7 @@ impl Dialogs {
         mut error: Option<String>,
     ) -> Result<Secret, Error> {
         let text = format!(
-            "{}\nIts PIN is blocked. Read this to your help desk, and type the answer:\n\n{}",
+            "{}\nIts PIN is blocked. Read this to your help desk, and type the response:\n\n{}",
             card(hints),
             challenge
         );
@@ -275,11 +278,11 @@ impl Dialogs {
 /// What cannot be right costs no try.
 fn plausible(purpose: Purpose, hints: &Hints, secret: &Secret) -> Result<(), String> {
     if secret.is_too_long() {
-        return Err(format!("a {} has at most 127 bytes", purpose.noun()));
+        return Err(format!("a {} must have at most 127 bytes", purpose.noun()));
     }
     let pin = Pin::new(secret.expose()).map_err(|_| "nothing was typed".to_owned())?;
     hints.policy.check(&pin).map_err(|error| match error {
-        PinRuleError::Length { min, max } => format!("it has {min} to {max} characters"),
+        PinRuleError::Length { min, max } => format!("it must have {min} to {max} characters"),
         PinRuleError::Characters => rules(&hints.policy),
     })
 }

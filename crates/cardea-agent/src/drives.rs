@@ -68,14 +68,14 @@ fn attach(place: &DrivePlace, socket: PathBuf) -> std::io::Result<Arc<Wake>> {
         let name = folder.display().to_string();
         let ended = hold(&socket, &folder, &own, &mut |attached| {
             for card in &attached.cards {
-                crate::say(&format!("{name}: card {} is there", card.card_id));
+                crate::say(&format!("{name}: card {} attached", card.card_id));
             }
             for problem in &attached.problems {
                 crate::say(&format!("{name}: {problem}"));
             }
         });
         match ended {
-            Ok(Ended::Detached) => crate::say(&format!("{name}: taken out")),
+            Ok(Ended::Detached) => crate::say(&format!("{name}: detached")),
             Ok(Ended::Gone) => crate::say(&format!("{name}: gone")),
             Ok(Ended::Called | Ended::Disconnected) => {}
             Err(error) => crate::say(&format!("{name}: {error}")),

@@ -19,7 +19,7 @@ const MAX_LINE: usize = 1000;
 /// A pinentry that shows nothing has this time for each line.
 const LINE_TIME: Duration = Duration::from_secs(10);
 
-/// One that is told to end has this time for it.
+/// Time that a pinentry has to end when asked to.
 const END_TIME: Duration = Duration::from_millis(500);
 
 /// Codes of libgpg-error without their source.
@@ -130,9 +130,7 @@ impl Pinentry {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| {
-                Error::Failed(format!("{} does not start: {error}", options.program))
-            })?;
+            .map_err(|error| Error::Failed(format!("cannot start {}: {error}", options.program)))?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let Some((input, output)) = pipes else {
             let _ = child.kill();
@@ -296,7 +294,7 @@ impl Pinentry {
         }
     }
 
-    /// An end that somebody wanted is no failure.
+    /// An end that was asked for is not a failure.
     fn over(&self, error: Error) -> Error {
         if self.open.cancelled.load(Ordering::Relaxed) {
             return Error::Cancelled;

@@ -187,7 +187,7 @@ impl Service {
             (AGENT, "RequestPin" | "RequestConsent") => match waiting.try_send(message.clone()) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                    self.refuse_own(message, "Busy", "too many questions wait");
+                    self.refuse_own(message, "Busy", "too many questions are waiting");
                 }
             },
             _ => {
@@ -224,7 +224,7 @@ impl Service {
             .ok()
             .and_then(|(card, purpose, hints)| Some((card, Purpose::parse(&purpose)?, hints)));
         let Some((card, purpose, given)) = parsed else {
-            self.refuse_own(question, "InvalidArgument", "not a question that is known");
+            self.refuse_own(question, "InvalidArgument", "unknown question");
             return Ok(());
         };
         let desk = CardDesk {
@@ -240,7 +240,7 @@ impl Service {
         let body = question.body();
         let Ok((_, action, given)) = body.deserialize::<(OwnedObjectPath, String, Dictionary)>()
         else {
-            self.refuse_own(question, "InvalidArgument", "not a question that is known");
+            self.refuse_own(question, "InvalidArgument", "unknown question");
             return Ok(());
         };
         let answer = self.dialogs.consent(&action, &hints(&given))?;

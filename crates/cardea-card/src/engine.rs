@@ -61,7 +61,7 @@ pub struct Card {
     events: Vec<Event>,
 }
 
-/// Events that are kept for the host; who asks after every command never loses one.
+/// Events that are kept for the host; a host that asks after every command never loses one.
 const MAX_EVENTS: usize = 256;
 
 /// Two readings of a clock that differ by less do not mean that the machine has slept.
@@ -161,7 +161,7 @@ impl Card {
     pub fn expire(&mut self) {
         let slept = self.clock.slept();
         if slept.saturating_sub(self.slept) >= SHORTEST_SLEEP {
-            tracing::debug!("the machine has slept: nobody is verified any more");
+            tracing::debug!("the machine has slept: all verifications are ended");
             self.end_all();
         }
         self.slept = slept;

@@ -6,9 +6,9 @@ use crate::key_number::KeyNumber;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The administrator's answer was right.
+    /// A correct response of the administrator.
     AdminAuthenticated,
-    /// The administrator's answer was wrong.
+    /// A wrong response of the administrator.
     AdminFailed,
     /// The card has another admin key.
     AdminKeyChanged,
@@ -24,9 +24,9 @@ pub enum Event {
     Personalised,
     /// The last try was spent.
     PinBlocked,
-    /// The PIN was replaced by who knew it.
+    /// The PIN was changed with the old PIN.
     PinChanged,
-    /// A PIN was wrong.
+    /// A wrong PIN.
     PinFailed {
         /// Tries left.
         left: u32,
@@ -35,9 +35,9 @@ pub enum Event {
     PinUnblocked,
     /// The last try of the PUK was spent.
     PukBlocked,
-    /// The PUK was replaced by who knew it.
+    /// The PUK was changed with the old PUK.
     PukChanged,
-    /// A PUK was wrong.
+    /// A wrong PUK.
     PukFailed {
         /// Tries left.
         left: u32,

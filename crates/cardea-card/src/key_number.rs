@@ -6,7 +6,7 @@ use crate::record::{CardRecord, KeyRecord};
 
 /// What the engine, the audit and the doors other than APDUs call a key: constant for its life, unique on its card.
 ///
-/// It is no application's name for the key: GIDS has references and PIV has slots, and each application maps them to
+/// It is not an application's name for the key: GIDS has references and PIV has slots, and each application maps them to
 /// numbers itself. That numbers are `81` to `9E` is a matter of the card file's first format, which has recorded
 /// GIDS's references as the numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -128,7 +128,7 @@ impl PinPolicy {
     ///
     /// # Errors
     ///
-    /// [`PinRuleError`] tells which rule it breaks.
+    /// [`PinRuleError`]: the rule that it breaks.
     pub fn check(&self, pin: &Pin) -> Result<(), PinRuleError> {
         self.check_length(pin)?;
         let mut present = [false; 5];

@@ -128,7 +128,7 @@ pub enum TokenErrorKind {
     Full,
     /// The PUK's or the administrator's index alone was deleted or replaced; the rest of the card works.
     Gone,
-    /// The token answered something impossible, or the program is wrong.
+    /// The token returned something impossible, or the program has a fault.
     Internal,
     /// The key is not meant for this operation.
     KeyUse,
@@ -190,9 +190,9 @@ impl fmt::Display for TokenError {
             TokenErrorKind::Damaged => "a counter of the card in the TPM was changed",
             TokenErrorKind::Full => "the TPM has no room left",
             TokenErrorKind::Gone => "a part of the card is gone from the TPM",
-            TokenErrorKind::Internal => "the TPM gave an unexpected answer",
+            TokenErrorKind::Internal => "unexpected response from the TPM",
             TokenErrorKind::KeyUse => "the key is not meant for this use",
-            TokenErrorKind::Lockout => "the TPM is locked out for a while",
+            TokenErrorKind::Lockout => "the TPM is in lockout",
             TokenErrorKind::Lost => "the card's TPM objects are gone",
             TokenErrorKind::NotAuthenticated => "the PIN is not verified",
             TokenErrorKind::NotConfigured => "the card has no such reference",
@@ -254,7 +254,7 @@ pub enum AdminError {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// Wrong; the TPM has counted it.
-    #[error("the administrator's answer is wrong")]
+    #[error("wrong response of the administrator")]
     Wrong,
 }
 
@@ -318,7 +318,7 @@ pub trait KeyStore {
     ///
     /// # Errors
     ///
-    /// `NotAuthenticated` when no verification lives (any more), `BadData`, `KeyUse`, `Lockout`,
+    /// `NotAuthenticated` if there is no valid verification, `BadData`, `KeyUse`, `Lockout`,
     /// `Lost`, `Busy`, `Unavailable`, `Internal`.
     fn operate(
         &mut self,
@@ -326,19 +326,19 @@ pub trait KeyStore {
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError>;
 
-    /// The same in two steps: what is given here needs neither the token nor its card to be run, so that
+    /// Like [`Self::operate`], in two steps: what this returns needs neither the token nor its card to be run, so that
     /// the next operation can be on its way meanwhile.
     ///
     /// # Errors
     ///
-    /// `BadData`, `KeyUse`, `Internal`: what can be told without the TPM. The rest comes when it is run.
+    /// `BadData`, `KeyUse`, `Internal`; the errors that can be found without the TPM. The rest comes when it is run.
     fn begin(
         &mut self,
         key: &KeyRecord,
         operation: PrivateOperation<'_>,
     ) -> Result<PendingResult, TokenError>;
 
-    /// Takes a key that was made elsewhere; it is marked as imported for ever. Needs no PIN.
+    /// Takes a key that was made elsewhere; it is permanently marked as imported. Needs no PIN.
     /// The record's reference is the one given.
     ///
     /// # Errors
@@ -396,8 +396,8 @@ pub trait PinAuthority {
     ///
     /// # Errors
     ///
-    /// `NotConfigured` for a PUK that the card has not; `NotAuthenticated` when no first value works any
-    /// more; `Lost`, `Busy`, `Unavailable`, `Internal`.
+    /// `NotConfigured` for a PUK that the card does not have; `NotAuthenticated` when no first value works;
+    /// `Lost`, `Busy`, `Unavailable`, `Internal`.
     fn initialise(
         &mut self,
         reference: PinReference,

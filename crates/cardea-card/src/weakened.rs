@@ -22,11 +22,11 @@ pub enum Weakness {
     AuthValuePolicy,
     /// Records are believed without asking the TPM.
     BelievedRecords,
-    /// Decrypted and unsealed data come in clear.
+    /// Decrypted and unsealed data are sent unencrypted.
     ClearAnswers,
     /// The PIN's value goes in a password session.
     ClearPin,
-    /// New values of indices go in clear.
+    /// New values of indices are sent unencrypted.
     ClearValues,
     /// PIN tickets have no end.
     EndlessTickets,
@@ -44,7 +44,7 @@ pub enum Weakness {
     MaskForAll,
     /// Every card file is taken for this host's.
     NoHostHmac,
-    /// The admin value stays the same for ever.
+    /// The admin value never changes.
     NoRotation,
     /// The vault is encrypted again whoever wrote it.
     NoVaultTag,

@@ -1,4 +1,5 @@
-//! What each noun of the command line does: one file a noun, none of which uses another's.
+//! What each noun of the command line does, one file for each. None uses another's; `drive` is part of `card`, and
+//! `import` of `key`.
 
 pub(crate) mod admin;
 pub(crate) mod audit;

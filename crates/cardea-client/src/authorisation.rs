@@ -10,7 +10,7 @@ pub const MAX_AUTHORISATION: usize = 32;
 /// Longest file with authorisations in bytes.
 pub const MAX_AUTHORISATION_FILE: usize = 256;
 
-/// Why a content is no authorisation. Never tells anything of it but its length.
+/// Why a file does not contain an authorisation. Reveals nothing of the content but its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorisationError {
     /// `hex:` and something else than pairs of hexadecimal digits.
@@ -27,9 +27,9 @@ impl std::fmt::Display for AuthorisationError {
             Self::Digits => f.write_str("has other characters than hexadecimal digits after hex:"),
             Self::Length(length) => write!(
                 f,
-                "has {length} bytes; 1 to {MAX_AUTHORISATION} are possible"
+                "has {length} bytes; it must have 1 to {MAX_AUTHORISATION}"
             ),
-            Self::Other => f.write_str("is not in that file, which has another authorisation"),
+            Self::Other => f.write_str("is not in that file, which contains another authorisation"),
         }
     }
 }

@@ -19,10 +19,10 @@ pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum ClientError {
     /// The request went out and the connection ended: it may have been done or not.
-    #[error("the daemon went away before it answered")]
+    #[error("the daemon closed the connection before answering")]
     Disconnected(#[source] FrameError),
     /// The two ends do not understand each other.
-    #[error("the daemon cannot be understood")]
+    #[error("invalid reply from the daemon")]
     Protocol(#[source] FrameError),
     /// The daemon refused a [`Client::transmit`].
     #[error("the daemon refused: {}", .0.message)]
@@ -89,7 +89,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`ClientError`] tells. A daemon that refuses gives [`Reply::Failed`], not an error.
+    /// [`ClientError`]. A refusal by the daemon is [`Reply::Failed`], not an error.
     pub fn call(&mut self, request: &Request, timeout: Duration) -> Result<Reply, ClientError> {
         self.call_with_progress(request, timeout, &mut |_| {})
     }
@@ -154,7 +154,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`ClientError`] tells; a daemon that refuses gives [`ClientError::Refused`].
+    /// [`ClientError`]; a refusal by the daemon is [`ClientError::Refused`].
     pub fn transmit<T>(
         &mut self,
         slot: u8,

@@ -80,7 +80,7 @@ pub enum Ended {
     Disconnected,
     /// Somebody took the drive out, or the daemon did.
     Detached,
-    /// The drive is not there any more.
+    /// The drive is gone.
     Gone,
 }
 
@@ -251,7 +251,7 @@ impl Attachment {
 }
 
 /// Keeps the cards in a folder inserted, also over restarts of the daemon, until the drive is gone, somebody
-/// takes it out or calls; `attached` is told at each beginning.
+/// detaches it or calls; `attached` is called each time the cards are inserted.
 ///
 /// # Errors
 ///
@@ -350,7 +350,7 @@ fn identity(found: &Metadata) -> (u64, u64) {
 
 fn unexpected() -> FrameError {
     FrameError::Malformed(minicbor::decode::Error::message(
-        "not the answer to this request",
+        "unexpected reply to this request",
     ))
 }
 

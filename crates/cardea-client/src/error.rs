@@ -18,7 +18,7 @@ pub enum FrameError {
     #[error("the connection failed")]
     Io(#[source] io::Error),
     /// The frame is not exactly one message of this version.
-    #[error("this is no message of this version")]
+    #[error("not a valid message of this protocol version")]
     Malformed(#[source] minicbor::decode::Error),
     /// The other end's [`Hello`](crate::message::Hello) is of another version, which it tells, or of something else.
     #[error("the other end does not speak version {VERSION} of the protocol")]

@@ -216,7 +216,7 @@ impl<S: AsFd> Channel<S> {
     ///
     /// # Errors
     ///
-    /// As [`FrameError`] tells.
+    /// [`FrameError`].
     pub fn receive<T>(
         &mut self,
         patience: Option<Duration>,

@@ -3,7 +3,7 @@
 //! What: the vocabulary between the daemon and its local clients (CLI, IFD handler, PKCS#11 module), a
 //! client without threads or runtime that survives `fork` and a restart of the daemon, and the daemon's
 //! end of a connection, so that the coding exists once.
-//! What not: no policy; who may send what is the daemon's table.
+//! What not: no policy; the daemon's table says who may send what.
 //! Begin with [`Client`] and [`message::Request`]; the daemon with [`ServerEnd`], a reader with [`Watch`],
 //! whoever keeps a drive attached with [`drive::Attachment`].
 //!

@@ -33,7 +33,7 @@ impl<S: AsFd> ServerEnd<S> {
     ///
     /// # Errors
     ///
-    /// The connection is of no use after an error; a client that sent what is no request has been told so.
+    /// The connection is of no use after an error; a client that sent an invalid request has been sent a failure.
     pub fn request(&mut self, patience: Option<Duration>) -> Result<Option<Request>, FrameError> {
         let error = match self.channel.receive(patience, FRAME_TIME) {
             Ok(request) => {

@@ -6,14 +6,14 @@
 /// Bytes of a challenge or a response: a block of DES.
 const BLOCK: usize = 8;
 
-/// Why digits are no challenge or response.
+/// Why digits are not a challenge or response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeardError {
     /// There are others than 16 or 17 hexadecimal digits.
-    #[error("it has 16 hexadecimal digits, and perhaps a check digit")]
+    #[error("it must have 16 hexadecimal digits and may have a check digit")]
     Digits,
     /// The check digit is not that of the others.
-    #[error("it was misheard or mistyped: the check digit does not fit")]
+    #[error("it was misheard or mistyped: the check digit does not match")]
     Misheard,
 }
 

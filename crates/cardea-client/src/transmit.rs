@@ -46,7 +46,7 @@ pub(crate) fn decode<T>(
     match exactly(content)? {
         Reply::Failed(failure) => Ok(Err(failure)),
         _ => Err(FrameError::Malformed(minicbor::decode::Error::message(
-            "not the answer to this request",
+            "unexpected reply to this request",
         ))),
     }
 }

@@ -27,7 +27,7 @@ const GREETING_TIME: Duration = Duration::from_secs(2);
 /// How long the daemon is asked to wait for a change.
 const ASK_TIME: Duration = Duration::from_secs(30);
 
-/// A daemon that is this much later than it was asked does not live any more.
+/// A daemon that exceeds its time limit by this much is considered dead.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Between attempts to connect: first, then doubled.
@@ -323,7 +323,7 @@ impl Watched {
             } = channel.take()?
             else {
                 return Err(FrameError::Malformed(minicbor::decode::Error::message(
-                    "not the answer to this request",
+                    "unexpected reply to this request",
                 )));
             };
             self.ask(generation, ASK_TIME + GRACE)?;

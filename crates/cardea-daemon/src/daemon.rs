@@ -28,7 +28,7 @@ const FIRST_PASS_TIME: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub enum StartError {
     /// The audit.
-    #[error("the audit in {} cannot be opened", path.display())]
+    #[error("the audit log in {} cannot be opened", path.display())]
     Audit {
         /// Which folder.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum StartError {
         source: StoreError,
     },
     /// The socket.
-    #[error("the socket {} cannot be made", path.display())]
+    #[error("the socket {} cannot be created", path.display())]
     Socket {
         /// Which socket.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub struct Daemon {
 impl Daemon {
     /// Locks the state folder, loads the cards and serves the socket.
     ///
-    /// A TPM that is away is no error: the cards are there and say so, and come back with it.
+    /// A TPM that cannot be reached is not an error: the cards are listed and say so, and become available with it.
     ///
     /// # Errors
     ///

@@ -81,7 +81,7 @@ impl Counter {
     ///
     /// # Errors
     ///
-    /// What the visitor is told; the cause is in the log.
+    /// The failure for the visitor; the cause is in the log.
     pub fn serve(
         &self,
         visitor: &mut Visitor,
@@ -111,7 +111,7 @@ impl Counter {
     ///
     /// # Errors
     ///
-    /// What the visitor is told.
+    /// The failure for the visitor.
     pub fn redirect<'a>(
         &'a self,
         visitor: &'a Visitor,

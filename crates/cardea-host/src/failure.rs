@@ -1,4 +1,4 @@
-//! From every error of the layers below to what a client is told. One place for each of them.
+//! Maps every error of the layers below to the failure that a client gets. One place for each of them.
 //!
 //! The cause goes to the log as a chain; the client gets a kind to act on and a text that says what to do.
 
@@ -42,7 +42,7 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
     fail(FailureKind::Failed, cause)
 }
 
-/// What is wrong with a drive is its owner's to mend, and no error of ours.
+/// A fault of a drive is for its owner to fix, and not an error of the daemon.
 pub(crate) fn of_drive_store(error: &StoreError) -> Failure {
     let cause = chain(error);
     tracing::info!(error = cause, "drive not usable");
@@ -77,9 +77,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         {
             fail(
                 FailureKind::Full,
-                format!(
-                    "this TPM has no counters for PINs in its NV, and cannot hold cards ({cause})"
-                ),
+                format!("this TPM has no PIN counters in NV and cannot hold cards ({cause})"),
             )
         }
         TpmError::NvFull(_) => full(&cause),
@@ -107,19 +105,17 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     }
 }
 
-/// What is told where the owner's authorisation is set and nobody gave it.
-pub(crate) const OWNER_MISSING: &str = "the TPM's owner authorisation is set, and making and deleting cards takes it: give it with \
+/// The message if the owner's authorisation is set and was not given.
+pub(crate) const OWNER_MISSING: &str = "the TPM's owner authorisation is set, and creating and destroying cards needs it: pass it with \
      --owner-auth-file or --owner-auth-fd, or keep it as the daemon's service credential `owner-auth`";
 
 /// The owner hierarchy is off: nothing is lost, and nothing can be done but wait for the restart.
-pub(crate) const SWITCHED_OFF: &str = "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is \
-     lost, and the cards are back after the restart";
+pub(crate) const SWITCHED_OFF: &str = "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is lost, and the cards are available again after the restart";
 
 /// The TPM does not do what cards count on. `cause` says what.
 pub(crate) fn unsafe_tpm(cause: &str) -> String {
     format!(
-        "{cause}, so that PINs could be guessed without end; cards are neither made nor used until the TPM's \
-         firmware is updated (its or the computer's maker has the update)"
+        "{cause}, so that PINs could be guessed without limit; no cards are created or used until the TPM's firmware is updated (ask the manufacturer of the TPM or the computer)"
     )
 }
 
@@ -148,11 +144,11 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
         },
         CardError::Admin(AdminError::Delayed { seconds }) => fail(
             FailureKind::AdminWrong,
-            format!("too many wrong answers from the administrator; try again in {seconds} s"),
+            format!("too many wrong responses from the administrator; try again in {seconds} s"),
         ),
         CardError::Admin(_) => fail(
             FailureKind::AdminWrong,
-            "the administrator's answer is wrong; it must be for a challenge of this card that was not answered yet",
+            "wrong response; it must be for a challenge of this card that has not been answered yet",
         ),
         CardError::Conflict(what) => fail(FailureKind::Invalid, what.clone()),
         CardError::Rule(rule) => fail(FailureKind::Rule, rule.to_string()),
@@ -177,13 +173,11 @@ pub(crate) fn on_card(error: &CardError) -> Failure {
         ),
         Some(TokenErrorKind::WeakKey) => fail(
             FailureKind::Failed,
-            "this RSA key follows the pattern of faulty TPM firmware (CVE-2017-15361), by which anybody can compute \
-             the private key from the public one; it was not kept. Update the TPM's firmware (the computer's maker \
-             has it) before a new RSA key is made, or use an elliptic-curve key",
+            "this RSA key follows the pattern of faulty TPM firmware (CVE-2017-15361), from which anyone can compute the private key; it was not kept. Update the TPM's firmware (from the computer's manufacturer) before a new RSA key is made, or use an elliptic-curve key",
         ),
         Some(TokenErrorKind::Unsupported) => fail(
             FailureKind::Failed,
-            "the TPM has no keys of this algorithm; `cardea tpm status` shows those it has",
+            "the TPM does not support this algorithm; `cardea tpm status` shows those it supports",
         ),
         _ => failure,
     }
@@ -200,7 +194,7 @@ pub(crate) fn tries_left(tries: u32) -> String {
 fn blocked() -> Failure {
     fail(
         FailureKind::Blocked,
-        "the PIN is blocked; unblock it with the PUK or the admin key, as the card was made",
+        "the PIN is blocked; unblock it with the PUK or the admin key, depending on how the card was created",
     )
 }
 
@@ -241,12 +235,11 @@ fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
     }
 }
 
-/// What to do where it is not known which value holds. The new one comes first: if it is wrong it costs a try, which
-/// the old one gives back.
+/// What to do if it is not known which value is valid. The new one comes first: if that fails it costs a try, which
+/// the old one restores.
 pub(crate) fn change_unknown(what: &str) -> String {
     format!(
-        "the TPM's answer was lost: it is not known whether the old or the new {what} holds; try the new one once, \
-         then the old one"
+        "the TPM's response was lost: it is not known whether the old or the new {what} is valid; try the new one once, then the old one"
     )
 }
 
@@ -264,8 +257,7 @@ fn lockout(cause: &str) -> Failure {
     fail(
         FailureKind::Lockout,
         format!(
-            "the TPM is locked out for a while, which is no blocked PIN: `cardea tpm status` tells how long at \
-             most, `cardea tpm reset-lockout` ends it ({cause})"
+            "the TPM is in lockout (the PIN is not blocked): `cardea tpm status` shows the longest wait, `cardea tpm reset-lockout` ends it ({cause})"
         ),
     )
 }
@@ -313,7 +305,7 @@ mod tests {
             (
                 TpmError::Protocol {
                     command: "Sign",
-                    what: "the HMAC is wrong",
+                    what: "the HMAC is invalid",
                 },
                 FailureKind::Broken,
             ),

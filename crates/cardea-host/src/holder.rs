@@ -66,7 +66,7 @@ impl CardVisit<'_> {
         result.map_err(|error| self.explained(&error))
     }
 
-    /// What is told of an error. One that may mean that the card as a whole is out of use is looked into first.
+    /// The failure for an error. One that may mean that the whole card is out of use is examined first.
     pub(crate) fn explained(&self, error: &CardError) -> Failure {
         let card = &self.card;
         if let Some(kind) = token_kind(error)
@@ -138,7 +138,7 @@ pub(crate) fn typed(what: &str, bytes: &SecretBytes) -> Result<Pin, Failure> {
     Pin::new(bytes.expose()).map_err(|_| {
         fail(
             FailureKind::Invalid,
-            format!("a {what} has 1 to {} bytes", Pin::MAX),
+            format!("a {what} must have 1 to {} bytes", Pin::MAX),
         )
     })
 }

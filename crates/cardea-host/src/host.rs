@@ -201,7 +201,7 @@ impl Host {
             if live && card.is_here() && self.presence.admits(&card) {
                 self.slots.insert(&card);
             } else if self.slots.remove(&card) {
-                tracing::debug!(card = %card.selector(), "out of its reader");
+                tracing::debug!(card = %card.selector(), "removed from its reader");
             }
         }
     }

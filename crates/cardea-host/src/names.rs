@@ -12,12 +12,12 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     let invalid = |text: String| fail(FailureKind::Invalid, text);
     if name.is_empty() || name.len() > MAX_CARD_NAME {
         return Err(invalid(format!(
-            "a name has 1 to {MAX_CARD_NAME} bytes, not {}",
+            "a name must have 1 to {MAX_CARD_NAME} bytes, not {}",
             name.len()
         )));
     }
     if name.chars().any(char::is_control) {
-        return Err(invalid("a name has no control characters".into()));
+        return Err(invalid("a name must not have control characters".into()));
     }
     Ok(())
 }

@@ -36,10 +36,10 @@ pub(crate) struct SystemRng;
 impl Rng for SystemRng {
     #[expect(
         clippy::expect_used,
-        reason = "getrandom(2) does not fail on a kernel that runs this program, and a card without randomness must not go on"
+        reason = "getrandom(2) does not fail on a kernel that runs this program, and a card must not continue without randomness"
     )]
     fn fill(&mut self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the kernel gives random bytes");
+        getrandom::fill(buffer).expect("the kernel provides random bytes");
     }
 }
 

@@ -1,8 +1,8 @@
-//! What pcscd is told of a slot, which may lag behind the truth so that no change is missed.
+//! The presence reported to pcscd for a slot, which may lag behind the truth so that no change is missed.
 //!
 //! pcscd notices a removal only when its polling thread asks for the presence while there is no card.
-//! So what is told changes in steps, at most one between two questions of that thread: a card that replaced
-//! another, or that came back with a restarted daemon, is told as a removal and then an insertion.
+//! So the report changes in steps, at most one between two questions of that thread: a card that replaced
+//! another, or that came back with a restarted daemon, is reported as a removal and then an insertion.
 
 use cardea_client::Insertion;
 
@@ -26,7 +26,7 @@ impl Seen {
         self.current = current;
     }
 
-    /// Whether pcscd is told that a card is there.
+    /// Whether a card is reported as present.
     pub(crate) fn is_present(&self) -> bool {
         self.shown.is_some() && self.shown == self.current && !self.lost
     }
@@ -47,7 +47,7 @@ impl Seen {
         }
     }
 
-    /// The connection that gave the card its power is gone: it is told as removed and inserted again.
+    /// The connection that powered the card is gone: a removal and an insertion are reported.
     pub(crate) fn lose(&mut self) {
         self.lost = self.shown.is_some();
         self.atr.clear();
@@ -102,7 +102,7 @@ mod tests {
         insertions
     }
 
-    /// What pcscd's polling thread is told, until nothing changes any more.
+    /// What is reported to pcscd's polling thread, until nothing changes.
     fn told(seen: &mut Seen) -> Vec<bool> {
         let mut answers = vec![seen.is_present()];
         while seen.step() {

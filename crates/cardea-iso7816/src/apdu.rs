@@ -102,7 +102,7 @@ impl<'a> CommandApdu<'a> {
     /// Reads a command (ISO 7816-4 §5.2).
     ///
     /// # Errors
-    /// [`ApduError::Header`] and [`ApduError::Length`]: the bytes are no command.
+    /// [`ApduError::Header`] and [`ApduError::Length`]: the bytes are not a command.
     pub fn parse(apdu: &'a [u8]) -> Result<Self, ApduError> {
         let Some((&[cla, ins, p1, p2], body)) = apdu.split_first_chunk() else {
             return Err(ApduError::Header(apdu.len()));

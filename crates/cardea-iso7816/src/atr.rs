@@ -46,7 +46,7 @@ pub struct InterfaceBytes {
 #[non_exhaustive]
 pub enum AtrError {
     /// The exclusive or of all bytes from T0 on is not zero.
-    #[error("the check byte of the ATR is wrong")]
+    #[error("the check byte of the ATR is invalid")]
     CheckByte,
     /// TS is neither `3B` nor `3F`.
     #[error("an ATR does not begin with {0:02X}")]
@@ -80,7 +80,7 @@ impl Atr {
     /// Reads an ATR and checks TCK, which is there when another protocol than T=0 is offered.
     ///
     /// # Errors
-    /// [`AtrError`]: the bytes are no ATR.
+    /// [`AtrError`]: the bytes are not an ATR.
     pub fn parse(atr: &[u8]) -> Result<Self, AtrError> {
         if atr.len() > MAX_BYTES {
             return Err(AtrError::TooLong);

@@ -10,7 +10,7 @@ use crate::KeyKind;
 pub enum Error {
     /// The file asks for more work than any honest one.
     #[error(
-        "the file asks for {what} of {asked}; more than {limit} are not tried: write it again with fewer"
+        "the file asks for {what} of {asked}; more than {limit} is refused: rewrite the file with fewer"
     )]
     CostTooHigh {
         /// What there is too much of.
@@ -21,10 +21,10 @@ pub enum Error {
         limit: u64,
     },
     /// The RSA public exponent is not 65537.
-    #[error("the RSA key has a public exponent other than 65537; TPMs are not bound to take it")]
+    #[error("the RSA key has a public exponent other than 65537; TPMs need not support it")]
     Exponent,
     /// The parts of a key do not belong together.
-    #[error("the key contradicts itself: {0}")]
+    #[error("the key is inconsistent: {0}")]
     InconsistentKey(&'static str),
     /// Text of the caller that cannot be put into a request or certificate.
     #[error("{what} `{value}`: {reason}")]
@@ -37,19 +37,19 @@ pub enum Error {
         reason: &'static str,
     },
     /// Neither PEM nor DER of what was looked for, or damaged.
-    #[error("the {what} is damaged or none")]
+    #[error("the {what} is damaged or invalid")]
     Malformed {
         /// What was looked for.
         what: &'static str,
     },
     /// No certificate in the file.
-    #[error("no certificate in the file; it has {found}")]
+    #[error("no certificate in the file; it contains {found}")]
     NoCertificate {
         /// What there is instead.
         found: String,
     },
     /// No private key in the file.
-    #[error("no private key in the file; it has {found}")]
+    #[error("no private key in the file; it contains {found}")]
     NoKey {
         /// What there is instead.
         found: String,
@@ -58,13 +58,13 @@ pub enum Error {
     #[error("the file is encrypted; its passphrase is needed")]
     PassphraseNeeded,
     /// More than one private key in a PKCS#12 file.
-    #[error("{0} private keys in the file; one is taken at a time: split the file")]
+    #[error("{0} private keys in the file; only one can be imported at a time: split the file")]
     SeveralKeys(usize),
     /// The signature does not fit the key and what was to be signed.
-    #[error("the signature does not fit the key and the request")]
+    #[error("the signature does not match the key and the request")]
     Signature,
     /// The signature algorithm is not for keys of this kind.
-    #[error("a key of kind {key} does not sign that way")]
+    #[error("a key of kind {key} does not support this signature algorithm")]
     SignatureAlgorithm {
         /// The key.
         key: KeyKind,
@@ -81,8 +81,8 @@ pub enum Error {
         /// What it is.
         found: String,
     },
-    /// The passphrase is wrong, or the file is damaged: encryption does not tell which.
-    #[error("the passphrase is wrong or the file is damaged")]
+    /// Wrong passphrase, or a damaged file: decryption does not show which.
+    #[error("wrong passphrase, or the file is damaged")]
     WrongPassphrase,
 }
 

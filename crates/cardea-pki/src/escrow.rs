@@ -22,9 +22,9 @@ const MAGIC: &[u8] = b"Salted__";
 /// Longest content in bytes.
 const MAX_CONTENT: usize = 1024;
 
-/// A file that is none, or of another passphrase.
+/// Not such a file, or another passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the passphrase is wrong, or this is not a file of `openssl enc`")]
+#[error("wrong passphrase, or not a file of `openssl enc`")]
 pub struct EscrowError;
 
 /// The file for a secret of at most 1,024 bytes. The salt is random.
@@ -53,7 +53,7 @@ pub fn seal(secret: &[u8], passphrase: &[u8], salt: [u8; SALT]) -> Result<Vec<u8
 ///
 /// # Errors
 ///
-/// [`EscrowError`]. A wrong passphrase may also give something that is no secret.
+/// [`EscrowError`]. A wrong passphrase may also return bytes that are not the secret.
 pub fn open(file: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>, EscrowError> {
     let rest = file.strip_prefix(MAGIC).ok_or(EscrowError)?;
     let (salt, sealed) = rest.split_first_chunk::<SALT>().ok_or(EscrowError)?;

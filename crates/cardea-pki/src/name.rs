@@ -209,7 +209,7 @@ fn encode_text(kind: ObjectIdentifier, text: &str) -> Result<Vec<u8>, Error> {
     }
     let tag = match known.map(|(keyword, ..)| *keyword) {
         Some("C") if !(text.len() == 2 && text.chars().all(|c| c.is_ascii_uppercase())) => {
-            return Err(invalid("a country is two capital letters"));
+            return Err(invalid("a country must be two uppercase letters"));
         }
         Some("C" | "serialNumber" | "dnQualifier") => {
             if !text
@@ -217,7 +217,7 @@ fn encode_text(kind: ObjectIdentifier, text: &str) -> Result<Vec<u8>, Error> {
                 .all(|c| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c))
             {
                 return Err(invalid(
-                    "it must be of plain letters, digits and `'()+,-./:=?`",
+                    "it must consist of ASCII letters, digits and `'()+,-./:=?`",
                 ));
             }
             TAG_PRINTABLE_STRING

@@ -305,7 +305,7 @@ impl Hash {
         }
     }
 
-    /// Whether the MAC of PKCS#12 (RFC 7292, section 4) is right.
+    /// Whether the MAC of PKCS#12 (RFC 7292, section 4) is valid.
     pub(crate) fn pkcs12_mac_is_right(
         self,
         passphrase: &Passphrase,
@@ -361,7 +361,7 @@ impl Hash {
     }
 }
 
-/// Whether a PBMAC1 (RFC 9579) is right; `parameters` are its parameters.
+/// Whether a PBMAC1 (RFC 9579) is valid; `parameters` are its parameters.
 pub(crate) fn pbmac1_is_right(
     mut parameters: Reader<'_>,
     passphrase: &Passphrase,

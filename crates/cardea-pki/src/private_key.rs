@@ -187,7 +187,7 @@ fn from_der(der: &[u8], passphrase: Option<&[u8]>) -> Result<PrivateKey, Error> 
             return from_encrypted_pkcs8(fields, &Passphrase::new(passphrase));
         }
         return Err(Error::NoKey {
-            found: "something else, a certificate perhaps".to_owned(),
+            found: "something else, possibly a certificate".to_owned(),
         });
     }
     let version = look.small()?;

@@ -75,7 +75,7 @@ impl PublicKey {
     /// A key on a curve from a point as SEC 1 writes it, compressed or not.
     ///
     /// # Errors
-    /// [`Error::InconsistentKey`] if it is no point of the curve.
+    /// [`Error::InconsistentKey`] if it is not a point of the curve.
     pub fn from_ec_point(curve: Curve, point: &[u8]) -> Result<Self, Error> {
         let point = match curve {
             Curve::P256 => p256::PublicKey::from_sec1_bytes(point)

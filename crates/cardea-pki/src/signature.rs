@@ -1,4 +1,4 @@
-//! Signature algorithms, and whether a signature is right.
+//! Signature algorithms, and the verification of signatures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -167,7 +167,7 @@ impl FromStr for DigestAlgorithm {
 }
 
 impl PublicKey {
-    /// Whether a signature over bytes is right: PKCS#1 v1.5 as long as the modulus; ECDSA as `r` and `s` behind each
+    /// Whether a signature over bytes is valid: PKCS#1 v1.5 as long as the modulus; ECDSA as `r` and `s` behind each
     /// other or as DER.
     #[must_use]
     pub fn verifies(&self, algorithm: SignatureAlgorithm, bytes: &[u8], signature: &[u8]) -> bool {
@@ -175,7 +175,7 @@ impl PublicKey {
     }
 }
 
-/// A signature in the form that certificates hold, if it is right.
+/// A signature in the form that certificates hold, if it is valid.
 pub(crate) fn verified(
     key: &PublicKey,
     algorithm: SignatureAlgorithm,

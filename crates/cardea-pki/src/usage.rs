@@ -152,7 +152,7 @@ impl FromStr for ExtendedKeyUsage {
             .map_err(|_| Error::InvalidText {
                 what: "extended key usage",
                 value: quotable(text),
-                reason: "give clientAuth, smartcardLogon, emailProtection, codeSigning, … or a dotted number",
+                reason: "use clientAuth, smartcardLogon, emailProtection, codeSigning, … or a dotted number",
             })
     }
 }

@@ -168,7 +168,7 @@ impl Shared {
 /// A card file as it was found.
 #[derive(Debug)]
 pub struct StoredCard {
-    /// The id that its name says; none if the name is no id, and then there is no content either.
+    /// The id in its name; `None` if the name is not an id, and then there is no content either.
     pub id: Option<CardId>,
     /// Where it is.
     pub path: PathBuf,
@@ -308,7 +308,7 @@ enum Own {
 /// Where the file goes that has the name of the current generation.
 #[derive(Clone, Copy)]
 enum Aside {
-    /// It is no good and must not replace the previous generation.
+    /// It is invalid and must not replace the previous generation.
     Damaged,
     /// There is none.
     Nothing,

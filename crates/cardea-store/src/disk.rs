@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 /// File operations, each of which a power cut may come before, within or after.
 pub(crate) trait Disk: Send + Sync {
     /// Contents of a regular file of at most `limit` bytes (one more tells that it is larger).
-    /// No link is followed: `InvalidInput` for whatever is no regular file.
+    /// No link is followed: `InvalidInput` for anything but a regular file.
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
     /// Makes a new file of mode 0600 in place of whatever has the name, writes it and brings its contents to
     /// the disk; its name may not be there yet.

@@ -30,7 +30,7 @@ const MAX_NAMES: usize = 1024;
 const MAX_CARDS: usize = 16;
 
 /// Magic numbers (statfs(2)) of file systems whose answers come from the kernel and a disk, and that bring a
-/// file to the disk when they are told to. Others could keep the daemon waiting for as long as somebody else
+/// file to the disk when asked to. Others could keep the daemon waiting for as long as somebody else
 /// likes (FUSE, network) or forget everything with the power (tmpfs).
 const FILE_SYSTEMS: [(u64, &str); 10] = [
     (0x9660, "iso9660"),
@@ -59,7 +59,7 @@ impl Drives {
     ///
     /// # Errors
     ///
-    /// When it is no folder, or on a file system that cards are not kept on.
+    /// When it is not a folder, or on a file system on which cards cannot be kept.
     pub fn open(&self, folder: OwnedFd) -> Result<DriveFolder, StoreError> {
         let kind = rustix::fs::fstatfs(&folder)
             .map_err(io::Error::from)
@@ -247,7 +247,7 @@ fn file_system(magic: Option<u64>) -> io::Result<&'static str> {
     known.map(|(_, name)| *name).ok_or_else(|| {
         let names: Vec<_> = FILE_SYSTEMS.iter().map(|(_, name)| *name).collect();
         let text = format!(
-            "cards are not kept on file systems of this kind; possible are {}",
+            "cards cannot be kept on file systems of this kind; supported are {}",
             names.join(", ")
         );
         io::Error::new(io::ErrorKind::Unsupported, text)
@@ -260,7 +260,7 @@ fn told(error: Errno) -> io::Error {
         Errno::ACCESS => {
             let uid = rustix::process::geteuid().as_raw();
             let text = format!(
-                "the drive lets its owner in only, and not the daemon (user id {uid}); give that user access to \
+                "only the owner of the drive has access to it, not the daemon (user id {uid}); give that user access to \
                  the folder, or allow the daemon to use such drives"
             );
             io::Error::new(io::ErrorKind::PermissionDenied, text)

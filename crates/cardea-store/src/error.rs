@@ -15,7 +15,7 @@ pub enum StoreError {
     #[error("the card cannot be stored")]
     Card(#[from] CardFileError),
     /// The card file claims an index of another card of this host.
-    #[error("the card file claims index {handle:#010x}, which is card {owner}'s")]
+    #[error("the card file claims index {handle:#010x}, which belongs to card {owner}")]
     Claimed {
         /// The index.
         handle: u32,
@@ -23,7 +23,7 @@ pub enum StoreError {
         owner: CardId,
     },
     /// This host has a card with this id.
-    #[error("card {0} is there already")]
+    #[error("card {0} already exists")]
     Exists(CardId),
     /// Another daemon has the folder.
     #[error("another daemon uses {}", .0.display())]

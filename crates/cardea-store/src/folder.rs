@@ -58,7 +58,7 @@ fn make_one(path: &Path) -> Result<(), StoreError> {
 fn sync(path: &Path) -> Result<(), StoreError> {
     disk::FileSystem
         .sync_folder(path)
-        .map_err(failed("cannot bring to the disk", path))
+        .map_err(failed("cannot sync", path))
 }
 
 /// The lock that a daemon holds on its folder.
@@ -107,7 +107,7 @@ pub(crate) fn host_key(disk: &dyn Disk, folder: &Path) -> Result<HostKey, StoreE
             let bytes = Zeroizing::new(bytes);
             <[u8; 32]>::try_from(&bytes[..])
                 .map(HostKey::new)
-                .map_err(|_| unusable(&path, "a host key has 32 bytes"))
+                .map_err(|_| unusable(&path, "a host key must have 32 bytes"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = Zeroizing::new([0; 32]);
@@ -127,7 +127,7 @@ pub(crate) fn registry(disk: &dyn Disk, folder: &Path) -> Result<Registry, Store
         Ok(bytes) => Registry::from_bytes(&bytes).ok_or_else(|| {
             unusable(
                 &path,
-                "not a registry; remove it, and the cards get new instance numbers",
+                "not a registry; remove it to have new instance numbers assigned to the cards",
             )
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Registry::default()),

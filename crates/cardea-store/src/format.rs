@@ -78,7 +78,7 @@ pub enum CardFileError {
     #[error("the card file is not a regular file")]
     NotRegular,
     /// Its name says another card.
-    #[error("the card file belongs to card {0}, not to the one that its name says")]
+    #[error("the card file belongs to card {0}, not to the one in its name")]
     OtherCard(CardId),
     /// Its name is not a card id in lower case.
     #[error("the name of the card file is not a card id")]

@@ -408,7 +408,7 @@ impl CardToken {
             }
             (Err(error), None) => {
                 // Re-encrypting would hand the new value to whoever changed the vault.
-                tracing::error!(error = %error, "the card has no administrator any more");
+                tracing::error!(error = %error, "the card no longer has an administrator");
                 damaged = true;
                 None
             }

@@ -1,4 +1,4 @@
-//! A card's TPM record, parsed: what the operations need at hand, and the checks before it is believed.
+//! A card's TPM record, parsed: what the operations need, and the checks before it is trusted.
 
 use cardea_card::record::{CardRecord, CounterMode, IndexRecord, IndexRole, KeyRecord, TpmRecord};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
@@ -213,7 +213,7 @@ pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
 fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, CardFault> {
     if !NV_RANGE.contains(&index.handle) {
         return Err(CardFault::Damaged(format!(
-            "0x{:08X} is no index of a card",
+            "0x{:08X} is not an index of a card",
             index.handle
         )));
     }

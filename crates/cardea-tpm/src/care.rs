@@ -48,7 +48,7 @@ pub struct DefinedIndex {
 }
 
 impl Service {
-    /// The same service with the owner's authorisation at hand for everything that is asked of it through this
+    /// The same service with the owner's authorisation for everything that is asked of it through this
     /// value; empty or none = the owner has none.
     #[must_use]
     pub fn with_owner(&self, owner: Option<HierarchyAuth>) -> Self {

@@ -402,7 +402,7 @@ impl Tpm {
         )
     }
 
-    /// TPM2_Load of nothing with an empty authorisation: how it fails tells whether that was right.
+    /// TPM2_Load of nothing with an empty authorisation: the error shows whether that was correct.
     pub(crate) fn load_nothing(&mut self, parent: u32, name: &[u8]) -> Result<(), TpmError> {
         self.with_handle(
             Command {

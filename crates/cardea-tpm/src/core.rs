@@ -152,7 +152,7 @@ impl Core {
         &self.wake
     }
 
-    /// Runs an operation; once more after what can be mended without harm: a TPM that was reset under us, full
+    /// Runs an operation; once more after an error that is safe to recover from: a TPM that was reset under us, full
     /// slots, a storage root key that has moved. What has compared a value or changed something is not repeated:
     /// that the TPM did not execute it is what an error says, and an error has no HMAC.
     pub(crate) fn attempt<R>(

@@ -30,7 +30,7 @@ pub const PIN_LIMIT: u32 = 5;
 /// Tries of the PUK.
 pub const PUK_LIMIT: u32 = 10;
 /// Tries of the admin value: an answer has at least 64 bits, and a small limit would let anybody at the
-/// reader shut the administrator out for ever.
+/// reader lock the administrator out permanently.
 pub const ADM_LIMIT: u32 = 10_000;
 
 /// What a new card is made with.

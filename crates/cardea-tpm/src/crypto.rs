@@ -87,7 +87,7 @@ pub(crate) fn cfb(
     }
 }
 
-/// What a secret that is told to a storage key is for (TPM 2.0 Part 1 annex B.10.4, C.6.4).
+/// The use of a secret that is encrypted to a storage key (TPM 2.0 Part 1 annex B.10.4, C.6.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecretUse {
     /// Seed of an outer wrap.
@@ -175,7 +175,7 @@ impl TryRng for Random<'_> {
 
 impl TryCryptoRng for Random<'_> {}
 
-/// One-pass ECDH with an ephemeral key, whose point is what the TPM is told.
+/// One-pass ECDH with an ephemeral key, whose point is sent to the TPM.
 fn ecc_secret(
     x: &[u8; 32],
     y: &[u8; 32],

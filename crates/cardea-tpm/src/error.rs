@@ -56,7 +56,7 @@ impl ResponseCode {
 
     /// Without the number of the handle, session or parameter that format-one codes carry.
     ///
-    /// A handle that is wrong as a session's is a session that is not there: since a reset its number may be that of
+    /// An invalid session handle is a session that no longer exists: since a reset its number may be that of
     /// one of another kind, and nothing is said of the command's own handles.
     #[must_use]
     pub fn base(self) -> Self {
@@ -152,7 +152,7 @@ pub enum TpmError {
     /// The TPM has no room for another index.
     #[error("the TPM has no NV room for the card's counters: {0}")]
     NvFull(#[source] Box<TpmError>),
-    /// A response that is not what the command calls for, or whose HMAC is wrong.
+    /// A response that is not what the command calls for, or whose HMAC is invalid.
     #[error("{command}: {what}")]
     Protocol {
         /// Command.
@@ -220,7 +220,7 @@ impl TpmError {
         }
     }
 
-    /// Whether the connection cannot be used any more: what the TPM did is not known, so its sessions'
+    /// Whether the connection can no longer be used: what the TPM did is not known, so its sessions'
     /// nonces are not either, and going on would look like wrong PINs. A code that no TPM gives is such a
     /// case, as an error response has no HMAC.
     #[must_use]
@@ -233,8 +233,8 @@ impl TpmError {
         }
     }
 
-    /// Whether the TPM was reset under us: it waits for Startup, or has not the objects and sessions that we
-    /// left in it.
+    /// Whether the TPM was reset under us: it waits for Startup, or no longer has our objects and
+    /// sessions.
     pub(crate) fn tells_of_reset(&self) -> bool {
         match self {
             Self::ChangeUnknown(cause) => cause.tells_of_reset(),

@@ -1,7 +1,7 @@
 //! What an authority has approved: a policy session for one later command.
 //!
 //! A ticket would do as well (TPM 2.0 Part 3 §23.2.5), but it is a bearer token: the TPM hands it out in the clear
-//! and takes it from anybody's session. An armed, salted session is of use only to who has its key.
+//! and takes it from anybody's session. An armed, salted session is of use only to whoever has its key.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

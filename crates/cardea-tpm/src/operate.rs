@@ -407,7 +407,7 @@ pub(crate) fn generate(
     }
 }
 
-/// Uses a key. None: no verification lives (any more).
+/// Uses a key. `None`: there is no valid verification.
 pub(crate) fn operate(
     core: &mut Core,
     card: u64,

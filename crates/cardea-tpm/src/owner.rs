@@ -1,4 +1,4 @@
-//! The owner's authorisation at hand, and the sessions that carry authorisations of hierarchies.
+//! The owner's authorisation, and the sessions that carry authorisations of hierarchies.
 
 use zeroize::Zeroizing;
 

@@ -265,7 +265,7 @@ impl ApprovalId {
         }
     }
 
-    /// The approved digest; none if the card has not the index that it names.
+    /// The approved digest; `None` if the card does not have the index that it names.
     #[must_use]
     pub fn digest(self, names: &Names<'_>) -> Option<[u8; 32]> {
         #[cfg(feature = "weakened")]

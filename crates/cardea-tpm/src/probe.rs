@@ -88,15 +88,15 @@ pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
 /// PIN, administrator, PUK.
 const INDICES_OF_A_CARD: usize = 3;
 
-/// Attributes of the probe's index: a card's, and the owner may write and read it. The owner's reading is no
-/// authorisation by the index's value or policy, and changes no count.
+/// Attributes of the probe's index: a card's, and the owner may write and read it. Reading by the owner is not
+/// an authorisation by the index's value or policy, and changes no count.
 const PROBE_DEFINED: u32 = NV_DEFINED | 0x0002_0002;
 const PROBE_WRITTEN: u32 = NV_WRITTEN | 0x0002_0002;
 
 /// Tries of the probe's index.
 const LIMIT: u32 = 2;
 
-/// The probe's policy is no card's and always the same, so that an index that a crash has left behind is known
+/// The probe's policy is not that of a card and always the same, so that an index that a crash has left behind is known
 /// again and removed. It lets anybody read the counter, as a card's policies do.
 fn probe_public(handle: u32, attributes: u32) -> Vec<u8> {
     nv_public(handle, attributes, &command_code(&ZERO, cc::NV_READ))

@@ -95,8 +95,8 @@ impl Service {
         })?
     }
 
-    /// Does what is due while nobody waits for the TPM, like arming a session again: for who has just answered
-    /// a client. Without it the TPM's own thread does so a moment later.
+    /// Does what is due while nobody waits for the TPM, like arming a session again: for a thread that has just
+    /// answered a client. Without it the TPM's own thread does so a moment later.
     pub fn rest(&self) {
         self.inner.queue.rest();
     }
@@ -364,7 +364,7 @@ impl Service {
     }
 }
 
-/// Runs an operation with the owner's authorisation at hand, if there is one.
+/// Runs an operation with the owner's authorisation, if there is one.
 fn as_owner<R>(
     core: &mut Core,
     owner: Option<&HierarchyAuth>,

@@ -74,7 +74,7 @@ impl<'a> Use<'a> {
         Self::password(&[])
     }
 
-    /// A password session. Not for PINs: the value travels in clear.
+    /// A password session. Not for PINs: the value is sent unencrypted.
     pub(crate) fn password(value: &[u8]) -> Self {
         Self {
             session: None,
@@ -215,7 +215,7 @@ impl<'a> Use<'a> {
             if !bool::from(expected[..].ct_eq(mac)) {
                 return Err(TpmError::Protocol {
                     command,
-                    what: "the response's HMAC is wrong",
+                    what: "the response's HMAC is invalid",
                 });
             }
             session.doubtful = false;

@@ -162,7 +162,7 @@ pub(crate) fn owner_use(owner: &mut Option<Owner>) -> Use<'_> {
 
 /// A connection.
 pub(crate) struct Tpm {
-    /// How the owner is authorised while somebody's authorisation is at hand; else by an empty password.
+    /// How the owner is authorised while an authorisation is given; else by an empty password.
     pub(crate) owner: Option<Owner>,
     transport: Box<dyn Transport>,
     count: CommandCount,
@@ -437,7 +437,7 @@ fn header(command: &'static str, response: &[u8]) -> Result<(u16, ResponseCode),
     if usize::try_from(length) != Ok(response.len()) {
         return Err(TpmError::Protocol {
             command,
-            what: "the response's length field is wrong",
+            what: "the response's length field is invalid",
         });
     }
     Ok((tag, ResponseCode(reader.u32()?)))

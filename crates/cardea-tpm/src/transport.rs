@@ -41,10 +41,10 @@ pub enum Address {
     SwtpmUnix(PathBuf),
 }
 
-/// Text that is no TPM address.
+/// Text that is not a TPM address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "“{0}” is no TPM address: use device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator[:DIR]"
+    "“{0}” is not a TPM address: use device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator[:DIR]"
 )]
 pub struct AddressError(String);
 
@@ -100,7 +100,7 @@ pub(crate) trait Transport: Send {
         sent: &dyn Fn(),
     ) -> io::Result<()>;
 
-    /// Whether the other end is still there, as far as can be told without a command.
+    /// Whether the other end is still there, as far as can be determined without a command.
     fn alive(&self) -> bool;
 
     /// Whether other programs' sessions and objects share our handle space (no resource manager between).

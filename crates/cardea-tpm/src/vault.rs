@@ -32,7 +32,7 @@ pub struct AdminKey(Held<24>);
 
 impl ZeroizeOnDrop for AdminKey {}
 
-/// An admin key that has not 24 bytes.
+/// An admin key that is not 24 bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an admin key has 24 bytes, not {0}")]
 pub struct AdminKeyLengthError(pub usize);
@@ -74,7 +74,7 @@ impl AdminKey {
 
     /// The card's part of mutual authentication (GIDS 2.0): checks the host's cryptogram
     /// E(K, card's challenge ‖ host's challenge ‖ Z1 ‖ 80) and answers E(K, host's ‖ card's ‖ Z2 ‖ 80),
-    /// Z1 and Z2 being 7 random bytes each that nobody uses. `None` when the cryptogram is wrong.
+    /// Z1 and Z2 being 7 random bytes each that nobody uses. `None` if the cryptogram is invalid.
     #[must_use]
     pub fn answer_mutual(
         &self,

@@ -4,7 +4,7 @@
 //! there are and what a record must look like for them is the application's.
 //!
 //! Two traits, because an application is asked in two situations. [`Application`] is what a card *has*: one object
-//! without state for all connections, asked where no connection is at hand (its name, the answer to reset, the check
+//! without state for all connections, asked where there is no connection (its name, the answer to reset, the check
 //! of a record, the judgement of a guest's command). [`SelectedApplication`] is what a connection *talks to*: the
 //! selection, the security environment and the pending challenge of that connection. A reset or the selection of
 //! another application throws it away and begins a new one, so nothing can be forgotten in a reset, and what one

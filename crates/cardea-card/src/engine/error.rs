@@ -10,7 +10,7 @@ pub enum CardError {
     /// The record contradicts itself; the text names the part.
     #[error("the card's record is damaged: {0}")]
     Damaged(String),
-    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    /// A wrong response of the administrator, or one that comes too soon after wrong ones.
     #[error(transparent)]
     Admin(AdminError),
     /// The card already has what was to be made, or not what it was to be made from.

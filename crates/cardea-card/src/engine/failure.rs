@@ -41,7 +41,7 @@ pub enum Failure {
     /// The instruction is unknown.
     #[error("instruction not supported")]
     Instruction,
-    /// The length of the data field is wrong.
+    /// Wrong length of the data field.
     #[error("wrong length")]
     Length,
     /// Lc does not fit the length in the TLV structure.
@@ -56,7 +56,7 @@ pub enum Failure {
     /// No such data object, key or PIN reference.
     #[error("reference not found")]
     NotFound,
-    /// P1 or P2 is wrong.
+    /// Wrong P1 or P2.
     #[error("wrong P1 or P2")]
     Parameters,
     /// The PIN or PUK was not accepted.

@@ -67,8 +67,8 @@ impl Card {
         Ok(PendingOperation(pending))
     }
 
-    /// What a failed operation means for who is verified: the token has ended the verification, unless it was only
-    /// that of a key which wants a new one every time.
+    /// The effect of a failed operation on verifications: the token has ended the verification, unless it was only
+    /// that of a key which needs a new one every time.
     pub fn finish_use(&mut self, number: KeyNumber, error: &CardError) {
         let CardError::Token(error) = error else {
             return;

@@ -94,7 +94,7 @@ impl Security {
         self.change(mark, |session| *session.role(role) = None);
     }
 
-    /// This connection has no role any more.
+    /// Ends all roles of this connection.
     pub(crate) fn revoke_all(&mut self, mark: &Mark) {
         self.sessions.retain(|session| !session.belongs_to(mark));
         if self.is_armed_by(mark) {
@@ -102,7 +102,7 @@ impl Security {
         }
     }
 
-    /// The PIN is verified on no connection any more.
+    /// Ends the verification of the PIN on all connections.
     pub(crate) fn clear_users(&mut self) {
         for session in &mut self.sessions {
             session.user = None;

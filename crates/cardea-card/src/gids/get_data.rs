@@ -169,7 +169,7 @@ fn pin_status(card: &mut Card, reference: PinReference) -> Result<Vec<u8>, Failu
 }
 
 /// The objects of a file with the verdict of its rules, which count only in operational state.
-/// Looking is no use of the PIN: clients poll the whole application.
+/// This does not count as a use of the PIN: clients poll the whole application.
 fn objects(card: &Card, connection: &Connection, file: &FileRecord) -> Vec<Candidate> {
     let readable = !rules_apply(card, file)
         || access::allows(

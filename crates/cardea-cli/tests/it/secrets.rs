@@ -309,7 +309,7 @@ fn admin_key_unblocks_the_pin() {
         "pin unblock work --admin-key-file @wrong-key --new-pin-file @new",
         4,
     );
-    assert!(wrong.contains("answer is wrong"), "{wrong}");
+    assert!(wrong.contains("wrong response"), "{wrong}");
     scene.says("pin unblock work --puk-file @puk --new-pin-file @new", 2);
     assert_eq!(scene.left("pin"), 0);
     scene.says(

@@ -30,7 +30,7 @@ pub enum CardRequest {
     /// Has the caller's agent ask whether something may be done.
     #[n(3)]
     AskConsent {
-        /// What, as in "wants to: …".
+        /// What, as in "wants to …".
         #[n(0)]
         action: String,
     },

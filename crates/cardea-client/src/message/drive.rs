@@ -37,7 +37,7 @@ pub enum Hold {
     /// The daemon needs the open folder, with the next `Hold`.
     #[n(1)]
     Folder,
-    /// It was taken out; the connection holds nothing any more.
+    /// The drive was detached; the connection no longer holds it.
     #[n(2)]
     Detached,
 }

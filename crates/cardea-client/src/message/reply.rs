@@ -149,7 +149,7 @@ pub enum Reply {
         #[n(1)]
         request: SecretBytes,
     },
-    /// A program wants nothing any more: what was verified for it ends.
+    /// A program has ended, and its verifications end with it.
     #[n(25)]
     Released {
         /// Its number.
@@ -169,7 +169,7 @@ pub enum Reply {
         /// Why the policy of this hierarchy could not be emptied, in words; absent = it was.
         #[n(0)]
         policy: Option<String>,
-        /// The same of the endorsement hierarchy.
+        /// Why the policy of the endorsement hierarchy was not emptied.
         #[n(1)]
         endorsement: Option<String>,
     },
@@ -233,7 +233,7 @@ pub enum FailureKind {
     /// The TPM is locked out for a while.
     #[n(12)]
     Lockout,
-    /// The administrator's answer is wrong, or comes too soon after wrong ones.
+    /// A wrong response of the administrator, or one that comes too soon after wrong ones.
     #[n(13)]
     AdminWrong,
     /// The PIN is not verified on this connection, or no longer.

@@ -31,7 +31,7 @@ impl Wake {
         }
     }
 
-    /// Whether it was called; then it is not any more.
+    /// Whether it was called since this was last asked.
     pub(crate) fn take(&self) -> bool {
         self.0
             .get()

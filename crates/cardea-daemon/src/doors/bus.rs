@@ -151,7 +151,7 @@ impl Bus {
                     *lock(&self.link) = None;
                     self.all_left();
                     if !self.is_stopped() {
-                        tracing::warn!("the bus has gone");
+                        tracing::warn!("the bus connection was lost");
                     }
                 }
                 Err(error) => {
@@ -261,7 +261,7 @@ impl Bus {
         }
     }
 
-    /// A client has left the bus: what was its own goes, and nobody asks for it any more.
+    /// A client has left the bus: its objects are removed, and it is no longer asked about.
     fn left(&self, name: &str) {
         self.clients.left(name);
         self.agents.left(name);
@@ -310,7 +310,7 @@ impl Bus {
         let (Some(path), Some(member), Some(sender)) =
             (header.path(), header.member(), header.sender())
         else {
-            return Err(BusError::standard("InvalidArgs", "not a whole call"));
+            return Err(BusError::standard("InvalidArgs", "incomplete call"));
         };
         let client = self.clients.of(link, &self.counter, sender.as_str())?;
         let _call = client.enter()?;
@@ -514,7 +514,10 @@ impl Bus {
             private.remove(old);
         }
         if client.gone.is_set() {
-            return Err(BusError::new(Name::Cancelled, "the caller has gone"));
+            return Err(BusError::new(
+                Name::Cancelled,
+                "the caller has disconnected",
+            ));
         }
         let client = client.name.clone();
         private.insert(path, Private { client, object });
@@ -570,7 +573,7 @@ impl Bus {
     }
 }
 
-/// The interface and method that a call means, once its member and its types are right.
+/// The interface and method that a call means, once its member and its types were checked.
 fn method_of(
     own: &[&'static str],
     named: Option<&str>,

@@ -42,7 +42,7 @@ pub(crate) fn carry(
             }
             _ => Err(fail(
                 FailureKind::Protocol,
-                "a redirection offers cards and answers, nothing else",
+                "a redirection may only offer cards and send replies",
             )),
         };
         if let Err(failure) = done {

@@ -46,7 +46,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Not TOML, an unknown key or a value of the wrong type.
-    #[error("the configuration {} is not right", path.display())]
+    #[error("invalid configuration {}", path.display())]
     Parse {
         /// Which file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum ConfigError {
     #[error("slots must be 1 to {MAX_SLOTS}, not {0}")]
     Slots(u8),
     /// Neither an address nor `device:`.
-    #[error("the TPM address {text:?} is not right")]
+    #[error("invalid TPM address {text:?}")]
     Tpm {
         /// As given.
         text: String,
@@ -76,13 +76,11 @@ pub enum ConfigError {
     },
     /// Nothing was configured and the default does not exist.
     #[error(
-        "there is no TPM at {DEFAULT_TPM_DEVICE} and none was configured; \
-         give --tpm device:PATH, or --tpm simulator:DIR for a software TPM that keeps its state in DIR \
-         (package swtpm), or set `tpm` in {DEFAULT_CONFIG}"
+        "there is no TPM at {DEFAULT_TPM_DEVICE} and none was configured; pass --tpm device:PATH, or --tpm simulator:DIR for a software TPM with its state in DIR (package swtpm), or set `tpm` in {DEFAULT_CONFIG}"
     )]
     NoTpm,
     /// Log filter.
-    #[error("the log filter {text:?} is not right")]
+    #[error("invalid log filter {text:?}")]
     Log {
         /// As given.
         text: String,

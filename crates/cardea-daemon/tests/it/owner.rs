@@ -126,7 +126,7 @@ fn interrupted_creation_waits_for_the_authorisation_and_is_undone_with_the_next_
     assert_eq!((indices(&mut client).len(), intents(&place)), (3, 1));
     // The log says it once, however often it was tried.
     let log = fs::read_to_string(log).unwrap();
-    assert_eq!(log.matches("it waits").count(), 1, "{log}");
+    assert_eq!(log.matches("to be retried").count(), 1, "{log}");
     let made = client.call(&creation(order("one"), Some(OWNER)));
     assert!(matches!(made, Reply::Card(_)), "{made:?}");
     let listed = indices(&mut client);

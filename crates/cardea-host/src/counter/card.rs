@@ -162,7 +162,7 @@ impl Counter {
         })
     }
 
-    /// A command to a card of the caller's own that has power.
+    /// A command to a powered card that the caller owns.
     fn with_own(
         &self,
         visitor: &mut Visitor,
@@ -189,7 +189,7 @@ impl Counter {
 /// A response, and what happened to the card.
 type Answer = (Zeroizing<Vec<u8>>, Vec<Event>);
 
-/// Power for a card of the caller's own.
+/// Power for a card that the caller owns.
 fn power_own(
     visitor: &mut Visitor,
     card: &Arc<HostedCard>,

@@ -24,8 +24,8 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Most bytes of records in one answer.
 const MOST_AUDIT: usize = 96 * 1024;
 
-/// How long a card's state may differ before those who wait for a change are told. Coming and going is told
-/// at once.
+/// How long a card's state may differ before those who wait for a change are notified. Insertions and removals are
+/// reported at once.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Counter {
@@ -80,7 +80,7 @@ impl Counter {
         let audit = &self.host.audit;
         let most = usize::try_from(most).unwrap_or(MOST_AUDIT).min(MOST_AUDIT);
         let (records, next) = audit.read(offset, most).map_err(|error| {
-            let text = format!("the audit cannot be read: {error}");
+            let text = format!("the audit log cannot be read: {error}");
             fail(FailureKind::Failed, text)
         })?;
         let told = |head: Head| AuditHead {

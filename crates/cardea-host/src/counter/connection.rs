@@ -24,7 +24,10 @@ impl Counter {
             }
             ConnectionRequest::OnBehalf { whom } => {
                 if !is_name(&whom) {
-                    return Err(fail(FailureKind::Invalid, "not a name that could be shown"));
+                    return Err(fail(
+                        FailureKind::Invalid,
+                        "the name is empty, too long or has control characters",
+                    ));
                 }
                 visitor.actor.on_behalf_of = whom;
                 Ok(Reply::Done)
@@ -46,7 +49,7 @@ impl Counter {
         match request {
             DriveRequest::Attach { place } => {
                 if visitor.drive.is_some() {
-                    let text = "one drive for each connection";
+                    let text = "this connection already holds a drive";
                     return Err(fail(FailureKind::Invalid, text));
                 }
                 let folder = folder.ok_or_else(drive::no_folder)?;

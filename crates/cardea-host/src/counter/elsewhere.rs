@@ -19,7 +19,7 @@ pub(super) fn ask(
     if card.owner != Some(visitor.caller.uid()) {
         return Err(fail(
             FailureKind::Denied,
-            "this card is redirected from another machine, for its user alone",
+            "this card is redirected from another machine; only its user can use it here",
         ));
     }
     match request {
@@ -34,7 +34,7 @@ pub(super) fn ask(
             return Err(fail(
                 FailureKind::Denied,
                 format!(
-                    "the PIN of this card is typed at {}, where it is, and never here",
+                    "the PIN of this card is typed at {}, where the card is, never here",
                     carrier.from
                 ),
             ));

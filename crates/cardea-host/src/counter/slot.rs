@@ -93,7 +93,7 @@ impl Counter {
                     Some(limit) => connection.enter_pin(limit),
                     None => Err(fail(
                         FailureKind::Invalid,
-                        "a redirected card takes its PIN at its own machine, and is changed there",
+                        "the PIN of a redirected card is entered on its own machine, and the card is changed there",
                     )),
                 };
             }

@@ -45,7 +45,7 @@ impl Deadline {
         }
         Err(fail(
             FailureKind::AdminWrong,
-            "the challenge's time is over; ask for another one",
+            "the challenge has expired; request another one",
         ))
     }
 }
@@ -155,7 +155,7 @@ impl AdminChallenge {
             State::Void => {
                 return Err(fail(
                     FailureKind::AdminWrong,
-                    "this challenge was answered or closed; ask for another one",
+                    "this challenge was answered or closed; request another one",
                 ));
             }
         };

@@ -94,7 +94,9 @@ impl CardVisit<'_> {
         {
             return Err(fail(
                 FailureKind::Invalid,
-                format!("an object has at most {MAX_VALUE} bytes, and a certificate some"),
+                format!(
+                    "an object must have at most {MAX_VALUE} bytes, and a certificate must not be empty"
+                ),
             ));
         }
         let new = NewObject {
@@ -134,7 +136,7 @@ impl CardVisit<'_> {
                 if id.is_some() {
                     return Err(fail(
                         FailureKind::Invalid,
-                        "a certificate has its key's identifier",
+                        "the identifier of a certificate is that of its key",
                     ));
                 }
                 self.known_key(reference)?;
@@ -310,7 +312,7 @@ impl CardVisit<'_> {
         }
         Err(fail(
             FailureKind::NotFound,
-            format!("the card has no key {reference:02x}; `cardea key list` shows them"),
+            format!("the card has no key {reference:02x}; `cardea key list` shows its keys"),
         ))
     }
 }
@@ -431,7 +433,7 @@ fn require_key_label(label: &str) -> Result<(), Failure> {
     if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
         return Err(fail(
             FailureKind::Invalid,
-            format!("a label has 1 to {MAX_LABEL} bytes and no control characters"),
+            format!("a label must have 1 to {MAX_LABEL} bytes and no control characters"),
         ));
     }
     Ok(())
@@ -441,7 +443,7 @@ fn require_key_id(id: Option<&[u8]>) -> Result<(), Failure> {
     match id {
         Some(id) if !(1..=MAX_TEXT).contains(&id.len()) => Err(fail(
             FailureKind::Invalid,
-            format!("an identifier has 1 to {MAX_TEXT} bytes"),
+            format!("an identifier must have 1 to {MAX_TEXT} bytes"),
         )),
         _ => Ok(()),
     }
@@ -451,7 +453,7 @@ fn require_texts(texts: &[&str], id: Option<&[u8]>) -> Result<(), Failure> {
     if texts.iter().any(|text| text.len() > MAX_TEXT) || id.is_some_and(|id| id.len() > MAX_TEXT) {
         return Err(fail(
             FailureKind::Invalid,
-            format!("labels and identifiers of objects have at most {MAX_TEXT} bytes"),
+            format!("labels and identifiers of objects must have at most {MAX_TEXT} bytes"),
         ));
     }
     Ok(())

@@ -102,7 +102,7 @@ pub(crate) fn enter(
         _ => return Err(unknown()),
     };
     let order = order.ok_or_else(|| {
-        tracing::info!(length = data.len(), "PIN pad: structure not understood");
+        tracing::info!(length = data.len(), "PIN pad: invalid structure");
         fail(
             FailureKind::Invalid,
             "not a PIN structure of PC/SC part 10 for a command that takes PINs",
@@ -160,7 +160,7 @@ pub(crate) fn enter_at(
     let mut apdu = Zeroizing::new(Vec::with_capacity(5 + typed.expose().len()));
     apdu.extend_from_slice(&[0, INS_VERIFY, 0, PIN, length]);
     apdu.extend_from_slice(typed.expose());
-    let gone = || fail(FailureKind::NotFound, "the card is not there any more");
+    let gone = || fail(FailureKind::NotFound, "the card is no longer available");
     connection.transmit(&apdu).ok_or_else(gone)
 }
 

@@ -161,7 +161,10 @@ pub(crate) fn admin_key(key: &SecretBytes) -> Result<Zeroizing<[u8; 24]>, Failur
     let bytes = key.expose().try_into().map_err(|_| {
         fail(
             FailureKind::Invalid,
-            format!("an admin key has 24 bytes, not {}", key.expose().len()),
+            format!(
+                "an admin key must have 24 bytes, not {}",
+                key.expose().len()
+            ),
         )
     })?;
     Ok(Zeroizing::new(bytes))
@@ -171,7 +174,7 @@ fn no_challenge(failure: Failure) -> Failure {
     match failure.kind {
         FailureKind::Full => fail(
             FailureKind::Full,
-            "the card has no challenge left; a mutual authentication or a new admin key makes new ones",
+            "the card has no challenges left; a mutual authentication or a new admin key creates new ones",
         ),
         _ => failure,
     }
@@ -233,7 +236,7 @@ pub(crate) fn authenticate_by_response(
 ) -> Result<(), CardError> {
     let Ok(response) = answer.response.expose().try_into() else {
         return Err(CardError::Conflict(
-            "an administrator's response has 8 bytes".into(),
+            "an administrator's response must have 8 bytes".into(),
         ));
     };
     card.admin_answer(
@@ -274,7 +277,8 @@ fn about(reference: Reference, failure: Failure) -> Failure {
             ..failure
         },
         (Reference::Puk, FailureKind::Blocked) => Failure {
-            message: "the PUK is blocked for good; a blocked PIN can no longer be unblocked".into(),
+            message: "the PUK is permanently blocked; a blocked PIN can no longer be unblocked"
+                .into(),
             ..failure
         },
         (Reference::Puk, FailureKind::ChangeUnknown) => {

@@ -68,7 +68,7 @@ impl Host {
     /// Asks whether something may be done, if there is anybody who can.
     pub(crate) fn consent(&self, wish: &ConsentRequest<'_>) -> Result<(), Failure> {
         if wish.action.is_empty() || wish.action.len() > MAX_ACTION {
-            let text = format!("an action has 1 to {MAX_ACTION} bytes");
+            let text = format!("an action must have 1 to {MAX_ACTION} bytes");
             return Err(fail(FailureKind::Invalid, text));
         }
         let prompter = self.prompter.get().ok_or(NoAnswer::NoAgent);
@@ -77,7 +77,7 @@ impl Host {
     }
 }
 
-/// What a program is told.
+/// The failure that a program gets.
 pub(crate) fn unanswered(why: &NoAnswer) -> Failure {
     match why {
         NoAnswer::Cancelled => fail(FailureKind::Cancelled, "cancelled"),
@@ -87,14 +87,14 @@ pub(crate) fn unanswered(why: &NoAnswer) -> Failure {
         ),
         NoAnswer::NoAgent => fail(
             FailureKind::NoAgent,
-            "nobody could be asked: no agent of this user runs (`cardea-agent`)",
+            "nobody could be asked: this user has no running agent (`cardea-agent`)",
         ),
         NoAnswer::TimedOut => fail(FailureKind::NoAgent, "nobody answered in time"),
     }
 }
 
 impl CardVisit<'_> {
-    /// As `login`, with the PIN from the caller's agent. A wrong one is told there, and asked again.
+    /// As `login`, with the PIN from the caller's agent. A wrong one is reported there, and asked for again.
     pub(crate) fn login_by_agent(&self) -> Result<Reply, Failure> {
         self.by_agent(Reference::Pin, |pin| self.login(pin))
     }
@@ -118,7 +118,7 @@ impl CardVisit<'_> {
         })
     }
 
-    /// Asks for the present value until it is right, the person gives up or the tries are gone.
+    /// Asks for the present value until it is correct, the person cancels or no tries are left.
     fn by_agent(
         &self,
         reference: Reference,

@@ -24,7 +24,7 @@ pub(crate) fn check(host: &Host, card: &Arc<HostedCard>, chip: &Arc<dyn Chip>) -
     compare(host, card, &mut card.body(), chip)
 }
 
-/// The same because somebody asks for the card, so that one whose TPM is itself again is back at once.
+/// Like [`check`], when somebody asks for the card, so that one whose TPM is back is available at once.
 pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
     let state = card.view().state;
     // Those that wait for an absent TPM are the keeper's, who tries often enough.
@@ -112,8 +112,7 @@ fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, chip: &Arc<dyn 
             return true;
         }
         Err(CardFault::Tpm(error)) if error.refuses_owner() => {
-            let reason = "the TPM's storage root key was removed, and its owner authorisation is needed to make \
-                          it again: keep it as the daemon's service credential `owner-auth`";
+            let reason = "the TPM's storage root key was removed, and its owner authorisation is needed to create it again: keep it as the daemon's service credential `owner-auth`";
             if card.view().reason != reason {
                 tracing::warn!(card = %card.selector(), reason, "card not checked");
             }

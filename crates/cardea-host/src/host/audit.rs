@@ -397,7 +397,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "the audit could not be written");
+                tracing::error!(%error, "the audit log could not be written");
                 let drafts = drafts
                     .iter()
                     .filter(|draft| draft.kind != Kind::RecordsLost);

@@ -68,7 +68,7 @@ impl Counters {
         matches!(&*lock(&self.0), Known::Outstanding(..))
     }
 
-    /// Finds out, if it is not known. `service` has the owner's authorisation at hand, if there is one.
+    /// Finds out, if it is not known. `service` has the owner's authorisation, if there is one.
     pub(crate) fn examine(&self, host: &Host, chip: &Arc<dyn Chip>) -> Verdict {
         let mut known = lock(&self.0);
         match &*known {
@@ -102,7 +102,7 @@ impl Counters {
                 }
                 Outcome::Outstanding(reason) => {
                     if !matches!(&*known, Known::Outstanding(_, told) if *told == reason) {
-                        tracing::warn!(reason, "whether this TPM counts wrong PINs is not known");
+                        tracing::warn!(reason, "it is unknown whether this TPM counts wrong PINs");
                     }
                     *known = Known::Outstanding(Instant::now(), reason);
                     Verdict::Usable
@@ -157,8 +157,7 @@ fn outcome(error: &TpmError) -> Outcome {
     match error {
         TpmError::CountReset | TpmError::Unfit(_) => Outcome::Unsafe(unsafe_tpm(&chain(error))),
         TpmError::NvFull(_) => Outcome::Outstanding(format!(
-            "the trial of the TPM's counters needs room for one index, and there is none ({}): `cardea tpm indices` \
-             lists what was left behind",
+            "the test of the TPM's counters needs room for one index, and there is none ({}): `cardea tpm indices` lists what was left behind",
             chain(error)
         )),
         error if error.refuses_owner() => Outcome::Outstanding(OWNER_NEEDED.to_owned()),
@@ -168,8 +167,7 @@ fn outcome(error: &TpmError) -> Outcome {
 }
 
 /// What lets the trial be done.
-const OWNER_NEEDED: &str = "the trial of the TPM's counters takes the owner authorisation: keep it as the daemon's service \
-     credential `owner-auth`, or give it with --owner-auth-file to the next `cardea card create` or `card destroy`";
+const OWNER_NEEDED: &str = "the test of the TPM's counters needs the owner authorisation: keep it as the daemon's service credential `owner-auth`, or pass it with --owner-auth-file to the next `cardea card create` or `card destroy`";
 
 /// Once, when it is found. Cards in use are taken out of it by the keeper.
 fn announce(host: &Host, reason: &str) {

@@ -191,7 +191,7 @@ fn warning_of_vault(record: &CardRecord) -> Option<String> {
         .min()
         .unwrap_or(0);
     (least < FEW_VAULT_ENTRIES).then(|| {
-        format!("only {least} challenges for the administrator are left; a mutual authentication makes new ones")
+        format!("only {least} challenges for the administrator are left; a mutual authentication creates new ones")
     })
 }
 
@@ -266,9 +266,9 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
     }
 }
 
-/// What only a card in use tells.
+/// What is known only of a card in use.
 pub struct InUse {
-    /// Whether nobody can be its administrator any more.
+    /// Whether its administrator can no longer authenticate.
     pub admin_blocked: bool,
     /// The id that the card application tells.
     pub card_id: Option<CardId>,

@@ -21,7 +21,7 @@ use crate::sync::lock;
 /// Who holds a drive must give its folder within this time; the card waits meanwhile.
 const FOLDER_TIME: Duration = Duration::from_secs(5);
 
-/// The same for all who hold it together.
+/// As [`FOLDER_TIME`], for all holders together.
 const LONGEST_SEARCH: Duration = Duration::from_secs(8);
 
 /// A folder on a drive, and those who hold it.
@@ -32,7 +32,7 @@ pub(crate) struct Drive {
     /// Where it is, as who brought it says.
     pub(crate) place: String,
     pub(crate) leases: Mutex<Vec<Arc<Lease>>>,
-    /// It could not be written or read any more.
+    /// It could no longer be written or read.
     failed: AtomicBool,
     host: Weak<Host>,
 }
@@ -50,7 +50,7 @@ impl Drive {
         }
     }
 
-    /// Whether it could not be written or read any more.
+    /// Whether it could no longer be written or read.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
@@ -133,7 +133,7 @@ fn is_transient(error: &StoreError) -> bool {
 /// A card's file on its drive could not be reached or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DriveError {
-    #[error("the drive with the card is not there any more; attach it again, and nothing is lost")]
+    #[error("the card's drive is no longer attached; attach it again (nothing was lost)")]
     Gone,
     #[error(transparent)]
     Store(#[from] StoreError),

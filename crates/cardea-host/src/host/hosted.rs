@@ -48,7 +48,7 @@ pub struct HostedCard {
     gone: Arc<GoneParts>,
     /// Something went wrong with it that the keeper is to look at.
     doubted: AtomicBool,
-    /// It is not one of the host's cards any more.
+    /// It is no longer one of the host's cards.
     forgotten: AtomicBool,
 }
 
@@ -472,7 +472,7 @@ impl HostedCard {
         }
     }
 
-    /// It is not one of the host's cards any more: whoever has found it before is refused.
+    /// It is no longer one of the host's cards: whoever found it before is refused.
     pub(crate) fn set_forgotten(&self) {
         self.forgotten.store(true, Ordering::Relaxed);
     }

@@ -61,7 +61,7 @@ impl Lease {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// The folder, from who holds it.
+    /// The folder, from its holder.
     pub(crate) fn folder(&self, limit: Duration) -> Option<OwnedFd> {
         let deadline = Instant::now() + limit;
         let mut state = lock(&self.state);
@@ -88,7 +88,7 @@ impl Lease {
         }
     }
 
-    /// What the holder brings, and what is to be told next; false when the time is over or it went away.
+    /// Takes what the holder sends, and returns what to send next; false when the time is over or it disconnected.
     pub(crate) fn hold(
         &self,
         folder: Option<OwnedFd>,

@@ -103,7 +103,7 @@ impl LoginGroups {
         }
         let mut bytes = [0; TICKET];
         getrandom::fill(&mut bytes).map_err(|error| {
-            let text = format!("the kernel gives no random bytes: {error}");
+            let text = format!("no random bytes from the kernel: {error}");
             fail(FailureKind::Failed, text)
         })?;
         let ticket = group

@@ -146,7 +146,7 @@ impl Partial {
     }
 }
 
-/// What everybody is told who asks for the part.
+/// The failure of everything that needs the part.
 fn refusal(role: IndexRole) -> TokenError {
     let text = match role {
         IndexRole::Adm => ADMINISTRATOR_GONE,
@@ -155,10 +155,8 @@ fn refusal(role: IndexRole) -> TokenError {
     TokenError::new(TokenErrorKind::Gone, text)
 }
 
-const ADMINISTRATOR_GONE: &str = "the index of its administrator was deleted or replaced; PIN and keys still work, and \
-     nobody can be its administrator any more: make a new card while its keys can still be used";
-const PUK_GONE: &str = "the index of its PUK was deleted or replaced; PIN and keys still work, and a blocked PIN can no \
-     longer be unblocked: make a new card while its keys can still be used";
+const ADMINISTRATOR_GONE: &str = "the index of its administrator was deleted or replaced; PIN and keys still work, but the card no longer has an administrator; create a new card while its keys can still be used";
+const PUK_GONE: &str = "the index of its PUK was deleted or replaced; PIN and keys still work, but a blocked PIN can no longer be unblocked; create a new card while its keys can still be used";
 
 fn role_of(reference: PinReference) -> IndexRole {
     match reference {

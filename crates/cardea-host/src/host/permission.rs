@@ -27,9 +27,9 @@ pub(crate) enum Audience {
 
 /// The table.
 ///
-/// `CardsRequest::List` and `States` are for anyone because the answer is filtered: who is no administrator sees
-/// own cards only. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
-/// The states of the slots are no secret: pcscd tells them to every user.
+/// `CardsRequest::List` and `States` are for anyone because the answer is filtered: non-administrators see
+/// only their own cards. A ticket of `JoinLogins` opens only what a connection of the same user has opened.
+/// The states of the slots are not secret: pcscd shows them to every user.
 /// `RedirectionRequest::Begin` makes cards for nobody but the caller, unless the administrator lets them into the reader.
 /// `DriveRequest::Attach` takes of a drive the caller's cards only, and `Hold` is about what the same connection has
 /// attached.

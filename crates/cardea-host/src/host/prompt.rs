@@ -1,7 +1,7 @@
 //! What a person is asked: PIN, PUK and consent, at the agent of their session and never through the program
 //! that wants them.
 //!
-//! The doors say what they need with a [`Question`]; who asks it is the [`Prompter`], the daemon's end of the bus.
+//! The doors say what they need with a [`Question`]; the [`Prompter`], the daemon's end of the bus, asks it.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};

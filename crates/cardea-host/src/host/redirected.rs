@@ -160,7 +160,7 @@ impl Carrier {
             return Err(fail(
                 FailureKind::Busy,
                 format!(
-                    "{MAX_PROGRAMS} programs use the cards of {} already",
+                    "{MAX_PROGRAMS} programs already use the cards of {}",
                     self.from
                 ),
             ));
@@ -179,7 +179,7 @@ impl Carrier {
         fail(
             FailureKind::Removed,
             format!(
-                "the connection to {} has ended, and its card with it",
+                "the connection to {} has ended; its cards are no longer available",
                 self.from
             ),
         )
@@ -188,7 +188,7 @@ impl Carrier {
     fn send(&self, reply: &Reply) -> Result<(), Failure> {
         let sent = lock(&self.sending).reply(reply);
         sent.map_err(|error| {
-            tracing::info!(from = self.from, %error, "redirection does not take requests");
+            tracing::info!(from = self.from, %error, "redirection does not accept requests");
             self.close();
             self.removed()
         })
@@ -262,7 +262,7 @@ impl RedirectedClient {
                     reply if expected.fits(&reply) => Ok(reply),
                     _ => {
                         *lost = true;
-                        let text = format!("{} gave an answer to something else", carrier.from);
+                        let text = format!("unexpected reply from {}", carrier.from);
                         Err(fail(FailureKind::Failed, text))
                     }
                 };
@@ -352,7 +352,7 @@ pub(crate) fn only_there(carrier: &Carrier) -> Failure {
     fail(
         FailureKind::Denied,
         format!(
-            "this card is redirected from {}; that is done there",
+            "this card is redirected from {}; do this there",
             carrier.from
         ),
     )

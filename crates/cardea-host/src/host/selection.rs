@@ -35,14 +35,14 @@ pub(crate) fn select(
         [card] => Ok(Arc::clone(card)),
         [] if others.iter().any(|card| is_exactly(card, selector)) => Err(fail(
             FailureKind::Denied,
-            "this card is another user's; its owner or an administrator may do this",
+            "this card belongs to another user; only its owner or an administrator may do this",
         )),
         [] => Err(no_such_card()),
         several => {
             let ids: Vec<String> = several.iter().map(|card| card.selector()).collect();
             Err(fail(
                 FailureKind::Ambiguous,
-                format!("more than one card fits; give one of {}", ids.join(", ")),
+                format!("more than one card matches; use one of {}", ids.join(", ")),
             ))
         }
     }

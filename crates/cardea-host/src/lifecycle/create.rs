@@ -82,7 +82,7 @@ pub(crate) fn create(
     let _guard = host.provision(progress);
     let mut warnings = order.warnings.clone();
     if host.cards().iter().any(|card| card.name() == order.name) {
-        warnings.push("another card has this name: use the card id to tell them apart".to_owned());
+        warnings.push("another card has this name: use the card id to distinguish them".to_owned());
     }
     let card = match &folder {
         Some(folder) => make_on_drive(host, order, folder, progress)?,
@@ -112,8 +112,7 @@ fn why_in_no_reader(host: &Host, card: &Arc<HostedCard>) -> Option<String> {
             "no reader: all {} slots are taken (setting `slots`)",
             host.slots.count()
         ),
-        Admission::OwnerAway => "no reader yet: the card is in one while its owner is signed in \
-                                 (unless it has `--reader always`)"
+        Admission::OwnerAway => "no reader yet: the card is shown in one while its owner is signed in (unless it has `--reader always`)"
             .to_owned(),
         Admission::Unknown => "no reader yet: it is not known yet who is signed in".to_owned(),
     })
@@ -152,13 +151,13 @@ fn make(
             host.wake_keeper();
             Err(fail(
                 FailureKind::Failed,
-                format!("card {id} was made but cannot be used: {reason}"),
+                format!("card {id} was created but cannot be used: {reason}"),
             ))
         }
     }
 }
 
-/// The same on a drive, which is attached afterwards.
+/// Creates a card on a drive, which is attached afterwards.
 fn make_on_drive(
     host: &Host,
     order: Order,
@@ -168,8 +167,7 @@ fn make_on_drive(
     if matches!(order.gids, Gids::Uninitialised) {
         return Err(fail(
             FailureKind::Invalid,
-            "a card in initialisation state has its first values in its file, which nobody should carry about; \
-             make it with a PIN",
+            "a card in initialisation state has its first values in its file, which must not leave this machine; create it with a PIN",
         ));
     }
     let (record, _) = write(host, order, &NewFile::On(folder), progress)?;
@@ -313,7 +311,7 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
     let taken = host.cards().iter().any(|card| card.id == Some(id))
         || lock(&host.intents).iter().any(|intent| intent.card == id);
     if taken {
-        let text = format!("there is a card with the id {id} already");
+        let text = format!("a card with the id {id} already exists");
         return Err(fail(FailureKind::Invalid, text));
     }
     Ok(id)
@@ -352,7 +350,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
         None => Ok(usual),
         Some(tries) if (1..=MAX_TRIES).contains(&tries) => Ok(tries),
         Some(tries) => Err(invalid(format!(
-            "a {what} has 1 to {MAX_TRIES} tries, not {tries}"
+            "a {what} must have 1 to {MAX_TRIES} tries, not {tries}"
         ))),
     };
     let (pin_limit, puk_limit) = (
@@ -378,7 +376,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
         || settings.idle_limit > MAX_SECONDS
     {
         return Err(invalid(
-            "a session lasts at least a second, and no limit is longer than ten years".into(),
+            "a session must last at least a second, and the maximum of a limit is ten years".into(),
         ));
     }
     let mut warnings = Vec::new();
@@ -472,11 +470,9 @@ fn weakness(key: &[u8]) -> Option<&'static str> {
     let part = |number: usize| key.get(8 * number..8 * number + 8);
     let default: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8];
     if (0..3).all(|number| same(part(number), Some(default))) {
-        Some("the admin key is the default one: everybody knows it")
+        Some("the admin key is the default one, which is publicly known")
     } else if same(part(0), part(1)) || same(part(1), part(2)) {
-        Some(
-            "the admin key is weak: two neighbouring parts are the same, which makes it single DES",
-        )
+        Some("the admin key is weak: two adjacent parts are equal, which reduces it to single DES")
     } else {
         None
     }

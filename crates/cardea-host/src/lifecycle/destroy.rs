@@ -39,7 +39,10 @@ pub(crate) fn destroy(
     let (record, indices) = match &*body {
         Body::Elsewhere => return Err(card.unusable()),
         Body::Away | Body::Gone => {
-            return Err(fail(FailureKind::NotFound, "the card is destroyed already"));
+            return Err(fail(
+                FailureKind::NotFound,
+                "the card was already destroyed",
+            ));
         }
         Body::Live(live) => (Some(Box::new(live.record().clone())), Indices::Own),
         Body::Refused(Refused {
@@ -109,7 +112,7 @@ pub(crate) fn destroy(
     Ok(())
 }
 
-/// Removes the file from its drive. One that cannot be removed any more is worth nothing: its indices are gone.
+/// Removes the file from its drive. One that can no longer be removed is of no use: its indices are gone.
 fn remove_from(host: &Host, card: &HostedCard, drive: &Drive) -> Result<(), Failure> {
     let (Some(id), Some(owner)) = (card.id, card.owner) else {
         return Ok(());
@@ -128,8 +131,8 @@ fn remove_from(host: &Host, card: &HostedCard, drive: &Drive) -> Result<(), Fail
         .map_err(|error| of_store(&error))
 }
 
-/// Gives a card up whose drive is not there: its indices are free, and its file, wherever it is, is worth
-/// nothing any more. The caller holds the provisioning lock.
+/// Gives a card up whose drive is not there: its indices are free, and its file, wherever it is, is
+/// no longer of use. The caller holds the provisioning lock.
 fn free(
     host: &Host,
     caller: Caller,
@@ -138,7 +141,7 @@ fn free(
     progress: &mut dyn FnMut(Step),
 ) -> Result<(), Failure> {
     let Some(known) = card.known() else {
-        return Err(fail(FailureKind::NotFound, "the card is gone already"));
+        return Err(fail(FailureKind::NotFound, "the card no longer exists"));
     };
     let id = known.card;
     let owner = Owner::new(host, owner_auth)?;
@@ -172,7 +175,7 @@ fn free(
         .map_err(|error| of_store(&error))?;
     host.forget(card);
     owner.finish_pending(host);
-    tracing::info!(card = %id, name = card.name(), by = caller.uid(), "card on an absent drive given up");
+    tracing::info!(card = %id, name = card.name(), by = caller.uid(), "card on an absent drive destroyed");
     Ok(())
 }
 

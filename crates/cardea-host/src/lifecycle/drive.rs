@@ -111,7 +111,7 @@ pub(crate) fn attach(
         return Err(problems.into_iter().next().unwrap_or_else(|| {
             fail(
                 FailureKind::NotFound,
-                "there is no card file in this folder; `cardea card create --store` makes one",
+                "there is no card file in this folder; `cardea card create --store` creates one",
             )
         }));
     }
@@ -157,7 +157,7 @@ pub(crate) fn open_for_new(host: &Host, given: Option<OwnedFd>) -> Result<DriveF
 pub(crate) fn no_folder() -> Failure {
     fail(
         FailureKind::Invalid,
-        "the folder's descriptor did not come along",
+        "the descriptor of the folder is missing",
     )
 }
 
@@ -214,11 +214,11 @@ fn return_home(
     {
         return match Arc::ptr_eq(&present, drive) {
             true => Ok(()),
-            false => refuse("the card is there already, from another drive"),
+            false => refuse("the card is already attached, from another drive"),
         };
     }
     let Some(known) = card.known() else {
-        return refuse("a card with this id is in this computer already");
+        return refuse("a card with this id already exists on this computer");
     };
     if !trusted {
         return refuse("the card file was changed, or not written by this system");
@@ -257,7 +257,7 @@ fn insert(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>, drive: &
     }
 }
 
-/// A file that this host has written and does not know of any more.
+/// A file that this host has written and no longer knows.
 fn newly_known(
     host: &Host,
     record: Box<CardRecord>,
@@ -363,7 +363,7 @@ fn stranger(
 const NOT_WRITTEN_HERE: &str = "made by this computer's TPM, but not written by this system: an administrator can \
      adopt it once with `cardea card adopt`";
 
-/// Takes out what is not there any more: cards that nobody brings, and drives that failed.
+/// Removes what is gone: cards that nobody holds, and drives that failed.
 pub(crate) fn remove_absent(host: &Host) {
     let absent = |card: &Arc<HostedCard>| {
         let drive = card.drive();
@@ -431,7 +431,7 @@ pub(crate) fn detach(host: &Host, caller: Caller, card: &HostedCard) -> Result<R
     if others.next().is_some() {
         return Err(fail(
             FailureKind::Denied,
-            "the drive has cards of other users too; an administrator may take it out",
+            "the drive also has cards of other users; an administrator may detach it",
         ));
     }
     let leases = lock(&drive.leases).clone();
@@ -457,10 +457,10 @@ pub(crate) fn adopt(
     let (CardState::NotTrusted, Some(id), Some(drive)) = (view.state, card.id, card.drive()) else {
         let text = match (view.state, card.drive()) {
             (CardState::Foreign, _) => {
-                "the card was made by another TPM; it works on the computer that made it only"
+                "the card was made by another TPM; it only works on the computer that made it"
             }
             (CardState::NotTrusted, None) => "only a card on an attached drive can be adopted",
-            _ => "this system has written the card's file itself; there is nothing to adopt",
+            _ => "this system has written the card's file itself; it need not be adopted",
         };
         return Err(fail(FailureKind::Invalid, text));
     };
@@ -482,7 +482,7 @@ pub(crate) fn adopt(
     if !own || Some(record.owner) != card.owner {
         return Err(fail(
             FailureKind::Invalid,
-            "the card file was exchanged meanwhile; look at it again",
+            "the card file was replaced meanwhile; check it again",
         ));
     }
     record.owner = owner.unwrap_or(record.owner);

@@ -35,11 +35,10 @@ pub(crate) fn finish_intents(host: &Host, chip: &Arc<dyn Chip>) -> bool {
                 // Once, and again when it is something else.
                 let told = lock(&host.told).insert(intent.card, text.clone());
                 if told.as_ref() != Some(&text) {
-                    tracing::warn!(card = %intent.card, kind = ?intent.kind, error = text, "interrupted operation not finished, it waits");
+                    tracing::warn!(card = %intent.card, kind = ?intent.kind, error = text, "interrupted operation not finished, to be retried");
                 }
                 if let (Unfinished::OwnerNeeded, Some(card)) = (&why, card_of(host, &intent)) {
-                    let reason = "being destroyed; waits for the TPM's owner authorisation: \
-                                  `cardea card destroy` with --owner-auth-file ends it";
+                    let reason = "being destroyed; waiting for the TPM's owner authorisation: finish it with `cardea card destroy` and --owner-auth-file";
                     card.set_view(View::new(CardState::TpmAway, reason));
                 }
                 left.push(intent);
@@ -51,8 +50,7 @@ pub(crate) fn finish_intents(host: &Host, chip: &Arc<dyn Chip>) -> bool {
 }
 
 /// What the log says of that.
-const OWNER_NEEDED: &str = "the TPM's owner authorisation is set, and none or a wrong one is at hand: keep it as the service credential \
-     `owner-auth`, or give it to the next `cardea card create` or `card destroy`";
+const OWNER_NEEDED: &str = "the TPM's owner authorisation is set, and none or a wrong one is available: keep it as the service credential `owner-auth`, or pass it to the next `cardea card create` or `card destroy`";
 
 /// Why an interrupted operation could not be ended.
 enum Unfinished {

@@ -61,7 +61,7 @@ fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
         };
         if id != record.id {
             // Not compared any further: it is refused, and must not speak for the card it names.
-            refused.insert(id, "the card file bears the id of another card".to_owned());
+            refused.insert(id, "the card file has the id of another card".to_owned());
             continue;
         }
         known.insert(id, (card.trusted, record));
@@ -84,7 +84,7 @@ fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
         };
         refused.insert(
             loser,
-            format!("the card file claims index {handle:#010x}, which is card {winner}'s"),
+            format!("the card file claims index {handle:#010x}, which belongs to card {winner}"),
         );
     }
     refused
@@ -108,7 +108,7 @@ fn refuse_for_drives(
             });
         if let Some((winner, handle)) = older {
             refused.entry(record.id).or_insert_with(|| {
-                format!("the card file claims index {handle:#010x}, which is card {winner}'s")
+                format!("the card file claims index {handle:#010x}, which belongs to card {winner}")
             });
         }
     }
@@ -153,7 +153,7 @@ fn host_card(
             indices: Indices::Own,
             again: false,
         });
-        let reason = "being destroyed; waits for the TPM";
+        let reason = "being destroyed; waiting for the TPM";
         (body, View::new(CardState::TpmAway, reason))
     } else {
         (Body::Waiting(record.clone()), View::away())

@@ -12,7 +12,7 @@ use crate::lifecycle::intents::finish_intents;
 
 /// The TPM for work that takes the owner's authorisation where one is set.
 pub(crate) struct Owner {
-    /// With the authorisation at hand, if there is one.
+    /// With the given authorisation, if there is one.
     pub(crate) chip: Arc<dyn Chip>,
     at_hand: AtHand,
 }
@@ -59,7 +59,7 @@ impl Owner {
         }
     }
 
-    /// The same, and where an authorisation is set and none is at hand.
+    /// Like [`Self::require_on`], and fails if an authorisation is set and none is given.
     pub(crate) fn require(&self) -> Result<(), Failure> {
         self.require_on()?;
         let missing = self.at_hand == AtHand::Nothing
@@ -73,7 +73,7 @@ impl Owner {
         Ok(())
     }
 
-    /// What is told of an error of its work.
+    /// The failure for an error of its work.
     pub(crate) fn failure(&self, error: &TpmError) -> Failure {
         if !error.refuses_owner() {
             return of_tpm(error);
@@ -82,11 +82,10 @@ impl Owner {
         let text = match self.at_hand {
             AtHand::Credential => {
                 "the owner authorisation in the daemon's service credential `owner-auth` is not the TPM's; \
-                 correct the credential and restart the daemon, or give the right one with --owner-auth-file"
+                 correct the credential and restart the daemon, or pass the correct one with --owner-auth-file"
             }
             AtHand::Given => {
-                "the owner authorisation that was given is not the TPM's; nothing was changed and no attempt was \
-                 counted: give the right one with --owner-auth-file or --owner-auth-fd"
+                "the owner authorisation that was given is not the TPM's; nothing was changed and no attempt was counted: pass the correct one with --owner-auth-file or --owner-auth-fd"
             }
             AtHand::Nothing => OWNER_MISSING,
         };
@@ -112,7 +111,7 @@ pub(crate) fn not_set(which: Hierarchy) -> Failure {
     fail(
         FailureKind::Invalid,
         format!(
-            "the TPM has no {which} authorisation, and the one given was not tried; leave it out, or, if one \
+            "the TPM has no {which} authorisation, and the given one was not tried; omit it, or, if one \
              was set before, the TPM has probably been cleared"
         ),
     )

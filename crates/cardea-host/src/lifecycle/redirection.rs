@@ -40,7 +40,7 @@ impl<'a> Redirection<'a> {
         if !is_name(&from) {
             return Err(fail(
                 FailureKind::Invalid,
-                "not the name of a machine that could be shown",
+                "the name of the machine is empty, too long or has control characters",
             ));
         }
         registry.enter(caller.uid())?;
@@ -101,7 +101,7 @@ impl<'a> Redirection<'a> {
     ///
     /// # Errors
     ///
-    /// What the other machine is told, as the last thing.
+    /// The failure that the other machine gets, as its last message.
     pub fn offer(&self, cards: &[CardOverview]) -> Result<(), Failure> {
         if cards.len() > MAX_REDIRECTED {
             let text = format!("at most {MAX_REDIRECTED} cards are redirected at once");
@@ -154,7 +154,7 @@ impl<'a> Redirection<'a> {
             if !self.host.add_new(&card) {
                 return Err(fail(
                     FailureKind::Invalid,
-                    format!("card {id} is on this machine already"),
+                    format!("card {id} is already on this machine"),
                 ));
             }
             tracing::info!(card = %id, from = self.carrier.from, uid = self.carrier.owner, "card redirected to here");
@@ -171,7 +171,7 @@ impl<'a> Redirection<'a> {
     fn remove(&self, card: &Arc<HostedCard>) {
         self.host.slots.remove(card);
         self.host.forget(card);
-        tracing::info!(card = %card.selector(), from = self.carrier.from, "redirected card is gone");
+        tracing::info!(card = %card.selector(), from = self.carrier.from, "redirected card withdrawn");
         self.note(card, Kind::CardWithdrawn);
     }
 

@@ -31,8 +31,7 @@ pub(crate) fn set_hierarchy_auth(
             TpmError::AuthMissing(_) => fail(
                 FailureKind::Denied,
                 format!(
-                    "the TPM's {which} authorisation is set already and was not given; nothing was tried: \
-                     --old-{which}-auth-file gives it"
+                    "the TPM's {which} authorisation is already set and was not given; nothing was tried: pass it with --old-{which}-auth-file"
                 ),
             ),
             error => refused(which, &error),
@@ -57,7 +56,7 @@ fn left(which: Hierarchy, error: &TpmError) -> String {
     let reason = match error {
         TpmError::AuthMissing(_) => {
             format!(
-                "the TPM's {which} authorisation is set by other software, and only who has it empties the policy"
+                "the TPM's {which} authorisation was set by other software, and is needed to empty the policy"
             )
         }
         _ => chain(error),
@@ -97,29 +96,26 @@ pub(crate) fn set_lockout_parameters(
     Ok(Reply::Done)
 }
 
-/// What a TPM says to an authorisation that is wrong or missing.
+/// The failure for a wrong or missing authorisation.
 fn refused(which: Hierarchy, error: &TpmError) -> Failure {
     match (error, error.code(), which) {
         (TpmError::AuthNotSet(which), ..) => not_set(*which),
         (TpmError::AuthMissing(_), ..) => fail(
             FailureKind::Denied,
-            "the TPM's lockout authorisation is set and was not given; nothing was tried: \
-             --lockout-auth-file or --lockout-auth-fd gives it",
+            "the TPM's lockout authorisation is set and was not given; nothing was tried: pass it with --lockout-auth-file or --lockout-auth-fd",
         ),
         (_, Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL), Hierarchy::Lockout) => fail(
             FailureKind::Denied,
-            "the lockout authorisation is wrong; the TPM now refuses it, the right one too, for the time that \
-             `cardea tpm status` shows",
+            "wrong lockout authorisation; the TPM now refuses even the correct one, for the time that `cardea tpm status` shows",
         ),
         (_, Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL), Hierarchy::Owner) => fail(
             FailureKind::Denied,
-            "the owner authorisation is wrong; nothing was changed and no attempt was counted: \
-             --old-owner-auth-file gives the present one",
+            "wrong owner authorisation; nothing was changed and no attempt was counted: pass the present one with --old-owner-auth-file",
         ),
         (_, Some(ResponseCode::LOCKOUT), Hierarchy::Lockout) => fail(
             FailureKind::Lockout,
             "the TPM refuses the lockout authorisation after a wrong one; wait for the time that \
-             `cardea tpm status` shows, or restart the machine where that is 0",
+             `cardea tpm status` shows, or restart the machine if that is 0",
         ),
         _ => of_tpm(error),
     }
@@ -192,7 +188,9 @@ pub(crate) fn remove_index(
     if index.unfinished {
         return Err(fail(
             FailureKind::Denied,
-            format!("{name} belongs to an unfinished operation, which the daemon ends by itself"),
+            format!(
+                "{name} belongs to an unfinished operation, which the daemon finishes by itself"
+            ),
         ));
     }
     // Such a file does not tell which indices are its card's; a newer version may read it.
@@ -204,9 +202,7 @@ pub(crate) fn remove_index(
         return Err(fail(
             FailureKind::Denied,
             format!(
-                "{name} may belong to card {}, whose file cannot be read; put that file back from a \
-                 backup, or install the version that wrote it; only then give its card up with `cardea card destroy`, \
-                 which cannot be undone",
+                "{name} may belong to card {}, whose file cannot be read; restore that file from a backup, or install the version that wrote it; only if that fails remove the card with `cardea card destroy`, which cannot be undone",
                 card.selector()
             ),
         ));

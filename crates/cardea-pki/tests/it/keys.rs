@@ -191,9 +191,9 @@ fn forms_that_are_not_read_are_named() {
         ("refused.pbe-md5-des.pem", "PBE-MD5-DES"),
         (
             "ca.cert.pem",
-            "no private key in the file; it has CERTIFICATE",
+            "no private key in the file; it contains CERTIFICATE",
         ),
-        ("p256.spki.pem", "it has PUBLIC KEY"),
+        ("p256.spki.pem", "it contains PUBLIC KEY"),
         ("p256.cert.der", "no private key in the file"),
         ("modern.p12", "PKCS#12"),
     ] {

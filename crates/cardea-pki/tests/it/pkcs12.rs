@@ -113,15 +113,15 @@ fn key_without_certificate_is_read() {
 fn what_is_not_taken_says_why() {
     for (file, part) in [
         ("two-keys.p12", "2 private keys in the file"),
-        ("certificates-only.p12", "it has 1 certificates only"),
+        ("certificates-only.p12", "it contains 1 certificates only"),
         ("refused-rc4.p12", "PBE-SHA1-RC4-128 is not supported"),
         (
             "refused-no-mac.p12",
             "PKCS#12 without a MAC is not supported",
         ),
         ("refused-rsa4096.p12", "the key is RSA-4096"),
-        ("p256.cert.der", "the PKCS#12 file is damaged or none"),
-        ("p256.pkcs8.pem", "the PKCS#12 file is damaged or none"),
+        ("p256.cert.der", "the PKCS#12 file is damaged or invalid"),
+        ("p256.pkcs8.pem", "the PKCS#12 file is damaged or invalid"),
     ] {
         let error = Pkcs12::parse(&data(file), PASSPHRASE).unwrap_err();
         assert!(error.to_string().contains(part), "{file}: {error}");

@@ -36,7 +36,7 @@ fn damaged() -> State {
 }
 
 /// Does something with the power going at each of its steps, and looks at all that can be left.
-/// `look` is told whether it was acknowledged. Gives the number of steps.
+/// `look` gets whether it was acknowledged. Returns the number of steps.
 fn cut_everywhere(
     before: &State,
     act: impl Fn(&Store) -> Result<(), StoreError>,

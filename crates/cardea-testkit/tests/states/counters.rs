@@ -20,7 +20,7 @@ impl Place {
         }
     }
 
-    /// The next trial of the TPM's counters finds that the first wrong PIN is not told as one.
+    /// The next test of the TPM's counters finds that the first wrong PIN is not told as one.
     fn stop_counting(&self) {
         let fault = Fault::Replace(NOT_COUNTED.to_vec());
         self.tpm
@@ -176,7 +176,7 @@ fn trial_that_takes_the_owners_authorisation_is_outstanding_until_somebody_gives
             assert!(told.contains(way), "{way} in {told}");
         }
     }
-    assert!(place.daemon.log().contains("trial of the TPM's counters"));
+    assert!(place.daemon.log().contains("test of the TPM's counters"));
     place.create_by("second", b"owner").unwrap();
     let status = place.status();
     assert_eq!(

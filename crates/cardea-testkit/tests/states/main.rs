@@ -178,8 +178,7 @@ fn a_lockout_of_the_tpm_leaves_cards_alone_and_is_never_a_blocked_pin() {
     let refused = place.verify(PIN).unwrap_err();
     assert_eq!(refused.kind, FailureKind::Lockout);
     assert!(
-        refused.message.contains("locked out for a while")
-            && refused.message.contains("cardea tpm status"),
+        refused.message.contains("in lockout") && refused.message.contains("cardea tpm status"),
         "{}",
         refused.message
     );

@@ -131,7 +131,7 @@ fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
         .daemon
         .cardea(&["card", "destroy", "Alice", "--yes"]);
     assert!(
-        !denied.success && denied.text.contains("that is done there"),
+        !denied.success && denied.text.contains("do this there"),
         "{}",
         denied.text
     );
@@ -233,7 +233,7 @@ fn each_use_can_be_asked_for() {
     machines.check("rsa");
     let asked = machines.person().asked();
     assert!(
-        asked.contains(", for dev1, wants to: sign with key rsa"),
+        asked.contains(", for dev1, wants to sign with key rsa"),
         "{asked}"
     );
     machines.person().consents(false);
@@ -612,7 +612,7 @@ fn what_cannot_be_redirected_is_reported() {
     );
     refused(
         &["dev1", "--remote-command", &own],
-        "is on this machine already",
+        "is already on this machine",
     );
     // Options of ssh reach it.
     refused(&["dev1", "--", "-p", "1"], "ssh failed");
@@ -633,7 +633,7 @@ fn what_cannot_be_redirected_is_reported() {
         "{}",
         alone.text
     );
-    refused(&["dev1"], "is on this machine already");
+    refused(&["dev1"], "is already on this machine");
     assert!(machines.is_there());
     end(redirect);
     machines.here.cardea(&["card", "destroy", "Alice", "--yes"]);

@@ -50,7 +50,7 @@ impl Agents {
         if of_user.count() >= MAX_AGENTS {
             return Err(BusError::new(
                 Name::LimitReached,
-                format!("this user has {MAX_AGENTS} agents already"),
+                format!("this user already has {MAX_AGENTS} agents"),
             ));
         }
         tracing::info!(

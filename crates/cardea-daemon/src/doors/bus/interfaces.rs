@@ -21,7 +21,7 @@ use cardea_host::Right;
 /// Name and type of an argument.
 type Argument = (&'static str, &'static str);
 
-/// A method, with who may call it and what does it: there is none without.
+/// A method with its callers and its handler: there is none without.
 pub(crate) struct Method {
     pub(crate) name: &'static str,
     pub(crate) takes: &'static [Argument],

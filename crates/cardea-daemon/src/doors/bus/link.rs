@@ -23,8 +23,8 @@ pub(crate) type Dictionary = HashMap<String, OwnedVariant>;
 /// Why a call to somebody else came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// Nobody waits for the answer any more.
-    #[error("nobody waits for the answer any more")]
+    /// The answer is no longer needed.
+    #[error("the answer is no longer needed")]
     Gone,
     /// The other one says no: the error's name and text.
     #[error("{0}: {1}")]
@@ -75,7 +75,7 @@ impl Link {
         self.call(target, body, SYSTEM_TIME, None)
     }
 
-    /// Calls somebody who may take long, until the time is over or nobody waits any more.
+    /// Calls somebody who may take long, until the time is over or the answer is no longer needed.
     pub(crate) fn call<B>(
         &self,
         target: Target<'_>,

@@ -230,7 +230,7 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
             take_secret(options, "admin-key-fd")?
                 .ok_or_else(|| BusError::invalid("admin-key-fd is missing"))?,
         ),
-        Some(other) => return Err(BusError::invalid(format!("admin-key {other} is not known"))),
+        Some(other) => return Err(BusError::invalid(format!("unknown admin-key {other}"))),
         None => return Err(BusError::invalid("admin-key is missing")),
     };
     if let Some(key) = &admin_key
@@ -238,7 +238,7 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
     {
         let length = key.expose().len();
         return Err(BusError::invalid(format!(
-            "an admin key has {ADMIN_KEY} bytes, not {length}"
+            "an admin key must have {ADMIN_KEY} bytes, not {length}"
         )));
     }
     if let Some(kcv) = options.remove("admin-kcv") {
@@ -265,13 +265,11 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
         Some("aik-only" | "aik-and-certificate") => {
             return Err(BusError::new(
                 Name::NotSupported,
-                "cards with attestation keys cannot be made yet",
+                "cards with attestation keys are not supported yet",
             ));
         }
         Some(other) => {
-            return Err(BusError::invalid(format!(
-                "attestation {other} is not known"
-            )));
+            return Err(BusError::invalid(format!("unknown attestation {other}")));
         }
     }
     let card_id = take_text(options, "card-id")?;
@@ -306,14 +304,12 @@ fn check_kcv(kcv: &OwnedVariant, key: Option<&SecretBytes>) -> Result<(), BusErr
         .ok_or_else(|| wrong_type("admin-kcv", "ay"))?;
     let key: Option<[u8; ADMIN_KEY]> = key.and_then(|key| key.expose().try_into().ok());
     let Some(key) = key.map(zeroize::Zeroizing::new) else {
-        return Err(BusError::invalid("admin-kcv is for a key that is given"));
+        return Err(BusError::invalid("admin-kcv needs admin-key supplied"));
     };
     let mut block = [0; 8];
     TdesEde3::new((&*key).into()).encrypt_block((&mut block).into());
     if block.get(..3) != Some(&kcv[..]) {
-        return Err(BusError::invalid(
-            "the admin key and admin-kcv do not belong together",
-        ));
+        return Err(BusError::invalid("the admin key does not match admin-kcv"));
     }
     Ok(())
 }
@@ -349,7 +345,7 @@ fn wrong_type(key: &str, kind: &str) -> BusError {
 fn nothing_left(options: &Dictionary) -> Result<(), BusError> {
     match options.keys().next() {
         None => Ok(()),
-        Some(key) => Err(BusError::invalid(format!("option {key} is not known"))),
+        Some(key) => Err(BusError::invalid(format!("unknown option {key}"))),
     }
 }
 

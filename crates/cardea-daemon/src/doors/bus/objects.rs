@@ -302,7 +302,7 @@ pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
         let Some(value) = given.get(key) else {
             continue;
         };
-        let wrong = || BusError::invalid(format!("{key} in pin-policy is not right"));
+        let wrong = || BusError::invalid(format!("invalid {key} in pin-policy"));
         *number = match u32::try_from(value) {
             Ok(length) if key.ends_with("length") => length,
             _ => {
@@ -318,7 +318,7 @@ pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
         .find(|key| !keys.clone().any(|known| known == *key))
     {
         return Err(BusError::invalid(format!(
-            "{unknown} is not known in pin-policy"
+            "unknown {unknown} in pin-policy"
         )));
     }
     let mut bytes = [0; 32];

@@ -1,4 +1,4 @@
-//! What takes long: making and destroying a card. The caller gets an object that tells how it goes.
+//! Operations that take long: creating and destroying a card. The caller gets an object that shows the progress.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -54,7 +54,7 @@ impl PinResetRequest {
         self.deadline.check()?;
         if response.expose().len() != self.challenge.len() {
             return Err(BusError::invalid(format!(
-                "a response has {} bytes",
+                "a response must have {} bytes",
                 self.challenge.len()
             )));
         }

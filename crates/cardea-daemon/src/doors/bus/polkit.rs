@@ -47,7 +47,7 @@ pub(crate) fn authorize(
         )
     })?;
     if !allowed {
-        let text = "only root, members of the administrators' group and those whom polkit lets may do this";
+        let text = "only root, members of the administrators' group and users authorised by polkit may do this";
         return Err(fail(FailureKind::Denied, text).into());
     }
     Ok(Some(Grant {

@@ -115,6 +115,6 @@ pub(super) fn unblock_with_puk(
 fn no_options(options: &Dictionary) -> Result<(), BusError> {
     match options.keys().next() {
         None => Ok(()),
-        Some(key) => Err(BusError::invalid(format!("{key} is not known here"))),
+        Some(key) => Err(BusError::invalid(format!("unknown option {key}"))),
     }
 }

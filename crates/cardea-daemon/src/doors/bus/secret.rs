@@ -14,12 +14,12 @@ use super::error::BusError;
 /// Longest secret in bytes.
 pub(crate) const MAX_SECRET: usize = 256;
 
-/// Who gives a descriptor has the secret at hand.
+/// Whoever passes a descriptor already has the secret.
 const READ_TIME: Duration = Duration::from_secs(5);
 
 /// Reads a secret to its end.
 ///
-/// Pipes and memfds only: a read of a file in somebody's own file system could wait for ever.
+/// Pipes and memfds only: a read of a file in a user's own file system could block without limit.
 pub(crate) fn take(descriptor: OwnedFd) -> Result<SecretBytes, BusError> {
     let failed = |error: Errno| BusError::invalid(format!("the secret cannot be read: {error}"));
     let kind = FileType::from_raw_mode(fstat(&descriptor).map_err(failed)?.st_mode);
@@ -30,7 +30,7 @@ pub(crate) fn take(descriptor: OwnedFd) -> Result<SecretBytes, BusError> {
     };
     if !known {
         return Err(BusError::invalid(
-            "a secret comes as a pipe or a sealed memfd",
+            "a secret must be passed as a pipe or a sealed memfd",
         ));
     }
     let flags = fcntl_getfl(&descriptor).map_err(failed)?;
@@ -49,7 +49,7 @@ pub(crate) fn take(descriptor: OwnedFd) -> Result<SecretBytes, BusError> {
         let room = buffer.get_mut(length..).unwrap_or_default();
         if room.is_empty() {
             return Err(BusError::invalid(format!(
-                "a secret has at most {MAX_SECRET} bytes"
+                "a secret must have at most {MAX_SECRET} bytes"
             )));
         }
         match read(&descriptor, room) {
@@ -66,7 +66,7 @@ pub(crate) fn take(descriptor: OwnedFd) -> Result<SecretBytes, BusError> {
 
 fn await_more(descriptor: &OwnedFd, end: Instant) -> Result<(), BusError> {
     let left = end.saturating_duration_since(Instant::now());
-    let late = || BusError::invalid("the secret did not come to its end in time");
+    let late = || BusError::invalid("the end of the secret was not received in time");
     if left.is_zero() {
         return Err(late());
     }

@@ -21,7 +21,7 @@ const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the cards of people wait for a bus at the start, of which nobody knows whether there will be one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What clients are told of when it changes.
+/// The state whose changes are signalled to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     owner: Option<u32>,

@@ -103,7 +103,7 @@ impl Server {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         if !self.shared.limits.await_nobody(STOP_TIME) {
-            tracing::warn!("clients still at work are left behind");
+            tracing::warn!("ending while clients are still being served");
         }
     }
 }
@@ -140,7 +140,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(
                 ErrorKind::AlreadyExists,
-                "there is a file of that name that is no socket",
+                "a file of that name exists and is not a socket",
             ));
         }
         Ok(_) => {}
@@ -224,7 +224,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStr
     let uid = match peer::uid(&stream) {
         Ok(uid) => uid,
         Err(error) => {
-            tracing::warn!(%error, "peer not known");
+            tracing::warn!(%error, "unknown peer");
             return;
         }
     };

@@ -108,7 +108,7 @@ impl Log {
             && self.length + bytes.len() as u64 > self.max_file
             && let Err(error) = self.seal()
         {
-            tracing::warn!(%error, "the audit's file could not be sealed, and goes on to grow");
+            tracing::warn!(%error, "the audit log could not be sealed, and keeps growing");
         }
         self.mend()?;
         let written = self.write(&bytes);
@@ -161,7 +161,7 @@ impl Log {
         match kept {
             Ok(()) => self.reserved = self.length + RESERVE,
             // Also file systems that cannot do it.
-            Err(error) => tracing::debug!(%error, "no room is reserved for the audit"),
+            Err(error) => tracing::debug!(%error, "no room is reserved for the audit log"),
         }
     }
 

@@ -31,7 +31,7 @@ impl Roles {
         match in_group(uid, &self.admin_group) {
             Ok(member) => member,
             Err(error) => {
-                tracing::warn!(uid, group = self.admin_group, %error, "groups not known");
+                tracing::warn!(uid, group = self.admin_group, %error, "unknown groups");
                 false
             }
         }

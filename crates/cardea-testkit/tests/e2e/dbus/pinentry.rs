@@ -283,7 +283,7 @@ fn blocked_pin_leads_to_the_puk() {
     let terminal = Terminal::new();
     let _agent = agent(&bench, OWNER, &terminal);
     let done = change_in_background(&bench, &card);
-    terminal.expect("The PUK unblocks it");
+    terminal.expect("Unblock it with the PUK");
     terminal.enter(b"00000000");
     type_new(&terminal, NEW_PIN);
     terminal.expect("wrong PUK");
@@ -358,7 +358,7 @@ fn new_pin_that_is_not_typed_twice_alike_is_asked_again() {
     terminal.enter(NEW_PIN);
     terminal.expect("Again:");
     terminal.enter(b"314150");
-    terminal.expect("not the same");
+    terminal.expect("do not match");
     terminal.enter(NEW_PIN);
     terminal.expect("Again:");
     terminal.enter(NEW_PIN);

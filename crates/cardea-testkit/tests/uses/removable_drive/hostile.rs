@@ -161,7 +161,7 @@ fn what_is_no_folder_of_cards_is_refused() {
             Box::new(|| fs::write(&name, &own[..own.len() / 2]).unwrap()),
         ),
         (
-            "not to the one that its name says",
+            "not to the one in its name",
             Box::new(|| fs::write(&name, &own).unwrap()),
         ),
     ];
@@ -179,7 +179,7 @@ fn what_is_no_folder_of_cards_is_refused() {
     let copy = folder.join(victim.file_name().unwrap());
     fs::write(&copy, &own).unwrap();
     let (_, text) = scene.refusal(open(&folder));
-    assert!(text.contains("in this computer already"), "{text}");
+    assert!(text.contains("already exists on this computer"), "{text}");
     fs::remove_file(&copy).unwrap();
 
     // Too much of anything.
@@ -455,7 +455,7 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
         });
         let refused = computer.try_generate("Travel", "lie");
         assert!(
-            refused.text.contains("not there any more"),
+            refused.text.contains("no longer attached"),
             "{}",
             refused.text
         );
@@ -493,7 +493,7 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
         }
         let refused = stuck.join().unwrap();
         assert!(
-            refused.text.contains("not there any more"),
+            refused.text.contains("no longer attached"),
             "{}",
             refused.text
         );
