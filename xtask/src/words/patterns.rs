@@ -2,6 +2,16 @@
 
 use super::Token;
 
+/// Where an expression is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// In documentation comments.
+    Comments,
+    Everywhere,
+    /// In documents and messages. A comment may begin like a heading.
+    Prose,
+}
+
 /// An expression.
 pub(super) struct Pattern {
     /// Words separated by blanks. `*` is any word, `#` a number, `*'s` a possessive, `a|b` either, `^` the beginning
@@ -11,8 +21,8 @@ pub(super) struct Pattern {
     not_after: &'static [&'static str],
     /// Words that excuse it when they come directly behind, or in the place of its last `*`.
     not_before: &'static [&'static str],
-    /// Whether only documentation comments are searched.
-    pub(super) comments_only: bool,
+    /// Where it is searched for.
+    pub(super) scope: Scope,
     /// What to write instead.
     pub(super) better: &'static str,
 }
@@ -23,7 +33,7 @@ impl Pattern {
             words,
             not_after: &[],
             not_before: &[],
-            comments_only: false,
+            scope: Scope::Everywhere,
             better,
         }
     }
@@ -36,7 +46,7 @@ impl Pattern {
         for word in self.words.split(' ') {
             let next = text(start + length);
             let fits = match word {
-                "^" => before.is_none_or(ends_clause),
+                "^" => before.is_none_or(|before| matches!(before, "." | ";" | ":" | "!" | "?")),
                 "$" => next.is_none_or(ends_clause),
                 "*" => next.is_some_and(|next| is_word(next) && !self.not_before.contains(&next)),
                 "*'s" => next.is_some_and(|next| next.ends_with("'s") || next.ends_with("’s")),
@@ -87,10 +97,13 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "by|with|to|for|from|against who",
         "whoever; anyone who; whom",
     ),
-    Pattern::new(
-        "^ who has|knows|holds|loses|reads|wants|waits|needs|gives|types",
-        "whoever; anyone who",
-    ),
+    Pattern {
+        scope: Scope::Prose,
+        ..Pattern::new(
+            "^ who has|knows|holds|loses|reads|wants|waits|needs|gives|types",
+            "whoever; anyone who",
+        )
+    },
     // *is no X* for *is not an X*
     Pattern {
         not_after: &["there", "where"],
@@ -100,7 +113,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
     Pattern::new("that|what is none", "that is not a …; nothing"),
     // telling
     Pattern {
-        not_before: &["apart"],
+        not_before: &["apart", "from"],
         ..Pattern::new(
             "is|are|was|were|be|been told",
             "is reported, shown, returned, logged",
@@ -139,11 +152,19 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "has|have not #|a|an|the|any|enough",
         "does not have; is not … long",
     ),
-    Pattern::new("of *'s own", "the …’s own …"),
-    Pattern::new("of the|a|an|each|this|that *'s own", "the …’s own …"),
+    Pattern::new("of *'s own $", "the …’s own …"),
+    Pattern::new("of *'s own and|for|in|on|that|with", "the …’s own …"),
+    Pattern::new("of the|a|an|each|this|that *'s own $", "the …’s own …"),
+    Pattern::new(
+        "of the|a|an|each|this|that *'s own and|for|in|on|that|with",
+        "the …’s own …",
+    ),
     // comments that do not stand alone
     Pattern {
-        comments_only: true,
-        ..Pattern::new("^ the same with|for|to|in|on|of", "Like [`…`], and …")
+        scope: Scope::Comments,
+        ..Pattern::new(
+            "^ the same with|for|to|in|on|of|because|when|where",
+            "Like [`…`], and …",
+        )
     },
 ];

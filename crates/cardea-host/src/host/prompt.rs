@@ -87,7 +87,7 @@ pub struct Question<'a> {
     pub error: Option<String>,
     /// A person gets this time.
     pub limit: Duration,
-    /// Tells that nobody waits for the answer any more.
+    /// Says that the answer is no longer needed.
     pub gone: Option<Arc<CallerGone>>,
 }
 

@@ -55,7 +55,7 @@ impl<'a> Redirection<'a> {
         })
     }
 
-    /// Its cards are gone before that is told: whoever begins anew finds nothing of them in the way.
+    /// Its cards are removed before that is reported: a new redirection finds nothing of them in the way.
     pub fn refuse(&self, failure: Failure) -> Result<(), FrameError> {
         self.withdraw();
         self.carrier.refuse(failure)
