@@ -248,24 +248,15 @@ fn random_key_is_kept_for_the_holder_of_a_certificate() {
     let place = Place::new();
     let file = |name: &str| place.path(name).to_str().unwrap().to_owned();
     let (key, certificate, kept) = (file("admin.key"), file("admin.pem"), file("kept-%"));
-    tool(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            &key,
-            "-out",
-            &certificate,
-            "-subj",
-            "/CN=Administrator",
-            "-days",
-            "1",
-        ],
-    );
+    let certify = |kind: &[&str], key: &str, certificate: &str| {
+        let request = "req -x509 -nodes -subj /CN=Administrator -days 1 -keyout";
+        let request: Vec<&str> = request.split(' ').collect();
+        tool(
+            "openssl",
+            &[&request[..], &[key, "-out", certificate, "-newkey"], kind].concat(),
+        );
+    };
+    certify(&["rsa:2048"], &key, &certificate);
     let card = place.create(
         "card",
         &[
@@ -315,26 +306,8 @@ fn random_key_is_kept_for_the_holder_of_a_certificate() {
 
     // A certificate that is none, and one that cannot be encrypted to, leave no file and no card.
     let curve = file("curve.pem");
-    tool(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            &file("curve.key"),
-            "-out",
-            &curve,
-            "-subj",
-            "/CN=Curve",
-            "-days",
-            "1",
-        ],
-    );
+    let kind = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    certify(&kind, &file("curve.key"), &curve);
     let other = file("other");
     for certificate in [&curve, &key] {
         let refused = place.run(&[

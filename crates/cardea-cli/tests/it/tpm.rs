@@ -59,15 +59,9 @@ fn provisioned_authorisations_are_in_the_file_before_they_are_in_the_tpm_and_wor
     // Given values in place of the random ones; the present one is asked for by name, before there is a file.
     let own = place.file("own", "hex:00112233");
     let new = place.path("new").display().to_string();
-    let refused = place.run(&[
-        "tpm",
-        "provision",
-        "--only",
-        "owner",
-        "--yes",
-        "--out",
-        &new,
-    ]);
+    let provision = ["tpm", "provision", "--only", "owner", "--yes"];
+    let provision = |further: &[&str]| place.run(&[&provision[..], further].concat());
+    let refused = provision(&["--out", &new]);
     assert_eq!(refused.code, 2, "{}", refused.err);
     assert!(
         refused.err.contains("--old-owner-auth-file"),
@@ -76,34 +70,14 @@ fn provisioned_authorisations_are_in_the_file_before_they_are_in_the_tpm_and_wor
     );
     assert!(!place.path("new").exists());
     // A wrong one: the file is there, the TPM as it was, and both are told.
-    let refused = place.run(&[
-        "tpm",
-        "provision",
-        "--only",
-        "owner",
-        "--yes",
-        "--out",
-        &new,
-        "--old-owner-auth-file",
-        &wrong,
-    ]);
+    let refused = provision(&["--out", &new, "--old-owner-auth-file", &wrong]);
     assert_eq!(refused.code, 6, "{}", refused.err);
     assert!(
         refused.err.contains("set so far: nothing") && refused.err.contains(&new),
         "{}",
         refused.err
     );
-    let changed = place.run(&[
-        "tpm",
-        "provision",
-        "--only",
-        "owner",
-        "--yes",
-        "--owner-auth-file",
-        &own,
-        "--old-owner-auth-file",
-        &safe,
-    ]);
+    let changed = provision(&["--owner-auth-file", &own, "--old-owner-auth-file", &safe]);
     assert_eq!(changed.code, 0, "{}", changed.err);
     let gone = place.run(&[
         "card",

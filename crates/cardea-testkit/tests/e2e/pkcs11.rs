@@ -8,8 +8,12 @@ use cardea_testkit::workplace::{PUK, Workplace, module};
 
 const LOGIN: [&str; 5] = ["--token-label", "Alice", "--login", "--pin", PIN];
 
-fn login<'a>(further: &[&'a str]) -> Vec<&'a str> {
-    [&LOGIN[..], further].concat()
+/// Arguments of `pkcs11-tool`, with blanks between, after those of a login.
+fn login(line: &str) -> Vec<&str> {
+    LOGIN
+        .into_iter()
+        .chain(line.split_ascii_whitespace())
+        .collect()
 }
 
 #[test]
@@ -21,21 +25,9 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
     assert!(slots.contains("token label        : Alice"), "{slots}");
     assert!(slots.contains("token label        : Bob"), "{slots}");
 
-    workplace.ok(&login(&[
-        "--keypairgen",
-        "--key-type",
-        "rsa:2048",
-        "--label",
-        "r",
-    ]));
-    workplace.ok(&login(&[
-        "--keypairgen",
-        "--key-type",
-        "EC:prime256v1",
-        "--label",
-        "e",
-    ]));
-    let test = workplace.ok(&login(&["--test"]));
+    workplace.ok(&login("--keypairgen --key-type rsa:2048 --label r"));
+    workplace.ok(&login("--keypairgen --key-type EC:prime256v1 --label e"));
+    let test = workplace.ok(&login("--test"));
     // Its exit status is 0 whatever it finds, so the text is read.
     assert!(test.contains("\nNo errors\n"), "{test}");
     assert!(!test.contains("ERR"), "{test}");
@@ -53,7 +45,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
         "--list-objects",
     ]);
     assert!(!listed.contains("Key Object"), "{listed}");
-    let listed = workplace.ok(&login(&["--list-objects"]));
+    let listed = workplace.ok(&login("--list-objects"));
     assert!(
         listed.contains("sensitive, always sensitive, never extractable, local"),
         "{listed}"
@@ -70,19 +62,10 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
         ("1d", "ECDSA-SHA256", &["-sha256"]),
         ("1d", "ECDSA-SHA384", &["-sha384"]),
     ] {
-        workplace.ok(&login(&[
-            "--sign",
-            "--mechanism",
-            mechanism,
-            "--id",
-            id,
-            "--input-file",
-            "message",
-            "--output-file",
-            "signature",
-            "--signature-format",
-            "openssl",
-        ]));
+        workplace.ok(&login(&format!(
+            "--sign --mechanism {mechanism} --id {id} --input-file message --output-file \
+             signature --signature-format openssl"
+        )));
         workplace.ok(&[
             "--token-label",
             "Alice",
@@ -113,13 +96,7 @@ fn pkcs11_tool_makes_keys_signs_and_deciphers() {
         "{}",
         shown.text
     );
-    workplace.ok(&login(&[
-        "--delete-object",
-        "--type",
-        "privkey",
-        "--label",
-        "r",
-    ]));
+    workplace.ok(&login("--delete-object --type privkey --label r"));
     let shown = workplace.daemon.cardea(&["key", "list", "Alice"]);
     assert!(
         shown.success && !shown.text.contains("rsa-2048") && shown.text.contains("p-256"),
@@ -189,18 +166,8 @@ fn wrong_pins_are_counted_told_and_unblocked_by_the_security_officer() {
 fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
     let workplace = Workplace::with_keys();
     let keys = workplace.cardea(&["key", "list", "Alice"]);
-    let test = [
-        "--session-rw",
-        "--test",
-        "--test-ec",
-        "--key-type",
-        "EC:prime256v1",
-        "--id",
-        "55",
-        "--label",
-        "temporary",
-    ];
-    let tested = workplace.ok(&login(&test));
+    let test = "--test-ec --key-type EC:prime256v1 --id 55 --label temporary";
+    let tested = workplace.ok(&login(&format!("--session-rw --test {test}")));
     assert!(tested.contains("*** Doing a signature ***"), "{tested}");
     assert!(tested.contains("\nNo errors\n"), "{tested}");
     // Of attributes that it cannot set it only warns.
@@ -210,7 +177,7 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
     );
     assert_eq!(workplace.cardea(&["key", "list", "Alice"]), keys);
     // `--test` opens sessions of its own, which are read-write.
-    let read_only = workplace.tool(&login(&test[2..]));
+    let read_only = workplace.tool(&login(test));
     assert!(
         read_only.text.contains("CKR_SESSION_READ_ONLY"),
         "{}",

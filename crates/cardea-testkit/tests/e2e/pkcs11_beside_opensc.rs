@@ -64,39 +64,47 @@ fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn what_is_made_through_one_door_is_there_through_the_other() {
     let rig = Rig::with_card("Alice");
-    let (ours, opensc) = (module(), cardea_testkit::rig::opensc_module());
-    let make = "--keypairgen --key-type";
+    let (ours, opensc) = (&*module(), cardea_testkit::rig::opensc_module());
+    keys_are_shown_by_both(&rig, ours, opensc);
+    certificates_are_read_by_the_other(&rig, ours, opensc);
+    curves_are_ours_alone(&rig, ours, opensc);
+    both_sign(&rig, ours, opensc);
+    deleted_is_gone_for_both(&rig, ours, opensc);
+}
 
-    // OpenSC makes a key, ours the next, and both show the same.
+const MAKE: &str = "--keypairgen --key-type";
+
+/// The keys that OpenSC and our module have made.
+fn both_keys() -> Vec<(String, String)> {
+    pairs(&[("mine", "01"), ("theirs", "00")])
+}
+
+/// OpenSC makes a key, ours the next, and both show the same.
+fn keys_are_shown_by_both(rig: &Rig, ours: &str, opensc: &str) {
     does(
-        &rig,
-        &format!("{} {make} rsa:2048 --label theirs", tool(opensc)),
+        rig,
+        &format!("{} {MAKE} rsa:2048 --label theirs", tool(opensc)),
     );
-    assert_eq!(objects(&rig, &ours, "privkey"), pairs(&[("theirs", "00")]));
-    does(
-        &rig,
-        &format!("{} {make} rsa:2048 --label mine", tool(&ours)),
-    );
-    let both = pairs(&[("mine", "01"), ("theirs", "00")]);
-    for module in [&ours, opensc] {
-        assert_eq!(objects(&rig, module, "privkey"), both, "{module}");
+    assert_eq!(objects(rig, ours, "privkey"), pairs(&[("theirs", "00")]));
+    does(rig, &format!("{} {MAKE} rsa:2048 --label mine", tool(ours)));
+    for module in [ours, opensc] {
+        assert_eq!(objects(rig, module, "privkey"), both_keys(), "{module}");
     }
+}
 
-    // A certificate stored through either is there through the other, byte for byte.
-    for (id, label, from, to) in [
-        ("00", "theirs", opensc, &*ours),
-        ("01", "mine", &*ours, opensc),
-    ] {
+/// A certificate stored through either is there through the other, byte for byte.
+fn certificates_are_read_by_the_other(rig: &Rig, ours: &str, opensc: &str) {
+    for (id, label, from, to) in [("00", "theirs", opensc, ours), ("01", "mine", ours, opensc)] {
         for module in [from, to] {
             does(
-                &rig,
+                rig,
                 &format!(
                     "{} --read-object --type pubkey --id {id} --output-file {id}.der",
                     tool(module)
                 ),
             );
             does(
-                &rig,
+                rig,
                 &format!("openssl pkey -pubin -inform DER -in {id}.der -out {id}.pub"),
             );
         }
@@ -104,21 +112,21 @@ fn what_is_made_through_one_door_is_there_through_the_other() {
         let der = rig.der(&format!("{id}.pem"));
         fs::write(rig.folder().join("certificate"), &der).unwrap();
         does(
-            &rig,
+            rig,
             &format!(
                 "{} --write-object certificate --type cert --id {id} --label {label}",
                 tool(from)
             ),
         );
         for module in [from, to] {
-            let certificates = objects(&rig, module, "cert");
+            let certificates = objects(rig, module, "cert");
             let wanted = pairs(&[(label, id)]);
             assert!(
                 wanted.iter().all(|wanted| certificates.contains(wanted)),
                 "{module}: {certificates:?}"
             );
             does(
-                &rig,
+                rig,
                 &format!(
                     "{} --read-object --type cert --id {id} --output-file back",
                     tool(module)
@@ -131,19 +139,24 @@ fn what_is_made_through_one_door_is_there_through_the_other() {
             );
         }
     }
+}
 
-    // An EC key is no key of a GIDS card: OpenSC does not see it, and works on.
+/// GIDS cards have no EC keys: OpenSC does not see ours, and works on.
+fn curves_are_ours_alone(rig: &Rig, ours: &str, opensc: &str) {
     does(
-        &rig,
-        &format!("{} {make} EC:prime256v1 --label curve", tool(&ours)),
+        rig,
+        &format!("{} {MAKE} EC:prime256v1 --label curve", tool(ours)),
     );
-    assert_eq!(objects(&rig, &ours, "privkey").len(), 3);
-    assert_eq!(objects(&rig, opensc, "privkey"), both);
+    assert_eq!(objects(rig, ours, "privkey").len(), 3);
+    assert_eq!(objects(rig, opensc, "privkey"), both_keys());
+}
+
+fn both_sign(rig: &Rig, ours: &str, opensc: &str) {
     fs::write(rig.folder().join("message"), "signed by both").unwrap();
     for (id, key) in [("00", "theirs"), ("01", "mine")] {
-        for (module, other) in [(&*ours, opensc), (opensc, &*ours)] {
+        for (module, other) in [(ours, opensc), (opensc, ours)] {
             does(
-                &rig,
+                rig,
                 &format!(
                     "{} --sign --id {id} --mechanism SHA256-RSA-PKCS --input-file message \
                      --output-file signature",
@@ -151,12 +164,12 @@ fn what_is_made_through_one_door_is_there_through_the_other() {
                 ),
             );
             does(
-                &rig,
+                rig,
                 &format!("openssl dgst -sha256 -verify {id}.pub -signature signature message"),
             );
             // The other's login is its own.
             let refused = run(
-                &rig,
+                rig,
                 &format!(
                     "pkcs11-tool --module {other} --sign --id {id} --mechanism SHA256-RSA-PKCS \
                      --input-file message"
@@ -165,21 +178,23 @@ fn what_is_made_through_one_door_is_there_through_the_other() {
             assert!(!refused.success, "{key}: {}", refused.text);
         }
     }
+}
 
-    // What one deletes is gone for the other.
+/// What one deletes is gone for the other.
+fn deleted_is_gone_for_both(rig: &Rig, ours: &str, opensc: &str) {
     does(
-        &rig,
-        &format!("{} --delete-object --type privkey --id 00", tool(&ours)),
+        rig,
+        &format!("{} --delete-object --type privkey --id 00", tool(ours)),
     );
-    let left = objects(&rig, &ours, "privkey");
+    let left = objects(rig, ours, "privkey");
     assert!(!left.iter().any(|(_, id)| id == "00"), "{left:?}");
     // OpenSC shows the place as a key without name and use, also when it deleted the key itself.
-    let left = objects(&rig, opensc, "privkey");
+    let left = objects(rig, opensc, "privkey");
     assert_eq!(left, pairs(&[("", "00"), ("mine", "01")]));
     let sign = "--sign --mechanism SHA256-RSA-PKCS --input-file message --id";
-    does(&rig, &format!("{} {sign} 01", tool(opensc)));
-    for module in [&ours, opensc] {
-        let refused = run(&rig, &format!("{} {sign} 00", tool(module)));
+    does(rig, &format!("{} {sign} 01", tool(opensc)));
+    for module in [ours, opensc] {
+        let refused = run(rig, &format!("{} {sign} 00", tool(module)));
         assert!(!refused.success, "{module}: {}", refused.text);
     }
 }

@@ -104,14 +104,36 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
         boot.wait_off();
         report
     };
-    let page = Page::of_uses(PAGE);
-    let explained = |report: &Report, fact: &str, message: &str| {
-        let said = report.get(fact);
-        assert!(said.contains(message), "{fact}: {said}");
-        assert!(page.says(message), "{message} is not on the page");
-    };
+    check_setup(&run(Interface::Crb, "setup"));
+    check_start(&run(Interface::Crb, "start"));
+    machine.replace_tpm();
+    check_away(&run(Interface::Tis, "away"));
+    for title in [
+        "Disk volumes (LUKS2) at the start",
+        "Removable volumes (LUKS2)",
+    ] {
+        Use {
+            page: PAGE,
+            title,
+            program: "systemd-cryptsetup",
+            package: "systemd",
+            interface: uses::Interface::Pkcs11,
+            keys: "RSA-2048",
+        }
+        .shown();
+    }
+}
 
-    let setup = run(Interface::Crb, "setup");
+/// What a program says, which the page explains.
+fn explained(report: &Report, fact: &str, message: &str) {
+    let said = report.get(fact);
+    assert!(said.contains(message), "{fact}: {said}");
+    let page = Page::of_uses(PAGE);
+    assert!(page.says(message), "{message} is not on the page");
+}
+
+/// The daemon of the early start has few rights.
+fn check_setup(setup: &Report) {
     for (fact, value) in [
         ("user", "cardea"),
         ("capabilities", "0000000000000000"),
@@ -132,8 +154,10 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
         assert!(setup.get(fact).contains(why), "{fact}: {}", setup.get(fact));
     }
     assert!(setup.get("asked").contains("PIN"));
+}
 
-    let start = run(Interface::Crb, "start");
+/// The computer's volume opens at the start, and a drive's later, with the right PIN only.
+fn check_start(start: &Report) {
     assert_eq!(start.get("secret"), "a secret of the computer");
     assert!(!start.get("asked").contains("assphrase"));
     assert_eq!(
@@ -141,9 +165,9 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
         "5",
         "the right PIN came after a wrong one"
     );
-    let microseconds = |fact| number(&start, fact) / 1e6;
-    assert!(microseconds("started") < number(&start, "bound"));
-    assert!(number(&start, "bound") < microseconds("ready"));
+    let microseconds = |fact| number(start, fact) / 1e6;
+    assert!(microseconds("started") < number(start, "bound"));
+    assert!(number(start, "bound") < microseconds("ready"));
     assert!(microseconds("ready") < microseconds("volume"));
     assert!(microseconds("ready") < microseconds("bus"));
     let early = start.get("early");
@@ -155,10 +179,10 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
     assert_eq!(start.get("stick"), "a secret of the drive");
     assert_eq!(start.get("asked-again"), "4");
     assert_eq!(start.get("tries-right"), "5");
-    explained(&start, "wrong", "is incorrect, please try again");
+    explained(start, "wrong", "is incorrect, please try again");
     assert_eq!(start.get("tries-wrong"), "4");
     explained(
-        &start,
+        start,
         "blocked",
         "PIN has been locked, please reset PIN of security token",
     );
@@ -166,9 +190,10 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
     assert_eq!(start.get("by-passphrase"), "a secret of the drive");
     assert_eq!(start.get("unblocked"), "a secret of the drive");
     assert_eq!(start.get("lockout"), "0");
+}
 
-    machine.replace_tpm();
-    let away = run(Interface::Tis, "away");
+/// In another computer the card is foreign, and passphrases still open the volumes.
+fn check_away(away: &Report) {
     assert_eq!(away.get("driver"), "tpm_tis");
     assert_eq!(away.get("state"), "foreign");
     assert_eq!(
@@ -179,22 +204,8 @@ fn volumes_open_with_the_card_at_the_start_and_on_a_drive_in_this_computer_only(
     assert!(!away.get("asked").contains("PIN"), "{}", away.get("asked"));
     assert_eq!(away.get("closed"), "");
     explained(
-        &away,
+        away,
         "stick",
         "Security token not present for unlocking volume",
     );
-    for title in [
-        "Disk volumes (LUKS2) at the start",
-        "Removable volumes (LUKS2)",
-    ] {
-        Use {
-            page: PAGE,
-            title,
-            program: "systemd-cryptsetup",
-            package: "systemd",
-            interface: uses::Interface::Pkcs11,
-            keys: "RSA-2048",
-        }
-        .shown();
-    }
 }

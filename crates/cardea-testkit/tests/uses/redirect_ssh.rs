@@ -74,26 +74,50 @@ fn gone(machines: &Redirection) {
 fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
     let machines = Redirection::new("");
     assert!(!machines.is_there());
-    let words: Vec<String> = blocks("cardea redirect")[0]
-        .split_ascii_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    assert_eq!(words, ["cardea", "redirect", "dev1"]);
+    let redirect = starts_as_the_page_says(&machines);
+    signs_there(&machines);
+    pin_is_typed_here_alone(&machines);
+    card_is_not_changed_there(&machines);
+    others_see_nothing_there(&machines);
+    end(redirect);
+    gone(&machines);
+    let refused = machines.sign("rsa");
+    assert!(!refused.success, "{}", refused.text);
+    machines
+        .here
+        .ok(&["--login", "--pin", PIN, "--list-objects"]);
+    Use {
+        page: "redirect-ssh",
+        title: "Redirection over SSH",
+        program: "OpenSSH",
+        package: "openssh-server",
+        interface: Interface::Pkcs11,
+        keys: "RSA-2048, P-256",
+    }
+    .shown();
+}
+
+fn starts_as_the_page_says(machines: &Redirection) -> Running {
+    let blocks = blocks("cardea redirect");
+    let words = blocks.first().map(|block| block.split_ascii_whitespace());
+    assert!(words.is_some_and(|words| words.eq(["cardea", "redirect", "dev1"])));
     let redirect = machines.start(&[]);
-    let listed = page(&machines, "ssh dev1 cardea");
+    let listed = page(machines, "ssh dev1 cardea");
     assert!(
         listed.contains("Alice") && listed.contains("redirected from root at "),
         "{listed}"
     );
-    let keys = page(&machines, "ssh dev1 ssh-keygen");
+    redirect
+}
+
+fn signs_there(machines: &Redirection) {
+    let keys = page(machines, "ssh dev1 ssh-keygen");
     assert!(
         keys.contains("ssh-rsa ") && keys.contains("ecdsa-sha2-nistp256 "),
         "{keys}"
     );
-
     let commands = blocks("echo \"signed at dev1\" | ssh dev1").concat();
-    signs(&machines, &commands);
+    signs(machines, &commands);
     let asked = machines.person().asked();
     assert!(
         asked.contains("cardea (process ") && asked.contains(", for dev1, asks for the PIN"),
@@ -104,8 +128,10 @@ fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
         assert!(signed.success, "{}", signed.text);
         machines.check(key);
     }
+}
 
-    // A wrong PIN is the person's; three times, and the program is told.
+fn pin_is_typed_here_alone(machines: &Redirection) {
+    // A wrong PIN is the person's; three times, and the program learns of it.
     machines.person().types(WRONG);
     let refused = machines.sign("rsa");
     assert!(
@@ -125,7 +151,9 @@ fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
             .fails(&["--login", "--pin", pin, "--list-objects"], "0x200");
     }
     assert_eq!(machines.here.tries_left(), 5);
-    // What changes a card is not done there.
+}
+
+fn card_is_not_changed_there(machines: &Redirection) {
     let denied = machines
         .there
         .daemon
@@ -146,47 +174,26 @@ fn card_signs_on_the_other_machine_and_its_pin_is_typed_here() {
         ],
         "CKR_",
     );
+}
 
-    // Others see nothing there.
-    let stranger = |program: &mut Command| run(program);
-    let shown = stranger(
-        machines
-            .there
-            .client("setpriv --reuid 34 --clear-groups")
-            .args([
-                bin_dir().join("cardea").display().to_string().as_str(),
-                "card",
-                "list",
-            ]),
-    );
+fn others_see_nothing_there(machines: &Redirection) {
+    let shown = run(machines
+        .there
+        .client("setpriv --reuid 34 --clear-groups")
+        .args([
+            bin_dir().join("cardea").display().to_string().as_str(),
+            "card",
+            "list",
+        ]));
     assert!(!shown.text.contains("Alice"), "{}", shown.text);
-    let seen = stranger(
-        machines
-            .there
-            .client(&format!(
-                "setpriv --reuid {STRANGER} --clear-groups pkcs11-tool --module"
-            ))
-            .arg(module())
-            .arg("-T"),
-    );
+    let seen = run(machines
+        .there
+        .client(&format!(
+            "setpriv --reuid {STRANGER} --clear-groups pkcs11-tool --module"
+        ))
+        .arg(module())
+        .arg("-T"));
     assert!(!seen.text.contains("Alice"), "{}", seen.text);
-
-    end(redirect);
-    gone(&machines);
-    let refused = machines.sign("rsa");
-    assert!(!refused.success, "{}", refused.text);
-    machines
-        .here
-        .ok(&["--login", "--pin", PIN, "--list-objects"]);
-    Use {
-        page: "redirect-ssh",
-        title: "Redirection over SSH",
-        program: "OpenSSH",
-        package: "openssh-server",
-        interface: Interface::Pkcs11,
-        keys: "RSA-2048, P-256",
-    }
-    .shown();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use cardea_pki::{Name, PublicKey, RequestBuilder};
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Running, wait_for};
 use cardea_testkit::rdp::{
-    Attribute, Certificate, Code, Device, ReaderState, Server, Session, Share,
+    Attribute, Card, Certificate, Code, Context, Device, ReaderState, Server, Session, Share,
 };
 use cardea_testkit::rig::{PIN, Rig};
 use cardea_testkit::transcript::Transcript;
@@ -161,22 +161,7 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     session.is_valid(&context).unwrap();
     let readers = session.list_readers(&context).unwrap();
     assert!(is(&readers, 4), "{readers:?}");
-    let state = session.status_change(&context, &readers[0], 0, 0).unwrap();
-    assert_eq!(state.state & ReaderState::PRESENT, ReaderState::PRESENT);
-    assert_eq!(state.atr[..2], [0x3B, 0x8D]);
-    let empty = session.status_change(&context, &readers[2], 0, 0).unwrap();
-    assert_eq!(empty.state & ReaderState::EMPTY, ReaderState::EMPTY);
-    let card = session
-        .connect(&context, &readers[0], Share::Shared)
-        .unwrap();
-    let (names, atr) = session.status(&card).unwrap();
-    assert_eq!((&names[..], &atr), (&readers[..1], &state.atr));
-    let attribute = session.attribute(&card, Attribute::AtrString).unwrap();
-    assert_eq!(attribute, atr);
-    let vendor = session.attribute(&card, Attribute::VendorName).unwrap();
-    assert!(vendor.starts_with(b"Cardea"), "{vendor:02x?}");
-    let features = session.control(&card, GET_FEATURES).unwrap();
-    assert_eq!(features[..2], [TLV_PROPERTIES, 4], "{features:02x?}");
+    let card = look_into(&mut session, &context, &readers);
 
     // Plug and Play, the smart card subsystem and the class minidriver look at it.
     session.begin(&card).unwrap();
@@ -184,75 +169,15 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
     play(&mut transmit, &windows, "windows-probe.txt");
     session.end_transaction(&card).unwrap();
 
-    // certreq -new: a key, a request that it signs.
     session.begin(&card).unwrap();
     let mut transmit = |command: &[u8]| session.transmit(&card, command).unwrap();
     let mut driver = Minidriver::new(&mut transmit);
-    assert_eq!(driver.tries(), 0x63C5);
-    assert_eq!(driver.verify("000000"), 0x63C4);
-    assert_eq!((driver.tries(), place.rig.tries_left()), (0x63C4, 4));
-    assert_eq!(driver.verify(PIN), minidriver::DONE);
-    assert_eq!(place.rig.tries_left(), 5);
-    let (n, e) = driver.generate("le-6f0c9a52-2f6a-4a3e-9d0b-51f0");
-    let key = PublicKey::from_rsa(&n, &e).unwrap();
-    let public = place.rig.folder().join("windows.pub");
-    fs::write(&public, key.to_spki_pem()).unwrap();
-    let subject = "CN=Alice".parse::<Name>().unwrap();
-    let request = RequestBuilder::new(subject, key).build().unwrap();
-    let signature = driver.sign(&request.digest_info()).unwrap();
-    driver.forget();
-    assert_eq!(driver.sign(&request.digest_info()), Err(0x6982));
-    let request = request.finish(&signature).unwrap();
-    fs::write(place.rig.folder().join("windows.csr"), request.to_pem()).unwrap();
-    let verify = ["req", "-verify", "-noout", "-in", "windows.csr"];
-    place.rig.ok("openssl", &verify);
-
-    // A CA answers; certreq -accept: the certificate, in blocks of 240 bytes.
-    place
-        .rig
-        .issue_certificate("windows.pub", "windows.pem", "/CN=Alice");
-    let certificate = place.rig.der("windows.pem");
-    assert_eq!(driver.verify(PIN), minidriver::DONE);
-    driver.store_certificate(&certificate);
-    let content = driver.stored_certificate();
-    assert!(content.len() > 2 * 240, "{} bytes", content.len());
-    // A renewal takes its place.
-    place
-        .rig
-        .issue_certificate("windows.pub", "renewed.pem", "/CN=Alice Renewed");
-    driver.store_certificate(&place.rig.der("renewed.pem"));
-    assert_ne!(driver.stored_certificate(), content);
-    driver.store_certificate(&certificate);
-    assert_eq!(driver.stored_certificate(), content);
-
-    // The key at work: a signature, and a message for it, which OpenSSL checks and makes.
-    let digest = "3031300d060960864801650304020105000420";
-    let digest: Vec<u8> = (0..digest.len() / 2)
-        .map(|at| u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).unwrap())
-        .chain(0xA0..0xC0)
-        .collect();
-    let signature = driver.sign(&digest).unwrap();
-    check_signature(&place.rig, "windows.pub", &digest[19..], &signature);
-    let secret = b"a key of 32 bytes for a message.";
-    let cryptogram = encrypt(&place.rig, "windows.pub", secret);
-    assert_eq!(driver.decipher(&cryptogram).unwrap(), secret);
-    driver.forget();
-    assert_eq!(driver.decipher(&cryptogram), Err(0x6982));
+    request_certificate(&place.rig, &mut driver);
+    accept_certificate(&place.rig, &mut driver);
+    use_key(&place.rig, &mut driver);
     session.end_transaction(&card).unwrap();
     session.disconnect(card).unwrap();
-
-    // What Windows has written is what programs at home find.
-    let read = place.rig.does("pkcs15-tool --read-certificate 00");
-    let here = fs::read_to_string(place.rig.folder().join("windows.pem")).unwrap();
-    assert!(read.contains(here.trim()), "{read}");
-    let signed = ["--sign", "--id", "00", "--mechanism", "SHA256-RSA-PKCS"];
-    fs::write(place.rig.folder().join("message"), "from home").unwrap();
-    let files = ["--input-file", "message", "--output-file", "signature"];
-    let arguments = place.rig.pkcs11(&[&signed[..], &files].concat());
-    place.rig.ok("pkcs11-tool", &arguments);
-    let verify = ["dgst", "-sha256", "-verify", "windows.pub"];
-    let files = ["-signature", "signature", "message"];
-    place.rig.ok("openssl", &[&verify[..], &files].concat());
+    is_found_at_home(&place.rig);
 
     // The commands of a recorded enrolment, byte for byte, with another card.
     let card = session
@@ -274,6 +199,96 @@ fn windows_finds_a_card_uses_it_and_writes_to_it() {
         keys: "RSA-2048",
     }
     .shown();
+}
+
+/// What the resource manager asks of the readers, and of the card in the first.
+fn look_into(session: &mut Session, context: &Context, readers: &[String]) -> Card {
+    let state = session.status_change(context, &readers[0], 0, 0).unwrap();
+    assert_eq!(state.state & ReaderState::PRESENT, ReaderState::PRESENT);
+    assert_eq!(state.atr[..2], [0x3B, 0x8D]);
+    let empty = session.status_change(context, &readers[2], 0, 0).unwrap();
+    assert_eq!(empty.state & ReaderState::EMPTY, ReaderState::EMPTY);
+    let card = session
+        .connect(context, &readers[0], Share::Shared)
+        .unwrap();
+    let (names, atr) = session.status(&card).unwrap();
+    assert_eq!((&names[..], &atr), (&readers[..1], &state.atr));
+    let attribute = session.attribute(&card, Attribute::AtrString).unwrap();
+    assert_eq!(attribute, atr);
+    let vendor = session.attribute(&card, Attribute::VendorName).unwrap();
+    assert!(vendor.starts_with(b"Cardea"), "{vendor:02x?}");
+    let features = session.control(&card, GET_FEATURES).unwrap();
+    assert_eq!(features[..2], [TLV_PROPERTIES, 4], "{features:02x?}");
+    card
+}
+
+/// `certreq -new`: a key, and a request that it signs.
+fn request_certificate(rig: &Rig, driver: &mut Minidriver<'_>) {
+    assert_eq!(driver.tries(), 0x63C5);
+    assert_eq!(driver.verify("000000"), 0x63C4);
+    assert_eq!((driver.tries(), rig.tries_left()), (0x63C4, 4));
+    assert_eq!(driver.verify(PIN), minidriver::DONE);
+    assert_eq!(rig.tries_left(), 5);
+    let (n, e) = driver.generate("le-6f0c9a52-2f6a-4a3e-9d0b-51f0");
+    let key = PublicKey::from_rsa(&n, &e).unwrap();
+    let public = rig.folder().join("windows.pub");
+    fs::write(&public, key.to_spki_pem()).unwrap();
+    let subject = "CN=Alice".parse::<Name>().unwrap();
+    let request = RequestBuilder::new(subject, key).build().unwrap();
+    let signature = driver.sign(&request.digest_info()).unwrap();
+    driver.forget();
+    assert_eq!(driver.sign(&request.digest_info()), Err(0x6982));
+    let request = request.finish(&signature).unwrap();
+    fs::write(rig.folder().join("windows.csr"), request.to_pem()).unwrap();
+    let verify = ["req", "-verify", "-noout", "-in", "windows.csr"];
+    rig.ok("openssl", &verify);
+}
+
+/// A CA answers; `certreq -accept`: the certificate, in blocks of 240 bytes.
+fn accept_certificate(rig: &Rig, driver: &mut Minidriver<'_>) {
+    rig.issue_certificate("windows.pub", "windows.pem", "/CN=Alice");
+    let certificate = rig.der("windows.pem");
+    assert_eq!(driver.verify(PIN), minidriver::DONE);
+    driver.store_certificate(&certificate);
+    let content = driver.stored_certificate();
+    assert!(content.len() > 2 * 240, "{} bytes", content.len());
+    // A renewal takes its place.
+    rig.issue_certificate("windows.pub", "renewed.pem", "/CN=Alice Renewed");
+    driver.store_certificate(&rig.der("renewed.pem"));
+    assert_ne!(driver.stored_certificate(), content);
+    driver.store_certificate(&certificate);
+    assert_eq!(driver.stored_certificate(), content);
+}
+
+/// A signature, and a message for the key, which OpenSSL checks and makes.
+fn use_key(rig: &Rig, driver: &mut Minidriver<'_>) {
+    let digest = "3031300d060960864801650304020105000420";
+    let digest: Vec<u8> = (0..digest.len() / 2)
+        .map(|at| u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).unwrap())
+        .chain(0xA0..0xC0)
+        .collect();
+    let signature = driver.sign(&digest).unwrap();
+    check_signature(rig, "windows.pub", &digest[19..], &signature);
+    let secret = b"a key of 32 bytes for a message.";
+    let cryptogram = encrypt(rig, "windows.pub", secret);
+    assert_eq!(driver.decipher(&cryptogram).unwrap(), secret);
+    driver.forget();
+    assert_eq!(driver.decipher(&cryptogram), Err(0x6982));
+}
+
+/// What Windows has written is what programs at home find.
+fn is_found_at_home(rig: &Rig) {
+    let read = rig.does("pkcs15-tool --read-certificate 00");
+    let here = fs::read_to_string(rig.folder().join("windows.pem")).unwrap();
+    assert!(read.contains(here.trim()), "{read}");
+    let signed = ["--sign", "--id", "00", "--mechanism", "SHA256-RSA-PKCS"];
+    fs::write(rig.folder().join("message"), "from home").unwrap();
+    let files = ["--input-file", "message", "--output-file", "signature"];
+    let arguments = rig.pkcs11(&[&signed[..], &files].concat());
+    rig.ok("pkcs11-tool", &arguments);
+    let verify = ["dgst", "-sha256", "-verify", "windows.pub"];
+    let files = ["-signature", "signature", "message"];
+    rig.ok("openssl", &[&verify[..], &files].concat());
 }
 
 #[test]

@@ -182,16 +182,43 @@ fn card_is_there_while_its_drive_is() {
         panic!("{blocks:?}");
     };
     let mut computer = Computer::new();
-    let run_block = |computer: &Computer, block: &str| {
-        let socket = computer.workplace.daemon.socket();
-        computer.sh(&format!(
-            "PATH={}:$PATH CARDEA_SOCKET={}\nexport PATH CARDEA_SOCKET\n{block}",
-            bin_dir().display(),
-            socket.display()
-        ))
-    };
     let stick = computer.stick("stick");
-    run_block(&computer, create);
+    is_made_on_the_drive(&computer, create);
+    leaves_with_the_drive(&computer, umount);
+    stick.plug(&computer.namespace);
+    comes_back_with_the_drive(&mut computer, attach, detach);
+    is_foreign_on_another_computer(&stick, list);
+    // Home again.
+    stick.plug(&computer.namespace);
+    computer.attach();
+    assert!(computer.signs("Travel", "travel"));
+    unplug(&computer.namespace, PLACE);
+    computer.wait_for_state("Travel", "drive-away");
+    is_adopted_by_a_new_system(&mut computer, &stick, adopt);
+    is_destroyed_without_the_drive(&computer, &stick, destroy);
+    Use {
+        page: "removable-drive",
+        title: "A card on a removable drive",
+        program: "OpenSC pkcs11-tool",
+        package: "opensc",
+        interface: Interface::Pkcs11,
+        keys: "P-256",
+    }
+    .shown();
+}
+
+/// Runs a block of the page as it stands there.
+fn run_block(computer: &Computer, block: &str) -> String {
+    let socket = computer.workplace.daemon.socket();
+    computer.sh(&format!(
+        "PATH={}:$PATH CARDEA_SOCKET={}\nexport PATH CARDEA_SOCKET\n{block}",
+        bin_dir().display(),
+        socket.display()
+    ))
+}
+
+fn is_made_on_the_drive(computer: &Computer, create: &str) {
+    run_block(computer, create);
     assert_eq!(computer.state("Travel"), "ready");
     let card = computer.listed("Travel").unwrap();
     assert_eq!(card["drive"], format!("{PLACE}/Cardea"));
@@ -210,9 +237,11 @@ fn card_is_there_while_its_drive_is() {
         ],
         "CKR_PIN_INCORRECT",
     );
+}
 
-    // Nothing of it is busy, and the card leaves at once.
-    run_block(&computer, umount);
+/// Nothing of it is busy, and the card leaves at once.
+fn leaves_with_the_drive(computer: &Computer, umount: &str) {
+    run_block(computer, umount);
     computer.wait_for_state("Travel", "drive-away");
     let card = computer.listed("Travel").unwrap();
     assert!(card["reader"].is_null() && card["drive"] == "", "{card}");
@@ -225,20 +254,23 @@ fn card_is_there_while_its_drive_is() {
             .contains("Travel")
     );
     computer.refuses(&["card", "attach", PLACE], "there is no folder Cardea");
+}
 
-    stick.plug(&computer.namespace);
-    run_block(&computer, attach);
+fn comes_back_with_the_drive(computer: &mut Computer, attach: &str, detach: &str) {
+    run_block(computer, attach);
     assert_eq!(computer.state("Travel"), "ready");
     assert!(computer.signs("Travel", "travel"));
     // A restarted daemon gets the drive again from who holds it.
     computer.workplace.daemon.restart();
     computer.wait_for_state("Travel", "ready");
     assert!(computer.signs("Travel", "travel"));
-    run_block(&computer, detach);
+    run_block(computer, detach);
     assert_eq!(computer.state("Travel"), "drive-away");
     unplug(&computer.namespace, PLACE);
+}
 
-    // Another computer: another TPM and another daemon.
+/// Another computer has another TPM and another daemon.
+fn is_foreign_on_another_computer(stick: &Stick, list: &str) {
     let other = Computer::new();
     stick.plug(&other.namespace);
     other.attach();
@@ -257,23 +289,18 @@ fn card_is_there_while_its_drive_is() {
     wait_for("the stranger is forgotten", || {
         other.state("Travel") == "none"
     });
+}
 
-    // Home again.
-    stick.plug(&computer.namespace);
-    computer.attach();
-    assert!(computer.signs("Travel", "travel"));
-    unplug(&computer.namespace, PLACE);
-    computer.wait_for_state("Travel", "drive-away");
-
-    // The system is installed anew: another host key, the same TPM.
+/// The system is installed anew: another host key, the same TPM.
+fn is_adopted_by_a_new_system(computer: &mut Computer, stick: &Stick, adopt: &str) {
     computer.workplace.daemon.kill();
-    fs::remove_dir_all(&state).unwrap();
+    fs::remove_dir_all(computer.workplace.daemon.state()).unwrap();
     computer.workplace.daemon.restart();
     stick.plug(&computer.namespace);
     computer.attach();
     assert_eq!(computer.state("Travel"), "not-trusted");
     assert!(!computer.signs("Travel", "travel"));
-    run_block(&computer, adopt);
+    run_block(computer, adopt);
     assert_eq!(computer.state("Travel"), "ready");
     assert!(computer.signs("Travel", "travel"));
     assert_eq!(
@@ -286,13 +313,15 @@ fn card_is_there_while_its_drive_is() {
             .count(),
         1
     );
+}
 
-    // A lost drive: its counters are given back to the TPM, and the drive is worth nothing if it turns up.
+/// A lost drive: its counters are given back to the TPM, and the drive is of no use if it turns up.
+fn is_destroyed_without_the_drive(computer: &Computer, stick: &Stick, destroy: &str) {
     unplug(&computer.namespace, PLACE);
     computer.wait_for_state("Travel", "drive-away");
     let indices = computer.ok(&["tpm", "indices"]);
     assert!(indices.contains("Travel"), "{indices}");
-    run_block(&computer, destroy);
+    run_block(computer, destroy);
     assert_eq!(computer.state("Travel"), "none");
     let indices = computer.ok(&["tpm", "indices", "--json"]);
     assert_eq!(json::<Vec<Value>>(&indices).len(), 0, "{indices}");
@@ -304,16 +333,6 @@ fn card_is_there_while_its_drive_is() {
     computer.ok(&["card", "destroy", "Travel", "--yes"]);
     assert_eq!(computer.sh(&format!("ls {PLACE}/Cardea")), "");
     unplug(&computer.namespace, PLACE);
-
-    Use {
-        page: "removable-drive",
-        title: "A card on a removable drive",
-        program: "OpenSC pkcs11-tool",
-        package: "opensc",
-        interface: Interface::Pkcs11,
-        keys: "P-256",
-    }
-    .shown();
 }
 
 #[test]

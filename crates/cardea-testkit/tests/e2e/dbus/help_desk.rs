@@ -29,6 +29,21 @@ fn help_desk(arguments: &[&str]) -> Outcome {
         .env("CARDEA_SOCKET", "/nonexistent"))
 }
 
+/// Makes the card and gives its id. At creation, and never again, the key is on the user's machine.
+fn create(bench: &Bench, pin: &str, master: &str) -> String {
+    fs::write(pin, "271828").unwrap();
+    let owner = OWNER.to_string();
+    let create = [
+        "card", "create", "--name", "card", "--owner", &owner, "--json",
+    ];
+    let key = format!("derived:{master}");
+    let secrets = ["--pin-file", pin, "--admin-key", &key];
+    let created = bench.daemon.printed(&[&create[..], &secrets].concat());
+    let card: serde_json::Value = serde_json::from_str(&created).unwrap();
+    let id = card.get("card_id").and_then(serde_json::Value::as_str);
+    id.unwrap().to_owned()
+}
+
 #[test]
 fn blocked_card_signs_again_after_a_telephone_call() {
     let bench = Bench::new();
@@ -43,37 +58,7 @@ fn blocked_card_signs_again_after_a_telephone_call() {
         .trim()
         .to_owned();
 
-    // At creation, and never again, the key is on the user's machine.
-    fs::write(path("pin"), "271828").unwrap();
-    let created = bench.daemon.cardea(&[
-        "card",
-        "create",
-        "--name",
-        "card",
-        "--owner",
-        &OWNER.to_string(),
-        "--pin-file",
-        &path("pin"),
-        "--admin-key",
-        &format!("derived:{master}"),
-        "--json",
-    ]);
-    assert!(created.success, "{}", created.text);
-    let json: serde_json::Value = serde_json::from_str(
-        created
-            .text
-            .lines()
-            .take_while(|line| *line != "}")
-            .chain(["}"])
-            .collect::<String>()
-            .as_str(),
-    )
-    .unwrap();
-    let id = json
-        .get("card_id")
-        .and_then(serde_json::Value::as_str)
-        .unwrap()
-        .to_owned();
+    let id = create(&bench, &path("pin"), &master);
     with_key(&bench);
 
     let library = bin_dir().join("libifdcardea.so").display().to_string();
@@ -82,20 +67,9 @@ fn blocked_card_signs_again_after_a_telephone_call() {
     fs::write(path("data"), "signed").unwrap();
     let (data, signature) = (path("data"), path("signature"));
     let sign = |pin: &str| {
-        opensc(
-            &pcscd,
-            &[
-                "--pin",
-                pin,
-                "--sign",
-                "--mechanism",
-                "SHA256-RSA-PKCS",
-                "-i",
-                &data,
-                "-o",
-                &signature,
-            ],
-        )
+        let sign = ["--pin", pin, "--sign", "--mechanism", "SHA256-RSA-PKCS"];
+        let files = ["-i", &data, "-o", &signature];
+        opensc(&pcscd, &[&sign[..], &files].concat())
     };
     wait_for("OpenSC signs", || sign("271828").success);
     for _ in 0..5 {
@@ -120,17 +94,11 @@ fn blocked_card_signs_again_after_a_telephone_call() {
     let challenge = cardea_client::spoken::spoken(&block);
 
     // Over the telephone: card id and challenge there, the answer back.
-    let other = help_desk(&[
-        "respond",
-        "--card-id",
-        &id,
-        "--challenge",
-        shown.text.trim(),
-        "--master-file",
-        &master,
-        "--check",
-        "000000",
-    ]);
+    let respond = |challenge: &str, further: &[&str]| {
+        let respond = ["respond", "--card-id", &id, "--master-file", &master];
+        help_desk(&[&respond[..], &["--challenge", challenge], further].concat())
+    };
+    let other = respond(shown.text.trim(), &["--check", "000000"]);
     assert!(
         !other.success && other.text.contains(&check),
         "{}",
@@ -140,29 +108,8 @@ fn blocked_card_signs_again_after_a_telephone_call() {
         .text
         .trim()
         .replacen(|digit: char| digit.is_ascii_digit(), "X", 1);
-    assert!(
-        !help_desk(&[
-            "respond",
-            "--card-id",
-            &id,
-            "--challenge",
-            &misheard,
-            "--master-file",
-            &master
-        ])
-        .success
-    );
-    let answer = help_desk(&[
-        "respond",
-        "--card-id",
-        &id,
-        "--challenge",
-        &challenge,
-        "--master-file",
-        &master,
-        "--check",
-        &check,
-    ]);
+    assert!(!respond(&misheard, &[]).success);
+    let answer = respond(&challenge, &["--check", &check]);
     assert!(answer.success, "{}", answer.text);
     terminal.enter(answer.text.trim().as_bytes());
     type_new(&terminal, b"314159");

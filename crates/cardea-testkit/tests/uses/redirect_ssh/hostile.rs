@@ -286,20 +286,24 @@ fn no_request_of_a_hostile_machine_spends_a_try_or_changes_the_card() {
 fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
     let machines = Redirection::new("");
     let listener = listen(&machines);
+    garbage_ends_the_greeting(&machines, &listener);
+    garbage_ends_the_redirection(&machines, &listener);
+    floods_end_or_wait(&machines, &listener);
+}
 
-    // What is no message of any kind, at the greeting and later.
+fn garbage_ends_the_greeting(machines: &Redirection, listener: &UnixListener) {
     for (bytes, why) in [
         (&b"Welcome to dev1\r\n"[..], "unexpected output from dev1"),
         (&[0xFF; 64], "unexpected output from dev1"),
         (&[], "did not take the cards"),
     ] {
-        let (mut redirect, socket) = redirect(&machines, &listener);
+        let (mut redirect, socket) = redirect(machines, listener);
         std::io::Write::write_all(&mut &socket, bytes).unwrap();
         drop(socket);
         assert!(!redirect.wait().success());
         assert!(redirect.log().contains(why), "{why}: {}", redirect.log());
     }
-    let (mut stranger, socket) = redirect(&machines, &listener);
+    let (mut stranger, socket) = redirect(machines, listener);
     let mut channel = Channel::new(socket);
     let hello = Hello {
         magic: MAGIC.into(),
@@ -314,9 +318,11 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
         "{}",
         stranger.log()
     );
+}
 
+fn garbage_ends_the_redirection(machines: &Redirection, listener: &UnixListener) {
     let raw = |bytes: &[u8], why: &str| {
-        let hostile = Hostile::new(&machines, &listener);
+        let hostile = Hostile::new(machines, listener);
         let mut socket = hostile.channel.socket();
         std::io::Write::write_all(&mut socket, bytes).unwrap();
         hostile.ends(why);
@@ -324,8 +330,8 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
     raw(&[0xFF; 4096], "dev1 sent an invalid message");
     raw(&[0, 0, 0, 2, 0x82, 0x00], "dev1 sent an invalid message");
     raw(&[0, 2, 0, 1, 0], "dev1 sent an invalid message");
-    let mut hostile = Hostile::new(&machines, &listener);
-    // A request in a request in a request is none.
+    let mut hostile = Hostile::new(machines, listener);
+    // A request in a request in a request is invalid.
     let inner = packed(&Reply::Wanted {
         program: 1,
         request: SecretBytes::new(vec![0x82; 1000]),
@@ -336,22 +342,24 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
         request,
     }));
     hostile.ends("dev1 sent an invalid request");
-    let mut hostile = Hostile::new(&machines, &listener);
+    let mut hostile = Hostile::new(machines, listener);
     drop(hostile.channel.send(&Reply::Certificate(vec![0; 100])));
     hostile.ends("dev1 sent an unexpected reply");
-    let mut hostile = Hostile::new(&machines, &listener);
+    let mut hostile = Hostile::new(machines, listener);
     drop(hostile.channel.send(&ByteVec::from(vec![0; 1000])));
     hostile.ends("dev1 sent an invalid message");
+}
 
+fn floods_end_or_wait(machines: &Redirection, listener: &UnixListener) {
     // The next before the last is answered.
-    let mut hostile = Hostile::new(&machines, &listener);
+    let mut hostile = Hostile::new(machines, listener);
     let status = Request::card(hostile.card.clone(), CardRequest::Status);
     for _ in 0..100 {
         hostile.want(1, &status);
     }
     hostile.ends("sent a request before the previous one was answered");
     // Too many programs.
-    let mut hostile = Hostile::new(&machines, &listener);
+    let mut hostile = Hostile::new(machines, listener);
     for program in 0..100 {
         hostile.want(program, &status);
     }
@@ -360,7 +368,7 @@ fn garbage_and_floods_end_or_wait_and_the_card_here_works_on() {
     ));
 
     // A flood by the rules is slowed down, and the person here signs meanwhile.
-    let mut hostile = Hostile::new(&machines, &listener);
+    let mut hostile = Hostile::new(machines, listener);
     let start = Instant::now();
     for number in 0..2000 {
         let reply = hostile.ask(&status);

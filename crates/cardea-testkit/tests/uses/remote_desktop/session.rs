@@ -35,85 +35,10 @@ fn programs_of_the_remote_session_use_the_card() {
     let name = remote.does(on_page("opensc-tool --reader 0 --name"));
     assert!(name.contains("GIDS"), "{name}");
 
-    // Programs in the session and at home take turns.
-    let commands = " --send-apdu 00CBA010045C02DF2200".repeat(50);
-    let many = format!("opensc-tool --reader 0{commands}");
-    let words: Vec<&str> = many.split(' ').skip(1).collect();
-    std::thread::scope(|scope| {
-        let far = scope.spawn(|| remote.does(&many));
-        for _ in 0..3 {
-            place.rig.ok("opensc-tool", &words);
-        }
-        let answers = far.join().unwrap();
-        assert_eq!(answers.matches("SW1=0x90").count(), 50, "{answers}");
-    });
-
-    // A wrong PIN costs one try, here as there.
-    let login = format!("pkcs11-tool --module {} --login --pin", opensc_module());
-    let wrong = remote.run(&format!("{login} 000000 --list-objects"));
-    assert!(
-        !wrong.success && wrong.text.contains("CKR_PIN_INCORRECT"),
-        "{}",
-        wrong.text
-    );
-    assert_eq!(place.rig.tries_left(), 4);
-
-    let key = "--keypairgen --key-type rsa:2048 --label remote";
-    remote.does(&format!("{login} {PIN} {key}"));
-    let read = format!("pkcs11-tool --module {}", opensc_module());
-    remote.does(&format!(
-        "{read} --read-object --type pubkey --id 00 --output-file remote.der"
-    ));
-    let convert = "openssl pkey -pubin -inform DER -in remote.der -out remote.pub";
-    remote.does(convert);
-    place
-        .rig
-        .issue_certificate("remote.pub", "remote.pem", "/CN=Alice");
-    let certificate = place.rig.der("remote.pem");
-    fs::write(place.rig.folder().join("remote.cer"), &certificate).unwrap();
-    let write = "--write-object remote.cer --type cert --id 00 --label remote";
-    remote.does(&format!("{login} {PIN} {write}"));
-    // It is on the card at home.
-    let home = [
-        "--module",
-        opensc_module(),
-        "--read-object",
-        "--type",
-        "cert",
-    ];
-    let object = ["--id", "00", "--output-file", "home.cer"];
-    place.rig.ok("pkcs11-tool", &[&home[..], &object].concat());
-    let home = fs::read(place.rig.folder().join("home.cer")).unwrap();
-    assert_eq!(home, certificate);
-    fs::write(place.rig.folder().join("message"), "from far away").unwrap();
-    let sign = "--sign --id 00 --mechanism SHA256-RSA-PKCS";
-    let files = "--input-file message --output-file signature";
-    remote.does(&format!("{login} {PIN} {sign} {files}"));
-    let verify = "openssl dgst -sha256 -verify remote.der -keyform DER -signature signature";
-    remote.does(&format!("{verify} message"));
-    fs::write(place.rig.folder().join("another"), "from nowhere").unwrap();
-    let other = remote.run(&format!("{verify} another"));
-    assert!(!other.success, "{}", other.text);
-    assert_eq!(place.rig.tries_left(), 5);
-
-    // A blocked card is blocked there too; unblocked, it works again.
-    for left in (0..5).rev() {
-        let refused = remote.run(&format!("{login} 000000 --list-objects"));
-        assert!(!refused.success, "{}", refused.text);
-        assert_eq!(place.rig.tries_left(), left);
-    }
-    let blocked = remote.run(&format!("{login} {PIN} {sign} {files}"));
-    assert!(
-        !blocked.success && blocked.text.contains("CKR_PIN_LOCKED"),
-        "{}",
-        blocked.text
-    );
-
-    let unblock = format!("pkcs15-tool --unblock-pin --puk {PUK} --new-pin {PIN}");
-    remote.does(&unblock);
-    assert_eq!(place.rig.tries_left(), 5);
-    remote.does(&format!("{login} {PIN} {sign} {files}"));
-    remote.does(&format!("{verify} message"));
+    programs_take_turns(&place.rig, &remote);
+    wrong_pin_costs_one_try(&place.rig, &remote);
+    card_is_used_there(&place.rig, &remote);
+    blocked_card_is_unblocked_there(&place.rig, &remote);
 
     // Destroyed at home, it leaves the remote reader.
     let card = place.rig.card_id();
@@ -139,6 +64,101 @@ fn programs_of_the_remote_session_use_the_card() {
         }
         .shown();
     }
+}
+
+const SIGN: &str = "--sign --id 00 --mechanism SHA256-RSA-PKCS --input-file message \
+                    --output-file signature";
+const VERIFY: &str = "openssl dgst -sha256 -verify remote.der -keyform DER -signature signature";
+
+/// `pkcs11-tool` with OpenSC's module, up to the PIN.
+fn login() -> String {
+    format!("pkcs11-tool --module {} --login --pin", opensc_module())
+}
+
+/// Programs in the session and at home take turns.
+fn programs_take_turns(rig: &Rig, remote: &Remote) {
+    let commands = " --send-apdu 00CBA010045C02DF2200".repeat(50);
+    let many = format!("opensc-tool --reader 0{commands}");
+    let words: Vec<&str> = many.split(' ').skip(1).collect();
+    std::thread::scope(|scope| {
+        let far = scope.spawn(|| remote.does(&many));
+        for _ in 0..3 {
+            rig.ok("opensc-tool", &words);
+        }
+        let answers = far.join().unwrap();
+        assert_eq!(answers.matches("SW1=0x90").count(), 50, "{answers}");
+    });
+}
+
+/// Here as there.
+fn wrong_pin_costs_one_try(rig: &Rig, remote: &Remote) {
+    let login = login();
+    let wrong = remote.run(&format!("{login} 000000 --list-objects"));
+    assert!(
+        !wrong.success && wrong.text.contains("CKR_PIN_INCORRECT"),
+        "{}",
+        wrong.text
+    );
+    assert_eq!(rig.tries_left(), 4);
+}
+
+/// A key and a certificate are made in the session, and are on the card at home.
+fn card_is_used_there(rig: &Rig, remote: &Remote) {
+    let login = login();
+    let key = "--keypairgen --key-type rsa:2048 --label remote";
+    remote.does(&format!("{login} {PIN} {key}"));
+    let read = format!("pkcs11-tool --module {}", opensc_module());
+    remote.does(&format!(
+        "{read} --read-object --type pubkey --id 00 --output-file remote.der"
+    ));
+    let convert = "openssl pkey -pubin -inform DER -in remote.der -out remote.pub";
+    remote.does(convert);
+    rig.issue_certificate("remote.pub", "remote.pem", "/CN=Alice");
+    let certificate = rig.der("remote.pem");
+    fs::write(rig.folder().join("remote.cer"), &certificate).unwrap();
+    let write = "--write-object remote.cer --type cert --id 00 --label remote";
+    remote.does(&format!("{login} {PIN} {write}"));
+    // It is on the card at home.
+    let home = [
+        "--module",
+        opensc_module(),
+        "--read-object",
+        "--type",
+        "cert",
+    ];
+    let object = ["--id", "00", "--output-file", "home.cer"];
+    rig.ok("pkcs11-tool", &[&home[..], &object].concat());
+    let home = fs::read(rig.folder().join("home.cer")).unwrap();
+    assert_eq!(home, certificate);
+    fs::write(rig.folder().join("message"), "from far away").unwrap();
+    remote.does(&format!("{login} {PIN} {SIGN}"));
+    remote.does(&format!("{VERIFY} message"));
+    fs::write(rig.folder().join("another"), "from nowhere").unwrap();
+    let other = remote.run(&format!("{VERIFY} another"));
+    assert!(!other.success, "{}", other.text);
+    assert_eq!(rig.tries_left(), 5);
+}
+
+/// A blocked card is blocked there too; unblocked, it works again.
+fn blocked_card_is_unblocked_there(rig: &Rig, remote: &Remote) {
+    let login = login();
+    for left in (0..5).rev() {
+        let refused = remote.run(&format!("{login} 000000 --list-objects"));
+        assert!(!refused.success, "{}", refused.text);
+        assert_eq!(rig.tries_left(), left);
+    }
+    let blocked = remote.run(&format!("{login} {PIN} {SIGN}"));
+    assert!(
+        !blocked.success && blocked.text.contains("CKR_PIN_LOCKED"),
+        "{}",
+        blocked.text
+    );
+
+    let unblock = format!("pkcs15-tool --unblock-pin --puk {PUK} --new-pin {PIN}");
+    remote.does(&unblock);
+    assert_eq!(rig.tries_left(), 5);
+    remote.does(&format!("{login} {PIN} {SIGN}"));
+    remote.does(&format!("{VERIFY} message"));
 }
 
 /// A remote machine with a pcscd of its own, whose reader is vsmartcard's.
