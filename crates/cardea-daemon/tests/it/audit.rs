@@ -132,3 +132,79 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
     let pin = String::from_utf8(PIN.to_vec()).unwrap();
     assert!(!lines.iter().any(|line| line.contains(&pin)));
 }
+
+/// A cryptogram that no key of ours has made: smaller than any modulus, and without padding.
+const NO_CRYPTOGRAM: [u8; 256] = [0x11; 256];
+
+/// Makes a key that wants the PIN every time, and returns its reference.
+fn every_time(client: &mut Client) -> u8 {
+    let generate = CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: None,
+            always: true,
+            sign_only: false,
+            id: None,
+        },
+        algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
+    };
+    match client.call(&Request::card(card(), generate)) {
+        Reply::Key(key) => key.reference,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn decryption(pin: Option<&[u8]>, reference: u8) -> Request {
+    Request::card(
+        card(),
+        CardRequest::UseKey {
+            pin: pin.map(secret),
+            reference,
+            operation: Operation::DecryptPkcs1 {
+                cryptogram: NO_CRYPTOGRAM.to_vec(),
+            },
+        },
+    )
+}
+
+#[test]
+fn failed_use_of_a_key_that_wants_the_pin_every_time_is_recorded_alike_at_every_door() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut client = place.client();
+    client.create("work");
+    // One key for each way: uses of the same key by one process are recorded together.
+    let keys = [(); 3].map(|()| every_time(&mut client));
+
+    // The command line: PIN and use in one request.
+    client.failure(&decryption(Some(PIN), keys[0]));
+    // The PKCS#11 module: a login, then the use.
+    let mut program = place.client();
+    let login = CardRequest::Login { pin: secret(PIN) };
+    program.done(&Request::card(card(), login));
+    program.failure(&decryption(None, keys[1]));
+    // The reader: VERIFY, MANAGE SECURITY ENVIRONMENT, PERFORM SECURITY OPERATION: DECIPHER.
+    client.power(0);
+    assert_eq!(client.verify(0, PIN), 0x9000);
+    let choose = [0, 0x22, 0x41, 0xB8, 6, 0x80, 1, 0x47, 0x84, 1, keys[2]];
+    assert_eq!(client.transmit(0, &choose), [0x90, 0x00]);
+    let (first, last) = NO_CRYPTOGRAM.split_at(255);
+    let part = [&[0x10, 0x2A, 0x80, 0x86, 255][..], first].concat();
+    assert_eq!(client.transmit(0, &part), [0x90, 0x00]);
+    let part = [&[0x00, 0x2A, 0x80, 0x86, 1][..], last, &[0]].concat();
+    let answer = client.transmit(0, &part);
+    assert!(!answer.ends_with(&[0x90, 0x00]), "{answer:02X?}");
+
+    let (lines, _) = records(&mut client);
+    let used = |key: &u8, door: &str| {
+        let mut lines = lines.iter();
+        lines.any(|line| {
+            line.contains("\"event\":\"key-used\"")
+                && line.contains(&format!("\"key\":\"{key:02X}\""))
+                && line.contains(&format!("\"door\":\"{door}\""))
+        })
+    };
+    for (key, door) in keys.iter().zip(["socket", "socket", "reader"]) {
+        assert!(used(key, door), "{door} {key:02X}: {lines:#?}");
+    }
+}
