@@ -46,8 +46,8 @@ pub trait Chip: Send + Sync {
     /// [`TpmError`].
     fn random(&self) -> Result<[u8; 32], TpmError>;
 
-    /// Does what is due while nobody waits for the TPM: see [`Service::rest`].
-    fn rest(&self);
+    /// Does what is due while nobody waits for the TPM: see [`Service::run_idle_work`].
+    fn run_idle_work(&self);
 
     /// The same chip, with the owner's authorisation for everything that is asked of it through this value.
     fn with_owner(&self, owner: Option<HierarchyAuth>) -> Arc<dyn Chip>;
@@ -209,8 +209,8 @@ impl Chip for Service {
         self.random()
     }
 
-    fn rest(&self) {
-        self.rest();
+    fn run_idle_work(&self) {
+        self.run_idle_work();
     }
 
     fn with_owner(&self, owner: Option<HierarchyAuth>) -> Arc<dyn Chip> {

@@ -14,7 +14,7 @@ pub struct TpmTime {
 impl TpmTime {
     /// Whether the TPM has run from one to the other.
     #[must_use]
-    pub fn is_of_the_same_run(self, later: Self) -> bool {
+    pub fn same_boot_as(self, later: Self) -> bool {
         (self.resets, self.restarts) == (later.resets, later.restarts)
             && self.milliseconds <= later.milliseconds
     }

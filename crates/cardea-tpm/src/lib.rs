@@ -62,7 +62,7 @@ pub use error::{ResponseCode, TpmError};
 pub use hierarchy::{Hierarchy, HierarchyAuth, HierarchyAuthLengthError};
 pub use hmac_key::HmacKey;
 pub use intent::IntentIndex;
-pub use queue::Resting;
+pub use queue::DeferIdleWork;
 pub use service::Service;
 pub use status::Status;
 pub use token::CardToken;

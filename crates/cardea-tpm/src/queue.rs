@@ -30,20 +30,20 @@ type Idle = Box<dyn Fn(&mut Core) -> bool + Send + Sync>;
 pub(crate) type Lane = u64;
 
 /// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
-/// [`Queue::rest`].
+/// [`Queue::run_idle_work`].
 const PAUSE: Duration = Duration::from_micros(150);
 
 thread_local! {
     static RESTING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, this thread leaves what is due to its own call of `rest` after it.
+/// While it lives, this thread leaves what is due to its own call of `run_idle_work` after it.
 ///
 /// Else the TPM's thread is woken after each use, beside the answer on its way to the client.
 #[derive(Debug)]
-pub struct Resting(PhantomData<*const ()>);
+pub struct DeferIdleWork(PhantomData<*const ()>);
 
-impl Resting {
+impl DeferIdleWork {
     /// From now on, in this thread.
     #[must_use]
     pub fn begin() -> Self {
@@ -52,7 +52,7 @@ impl Resting {
     }
 }
 
-impl Drop for Resting {
+impl Drop for DeferIdleWork {
     fn drop(&mut self) {
         RESTING.set(false);
     }
@@ -197,7 +197,7 @@ impl Queue {
     }
 
     /// Does what is due in an idle moment, if this is one. The caller erases its stack.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn run_idle_work(&self) {
         let mut state = self.shared.lock();
         while state.due && state.turns.is_empty() {
             let Some(mut core) = state.core.take() else {
@@ -375,11 +375,11 @@ mod tests {
         while !queue.shared.lock().asleep {
             thread::yield_now();
         }
-        let resting = Resting::begin();
+        let deferring = DeferIdleWork::begin();
         queue.run(1, |_| ()).unwrap();
         assert!(receiver.recv_timeout(200 * PAUSE).is_err());
-        drop(resting);
-        queue.rest();
+        drop(deferring);
+        queue.run_idle_work();
         assert_eq!(
             receiver.try_recv().unwrap().as_deref(),
             thread::current().name()

@@ -97,8 +97,8 @@ impl Service {
 
     /// Does what is due while nobody waits for the TPM, like arming a session again: for a thread that has just
     /// answered a client. Without it the TPM's own thread does so a moment later.
-    pub fn rest(&self) {
-        self.inner.queue.rest();
+    pub fn run_idle_work(&self) {
+        self.inner.queue.run_idle_work();
     }
 
     /// Maker, version, slots, lockout.

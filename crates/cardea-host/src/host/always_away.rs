@@ -30,7 +30,7 @@ impl Chip for AlwaysAway {
         Err(TpmError::Stopped)
     }
 
-    fn rest(&self) {}
+    fn run_idle_work(&self) {}
 
     fn with_owner(&self, _owner: Option<HierarchyAuth>) -> Arc<dyn Chip> {
         Arc::new(Self(self.0.clone()))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardea_card::token::Clock;
-use cardea_tpm::{Chip, Resting, TpmError, TpmTime};
+use cardea_tpm::{Chip, DeferIdleWork, TpmError, TpmTime};
 
 use crate::sync::lock;
 use crate::system::BootClock;
@@ -32,17 +32,17 @@ impl Tpm {
     /// Answers a client, and then does what is due at the TPM, if nobody else waits for it.
     pub(crate) fn then_idle_work<R>(&self, answer: impl FnOnce() -> R) -> R {
         // Dropped in this order, whatever becomes of the answer.
-        struct Rest<'a>(&'a Tpm);
-        impl Drop for Rest<'_> {
+        struct IdleWork<'a>(&'a Tpm);
+        impl Drop for IdleWork<'_> {
             fn drop(&mut self) {
                 let chip = lock(&self.0.chip).clone();
                 if let Some(chip) = chip {
-                    chip.rest();
+                    chip.run_idle_work();
                 }
             }
         }
-        let _rest = Rest(self);
-        let _resting = Resting::begin();
+        let _idle_work = IdleWork(self);
+        let _deferring = DeferIdleWork::begin();
         answer()
     }
 
@@ -66,7 +66,7 @@ impl Tpm {
         let now = BootClock.now();
         let mut first = lock(&self.first_times);
         match *first {
-            Some((known, then)) if known.is_of_the_same_run(time) => {
+            Some((known, then)) if known.same_boot_as(time) => {
                 let ours = i64::try_from(now.saturating_sub(then).as_millis()).ok()?;
                 let theirs =
                     i64::try_from(time.milliseconds.checked_sub(known.milliseconds)?).ok()?;

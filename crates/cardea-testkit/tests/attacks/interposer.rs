@@ -140,7 +140,7 @@ impl Operation for CardOperation {
     fn run(&self, world: &World, stage: &mut Visit) -> Report {
         let done = (self.run)(world, stage);
         // Idle work belongs to the operation; otherwise it would come at another moment in each run.
-        world.bench.service.rest();
+        world.bench.service.run_idle_work();
         Report::of(done)
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn armed_session_of_the_daemon() -> Outcome {
     let key = &record.keys[0];
     assert!(signs(&mut card, &mut connection, key.reference));
     // As the daemon does once its client has the answer.
-    bench.service.rest();
+    bench.service.run_idle_work();
     card.pin_status(PinReference::Pin).unwrap();
     let name = name_of(&key.object.public);
     let sessions = bench.handles(LOADED_SESSIONS);

@@ -154,7 +154,7 @@ impl Live {
             card.verify_pin(&mut connection, PinReference::Pin, &pin(PIN))
                 .map_err(|error| format!("the PIN is refused: {error}")),
         );
-        self.bench.service.rest();
+        self.bench.service.run_idle_work();
         self.holder = Some((card, connection));
         // In its turn after that; and it needs no session, which would take another's place.
         let time = self.bench.service.time();
