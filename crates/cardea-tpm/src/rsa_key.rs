@@ -91,11 +91,16 @@ fn is_power_of_65537(number: u32, prime: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
     use crypto_bigint::ConcatenatingMul;
 
     use super::*;
+
+    /// Made as the faulty firmware makes them.
+    pub(crate) fn weak_modulus() -> Vec<u8> {
+        bytes(MODULUS)
+    }
 
     fn bytes(digits: &str) -> Vec<u8> {
         let pairs = digits.as_bytes().chunks(2);

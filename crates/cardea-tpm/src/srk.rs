@@ -10,6 +10,7 @@ use cardea_card::weakened::{self, Weakness};
 use crate::crypto::StorageKey;
 use crate::error::{ResponseCode, TpmError};
 use crate::policy::{SrkForm, name_of, srk_head, srk_template};
+use crate::rsa_key;
 use crate::tpm::Tpm;
 use crate::wire::Reader;
 
@@ -79,6 +80,14 @@ impl Parent {
         })
     }
 
+    /// Whether anybody can compute its private part, and so what is wrapped or salted to it.
+    fn is_weak(&self) -> bool {
+        match &self.key {
+            StorageKey::Ecc { .. } => false,
+            StorageKey::Rsa(modulus) => rsa_key::is_suspect(&**modulus),
+        }
+    }
+
     fn form(&self) -> SrkForm {
         match self.key {
             StorageKey::Ecc { .. } => SrkForm::Ecc,
@@ -140,7 +149,7 @@ pub(crate) fn for_new_cards(tpm: &mut Tpm, recorded: &[RecordedRoot]) -> Result<
     for root in recorded {
         match of_card(tpm, &root.name, &root.template, true) {
             Ok(mut parent) => {
-                if parent.can_be_made_again(tpm)? {
+                if !parent.is_weak() && parent.can_be_made_again(tpm)? {
                     return Ok(parent);
                 }
             }
@@ -165,7 +174,8 @@ pub(crate) fn for_others(tpm: &mut Tpm) -> Result<Parent, TpmError> {
     }
 }
 
-/// Persistent keys from 0x81000001 on that have a form which cards accept and an empty authorisation.
+/// Persistent keys from 0x81000001 on that have a form which cards accept and an empty authorisation, and are not
+/// weak.
 fn suitable(tpm: &mut Tpm) -> Result<Vec<Parent>, TpmError> {
     let mut found = Vec::new();
     for handle in persistent(tpm)? {
@@ -174,6 +184,7 @@ fn suitable(tpm: &mut Tpm) -> Result<Vec<Parent>, TpmError> {
         }
         let public = tpm.read_public(handle)?;
         if let Some(parent) = Parent::from_public(handle, &public)
+            && !parent.is_weak()
             && tpm.authorises_empty(handle, &parent.name)?
         {
             found.push(parent);
@@ -260,6 +271,17 @@ impl Tpm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weak_storage_root_key_is_recognised() {
+        let public = |modulus: &[u8]| [&srk_head(SrkForm::Rsa)[..], &[1, 0], modulus].concat();
+        let parent = |modulus: &[u8]| Parent::from_public(SRK, &public(modulus)).unwrap();
+        let weak = rsa_key::tests::weak_modulus();
+        assert!(parent(&weak).is_weak());
+        let mut other = weak.clone();
+        other[255] ^= 2;
+        assert!(!parent(&other).is_weak());
+    }
 
     #[test]
     fn only_the_two_standard_forms_are_taken() {
