@@ -104,6 +104,10 @@ impl AdminAuthority for CardToken {
         challenge: &[u8],
         answer: AdminAnswer<'_>,
     ) -> Result<Option<[u8; 40]>, AdminError> {
+        if record.current().vault.is_some() {
+            // Before anything: an answer that comes too soon costs nothing, neither itself nor an earlier one.
+            self.wait_for_turn()?;
+        }
         self.end_administration();
         let answered = self.judge_and_rotate(record, challenge, answer);
         match &answered {
@@ -231,7 +235,6 @@ impl CardToken {
         {
             return Err(refused(TokenErrorKind::NotAuthenticated));
         }
-        self.wait_for_turn()?;
         let (position, value, proof) = self.judge_answer(&vaults, kind, challenge, response)?;
         let Some(accepted) = vaults.get(position) else {
             return Err(refused(TokenErrorKind::Internal));

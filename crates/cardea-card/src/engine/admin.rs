@@ -68,6 +68,8 @@ impl Card {
                 self.happened(Event::AdminAuthenticated);
                 Ok(cryptogram)
             }
+            // It was not looked at: whoever is authenticated stays so.
+            Err(error @ AdminError::Delayed { .. }) => Err(error.into()),
             Err(error) => {
                 if let AdminError::Wrong = error {
                     self.happened(Event::AdminFailed);

@@ -138,7 +138,26 @@ pub(crate) fn guessing_answers() -> Outcome {
         bench.restart();
         card = bench.open(&record);
     }
+    correct_answer_during_the_wait(&bench, &record, &mut card);
     Ok(())
+}
+
+/// It is not looked at, and costs neither a try nor the challenge.
+fn correct_answer_during_the_wait(bench: &Bench, record: &CardRecord, card: &mut Card) {
+    let challenge = card.admin_challenge(AdminForm::External).unwrap();
+    let answer = external(&challenge);
+    let mut connection = card.connect();
+    let mut judge = |card: &mut Card| {
+        card.admin_answer(&mut connection, &challenge, AdminAnswer::External(&answer))
+    };
+    let Err(CardError::Admin(AdminError::Delayed { seconds })) = judge(card) else {
+        panic!("the sixth answer was looked at");
+    };
+    assert_eq!(admin_failures(bench, record), 5);
+    std::thread::sleep(std::time::Duration::from_secs(seconds.into()));
+    judge(card).unwrap();
+    card.disconnect(connection);
+    assert_eq!(admin_failures(bench, record), 0);
 }
 
 pub(crate) fn admin_failures(bench: &Bench, record: &CardRecord) -> u32 {
