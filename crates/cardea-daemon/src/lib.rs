@@ -13,4 +13,4 @@ mod process;
 
 pub use daemon::{Daemon, StartError};
 pub use process::config::{Config, ConfigError, Overrides};
-pub use process::{config, hardening, notify};
+pub use process::{config, hardening, log, notify};

@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::Context;
 use cardea_daemon::notify::Notifier;
-use cardea_daemon::{Config, Daemon, Overrides, hardening};
+use cardea_daemon::{Config, Daemon, Overrides, hardening, log};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -54,11 +54,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         tpm: arguments.tpm,
         service: notifier.is_heard(),
     })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&config.log).context("log filter")?)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    log::start(EnvFilter::try_new(&config.log).context("log filter")?);
     hardening::harden();
     // Handlers, not a blocked mask: a mask would be inherited by a software TPM that we start.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;

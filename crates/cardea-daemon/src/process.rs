@@ -3,4 +3,5 @@
 pub(crate) mod boot;
 pub mod config;
 pub mod hardening;
+pub mod log;
 pub mod notify;
