@@ -93,7 +93,7 @@ impl Module {
             y: y.to_vec(),
         };
         let value = self
-            .use_key(session, &key, operation)
+            .use_key(session, &key, operation, None)
             .map_err(|error| match error {
                 // The point is not on the curve.
                 Rv(CKR_DATA_INVALID) => Rv(CKR_MECHANISM_PARAM_INVALID),

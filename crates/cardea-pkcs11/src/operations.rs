@@ -25,7 +25,7 @@ impl Module {
         key: CK_OBJECT_HANDLE,
     ) -> Result {
         let Some(mechanism) = mechanism else {
-            let cancelled = self.state().session(session)?.operation(family).take();
+            let cancelled = self.state().session(session)?.end(family);
             return cancelled.map(drop).ok_or(Rv(CKR_ARGUMENTS_BAD));
         };
         if self.state().session(session)?.operation(family).is_some() {
@@ -39,22 +39,20 @@ impl Module {
         };
         let running = Running::new(family, mechanism, key)?;
         let mut state = self.state();
-        let session = state.session(session)?;
-        *session.operation(family) = Some(running);
-        if family.is_private() {
-            session.context_login = None;
-        }
+        state.session(session)?.begin(running);
         Ok(())
     }
 
     /// C_SignUpdate and the other Update functions. Results come only at the end; an error ends the operation.
     pub(crate) fn update(&self, session: CK_SESSION_HANDLE, family: Family, data: &[u8]) -> Result {
         let mut state = self.state();
-        let place = state.session(session)?.operation(family);
-        let running = place.as_mut().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
-        let result = running.update(data);
+        let session = state.session(session)?;
+        let running = session.operation(family).as_mut();
+        let result = running
+            .ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?
+            .update(data);
         if result.is_err() {
-            *place = None;
+            drop(session.end(family));
         }
         result
     }
@@ -89,14 +87,14 @@ impl Module {
         let mut running = place.take().ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
         drop(state);
         let result = match running.result.take() {
-            Some(result) => result,
-            None => {
-                if let Some(data) = data {
-                    running.update(data)?;
-                }
-                self.result(session, &mut running)?
-            }
+            Some(result) => Ok(result),
+            None => data
+                .map_or(Ok(()), |data| running.update(data))
+                .and_then(|()| self.result(session, &mut running)),
         };
+        // It was for this operation, which has ended.
+        self.state().session(session)?.forget_context_login(family);
+        let result = result?;
         match output.room(result.len()) {
             Ok(_) => output.put(&result),
             Err(error) => {
@@ -113,12 +111,12 @@ impl Module {
         running: &mut Running,
     ) -> Result<Zeroizing<Vec<u8>>> {
         match running.family {
-            Family::Decrypt => self.decrypt(session, running),
+            Family::Decrypt => self.decrypt(session, running, Some(Family::Decrypt)),
             Family::Digest => Ok(running.take_message().1),
             Family::Encrypt => encryption::encrypt(running),
             Family::Sign => {
                 let operation = signing::operation(running)?;
-                self.use_key(session, running.key()?, operation)
+                self.use_key(session, running.key()?, operation, Some(Family::Sign))
             }
             // Its result is a return value: see `verify_end`.
             Family::Verify => Err(Rv(CKR_FUNCTION_FAILED)),
@@ -154,7 +152,7 @@ impl Module {
         mut output: Output<'_>,
     ) -> Result {
         self.slot_of(session)?;
-        let mechanism = mechanism.for_function(Family::Encrypt.flag())?;
+        let mechanism = mechanism.for_function(CKF_WRAP)?;
         let wrapping = self
             .public_key(session, wrapping)
             .map_err(|error| match error {
@@ -185,11 +183,11 @@ impl Module {
     ) -> Result<Zeroizing<Vec<u8>>> {
         let plain = || {
             self.slot_of(session)?;
-            let mechanism = mechanism.for_function(Family::Decrypt.flag())?;
+            let mechanism = mechanism.for_function(CKF_UNWRAP)?;
             let key = self.private_key(session, unwrapping)?;
             let mut running = Running::new(Family::Decrypt, mechanism, Some(key))?;
             running.update(wrapped)?;
-            self.decrypt(session, &mut running)
+            self.decrypt(session, &mut running, None)
         };
         plain().map_err(|error| match error {
             Rv(CKR_ENCRYPTED_DATA_INVALID) => Rv(CKR_WRAPPED_KEY_INVALID),
@@ -204,27 +202,30 @@ impl Module {
         &self,
         session: CK_SESSION_HANDLE,
         running: &mut Running,
+        initialised: Option<Family>,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let (_, cryptogram) = running.take_message();
         if cryptogram.len() != running.length {
             return Err(Rv(CKR_ENCRYPTED_DATA_LEN_RANGE));
         }
         let operation = decryption::operation(&running.scheme, cryptogram.to_vec())?;
-        let answer =
-            self.use_key(session, running.key()?, operation)
-                .map_err(|error| match error {
-                    Rv(CKR_DATA_INVALID) => Rv(CKR_ENCRYPTED_DATA_INVALID),
-                    other => other,
-                })?;
+        let answer = self
+            .use_key(session, running.key()?, operation, initialised)
+            .map_err(|error| match error {
+                Rv(CKR_DATA_INVALID) => Rv(CKR_ENCRYPTED_DATA_INVALID),
+                other => other,
+            })?;
         decryption::plain_text(&running.scheme, answer)
     }
 
-    /// One private operation, one round trip.
+    /// One private operation, one round trip. `initialised` is the operation that the program has begun, if it is part
+    /// of one: a context-specific login is for that one alone.
     pub(crate) fn use_key(
         &self,
         session: CK_SESSION_HANDLE,
         key: &Key,
         operation: Operation,
+        initialised: Option<Family>,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let slot = self.slot_of(session)?;
         let request = Request::card(
@@ -235,7 +236,8 @@ impl Module {
                 operation,
             },
         );
-        let answer = match self.take_pin_proof(session)? {
+        let proof = self.state().session(session)?.take_pin_proof(initialised);
+        let answer = match proof {
             _ if !key.always => self.ask_verified(slot, &request, About::Data, LIMIT),
             PinProof::ContextLogin(mut client) => match client.call(&request, LIMIT) {
                 Ok(Reply::Failed(failure)) => Err(Rv::of(&failure, About::Data)),

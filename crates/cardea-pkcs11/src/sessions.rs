@@ -8,7 +8,7 @@ use crate::object::Location;
 use crate::pool::{LIMIT, PERSON_LIMIT};
 use crate::running::Family;
 use crate::rv::{About, Result, Rv};
-use crate::state::{LoginState, Officer, PinProof, Session};
+use crate::state::{LoginState, Officer, Session};
 
 impl Module {
     /// C_OpenSession.
@@ -99,11 +99,8 @@ impl Module {
         }
         for family in Family::ALL {
             if flags & family.flag() != 0 {
-                *session.operation(family) = None;
+                drop(session.end(family));
             }
-        }
-        if !session.uses_private_key() {
-            session.context_login = None;
         }
         Ok(())
     }
@@ -195,10 +192,10 @@ impl Module {
     fn context_login(&self, session: CK_SESSION_HANDLE, card: String, pin: &[u8]) -> Result {
         let mut state = self.state();
         let running = state.session(session)?;
-        if !running.uses_private_key() {
-            return Err(Rv(CKR_OPERATION_NOT_INITIALIZED));
-        }
-        running.context_login = None;
+        let family = running
+            .private_operation()
+            .ok_or(Rv(CKR_OPERATION_NOT_INITIALIZED))?;
+        running.forget_context_login(family);
         let slot = running.slot;
         drop(state);
         let (request, limit) = if self.asks_person(slot, pin)? {
@@ -214,7 +211,9 @@ impl Module {
             Ok(_) => return Err(Rv(CKR_DEVICE_ERROR)),
             Err(_) => return Err(Rv(CKR_DEVICE_REMOVED)),
         }
-        self.state().session(session)?.context_login = Some(client);
+        self.state()
+            .session(session)?
+            .set_context_login(family, client);
         Ok(())
     }
 
@@ -320,18 +319,6 @@ impl Module {
             return Err(Rv(CKR_SESSION_EXISTS));
         }
         Err(Rv(CKR_FUNCTION_NOT_SUPPORTED))
-    }
-
-    /// Takes the PIN verification for the one operation that is performed now.
-    pub(crate) fn take_pin_proof(&self, session: CK_SESSION_HANDLE) -> Result<PinProof> {
-        let mut state = self.state();
-        let session = state.session(session)?;
-        let just_logged_in = std::mem::take(&mut session.just_logged_in);
-        Ok(match session.context_login.take() {
-            Some(client) => PinProof::ContextLogin(Box::new(client)),
-            None if just_logged_in => PinProof::UserLogin,
-            None => PinProof::None,
-        })
     }
 }
 

@@ -70,12 +70,21 @@ pub(crate) struct Session {
     encryption: Option<Running>,
     signing: Option<Running>,
     verification: Option<Running>,
-    /// A connection on which the PIN was verified for the running operation, with a key that requires the PIN every
-    /// time (`CKU_CONTEXT_SPECIFIC`): no other operation can use that verification up.
-    pub(crate) context_login: Option<Client>,
+    context_login: Option<ContextLogin>,
+    /// The family of the operation with a private key that was initialised last.
+    last_private: Option<Family>,
     /// The user logged in on this session and has used no key since: the login counts as the PIN of the next
     /// operation. OpenSSH does not ask again for a key that requires the PIN every time right after its login.
     pub(crate) just_logged_in: bool,
+}
+
+/// The PIN verified for one running operation with a key that requires the PIN every time (`CKU_CONTEXT_SPECIFIC`).
+#[derive(Debug)]
+struct ContextLogin {
+    /// No other operation can use the verification up.
+    family: Family,
+    /// The connection on which the PIN was verified.
+    client: Client,
 }
 
 /// The PIN verification that an operation has in addition to the login.
@@ -116,9 +125,55 @@ impl Session {
         }
     }
 
-    /// Whether an operation with a private key is running.
-    pub(crate) fn uses_private_key(&self) -> bool {
-        self.signing.is_some() || self.decryption.is_some()
+    /// Begins an operation that was initialised.
+    pub(crate) fn begin(&mut self, running: Running) {
+        let family = running.family;
+        self.forget_context_login(family);
+        if family.is_private() {
+            self.last_private = Some(family);
+        }
+        *self.operation(family) = Some(running);
+    }
+
+    /// Ends an operation, and the PIN verification that was for it.
+    pub(crate) fn end(&mut self, family: Family) -> Option<Running> {
+        self.forget_context_login(family);
+        self.operation(family).take()
+    }
+
+    /// The running operation that a context-specific login is for: the one that was initialised last.
+    pub(crate) fn private_operation(&self) -> Option<Family> {
+        let is_running = |family: &Family| match family {
+            Family::Decrypt => self.decryption.is_some(),
+            _ => self.signing.is_some(),
+        };
+        let candidates = [self.last_private, Some(Family::Sign), Some(Family::Decrypt)];
+        candidates.into_iter().flatten().find(is_running)
+    }
+
+    /// Keeps the PIN verification for an operation that is still running.
+    pub(crate) fn set_context_login(&mut self, family: Family, client: Client) {
+        if self.operation(family).is_some() {
+            self.context_login = Some(ContextLogin { family, client });
+        }
+    }
+
+    pub(crate) fn forget_context_login(&mut self, family: Family) {
+        self.context_login.take_if(|login| login.family == family);
+    }
+
+    /// Takes the PIN verification for the use of a key that is made now: of an operation, or of a function that
+    /// needs no initialisation.
+    pub(crate) fn take_pin_proof(&mut self, operation: Option<Family>) -> PinProof {
+        let just_logged_in = std::mem::take(&mut self.just_logged_in);
+        let login = self
+            .context_login
+            .take_if(|login| Some(login.family) == operation);
+        match login {
+            Some(login) => PinProof::ContextLogin(Box::new(login.client)),
+            None if just_logged_in => PinProof::UserLogin,
+            None => PinProof::None,
+        }
     }
 
     /// Ends what requires a login.
@@ -191,5 +246,62 @@ impl State {
             }
         }
         public.zip(private).ok_or(Rv(CKR_DEVICE_ERROR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mechanisms::{self, Scheme};
+
+    fn session_with(family: Family) -> Session {
+        let row = mechanisms::find(CKM_RSA_PKCS).unwrap();
+        let mut session = Session::new(0, true);
+        session.begin(Running::new(family, (row, Scheme::Pkcs1), None).unwrap());
+        session
+    }
+
+    fn is_context_login(proof: &PinProof) -> bool {
+        matches!(proof, PinProof::ContextLogin(_))
+    }
+
+    #[test]
+    fn context_login_serves_its_operation_only() {
+        let mut session = session_with(Family::Sign);
+        session.set_context_login(Family::Sign, Client::new("/nowhere"));
+        for other in [None, Some(Family::Decrypt)] {
+            assert!(
+                !is_context_login(&session.take_pin_proof(other)),
+                "{other:?}"
+            );
+        }
+        assert!(is_context_login(
+            &session.take_pin_proof(Some(Family::Sign))
+        ));
+        assert!(!is_context_login(
+            &session.take_pin_proof(Some(Family::Sign))
+        ));
+    }
+
+    #[test]
+    fn context_login_is_for_the_operation_that_was_initialised_last() {
+        let mut session = session_with(Family::Decrypt);
+        assert_eq!(session.private_operation(), Some(Family::Decrypt));
+        let row = mechanisms::find(CKM_RSA_PKCS).unwrap();
+        let signing = Running::new(Family::Sign, (row, Scheme::Pkcs1), None).unwrap();
+        session.begin(signing);
+        assert_eq!(session.private_operation(), Some(Family::Sign));
+        assert!(session.end(Family::Sign).is_some());
+        assert_eq!(session.private_operation(), Some(Family::Decrypt));
+    }
+
+    #[test]
+    fn cancelled_operation_ends_its_context_login() {
+        let mut session = session_with(Family::Sign);
+        session.set_context_login(Family::Sign, Client::new("/nowhere"));
+        assert!(session.end(Family::Sign).is_some());
+        assert!(session.context_login.is_none());
+        session.set_context_login(Family::Sign, Client::new("/nowhere"));
+        assert!(session.context_login.is_none(), "nothing is running");
     }
 }

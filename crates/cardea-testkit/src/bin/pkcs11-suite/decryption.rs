@@ -139,6 +139,17 @@ pub(crate) const ROWS: &[Row] = &[
         let back = s.unwrap(&pkcs1(), s.private(RSA)?, &wrapped, &session_secret())?;
         is_plain(&s.get(back, CKA_VALUE)?, PLAIN)
     }),
+    ("raw_rsa_does_not_wrap", |c| {
+        let s = c.user()?;
+        let secret = s.create(&[session_secret(), vec![bytes(CKA_VALUE, PLAIN)]].concat())?;
+        let raw = Mechanism::new(CKM_RSA_X_509);
+        refused(
+            s.wrap(&raw, s.public(RSA)?, secret),
+            [CKR_MECHANISM_INVALID],
+        )?;
+        let unwrapped = s.unwrap(&raw, s.private(RSA)?, &[0x11; 256], &session_secret());
+        refused(unwrapped, [CKR_MECHANISM_INVALID])
+    }),
     ("private_keys_are_not_wrapped", |c| {
         let s = c.user()?;
         let value = s.wrap(&pkcs1(), s.public(RSA)?, s.private(EC)?);
