@@ -468,7 +468,7 @@ fn pin_is_typed_at_the_terminal_where_no_agent_runs() {
     assert!(
         redirect
             .log()
-            .contains("dev1 asks for card Alice, and nobody can be asked"),
+            .contains("dev1 asked for card Alice, but nobody can be asked"),
         "{}",
         redirect.log()
     );
