@@ -236,6 +236,13 @@ pub(super) const ROOMS: &[Room] = &[
         crates: Some(&["cardea-client", "cardea-host", "cardea-terms"]),
         ..Room::new("cardea-daemon", "doors", &[])
     },
+    // Doubles know no fixtures, and each fixture that is a folder stands alone.
+    Room::new("cardea-testkit", "machine", &[]),
+    Room::new("cardea-testkit", "multiplexer", &[]),
+    Room::new("cardea-testkit", "rdp", &[]),
+    Room::new("cardea-testkit", "software", &[]),
+    Room::new("cardea-testkit", "suite", &["software", "transcript"]),
+    Room::new("cardea-testkit", "transcript", &["software"]),
 ];
 
 /// Crates whose other files are the vocabulary of the rooms and must not use any room. The crate's root may, for
