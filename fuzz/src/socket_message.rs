@@ -118,7 +118,7 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let secret = || SecretBytes::new(b"123456".to_vec());
     let requests = [
-        Request::Cards(CardsRequest::List),
+        Request::Cards(CardsRequest::List { from: None }),
         Request::card("Alice".to_owned(), CardRequest::Show),
         Request::Cards(CardsRequest::Create(Box::new(CreateCard {
             owner: Some(1000),

@@ -4,7 +4,9 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use cardea_client::message::{CardDetails, CardRequest, CardState, Part, Reply, Request};
+use cardea_client::message::{
+    CardDetails, CardRequest, CardState, CardSummary, CardsRequest, Part, Reply, Request, collect,
+};
 use cardea_client::{Client, ClientError};
 
 use crate::exit::{Exit, Failure};
@@ -75,6 +77,18 @@ impl Daemon {
             Reply::Done => Ok(()),
             _ => Err(Self::unexpected()),
         }
+    }
+
+    /// All cards that the caller may see.
+    pub(crate) fn cards(&mut self) -> Result<Vec<CardSummary>, Failure> {
+        let (_, cards) = collect(|from| {
+            let request = Request::Cards(CardsRequest::List { from });
+            match self.call(&request, "reading the cards")? {
+                Reply::Cards(page) => Ok::<_, Failure>(page),
+                _ => Err(Self::unexpected()),
+            }
+        })?;
+        Ok(cards)
     }
 
     /// The card that a selector means, its keys in the order of their references.

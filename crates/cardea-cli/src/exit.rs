@@ -5,7 +5,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use cardea_client::message::FailureKind;
+use cardea_client::message::{FailureKind, Unsettled};
 
 /// Exit codes, as documented. The numbers never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,12 @@ impl Failure {
             next = source.source();
         }
         Self::new(exit, message + hint)
+    }
+}
+
+impl From<Unsettled> for Failure {
+    fn from(error: Unsettled) -> Self {
+        Self::new(Exit::Busy, error.to_string())
     }
 }
 

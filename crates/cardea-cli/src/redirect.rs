@@ -26,7 +26,8 @@ use cardea_client::Client;
 use cardea_client::frame::{Channel, FRAME_TIME, FrameError, exactly};
 use cardea_client::message::{
     CardName, CardOverview, CardRequest, CardState, CardsRequest, FailureKind, MAX_NAME,
-    MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, packed,
+    MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, collect,
+    packed,
 };
 use nix::unistd::{Uid, User, gethostname};
 
@@ -162,15 +163,14 @@ impl Choice {
 
     /// Those that are here now.
     fn present(&self, daemon: &mut Daemon) -> Result<Vec<CardOverview>, Failure> {
-        let list = match daemon.call(&Request::Cards(CardsRequest::List), "reading the cards")? {
-            Reply::Cards(cards) => cards,
-            _ => return Err(Daemon::unexpected()),
-        };
-        let states =
-            match daemon.call(&Request::Cards(CardsRequest::States), "reading the cards")? {
-                Reply::Overview { cards, .. } => cards,
-                _ => return Err(Daemon::unexpected()),
-            };
+        let list = daemon.cards()?;
+        let (_, states) = collect(|from| {
+            let request = Request::Cards(CardsRequest::States { from });
+            match daemon.call(&request, "reading the cards")? {
+                Reply::Overview(page) => Ok::<_, Failure>(page),
+                _ => Err(Daemon::unexpected()),
+            }
+        })?;
         Ok(self.among(&list, states))
     }
 
@@ -366,15 +366,12 @@ fn keep_telling(shared: &Shared, choice: &Choice) {
             timeout_ms: u32::try_from(SIGN_OF_LIFE.as_millis()).unwrap_or(u32::MAX),
         });
         let states = client.call(&wait, 2 * SIGN_OF_LIFE);
-        let list = client.call(&Request::Cards(CardsRequest::List), SIGN_OF_LIFE);
-        match (states, list) {
-            (
-                Ok(Reply::Overview {
-                    generation: now,
-                    cards,
-                }),
-                Ok(Reply::Cards(list)),
-            ) => {
+        let states = match states {
+            Ok(Reply::Overview(page)) if !page.more => Ok((page.generation, page.entries)),
+            _ => client.card_states(SIGN_OF_LIFE),
+        };
+        match (states, client.cards(SIGN_OF_LIFE)) {
+            (Ok((now, cards)), Ok(list)) => {
                 generation = now;
                 shared.offer(choice.among(&list, cards));
             }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{FRAME_TIME, FrameError};
 use crate::link::Link;
-use crate::message::{Failure, Reply, Request, Step};
+use crate::message::{
+    CardOverview, CardSummary, CardsRequest, Failure, Reply, Request, Step, Unsettled, collect,
+};
 use crate::transmit;
 
 /// Connecting and greeting takes at most this.
@@ -24,12 +26,15 @@ pub enum ClientError {
     /// The two ends do not understand each other.
     #[error("invalid reply from the daemon")]
     Protocol(#[source] FrameError),
-    /// The daemon refused a [`Client::transmit`].
+    /// The daemon refused, where there is no [`Reply`] to say so.
     #[error("the daemon refused: {}", .0.message)]
     Refused(Failure),
     /// The request went out and no answer came in time: it may have been done or not.
     #[error("the daemon did not answer in time")]
     TimedOut,
+    /// A list changed again and again while it was read.
+    #[error(transparent)]
+    Unsettled(#[from] Unsettled),
     /// The request was not sent, for it is longer than a frame.
     #[error("the request is too long")]
     TooLong,
@@ -145,6 +150,40 @@ impl Client {
                 if patience.is_zero() {
                     return Err(Lost::Unanswered(FrameError::TimedOut));
                 }
+            }
+        })
+    }
+
+    /// All cards that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; a daemon that refuses is [`ClientError::Refused`].
+    pub fn cards(&mut self, timeout: Duration) -> Result<Vec<CardSummary>, ClientError> {
+        let (_, cards) = collect(|from| {
+            let request = Request::Cards(CardsRequest::List { from });
+            match self.call(&request, timeout)? {
+                Reply::Cards(page) => Ok(page),
+                other => Err(not_a_page(other)),
+            }
+        })?;
+        Ok(cards)
+    }
+
+    /// The generation and the states of the cards that the caller may use.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Client::cards`].
+    pub fn card_states(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<(u64, Vec<CardOverview>), ClientError> {
+        collect(|from| {
+            let request = Request::Cards(CardsRequest::States { from });
+            match self.call(&request, timeout)? {
+                Reply::Overview(page) => Ok(page),
+                other => Err(not_a_page(other)),
             }
         })
     }
@@ -267,6 +306,16 @@ pub(crate) fn open(path: &Path, patience: Duration) -> Result<Link, ClientError>
         Err(error @ FrameError::Stranger { .. }) => Err(ClientError::Protocol(error)),
         Err(FrameError::Io(error)) => Err(unreachable(error)),
         Err(error) => Err(unreachable(io::Error::other(error))),
+    }
+}
+
+fn not_a_page(reply: Reply) -> ClientError {
+    match reply {
+        Reply::Failed(failure) => ClientError::Refused(failure),
+        _ => {
+            let error = minicbor::decode::Error::message("not the answer to this request");
+            ClientError::Protocol(FrameError::Malformed(error))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod connection;
 mod drive;
 mod key;
 mod object;
+mod page;
 mod reader;
 mod redirection;
 mod reply;
@@ -34,6 +35,7 @@ pub use self::connection::ConnectionRequest;
 pub use self::drive::{DriveRequest, Hold};
 pub use self::key::{KeySummary, NewKey, Operation, PrivateKey};
 pub use self::object::{Contents, NewObject, ObjectKind, ObjectSummary, Thing};
+pub use self::page::{Cursor, Page, Unsettled, collect};
 pub use self::reader::ReaderRequest;
 pub use self::redirection::{
     MAX_NAME, MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, SIGN_OF_LIFE,

@@ -1,6 +1,6 @@
 //! Return values: the one map from failures to `CK_RV`.
 
-use cardea_client::message::{Failure, FailureKind};
+use cardea_client::message::{Failure, FailureKind, Unsettled};
 use cryptoki_sys::*;
 
 /// A return value other than `CKR_OK`.
@@ -38,6 +38,12 @@ impl From<PoolError> for Rv {
             PoolError::LoginsLost | PoolError::Unreachable => CKR_DEVICE_REMOVED,
             PoolError::Busy => CKR_DEVICE_ERROR,
         })
+    }
+}
+
+impl From<Unsettled> for Rv {
+    fn from(_: Unsettled) -> Self {
+        Self(CKR_DEVICE_ERROR)
     }
 }
 

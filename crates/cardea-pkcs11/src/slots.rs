@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardOverview, CardRequest, CardState, CardStatus, CardsRequest, Reply, Request,
+    CardOverview, CardRequest, CardState, CardStatus, CardsRequest, Reply, Request, collect,
 };
 use cryptoki_sys::*;
 
@@ -62,16 +62,19 @@ impl Module {
 
     /// Lists the cards anew. Without a daemon there are none.
     pub(crate) fn refresh_slots(&self) {
-        let reply = self.ask(&Request::Cards(CardsRequest::States), About::Object);
-        self.update_slots(reply);
+        let overview = collect(|from| {
+            let request = Request::Cards(CardsRequest::States { from });
+            match self.ask(&request, About::Object)? {
+                Reply::Overview(page) => Ok::<_, Rv>(page),
+                _ => Err(Rv(CKR_DEVICE_ERROR)),
+            }
+        });
+        self.update_slots(overview);
     }
 
     /// Brings the slots in line with the daemon's overview of its cards.
-    fn update_slots(&self, overview: Result<Reply>) {
-        let (generation, cards) = match overview {
-            Ok(Reply::Overview { generation, cards }) => (generation, cards),
-            _ => (0, Vec::new()),
-        };
+    fn update_slots(&self, overview: Result<(u64, Vec<CardOverview>)>) {
+        let (generation, cards) = overview.unwrap_or_default();
         let mut state = self.state();
         let State {
             slots,
@@ -140,7 +143,8 @@ impl Module {
                 timeout_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
             });
             match client.call(&request, 20 * WAIT) {
-                Ok(reply @ Reply::Overview { .. }) => self.update_slots(Ok(reply)),
+                Ok(Reply::Overview(page)) if page.more => self.refresh_slots(),
+                Ok(Reply::Overview(page)) => self.update_slots(Ok((page.generation, page.entries))),
                 _ => {
                     // Without a daemon there are no cards; it may be started again.
                     self.update_slots(Err(Rv(CKR_DEVICE_REMOVED)));

@@ -316,10 +316,7 @@ fn destroy(
 }
 
 fn list(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let cards = match daemon.call(&Request::Cards(CardsRequest::List), "reading the cards")? {
-        Reply::Cards(cards) => cards,
-        _ => return Err(Daemon::unexpected()),
-    };
+    let cards = daemon.cards()?;
     if output.json {
         print_json(&Value::Array(cards.iter().map(summary_json).collect()))?;
     } else if cards.is_empty() {

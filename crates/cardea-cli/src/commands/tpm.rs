@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cardea_client::MAX_AUTHORISATION;
 use cardea_client::message::{
     CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmRequest, TpmStatus,
+    collect,
 };
 use cardea_terms::{IndexRole, PLATFORM, hierarchy_word};
 use serde_json::{Value, json};
@@ -65,7 +66,10 @@ struct Plan {
 fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     let status = ask_status(daemon)?;
     // A caller without the right fails here, before a question or a file.
-    daemon.call(&Request::Tpm(TpmRequest::ListIndices), "asking the TPM")?;
+    daemon.call(
+        &Request::Tpm(TpmRequest::ListIndices { from: None }),
+        "asking the TPM",
+    )?;
     let plan = plan(arguments, &status)?;
     if !arguments.yes {
         confirm(
@@ -271,13 +275,13 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
 }
 
 fn indices(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let indices = match daemon.call(
-        &Request::Tpm(TpmRequest::ListIndices),
-        "reading the TPM's indices",
-    )? {
-        Reply::Indices(indices) => indices,
-        _ => return Err(Daemon::unexpected()),
-    };
+    let (_, indices) = collect(|from| {
+        let request = Request::Tpm(TpmRequest::ListIndices { from });
+        match daemon.call(&request, "reading the TPM's indices")? {
+            Reply::Indices(page) => Ok::<_, Failure>(page),
+            _ => Err(Daemon::unexpected()),
+        }
+    })?;
     if output.json {
         print_json(&Value::Array(indices.iter().map(index_json).collect()))?;
     } else if indices.is_empty() {

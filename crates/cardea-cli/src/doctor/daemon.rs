@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardRequest, CardState, CardSummary, CardsRequest, CounterCheck, FailureKind, ReaderRequest,
-    Reply, Request, TpmRequest, TpmStatus,
+    CardRequest, CardState, CardSummary, CounterCheck, FailureKind, ReaderRequest, Reply, Request,
+    TpmRequest, TpmStatus,
 };
 use cardea_client::{Client, ClientError};
 use cardea_terms::{PLATFORM, hierarchy_word};
@@ -79,7 +79,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
             Some("systemctl restart cardea"),
         ),
     }
-    if let Ok(Reply::Cards(cards)) = client.call(&Request::Cards(CardsRequest::List), ANSWER_TIME) {
+    if let Ok(cards) = client.cards(ANSWER_TIME) {
         for card in &cards {
             self::card(card, findings);
         }

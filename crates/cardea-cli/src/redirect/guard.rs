@@ -198,7 +198,7 @@ mod tests {
             ),
             Request::card(card(), CardRequest::Destroy { owner_auth: None }),
             Request::Connection(ConnectionRequest::JoinLogins { ticket: secret() }),
-            Request::Cards(CardsRequest::List),
+            Request::Cards(CardsRequest::List { from: None }),
         ] {
             assert!(
                 matches!(judged(&request), Err(Refused::Never(_))),

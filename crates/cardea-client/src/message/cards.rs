@@ -6,14 +6,18 @@ use minicbor::{Decode, Encode};
 #[cfg(doc)]
 use super::Reply;
 
-use super::SecretBytes;
+use super::{Cursor, SecretBytes};
 
 /// What a client may ask about the cards as a whole.
 #[derive(Debug, Encode, Decode)]
 pub enum CardsRequest {
     /// All cards that the caller may see: [`Reply::Cards`].
     #[n(0)]
-    List,
+    List {
+        /// Where the page begins; absent = at the first card.
+        #[n(0)]
+        from: Option<Cursor>,
+    },
     /// Creates a card: [`Reply::Card`].
     #[n(1)]
     Create(#[n(0)] Box<CreateCard>),
@@ -33,8 +37,12 @@ pub enum CardsRequest {
     /// The cards that the caller may use and their states as last known, without asking the TPM:
     /// [`Reply::Overview`].
     #[n(4)]
-    States,
-    /// Like `States`, but waits until the generation differs from the given one, or the time is over.
+    States {
+        /// Where the page begins; absent = at the first card.
+        #[n(0)]
+        from: Option<Cursor>,
+    },
+    /// Like `States` with the first page, but waits until the generation differs from the given one, or the time is over.
     #[n(5)]
     WaitStates {
         /// Generation known to the caller; 0 is never current.
@@ -51,9 +59,9 @@ impl CardsRequest {
     pub(crate) fn only_asks(&self) -> bool {
         match self {
             Self::Defaults
-            | Self::List
+            | Self::List { .. }
             | Self::ReadAudit { .. }
-            | Self::States
+            | Self::States { .. }
             | Self::WaitStates { .. } => true,
             Self::Create(_) => false,
         }

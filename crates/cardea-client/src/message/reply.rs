@@ -11,7 +11,7 @@ use super::{
 
 use super::{
     AuditHead, CardDetails, CardOverview, CardStatus, CardSummary, Contents, Hold, IndexSummary,
-    KeySummary, SecretBytes, TpmStatus,
+    KeySummary, Page, SecretBytes, TpmStatus,
 };
 
 /// What the daemon answers.
@@ -28,7 +28,7 @@ pub enum Reply {
     Progress(#[n(0)] Step),
     /// Answer to [`CardsRequest::List`].
     #[n(3)]
-    Cards(#[n(0)] Vec<CardSummary>),
+    Cards(#[n(0)] Page<CardSummary>),
     /// Answer to [`CardRequest::Show`], [`CardRequest::Adopt`] and [`CardsRequest::Create`].
     #[n(4)]
     Card(#[n(0)] Box<CardDetails>),
@@ -72,17 +72,11 @@ pub enum Reply {
     Certificate(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// Answer to [`TpmRequest::ListIndices`].
     #[n(14)]
-    Indices(#[n(0)] Vec<IndexSummary>),
+    Indices(#[n(0)] Page<IndexSummary>),
     /// Answer to [`CardsRequest::States`] and [`CardsRequest::WaitStates`].
+    /// Its generation changes whenever a card comes, goes or changes its state.
     #[n(15)]
-    Overview {
-        /// Changes whenever a card comes, goes or changes its state.
-        #[n(0)]
-        generation: u64,
-        /// The caller's cards.
-        #[n(1)]
-        cards: Vec<CardOverview>,
-    },
+    Overview(#[n(0)] Page<CardOverview>),
     /// Answer to [`CardRequest::Status`].
     #[n(16)]
     Status(#[n(0)] Box<CardStatus>),

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 #[cfg(doc)]
 use super::Reply;
 
-use super::SecretBytes;
+use super::{Cursor, SecretBytes};
 
 /// What a client may ask about the TPM.
 #[derive(Debug, Encode, Decode)]
@@ -16,7 +16,11 @@ pub enum TpmRequest {
     Status,
     /// Every NV index in the cards' range: [`Reply::Indices`].
     #[n(1)]
-    ListIndices,
+    ListIndices {
+        /// Where the page begins; absent = at the first index.
+        #[n(0)]
+        from: Option<Cursor>,
+    },
     /// 32 bytes of the TPM's random number generator: [`Reply::Result`].
     #[n(2)]
     Random,
@@ -77,7 +81,7 @@ impl TpmRequest {
     /// Whether sending it twice does the same as sending it once.
     pub(crate) fn only_asks(&self) -> bool {
         match self {
-            Self::ListIndices | Self::Random | Self::Status | Self::TryRoom => true,
+            Self::ListIndices { .. } | Self::Random | Self::Status | Self::TryRoom => true,
             Self::RemoveIndex { .. }
             | Self::ResetLockout { .. }
             | Self::SetHierarchyAuth { .. }

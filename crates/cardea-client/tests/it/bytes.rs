@@ -2,8 +2,8 @@
 
 use cardea_client::message::{
     CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure, FailureKind, Hello,
-    IndexRole, MAGIC, NewContent, PowerAction, ReaderRequest, RedirectionRequest, Reference, Reply,
-    Request, SecretBytes, SlotRequest, Step, TpmRequest, VERSION,
+    IndexRole, MAGIC, NewContent, Page, PowerAction, ReaderRequest, RedirectionRequest, Reference,
+    Reply, Request, SecretBytes, SlotRequest, Step, TpmRequest, VERSION,
 };
 
 fn hex(message: impl minicbor::Encode<()>) -> String {
@@ -36,7 +36,10 @@ fn greeting_and_requests_keep_their_bytes() {
         )
     };
     for (request, bytes) in [
-        (Request::Cards(CardsRequest::List), "820181820080"),
+        (
+            Request::Cards(CardsRequest::List { from: None }),
+            "820181820080",
+        ),
         (Request::card(card(), CardRequest::Show), "8200826141820080"),
         (
             Request::Cards(CardsRequest::Create(Box::new(create))),
@@ -119,7 +122,10 @@ fn replies_of_the_reader_and_failures_keep_their_bytes() {
             Reply::Progress(Step::DefineCounter(IndexRole::Puk)),
             "82028182018102",
         ),
-        (Reply::Cards(vec![]), "82038180"),
+        (
+            Reply::Cards(Page::cut(7, None, |_| std::iter::empty())),
+            "820381a400070100028003f4",
+        ),
         (Reply::Reader { slots: 4 }, "82068104"),
         (
             Reply::Slots {

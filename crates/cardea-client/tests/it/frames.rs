@@ -205,7 +205,7 @@ fn silent_client_does_not_keep_the_greeting_open() {
 
 #[test]
 fn what_is_no_request_is_told_so() {
-    let after = minicbor::to_vec(Request::Cards(CardsRequest::List)).unwrap();
+    let after = minicbor::to_vec(Request::Cards(CardsRequest::List { from: None })).unwrap();
     let trailing = [&after[..], &[0]].concat();
     for garbage in [vec![], vec![0xFF], vec![0x82, 0x18, 0x63, 0x80], trailing] {
         let (mut raw, mut server) = greeted();

@@ -38,7 +38,7 @@ fn message_with_something_behind_it_is_refused() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    let mut message = minicbor::to_vec(Request::Cards(CardsRequest::List)).unwrap();
+    let mut message = minicbor::to_vec(Request::Cards(CardsRequest::List { from: None })).unwrap();
     message.push(0);
     client.bytes(&u32::try_from(message.len()).unwrap().to_be_bytes());
     client.bytes(&message);
@@ -125,13 +125,15 @@ fn one_user_has_64_connections_and_the_next_is_told_so() {
     let mut clients: Vec<Client> = (0..64).map(|_| place.client()).collect();
     let mut refused = place.client();
     assert_eq!(
-        refused.kind(&Request::Cards(CardsRequest::List)),
+        refused.kind(&Request::Cards(CardsRequest::List { from: None })),
         FailureKind::Busy
     );
     clients.pop();
     crate::support::until("there is room again", || {
         matches!(
-            place.client().call(&Request::Cards(CardsRequest::List)),
+            place
+                .client()
+                .call(&Request::Cards(CardsRequest::List { from: None })),
             Reply::Cards(_)
         )
     });

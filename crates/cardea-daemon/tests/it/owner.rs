@@ -37,8 +37,8 @@ fn destruction_by(card: &str, owner_auth: Option<&[u8]>) -> Request {
 }
 
 fn indices(client: &mut Client) -> Vec<IndexSummary> {
-    match client.call(&Request::Tpm(TpmRequest::ListIndices)) {
-        Reply::Indices(indices) => indices,
+    match client.call(&Request::Tpm(TpmRequest::ListIndices { from: None })) {
+        Reply::Indices(page) => page.entries,
         other => panic!("{other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use cardea_client::message::{
     Authority, CardRequest, CardsRequest, ConnectionRequest, FailureKind, NewKey, NewObject,
-    ObjectKind, Operation, Reply, Request, SecretBytes, Thing,
+    ObjectKind, Operation, Page, Reply, Request, SecretBytes, Thing,
 };
 
 use crate::support::{ADMIN_KEY, PIN, Place, administered, until};
@@ -180,7 +180,11 @@ fn who_waits_for_cards_is_told_at_once() {
     let place = Place::new();
     let _daemon = place.start();
     let mut client = place.client();
-    let Reply::Overview { generation, cards } = client.call(&Request::Cards(CardsRequest::States))
+    let Reply::Overview(Page {
+        generation,
+        entries: cards,
+        ..
+    }) = client.call(&Request::Cards(CardsRequest::States { from: None }))
     else {
         panic!("no overview");
     };
@@ -196,10 +200,11 @@ fn who_waits_for_cards_is_told_at_once() {
         client.create("work");
         waiter.join().unwrap()
     });
-    let Reply::Overview {
+    let Reply::Overview(Page {
         generation: after,
-        cards,
-    } = waiting
+        entries: cards,
+        ..
+    }) = waiting
     else {
         panic!("no overview");
     };
@@ -210,7 +215,7 @@ fn who_waits_for_cards_is_told_at_once() {
         generation: after,
         timeout_ms: 10,
     }));
-    assert!(matches!(unchanged, Reply::Overview { generation, .. } if generation == after));
+    assert!(matches!(unchanged, Reply::Overview(Page { generation, .. }) if generation == after));
 }
 
 #[test]

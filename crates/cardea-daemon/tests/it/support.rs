@@ -315,8 +315,8 @@ impl Client {
     }
 
     pub(crate) fn list(&mut self) -> Vec<CardSummary> {
-        match self.call(&Request::Cards(CardsRequest::List)) {
-            Reply::Cards(cards) => cards,
+        match self.call(&Request::Cards(CardsRequest::List { from: None })) {
+            Reply::Cards(page) => page.entries,
             other => panic!("{other:?}"),
         }
     }

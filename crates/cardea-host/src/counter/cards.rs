@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cardea_client::message::{
-    AuditHead, CardDetails, CardsRequest, CreateCard, Failure, FailureKind, Reply,
+    AuditHead, CardDetails, CardOverview, CardsRequest, CreateCard, Cursor, Failure, FailureKind,
+    Page, Reply,
 };
 use cardea_terms::Step;
 
@@ -45,13 +46,21 @@ impl Counter {
             CardsRequest::Defaults => Ok(Reply::Defaults {
                 admin_key: host.admin_key.clone(),
             }),
-            CardsRequest::List => {
+            CardsRequest::List { from } => {
                 let mut cards = host.cards();
                 cards.retain(|card| visitor.caller.may_see(card.owner));
-                Ok(Reply::Cards(describe::summaries(host, &cards)))
+                let mut hasher = DefaultHasher::new();
+                for card in &cards {
+                    (card.selector(), card.name()).hash(&mut hasher);
+                }
+                Ok(Reply::Cards(Page::cut(hasher.finish(), from, |first| {
+                    describe::summaries(host, cards.get(first..).unwrap_or_default())
+                })))
             }
             CardsRequest::ReadAudit { offset, most } => self.read_audit(offset, most),
-            CardsRequest::States => Ok(self.card_states(visitor.caller)),
+            CardsRequest::States { from } => {
+                Ok(Reply::Overview(self.card_states(visitor.caller, from)))
+            }
             CardsRequest::WaitStates {
                 generation,
                 timeout_ms,
@@ -96,7 +105,7 @@ impl Counter {
     }
 
     /// The caller's cards, and a number that differs when they do.
-    fn card_states(&self, caller: Caller) -> Reply {
+    fn card_states(&self, caller: Caller, from: Option<Cursor>) -> Page<CardOverview> {
         let cards = self.host.present_cards();
         let cards = cards
             .iter()
@@ -112,20 +121,18 @@ impl Counter {
             )
                 .hash(&mut hasher);
         }
-        Reply::Overview {
-            generation: hasher.finish() | 1,
-            cards,
-        }
+        Page::cut(hasher.finish() | 1, from, |first| {
+            cards.into_iter().skip(first)
+        })
     }
 
     fn wait_card_states(&self, caller: Caller, known: u64, limit: Duration) -> Reply {
         let deadline = Instant::now() + limit.min(LONGEST_WAIT);
         loop {
-            let states = self.card_states(caller);
+            let states = self.card_states(caller, None);
             let left = deadline.saturating_duration_since(Instant::now());
-            match &states {
-                Reply::Overview { generation, .. } if *generation == known && !left.is_zero() => {}
-                _ => return states,
+            if states.generation != known || left.is_zero() {
+                return Reply::Overview(states);
             }
             self.host.await_cards(left.min(STATE_INTERVAL));
         }

@@ -1,6 +1,8 @@
 //! Requests about the TPM.
 
-use cardea_client::message::{Failure, Reply, SecretBytes, TpmRequest};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use cardea_client::message::{Failure, Page, Reply, SecretBytes, TpmRequest};
 
 use super::{Counter, Visitor};
 use crate::failure::of_tpm;
@@ -16,7 +18,16 @@ impl Counter {
     ) -> Result<Reply, Failure> {
         let host = &self.host;
         match request {
-            TpmRequest::ListIndices => Ok(Reply::Indices(tpm_admin::indices(host)?)),
+            TpmRequest::ListIndices { from } => {
+                let indices = tpm_admin::indices(host)?;
+                let mut hasher = DefaultHasher::new();
+                for index in &indices {
+                    index.handle.hash(&mut hasher);
+                }
+                Ok(Reply::Indices(Page::cut(hasher.finish(), from, |first| {
+                    indices.into_iter().skip(first)
+                })))
+            }
             TpmRequest::Random => {
                 let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
                 let bytes = chip.random().map_err(|error| of_tpm(&error))?;

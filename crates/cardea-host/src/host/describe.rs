@@ -25,19 +25,19 @@ const NO_OWNER: u32 = u32::MAX;
 pub(crate) const FEW_VAULT_ENTRIES: usize = 16;
 
 /// Cards in a list. Does not wait for a card at work: its last known state is shown.
-pub(crate) fn summaries(host: &Host, cards: &[Arc<HostedCard>]) -> Vec<CardSummary> {
+pub(crate) fn summaries(
+    host: &Host,
+    cards: &[Arc<HostedCard>],
+) -> impl Iterator<Item = CardSummary> {
     let mut away = false;
-    cards
-        .iter()
-        .map(|card| {
-            // One card that waits for an absent TPM is enough.
-            if !away && let Some(mut body) = card.try_body() {
-                refresh(host, card, &mut body);
-                away = matches!(&*body, Body::Live(_)) && card.view().state == CardState::TpmAway;
-            }
-            summary(host, card)
-        })
-        .collect()
+    cards.iter().map(move |card| {
+        // One card that waits for an absent TPM is enough.
+        if !away && let Some(mut body) = card.try_body() {
+            refresh(host, card, &mut body);
+            away = matches!(&*body, Body::Live(_)) && card.view().state == CardState::TpmAway;
+        }
+        summary(host, card)
+    })
 }
 
 /// One card in full. Waits until it is free.

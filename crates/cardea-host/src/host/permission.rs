@@ -106,15 +106,15 @@ fn of_cards(request: &CardsRequest) -> Audience {
         CardsRequest::Create(_) => Audience::Administrator,
         CardsRequest::Defaults => Audience::Administrator,
         CardsRequest::ReadAudit { .. } => Audience::Administrator,
-        CardsRequest::List => Audience::Anyone,
-        CardsRequest::States => Audience::Anyone,
+        CardsRequest::List { .. } => Audience::Anyone,
+        CardsRequest::States { .. } => Audience::Anyone,
         CardsRequest::WaitStates { .. } => Audience::Anyone,
     }
 }
 
 fn of_tpm(request: &TpmRequest) -> Audience {
     match request {
-        TpmRequest::ListIndices => Audience::Administrator,
+        TpmRequest::ListIndices { .. } => Audience::Administrator,
         TpmRequest::RemoveIndex { .. } => Audience::Administrator,
         TpmRequest::ResetLockout { .. } => Audience::Administrator,
         TpmRequest::SetHierarchyAuth { .. } => Audience::Administrator,

@@ -125,7 +125,7 @@ pub(crate) fn attach(
         note(host, card, actor, Door::Socket, Kind::CardAttached);
     }
     let reply = Reply::Drive {
-        cards: describe::summaries(host, &cards),
+        cards: describe::summaries(host, &cards).collect(),
         problems: problems
             .into_iter()
             .map(|problem| problem.message)

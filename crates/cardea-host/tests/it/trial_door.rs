@@ -1,7 +1,7 @@
 //! A whole door in a hundred lines: a line of text comes in, a line goes out.
 
 use cardea_client::message::{
-    CardRequest, CardsRequest, Failure, FailureKind, Reference, Reply, Request, SecretBytes,
+    CardRequest, CardsRequest, Failure, FailureKind, Page, Reference, Reply, Request, SecretBytes,
 };
 use cardea_host::{Counter, Visitor};
 
@@ -33,7 +33,7 @@ impl LineDoor<'_> {
 fn parse(line: &str) -> Option<Request> {
     let mut words = line.split(' ');
     match (words.next()?, words.next(), words.next()) {
-        ("list", None, None) => Some(Request::Cards(CardsRequest::List)),
+        ("list", None, None) => Some(Request::Cards(CardsRequest::List { from: None })),
         ("verify", Some(card), Some(pin)) => Some(Request::card(
             card,
             CardRequest::VerifyPin {
@@ -48,7 +48,7 @@ fn parse(line: &str) -> Option<Request> {
 /// And back.
 fn shown(reply: &Reply) -> String {
     match reply {
-        Reply::Cards(cards) => {
+        Reply::Cards(Page { entries: cards, .. }) => {
             let names: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
             names.join(" ")
         }

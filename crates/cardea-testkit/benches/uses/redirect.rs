@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use cardea_client::Client;
 use cardea_client::message::{
-    CardRequest, CardsRequest, Operation, PowerAction, ReaderRequest, Reply, Request, SecretBytes,
-    SlotRequest,
+    CardRequest, CardsRequest, Operation, Page, PowerAction, ReaderRequest, Reply, Request,
+    SecretBytes, SlotRequest,
 };
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::wait_for;
@@ -109,8 +109,8 @@ impl Meter {
         );
         assert!(matches!(reader.call(&up, LIMIT), Ok(Reply::Atr(_))));
         let mut program = Client::new(socket);
-        let Ok(Reply::Overview { cards, .. }) =
-            program.call(&Request::Cards(CardsRequest::States), LIMIT)
+        let Ok(Reply::Overview(Page { entries: cards, .. })) =
+            program.call(&Request::Cards(CardsRequest::States { from: None }), LIMIT)
         else {
             panic!("no cards");
         };

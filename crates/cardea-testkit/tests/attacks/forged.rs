@@ -67,10 +67,10 @@ impl Host {
 
 fn cards(client: &mut Client) -> Vec<CardSummary> {
     match client
-        .call(&Request::Cards(CardsRequest::List), PATIENCE)
+        .call(&Request::Cards(CardsRequest::List { from: None }), PATIENCE)
         .unwrap()
     {
-        Reply::Cards(cards) => cards,
+        Reply::Cards(page) => page.entries,
         other => panic!("{other:?}"),
     }
 }

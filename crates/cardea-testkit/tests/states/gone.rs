@@ -2,8 +2,8 @@
 
 use cardea_client::Client;
 use cardea_client::message::{
-    AdminAnswer, CardRequest, CardState, CardsRequest, CreateCard, FailureKind, NewContent, Part,
-    ReaderRequest, Reference, Reply, Request, TpmRequest,
+    AdminAnswer, CardRequest, CardState, CardsRequest, CreateCard, FailureKind, NewContent, Page,
+    Part, ReaderRequest, Reference, Reply, Request, TpmRequest,
 };
 use cardea_testkit::multiplexer::PowerEvent;
 use cardea_testkit::process::wait_for;
@@ -34,7 +34,9 @@ impl Place {
     /// Waits until somebody who does nothing but look sees the state: nobody restarts the daemon.
     fn await_state(&self, state: CardState) {
         wait_for(&format!("{state:?}"), || {
-            let Ok(Reply::Cards(cards)) = self.ask(&Request::Cards(CardsRequest::List)) else {
+            let Ok(Reply::Cards(Page { entries: cards, .. })) =
+                self.ask(&Request::Cards(CardsRequest::List { from: None }))
+            else {
                 panic!("no list")
             };
             cards
@@ -73,7 +75,10 @@ impl Place {
 
     /// The handle of an index of the card.
     fn index(&self, role: &str) -> String {
-        let Ok(Reply::Indices(indices)) = self.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
+        let Ok(Reply::Indices(Page {
+            entries: indices, ..
+        })) = self.ask(&Request::Tpm(TpmRequest::ListIndices { from: None }))
+        else {
             panic!("no list")
         };
         let mut indices = indices.iter();
@@ -89,7 +94,9 @@ impl Place {
     }
 
     fn gone(&self) -> Vec<Part> {
-        let Ok(Reply::Cards(cards)) = self.ask(&Request::Cards(CardsRequest::List)) else {
+        let Ok(Reply::Cards(Page { entries: cards, .. })) =
+            self.ask(&Request::Cards(CardsRequest::List { from: None }))
+        else {
             panic!("no list")
         };
         cards[0].gone.clone()
@@ -142,7 +149,8 @@ fn switched_off_hierarchy_is_noticed_by_the_reader_too_and_use_finds_the_card_ag
     // The wire has no words for it.
     assert_eq!(over_the_reader(&place, &[verify_apdu()]), [[0x6F, 0x00]]);
     wait_for("the keeper finds out why", || {
-        let Ok(Reply::Overview { cards, .. }) = place.ask(&Request::Cards(CardsRequest::States))
+        let Ok(Reply::Overview(Page { entries: cards, .. })) =
+            place.ask(&Request::Cards(CardsRequest::States { from: None }))
         else {
             panic!("no states")
         };

@@ -19,7 +19,7 @@ use std::time::Duration;
 use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, Hierarchy, NewContent,
-    NewKey, Operation, PowerAction, Reference, Reply, Request, SecretBytes, SlotRequest,
+    NewKey, Operation, Page, PowerAction, Reference, Reply, Request, SecretBytes, SlotRequest,
     TpmRequest,
 };
 use cardea_testkit::multiplexer::{Fault, Multiplexer, PowerEvent, Trigger};
@@ -111,8 +111,10 @@ impl Place {
     }
 
     fn state(&self) -> (CardState, String) {
-        match self.ask(&Request::Cards(CardsRequest::List)) {
-            Ok(Reply::Cards(cards)) => (cards[0].state, cards[0].reason.clone()),
+        match self.ask(&Request::Cards(CardsRequest::List { from: None })) {
+            Ok(Reply::Cards(Page { entries: cards, .. })) => {
+                (cards[0].state, cards[0].reason.clone())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -346,7 +348,9 @@ fn an_owner_authorisation_is_asked_for_by_name() {
     assert_eq!(place.state().0, CardState::Ready);
     place.verify(PIN).unwrap();
     place.ask(&destroy(Some(b"owner"))).unwrap();
-    let Ok(Reply::Indices(left)) = place.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
+    let Ok(Reply::Indices(Page { entries: left, .. })) =
+        place.ask(&Request::Tpm(TpmRequest::ListIndices { from: None }))
+    else {
         panic!("no list")
     };
     assert!(left.is_empty(), "{left:?}");
@@ -369,7 +373,9 @@ fn a_full_tpm_is_told_and_nothing_is_left_of_the_card() {
     for way in ["no room", "cardea card destroy", "cardea tpm indices"] {
         assert!(refused.message.contains(way), "{}", refused.message);
     }
-    let Ok(Reply::Indices(left)) = place.ask(&Request::Tpm(TpmRequest::ListIndices)) else {
+    let Ok(Reply::Indices(Page { entries: left, .. })) =
+        place.ask(&Request::Tpm(TpmRequest::ListIndices { from: None }))
+    else {
         panic!("no list")
     };
     assert_eq!(left.len(), 1, "{left:?}");

@@ -2,7 +2,7 @@
 
 use cardea_card::record::{CardRecord, IndexRole};
 use cardea_client::message::{
-    CardState, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request,
+    CardState, CardsRequest, CreateCard, FailureKind, NewContent, Page, Reply, Request,
 };
 use cardea_store::Store;
 use cardea_testkit::process::wait_for;
@@ -128,7 +128,9 @@ fn limit_that_is_raised_behind_a_running_daemon_puts_the_card_out_of_use_for_goo
     assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::Failed);
     let audit = place.daemon.printed(&["audit", "--json"]);
     assert_eq!(audit.matches("\"card-lost\"").count(), 1, "{audit}");
-    let Ok(Reply::Cards(cards)) = place.ask(&Request::Cards(CardsRequest::List)) else {
+    let Ok(Reply::Cards(Page { entries: cards, .. })) =
+        place.ask(&Request::Cards(CardsRequest::List { from: None }))
+    else {
         panic!("no list")
     };
     assert_eq!(cards[0].slot, None);

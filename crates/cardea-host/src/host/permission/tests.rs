@@ -28,7 +28,10 @@ fn table() -> Vec<(Request, [bool; 4])> {
     };
     let (pin, reference) = (secret, 0x81);
     let rows = vec![
-        (Request::Cards(CardsRequest::List), [true, true, true, true]),
+        (
+            Request::Cards(CardsRequest::List { from: None }),
+            [true, true, true, true],
+        ),
         (
             Request::card(card(), CardRequest::Show),
             [true, true, false, false],
@@ -58,7 +61,7 @@ fn table() -> Vec<(Request, [bool; 4])> {
             [true, true, true, true],
         ),
         (
-            Request::Cards(CardsRequest::States),
+            Request::Cards(CardsRequest::States { from: None }),
             [true, true, true, true],
         ),
         (
@@ -291,7 +294,7 @@ fn table() -> Vec<(Request, [bool; 4])> {
             recovery: 1,
             lockout_recovery: 1,
         }),
-        Request::Tpm(TpmRequest::ListIndices),
+        Request::Tpm(TpmRequest::ListIndices { from: None }),
         Request::Tpm(TpmRequest::TryRoom),
         Request::Cards(CardsRequest::Defaults),
         Request::Cards(CardsRequest::ReadAudit { offset: 0, most: 1 }),
@@ -322,7 +325,7 @@ fn table() -> Vec<(Request, [bool; 4])> {
 
 fn variant(request: &Request) -> usize {
     match request {
-        Request::Cards(CardsRequest::List) => 0,
+        Request::Cards(CardsRequest::List { .. }) => 0,
         Request::Card {
             request: CardRequest::Show,
             ..
@@ -399,7 +402,7 @@ fn variant(request: &Request) -> usize {
         Request::Tpm(TpmRequest::SetHierarchyAuth { .. }) => 23,
         Request::Tpm(TpmRequest::ResetLockout { .. }) => 24,
         Request::Tpm(TpmRequest::SetLockoutParameters { .. }) => 25,
-        Request::Tpm(TpmRequest::ListIndices) => 26,
+        Request::Tpm(TpmRequest::ListIndices { .. }) => 26,
         Request::Tpm(TpmRequest::RemoveIndex { .. }) => 27,
         Request::Card {
             request: CardRequest::Login { .. },
@@ -409,7 +412,7 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::Logout,
             ..
         } => 29,
-        Request::Cards(CardsRequest::States) => 30,
+        Request::Cards(CardsRequest::States { .. }) => 30,
         Request::Cards(CardsRequest::WaitStates { .. }) => 31,
         Request::Card {
             request: CardRequest::Status,

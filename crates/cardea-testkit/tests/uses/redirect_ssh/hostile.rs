@@ -199,7 +199,7 @@ fn attempts(card: &str) -> Vec<Request> {
             },
         ),
         Request::Connection(ConnectionRequest::ShareLogins),
-        Request::Cards(CardsRequest::List),
+        Request::Cards(CardsRequest::List { from: None }),
         Request::slot(
             0,
             SlotRequest::Transmit {
@@ -456,7 +456,9 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
         refused(&mut channel);
     }
     let mut channel = begin();
-    channel.send(&Request::Cards(CardsRequest::List)).unwrap();
+    channel
+        .send(&Request::Cards(CardsRequest::List { from: None }))
+        .unwrap();
     assert_eq!(refused(&mut channel).kind, FailureKind::Protocol);
 
     // An answer to something else, or none that could be one, is no card's.

@@ -511,7 +511,7 @@ fn holder_that_lies_or_sleeps_stops_its_own_card_only() {
         let folder = open(&scene.folder());
         let reply = client
             .call_with_folder(
-                &Request::Cards(CardsRequest::List),
+                &Request::Cards(CardsRequest::List { from: None }),
                 folder.as_fd(),
                 LIMIT,
                 &mut |_| {},
