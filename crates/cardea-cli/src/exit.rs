@@ -40,7 +40,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Ambiguous => Self::Ambiguous,
             FailureKind::Blocked => Self::Blocked,
             FailureKind::Broken => Self::BrokenTpm,
-            FailureKind::Busy => Self::Busy,
+            FailureKind::AdminDelayed | FailureKind::Busy => Self::Busy,
             FailureKind::Cancelled => Self::Cancelled,
             FailureKind::Denied => Self::Denied,
             FailureKind::BadData
@@ -125,6 +125,7 @@ mod tests {
     #[test]
     fn every_kind_of_failure_has_its_documented_code() {
         let table = [
+            (FailureKind::AdminDelayed, 12),
             (FailureKind::AdminWrong, 4),
             (FailureKind::Ambiguous, 8),
             (FailureKind::BadData, 1),

@@ -280,7 +280,7 @@ fn kinds(kind: FailureKind) -> (End, u32) {
         FailureKind::NotFound | FailureKind::Ambiguous | FailureKind::Removed => {
             (End::Failed, NOT_FOUND)
         }
-        FailureKind::Busy => (End::Failed, 0x8007_00AA),
+        FailureKind::AdminDelayed | FailureKind::Busy => (End::Failed, 0x8007_00AA),
         // TPM_20_E_FAILURE of winerror.h.
         FailureKind::Broken | FailureKind::Lost => (End::Failed, 0x8028_0101),
         FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),

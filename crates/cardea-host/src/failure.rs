@@ -143,8 +143,11 @@ pub(crate) fn of_card(error: &CardError) -> Failure {
             tries_left: Some(*left),
         },
         CardError::Admin(AdminError::Delayed { seconds }) => fail(
-            FailureKind::AdminWrong,
-            format!("too many wrong responses from the administrator; try again in {seconds} s"),
+            FailureKind::AdminDelayed,
+            format!(
+                "too many wrong responses from the administrator: this one was not looked at; give it again in \
+                 {seconds} s"
+            ),
         ),
         CardError::Admin(_) => fail(
             FailureKind::AdminWrong,

@@ -71,7 +71,8 @@ impl Error {
     pub(crate) fn of_refusal(kind: FailureKind) -> Self {
         match kind {
             FailureKind::NotFound | FailureKind::Removed => Self::Absent,
-            FailureKind::AdminWrong
+            FailureKind::AdminDelayed
+            | FailureKind::AdminWrong
             | FailureKind::Ambiguous
             | FailureKind::BadData
             | FailureKind::Blocked

@@ -227,7 +227,7 @@ pub enum FailureKind {
     /// The TPM is locked out for a while.
     #[n(12)]
     Lockout,
-    /// A wrong response of the administrator, or one that comes too soon after wrong ones.
+    /// A wrong response of the administrator.
     #[n(13)]
     AdminWrong,
     /// The PIN is not verified on this connection, or no longer.
@@ -263,4 +263,8 @@ pub enum FailureKind {
     /// The key must not be used for this operation.
     #[n(26)]
     KeyUse,
+    /// A response of the administrator that comes too soon after wrong ones: it was not looked at, and its challenge
+    /// stays good.
+    #[n(27)]
+    AdminDelayed,
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cardea_card::record::CardId;
+use cardea_card::token::AdminError;
 use cardea_card::{Card, CardError, Connection};
 use cardea_client::message::{AdminAnswer, Failure, FailureKind, SecretBytes};
 
@@ -168,7 +169,7 @@ impl AdminChallenge {
             };
             authenticate_by_response(live, &mut connection, &answer)
         };
-        let wrong = matches!(proof, Err(CardError::Admin(_)));
+        let wrong = matches!(proof, Err(CardError::Admin(AdminError::Wrong)));
         let proven = proof.is_ok();
         let result = proof.and_then(|()| work(live, &mut connection));
         let events = live.take_events();
@@ -177,7 +178,7 @@ impl AdminChallenge {
         } else if proven {
             *state = State::Answered(connection);
         } else {
-            // Asked in the wrong form, or the TPM was away: nothing was tried.
+            // Too soon, asked in the wrong form, or the TPM was away: nothing was tried.
             *state = State::Open(connection);
         }
         drop(state);

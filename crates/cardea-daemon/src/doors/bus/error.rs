@@ -121,7 +121,7 @@ impl From<Failure> for BusError {
             FailureKind::AdminWrong => Name::WrongResponse,
             FailureKind::Ambiguous | FailureKind::Invalid => Name::InvalidArgument,
             FailureKind::Blocked => Name::PinBlocked,
-            FailureKind::Busy => Name::Busy,
+            FailureKind::AdminDelayed | FailureKind::Busy => Name::Busy,
             FailureKind::Cancelled => Name::Cancelled,
             FailureKind::ChangeUnknown => Name::ChangeUnknown,
             FailureKind::Denied => Name::NotAuthorized,
@@ -162,6 +162,7 @@ mod tests {
     #[test]
     fn what_can_become_of_a_card_has_its_names() {
         for (kind, name) in [
+            (FailureKind::AdminDelayed, "Busy"),
             (FailureKind::Broken, "TpmFailure"),
             (FailureKind::ChangeUnknown, "ChangeUnknown"),
             (FailureKind::Lost, "TpmFailure"),
