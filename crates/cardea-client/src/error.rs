@@ -21,7 +21,7 @@ pub enum FrameError {
     #[error("not a valid message of this protocol version")]
     Malformed(#[source] minicbor::decode::Error),
     /// The other end's [`Hello`](crate::message::Hello) is of another version, which it tells, or of something else.
-    #[error("the other end does not speak version {VERSION} of the protocol")]
+    #[error("{}", stranger(*version))]
     Stranger {
         /// Version of the other end, if it is Cardea.
         version: Option<u32>,
@@ -35,6 +35,15 @@ pub enum FrameError {
     /// The other end closed in the middle of a frame.
     #[error("the connection was closed in the middle of a message")]
     Truncated,
+}
+
+fn stranger(version: Option<u32>) -> String {
+    match version {
+        Some(theirs) => format!(
+            "the other end speaks version {theirs} of the protocol, and this program version {VERSION}: update both"
+        ),
+        None => format!("the other end does not speak Cardea's protocol, version {VERSION}"),
+    }
 }
 
 impl From<Errno> for FrameError {

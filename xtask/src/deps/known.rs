@@ -19,11 +19,5 @@ impl Known {
 
 pub(super) const KNOWN: Known = Known {
     edges: &[],
-    cycles: &[(
-        "cardea-testkit",
-        &[
-            "src/bin/pkcs11-suite/context.rs",
-            "src/bin/pkcs11-suite/session.rs",
-        ],
-    )],
+    cycles: &[],
 };

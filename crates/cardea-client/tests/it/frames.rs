@@ -174,8 +174,12 @@ fn strangers_are_greeted_and_refused() {
         let (mut raw, other) = raw();
         raw.hello(version);
         let error = ServerEnd::accept(other, LIMIT).unwrap_err();
+        let text = error.to_string();
+        for number in [version, VERSION] {
+            assert!(text.contains(&format!("version {number}")), "{text}");
+        }
         let FrameError::Stranger { version: told } = error else {
-            panic!("{error}");
+            panic!("{text}");
         };
         assert_eq!(told, Some(version));
         assert!(!raw.read().is_empty());

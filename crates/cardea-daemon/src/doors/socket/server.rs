@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cardea_client::frame::FrameError;
 use cardea_client::message::{FailureKind, ReaderRequest, Reply, Request};
 use cardea_client::{Client, ServerEnd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -274,7 +275,13 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
         number
     };
     if let Err(error) = client::converse(&shared.counter, stream, uid) {
-        tracing::debug!(uid, error = cardea_host::chain(&error), "connection ended");
+        let is_stranger = matches!(error, FrameError::Stranger { version: Some(_) });
+        let error = cardea_host::chain(&error);
+        if is_stranger {
+            tracing::warn!(uid, error, "client of another version");
+        } else {
+            tracing::debug!(uid, error, "connection ended");
+        }
     }
     lock(&shared.streams).open.remove(&number);
 }

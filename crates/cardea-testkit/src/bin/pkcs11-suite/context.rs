@@ -5,7 +5,6 @@ use std::ops::Deref;
 use cryptoki_sys::*;
 
 use crate::module::{Attribute, Module, Result, Rv};
-use crate::session::Session;
 
 /// Whether a behaviour is as the standard requires.
 pub(crate) type Outcome<T = ()> = std::result::Result<T, Difference>;
@@ -93,61 +92,9 @@ impl Context {
         }
     }
 
-    /// Generates the keys that the behaviours use.
-    pub(crate) fn make_keys(&self) {
-        let session = self.user().unwrap();
-        let uses = [CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP];
-        if session.private(RSA).is_err() {
-            let public = [CKA_ENCRYPT, CKA_WRAP].map(|use_| flag(use_, true));
-            let public = [rsa_public(2048), public.to_vec()].concat();
-            make_key(session, RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, public, &uses);
-        }
-        if session.private(EC).is_err() {
-            let uses = [CKA_SIGN, CKA_DERIVE];
-            make_key(session, EC, CKM_EC_KEY_PAIR_GEN, curve(), &uses);
-        }
-    }
-
-    pub(crate) fn open(&self, flags: CK_FLAGS) -> Result<Session<'_>> {
-        let handle = self.open_session(self.slot, flags)?;
-        Ok(Session {
-            context: self,
-            handle,
-        })
-    }
-
-    /// A read-write session with the user logged in.
-    pub(crate) fn user(&self) -> Result<Session<'_>> {
-        let session = self.open(RW)?;
-        match session.login_user() {
-            Ok(()) | Err(Rv(CKR_USER_ALREADY_LOGGED_IN)) => Ok(session),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A read-write session without a login, unless another session has one.
-    pub(crate) fn public(&self) -> Result<Session<'_>> {
-        self.open(RW)
-    }
-
     pub(crate) fn token_flags(&self) -> Result<CK_FLAGS> {
         Ok(self.token_info(self.slot)?.flags)
     }
-}
-
-fn make_key(
-    session: Session<'_>,
-    label: &str,
-    kind: CK_MECHANISM_TYPE,
-    public: Vec<Attribute>,
-    uses: &[CK_ATTRIBUTE_TYPE],
-) {
-    let (mut public, mut private) = key_templates(label, public);
-    private.extend(uses.iter().map(|use_| flag(*use_, true)));
-    private.extend([flag(CKA_SENSITIVE, true), flag(CKA_EXTRACTABLE, false)]);
-    public.push(flag(CKA_VERIFY, true));
-    let made = session.generate(kind, &public, &private);
-    made.expect("C_GenerateKeyPair");
 }
 
 pub(crate) fn rsa_public(bits: CK_ULONG) -> Vec<Attribute> {

@@ -4,14 +4,70 @@ use std::ptr::null_mut;
 
 use cryptoki_sys::*;
 
-use crate::context::{Context, Outcome, bytes, ensure, long};
-use crate::module::{Attribute, Mechanism, Result, call, raw, result};
+use crate::context::{
+    Context, EC, Outcome, RSA, RW, bytes, curve, ensure, flag, key_templates, long, rsa_public,
+};
+use crate::module::{Attribute, Mechanism, Result, Rv, call, raw, result};
 
 /// A session of the token.
 #[derive(Clone, Copy)]
 pub(crate) struct Session<'a> {
     pub(crate) context: &'a Context,
     pub(crate) handle: CK_SESSION_HANDLE,
+}
+
+impl Context {
+    /// Generates the keys that the behaviours use.
+    pub(crate) fn make_keys(&self) {
+        let session = self.user().unwrap();
+        let uses = [CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP];
+        if session.private(RSA).is_err() {
+            let public = [CKA_ENCRYPT, CKA_WRAP].map(|use_| flag(use_, true));
+            let public = [rsa_public(2048), public.to_vec()].concat();
+            make_key(session, RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, public, &uses);
+        }
+        if session.private(EC).is_err() {
+            let uses = [CKA_SIGN, CKA_DERIVE];
+            make_key(session, EC, CKM_EC_KEY_PAIR_GEN, curve(), &uses);
+        }
+    }
+
+    pub(crate) fn open(&self, flags: CK_FLAGS) -> Result<Session<'_>> {
+        let handle = self.open_session(self.slot, flags)?;
+        Ok(Session {
+            context: self,
+            handle,
+        })
+    }
+
+    /// A read-write session with the user logged in.
+    pub(crate) fn user(&self) -> Result<Session<'_>> {
+        let session = self.open(RW)?;
+        match session.login_user() {
+            Ok(()) | Err(Rv(CKR_USER_ALREADY_LOGGED_IN)) => Ok(session),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A read-write session without a login, unless another session has one.
+    pub(crate) fn public(&self) -> Result<Session<'_>> {
+        self.open(RW)
+    }
+}
+
+fn make_key(
+    session: Session<'_>,
+    label: &str,
+    kind: CK_MECHANISM_TYPE,
+    public: Vec<Attribute>,
+    uses: &[CK_ATTRIBUTE_TYPE],
+) {
+    let (mut public, mut private) = key_templates(label, public);
+    private.extend(uses.iter().map(|use_| flag(*use_, true)));
+    private.extend([flag(CKA_SENSITIVE, true), flag(CKA_EXTRACTABLE, false)]);
+    public.push(flag(CKA_VERIFY, true));
+    let made = session.generate(kind, &public, &private);
+    made.expect("C_GenerateKeyPair");
 }
 
 /// What a call with a buffer returned: its result, the length that it stored, and the bytes.

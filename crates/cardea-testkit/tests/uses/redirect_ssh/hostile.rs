@@ -399,7 +399,7 @@ fn floods_end_or_wait(machines: &Redirection, listener: &UnixListener) {
 
 /// A local user whose "other machine" lies to the daemon there: bounded, and nobody else is affected.
 #[test]
-fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
+fn daemon_survives_a_hostile_redirection() {
     let machines = Redirection::without_agent("");
     let connect = || {
         let mut channel =
@@ -450,24 +450,20 @@ fn daemon_bears_with_a_connection_that_brings_nonsense_along() {
             .collect(),
     ] {
         let mut channel = begin();
-        channel
-            .send(&Request::Redirection(RedirectionRequest::Offer { cards }))
-            .unwrap();
+        let request = Request::Redirection(RedirectionRequest::Offer { cards });
+        channel.send(&request).unwrap();
         refused(&mut channel);
     }
     let mut channel = begin();
-    channel
-        .send(&Request::Cards(CardsRequest::List { from: None }))
-        .unwrap();
+    let request = Request::Cards(CardsRequest::List { from: None });
+    channel.send(&request).unwrap();
     assert_eq!(refused(&mut channel).kind, FailureKind::Protocol);
 
     // An answer to something else, or none that could be one, is no card's.
     let mut channel = begin();
-    channel
-        .send(&Request::Redirection(RedirectionRequest::Offer {
-            cards: vec![card(id, "Liar")],
-        }))
-        .unwrap();
+    let cards = vec![card(id, "Liar")];
+    let request = Request::Redirection(RedirectionRequest::Offer { cards });
+    channel.send(&request).unwrap();
     cardea_testkit::process::wait_for("the card", || machines.is_there());
     let tool = std::thread::scope(|scope| {
         let tool = scope.spawn(|| machines.there.tool(&["--list-objects"]));
