@@ -38,9 +38,7 @@ impl CardId {
 
 impl fmt::Display for CardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes()
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:x}", base16ct::HexDisplay(self.as_bytes()))
     }
 }
 
@@ -59,20 +57,11 @@ impl FromStr for CardId {
     type Err = CardIdError;
 
     fn from_str(text: &str) -> Result<Self, CardIdError> {
-        let digits = text.as_bytes();
-        if digits.len() != 32 {
-            return Err(CardIdError);
-        }
         let mut bytes = [0; 16];
-        for (target, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let mut value = 0;
-            for &digit in pair {
-                let nibble = char::from(digit).to_digit(16).ok_or(CardIdError)?;
-                value = value << 4 | u8::try_from(nibble).map_err(|_| CardIdError)?;
-            }
-            *target = value;
+        match base16ct::mixed::decode(text, &mut bytes) {
+            Ok(read) if read.len() == 16 => Ok(Self::new(bytes)),
+            _ => Err(CardIdError),
         }
-        Ok(Self::new(bytes))
     }
 }
 

@@ -302,7 +302,7 @@ pub(crate) fn key_json(
 ) -> Result<Value, Failure> {
     Ok(json!({
         "reference": format!("{:02X}", key.reference),
-        "id": key.id.iter().map(|byte| format!("{byte:02X}")).collect::<String>(),
+        "id": base16ct::upper::encode_string(&key.id),
         "container": opensc_container(key),
         "label": label(key),
         "algorithm": key.algorithm.word(),

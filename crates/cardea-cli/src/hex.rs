@@ -8,21 +8,17 @@ use zeroize::Zeroizing;
 
 /// Exactly `N` bytes; blanks anywhere do not count.
 pub(crate) fn parse<const N: usize>(text: &[u8]) -> Option<Zeroizing<[u8; N]>> {
-    let mut digits = text
-        .iter()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|&byte| char::from(byte).to_digit(16));
+    // Of its whole size at once: a secret's digits do not stay in what was too small.
+    let mut digits = Zeroizing::new(Vec::with_capacity(text.len()));
+    digits.extend(text.iter().filter(|byte| !byte.is_ascii_whitespace()));
     let mut bytes = Zeroizing::new([0; N]);
-    for byte in bytes.iter_mut() {
-        let (high, low) = (digits.next()??, digits.next()??);
-        *byte = u8::try_from(high << 4 | low).ok()?;
-    }
-    digits.next().is_none().then_some(bytes)
+    let read = base16ct::mixed::decode(&digits, &mut *bytes).ok()?.len();
+    (read == N).then_some(bytes)
 }
 
 /// Digits without blanks.
 pub(crate) fn plain(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    base16ct::upper::encode_string(bytes)
 }
 
 /// Digits of a secret, after what `text` has: nothing of them stays elsewhere if `text` has room.

@@ -98,11 +98,7 @@ mod tests {
         let closed = of_mode(0o40700);
         let open = with_user(closed, 998).unwrap();
         let written = "0200000001000700ffffffff02000700e603000004000000ffffffff10000700ffffffff20000000ffffffff";
-        let hex: String = coded(&open)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(hex, written);
+        assert_eq!(base16ct::lower::encode_string(&coded(&open)), written);
         assert_eq!(parse(&coded(&open)).unwrap(), open);
         assert_eq!(with_user(open.clone(), 998), None);
         let two = with_user(open, 5).unwrap();

@@ -22,7 +22,7 @@ pub enum HeardError {
 pub fn spoken(block: &[u8; BLOCK]) -> String {
     let groups: Vec<String> = block
         .chunks(2)
-        .map(|pair| pair.iter().map(|byte| format!("{byte:02X}")).collect())
+        .map(base16ct::upper::encode_string)
         .collect();
     let check = char::from_digit(check_digit(&digits(block)), 16).unwrap_or('?');
     format!("{}-{}", groups.join(" "), check.to_ascii_uppercase())

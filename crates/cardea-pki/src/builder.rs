@@ -205,7 +205,7 @@ impl SelfSignedBuilder {
             return Err(invalid("subject", String::new(), "it is also the issuer"));
         }
         let serial = asn1::strip_zeros(&self.serial);
-        let hex = || serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = || base16ct::lower::encode_string(serial);
         let encoded_serial = asn1::unsigned(serial);
         if serial.is_empty() || encoded_serial.len() > 2 + MAX_SERIAL {
             return Err(invalid(

@@ -344,19 +344,7 @@ fn push(bytes: &mut Vec<u8>, c: char) {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let digits = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect::<Option<Vec<_>>>()?;
-    Some(
-        digits
-            .chunks_exact(2)
-            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-            .collect(),
-    )
+    base16ct::mixed::decode_vec(text).ok()
 }
 
 /// The text of a string type; `None` for other types and impossible text.
@@ -393,7 +381,7 @@ fn show(kind: ObjectIdentifier, text: Option<String>, encoded: &[u8]) -> String 
         (Some((keyword, ..)), Some(text)) => format!("{keyword}={}", escape(&text)),
         (known, _) => {
             let keyword = known.map_or(dotted.as_str(), |(keyword, ..)| keyword);
-            let hex: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = base16ct::lower::encode_string(encoded);
             format!("{keyword}=#{hex}")
         }
     }

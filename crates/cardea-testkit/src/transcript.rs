@@ -344,5 +344,5 @@ impl<'a> Player<'a> {
 
 /// Upper-case hexadecimal without blanks.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    base16ct::upper::encode_string(bytes)
 }

@@ -103,10 +103,7 @@ pub(crate) mod tests {
     }
 
     fn bytes(digits: &str) -> Vec<u8> {
-        let pairs = digits.as_bytes().chunks(2);
-        pairs
-            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect()
+        base16ct::lower::decode_vec(digits).unwrap()
     }
 
     /// The product of two numbers, by the library that checks it.

@@ -106,6 +106,7 @@ const CDYLIB_OURS: &[&str] = &["cardea-client", "cardea-terms"];
 /// What a cdylib may need directly from others: ABI definitions, pure hash and signature-verification
 /// crates with their arithmetic, errors, erasure of secrets, random bytes, and system calls.
 const CDYLIB_MAY_NEED: &[&str] = &[
+    "base16ct",
     "crypto-bigint",
     "cryptoki-sys",
     "ecdsa",

@@ -211,10 +211,7 @@ mod tests {
             0000000000000000 0063617264636600 00000000 22DF0000 10A00000 \
             6D73637000000000 00636D617066696C 65000000 23DF0000 10A00000"
             .replace(' ', "");
-        let table: String = directory_table()
-            .iter()
-            .map(|b| format!("{b:02X}"))
-            .collect();
+        let table = base16ct::upper::encode_string(&directory_table());
         assert_eq!(table, expected);
         assert_eq!(directory_table().len(), 0x8D);
     }

@@ -8,7 +8,7 @@ use cardea_client::message::{
 
 fn hex(message: impl minicbor::Encode<()>) -> String {
     let bytes = minicbor::to_vec(message).unwrap();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(&bytes)
 }
 
 fn secret(bytes: &[u8]) -> SecretBytes {

@@ -550,7 +550,7 @@ fn length(bytes: &[u8]) -> u8 {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(bytes)
 }
 
 fn timed<T>(action: impl FnOnce() -> T) -> (T, Duration) {

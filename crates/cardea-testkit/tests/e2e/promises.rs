@@ -241,7 +241,7 @@ fn thirty_rsa_keys_on_one_card_sign_in_turn() {
 const DIGEST_INFO: &str = "3031300D060960864801650304020105000420";
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    base16ct::upper::encode_string(bytes)
 }
 
 /// Sends APDUs in one connection and gives OpenSC's account of the answers.

@@ -7,10 +7,7 @@ use cardea_testkit::transcript::CardKind;
 use crate::world::{Machine, World};
 
 fn hex(text: &str) -> Vec<u8> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    base16ct::mixed::decode_vec(text).unwrap()
 }
 
 /// What `gids-tool --initialize` sends, or the rest of it: what is done already is refused and left.

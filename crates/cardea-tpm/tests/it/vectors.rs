@@ -17,11 +17,7 @@ fn vectors() -> Value {
 }
 
 fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().unwrap();
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    base16ct::mixed::decode_vec(value.as_str().unwrap()).unwrap()
 }
 
 fn array<const N: usize>(value: &Value) -> [u8; N] {

@@ -1,7 +1,5 @@
 //! A master secret in a TPM: its file has the TPM's address and the key, wrapped by the TPM.
 
-use std::fmt::Write as _;
-
 use cardea_tpm::{HmacKey, Service, TpmError};
 use zeroize::Zeroizing;
 
@@ -23,9 +21,7 @@ pub(super) fn seal(address: &str, secret: &[u8; 32]) -> Result<String, Failure> 
         .map_err(|error| failed(&error))?;
     let mut text = format!("{TITLE}\n{address}\n");
     for part in [&key.public, &key.private] {
-        for byte in part {
-            let _ = write!(text, "{byte:02X}");
-        }
+        text.push_str(&base16ct::upper::encode_string(part));
         text.push('\n');
     }
     Ok(text)
@@ -43,8 +39,8 @@ impl SealedKey {
         };
         Ok(Self {
             key: HmacKey {
-                public: bytes(public).ok_or_else(wrong)?,
-                private: bytes(private).ok_or_else(wrong)?,
+                public: base16ct::mixed::decode_vec(public).map_err(|_| wrong())?,
+                private: base16ct::mixed::decode_vec(private).map_err(|_| wrong())?,
             },
             service: start(address)?,
         })
@@ -69,17 +65,4 @@ fn failed(error: &TpmError) -> Failure {
         Exit::Failed,
         format!("the TPM with the master secret: {error}; only the TPM that made it can use it"),
     )
-}
-
-/// Pairs of hexadecimal digits.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-    let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs
-        .iter()
-        .map(|[high, low]| u8::try_from(high << 4 | low).ok())
-        .collect()
 }
