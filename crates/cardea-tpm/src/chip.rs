@@ -6,16 +6,16 @@ use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
 use cardea_terms::Step;
 
-use crate::anchor::CardFault;
-use crate::care::{DefinedIndex, HierarchyPolicy, LockoutParameters};
 use crate::clock::TpmTime;
 use crate::create::{NewCard, PreparedCard};
 use crate::error::TpmError;
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
+use crate::hierarchy_admin::{DefinedIndex, HierarchyPolicy, LockoutParameters};
 use crate::intent::IntentIndex;
 use crate::service::Service;
 use crate::status::Status;
 use crate::transport::Address;
+use crate::trusted_record::CardFault;
 
 /// A TPM that cards live in. [`Service`] is a TPM 2.0.
 ///

@@ -11,7 +11,6 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
 
-use crate::anchor::{Anchor, NV_RANGE};
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
@@ -23,6 +22,7 @@ use crate::policy::{
 use crate::random::random;
 use crate::seal::seal;
 use crate::session::Session;
+use crate::trusted_record::{Anchor, NV_RANGE};
 use crate::vault::{AdminKey, make_vault};
 
 /// Tries of the PIN.

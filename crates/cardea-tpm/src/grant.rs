@@ -43,14 +43,14 @@ impl Purpose {
 }
 
 /// A session that was approved, taken out of the TPM's slots (TPM2_ContextSave).
-pub(crate) struct Grant {
+pub(crate) struct ApprovedSession {
     purpose: Purpose,
     pub(crate) session: Session,
     pub(crate) context: Zeroizing<Vec<u8>>,
     until: Instant,
 }
 
-impl Grant {
+impl ApprovedSession {
     pub(crate) fn new(purpose: Purpose, session: Session, context: Zeroizing<Vec<u8>>) -> Self {
         Self {
             purpose,
@@ -68,15 +68,15 @@ impl Grant {
 
 /// The grants of all cards.
 #[derive(Default)]
-pub(crate) struct Grants(BTreeMap<u64, Vec<Grant>>);
+pub(crate) struct Grants(BTreeMap<u64, Vec<ApprovedSession>>);
 
 impl Grants {
-    pub(crate) fn add(&mut self, card: u64, grant: Grant) {
+    pub(crate) fn add(&mut self, card: u64, grant: ApprovedSession) {
         self.0.entry(card).or_default().push(grant);
     }
 
     /// Takes the first one for this purpose.
-    pub(crate) fn take(&mut self, card: u64, purpose: Purpose) -> Option<Grant> {
+    pub(crate) fn take(&mut self, card: u64, purpose: Purpose) -> Option<ApprovedSession> {
         let grants = self.0.get_mut(&card)?;
         let position = grants.iter().position(|grant| grant.purpose == purpose)?;
         Some(grants.remove(position))

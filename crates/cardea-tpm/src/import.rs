@@ -11,7 +11,6 @@ use rsa::{BoxedUint, Pkcs1v15Sign};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::anchor::Anchor;
 use crate::core::Core;
 use crate::crypto::{
     SecretUse, StorageKey, Wrapped, inner_wrap, outer_wrap, sensitive_area, shared_secret,
@@ -20,6 +19,7 @@ use crate::error::{ResponseCode, TpmError};
 use crate::operate::{self, require_own_tpm};
 use crate::policy::{key_head, name_of};
 use crate::random::random;
+use crate::trusted_record::Anchor;
 use crate::wire::Writer;
 
 const ALG_RSA: u16 = 0x0001;

@@ -8,7 +8,6 @@ use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOp
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
-use crate::anchor::{Anchor, CardFault, Index};
 use crate::auth::AuthValue;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
 use crate::error::{ResponseCode, TpmError};
@@ -21,6 +20,7 @@ use crate::rsa_key;
 use crate::session::attribute;
 use crate::status::is_owner_on;
 use crate::tpm::{Handle, Tpm};
+use crate::trusted_record::{Anchor, CardFault, Index};
 
 /// How a comparison by the TPM ended.
 pub(crate) enum Verdict {

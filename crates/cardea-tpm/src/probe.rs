@@ -4,7 +4,6 @@
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
-use crate::anchor::NV_RANGE;
 use crate::auth::AuthValue;
 use crate::core::Core;
 use crate::create::{full, undefine};
@@ -13,6 +12,7 @@ use crate::intent::IntentIndex;
 use crate::policy::{NV_DEFINED, NV_WRITTEN, ZERO, cc, command_code, name_of, nv_public};
 use crate::random::random;
 use crate::session::Session;
+use crate::trusted_record::NV_RANGE;
 
 /// Whether this TPM keeps the promises that cards build on (once per service).
 ///

@@ -7,16 +7,16 @@ use cardea_card::secret::Held;
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use crate::anchor::{Anchor, Index};
 use crate::auth::AuthValue;
 use crate::core::Core;
 use crate::error::TpmError;
-use crate::grant::{Grant, LIFE, Purpose};
+use crate::grant::{ApprovedSession, LIFE, Purpose};
 use crate::operate::{Verdict, age, require_own_tpm, verdict};
 use crate::policy::{ApprovalId, name_of, role_ref};
 use crate::random::random;
 use crate::session::Session;
 use crate::tpm::Handle;
+use crate::trusted_record::{Anchor, Index};
 
 /// An authority whose value the TPM has found right less than a minute ago. What it approved is with the
 /// [`Core`], for one use each.
@@ -84,7 +84,8 @@ fn grant(
     };
     match saved {
         Ok(context) => {
-            core.grants.add(card, Grant::new(purpose, session, context));
+            core.grants
+                .add(card, ApprovedSession::new(purpose, session, context));
             Ok(Verdict::Right)
         }
         Err(error) => {

@@ -34,7 +34,7 @@ pub(crate) type Lane = u64;
 const PAUSE: Duration = Duration::from_micros(150);
 
 thread_local! {
-    static RESTING: Cell<bool> = const { Cell::new(false) };
+    static DEFERRED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While it lives, this thread leaves what is due to its own call of `run_idle_work` after it.
@@ -47,14 +47,14 @@ impl DeferIdleWork {
     /// From now on, in this thread.
     #[must_use]
     pub fn begin() -> Self {
-        RESTING.set(true);
+        DEFERRED.set(true);
         Self(PhantomData)
     }
 }
 
 impl Drop for DeferIdleWork {
     fn drop(&mut self) {
-        RESTING.set(false);
+        DEFERRED.set(false);
     }
 }
 
@@ -111,7 +111,7 @@ impl Shared {
     fn give_back(&self, core: Box<Core>, due: bool) {
         let mut state = self.lock();
         state.put(core, due);
-        let call = !state.turns.is_empty() || (due && state.asleep && !RESTING.get());
+        let call = !state.turns.is_empty() || (due && state.asleep && !DEFERRED.get());
         drop(state);
         if call {
             self.work.notify_one();

@@ -9,7 +9,6 @@ use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
 use cardea_card::weakened::{self, Weakness};
 use cardea_terms::Step;
 
-use crate::anchor::{Anchor, CardFault, NV_RANGE, own_indices};
 use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
@@ -26,6 +25,7 @@ use crate::status::Status;
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
 use crate::transport::Address;
+use crate::trusted_record::{Anchor, CardFault, NV_RANGE, own_indices};
 
 /// Jobs of the service itself.
 const SERVICE: Lane = 0;

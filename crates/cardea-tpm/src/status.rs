@@ -2,10 +2,10 @@
 
 use cardea_card::token::KeyAlgorithm;
 
-use crate::anchor::NV_RANGE;
 use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::error::TpmError;
+use crate::trusted_record::NV_RANGE;
 
 /// State of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]

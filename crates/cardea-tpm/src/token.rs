@@ -15,18 +15,18 @@ use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::administration::Administration;
-use crate::anchor::{Anchor, Index};
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
 use crate::error::{TpmError, token_error};
 use crate::import::{self, Incoming};
 use crate::inner::Inner;
 use crate::operate::{self, Verdict};
-use crate::owned::OwnedOperation;
+use crate::operation::OwnedOperation;
 use crate::policy::ApprovalId;
 use crate::probe::probe;
 use crate::proof::{self, Proof};
 use crate::rsa_key;
+use crate::trusted_record::{Anchor, Index};
 
 /// How long a counter that was read is shown again without asking the TPM: clients poll it.
 const COUNTER_TIME: Duration = Duration::from_secs(1);

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::awake::Awake;
 use crate::simulator::Simulator;
+use crate::spin_wait::SpinWait;
 
 /// Longest response of any TPM (TPM 2.0 Part 2, TPM2_MAX_RESPONSE_SIZE of the PC Client profile).
 pub(crate) const MAX_RESPONSE: usize = 4096;
@@ -204,14 +204,14 @@ impl Transport for Device {
 
 struct Socket<S> {
     stream: S,
-    awake: Awake,
+    awake: SpinWait,
 }
 
 impl<S> Socket<S> {
     fn new(stream: S) -> Self {
         Self {
             stream,
-            awake: Awake::new(),
+            awake: SpinWait::new(),
         }
     }
 }

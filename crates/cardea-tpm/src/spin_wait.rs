@@ -21,12 +21,12 @@ const LAST_SLEEP: Duration = Duration::from_secs(5);
 
 /// Who waits for answers.
 #[derive(Debug)]
-pub(crate) struct Awake {
+pub(crate) struct SpinWait {
     asleep_until: Option<Instant>,
     sleep: Duration,
 }
 
-impl Awake {
+impl SpinWait {
     pub(crate) fn new() -> Self {
         Self {
             asleep_until: None,
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn answer_that_is_there_is_found_and_an_error_is_given_on() {
-        let mut awake = Awake::new();
+        let mut awake = SpinWait::new();
         assert!(awake.look(|| Ok(true)).unwrap());
         assert!(
             awake
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn nobody_looks_for_long_nor_where_processors_are_busy() {
-        let mut awake = Awake::new();
+        let mut awake = SpinWait::new();
         let looks = Cell::new(0_u32);
         let late = || {
             looks.set(looks.get() + 1);

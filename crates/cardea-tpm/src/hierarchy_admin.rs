@@ -1,10 +1,9 @@
-//! Care of the TPM itself: hierarchy authorisations, the lockout, indices.
+//! Administration of the TPM itself: hierarchy authorisations, the lockout, indices.
 
 use cardea_card::record::{IndexRole, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use crate::anchor::{Anchor, CardFault, NV_RANGE};
 use crate::core::Core;
 use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
@@ -14,6 +13,7 @@ use crate::policy::{NV_DEFINED, NV_WRITTEN, name_of, nv_public};
 use crate::service::Service;
 use crate::session::Session;
 use crate::status::{NO_STATE, PERMANENT, is_owner_on};
+use crate::trusted_record::{Anchor, CardFault, NV_RANGE};
 
 /// What became of the policy of a hierarchy. Whoever meets a policy that was set before needs no authorisation.
 #[derive(Debug)]
