@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use cardea_card::pin_policy::{PinPolicy, PinRuleError};
 use cardea_card::secret::Pin;
-use cardea_client::spoken::{heard, spoken};
+use cardea_client::dictation::{from_dictation, to_dictation};
 
-use crate::desk::{Desk, Refusal};
 use crate::pinentry::{Error, Open, Options, Pinentry};
 use crate::secret::Secret;
+use crate::unblocking::{Refusal, Unblocking};
 
 /// Dialogs for one question, after which the program has to ask again.
 const ROUNDS: u32 = 5;
@@ -93,10 +93,10 @@ impl Dialogs {
         &self,
         purpose: Purpose,
         hints: &Hints,
-        desk: &dyn Desk,
+        unblocking: &dyn Unblocking,
     ) -> Result<Secret, Error> {
         if purpose == Purpose::Pin && hints.tries_left == Some(0) {
-            return self.unblock(hints, desk);
+            return self.unblock(hints, unblocking);
         }
         self.ask(
             purpose,
@@ -182,7 +182,7 @@ impl Dialogs {
     }
 
     /// Sets a new PIN on the PUK's or the administrator's word.
-    fn unblock(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+    fn unblock(&self, hints: &Hints, unblocking: &dyn Unblocking) -> Result<Secret, Error> {
         match hints.unblock {
             UnblockMode::None => {
                 let mut pinentry = self.open(hints.limit)?;
@@ -194,12 +194,12 @@ impl Dialogs {
                 pinentry.message()?;
                 Err(Error::Cancelled)
             }
-            UnblockMode::Puk => self.unblock_by_puk(hints, desk),
-            UnblockMode::ChallengeResponse => self.unblock_by_response(hints, desk),
+            UnblockMode::Puk => self.unblock_by_puk(hints, unblocking),
+            UnblockMode::ChallengeResponse => self.unblock_by_response(hints, unblocking),
         }
     }
 
-    fn unblock_by_puk(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+    fn unblock_by_puk(&self, hints: &Hints, unblocking: &dyn Unblocking) -> Result<Secret, Error> {
         let mut error = None;
         let own = Hints {
             policy: PinPolicy::puk(),
@@ -212,7 +212,7 @@ impl Dialogs {
             );
             let puk = self.ask(Purpose::Puk, &text, &own, error.take())?;
             let new = self.new_pin(hints)?;
-            match desk.unblock_by_puk(&puk, &new) {
+            match unblocking.unblock_by_puk(&puk, &new) {
                 Ok(()) => return Ok(new),
                 Err(Refusal::Wrong(text)) => error = Some(text),
                 Err(Refusal::Failed(text)) => return Err(Error::Failed(text)),
@@ -221,13 +221,17 @@ impl Dialogs {
         Err(Error::Cancelled)
     }
 
-    fn unblock_by_response(&self, hints: &Hints, desk: &dyn Desk) -> Result<Secret, Error> {
+    fn unblock_by_response(
+        &self,
+        hints: &Hints,
+        unblocking: &dyn Unblocking,
+    ) -> Result<Secret, Error> {
         let mut error = None;
         for _ in 0..ROUNDS {
-            let reset = desk.reset().map_err(Error::Failed)?;
+            let reset = unblocking.reset().map_err(Error::Failed)?;
             let challenge = reset.challenge().try_into();
             let challenge = challenge.map_err(|_| Error::Failed("not a challenge".into()))?;
-            let response = self.response(hints, &spoken(challenge), error.take())?;
+            let response = self.response(hints, &to_dictation(challenge), error.take())?;
             let new = self.new_pin(hints)?;
             match reset.complete(&response, &new) {
                 Ok(()) => return Ok(new),
@@ -266,7 +270,7 @@ impl Dialogs {
             if let Some(error) = &error {
                 pinentry.set("SETERROR", error)?;
             }
-            match heard(pinentry.pin()?.expose()) {
+            match from_dictation(pinentry.pin()?.expose()) {
                 Ok(response) => return Ok(Secret::of(&response)),
                 Err(why) => error = Some(format!("the answer: {why}")),
             }

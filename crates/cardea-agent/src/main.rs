@@ -5,12 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-mod desk;
 mod dialog;
 mod drives;
 mod pinentry;
 mod secret;
 mod service;
+mod unblocking;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -18,10 +18,10 @@ use zbus::{
     Connection, DynamicType, Message, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant,
 };
 
-use crate::desk::{Desk, Refusal, Reset};
 use crate::dialog::{Dialogs, Hints, Purpose, UnblockMode};
 use crate::pinentry::Error;
 use crate::secret::Secret;
+use crate::unblocking::{Refusal, Reset, Unblocking};
 
 const SERVICE: &str = "org.cardea.VirtualSmartCard1";
 const ROOT: &str = "/org/cardea/VirtualSmartCard1";
@@ -227,11 +227,11 @@ impl Service {
             self.refuse_own(question, "InvalidArgument", "unknown question");
             return Ok(());
         };
-        let desk = CardDesk {
+        let unblocking = CardUnblocking {
             service: self,
             card: card.to_string(),
         };
-        let secret = self.dialogs.secret(purpose, &hints(&given), &desk)?;
+        let secret = self.dialogs.secret(purpose, &hints(&given), &unblocking)?;
         self.reply(question, &secret.pipe()?);
         Ok(())
     }
@@ -345,12 +345,12 @@ fn policy(value: &OwnedVariant) -> Option<PinPolicy> {
 }
 
 /// The service, for one card.
-struct CardDesk<'a> {
+struct CardUnblocking<'a> {
     service: &'a Service,
     card: String,
 }
 
-impl Desk for CardDesk<'_> {
+impl Unblocking for CardUnblocking<'_> {
     fn unblock_by_puk(&self, puk: &Secret, new: &Secret) -> Result<(), Refusal> {
         let pipes = puk.pipe().and_then(|puk| Ok((puk, new.pipe()?)));
         let body = pipes.map_err(|error| Refusal::Failed(error.to_string()))?;

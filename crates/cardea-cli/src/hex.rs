@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cardea_client::spoken::{HeardError, heard};
+use cardea_client::dictation::{DictationError, from_dictation};
 use zeroize::Zeroizing;
 
 /// Exactly `N` bytes; blanks anywhere do not count.
@@ -35,10 +35,10 @@ pub(crate) fn push(text: &mut String, bytes: &[u8]) {
 pub(crate) struct Block(pub(crate) [u8; 8]);
 
 impl FromStr for Block {
-    type Err = HeardError;
+    type Err = DictationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        heard(text.as_bytes()).map(Self)
+        from_dictation(text.as_bytes()).map(Self)
     }
 }
 

@@ -16,6 +16,7 @@ mod authorisation;
 mod buffer;
 mod client;
 mod connect;
+pub mod dictation;
 pub mod drive;
 pub mod environment;
 mod error;
@@ -26,7 +27,6 @@ mod origin;
 mod process;
 mod protocol;
 mod server;
-pub mod spoken;
 mod transmit;
 mod watch;
 

@@ -13,7 +13,7 @@ use crate::general::{LIBRARY, MANUFACTURER, padded};
 use crate::mechanisms::{self, MECHANISMS};
 use crate::module::Module;
 use crate::rv::{About, Result, Rv};
-use crate::state::{LoginState, Slot, State};
+use crate::state::{LoginState, State, TokenSlot};
 
 /// Longest PIN, of any card.
 const MAX_PIN: CK_ULONG = 127;
@@ -104,7 +104,7 @@ impl Module {
             if present {
                 events.push(id);
             }
-            let slot = Slot {
+            let slot = TokenSlot {
                 reason: reason(&card),
                 card: card.card_id,
                 name: card.name,

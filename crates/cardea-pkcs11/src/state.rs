@@ -14,7 +14,7 @@ use crate::rv::{Result, Rv};
 /// Slots, sessions and handles.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) slots: BTreeMap<CK_SLOT_ID, Slot>,
+    pub(crate) slots: BTreeMap<CK_SLOT_ID, TokenSlot>,
     pub(crate) sessions: BTreeMap<CK_SESSION_HANDLE, Session>,
     last_session: CK_SESSION_HANDLE,
     last_object: CK_OBJECT_HANDLE,
@@ -27,7 +27,7 @@ pub(crate) struct State {
 
 /// A card's slot. It keeps its number when the card is removed.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct TokenSlot {
     pub(crate) card: String,
     pub(crate) name: String,
     pub(crate) present: bool,
@@ -96,7 +96,7 @@ pub(crate) enum PinProof {
     UserLogin,
 }
 
-impl Slot {
+impl TokenSlot {
     /// Forgets everything that belonged to the card, which was removed.
     pub(crate) fn clear(&mut self) {
         self.login = LoginState::Nobody;
@@ -187,7 +187,7 @@ impl Session {
 }
 
 impl State {
-    pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut Slot> {
+    pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut TokenSlot> {
         self.slots.get_mut(&id).ok_or(Rv(CKR_SLOT_ID_INVALID))
     }
 

@@ -48,7 +48,7 @@ const ADMIN_IDLE: Duration = Duration::from_secs(60);
 /// Roles of all connections of a card.
 #[derive(Debug, Default)]
 pub(crate) struct Security {
-    sessions: Vec<Session>,
+    connections: Vec<ConnectionRoles>,
     /// The connection whose verification armed one operation with an always-class key, and when.
     armed: Option<(Weak<()>, Duration)>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Security {
 const ARMED_LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-struct Session {
+struct ConnectionRoles {
     mark: Weak<()>,
     admin: Option<Period>,
     puk: Option<Period>,
@@ -81,8 +81,8 @@ impl Period {
 impl Security {
     /// This connection has the role from now on.
     pub(crate) fn grant(&mut self, mark: &Mark, role: Role, now: Duration) {
-        self.change(mark, |session| {
-            *session.role(role) = Some(Period {
+        self.change(mark, |connection| {
+            *connection.role(role) = Some(Period {
                 since: now,
                 used: now,
             });
@@ -91,12 +91,13 @@ impl Security {
 
     /// This connection has the role no longer.
     pub(crate) fn revoke(&mut self, mark: &Mark, role: Role) {
-        self.change(mark, |session| *session.role(role) = None);
+        self.change(mark, |connection| *connection.role(role) = None);
     }
 
     /// Ends all roles of this connection.
     pub(crate) fn revoke_all(&mut self, mark: &Mark) {
-        self.sessions.retain(|session| !session.belongs_to(mark));
+        self.connections
+            .retain(|connection| !connection.belongs_to(mark));
         if self.is_armed_by(mark) {
             self.armed = None;
         }
@@ -104,8 +105,8 @@ impl Security {
 
     /// Ends the verification of the PIN on all connections.
     pub(crate) fn clear_users(&mut self) {
-        for session in &mut self.sessions {
-            session.user = None;
+        for connection in &mut self.connections {
+            connection.user = None;
         }
         self.armed = None;
         self.tidy();
@@ -113,22 +114,22 @@ impl Security {
 
     /// Nobody has any role on any connection.
     pub(crate) fn clear(&mut self) {
-        self.sessions.clear();
+        self.connections.clear();
         self.armed = None;
     }
 
     /// Ends what is older than its limits and what belongs to dropped connections.
     pub(crate) fn expire(&mut self, now: Duration, limits: Limits) {
-        for session in &mut self.sessions {
-            session.user = session
+        for connection in &mut self.connections {
+            connection.user = connection
                 .user
                 .filter(|period| period.is_within(now, Some(limits.session), limits.idle));
-            for role in [&mut session.admin, &mut session.puk] {
+            for role in [&mut connection.admin, &mut connection.puk] {
                 *role = role.filter(|period| period.is_within(now, None, Some(ADMIN_IDLE)));
             }
         }
-        self.sessions
-            .retain(|session| session.mark.strong_count() > 0);
+        self.connections
+            .retain(|connection| connection.mark.strong_count() > 0);
         self.armed = self.armed.take().filter(|(mark, since)| {
             mark.strong_count() > 0 && now.saturating_sub(*since) <= ARMED_LIFE
         });
@@ -137,8 +138,8 @@ impl Security {
 
     /// A role of this connection was needed just now.
     pub(crate) fn touch(&mut self, mark: &Mark, role: Role, now: Duration) {
-        self.change(mark, |session| {
-            if let Some(period) = session.role(role) {
+        self.change(mark, |connection| {
+            if let Some(period) = connection.role(role) {
                 period.used = now;
             }
         });
@@ -146,14 +147,14 @@ impl Security {
 
     /// Whether this connection has the role.
     pub(crate) fn has(&self, mark: &Mark, role: Role) -> bool {
-        self.sessions
+        self.connections
             .iter()
-            .find(|session| session.belongs_to(mark))
-            .is_some_and(|session| {
+            .find(|connection| connection.belongs_to(mark))
+            .is_some_and(|connection| {
                 match role {
-                    Role::Admin => session.admin,
-                    Role::Puk => session.puk,
-                    Role::User => session.user,
+                    Role::Admin => connection.admin,
+                    Role::Puk => connection.puk,
+                    Role::User => connection.user,
                 }
                 .is_some()
             })
@@ -161,14 +162,16 @@ impl Security {
 
     /// Whether the PIN is verified on any connection.
     pub(crate) fn anyone_verified(&self) -> bool {
-        self.sessions.iter().any(|session| session.user.is_some())
+        self.connections
+            .iter()
+            .any(|connection| connection.user.is_some())
     }
 
     /// Whether any connection is the administrator's or has verified the PUK.
     pub(crate) fn anyone_administers(&self) -> bool {
-        self.sessions
+        self.connections
             .iter()
-            .any(|session| session.admin.is_some() || session.puk.is_some())
+            .any(|connection| connection.admin.is_some() || connection.puk.is_some())
     }
 
     /// The verification on this connection allows one operation with an always-class key.
@@ -193,31 +196,31 @@ impl Security {
         self.armed.is_some()
     }
 
-    /// Applies a change to the session of this connection, which is made if need be.
-    fn change(&mut self, mark: &Mark, change: impl FnOnce(&mut Session)) {
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.belongs_to(mark)) {
-            change(session);
+    /// Applies a change to the roles of this connection, which get an entry if necessary.
+    fn change(&mut self, mark: &Mark, change: impl FnOnce(&mut ConnectionRoles)) {
+        if let Some(connection) = self.connections.iter_mut().find(|s| s.belongs_to(mark)) {
+            change(connection);
         } else {
-            let mut session = Session {
+            let mut connection = ConnectionRoles {
                 mark: Arc::downgrade(&mark.0),
                 admin: None,
                 puk: None,
                 user: None,
             };
-            change(&mut session);
-            self.sessions.push(session);
+            change(&mut connection);
+            self.connections.push(connection);
         }
         self.tidy();
     }
 
     fn tidy(&mut self) {
-        self.sessions.retain(|session| {
-            session.user.is_some() || session.puk.is_some() || session.admin.is_some()
+        self.connections.retain(|connection| {
+            connection.user.is_some() || connection.puk.is_some() || connection.admin.is_some()
         });
     }
 }
 
-impl Session {
+impl ConnectionRoles {
     /// The weak reference keeps the allocation, so an address is never used twice while it counts.
     fn belongs_to(&self, mark: &Mark) -> bool {
         self.mark.as_ptr() == Arc::as_ptr(&mark.0)

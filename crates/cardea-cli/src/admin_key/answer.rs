@@ -1,9 +1,9 @@
 //! A card's challenge, and the administrator's answer to it.
 
+use cardea_client::dictation::to_dictation;
 use cardea_client::message::{
     AdminAnswer, CardDetails, CardRequest, Part, Reply, Request, SecretBytes,
 };
-use cardea_client::spoken::spoken;
 
 use super::respond;
 use crate::arguments::AdminArguments;
@@ -30,7 +30,7 @@ pub(crate) fn answer(
         _ => {
             let challenge = challenge(card, daemon)?;
             note(&format!("card id:   {}", card.summary.card_id))?;
-            note(&format!("challenge: {}", spoken(&challenge.0)))?;
+            note(&format!("challenge: {}", to_dictation(&challenge.0)))?;
             (challenge, secret::response()?)
         }
     };

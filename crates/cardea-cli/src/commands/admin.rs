@@ -1,7 +1,7 @@
 //! `cardea admin …`: challenges, and answers to them by whoever holds the admin key.
 
+use cardea_client::dictation::to_dictation;
 use cardea_client::message::{CardDetails, CardRequest, Request, SecretBytes};
-use cardea_client::spoken::spoken;
 use serde_json::json;
 
 use crate::admin_key::answer::{answer, challenge, must_have_administrator};
@@ -55,7 +55,7 @@ fn print_challenge(
             "challenge": plain(&challenge.0),
         }))?;
     } else {
-        print(&format!("{}\n", spoken(&challenge.0)))?;
+        print(&format!("{}\n", to_dictation(&challenge.0)))?;
     }
     Ok(())
 }

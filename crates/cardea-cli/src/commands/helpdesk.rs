@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_client::spoken::spoken;
+use cardea_client::dictation::to_dictation;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -104,7 +104,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
             "check_value": check,
         }))?;
     } else {
-        print(&format!("{}\n", spoken(&response.0)))?;
+        print(&format!("{}\n", to_dictation(&response.0)))?;
     }
     Ok(())
 }

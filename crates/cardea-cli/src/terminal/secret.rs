@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use cardea_client::dictation::from_dictation;
 use cardea_client::message::{Hierarchy, SecretBytes};
 use cardea_client::parse_authorisation;
-use cardea_client::spoken::heard;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -216,7 +216,7 @@ pub(crate) fn response() -> Result<hex::Block, Failure> {
              --challenge and --response"
         ))
     })?;
-    heard(&typed)
+    from_dictation(&typed)
         .map(hex::Block)
         .map_err(|error| Failure::usage(format!("the response: {error}")))
 }

@@ -91,7 +91,7 @@ fn blocked_card_signs_again_after_a_telephone_call() {
     });
     wait_for("a challenge", || challenge_on(&terminal).is_some());
     let block: [u8; 8] = challenge_on(&terminal).unwrap().try_into().unwrap();
-    let challenge = cardea_client::spoken::spoken(&block);
+    let challenge = cardea_client::dictation::to_dictation(&block);
 
     // Over the telephone: card id and challenge there, the answer back.
     let respond = |challenge: &str, further: &[&str]| {

@@ -12,7 +12,7 @@ pub(crate) enum Refusal {
 }
 
 /// The service, for one card.
-pub(crate) trait Desk {
+pub(crate) trait Unblocking {
     /// Sets a new PIN on the PUK's word.
     fn unblock_by_puk(&self, puk: &Secret, new: &Secret) -> Result<(), Refusal>;
 

@@ -8,18 +8,18 @@ const BLOCK: usize = 8;
 
 /// Why digits are not a challenge or response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeardError {
+pub enum DictationError {
     /// There are others than 16 or 17 hexadecimal digits.
     #[error("it must have 16 hexadecimal digits and may have a check digit")]
     Digits,
     /// The check digit is not that of the others.
     #[error("it was misheard or mistyped: the check digit does not match")]
-    Misheard,
+    CheckDigit,
 }
 
 /// `1122 3344 5566 7788-3`.
 #[must_use]
-pub fn spoken(block: &[u8; BLOCK]) -> String {
+pub fn to_dictation(block: &[u8; BLOCK]) -> String {
     let groups: Vec<String> = block
         .chunks(2)
         .map(base16ct::upper::encode_string)
@@ -32,27 +32,27 @@ pub fn spoken(block: &[u8; BLOCK]) -> String {
 ///
 /// # Errors
 ///
-/// [`HeardError`].
-pub fn heard(typed: &[u8]) -> Result<[u8; BLOCK], HeardError> {
+/// [`DictationError`].
+pub fn from_dictation(typed: &[u8]) -> Result<[u8; BLOCK], DictationError> {
     let plain = |byte: &&u8| !byte.is_ascii_whitespace() && **byte != b'-';
     let digits: Option<Vec<u32>> = typed
         .iter()
         .filter(plain)
         .map(|byte| char::from(*byte).to_digit(16))
         .collect();
-    let digits = digits.ok_or(HeardError::Digits)?;
+    let digits = digits.ok_or(DictationError::Digits)?;
     let (own, check) = match digits.split_at_checked(2 * BLOCK) {
         Some((own, [])) => (own, None),
         Some((own, [check])) => (own, Some(*check)),
-        _ => return Err(HeardError::Digits),
+        _ => return Err(DictationError::Digits),
     };
     if check.is_some_and(|check| check != check_digit(own)) {
-        return Err(HeardError::Misheard);
+        return Err(DictationError::CheckDigit);
     }
     let mut block = [0; BLOCK];
     for (byte, pair) in block.iter_mut().zip(own.chunks(2)) {
         let value = pair.iter().fold(0, |value, digit| value << 4 | digit);
-        *byte = u8::try_from(value).map_err(|_| HeardError::Digits)?;
+        *byte = u8::try_from(value).map_err(|_| DictationError::Digits)?;
     }
     Ok(block)
 }
@@ -82,27 +82,27 @@ mod tests {
     const BLOCK: [u8; 8] = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
 
     #[test]
-    fn what_is_spoken_is_heard() {
-        assert_eq!(spoken(&BLOCK), "1122 3344 5566 7788-3");
+    fn what_is_dictated_is_understood() {
+        assert_eq!(to_dictation(&BLOCK), "1122 3344 5566 7788-3");
         let response = [0x88, 0xBE, 0x35, 0x4D, 0x2E, 0x0B, 0x28, 0x69];
-        assert_eq!(spoken(&response), "88BE 354D 2E0B 2869-1");
+        assert_eq!(to_dictation(&response), "88BE 354D 2E0B 2869-1");
         for text in [
             "1122334455667788",
             "1122 3344 5566 7788-3",
             "11223344556677883",
             " 1122-3344 5566\t7788\n",
         ] {
-            assert_eq!(heard(text.as_bytes()), Ok(BLOCK), "{text}");
+            assert_eq!(from_dictation(text.as_bytes()), Ok(BLOCK), "{text}");
         }
         for number in 0..=255_u8 {
             let block = [number, 1, 2, 3, number, 5, 0xFF, number];
-            assert_eq!(heard(spoken(&block).as_bytes()), Ok(block));
+            assert_eq!(from_dictation(to_dictation(&block).as_bytes()), Ok(block));
         }
     }
 
     #[test]
     fn every_wrong_digit_is_noticed() {
-        let right = spoken(&BLOCK);
+        let right = to_dictation(&BLOCK);
         for (at, digit) in right
             .char_indices()
             .filter(|(_, digit)| digit.is_ascii_hexdigit())
@@ -111,8 +111,8 @@ mod tests {
                 let mut wrong = right.clone();
                 wrong.replace_range(at..=at, &other.to_string());
                 assert_eq!(
-                    heard(wrong.as_bytes()),
-                    Err(HeardError::Misheard),
+                    from_dictation(wrong.as_bytes()),
+                    Err(DictationError::CheckDigit),
                     "{wrong}"
                 );
             }
@@ -128,7 +128,11 @@ mod tests {
             "112233445566778G",
             "1122_3344_5566_7788",
         ] {
-            assert_eq!(heard(text.as_bytes()), Err(HeardError::Digits), "{text}");
+            assert_eq!(
+                from_dictation(text.as_bytes()),
+                Err(DictationError::Digits),
+                "{text}"
+            );
         }
     }
 }
