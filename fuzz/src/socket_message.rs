@@ -162,7 +162,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 pin: Some(secret()),
                 key: NewKey {
                     label: Some("mail".to_owned()),
-                    always: true,
+                    class: cardea_client::message::KeyClass::Always,
                     sign_only: false,
                     id: Some(vec![7]),
                 },

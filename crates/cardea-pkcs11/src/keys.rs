@@ -1,7 +1,7 @@
 //! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
 use cardea_client::message::{CardRequest, NewKey, Operation, Reply, Request, TpmRequest};
-use cardea_terms::KeyAlgorithm;
+use cardea_terms::{KeyAlgorithm, KeyClass};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
@@ -201,7 +201,10 @@ pub(crate) fn new_key(private: &Template, public: Option<&Template>) -> Result<N
     }
     Ok(NewKey {
         label,
-        always: private.flag(CKA_ALWAYS_AUTHENTICATE)? == Some(true),
+        class: match private.flag(CKA_ALWAYS_AUTHENTICATE)? {
+            Some(true) => KeyClass::Always,
+            Some(false) | None => KeyClass::Session,
+        },
         sign_only: private.flag(CKA_DECRYPT)? == Some(false)
             && private.flag(CKA_UNWRAP)? != Some(true),
         id: id.map(<[u8]>::to_vec),

@@ -142,7 +142,7 @@ impl Cards {
                 pin: Some(SecretBytes::new(PIN.into())),
                 key: NewKey {
                     label: Some(label.into()),
-                    always: false,
+                    class: cardea_client::message::KeyClass::Session,
                     sign_only: false,
                     id: None,
                 },

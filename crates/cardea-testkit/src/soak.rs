@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use cardea_card::token::Rng;
 use cardea_client::Client;
 use cardea_client::message::{
-    CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, NewKey, Operation, PowerAction,
-    PublicKey, Reference, Reply, Request, SecretBytes, SlotRequest,
+    CardRequest, CardsRequest, CreateCard, FailureKind, KeyClass, NewContent, NewKey, Operation,
+    PowerAction, PublicKey, Reference, Reply, Request, SecretBytes, SlotRequest,
 };
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{Signature, VerifyingKey};
@@ -163,14 +163,14 @@ fn prepare(socket: &Path, number: usize) -> Target {
         panic!("no card was made");
     };
     let card_id = card.summary.card_id;
-    let mut key = |always| {
+    let mut key = |class| {
         let request = Request::card(
             card_id.clone(),
             CardRequest::GenerateKey {
                 pin: Some(pin()),
                 key: NewKey {
                     label: None,
-                    always,
+                    class,
                     sign_only: true,
                     id: None,
                 },
@@ -188,8 +188,8 @@ fn prepare(socket: &Path, number: usize) -> Target {
         (key.reference, public)
     };
     Target {
-        session: key(false),
-        always: key(true),
+        session: key(KeyClass::Session),
+        always: key(KeyClass::Always),
         slot: card.summary.slot.expect("the card has a reader"),
         card: card_id,
     }

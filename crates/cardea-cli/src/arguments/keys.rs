@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cardea_terms::KeyAlgorithm;
+use cardea_terms::{KeyAlgorithm, KeyClass};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments};
@@ -91,6 +91,16 @@ pub(crate) struct NewKeyArguments {
     /// RSA: for signatures only, not for decryption
     #[arg(long)]
     pub(crate) sign_only: bool,
+}
+
+impl NewKeyArguments {
+    pub(crate) fn class(&self) -> KeyClass {
+        if self.pin_every_time {
+            KeyClass::Always
+        } else {
+            KeyClass::Session
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -60,7 +60,7 @@ pub(crate) fn run(
             pin: Some(pin.clone()),
             key: NewKey {
                 label: options.label.clone().or_else(|| found.name.clone()),
-                always: options.pin_every_time,
+                class: options.class(),
                 sign_only: options.sign_only,
                 id: None,
             },

@@ -95,7 +95,7 @@ fn new_key(options: &NewKeyArguments, algorithm: Algorithm) -> Result<NewKey, Fa
     }
     Ok(NewKey {
         label: options.label.clone(),
-        always: options.pin_every_time,
+        class: options.class(),
         sign_only: options.sign_only,
         id: None,
     })

@@ -189,7 +189,7 @@ mod tests {
                     pin: None,
                     key: cardea_client::message::NewKey {
                         label: None,
-                        always: false,
+                        class: cardea_client::message::KeyClass::Session,
                         sign_only: false,
                         id: None,
                     },

@@ -12,9 +12,9 @@ pub struct NewKey {
     /// Name shown to people, 1 to 127 bytes without control characters; absent = a random one.
     #[n(0)]
     pub label: Option<String>,
-    /// Ask for the PIN before every use.
+    /// Whether the PIN is asked for once or before every use.
     #[n(1)]
-    pub always: bool,
+    pub class: KeyClass,
     /// RSA: for signatures only.
     #[n(2)]
     pub sign_only: bool,

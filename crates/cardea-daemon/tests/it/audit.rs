@@ -53,7 +53,7 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
             pin: Some(secret(PIN)),
             key: NewKey {
                 label: None,
-                always: false,
+                class: cardea_client::message::KeyClass::Session,
                 sign_only: false,
                 id: None,
             },
@@ -142,7 +142,7 @@ fn every_time(client: &mut Client) -> u8 {
         pin: Some(secret(PIN)),
         key: NewKey {
             label: None,
-            always: true,
+            class: cardea_client::message::KeyClass::Always,
             sign_only: false,
             id: None,
         },

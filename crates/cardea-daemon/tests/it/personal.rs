@@ -22,7 +22,7 @@ fn generation(algorithm: KeyAlgorithm) -> Request {
             pin: Some(secret(PIN)),
             key: NewKey {
                 label: None,
-                always: false,
+                class: cardea_client::message::KeyClass::Session,
                 sign_only: false,
                 id: None,
             },

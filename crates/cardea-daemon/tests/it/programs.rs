@@ -39,7 +39,7 @@ fn key() -> Request {
             pin: Some(secret(PIN)),
             key: NewKey {
                 label: Some("mail".into()),
-                always: false,
+                class: cardea_client::message::KeyClass::Session,
                 sign_only: false,
                 id: Some(vec![1, 2]),
             },

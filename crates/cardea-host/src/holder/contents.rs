@@ -1,7 +1,7 @@
 //! What is on a card, for its holder over the socket: keys, certificates and other objects.
 
 use cardea_card::record;
-use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, PrivateOperation, TokenErrorKind};
+use cardea_card::token::{KeyAlgorithm, PinReference, PrivateOperation, TokenErrorKind};
 use cardea_card::{Card, CardError, KeyNumber, KeyUsage, NewKey, NewObject, secret};
 use cardea_client::message::{
     self, CardStatus, Contents, Failure, FailureKind, ObjectKind, ObjectSummary, Operation, Reply,
@@ -343,11 +343,7 @@ fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
         } else {
             KeyUsage::Exchange
         },
-        class: if key.always {
-            KeyClass::Always
-        } else {
-            KeyClass::Session
-        },
+        class: key.class,
         id: key.id.clone(),
     })
 }

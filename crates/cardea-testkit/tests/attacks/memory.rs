@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use cardea_card::record::{CardRecord, IndexRole, VaultKind};
 use cardea_client::Client;
 use cardea_client::message::{
-    AdminAnswer, Authority, CardRequest, CardsRequest, CreateCard, NewContent, NewKey, Operation,
-    PowerAction, PrivateKey, PublicKey, Reference, Reply, Request, SecretBytes, SlotRequest,
+    AdminAnswer, Authority, CardRequest, CardsRequest, CreateCard, KeyClass, NewContent, NewKey,
+    Operation, PowerAction, PrivateKey, PublicKey, Reference, Reply, Request, SecretBytes,
+    SlotRequest,
 };
 use cardea_store::format::{HostKey, decode};
 use cardea_testkit::multiplexer::Multiplexer;
@@ -227,9 +228,9 @@ impl Victim {
 
     /// The socket: keys made, imported and used.
     fn keys(&mut self, card: &str) {
-        let key = |always| NewKey {
+        let key = |class| NewKey {
             label: None,
-            always,
+            class,
             sign_only: false,
             id: None,
         };
@@ -238,7 +239,7 @@ impl Victim {
             card.clone(),
             CardRequest::GenerateKey {
                 pin: pin(),
-                key: key(false),
+                key: key(KeyClass::Session),
                 algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
             },
         ));
@@ -257,12 +258,12 @@ impl Victim {
         assert!(matches!(&plain, Reply::Result(plain) if plain.expose() == PLAIN));
         let scalar = p256::SecretKey::from_slice(&SCALAR).unwrap();
         let point = scalar.public_key().to_sec1_point(false);
-        for always in [false, true] {
+        for class in [KeyClass::Session, KeyClass::Always] {
             let made = self.call(&Request::card(
                 card.clone(),
                 CardRequest::ImportKey {
                     pin: pin(),
-                    key: key(always),
+                    key: key(class),
                     material: PrivateKey::Ec {
                         scalar: secret(&SCALAR),
                         x: point.x().unwrap().to_vec(),

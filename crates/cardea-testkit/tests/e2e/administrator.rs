@@ -241,7 +241,7 @@ fn opensc_uses_a_key_that_wants_the_pin_every_time() {
                     pin: Some(SecretBytes::new(PIN.as_bytes().to_vec())),
                     key: NewKey {
                         label: Some("signing".into()),
-                        always: true,
+                        class: cardea_client::message::KeyClass::Always,
                         sign_only: true,
                         id: None,
                     },

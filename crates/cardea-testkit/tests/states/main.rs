@@ -84,7 +84,7 @@ impl Place {
                 pin: Some(secret(PIN)),
                 key: NewKey {
                     label: None,
-                    always: false,
+                    class: cardea_client::message::KeyClass::Session,
                     sign_only: true,
                     id: None,
                 },

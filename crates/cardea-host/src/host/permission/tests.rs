@@ -22,7 +22,7 @@ fn table() -> Vec<(Request, [bool; 4])> {
     };
     let new_key = || NewKey {
         label: None,
-        always: false,
+        class: cardea_client::message::KeyClass::Session,
         sign_only: false,
         id: None,
     };

@@ -176,7 +176,7 @@ fn attempts(card: &str) -> Vec<Request> {
                 pin: Some(secret()),
                 key: NewKey {
                     label: None,
-                    always: false,
+                    class: cardea_client::message::KeyClass::Session,
                     sign_only: false,
                     id: None,
                 },
