@@ -71,7 +71,7 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
     wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
     let (_, reason) = place.state();
     assert!(
-        reason.contains("guessed without end") && reason.contains("firmware is updated"),
+        reason.contains("guessed without limit") && reason.contains("firmware is updated"),
         "{reason}"
     );
     let refused = place.verify(PIN).unwrap_err();
@@ -88,7 +88,7 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
     ] {
         let told = place.daemon.cardea(arguments).text;
         assert!(
-            told.contains("guessed without end"),
+            told.contains("guessed without limit"),
             "{arguments:?}: {told}"
         );
     }
@@ -118,7 +118,7 @@ fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_none_is_made() {
     place.daemon.restart();
     wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
     let told = place.daemon.cardea(&["card", "show", "card"]).text;
-    assert!(told.contains("guessed without end"), "{told}");
+    assert!(told.contains("guessed without limit"), "{told}");
     let refused = place.create("second").unwrap_err();
     assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
     assert_eq!(place.audited("tpm-unsafe"), 1);

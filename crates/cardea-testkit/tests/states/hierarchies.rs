@@ -136,7 +136,7 @@ fn endorsement_of_other_software_is_told_and_provisioning_goes_on() {
     assert!(done.success, "{}", done.text);
     assert!(
         done.text
-            .contains("endorsement authorisation is set by other software"),
+            .contains("endorsement authorisation was set by other software"),
         "{}",
         done.text
     );

@@ -151,7 +151,7 @@ fn interrupted_change_fails_on_the_command_line_and_has_no_diagnosis_on_the_wire
     assert!(
         changed
             .text
-            .contains("it is not known whether the old or the new PIN holds")
+            .contains("it is not known whether the old or the new PIN is valid")
             && !changed.text.contains("full power cycle"),
         "{}",
         changed.text
