@@ -92,8 +92,10 @@ impl Module {
                 .map_or(Ok(()), |data| running.update(data))
                 .and_then(|()| self.result(session, &mut running)),
         };
-        // It was for this operation, which has ended.
-        self.state().session(session)?.forget_context_login(family);
+        // It was for this operation, which has ended; with the card, the session may have gone too.
+        if let Ok(session) = self.state().session(session) {
+            session.forget_context_login(family);
+        }
         let result = result?;
         match output.room(result.len()) {
             Ok(_) => output.put(&result),
