@@ -16,11 +16,6 @@ use crate::hex::Block;
 use crate::terminal::output::note;
 use crate::terminal::secret::AdminKey;
 
-/// The admin key of Microsoft's tool for `/adminkey default` (TPM virtual smart cards).
-pub(crate) const DEFAULT_ADMIN_KEY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
-
 /// 3DES of the challenge: ECB, one block (GIDS 2.0, external authentication).
 pub(crate) fn respond(key: &AdminKey, challenge: Block) -> Block {
     let key: &[u8; 24] = key;

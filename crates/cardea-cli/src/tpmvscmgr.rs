@@ -12,17 +12,14 @@ use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes,
 };
+use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
-use crate::admin_key::DEFAULT_ADMIN_KEY;
 use crate::exit::{self, Exit};
 use crate::policy::Policy;
 use crate::terminal::output::{note, print};
 use crate::terminal::progress::words;
 use crate::terminal::secret::{self, Source};
-
-/// The values of the DEFAULT keywords, which are public.
-const DEFAULT_PIN: &[u8] = b"12345678";
 
 /// How often a secret is asked for.
 const ENTRIES: u32 = 3;

@@ -2,6 +2,14 @@
 
 use crate::step::Step;
 
+/// The admin key that `default` stands for in Microsoft's tool: everybody knows it.
+pub const DEFAULT_ADMIN_KEY: [u8; 24] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+];
+
+/// The PIN that `default` stands for there.
+pub const DEFAULT_PIN: &[u8] = b"12345678";
+
 /// TPMVSCMGR_STATUS: what is reported to a listener while a card is created or destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::drive;
 use crate::admin_key::escrow;
 use crate::admin_key::master::Master;
-use crate::admin_key::{self, settle};
+use crate::admin_key::settle;
 use crate::arguments::{
     AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
@@ -239,7 +239,7 @@ fn admin_key(
     };
     match source {
         AdminKeySource::Default => Ok(Key::Given(SecretBytes::new(
-            admin_key::DEFAULT_ADMIN_KEY.to_vec(),
+            cardea_terms::tpmvsc::DEFAULT_ADMIN_KEY.to_vec(),
         ))),
         AdminKeySource::Derived(path) => {
             let key = Master::read(path)?.key(id)?;

@@ -20,12 +20,7 @@ use cardea_host::HostedCard;
 use cardea_host::Visitor;
 use cardea_host::check_name;
 use cardea_host::reader_name;
-
-/// The DEFAULT keywords of Windows' tool: everybody knows them.
-const DEFAULT_PIN: &[u8] = b"12345678";
-const DEFAULT_ADMIN_KEY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
+use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
 
 /// An admin key's length in bytes.
 const ADMIN_KEY: usize = 24;
