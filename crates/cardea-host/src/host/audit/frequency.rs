@@ -39,6 +39,8 @@ struct Budget {
     free: u32,
     card: u32,
     withheld: u64,
+    /// Withheld in earlier intervals, and not reported yet.
+    earlier: u64,
 }
 
 /// What was recorded when, and how often it happened since.
@@ -100,9 +102,11 @@ impl Frequency {
             free: 0,
             card: 0,
             withheld: 0,
+            earlier: 0,
         });
         if now.duration_since(budget.since) >= INTERVAL {
             (budget.since, budget.free, budget.card) = (now, 0, 0);
+            budget.earlier += std::mem::take(&mut budget.withheld);
         }
         let (spent, limit) = match price {
             Price::Free => (&mut budget.free, FREE_RECORDS),
@@ -116,12 +120,15 @@ impl Frequency {
         true
     }
 
-    /// Users of whom something was withheld in an interval that is over, with how much.
+    /// Users of whom something was withheld in intervals that are over, with how much: also while they go on.
     pub(super) fn withheld(&mut self, now: Instant) -> Vec<(u32, u64)> {
         let mut found = Vec::new();
         for (uid, budget) in &mut self.budgets {
-            if budget.withheld > 0 && now.duration_since(budget.since) >= INTERVAL {
-                found.push((*uid, std::mem::take(&mut budget.withheld)));
+            if now.duration_since(budget.since) >= INTERVAL {
+                budget.earlier += std::mem::take(&mut budget.withheld);
+            }
+            if budget.earlier > 0 {
+                found.push((*uid, std::mem::take(&mut budget.earlier)));
             }
         }
         found.sort_unstable();
@@ -131,7 +138,7 @@ impl Frequency {
 
 impl Budget {
     fn is_over(&self, now: Instant) -> bool {
-        self.withheld == 0 && now.duration_since(self.since) >= INTERVAL
+        self.withheld == 0 && self.earlier == 0 && now.duration_since(self.since) >= INTERVAL
     }
 }
 
@@ -180,6 +187,23 @@ mod tests {
         assert_eq!(frequency.withheld(later), [(1, 940)]);
         assert_eq!(frequency.withheld(later), []);
         assert!(frequency.admits(1, Price::Free, later));
+    }
+
+    #[test]
+    fn flood_that_goes_on_is_reported_all_the_same() {
+        let mut frequency = Frequency::default();
+        let start = Instant::now();
+        let mut reported = 0;
+        // Five minutes, ten events in a second; the keeper looks every half minute.
+        for tick in 0..3000 {
+            let now = start + Duration::from_millis(100 * tick);
+            frequency.admits(1, Price::Free, now);
+            if tick % 300 == 299 {
+                let found = frequency.withheld(now);
+                reported += found.iter().map(|(_, count)| count).sum::<u64>();
+            }
+        }
+        assert_eq!(reported, 4 * (600 - u64::from(FREE_RECORDS)));
     }
 
     #[test]
