@@ -152,6 +152,8 @@ struct Host {
     current: usize,
     last: Vec<u8>,
     saves: u32,
+    /// Whether the next saves may fail.
+    store_may_fail: bool,
     /// Whether a connection may have been the administrator's since its last reset.
     administers: [bool; 3],
 }
@@ -183,6 +185,7 @@ impl Host {
             current: 0,
             last: Vec::new(),
             saves: 0,
+            store_may_fail: false,
             administers: [false; 3],
         }
     }
@@ -198,6 +201,7 @@ impl Host {
             Step::BreakStore => {
                 let saves = input.byte()?;
                 let saves = (saves != 0xFF).then_some(u32::from(saves % 4));
+                self.store_may_fail = saves.is_some();
                 self.parts.store.fail_after(saves);
             }
             Step::BreakToken => {
@@ -356,7 +360,11 @@ impl Host {
         let saves = self.parts.store.saves();
         if saves != self.saves {
             self.saves = saves;
-            let saved = self.parts.store.record().expect("it was saved");
+            let mut saved = self.parts.store.record().expect("it was saved");
+            if self.store_may_fail {
+                // That a first value is gone is noted after the token has replaced it: the note may be unsaved.
+                saved.provisional = self.card.record().provisional.clone();
+            }
             assert!(saved == *self.card.record(), "memory and file differ");
         }
     }
