@@ -22,6 +22,7 @@ use std::slice;
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
+use crate::kdf::MAX_SHARED;
 use crate::mechanisms::{self, Form, Mechanism, Scheme};
 use crate::output::Output;
 use crate::rv::{Result, Rv};
@@ -31,6 +32,8 @@ use crate::template::Template;
 const MAX_ATTRIBUTES: usize = 256;
 /// Longer than any value.
 const MAX_LENGTH: usize = 1 << 24;
+/// Longer than the public key of any curve.
+const MAX_POINT: usize = 256;
 
 /// Runs the body of a function. A panic, which is a defect of the module, must not reach the program.
 pub(crate) fn guard(body: impl FnOnce() -> Result) -> CK_RV {
@@ -218,23 +221,17 @@ pub(crate) unsafe fn mechanism(mechanism: *mut CK_MECHANISM) -> Result<Mechanism
         Form::Ecdh => {
             // SAFETY: of this type by the contract; the length is compared.
             let ecdh: CK_ECDH1_DERIVE_PARAMS = unsafe { parameter(mechanism) }?;
-            if ecdh.kdf != CKD_NULL || ecdh.ulSharedDataLen != 0 {
-                return Err(Rv(CKR_MECHANISM_PARAM_INVALID));
-            }
             // SAFETY: point and length belong together by the contract.
-            let public = unsafe { bytes(ecdh.pPublicData, ecdh.ulPublicDataLen) };
-            Scheme::Ecdh {
-                public: public
-                    .map_err(|_| Rv(CKR_MECHANISM_PARAM_INVALID))?
-                    .to_vec(),
-            }
+            let public = unsafe { part(ecdh.pPublicData, ecdh.ulPublicDataLen, MAX_POINT) }?;
+            // SAFETY: so do the shared information and its length.
+            let shared = unsafe { part(ecdh.pSharedData, ecdh.ulSharedDataLen, MAX_SHARED) }?;
+            Scheme::ecdh(public, ecdh.kdf, shared)?
         }
         Form::Oaep => {
             // SAFETY: as above.
             let oaep: CK_RSA_PKCS_OAEP_PARAMS = unsafe { parameter(mechanism) }?;
             // SAFETY: source and length belong together by the contract.
-            let label = unsafe { bytes(oaep.pSourceData.cast(), oaep.ulSourceDataLen) };
-            let label = label.map_err(|_| Rv(CKR_MECHANISM_PARAM_INVALID))?;
+            let label = unsafe { part(oaep.pSourceData.cast(), oaep.ulSourceDataLen, MAX_LENGTH) }?;
             Scheme::oaep(oaep.hashAlg, oaep.mgf, label.to_vec())?
         }
         Form::Plain(scheme) => scheme.clone(),
@@ -245,6 +242,18 @@ pub(crate) unsafe fn mechanism(mechanism: *mut CK_MECHANISM) -> Result<Mechanism
         }
     };
     Ok(Mechanism::new(row, scheme))
+}
+
+/// What a mechanism's parameter points to, of this length at most.
+///
+/// # Safety
+///
+/// As [`bytes`].
+unsafe fn part<'a>(data: *const CK_BYTE, length: CK_ULONG, most: usize) -> Result<&'a [u8]> {
+    // SAFETY: as this function's contract.
+    let data = unsafe { bytes(data, length) }.ok();
+    data.filter(|data| data.len() <= most)
+        .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))
 }
 
 /// Like [`mechanism`], for functions where null cancels the running operation.

@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{P256, P384};
+use crate::kdf::MAX_DERIVED;
 use crate::mechanisms::{Keys, Mechanism, Scheme};
 use crate::module::Module;
 use crate::object::Body;
@@ -52,7 +53,7 @@ impl Module {
         self.state().key_pair(slot, made.reference)
     }
 
-    /// C_DeriveKey by ECDH without a derivation function. The result is a secret key of this session.
+    /// C_DeriveKey by ECDH, with or without a derivation function. The result is a secret key of this session.
     pub(crate) fn derive(
         &self,
         session: CK_SESSION_HANDLE,
@@ -61,7 +62,7 @@ impl Module {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         self.slot_of(session)?;
-        let (_, Scheme::Ecdh { public }) = mechanism.for_function(CKF_DERIVE)? else {
+        let (_, Scheme::Ecdh { public, kdf }) = mechanism.for_function(CKF_DERIVE)? else {
             return Err(Rv(CKR_MECHANISM_INVALID));
         };
         let key = self.private_key(session, base)?;
@@ -70,38 +71,33 @@ impl Module {
             return Err(Rv(CKR_KEY_TYPE_INCONSISTENT));
         }
         let secret = SecretTemplate::new(template)?;
-        // Some clients pass the point as it is, others as an OCTET STRING.
-        let octets = match public.as_slice() {
-            [0x04, length, point @ ..]
-                if point.len() == usize::from(*length) && point.first() == Some(&4) =>
-            {
-                point
-            }
-            point => point,
+        // Before the TPM is asked, and before anything is as long as the program says.
+        let length = match (&kdf, secret.length()) {
+            (None, None) => size,
+            (None, Some(length)) if (1..=size).contains(&length) => length,
+            // A function's output is as long as is asked for; there is no length to take instead.
+            (Some(_), None) => return Err(Rv(CKR_TEMPLATE_INCOMPLETE)),
+            (Some(_), Some(length)) if (1..=MAX_DERIVED).contains(&length) => length,
+            _ => return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
         };
-        let point = octets
-            .strip_prefix(&[0x04])
-            .filter(|point| point.len() == 2 * size)
-            .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))?;
-        let length = secret.length.unwrap_or(size);
-        if !(1..=size).contains(&length) {
-            return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-        }
-        let (x, y) = point.split_at(size);
-        let operation = Operation::Ecdh {
-            x: x.to_vec(),
-            y: y.to_vec(),
-        };
-        let value = self
+        let (x, y) = coordinates(&public, size)?;
+        let operation = Operation::Ecdh { x, y };
+        let shared = self
             .use_key(session, &key, operation, None)
             .map_err(|error| match error {
                 // The point is not on the curve.
                 Rv(CKR_DATA_INVALID) => Rv(CKR_MECHANISM_PARAM_INVALID),
                 other => other,
             })?;
-        // The leading bytes are dropped (PKCS#11 3.1 §6.3.16).
-        let value = value.get(value.len() - length..).unwrap_or_default();
-        secret.make(self, session, Zeroizing::new(value.to_vec()))
+        let value = match kdf {
+            Some(kdf) => kdf.derive(&shared, length),
+            None => {
+                // The leading bytes are dropped (PKCS#11 3.1 §6.3.16).
+                let end = shared.get(shared.len() - length..).unwrap_or_default();
+                Zeroizing::new(end.to_vec())
+            }
+        };
+        secret.make(self, session, value)
     }
 
     /// C_GenerateRandom: the kernel's random bytes, mixed with the TPM's.
@@ -115,6 +111,25 @@ impl Module {
         random::mix(seed.expose(), buffer);
         Ok(())
     }
+}
+
+/// The coordinates of the other party's point.
+fn coordinates(public: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+    // Some clients pass the point as it is, others as an OCTET STRING.
+    let octets = match public {
+        [0x04, length, point @ ..]
+            if point.len() == usize::from(*length) && point.first() == Some(&4) =>
+        {
+            point
+        }
+        point => point,
+    };
+    let point = octets
+        .strip_prefix(&[0x04])
+        .filter(|point| point.len() == 2 * size)
+        .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))?;
+    let (x, y) = point.split_at(size);
+    Ok((x.to_vec(), y.to_vec()))
 }
 
 fn rsa_algorithm(public: &Template) -> Result<KeyAlgorithm> {
@@ -164,6 +179,16 @@ impl SecretTemplate {
                 || template.flag(CKA_EXTRACTABLE)? == Some(false),
             label: template.text(CKA_LABEL)?.unwrap_or_default(),
             id: template.get(CKA_ID).unwrap_or_default().to_vec(),
+        })
+    }
+
+    /// `CKA_VALUE_LEN`, or the only length of a key of this type.
+    fn length(&self) -> Option<usize> {
+        self.length.or(match self.kind {
+            CKK_DES => Some(8),
+            CKK_DES2 => Some(16),
+            CKK_DES3 => Some(24),
+            _ => None,
         })
     }
 

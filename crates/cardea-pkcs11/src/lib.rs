@@ -7,7 +7,7 @@
 //!
 //! Start reading at `abi`, which has all the unsafe code, then `module` and `pool`.
 //! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `creation`, `operations`, `keys`.
-//! They rest on files that do not know the module: `state`, `running`, `mechanisms`, `hashes`, `object`, `rv`.
+//! They rest on files that do not know the module: `state`, `running`, `mechanisms`, `hashes`, `kdf`, `object`, `rv`.
 
 mod abi;
 mod attributes;
@@ -16,6 +16,7 @@ mod decryption;
 mod encryption;
 mod general;
 mod hashes;
+mod kdf;
 mod keys;
 mod mechanisms;
 mod module;

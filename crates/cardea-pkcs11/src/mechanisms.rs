@@ -5,6 +5,7 @@ use cardea_client::message::Hash;
 use cryptoki_sys::*;
 
 use crate::hashes;
+use crate::kdf::Kdf;
 use crate::rv::{Result, Rv};
 
 /// A mechanism of the module.
@@ -46,6 +47,8 @@ pub(crate) enum Scheme {
     Digest,
     Ecdh {
         public: Vec<u8>,
+        /// Absent: the shared secret itself (`CKD_NULL`).
+        kdf: Option<Kdf>,
     },
     Ecdsa,
     KeyPair,
@@ -162,6 +165,18 @@ impl Mechanism {
 }
 
 impl Scheme {
+    /// From the fields of `CK_ECDH1_DERIVE_PARAMS`.
+    pub(crate) fn ecdh(public: &[u8], kdf: CK_EC_KDF_TYPE, shared: &[u8]) -> Result<Self> {
+        let kdf = match (kdf, shared) {
+            (CKD_NULL, []) => None,
+            (kdf, shared) => Some(Kdf::new(kdf, shared).ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))?),
+        };
+        Ok(Self::Ecdh {
+            public: public.to_vec(),
+            kdf,
+        })
+    }
+
     /// From the fields of `CK_RSA_PKCS_PSS_PARAMS`.
     pub(crate) fn pss(
         hash: CK_MECHANISM_TYPE,

@@ -37,6 +37,25 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     ("ecdh_with_a_short_point_is_refused", || {
         Mechanism::ecdh(&[4; 20])
     }),
+    ("ecdh_with_an_unknown_function_is_refused", || {
+        Mechanism::ecdh_with(NONE, &[], &[4; 65])
+    }),
+    (
+        "ecdh_with_shared_information_for_no_function_is_refused",
+        || Mechanism::ecdh_with(CKD_NULL, &[7; 16], &[4; 65]),
+    ),
+    ("ecdh_with_null_shared_information_is_refused", || {
+        let mut mechanism = Mechanism::ecdh_with(CKD_SHA256_KDF, &[7; 16], &[4; 65]);
+        let pointer = 2 * size_of::<CK_ULONG>();
+        mechanism.parameter[pointer..pointer + size_of::<CK_ULONG>()].fill(0);
+        mechanism
+    }),
+    ("ecdh_with_endless_shared_information_is_refused", || {
+        let mut mechanism = Mechanism::ecdh_with(CKD_SHA256_KDF, &[7; 16], &[4; 65]);
+        let length = size_of::<CK_ULONG>();
+        mechanism.parameter[length..2 * length].fill(0x7F);
+        mechanism
+    }),
 ];
 
 const NO_KEY: [CK_RV; 2] = [CKR_KEY_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID];

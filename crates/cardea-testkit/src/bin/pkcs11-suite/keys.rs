@@ -8,8 +8,8 @@ use crate::context::{
     Context, EC, NONE, Outcome, P256, P384, RSA, Row, bytes, curve, ensure, flag, key_templates,
     long, refused, rsa_public, session_secret,
 };
-use crate::module::{Attribute, Mechanism};
-use crate::reference::{point_of, shared_secret, verify_ecdsa};
+use crate::module::{Attribute, Mechanism, Result};
+use crate::reference::{point_of, shared_secret, verify_ecdsa, x963};
 use crate::session::Session;
 
 /// Generation that is refused: name, mechanism, public template and return values.
@@ -207,6 +207,45 @@ pub(crate) const ROWS: &[Row] = &[
             [CKR_KEY_TYPE_INCONSISTENT, CKR_KEY_FUNCTION_NOT_PERMITTED],
         )
     }),
+    // SEC 1 §3.6.1, with what CMS passes (RFC 5753 §7.2): AES-256 key wrap, and the 256 bits of its key.
+    ("ecdh_derives_by_sha1", |c| {
+        is_derived(c, CKD_SHA1_KDF, CKM_SHA_1, &CMS_SHARED, 32)
+    }),
+    ("ecdh_derives_by_sha224", |c| {
+        is_derived(c, CKD_SHA224_KDF, CKM_SHA224, &CMS_SHARED, 32)
+    }),
+    ("ecdh_derives_by_sha256", |c| {
+        is_derived(c, CKD_SHA256_KDF, CKM_SHA256, &CMS_SHARED, 32)
+    }),
+    ("ecdh_derives_by_sha384", |c| {
+        is_derived(c, CKD_SHA384_KDF, CKM_SHA384, &CMS_SHARED, 32)
+    }),
+    ("ecdh_derives_by_sha512", |c| {
+        is_derived(c, CKD_SHA512_KDF, CKM_SHA512, &CMS_SHARED, 32)
+    }),
+    ("ecdh_derives_without_shared_information", |c| {
+        is_derived(c, CKD_SHA256_KDF, CKM_SHA256, &[], 16)
+    }),
+    ("ecdh_derives_more_than_one_digest", |c| {
+        is_derived(c, CKD_SHA1_KDF, CKM_SHA_1, &CMS_SHARED, 200)
+    }),
+    ("derivation_without_a_length_is_incomplete", |c| {
+        let value = derive_by_function(c, &session_secret());
+        refused(value, [CKR_TEMPLATE_INCOMPLETE])
+    }),
+    ("derivation_of_impossible_lengths_is_refused", |c| {
+        for length in [0, 1 << 40, CK_ULONG::MAX] {
+            refused(
+                derive_by_function(c, &derived(length)),
+                [
+                    CKR_ATTRIBUTE_VALUE_INVALID,
+                    CKR_KEY_SIZE_RANGE,
+                    CKR_TEMPLATE_INCONSISTENT,
+                ],
+            )?;
+        }
+        Ok(())
+    }),
     ("derived_secret_is_not_on_the_token", |c| {
         let s = c.user()?;
         let secret = s.derive(&Mechanism::ecdh(&peer()[2..]), s.private(EC)?, &derived(32))?;
@@ -308,6 +347,37 @@ fn derived(length: CK_ULONG) -> Vec<Attribute> {
 /// The peer's point as OCTET STRING.
 fn peer() -> Vec<u8> {
     point_of(&SCALAR)
+}
+
+/// ECC-CMS-SharedInfo of `id-aes256-wrap` without user keying material.
+const CMS_SHARED: [u8; 23] = [
+    0x30, 21, 0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1, 45, 0xA2, 6, 4, 4, 0, 0, 1, 0,
+];
+
+/// The key that a function derives from the secret that the token's key shares with the peer.
+fn is_derived(
+    c: &Context,
+    function: CK_EC_KDF_TYPE,
+    hash: CK_MECHANISM_TYPE,
+    shared: &[u8],
+    length: usize,
+) -> Outcome {
+    let s = c.user()?;
+    let secret = shared_secret(&SCALAR, &s.get(s.public(EC)?, CKA_EC_POINT)?)?;
+    let mechanism = Mechanism::ecdh_with(function, shared, &peer()[2..]);
+    let template = derived(length as CK_ULONG);
+    let key = s.derive(&mechanism, s.private(EC)?, &template)?;
+    s.expect(
+        key,
+        &[bytes(CKA_VALUE, x963(hash, &secret, shared, length))],
+    )
+}
+
+fn derive_by_function(c: &Context, template: &[Attribute]) -> Result<CK_OBJECT_HANDLE> {
+    let s = c.user()?;
+    let mechanism = Mechanism::ecdh_with(CKD_SHA256_KDF, &CMS_SHARED, &peer()[2..]);
+    let keys = s.find(&[long(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_LABEL, EC)])?;
+    s.derive(&mechanism, keys[0], template)
 }
 
 /// The last bytes of the secret that the token's key shares with the peer.

@@ -67,9 +67,22 @@ impl Mechanism {
     }
 
     pub(crate) fn ecdh(point: &[u8]) -> Self {
-        let target = point.to_vec();
-        let (start, length) = (target.as_ptr() as CK_ULONG, point.len() as CK_ULONG);
-        let parameter = [CKD_NULL, 0, 0, length, start];
+        Self::ecdh_with(CKD_NULL, &[], point)
+    }
+
+    pub(crate) fn ecdh_with(kdf: CK_EC_KDF_TYPE, shared: &[u8], point: &[u8]) -> Self {
+        let target = [shared, point].concat();
+        let start = |length: usize, offset: usize| match length {
+            0 => 0,
+            _ => target.as_ptr() as CK_ULONG + offset as CK_ULONG,
+        };
+        let parameter = [
+            kdf,
+            shared.len() as CK_ULONG,
+            start(shared.len(), 0),
+            point.len() as CK_ULONG,
+            start(point.len(), shared.len()),
+        ];
         Self::with(CKM_ECDH1_DERIVE, &parameter, target)
     }
 

@@ -20,6 +20,10 @@ macro_rules! with_hash {
                 type $digest = sha1::Sha1;
                 $work
             }
+            CKM_SHA224 => {
+                type $digest = sha2::Sha224;
+                $work
+            }
             CKM_SHA256 => {
                 type $digest = sha2::Sha256;
                 $work
@@ -39,6 +43,17 @@ macro_rules! with_hash {
 
 pub(crate) fn digest(hash: CK_MECHANISM_TYPE, data: &[u8]) -> Vec<u8> {
     with_hash!(hash, D => D::digest(data).to_vec())
+}
+
+/// ANS X9.63 (SEC 1 §3.6.1).
+pub(crate) fn x963(
+    hash: CK_MECHANISM_TYPE,
+    secret: &[u8],
+    shared: &[u8],
+    length: usize,
+) -> Vec<u8> {
+    let blocks = (1u32..).flat_map(|n| digest(hash, &[secret, &n.to_be_bytes(), shared].concat()));
+    blocks.take(length).collect()
 }
 
 pub(crate) fn sha256(data: &[u8]) -> Vec<u8> {
