@@ -3,6 +3,7 @@
 use cardea_client::message::{
     CardRequest, NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
 };
+use cardea_terms::RsaNumbers;
 use cryptoki_sys::*;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;
@@ -188,6 +189,7 @@ impl Module {
     ) -> Result<CK_OBJECT_HANDLE> {
         template.require_token()?;
         template.require_sensitive()?;
+        require_same_public(template, &material)?;
         let key = new_key(template, None)?;
         let slot = self.require_writable(session)?;
         let request = Request::card(
@@ -379,29 +381,30 @@ fn public_key(template: &Template) -> Result<PublicKey> {
         }
         CKK_EC => {
             let size = field_size(template.need(CKA_EC_PARAMS)?)?;
-            let point = template.need(CKA_EC_POINT)?;
-            // An OCTET STRING; some clients omit its header.
-            let point = match point {
-                [0x04, length, rest @ ..] if usize::from(*length) == rest.len() => rest,
-                other => other,
-            };
-            let point = point.strip_prefix(&[0x04]).ok_or(invalid)?;
-            let (x, y) = point.split_at_checked(size).ok_or(invalid)?;
-            let on_curve = if size == 48 {
-                p384::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).is_ok()
-            } else {
-                p256::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).is_ok()
-            };
-            if !on_curve {
-                return Err(invalid);
-            }
-            Ok(PublicKey::Ec {
-                x: x.to_vec(),
-                y: y.to_vec(),
-            })
+            ec_point(size, template.need(CKA_EC_POINT)?).ok_or(invalid)
         }
         _ => Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
     }
+}
+
+/// A public key from `CKA_EC_POINT`: an OCTET STRING, whose header some clients omit.
+fn ec_point(size: usize, point: &[u8]) -> Option<PublicKey> {
+    let point = match point {
+        [0x04, length, rest @ ..] if usize::from(*length) == rest.len() => rest,
+        other => other,
+    };
+    let point = if size == 48 {
+        let key = p384::PublicKey::from_sec1_bytes(point).ok()?;
+        key.to_sec1_point(false).as_bytes().to_vec()
+    } else {
+        let key = p256::PublicKey::from_sec1_bytes(point).ok()?;
+        key.to_sec1_point(false).as_bytes().to_vec()
+    };
+    let (x, y) = point.strip_prefix(&[4])?.split_at_checked(size)?;
+    Some(PublicKey::Ec {
+        x: x.to_vec(),
+        y: y.to_vec(),
+    })
 }
 
 fn private_key(template: &Template) -> Result<PrivateKey> {
@@ -410,12 +413,16 @@ fn private_key(template: &Template) -> Result<PrivateKey> {
         .long(CKA_KEY_TYPE)?
         .ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))?
     {
-        CKK_RSA => {
-            if template.get(CKA_PUBLIC_EXPONENT).is_some_and(|e| !is_f4(e)) {
-                return Err(invalid);
-            }
-            rsa(template.need(CKA_MODULUS)?, template.need(CKA_PRIME_1)?).ok_or(invalid)
-        }
+        CKK_RSA => rsa(&RsaNumbers {
+            modulus: template.need(CKA_MODULUS)?,
+            private_exponent: template.get(CKA_PRIVATE_EXPONENT),
+            prime_1: template.need(CKA_PRIME_1)?,
+            prime_2: template.get(CKA_PRIME_2),
+            exponent_1: template.get(CKA_EXPONENT_1),
+            exponent_2: template.get(CKA_EXPONENT_2),
+            coefficient: template.get(CKA_COEFFICIENT),
+        })
+        .ok_or(invalid),
         CKK_EC => {
             let size = field_size(template.need(CKA_EC_PARAMS)?)?;
             elliptic(size, template.need(CKA_VALUE)?).ok_or(invalid)
@@ -424,14 +431,44 @@ fn private_key(template: &Template) -> Result<PrivateKey> {
     }
 }
 
-fn rsa(modulus: &[u8], prime: &[u8]) -> Option<PrivateKey> {
-    let (modulus, prime) = (number(modulus), number(prime));
-    if !matches!(modulus.len(), 256 | 384) || prime.len() != modulus.len() / 2 {
-        return None;
+/// Refuses a template whose public attributes are those of another key than the private one.
+fn require_same_public(template: &Template, material: &PrivateKey) -> Result {
+    let public = match material {
+        PrivateKey::Ec { x, y, .. } => PublicKey::Ec {
+            x: x.clone(),
+            y: y.clone(),
+        },
+        PrivateKey::Rsa { modulus, .. } => PublicKey::Rsa {
+            modulus: modulus.clone(),
+            exponent: 65537,
+        },
+    };
+    let fits = |kind, value: &[u8]| match (kind, &public) {
+        (CKA_KEY_TYPE, PublicKey::Ec { .. }) => value == CKK_EC.to_ne_bytes(),
+        (CKA_KEY_TYPE, PublicKey::Rsa { .. }) => value == CKK_RSA.to_ne_bytes(),
+        (CKA_EC_PARAMS, PublicKey::Ec { x, .. }) => field_size(value) == Ok(x.len()),
+        (CKA_EC_POINT, PublicKey::Ec { x, .. }) => {
+            ec_point(x.len(), value).as_ref() == Some(&public)
+        }
+        (CKA_MODULUS, PublicKey::Rsa { modulus, .. }) => number(value) == modulus,
+        (CKA_PUBLIC_EXPONENT, PublicKey::Rsa { .. }) => is_f4(value),
+        // Empty where the program does not have it (PKCS#11 3.1 §4.9).
+        (CKA_PUBLIC_KEY_INFO, public) => value.is_empty() || value == attributes::spki(public),
+        _ => true,
+    };
+    let mut attributes = template.attributes().iter();
+    if attributes.all(|(kind, value)| fits(*kind, value)) {
+        Ok(())
+    } else {
+        Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID))
     }
+}
+
+fn rsa(numbers: &RsaNumbers<'_>) -> Option<PrivateKey> {
+    numbers.check().ok()?;
     Some(PrivateKey::Rsa {
-        modulus: modulus.to_vec(),
-        prime: SecretBytes::new(prime.to_vec()),
+        modulus: number(numbers.modulus).to_vec(),
+        prime: SecretBytes::new(number(numbers.prime_1).to_vec()),
     })
 }
 
@@ -479,27 +516,62 @@ fn pkcs8(der: &[u8]) -> Option<PrivateKey> {
         return None;
     };
     if oid == attributes::RSA_ENCRYPTION {
-        let (0x02, modulus, rest) = x509::element(rest)? else {
-            return None;
-        };
-        let (0x02, exponent, rest) = x509::element(rest)? else {
-            return None;
-        };
-        let (0x02, _, rest) = x509::element(rest)? else {
-            return None;
-        };
-        let (0x02, prime, _) = x509::element(rest)? else {
-            return None;
-        };
-        return is_f4(exponent).then(|| rsa(modulus, prime))?;
+        let mut numbers = [&[][..]; 8];
+        let mut rest = rest;
+        for number in &mut numbers {
+            let (0x02, value, after) = x509::element(rest)? else {
+                return None;
+            };
+            (*number, rest) = (value, after);
+        }
+        let [
+            modulus,
+            exponent,
+            private_exponent,
+            prime_1,
+            prime_2,
+            exponent_1,
+            exponent_2,
+            coefficient,
+        ] = numbers;
+        let key = rsa(&RsaNumbers {
+            modulus,
+            private_exponent: Some(private_exponent),
+            prime_1,
+            prime_2: Some(prime_2),
+            exponent_1: Some(exponent_1),
+            exponent_2: Some(exponent_2),
+            coefficient: Some(coefficient),
+        });
+        return is_f4(exponent).then_some(key)?;
     }
     if oid == attributes::EC_PUBLIC_KEY {
-        let (0x04, scalar, _) = x509::element(rest)? else {
+        let (0x04, scalar, rest) = x509::element(rest)? else {
             return None;
         };
-        return elliptic(field_size(parameters).ok()?, scalar);
+        let size = field_size(parameters).ok()?;
+        let key = elliptic(size, scalar)?;
+        return has_point_of(rest, size, &key).then_some(key);
     }
     None
+}
+
+/// Whether the public point behind a scalar (RFC 5915 §3), if there is one, is that of the key.
+fn has_point_of(mut rest: &[u8], size: usize, key: &PrivateKey) -> bool {
+    while let Some((tag, value, after)) = x509::element(rest) {
+        if tag == 0xA1 {
+            let Some((0x03, [0, point @ ..], _)) = x509::element(value) else {
+                return false;
+            };
+            return matches!(
+                (ec_point(size, point), key),
+                (Some(PublicKey::Ec { x, y }), PrivateKey::Ec { x: own_x, y: own_y, .. })
+                    if x == *own_x && y == *own_y
+            );
+        }
+        rest = after;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -508,16 +580,125 @@ mod tests {
 
     #[test]
     fn pkcs8_keys_are_read_and_truncated_ones_refused() {
-        let rsa = include_bytes!("../../cardea-pki/tests/data/rsa2048.pkcs8.der");
-        let curve = include_bytes!("../../cardea-pki/tests/data/p256.pkcs8.der");
+        let curve = CURVE;
         assert!(
-            matches!(pkcs8(rsa), Some(PrivateKey::Rsa { modulus, .. }) if modulus.len() == 256)
+            matches!(pkcs8(RSA), Some(PrivateKey::Rsa { modulus, .. }) if modulus.len() == 256)
         );
         assert!(matches!(pkcs8(curve), Some(PrivateKey::Ec { x, .. }) if x.len() == 32));
         for length in 0..60 {
             assert!(pkcs8(&curve[..length]).is_none(), "{length}");
         }
         assert!(pkcs8(&[0x30, 0x80]).is_none());
+    }
+
+    const RSA: &[u8] = include_bytes!("../../cardea-pki/tests/data/rsa2048.pkcs8.der");
+    const CURVE: &[u8] = include_bytes!("../../cardea-pki/tests/data/p256.pkcs8.der");
+
+    /// Where the numbers of an RSAPrivateKey lie in its file, without the version.
+    fn numbers(file: &[u8]) -> Vec<std::ops::Range<usize>> {
+        let offset = |part: &[u8]| part.as_ptr() as usize - file.as_ptr() as usize;
+        let (_, info, _) = x509::element(file).unwrap();
+        let (_, rest) = x509::whole(info).unwrap();
+        let (_, rest) = x509::whole(rest).unwrap();
+        let (_, key, _) = x509::element(rest).unwrap();
+        let (_, key, _) = x509::element(key).unwrap();
+        let (_, mut rest) = x509::whole(key).unwrap();
+        let mut found = Vec::new();
+        while let Some((_, value, after)) = x509::element(rest) {
+            found.push(offset(value)..offset(value) + value.len());
+            rest = after;
+        }
+        found
+    }
+
+    fn template(attributes: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Template {
+        let copied = attributes.iter();
+        Template::new(
+            copied
+                .map(|(kind, value)| (*kind, Zeroizing::new(value.to_vec())))
+                .collect(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn each_number_of_an_rsa_key_must_fit_the_others() {
+        assert!(pkcs8(RSA).is_some());
+        let ranges = numbers(RSA);
+        assert_eq!(ranges.len(), 8);
+        let kinds = [
+            CKA_MODULUS,
+            CKA_PUBLIC_EXPONENT,
+            CKA_PRIVATE_EXPONENT,
+            CKA_PRIME_1,
+            CKA_PRIME_2,
+            CKA_EXPONENT_1,
+            CKA_EXPONENT_2,
+            CKA_COEFFICIENT,
+        ];
+        let read = |file: &[u8], given: &[CK_ATTRIBUTE_TYPE]| {
+            let rsa = CKK_RSA.to_ne_bytes();
+            let mut attributes = vec![(CKA_KEY_TYPE, &rsa[..])];
+            let numbers = kinds.iter().zip(&ranges);
+            attributes.extend(
+                numbers
+                    .filter(|(kind, _)| given.contains(kind))
+                    .map(|(kind, range)| (*kind, &file[range.clone()])),
+            );
+            let template = template(&attributes);
+            let key = private_key(&template)?;
+            require_same_public(&template, &key)
+        };
+        assert_eq!(read(RSA, &kinds), Ok(()));
+        assert_eq!(read(RSA, &[CKA_MODULUS, CKA_PRIME_1]), Ok(()));
+        for (kind, range) in kinds.iter().zip(&ranges) {
+            let mut file = RSA.to_vec();
+            file[range.end - 1] ^= 2;
+            assert!(pkcs8(&file).is_none(), "{kind:#x}");
+            let invalid = Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+            assert_eq!(read(&file, &kinds), invalid, "{kind:#x}");
+            assert_eq!(
+                read(&file, &[CKA_MODULUS, CKA_PRIME_1, *kind]),
+                invalid,
+                "{kind:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn public_attributes_of_a_private_key_must_be_its_own() {
+        let key = pkcs8(CURVE).unwrap();
+        let PrivateKey::Ec { x, y, .. } = &key else {
+            panic!("a curve");
+        };
+        let mut point = [&[4, 65, 4][..], x, y].concat();
+        let spki = attributes::spki(&PublicKey::Ec {
+            x: x.clone(),
+            y: y.clone(),
+        });
+        let checked = |kind, value: &[u8]| require_same_public(&template(&[(kind, value)]), &key);
+        assert_eq!(checked(CKA_EC_POINT, &point), Ok(()));
+        assert_eq!(checked(CKA_EC_POINT, &point[2..]), Ok(()));
+        assert_eq!(checked(CKA_EC_PARAMS, P256), Ok(()));
+        assert_eq!(checked(CKA_PUBLIC_KEY_INFO, &spki), Ok(()));
+        assert_eq!(checked(CKA_PUBLIC_KEY_INFO, &[]), Ok(()));
+
+        let invalid = Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+        let Some(PrivateKey::Ec { x, y, .. }) = elliptic(32, &[2]) else {
+            panic!("two is a scalar");
+        };
+        let foreign = [&[4, 65, 4][..], &x, &y].concat();
+        assert_eq!(checked(CKA_EC_POINT, &foreign), invalid);
+        point[66] ^= 1;
+        assert_eq!(checked(CKA_EC_POINT, &point), invalid);
+        assert_eq!(checked(CKA_EC_PARAMS, P384), invalid);
+        assert_eq!(checked(CKA_PUBLIC_KEY_INFO, &spki[1..]), invalid);
+        assert_eq!(checked(CKA_KEY_TYPE, &CKK_RSA.to_ne_bytes()), invalid);
+
+        // The point inside a wrapped key.
+        let mut file = CURVE.to_vec();
+        *file.last_mut().unwrap() ^= 1;
+        assert!(pkcs8(&file).is_none());
     }
 
     #[test]

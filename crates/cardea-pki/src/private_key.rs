@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use crypto_bigint::{U1024, U1536, U2048, U3072};
+use cardea_terms::{RsaMisfit, RsaNumbers};
 use der::Tag;
 use p256::elliptic_curve::sec1::ToSec1Point;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::asn1::{self, Reader};
 use crate::error::quotable;
-use crate::kind::{bit_len, rsa_kind};
+use crate::kind::rsa_kind;
 use crate::pbe::{self, Passphrase};
 use crate::pem::{self, Content};
 use crate::public_key::{EXPONENT, read_curve};
@@ -230,25 +229,40 @@ pub(crate) fn from_pkcs8(der: &[u8]) -> Result<PrivateKey, Error> {
     }
     let mut algorithm = info.sequence()?;
     let key = info.octets()?;
-    // Attributes, and from version 2 the public key: neither is needed.
-    for number in [0, 1] {
-        if info.next_is(der::TagNumber(number).context_specific(true))
-            || info.next_is(der::TagNumber(number).context_specific(false))
-        {
-            info.any()?;
-        }
+    if info.next_is(der::TagNumber(0).context_specific(true)) {
+        // Attributes.
+        info.any()?;
     }
+    let public = match info.next_is(der::TagNumber(1).context_specific(false)) {
+        // A BIT STRING of whole bytes, which begins with the number of unused bits.
+        true => match info.any()?.value() {
+            [0, bits @ ..] => Some(bits),
+            _ => return Err(info.malformed()),
+        },
+        false => None,
+    };
     info.finish()?;
-    match algorithm.oid()? {
-        oid::RSA_ENCRYPTION => from_pkcs1(key).map(PrivateKey::Rsa),
+    let key = match algorithm.oid()? {
+        oid::RSA_ENCRYPTION => from_pkcs1(key).map(PrivateKey::Rsa)?,
         oid::EC_PUBLIC_KEY => {
             let curve = read_curve(&mut algorithm)?;
-            from_sec1(key, Some(curve)).map(PrivateKey::Ec)
+            from_sec1(key, Some(curve)).map(PrivateKey::Ec)?
         }
-        other => Err(Error::UnsupportedKey {
-            found: oid::describe(other),
-        }),
-    }
+        other => {
+            return Err(Error::UnsupportedKey {
+                found: oid::describe(other),
+            });
+        }
+    };
+    let belongs = public.is_none_or(|bits| match &key {
+        PrivateKey::Ec(key) => {
+            PublicKey::from_ec_point(key.curve, bits).is_ok_and(|public| public == key.public)
+        }
+        PrivateKey::Rsa(key) => key.public.subject_public_key() == bits,
+    });
+    belongs.then_some(key).ok_or(Error::InconsistentKey(
+        "its public key does not belong to its private part",
+    ))
 }
 
 /// RSAPrivateKey (RFC 8017, appendix A.1.2).
@@ -257,13 +271,10 @@ fn from_pkcs1(der: &[u8]) -> Result<RsaPrivateKey, Error> {
     let version = key.small()?;
     let n = key.unsigned()?;
     let e = key.unsigned()?;
-    key.unsigned()?;
+    let d = key.unsigned()?;
     let p = key.unsigned()?;
     let q = key.unsigned()?;
-    // Exponents and coefficient of the Chinese remainder theorem: a TPM makes its own.
-    for _ in 0..3 {
-        key.unsigned()?;
-    }
+    let (dp, dq, coefficient) = (key.unsigned()?, key.unsigned()?, key.unsigned()?);
     rsa_kind(n).map_err(|found| Error::UnsupportedKey { found })?;
     if version != 0 {
         return Err(Error::UnsupportedKey {
@@ -272,45 +283,31 @@ fn from_pkcs1(der: &[u8]) -> Result<RsaPrivateKey, Error> {
     }
     key.finish()?;
     let public = PublicKey::from_rsa(n, e)?;
-    if bit_len(p) * 2 != bit_len(n) || bit_len(q) * 2 != bit_len(n) {
-        return Err(Error::InconsistentKey(
-            "its primes are not half as long as its modulus",
-        ));
-    }
-    if !product_is(p, q, n) {
-        return Err(Error::InconsistentKey(
-            "its modulus is not the product of its primes",
-        ));
-    }
+    let numbers = RsaNumbers {
+        modulus: n,
+        private_exponent: Some(d),
+        prime_1: p,
+        prime_2: Some(q),
+        exponent_1: Some(dp),
+        exponent_2: Some(dq),
+        coefficient: Some(coefficient),
+    };
+    numbers.check().map_err(|misfit| {
+        Error::InconsistentKey(match misfit {
+            RsaMisfit::Coefficient => "its coefficient is not the inverse of its second prime",
+            RsaMisfit::Exponent1 => "its first exponent does not belong to its first prime",
+            RsaMisfit::Exponent2 => "its second exponent does not belong to its second prime",
+            RsaMisfit::Length => "its primes are not half as long as its modulus",
+            RsaMisfit::Primes => "its modulus is not the product of its primes",
+            RsaMisfit::PrivateExponent => "its private exponent does not belong to its public key",
+        })
+    })?;
     Ok(RsaPrivateKey {
         public,
         n: n.to_vec(),
         p: Zeroizing::new(p.into()),
         q: Zeroizing::new(q.into()),
     })
-}
-
-/// Whether `p * q = n`, in constant time; their lengths were checked.
-fn product_is(p: &[u8], q: &[u8], n: &[u8]) -> bool {
-    // A square cannot be an RSA modulus.
-    if bool::from(p.ct_eq(q)) {
-        return false;
-    }
-    match n.len() {
-        256 => {
-            let p = Zeroizing::new(U1024::from_be_slice(p));
-            let q = Zeroizing::new(U1024::from_be_slice(q));
-            let product: U2048 = p.concatenating_mul(&*q);
-            product.to_be_bytes().as_ref().ct_eq(n).into()
-        }
-        384 => {
-            let p = Zeroizing::new(U1536::from_be_slice(p));
-            let q = Zeroizing::new(U1536::from_be_slice(q));
-            let product: U3072 = p.concatenating_mul(&*q);
-            product.to_be_bytes().as_ref().ct_eq(n).into()
-        }
-        _ => false,
-    }
 }
 
 /// ECPrivateKey (RFC 5915); inside PKCS#8 the curve is named outside.

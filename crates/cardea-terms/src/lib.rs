@@ -2,7 +2,8 @@
 //!
 //! What: plain enums and numbers, with their coding where a card file or the socket has them, and the word that
 //! commands and JSON have for them.
-//! What not: no I/O, no secrets, no behaviour; sentences for people are made where they are shown.
+//! And one check that all doors share: whether the numbers of a key belong together ([`RsaNumbers`]).
+//! What not: no I/O, no secret that is kept, no other behaviour; sentences for people are made where they are shown.
 //! Begin with [`KeyAlgorithm`]; what MS-TPMVSC has numbers for is in [`tpmvsc`].
 
 #![forbid(unsafe_code)]
@@ -10,10 +11,12 @@
 mod card;
 mod hierarchy;
 mod key;
+mod rsa_numbers;
 mod step;
 pub mod tpmvsc;
 
 pub use card::{CounterMode, IndexRole, Visibility};
 pub use hierarchy::{PLATFORM, hierarchy_word};
 pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
+pub use rsa_numbers::{RsaMisfit, RsaNumbers};
 pub use step::Step;

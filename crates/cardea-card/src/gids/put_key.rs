@@ -4,6 +4,7 @@
 //! gids-tool sends that of the default key with every key.
 
 use cardea_iso7816::tlv;
+use cardea_terms::RsaNumbers;
 use zeroize::Zeroizing;
 
 use super::access::{self, Access};
@@ -145,24 +146,32 @@ fn parse_key_data(data: &[u8]) -> Result<KeyData<'_>, Failure> {
 /// RSAPrivateKey (RFC 8017 §A.1.2). The INTEGERs are unsigned and sloppy: OpenSC omits the leading zero,
 /// Windows has it, and either may give a value a byte short.
 fn rsa_key(value: &[u8]) -> Result<PrivateKey, Failure> {
-    let [version, n, e, _d, p, q, _, _, _] = sequence(value)?;
+    let [version, n, e, d, p, q, dp, dq, coefficient] = sequence(value)?;
     if !integer(version)?.is_empty() {
         return Err(Failure::Data);
     }
-    let (modulus, p, q) = (integer(n)?, integer(p)?, integer(q)?);
+    let (modulus, p) = (integer(n)?, integer(p)?);
     let algorithm = match modulus.len() {
         256 => KeyAlgorithm::Rsa2048,
         384 => KeyAlgorithm::Rsa3072,
         _ => return Err(Failure::Unsupported),
     };
-    // The TPM's keys have the default exponent, and primes of half the length.
+    // The TPM's keys have the default exponent.
     if integer(e)? != [0x01, 0x00, 0x01] {
         return Err(Failure::Unsupported);
     }
-    let half = algorithm.size() / 2;
-    if p.len() != half || q.len() != half || product(p, q)[..] != *modulus {
-        return Err(Failure::Data);
-    }
+    // No such number is zero: an empty one is one that the client does not have.
+    let given = |element| integer(element).map(|number| (!number.is_empty()).then_some(number));
+    let numbers = RsaNumbers {
+        modulus,
+        private_exponent: given(d)?,
+        prime_1: p,
+        prime_2: Some(integer(q)?),
+        exponent_1: given(dp)?,
+        exponent_2: given(dq)?,
+        coefficient: given(coefficient)?,
+    };
+    numbers.check().map_err(|_| Failure::Data)?;
     Ok(PrivateKey::Rsa {
         algorithm,
         modulus: modulus.to_vec(),
@@ -223,37 +232,9 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     number.get(zeros..).unwrap_or_default()
 }
 
-/// a · b, as long as both together. Schoolbook: once for each import.
-fn product(a: &[u8], b: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut digits = Zeroizing::new(vec![0u8; a.len() + b.len()]);
-    for (i, x) in a.iter().rev().enumerate() {
-        let mut carry = 0u32;
-        let row = digits.iter_mut().rev().skip(i);
-        for (digit, y) in row.zip(b.iter().rev().map(Some).chain(std::iter::repeat(None))) {
-            let y = y.copied().unwrap_or(0);
-            let sum = u32::from(*digit) + u32::from(*x) * u32::from(y) + carry;
-            let [high1, high2, high3, low] = sum.to_be_bytes();
-            *digit = low;
-            carry = u32::from_be_bytes([0, high1, high2, high3]);
-        }
-    }
-    digits
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn product_is_the_product() {
-        assert_eq!(
-            product(&[0xFF, 0xFF], &[0xFF, 0xFF])[..],
-            [0xFF, 0xFE, 0, 1]
-        );
-        assert_eq!(product(&[2], &[3])[..], [0, 6]);
-        assert_eq!(product(&[1, 0], &[0x12, 0x34])[..], [0, 0x12, 0x34, 0]);
-        assert_eq!(product(&[0x12, 0x34], &[1, 0])[..], [0, 0x12, 0x34, 0]);
-    }
 
     #[test]
     fn the_admin_key_command_of_every_client_is_understood() {
@@ -290,6 +271,32 @@ mod tests {
         ] {
             assert!(rsa_key(wrong).is_err() && ec_key(wrong).is_err());
         }
+    }
+
+    #[test]
+    fn each_number_of_an_rsa_key_must_fit_the_others() {
+        let file = include_bytes!("../../../cardea-pki/tests/data/rsa2048.pkcs1.der");
+        assert!(rsa_key(file).is_ok());
+        let elements = sequence::<9>(file).unwrap();
+        for number in &elements[1..] {
+            let end = number.value.as_ptr_range().end as usize - file.as_ptr() as usize;
+            let mut file = file.to_vec();
+            file[end - 1] ^= 2;
+            assert!(rsa_key(&file).is_err(), "{number:?}");
+        }
+        // What a client does not have is empty.
+        let mut content = Vec::new();
+        for (position, number) in elements.iter().enumerate() {
+            let is_given = [0, 1, 2, 4, 5].contains(&position);
+            tlv::write(
+                &mut content,
+                0x02,
+                if is_given { number.value } else { &[] },
+            );
+        }
+        let mut short = Vec::new();
+        tlv::write(&mut short, 0x30, &content);
+        assert!(rsa_key(&short).is_ok());
     }
 
     #[test]

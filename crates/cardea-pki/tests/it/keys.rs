@@ -221,12 +221,21 @@ fn parts_that_do_not_belong_together_are_refused() {
         Err(Error::InconsistentKey(_))
     ));
 
-    // A byte in the middle of the modulus, of each prime, and two primes that are swapped for others of their length.
+    // A bit in the middle of each number.
     let file = data("rsa2048.pkcs1.der");
     let PrivateKey::Rsa(key) = PrivateKey::parse(&file, None).unwrap() else {
         panic!("not RSA");
     };
-    for number in [key.n(), key.p(), key.q()] {
+    let printed = |heading| without_zeros(printed("rsa2048.pkcs8.pem", heading));
+    for number in [
+        key.n().to_vec(),
+        key.p().to_vec(),
+        key.q().to_vec(),
+        printed("privateExponent"),
+        printed("exponent1"),
+        printed("exponent2"),
+        printed("coefficient"),
+    ] {
         let at = file
             .windows(number.len())
             .position(|window| window == number)
@@ -246,6 +255,53 @@ fn parts_that_do_not_belong_together_are_refused() {
         file[7..39].fill(byte);
         assert!(matches!(
             PrivateKey::parse(&file, None),
+            Err(Error::InconsistentKey(_))
+        ));
+    }
+}
+
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = content.len();
+    let header = match u8::try_from(len) {
+        Ok(len) if len < 0x80 => vec![tag, len],
+        Ok(len) => vec![tag, 0x81, len],
+        Err(_) => {
+            let [high, low] = u16::try_from(len).unwrap().to_be_bytes();
+            vec![tag, 0x82, high, low]
+        }
+    };
+    [header, content.to_vec()].concat()
+}
+
+#[test]
+fn public_key_beside_a_private_one_must_be_its_own() {
+    // OneAsymmetricKey (RFC 5958) of version 2, whose last field is `[1] IMPLICIT BIT STRING`.
+    let with_public = |name: &str, public: &str| {
+        let old = data(name);
+        let spki = data(public);
+        let public = PublicKey::parse(&spki).unwrap();
+        let bits = match &public {
+            PublicKey::Ec(key) => key.point().to_vec(),
+            PublicKey::Rsa(_) => {
+                let der = public.to_spki_der();
+                // SEQUENCE, AlgorithmIdentifier of 15 bytes, BIT STRING.
+                der[4 + 15 + 5..].to_vec()
+            }
+        };
+        let header = if old[1] == 0x82 { 4 } else { 3 };
+        let mut content = old[header..].to_vec();
+        // The version.
+        content[2] = 1;
+        content.extend(element(0x81, &[&[0], &bits[..]].concat()));
+        element(0x30, &content)
+    };
+    for (key, other) in [("p256", "p384"), ("rsa2048", "rsa3072")] {
+        let name = format!("{key}.pkcs8.der");
+        let own = with_public(&name, &format!("{key}.spki.pem"));
+        PrivateKey::parse(&own, None).unwrap();
+        let foreign = with_public(&name, &format!("{other}.spki.pem"));
+        assert!(matches!(
+            PrivateKey::parse(&foreign, None),
             Err(Error::InconsistentKey(_))
         ));
     }
