@@ -9,7 +9,7 @@ use cardea_store::{Store, StoreError};
 use cardea_tpm::{Address, Chip, Service};
 
 use crate::doors::bus::Bus;
-use crate::doors::socket::server::{self, Server};
+use crate::doors::socket::server::Server;
 use crate::process::boot;
 use crate::process::config::Config;
 use cardea_host::ActiveUsers;
@@ -71,7 +71,6 @@ pub struct Daemon {
     server: Option<Server>,
     bus: Option<Arc<Bus>>,
     keeper: Option<JoinHandle<()>>,
-    socket: PathBuf,
 }
 
 impl Daemon {
@@ -114,7 +113,6 @@ impl Daemon {
             server: None,
             bus: None,
             keeper: None,
-            socket: config.socket.clone(),
         };
         if config.bus {
             // Cards of people wait until it is known who is here.
@@ -147,11 +145,12 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Whether a client would be served now: connects and asks something that needs no TPM.
-    /// "Busy" is an answer too.
+    /// Whether the socket's listener answers within the time, and the TPM's requests make progress. Neither needs a
+    /// connection, of which there may be as many as there can be.
     #[must_use]
-    pub fn answers(&self, limit: Duration) -> bool {
-        server::answers(&self.socket, limit)
+    pub fn is_alive(&self, limit: Duration) -> bool {
+        let listens = |server: &Server| server.listens(limit);
+        self.server.as_ref().is_some_and(listens) && self.host.is_tpm_served()
     }
 
     /// Ends listening and all connections, waits for what is at work, removes the socket.

@@ -80,7 +80,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Err(RecvTimeoutError::Timeout) => {
                 if notifier
                     .interval()
-                    .is_some_and(|limit| daemon.answers(limit / 2))
+                    .is_some_and(|limit| daemon.is_alive(limit / 2))
                 {
                     notifier.alive();
                 }

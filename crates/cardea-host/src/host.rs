@@ -1,5 +1,6 @@
 //! What all connections share: the cards, their slots, the TPM and the store.
 
+pub(crate) mod accounts;
 pub(crate) mod admission;
 #[cfg(test)]
 pub(crate) mod always_away;
@@ -32,6 +33,7 @@ use cardea_client::message::Failure;
 use cardea_store::{Intent, Store};
 use cardea_terms::Step;
 
+use self::accounts::Accounts;
 use self::audit::Audit;
 use self::counters::Counters;
 use self::hosted::{Body, HostedCard};
@@ -49,6 +51,8 @@ use crate::sync::lock;
 /// Order of locks: `provisioning`, then a card's body, then the others, which are held for moments only.
 pub struct Host {
     pub(crate) roles: Roles,
+    /// Whose a user id is, where limits count users.
+    accounts: Accounts,
     pub(crate) store: Store,
     pub(crate) tpm: Tpm,
     /// Whether that one counts wrong PINs.
@@ -88,6 +92,7 @@ impl Host {
     ) -> Self {
         Self {
             roles,
+            accounts: Accounts::default(),
             store,
             tpm: Tpm::new(connect),
             counters: Counters::default(),
@@ -104,6 +109,24 @@ impl Host {
             told: Mutex::default(),
             keeper: KeeperSignal::default(),
         }
+    }
+
+    /// Whose a user id is, where limits count users.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The user that pcscd runs as.
+    #[must_use]
+    pub fn reader_uid(&self) -> u32 {
+        self.roles.pcscd_uid
+    }
+
+    /// Whether the TPM is served: a command may take its time, but none waits while nothing moves.
+    #[must_use]
+    pub fn is_tpm_served(&self) -> bool {
+        self.tpm.is_served()
     }
 
     /// All cards, in order of their instance numbers.

@@ -33,6 +33,7 @@ pub use counter::{Counter, Visitor};
 pub use failure::{chain, fail};
 pub use holder::challenge::{AdminChallenge, AdminTask, Deadline};
 pub use host::Host;
+pub use host::accounts::Accounts;
 pub use host::audit::{Actor, Audit, Door};
 pub use host::describe::{InUse, details};
 pub use host::hosted::{Counts, HostedCard};

@@ -49,6 +49,9 @@ pub trait Chip: Send + Sync {
     /// Does what is due while nobody waits for the TPM: see [`Service::run_idle_work`].
     fn run_idle_work(&self);
 
+    /// Whether its requests make progress, however slowly: false if they wait and nothing moves.
+    fn is_served(&self) -> bool;
+
     /// The same chip, with the owner's authorisation for everything that is asked of it through this value.
     fn with_owner(&self, owner: Option<HierarchyAuth>) -> Arc<dyn Chip>;
 
@@ -211,6 +214,10 @@ impl Chip for Service {
 
     fn run_idle_work(&self) {
         self.run_idle_work();
+    }
+
+    fn is_served(&self) -> bool {
+        self.is_served()
     }
 
     fn with_owner(&self, owner: Option<HierarchyAuth>) -> Arc<dyn Chip> {

@@ -18,6 +18,7 @@ use cardea_card::secret::erase_stack;
 use crate::core::Core;
 use crate::error::TpmError;
 use crate::promise::promise;
+use crate::transport::KEY_TIME;
 
 /// Called once, where it lies: what it holds of secrets is erased there. A `FnOnce` would be moved out of its
 /// box, and the box freed with a copy.
@@ -32,6 +33,12 @@ pub(crate) type Lane = u64;
 /// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
 /// [`Queue::run_idle_work`].
 const PAUSE: Duration = Duration::from_micros(150);
+
+/// A job that nobody has taken for so long, while nobody works with the TPM, is no longer taken.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// One job takes at most this: a command that takes longer than [`KEY_TIME`] has failed, and its job with it.
+const LONGEST_JOB: Duration = KEY_TIME.saturating_mul(2);
 
 thread_local! {
     static DEFERRED: Cell<bool> = const { Cell::new(false) };
@@ -67,7 +74,7 @@ struct State {
     lanes: BTreeMap<Lane, VecDeque<Job>>,
     /// Lanes with jobs, the next one first.
     turns: VecDeque<Lane>,
-    /// How often the core was given back.
+    /// How often the core was given back, or a job was done.
     uses: u64,
     /// Whether there may be work for an idle moment.
     due: bool,
@@ -123,6 +130,8 @@ impl Shared {
 pub(crate) struct Queue {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The count of uses when [`Queue::is_served`] was last called, and since when it is that.
+    seen: Mutex<(u64, Instant)>,
 }
 
 impl Queue {
@@ -151,7 +160,32 @@ impl Queue {
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
+            seen: Mutex::new((0, Instant::now())),
         })
+    }
+
+    /// Whether jobs are being done, however slowly, or none waits: for a caller who asks again and again.
+    pub(crate) fn is_served(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            return false;
+        }
+        let state = self.shared.lock();
+        let limit = match (&state.core, state.turns.is_empty()) {
+            (Some(_), true) => None,
+            (Some(_), false) => Some(LONGEST_WAIT),
+            (None, _) => Some(LONGEST_JOB),
+        };
+        let uses = state.uses;
+        drop(state);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match limit {
+            Some(limit) if seen.0 == uses => seen.1.elapsed() < limit,
+            _ => {
+                *seen = (uses, Instant::now());
+                true
+            }
+        }
     }
 
     /// Runs a job, at once if nobody is before it, and gives its result.
@@ -301,6 +335,7 @@ fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mutex
             rested = true;
         }
         state = shared.lock();
+        state.uses = state.uses.wrapping_add(1);
     }
     state.put(core, true);
     state
@@ -384,6 +419,43 @@ mod tests {
             receiver.try_recv().unwrap().as_deref(),
             thread::current().name()
         );
+    }
+
+    #[test]
+    fn queue_is_served_while_it_moves() {
+        let core = Core::new(
+            "swtpm:unix=/nonexistent".parse().unwrap(),
+            CommandCount::default(),
+        );
+        let queue = Queue::start(core, |_| false).unwrap();
+        let back = |time| Instant::now().checked_sub(time).unwrap();
+        let since = |time| queue.seen.lock().unwrap().1 = back(time);
+        assert!(queue.is_served(), "idle");
+        let (gate, wait) = mpsc::channel::<()>();
+        let (sender, receiver) = mpsc::channel();
+        queue.post(
+            0,
+            Box::new(move |_| {
+                sender.send(()).unwrap();
+                wait.recv().unwrap_or_default();
+            }),
+        );
+        receiver.recv().unwrap();
+        queue.post(1, Box::new(|_| {}));
+        assert!(queue.is_served());
+        since(LONGEST_WAIT * 2);
+        assert!(queue.is_served(), "a long job");
+        since(LONGEST_JOB);
+        assert!(!queue.is_served(), "a job that does not end");
+        drop(gate);
+        while !queue.shared.lock().asleep {
+            thread::yield_now();
+        }
+        assert!(queue.is_served(), "done meanwhile");
+        queue.shared.lock().turns.push_back(7);
+        assert!(queue.is_served());
+        since(LONGEST_WAIT);
+        assert!(!queue.is_served(), "nobody takes it");
     }
 
     #[test]

@@ -101,6 +101,12 @@ impl Service {
         self.inner.queue.run_idle_work();
     }
 
+    /// Whether its requests make progress, however slowly.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.inner.queue.is_served()
+    }
+
     /// Maker, version, slots, lockout.
     ///
     /// # Errors

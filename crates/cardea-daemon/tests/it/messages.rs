@@ -118,25 +118,62 @@ fn client_that_leaves_during_a_call_does_not_stop_it() {
     });
 }
 
+const LIST: Request = Request::Cards(CardsRequest::List { from: None });
+
+/// Connections that end something with themselves, as many as one user may have.
+fn holding(place: &Place) -> Vec<Client> {
+    let clients: Vec<Client> = (0..64)
+        .map(|_| {
+            let mut client = place.client();
+            client.power(0);
+            client
+        })
+        .collect();
+    assert_eq!(place.client().kind(&LIST), FailureKind::Busy);
+    clients
+}
+
 #[test]
 fn one_user_has_64_connections_and_the_next_is_told_so() {
     let place = Place::new();
     let _daemon = place.start();
-    let mut clients: Vec<Client> = (0..64).map(|_| place.client()).collect();
-    let mut refused = place.client();
-    assert_eq!(
-        refused.kind(&Request::Cards(CardsRequest::List { from: None })),
-        FailureKind::Busy
-    );
+    place.client().create("work");
+    let mut clients = holding(&place);
     clients.pop();
     crate::support::until("there is room again", || {
-        matches!(
-            place
-                .client()
-                .call(&Request::Cards(CardsRequest::List { from: None })),
-            Reply::Cards(_)
-        )
+        matches!(place.client().call(&LIST), Reply::Cards(_))
     });
+}
+
+#[test]
+fn connection_that_nothing_hangs_on_makes_room_for_a_new_one() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut holder = place.client();
+    holder.create("work");
+    holder.power(0);
+    let mut polite = cardea_client::Client::connect(&place.socket()).unwrap();
+    let mut clients: Vec<Client> = (0..62).map(|_| place.client()).collect();
+    let mut newest = place.client();
+    newest.list();
+    // A client notices, and comes back.
+    polite.cards(crate::support::LIMIT).unwrap();
+    assert_eq!(polite.connections(), 2);
+    assert!(clients[0].frame().is_none(), "closed in its place");
+    for client in [&mut holder, &mut newest, &mut clients[1]] {
+        client.list();
+    }
+}
+
+#[test]
+fn daemon_shows_that_it_lives_however_many_connections_there_are() {
+    let place = Place::new();
+    let daemon = place.start();
+    place.client().create("work");
+    let _clients = holding(&place);
+    let _silent: Vec<Client> = (0..64).map(|_| Client::raw(&place.socket())).collect();
+    assert!(daemon.is_alive(crate::support::LIMIT));
+    daemon.stop();
 }
 
 #[test]

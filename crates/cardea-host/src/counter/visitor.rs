@@ -72,4 +72,11 @@ impl Visitor {
             ..self
         }
     }
+
+    /// Whether something ends with this value: a login, the power of a card, a drive.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        let connected = self.slot.is_some() || self.own.is_some();
+        connected || self.drive.is_some() || self.logins.has_any()
+    }
 }

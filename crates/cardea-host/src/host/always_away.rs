@@ -32,6 +32,10 @@ impl Chip for AlwaysAway {
 
     fn run_idle_work(&self) {}
 
+    fn is_served(&self) -> bool {
+        true
+    }
+
     fn with_owner(&self, _owner: Option<HierarchyAuth>) -> Arc<dyn Chip> {
         Arc::new(Self(self.0.clone()))
     }

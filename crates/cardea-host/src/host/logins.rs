@@ -3,6 +3,7 @@
 //! A connection is a program of its own until it brings the ticket of another one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use cardea_card::Connection;
@@ -24,6 +25,8 @@ pub(crate) struct LoginGroup {
     /// Its ways to the cards of other machines, where its logins on those are.
     elsewhere: Mutex<Vec<Arc<RedirectedClient>>>,
     ticket: OnceLock<SecretBytes>,
+    /// How many logins and ways it has, for those who cannot wait for the locks.
+    held: AtomicUsize,
 }
 
 /// A card on which a program has verified the PIN, until it says so or goes away.
@@ -50,7 +53,13 @@ impl LoginGroup {
             logins: Mutex::default(),
             elsewhere: Mutex::default(),
             ticket: OnceLock::new(),
+            held: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether there is a login, or a way to cards of another machine, where logins may be.
+    pub(crate) fn has_any(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn login(&self, card: &Arc<HostedCard>) -> Option<Arc<Login>> {
@@ -65,17 +74,21 @@ impl LoginGroup {
         carrier: &Arc<Carrier>,
     ) -> Result<Arc<RedirectedClient>, Failure> {
         let mut ways = lock(&self.elsewhere);
+        let before = ways.len();
         ways.retain(|way| !way.is_lost());
+        self.held.fetch_sub(before - ways.len(), Ordering::Relaxed);
         if let Some(way) = ways.iter().find(|way| way.is_of(carrier)) {
             return Ok(Arc::clone(way));
         }
         let way = Arc::new(carrier.client()?);
         ways.push(Arc::clone(&way));
+        self.held.fetch_add(1, Ordering::Relaxed);
         Ok(way)
     }
 
     pub(crate) fn add(&self, login: Arc<Login>) {
         lock(&self.logins).push(login);
+        self.held.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Ends the login, if there is one. What is being done under it is done.
@@ -85,6 +98,8 @@ impl LoginGroup {
             .iter()
             .position(|login| Arc::ptr_eq(&login.card, card));
         let ended = position.map(|position| logins.swap_remove(position));
+        let count = usize::from(ended.is_some());
+        self.held.fetch_sub(count, Ordering::Relaxed);
         // Its end waits for the card, which the others need not.
         drop(logins);
         drop(ended);

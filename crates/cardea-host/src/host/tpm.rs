@@ -61,6 +61,13 @@ impl Tpm {
         Ok(started)
     }
 
+    /// Whether the chip makes progress, as far as it was reached.
+    pub(crate) fn is_served(&self) -> bool {
+        // Whoever has the lock is connecting, which has its own time limit.
+        let chip = self.chip.try_lock().map(|chip| chip.clone());
+        chip.ok().flatten().is_none_or(|chip| chip.is_served())
+    }
+
     /// How much faster the TPM's clock runs than ours, in thousandths. Nobody can tell in the first two seconds.
     pub(crate) fn clock_deviation(&self, time: TpmTime) -> Option<i32> {
         let now = BootClock.now();

@@ -22,6 +22,8 @@ use crate::names::is_name;
 pub struct Redirection<'a> {
     host: &'a Arc<Host>,
     registry: &'a Redirections,
+    /// Whose it is, for the limits.
+    account: u32,
     carrier: Arc<Carrier>,
     actor: &'a Actor,
     /// Until it is refused or ends.
@@ -43,12 +45,14 @@ impl<'a> Redirection<'a> {
                 "the name of the machine is empty, too long or has control characters",
             ));
         }
-        registry.enter(caller.uid())?;
+        let account = host.accounts().of(caller.uid());
+        registry.enter(account)?;
         let in_reader = reader && host.redirect_to_reader;
         let carrier = Arc::new(Carrier::new(from, caller.uid(), in_reader, client));
         Ok(Self {
             host,
             registry,
+            account,
             carrier,
             actor,
             offers: Cell::new(true),
@@ -68,7 +72,7 @@ impl<'a> Redirection<'a> {
         for card in self.own() {
             self.remove(&card);
         }
-        self.registry.leave(self.carrier.owner);
+        self.registry.leave(self.account);
         // A card of this machine may have waited for the slot.
         self.host.wake_keeper();
     }

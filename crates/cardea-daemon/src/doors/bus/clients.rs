@@ -12,7 +12,8 @@ use cardea_host::CallerGone;
 use cardea_host::Counter;
 use cardea_host::lock;
 
-/// Calls of one user that may be at work at once, over all connections: nobody keeps the others out.
+/// Calls of one user that may be at work at once, over all connections and subordinate user ids: nobody keeps the
+/// others out.
 const MAX_CALLS: u32 = 32;
 
 /// Clients that are known at once; the bus has fewer connections.
@@ -78,12 +79,14 @@ impl Clients {
             return Ok(Arc::clone(client));
         }
         let (uid, pid) = credentials(link, name)?;
+        let accounts = counter.host().accounts();
+        accounts.refresh();
         let client = Arc::new(Client {
             name: name.to_owned(),
             caller: counter.caller(uid),
             actor: Actor::of_process(uid, pid),
             gone: Arc::default(),
-            calls: self.calls_of(uid),
+            calls: self.calls_of(accounts.of(uid)),
         });
         let mut clients = lock(&self.known);
         if clients.len() >= MAX_CLIENTS {

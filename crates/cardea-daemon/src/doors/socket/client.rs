@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{RedirectionRequest, Reply, Request};
+use cardea_client::message::{CardsRequest, ReaderRequest, RedirectionRequest, Reply, Request};
 use cardea_host::erase_stack;
 
+use super::limits::Seat;
 use super::peer;
 use crate::doors::redirect;
 use cardea_host::Door;
@@ -22,6 +23,7 @@ pub(crate) fn converse(
     counter: &Arc<Counter>,
     stream: Arc<UnixStream>,
     uid: u32,
+    seat: &Seat,
 ) -> Result<(), FrameError> {
     let actor = peer::actor(&stream, uid);
     let own = Arc::clone(&stream);
@@ -30,6 +32,10 @@ pub(crate) fn converse(
     let mut visitor = Visitor::new(caller, actor, Door::Socket).with_stream(own);
     // Idle clients wait as long as they like.
     while let Some(request) = client.request(None)? {
+        // One that only waits can do so on another connection.
+        if !waits(&request) && !seat.work() {
+            break;
+        }
         if let Request::Redirection(RedirectionRequest::Begin { .. }) = &request {
             // From here on it is the daemon that asks.
             return redirect::carry(counter, &mut client, &visitor, request);
@@ -45,6 +51,16 @@ pub(crate) fn converse(
         // Also for a client that is gone.
         erase_stack();
         sent?;
+        seat.rest(visitor.has_begun());
     }
     Ok(())
+}
+
+/// Whether a request does nothing but wait for a change.
+fn waits(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Cards(CardsRequest::WaitStates { .. })
+            | Request::Reader(ReaderRequest::WaitStates { .. })
+    )
 }

@@ -1,23 +1,22 @@
 //! The private socket: a listener, a thread for each client, limits for all of them.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{FailureKind, ReaderRequest, Reply, Request};
-use cardea_client::{Client, ServerEnd};
+use cardea_client::message::{FailureKind, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::doors::socket::client;
-use crate::doors::socket::limits::Limits;
+use crate::doors::socket::limits::{Limits, Seat};
 use crate::doors::socket::peer;
 use cardea_host::Counter;
 use cardea_host::fail;
@@ -43,7 +42,7 @@ const ACCEPT_PAUSE: Timespec = Timespec {
 pub(crate) struct Server {
     shared: Arc<Shared>,
     socket: SocketFile,
-    /// Dropped at the end, which the listener sees.
+    /// A byte asks the listener for a heartbeat. Dropped at the end, which the listener sees.
     wake: Option<io::PipeWriter>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -52,24 +51,26 @@ pub(crate) struct Server {
 struct Shared {
     counter: Arc<Counter>,
     limits: Arc<Limits>,
-    streams: Mutex<Streams>,
+    heartbeats: Heartbeats,
 }
 
-/// Connections, so that they can be ended from outside.
+/// How often the listener has answered.
 #[derive(Debug, Default)]
-struct Streams {
-    next: u64,
-    open: HashMap<u64, Arc<UnixStream>>,
+struct Heartbeats {
+    count: Mutex<u64>,
+    more: Condvar,
 }
 
 impl Server {
     pub(crate) fn start(counter: Arc<Counter>, path: &Path) -> io::Result<Self> {
         let (listener, socket) = listen(path)?;
         let (wake_reader, wake) = io::pipe()?;
+        let host = counter.host();
+        let kept = vec![0, host.reader_uid(), rustix::process::geteuid().as_raw()];
         let shared = Arc::new(Shared {
             counter,
-            limits: Arc::default(),
-            streams: Mutex::default(),
+            limits: Arc::new(Limits::new(kept)),
+            heartbeats: Heartbeats::default(),
         });
         let (refusals, refused) = sync_channel(REFUSALS);
         let accepting = Arc::clone(&shared);
@@ -89,6 +90,24 @@ impl Server {
         })
     }
 
+    /// Whether the listener answers within the time: it accepts connections, however many there are.
+    pub(crate) fn listens(&self, limit: Duration) -> bool {
+        let Some(mut wake) = self.wake.as_ref() else {
+            return false;
+        };
+        let heartbeats = &self.shared.heartbeats;
+        let count = lock(&heartbeats.count);
+        let before = *count;
+        if wake.write_all(&[0]).is_err() {
+            return false;
+        }
+        let (count, _) = heartbeats
+            .more
+            .wait_timeout_while(count, limit, |count| *count == before)
+            .unwrap_or_else(PoisonError::into_inner);
+        *count != before
+    }
+
     /// Ends listening, then all connections, and waits for their threads.
     pub(crate) fn stop(&mut self) {
         if self.wake.take().is_none() {
@@ -100,9 +119,7 @@ impl Server {
             let _ = thread.join();
         }
         self.shared.counter.host().slots().stop();
-        for stream in lock(&self.shared.streams).open.values() {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
+        self.shared.limits.close_all();
         if !self.shared.limits.await_nobody(STOP_TIME) {
             tracing::warn!("ending while clients are still being served");
         }
@@ -181,16 +198,16 @@ impl SocketFile {
     }
 }
 
-/// Accepts until the other end of `wake` is closed.
+/// Accepts until the other end of `wake` is closed, and answers what comes from there.
 fn accept(
     shared: &Arc<Shared>,
     listener: &UnixListener,
-    wake: &io::PipeReader,
-    refusals: &SyncSender<UnixStream>,
+    mut wake: &io::PipeReader,
+    refusals: &SyncSender<Arc<UnixStream>>,
 ) {
     let mut pause = false;
     loop {
-        let mut events = vec![PollFd::new(wake, PollFlags::IN)];
+        let mut events = vec![PollFd::new(&wake, PollFlags::IN)];
         if !pause {
             events.push(PollFd::new(listener, PollFlags::IN));
         }
@@ -205,7 +222,11 @@ fn accept(
             .first()
             .is_some_and(|wake| !wake.revents().is_empty())
         {
-            return;
+            if !matches!(wake.read(&mut [0; 64]), Ok(1..)) {
+                return;
+            }
+            *lock(&shared.heartbeats.count) += 1;
+            shared.heartbeats.more.notify_all();
         }
         pause = false;
         match listener.accept() {
@@ -221,7 +242,7 @@ fn accept(
 }
 
 /// Gives a connection its thread, or refuses it.
-fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStream>) {
+fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<Arc<UnixStream>>) {
     let uid = match peer::uid(&stream) {
         Ok(uid) => uid,
         Err(error) => {
@@ -229,7 +250,10 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStr
             return;
         }
     };
-    let Some(seat) = shared.limits.enter(uid) else {
+    let stream = Arc::new(stream);
+    let accounts = shared.counter.host().accounts();
+    let place = Arc::clone(&stream);
+    let Some(seat) = shared.limits.enter(uid, place, |uid| accounts.of(uid)) else {
         tracing::warn!(uid, "too many connections");
         // When even those who are refused are too many, closing is answer enough.
         let _ = refusals.try_send(stream);
@@ -237,7 +261,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStr
     };
     let shared = Arc::clone(shared);
     let spawned = thread::Builder::new().name("client".into()).spawn(move || {
-        serve(&shared, stream, uid);
+        serve(&shared, stream, uid, &seat);
         // Who waits for the last client must find nothing of the host in use any more.
         drop(shared);
         drop(seat);
@@ -248,7 +272,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<UnixStr
 }
 
 /// Tells one after the other that there is no room.
-fn refuse(refused: &Receiver<UnixStream>) {
+fn refuse(refused: &Receiver<Arc<UnixStream>>) {
     for stream in refused {
         let busy = fail(
             FailureKind::Busy,
@@ -265,16 +289,9 @@ fn refuse(refused: &Receiver<UnixStream>) {
 }
 
 /// One client from greeting to end.
-fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
-    let stream = Arc::new(stream);
-    let number = {
-        let mut streams = lock(&shared.streams);
-        streams.next += 1;
-        let number = streams.next;
-        streams.open.insert(number, Arc::clone(&stream));
-        number
-    };
-    if let Err(error) = client::converse(&shared.counter, stream, uid) {
+fn serve(shared: &Shared, stream: Arc<UnixStream>, uid: u32, seat: &Seat) {
+    shared.counter.host().accounts().refresh();
+    if let Err(error) = client::converse(&shared.counter, stream, uid, seat) {
         let is_stranger = matches!(error, FrameError::Stranger { version: Some(_) });
         let error = cardea_host::chain(&error);
         if is_stranger {
@@ -283,12 +300,4 @@ fn serve(shared: &Shared, stream: UnixStream, uid: u32) {
             tracing::debug!(uid, error, "connection ended");
         }
     }
-    lock(&shared.streams).open.remove(&number);
-}
-
-/// Whether a daemon greets on this socket within the time.
-pub(crate) fn answers(path: &Path, limit: Duration) -> bool {
-    Client::new(path)
-        .call(&Request::Reader(ReaderRequest::Info), limit)
-        .is_ok()
 }
