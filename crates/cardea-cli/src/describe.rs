@@ -88,6 +88,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "counter_mode": card.counter_mode.map_or("", CounterMode::word),
         "keys": keys,
         "warnings": card.warnings,
+        "pkcs11_slot": uri::slot(&card.summary),
         "uri": uri::token(&card.summary),
     });
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
@@ -231,6 +232,9 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             card.counter_mode.map_or("", CounterMode::word).to_owned(),
         ),
     ]);
+    if let Some(number) = uri::slot(summary) {
+        lines.push(("PKCS#11 slot", number.to_string()));
+    }
     if let Some(uri) = uri::token(summary) {
         lines.push(("URI", uri));
     }

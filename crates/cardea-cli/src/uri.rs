@@ -3,6 +3,7 @@
 //! The values are those of the module's token and objects, so that the printed URIs find them there.
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
+use cardea_client::slot_number::slot_number;
 
 use crate::on_card::label;
 
@@ -14,17 +15,8 @@ const SERIAL: usize = 16;
 
 /// The card. `None` if the module shows no token for it.
 pub(crate) fn token(card: &CardSummary) -> Option<String> {
-    match card.state {
-        CardState::Blocked
-        | CardState::DriveAway
-        | CardState::Ready
-        | CardState::SwitchedOff
-        | CardState::TpmAway => {}
-        CardState::Foreign
-        | CardState::Lost
-        | CardState::NotTrusted
-        | CardState::Unreadable
-        | CardState::UnsafeTpm => return None,
+    if !is_token(card) {
+        return None;
     }
     let serial = card.card_id.get(..SERIAL)?;
     Some(format!(
@@ -32,6 +24,29 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
         escaped(serial),
         escaped(token_label(&card.name))
     ))
+}
+
+/// The number of its slot. `None` if the module shows no token for it.
+pub(crate) fn slot(card: &CardSummary) -> Option<u32> {
+    let mut id = [0; 16];
+    let read = base16ct::mixed::decode(&card.card_id, &mut id).ok()?;
+    (is_token(card) && read.len() == id.len()).then(|| slot_number(&id))
+}
+
+/// Whether it is a token, or will be without anybody doing anything to it.
+fn is_token(card: &CardSummary) -> bool {
+    match card.state {
+        CardState::Blocked
+        | CardState::DriveAway
+        | CardState::Ready
+        | CardState::SwitchedOff
+        | CardState::TpmAway => true,
+        CardState::Foreign
+        | CardState::Lost
+        | CardState::NotTrusted
+        | CardState::Unreadable
+        | CardState::UnsafeTpm => false,
+    }
 }
 
 /// The private key. A key without a label is identified by its id alone.
@@ -131,8 +146,10 @@ mod tests {
             CardState::UnsafeTpm,
         ] {
             assert_eq!(token(&card("Alice", state)), None);
+            assert_eq!(slot(&card("Alice", state)), None);
             assert_eq!(private_key(&card("Alice", state), &key(0x81, "mail")), None);
         }
+        assert_eq!(slot(&card("Alice", CardState::Ready)), Some(0x4CDD_EEFF));
         // A blocked card stays a token, and a TPM comes back.
         assert!(token(&card("Alice", CardState::Blocked)).is_some());
         assert!(token(&card("Alice", CardState::TpmAway)).is_some());

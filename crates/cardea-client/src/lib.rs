@@ -27,6 +27,7 @@ mod origin;
 mod process;
 mod protocol;
 mod server;
+pub mod slot_number;
 mod transmit;
 mod watch;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cardea_client::ProcessMark;
 use cardea_client::message::{Reply, Request};
+use cardea_client::slot_number::{SlotNumbers, number_in};
 use cryptoki_sys::{
     CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_USER_NOT_LOGGED_IN,
 };
@@ -15,11 +16,14 @@ use crate::state::{LoginState, State};
 
 /// The module between C_Initialize and C_Finalize.
 ///
-/// INVARIANT: the state is locked for moments only, never during a request to the daemon.
+/// INVARIANT: the state is locked for moments only, never during a request to the daemon. The slot numbers are locked
+/// after it.
 #[derive(Debug)]
 pub(crate) struct Module {
     pub(crate) pool: Pool,
     state: Mutex<State>,
+    /// The process's.
+    pub(crate) numbers: &'static Mutex<SlotNumbers>,
     /// Notified when C_Finalize ends all waiting.
     pub(crate) ending: Condvar,
 }
@@ -29,6 +33,8 @@ pub(crate) struct Module {
 struct Process {
     mark: ProcessMark,
     module: Mutex<Option<Arc<Module>>>,
+    /// Slots keep their numbers over C_Finalize, and in a child.
+    numbers: Mutex<SlotNumbers>,
     next: OnceLock<&'static Process>,
 }
 
@@ -44,6 +50,7 @@ fn this_process() -> &'static Process {
             Box::leak(Box::new(Process {
                 mark,
                 module: Mutex::new(None),
+                numbers: Mutex::default(),
                 next: OnceLock::new(),
             }))
         });
@@ -61,10 +68,30 @@ pub(crate) fn begin() -> bool {
     if module.is_some() {
         return false;
     }
-    *module = Some(Arc::new(Module::new()));
+    inherit_numbers(process);
+    *module = Some(Arc::new(Module::new(&process.numbers)));
     drop(module);
     close_ancestors(process.mark);
     true
+}
+
+/// Slots that the parent has seen mean the same cards here. Numbers that a thread of the parent was giving at the fork
+/// are given anew, from the cards' ids.
+fn inherit_numbers(process: &Process) {
+    let mut place = &FIRST;
+    while let Some(ancestor) = place.get() {
+        if ancestor.mark != process.mark
+            && let Ok(known) = ancestor.numbers.try_lock()
+        {
+            let mut own = lock(&process.numbers);
+            for (number, card) in &*known {
+                if number_in(&own, card).is_none() {
+                    own.entry(*number).or_insert_with(|| card.clone());
+                }
+            }
+        }
+        place = &ancestor.next;
+    }
 }
 
 /// Closes inherited connections without a message to the daemon, because they are the parent's. A module that was
@@ -98,10 +125,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Module {
-    fn new() -> Self {
+    fn new(numbers: &'static Mutex<SlotNumbers>) -> Self {
+        let state = State::with_slots_of(&lock(numbers));
         Self {
             pool: Pool::new(cardea_client::socket_path()),
-            state: Mutex::default(),
+            state: Mutex::new(state),
+            numbers,
             ending: Condvar::new(),
         }
     }

@@ -1,19 +1,19 @@
 //! Slots, tokens and their mechanisms (PKCS#11 3.1 §5.5).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardOverview, CardRequest, CardState, CardStatus, CardsRequest, Reply, Request, collect,
+    CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, collect,
 };
+use cardea_client::slot_number::{give_slot_numbers, is_usable, number_in};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
 use crate::mechanisms::{self, MECHANISMS};
-use crate::module::Module;
+use crate::module::{Module, lock};
 use crate::rv::{About, Result, Rv};
-use crate::state::{LoginState, State, TokenSlot};
+use crate::state::{State, TokenSlot};
 
 /// Longest PIN, of any card.
 const MAX_PIN: CK_ULONG = 127;
@@ -35,9 +35,12 @@ impl Module {
             // Cards that were present from the start are not events.
             state.events.clear();
         }
-        let slots = state.slots.iter();
-        let listed = slots.filter(|(_, slot)| slot.present || !with_token);
-        listed.map(|(id, _)| *id).collect()
+        let State { slots, order, .. } = &*state;
+        let is_listed = |id: &&CK_SLOT_ID| {
+            let slot = slots.get(id);
+            slot.is_some_and(|slot| slot.present || !with_token)
+        };
+        order.iter().filter(is_listed).copied().collect()
     }
 
     /// C_GetSlotInfo.
@@ -76,6 +79,7 @@ impl Module {
     fn update_slots(&self, overview: Result<(u64, Vec<CardOverview>)>) {
         let (generation, cards) = overview.unwrap_or_default();
         let mut state = self.state();
+        self.add_slots(&mut state, &cards);
         let State {
             slots,
             sessions,
@@ -86,6 +90,9 @@ impl Module {
             let card = cards.iter().find(|card| card.card_id == slot.card);
             let usable = card.is_some_and(is_usable);
             slot.reason = card.map_or_else(|| "removed".to_owned(), reason);
+            if let Some(card) = card {
+                slot.name.clone_from(&card.name);
+            }
             if slot.present && !usable {
                 slot.clear();
                 sessions.retain(|_, session| session.slot != *id);
@@ -95,28 +102,24 @@ impl Module {
                 events.push(*id);
             }
         }
-        for card in cards {
-            if card.card_id.is_empty() || slots.values().any(|slot| slot.card == card.card_id) {
-                continue;
-            }
-            let id = slots.keys().next_back().map_or(0, |last| last + 1);
-            let present = is_usable(&card);
-            if present {
-                events.push(id);
-            }
-            let slot = TokenSlot {
-                reason: reason(&card),
-                card: card.card_id,
-                name: card.name,
-                present,
-                login: LoginState::Nobody,
-                objects: BTreeMap::new(),
-                revision: 0,
-                gone: BTreeSet::new(),
-            };
-            slots.insert(id, slot);
-        }
         state.generation = generation;
+    }
+
+    /// Adds empty slots for the cards that have none.
+    fn add_slots(&self, state: &mut State, cards: &[CardOverview]) {
+        let mut numbers = lock(self.numbers);
+        give_slot_numbers(&mut numbers, cards);
+        for card in cards {
+            let Some(number) = number_in(&numbers, &card.card_id) else {
+                continue;
+            };
+            let id = CK_SLOT_ID::from(number);
+            let new = || TokenSlot::empty(card.card_id.clone());
+            state.slots.entry(id).or_insert_with(new);
+            if !state.order.contains(&id) {
+                state.order.push(id);
+            }
+        }
     }
 
     /// C_WaitForSlotEvent: a slot whose card was inserted, was removed, or became usable or unusable.
@@ -270,10 +273,6 @@ impl Module {
             flags: row.flags,
         })
     }
-}
-
-fn is_usable(card: &CardOverview) -> bool {
-    matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
 }
 
 /// Why a card is not usable, for the description of its slot.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cardea_client::Client;
 use cardea_client::message::SecretBytes;
+use cardea_client::slot_number::SlotNumbers;
 use cryptoki_sys::*;
 
 use crate::object::{Body, Location, Object};
@@ -15,6 +16,8 @@ use crate::rv::{Result, Rv};
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) slots: BTreeMap<CK_SLOT_ID, TokenSlot>,
+    /// Slots of cards that were listed since C_Initialize, the newest last.
+    pub(crate) order: Vec<CK_SLOT_ID>,
     pub(crate) sessions: BTreeMap<CK_SESSION_HANDLE, Session>,
     last_session: CK_SESSION_HANDLE,
     last_object: CK_OBJECT_HANDLE,
@@ -97,6 +100,20 @@ pub(crate) enum PinProof {
 }
 
 impl TokenSlot {
+    /// The slot of a card that is not there.
+    pub(crate) fn empty(card: String) -> Self {
+        Self {
+            name: card.clone(),
+            card,
+            present: false,
+            reason: "removed".to_owned(),
+            login: LoginState::Nobody,
+            objects: BTreeMap::new(),
+            revision: 0,
+            gone: BTreeSet::new(),
+        }
+    }
+
     /// Forgets everything that belonged to the card, which was removed.
     pub(crate) fn clear(&mut self) {
         self.login = LoginState::Nobody;
@@ -187,6 +204,18 @@ impl Session {
 }
 
 impl State {
+    /// With the slots of all cards that this process or its parent has seen. They are empty until the cards are listed.
+    pub(crate) fn with_slots_of(numbers: &SlotNumbers) -> Self {
+        let slots = numbers.iter();
+        let slots = slots.map(|(number, card)| (CK_SLOT_ID::from(*number), card.clone()));
+        Self {
+            slots: slots
+                .map(|(id, card)| (id, TokenSlot::empty(card)))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn slot(&mut self, id: CK_SLOT_ID) -> Result<&mut TokenSlot> {
         self.slots.get_mut(&id).ok_or(Rv(CKR_SLOT_ID_INVALID))
     }

@@ -172,6 +172,10 @@ pub(crate) fn redact(text: &str, card: &Value) -> String {
         .map(|line| {
             if line.starts_with("created:") {
                 "created:         [time]\n".to_owned()
+            } else if line.starts_with("PKCS#11 slot:") {
+                "PKCS#11 slot:    [slot]\n".to_owned()
+            } else if line.starts_with("  \"pkcs11_slot\": ") {
+                "  \"pkcs11_slot\": [slot],\n".to_owned()
             } else {
                 format!("{line}\n")
             }

@@ -106,7 +106,9 @@ impl Counter {
 
     /// The caller's cards, and a number that differs when they do.
     fn card_states(&self, caller: Caller, from: Option<Cursor>) -> Page<CardOverview> {
-        let cards = self.host.present_cards();
+        let mut cards = self.host.cards();
+        // A card whose drive is away has a slot without a token.
+        cards.retain(|card| card.is_here() || card.known().is_some());
         let cards = cards
             .iter()
             .filter(|card| caller.may_see(card.owner) && card.serves(caller.uid()));

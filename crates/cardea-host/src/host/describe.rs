@@ -151,7 +151,11 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
 
 /// A card as last known.
 pub(crate) fn overview(card: &HostedCard) -> CardOverview {
-    let view = card.view();
+    // Its view may not say yet that the drive is away.
+    let view = match card.is_here() {
+        true => card.view(),
+        false => View::drive_away(),
+    };
     // A card at work is asked the next time.
     if let Some(body) = card.try_body()
         && let Body::Live(live) = &*body

@@ -3,6 +3,7 @@
 //! Order (docs/design/tpm.md section 8): intent on disk, indices in the TPM, card
 //! file, intent removed, slot, answer. What a crash leaves is undone at the next start from the intent.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use cardea_card::token::Rng;
 use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, NewContent, SecretBytes, Visibility,
 };
+use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_terms::Step;
 use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
@@ -219,11 +221,7 @@ fn write(
     let chip = &owner.chip;
     let id = match order.card_id {
         Some(id) => free(host, id)?,
-        None => {
-            let mut id = [0; 16];
-            SystemRng.fill(&mut id);
-            CardId::new(id)
-        }
+        None => new_id(&slot_numbers(host), &mut SystemRng),
     };
 
     if let Some(reason) = host.counters.unsafe_reason() {
@@ -314,7 +312,31 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
         let text = format!("a card with the id {id} already exists");
         return Err(fail(FailureKind::Invalid, text));
     }
+    if slot_numbers(host).contains(&slot_number(id.as_bytes())) {
+        let text = format!(
+            "the card with the id {id} would have the PKCS#11 slot number of another card; choose another id"
+        );
+        return Err(fail(FailureKind::Invalid, text));
+    }
     Ok(id)
+}
+
+/// The numbers that the known cards have in PKCS#11, whosever they are.
+fn slot_numbers(host: &Host) -> BTreeSet<u32> {
+    let cards = host.cards();
+    let ids = cards.iter().filter_map(|card| card.id);
+    ids.map(|id| slot_number(id.as_bytes())).collect()
+}
+
+/// A random id whose number in PKCS#11 no card has: programs keep the number, and send a PIN with it.
+fn new_id(taken: &BTreeSet<u32>, random: &mut dyn Rng) -> CardId {
+    let mut id = [0; 16];
+    loop {
+        random.fill(&mut id);
+        if !taken.contains(&slot_number(&id)) {
+            return CardId::new(id);
+        }
+    }
 }
 
 /// Creation failed: undefines what is left of it now, or leaves that to the keeper.
@@ -530,6 +552,25 @@ mod tests {
             });
             assert_eq!(result.is_none(), good, "{name:?}");
         }
+    }
+
+    /// Random numbers that are known beforehand.
+    struct Known(Vec<u8>);
+
+    impl Rng for Known {
+        fn fill(&mut self, buffer: &mut [u8]) {
+            let byte = self.0.pop().unwrap();
+            buffer.fill(byte);
+        }
+    }
+
+    #[test]
+    fn new_card_does_not_have_the_slot_number_of_another() {
+        let taken = BTreeSet::from([slot_number(&[7; 16])]);
+        assert_eq!(
+            new_id(&taken, &mut Known(vec![9, 7, 7])),
+            CardId::new([9; 16])
+        );
     }
 
     #[test]

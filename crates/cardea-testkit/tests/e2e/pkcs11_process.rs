@@ -64,6 +64,84 @@ fn child_with_the_process_id_of_its_parent_does_not_have_its_login() {
 }
 
 #[test]
+fn slot_keeps_its_number_over_a_fork_while_another_card_is_destroyed() {
+    let workplace = Workplace::new();
+    let program = compiled(&workplace.path(""));
+    for card in ["Old", "Bob"] {
+        workplace.create(card);
+    }
+    // Whoever has Carol's slot in place of Bob's sends her Bob's PIN.
+    fs::write(workplace.path("pin"), "141421").unwrap();
+    workplace.create("Carol");
+    let destroy = format!(
+        "{} card destroy Old --yes",
+        bin_dir().join("cardea").display()
+    );
+    let mut command = Command::new(program);
+    command
+        .arg(module())
+        .args([PIN, "keep", "Bob", "Old", &destroy])
+        .env("CARDEA_SOCKET", workplace.daemon.socket());
+    let outcome = process::run(&mut command);
+    assert!(outcome.success, "{}", outcome.text);
+    for process in ["child", "again"] {
+        // CKR_TOKEN_NOT_PRESENT and CKR_SLOT_ID_INVALID.
+        let line = format!("{process}: token Bob, open 0x0, login 0x0, other 0xE0, never 0x3\n");
+        assert!(outcome.text.contains(&line), "{}", outcome.text);
+    }
+    let carol = workplace.cardea(&["card", "show", "Carol"]);
+    assert!(carol.contains("5 of 5 tries left"), "{carol}");
+}
+
+/// What `cardea card show` prints is the number in every process of every user, whatever cards they see, also after
+/// a restart, and fits the signed 32-bit integers of many programs.
+#[test]
+fn slot_has_the_number_that_the_command_line_shows_for_every_user() {
+    let mut workplace = Workplace::new();
+    let program = compiled(&workplace.path(""));
+    let open = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    open(&workplace.path(""));
+    open(&program);
+    let copy = workplace.path("libcardea_pkcs11.so");
+    fs::copy(module(), &copy).unwrap();
+    for name in ["First", "Second"] {
+        workplace.create(name);
+    }
+    let pin = workplace.text("pin");
+    let create = ["card", "create", "--name", "Web", "--owner", "65534"];
+    workplace.cardea(&[&create[..], &["--pin-file", &pin]].concat());
+    let shown = workplace.cardea(&["card", "show", "Web", "--json"]);
+    let number = shown
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("\"pkcs11_slot\": "))
+        .unwrap()
+        .trim_end_matches(',');
+    let line = format!("Web is in slot {number}\n");
+    assert!(number.parse::<i32>().unwrap() > 0);
+    for restarted in [false, true] {
+        for uid in [0, 65_534] {
+            let mut command = Command::new(&program);
+            command
+                .arg(&copy)
+                .args([PIN, "slots"])
+                .env("CARDEA_SOCKET", workplace.daemon.socket())
+                .uid(uid)
+                .gid(uid);
+            let outcome = process::run(&mut command);
+            assert!(
+                outcome.text.contains(&line),
+                "{uid}, {restarted}: {} not in {}",
+                line,
+                outcome.text
+            );
+        }
+        workplace.daemon.restart();
+    }
+}
+
+#[test]
 fn setuid_program_does_not_ask_the_daemon_that_its_caller_names() {
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path, mode| {

@@ -1,7 +1,9 @@
 /* A program that loads the PKCS#11 module and does to its own process what programs do: closes all descriptors and
- * uses their numbers again, forks into another PID namespace, runs with rights of its file's owner.
+ * uses their numbers again, forks into another PID namespace, runs with rights of its file's owner, keeps the numbers
+ * of slots over a fork while a card is destroyed.
  *
- *   pkcs11-process MODULE PIN descriptors|namespace|slots */
+ *   pkcs11-process MODULE PIN descriptors|namespace|slots
+ *   pkcs11-process MODULE PIN keep LABEL OTHER COMMAND */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +19,8 @@
 typedef unsigned long ulong_t;
 
 #define FUNCTIONS(X) \
-    X(C_Initialize, (void *)) X(C_GetSlotList, (unsigned char, ulong_t *, ulong_t *)) \
+    X(C_Initialize, (void *)) X(C_Finalize, (void *)) X(C_GetSlotList, (unsigned char, ulong_t *, ulong_t *)) \
+    X(C_GetTokenInfo, (ulong_t, void *)) \
     X(C_OpenSession, (ulong_t, ulong_t, void *, void *, ulong_t *)) \
     X(C_Login, (ulong_t, ulong_t, const char *, ulong_t)) \
     X(C_GenerateRandom, (ulong_t, unsigned char *, ulong_t))
@@ -82,15 +85,81 @@ static int namespace(const char *pin) {
     return 0;
 }
 
+/* CK_TOKEN_INFO begins with the label, which is padded with blanks. */
+static ulong_t label_of(ulong_t slot, char label[33]) {
+    char info[512];
+    ulong_t answer = C_GetTokenInfo(slot, info);
+    memset(label, 0, 33);
+    if (!answer) {
+        memcpy(label, info, 32);
+        for (int last = 31; last >= 0 && label[last] == ' '; last--)
+            label[last] = 0;
+    }
+    return answer;
+}
+
 static int slots(void) {
-    ulong_t count = 0;
-    ulong_t answer = C_GetSlotList(1, NULL, &count);
+    ulong_t list[32], count = 32;
+    ulong_t answer = C_GetSlotList(1, list, &count);
     printf("as %d: 0x%lX, %lu slots\n", geteuid(), answer, count);
+    for (ulong_t i = 0; !answer && i < count; i++) {
+        char label[33];
+        label_of(list[i], label);
+        printf("%s is in slot %lu\n", label, list[i]);
+    }
+    return 0;
+}
+
+static ulong_t slot_of(const char *wanted) {
+    ulong_t list[32], count = 32;
+    if (C_GetSlotList(1, list, &count))
+        exit(2);
+    for (ulong_t i = 0; i < count; i++) {
+        char label[33];
+        if (!label_of(list[i], label) && !strcmp(label, wanted))
+            return list[i];
+    }
+    fprintf(stderr, "no token %s\n", wanted);
+    exit(2);
+}
+
+/* What a process finds under the numbers that it has kept. It lists no slots, as programs that have a number do. */
+static void kept(const char *process, ulong_t slot, ulong_t other, const char *pin) {
+    char label[33];
+    ulong_t session = 0, never = slot == 77 ? 78 : 77;
+    label_of(slot, label);
+    printf("%s: token %s", process, label);
+    ulong_t opened = C_OpenSession(slot, 4, NULL, NULL, &session);
+    printf(", open 0x%lX", opened);
+    if (!opened)
+        printf(", login 0x%lX", C_Login(session, 1, pin, strlen(pin)));
+    printf(", other 0x%lX", C_OpenSession(other, 4, NULL, NULL, &session));
+    printf(", never 0x%lX\n", C_OpenSession(never, 4, NULL, NULL, &session));
+    fflush(stdout);
+}
+
+/* As libp11 does in the workers of a web server: the slots' numbers are kept over fork and C_Initialize. */
+static int keep(const char *pin, char **arguments) {
+    ulong_t slot = slot_of(arguments[0]), other = slot_of(arguments[1]);
+    if (system(arguments[2]))
+        return 2;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        if (C_Initialize(NULL))
+            _exit(2);
+        kept("child", slot, other, pin);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    if (C_Finalize(NULL) || C_Initialize(NULL))
+        return 2;
+    kept("again", slot, other, pin);
     return 0;
 }
 
 int main(int count, char **arguments) {
-    if (count != 4)
+    if (count != 4 && count != 7)
         return 2;
     void *handle = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
@@ -105,5 +174,7 @@ int main(int count, char **arguments) {
         return descriptors(arguments[2]);
     if (!strcmp(arguments[3], "namespace"))
         return namespace(arguments[2]);
+    if (!strcmp(arguments[3], "keep") && count == 7)
+        return keep(arguments[2], arguments + 4);
     return slots();
 }
