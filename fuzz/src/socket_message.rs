@@ -12,7 +12,7 @@ use cardea_client::message::{
     AdminAnswer, Authority, CardRequest, CardsRequest, ConnectionRequest, CreateCard, Failure,
     FailureKind, Hash, Hello, MAGIC, MAX_FRAME, NewContent, NewKey, NewObject, ObjectKind,
     Operation, PowerAction, PrivateKey, ReaderRequest, Reference, Reply, Request, SecretBytes,
-    SlotRequest, Thing, TpmRequest, VERSION,
+    SessionKeyMaterial, SlotRequest, Thing, TpmRequest, VERSION,
 };
 use minicbor::{Decode, Encode};
 
@@ -180,6 +180,26 @@ fn seeds() -> Vec<Vec<u8>> {
                 reference: 0x81,
                 operation: Operation::SignPkcs1 {
                     hash: Hash::Sha256,
+                    digest: vec![4; 32],
+                },
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::MakeSessionKey {
+                class: cardea_client::message::KeyClass::Session,
+                material: SessionKeyMaterial::Imported(PrivateKey::Ec {
+                    scalar: SecretBytes::new(vec![1; 32]),
+                    x: vec![2; 32],
+                    y: vec![3; 32],
+                }),
+            },
+        ),
+        Request::card(
+            "0123".to_owned(),
+            CardRequest::UseSessionKey {
+                key: u64::MAX,
+                operation: Operation::SignEcdsa {
                     digest: vec![4; 32],
                 },
             },

@@ -17,6 +17,7 @@ mod key_use;
 mod keys;
 mod pin;
 mod security;
+mod session_keys;
 mod transport;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use self::command::{Command, Reply};
 pub use self::error::CardError;
 pub use self::failure::Failure;
 pub use self::key_use::PendingOperation;
+pub use self::session_keys::{KeyReference, SessionKeyId, SessionKeyOwner};
 
 pub(crate) use self::application::Selected;
 pub(crate) use self::keys::Material;
@@ -35,6 +37,7 @@ pub(crate) use self::transport::{SELECT, Transport};
 
 use self::pin::StatusCache;
 use self::security::{Limits, Mark, Security};
+use self::session_keys::SessionKey;
 use crate::event::Event;
 use crate::pin_policy::PinPolicy;
 use crate::record::CardRecord;
@@ -50,6 +53,7 @@ pub struct Card {
     rng: Box<dyn Rng>,
     pin_policy: PinPolicy,
     security: Security,
+    session_keys: Vec<SessionKey>,
     statuses: StatusCache,
     /// What the clock said of sleep when it was last looked at.
     slept: Duration,
@@ -128,6 +132,7 @@ impl Card {
             rng,
             pin_policy,
             security: Security::default(),
+            session_keys: Vec::new(),
             statuses: StatusCache::default(),
         })
     }
@@ -156,7 +161,7 @@ impl Card {
     }
 
     /// Ends verifications that have become too old (session and idle limit of the card's settings), and all
-    /// when the machine has slept: somebody else may have woken it.
+    /// when the machine has slept: somebody else may have woken it. Ends the session keys of programs that are gone.
     /// Happens by itself at every command; for the host's timer, so that it also happens without any.
     pub fn expire(&mut self) {
         let slept = self.clock.slept();
@@ -172,6 +177,7 @@ impl Card {
             seconds => Some(Duration::from_secs(seconds.into())),
         };
         self.change_security(|security| security.expire(now, Limits { session, idle }));
+        self.expire_session_keys();
     }
 
     /// Ends everything that is verified, on all connections: the host is about to sleep, or an

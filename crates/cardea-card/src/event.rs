@@ -42,4 +42,10 @@ pub enum Event {
         /// Tries left.
         left: u32,
     },
+    /// A key of a session was made in the token.
+    SessionKeyGenerated,
+    /// A key of a session was brought from elsewhere.
+    SessionKeyImported,
+    /// Like `KeyUsed`, with a key of a session.
+    SessionKeyUsed,
 }

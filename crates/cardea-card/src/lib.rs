@@ -25,7 +25,8 @@ pub use event::Event;
 pub use key_number::KeyNumber;
 
 pub use engine::{
-    Application, Applications, Card, CardError, Catalogue, Command, Connection, Failure, KeyUsage,
-    NewKey, PendingOperation, Reply, SelectedApplication, Verdict,
+    Application, Applications, Card, CardError, Catalogue, Command, Connection, Failure,
+    KeyReference, KeyUsage, NewKey, PendingOperation, Reply, SelectedApplication, SessionKeyId,
+    SessionKeyOwner, Verdict,
 };
 pub use holder::NewObject;

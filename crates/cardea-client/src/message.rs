@@ -33,7 +33,7 @@ pub use self::card::{
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
 pub use self::connection::ConnectionRequest;
 pub use self::drive::{DriveRequest, Hold};
-pub use self::key::{KeySummary, NewKey, Operation, PrivateKey};
+pub use self::key::{KeySummary, NewKey, Operation, PrivateKey, SessionKeyMaterial};
 pub use self::object::{Contents, NewObject, ObjectKind, ObjectSummary, Thing};
 pub use self::page::{Cursor, Page, Unsettled, collect};
 pub use self::reader::ReaderRequest;

@@ -95,7 +95,7 @@ fn is_followed_soon(request: &Request) -> bool {
     matches!(
         request,
         Request::Card {
-            request: CardRequest::UseKey { .. },
+            request: CardRequest::UseKey { .. } | CardRequest::UseSessionKey { .. },
             ..
         } | Request::Slot {
             request: SlotRequest::Transmit { .. },

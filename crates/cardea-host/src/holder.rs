@@ -5,6 +5,7 @@ pub(crate) mod contents;
 pub(crate) mod pin_pad;
 pub(crate) mod pins;
 pub(crate) mod prompt;
+pub(crate) mod session_keys;
 pub(crate) mod settings;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The derivation functions of ECDH: ANS X9.63 (SEC 1 §3.6.1) with the hashes of PKCS#11 3.1 §6.3.15.
+//! The derivation functions of ECDH: ANSI X9.63 (SEC 1 §3.6.1) with the hashes of PKCS#11 3.1 §6.3.15.
 
 use cryptoki_sys::*;
 use sha2::Digest;

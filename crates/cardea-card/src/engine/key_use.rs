@@ -8,9 +8,10 @@
 use zeroize::Zeroizing;
 
 use super::error::CardError;
+use super::session_keys::{KeyReference, SessionKey};
 use super::{Card, Connection};
 use crate::event::Event;
-use crate::key_number::KeyNumber;
+use crate::record::{CardRecord, KeyRecord};
 use crate::token::{KeyClass, PendingResult, PrivateOperation, TokenErrorKind};
 
 /// An operation of [`Card::begin_use`].
@@ -37,12 +38,13 @@ impl Card {
     pub fn use_key(
         &mut self,
         connection: &mut Connection,
-        number: KeyNumber,
+        key: impl Into<KeyReference>,
         operation: PrivateOperation<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, CardError> {
-        self.begin_use(connection, number, operation)?
+        let key = key.into();
+        self.begin_use(connection, key, operation)?
             .run()
-            .inspect_err(|error| self.finish_use(number, error))
+            .inspect_err(|error| self.finish_use(key, error))
     }
 
     /// [`use_key`](Self::use_key) in two steps: who may is decided here, the work is done without the card, so
@@ -54,38 +56,37 @@ impl Card {
     pub fn begin_use(
         &mut self,
         connection: &mut Connection,
-        number: KeyNumber,
+        key: impl Into<KeyReference>,
         operation: PrivateOperation<'_>,
     ) -> Result<PendingOperation, CardError> {
-        self.admit_use(connection, number)?;
-        let key = self
-            .record
-            .key(number)
-            .ok_or(TokenErrorKind::NotConfigured)?;
-        let pending = self.token.begin(key, operation)?;
-        self.happened(Event::KeyUsed(number));
+        let key = key.into();
+        self.admit_use(connection, key)?;
+        let record = find(&self.record, &self.session_keys, key)?;
+        let pending = self.token.begin(record, operation)?;
+        self.happened(match key {
+            KeyReference::Card(number) => Event::KeyUsed(number),
+            KeyReference::Session(_) => Event::SessionKeyUsed,
+        });
         Ok(PendingOperation(pending))
     }
 
     /// The effect of a failed operation on verifications: the token has ended the verification, unless it was only
     /// that of a key which needs a new one every time.
-    pub fn finish_use(&mut self, number: KeyNumber, error: &CardError) {
+    pub fn finish_use(&mut self, key: impl Into<KeyReference>, error: &CardError) {
         let CardError::Token(error) = error else {
             return;
         };
-        let every_time = matches!(self.class_of(number), Ok(KeyClass::Always));
+        let every_time = matches!(self.class_of(key.into()), Ok(KeyClass::Always));
         if error.kind() == TokenErrorKind::NotAuthenticated && !every_time {
             self.end_all_verifications();
         }
     }
 
     /// Whether this connection may use the key now. With a key that wants the PIN every time, that is used up.
-    fn admit_use(&mut self, connection: &Connection, number: KeyNumber) -> Result<(), CardError> {
-        if self.record.key(number).is_none() {
-            return Err(TokenErrorKind::NotConfigured.into());
-        }
+    fn admit_use(&mut self, connection: &Connection, key: KeyReference) -> Result<(), CardError> {
+        find(&self.record, &self.session_keys, key)?;
         self.need_user(connection)?;
-        if self.class_of(number)? == KeyClass::Always {
+        if self.class_of(key)? == KeyClass::Always {
             if !self.security.is_armed_by(&connection.mark) {
                 return Err(TokenErrorKind::NotAuthenticated.into());
             }
@@ -95,11 +96,21 @@ impl Card {
         Ok(())
     }
 
-    fn class_of(&self, number: KeyNumber) -> Result<KeyClass, CardError> {
-        let key = self
-            .record
-            .key(number)
-            .ok_or(TokenErrorKind::NotConfigured)?;
-        Ok(self.token.describe(key)?.class)
+    fn class_of(&self, key: KeyReference) -> Result<KeyClass, CardError> {
+        let record = find(&self.record, &self.session_keys, key)?;
+        Ok(self.token.describe(record)?.class)
     }
+}
+
+/// The key in the card's record or among those of sessions.
+fn find<'a>(
+    record: &'a CardRecord,
+    session_keys: &'a [SessionKey],
+    key: KeyReference,
+) -> Result<&'a KeyRecord, CardError> {
+    let found = match key {
+        KeyReference::Card(number) => record.key(number),
+        KeyReference::Session(id) => SessionKey::find(session_keys, id),
+    };
+    found.ok_or_else(|| TokenErrorKind::NotConfigured.into())
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::security::{Role, Security};
+use super::session_keys::SessionKey;
 use super::{Card, CardError, Connection};
 use crate::event::Event;
 use crate::pin_policy::{PinPolicy, PinRuleError};
@@ -130,7 +131,9 @@ impl Card {
     }
 
     fn has_always_keys(&self) -> bool {
-        self.record.keys.iter().any(|key| {
+        let own = self.record.keys.iter();
+        let mut keys = own.chain(SessionKey::records(&self.session_keys));
+        keys.any(|key| {
             self.token
                 .describe(key)
                 .is_ok_and(|info| info.class == KeyClass::Always)

@@ -12,6 +12,7 @@ mod full_disk;
 mod limits;
 mod records;
 mod sequences;
+mod session_keys;
 mod trial;
 mod uses;
 

@@ -90,11 +90,14 @@ pub(crate) fn judge(
         CardRequest::DeleteCertificate { .. }
         | CardRequest::DeleteKey { .. }
         | CardRequest::DeleteObject { .. }
+        | CardRequest::DeleteSessionKey { .. }
         | CardRequest::GenerateKey { .. }
         | CardRequest::ImportKey { .. }
+        | CardRequest::MakeSessionKey { .. }
         | CardRequest::Rename { .. }
         | CardRequest::StoreCertificate { .. }
-        | CardRequest::StoreObject { .. } => return Err(Refused::Never("a change of a card")),
+        | CardRequest::StoreObject { .. }
+        | CardRequest::UseSessionKey { .. } => return Err(Refused::Never("a change of a card")),
         CardRequest::DetachDrive | CardRequest::Show => return Err(Refused::Never(OTHERS)),
     };
     // By its id only: a name could be that of another card.
@@ -194,6 +197,15 @@ mod tests {
                         id: None,
                     },
                     algorithm: cardea_terms::KeyAlgorithm::P256,
+                },
+            ),
+            Request::card(
+                card(),
+                CardRequest::MakeSessionKey {
+                    class: cardea_client::message::KeyClass::Session,
+                    material: cardea_client::message::SessionKeyMaterial::Generated(
+                        cardea_terms::KeyAlgorithm::P256,
+                    ),
                 },
             ),
             Request::card(card(), CardRequest::Destroy { owner_auth: None }),

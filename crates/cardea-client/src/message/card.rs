@@ -1,13 +1,14 @@
 //! Requests about one card, and what describes a card.
 
-use cardea_terms::{CounterMode, KeyAlgorithm, Visibility};
+use cardea_terms::{CounterMode, KeyAlgorithm, KeyClass, Visibility};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
 use super::Reply;
 
 use super::{
-    KeySummary, NewKey, NewObject, Operation, PowerAction, PrivateKey, SecretBytes, Thing,
+    KeySummary, NewKey, NewObject, Operation, PowerAction, PrivateKey, SecretBytes,
+    SessionKeyMaterial, Thing,
 };
 
 /// What a client may ask about one card.
@@ -288,6 +289,34 @@ pub enum CardRequest {
         #[n(1)]
         reference: Reference,
     },
+    /// Deletes a session key that this program has made.
+    #[n(33)]
+    DeleteSessionKey {
+        /// Its name.
+        #[n(0)]
+        key: u64,
+    },
+    /// Makes a session key: a private key that this program has until it ends or sends `Logout`, and that is never
+    /// stored: [`Reply::SessionKey`]. Needs `Login` on this connection.
+    #[n(34)]
+    MakeSessionKey {
+        /// Whether the PIN is asked for once or before every use.
+        #[n(0)]
+        class: KeyClass,
+        /// What it is made of.
+        #[n(1)]
+        material: SessionKeyMaterial,
+    },
+    /// Like `UseKey`, with a session key. Needs `Login` on this connection: [`Reply::Result`].
+    #[n(35)]
+    UseSessionKey {
+        /// Its name.
+        #[n(0)]
+        key: u64,
+        /// What to do.
+        #[n(1)]
+        operation: Operation,
+    },
 }
 
 impl CardRequest {
@@ -309,6 +338,7 @@ impl CardRequest {
             | Self::DeleteCertificate { .. }
             | Self::DeleteKey { .. }
             | Self::DeleteObject { .. }
+            | Self::DeleteSessionKey { .. }
             | Self::Destroy { .. }
             | Self::DetachDrive
             | Self::EnterPin { .. }
@@ -317,6 +347,7 @@ impl CardRequest {
             | Self::Login { .. }
             | Self::LoginByAgent
             | Self::Logout
+            | Self::MakeSessionKey { .. }
             | Self::Power { .. }
             | Self::Rename { .. }
             | Self::StoreCertificate { .. }
@@ -324,6 +355,7 @@ impl CardRequest {
             | Self::Transmit { .. }
             | Self::UnblockPin { .. }
             | Self::UseKey { .. }
+            | Self::UseSessionKey { .. }
             | Self::VerifyAdmin { .. }
             | Self::VerifyAdminKey { .. }
             | Self::VerifyPin { .. } => false,

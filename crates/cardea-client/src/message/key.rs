@@ -51,6 +51,17 @@ pub enum PrivateKey {
     },
 }
 
+/// What a session key is made of.
+#[derive(Debug, Encode, Decode)]
+pub enum SessionKeyMaterial {
+    /// By the TPM.
+    #[n(0)]
+    Generated(#[n(0)] KeyAlgorithm),
+    /// Elsewhere.
+    #[n(1)]
+    Imported(#[n(0)] PrivateKey),
+}
+
 /// An operation with a private key.
 #[derive(Debug, Encode, Decode)]
 pub enum Operation {

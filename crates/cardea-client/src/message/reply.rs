@@ -1,5 +1,6 @@
 //! What the daemon answers.
 
+use cardea_terms::PublicKey;
 use cardea_terms::Step;
 use minicbor::{Decode, Encode};
 
@@ -166,6 +167,16 @@ pub enum Reply {
         /// Why the policy of the endorsement hierarchy was not emptied.
         #[n(1)]
         endorsement: Option<String>,
+    },
+    /// Answer to `MakeSessionKey`.
+    #[n(32)]
+    SessionKey {
+        /// Its name, which no other program learns.
+        #[n(0)]
+        key: u64,
+        /// Public half.
+        #[n(1)]
+        public: PublicKey,
     },
 }
 

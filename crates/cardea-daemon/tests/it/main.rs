@@ -16,4 +16,5 @@ mod owner;
 mod personal;
 mod programs;
 mod reader;
+mod session_keys;
 mod support;

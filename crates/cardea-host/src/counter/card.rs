@@ -71,6 +71,7 @@ impl Counter {
             }
             CardRequest::DeleteKey { pin, reference } => visit.delete_key(pin.as_ref(), reference),
             CardRequest::DeleteObject { pin, number } => visit.delete_object(pin.as_ref(), number),
+            CardRequest::DeleteSessionKey { key } => visit.delete_session_key(key),
             CardRequest::Destroy { owner_auth } => {
                 destroy::destroy(&self.host, visitor.caller, card, owner_auth.as_ref(), step)?;
                 self.note(visitor, Some(card), Kind::CardDestroyed);
@@ -89,6 +90,9 @@ impl Counter {
             CardRequest::Login { pin } => visit.login(&pin),
             CardRequest::LoginByAgent => visit.login_by_agent(),
             CardRequest::Logout => visit.logout(),
+            CardRequest::MakeSessionKey { class, material } => {
+                visit.make_session_key(class, &material)
+            }
             CardRequest::Power { action } => power_own(visitor, card, action),
             CardRequest::ReadCertificate { reference } => visit.read_certificate(reference),
             CardRequest::ReadObject { number } => visit.read_object(number),
@@ -114,6 +118,7 @@ impl Counter {
                 reference,
                 operation,
             } => visit.use_key(pin.as_ref(), reference, &operation),
+            CardRequest::UseSessionKey { key, operation } => visit.use_session_key(key, &operation),
             CardRequest::VerifyAdmin { answer } => visit.verify_admin(&answer),
             CardRequest::VerifyAdminKey { key } => visit.verify_admin_key(&key),
             CardRequest::VerifyPin { value, reference } => visit.verify_pin(reference, &value),

@@ -2,7 +2,7 @@
 
 use cardea_card::record;
 use cardea_card::token::{KeyAlgorithm, PinReference, PrivateOperation, TokenErrorKind};
-use cardea_card::{Card, CardError, KeyNumber, KeyUsage, NewKey, NewObject, secret};
+use cardea_card::{Card, CardError, KeyNumber, KeyReference, KeyUsage, NewKey, NewObject, secret};
 use cardea_client::message::{
     self, CardStatus, Contents, Failure, FailureKind, ObjectKind, ObjectSummary, Operation, Reply,
     SecretBytes, Thing,
@@ -200,12 +200,7 @@ impl CardVisit<'_> {
         material: &message::PrivateKey,
     ) -> Result<Reply, Failure> {
         let new = new_key(key)?;
-        let material = private_key(material).ok_or_else(|| {
-            fail(
-                FailureKind::Invalid,
-                "only RSA-2048, RSA-3072, P-256 and P-384 keys can be imported",
-            )
-        })?;
+        let material = importable(material)?;
         let summary = self.with_pin(pin, |card, connection| {
             let number = card.import_key(connection, &material, &new)?;
             summary_of(card, number)
@@ -242,26 +237,34 @@ impl CardVisit<'_> {
                 })?
             }
             None => {
-                // The card is free while the TPM works: the next operation is on its way by then.
-                let begun = self.with_login(|card, connection| {
-                    card.begin_use(connection, KeyNumber::new(reference), operation)
-                });
-                let pending = match begun {
-                    Ok(pending) => pending,
+                let key = KeyNumber::new(reference);
+                match self.use_by_login(key.into(), operation) {
+                    Ok(result) => result,
                     // It may be only that there is no such key.
                     Err(failure) => return Err(self.known_key(reference).err().unwrap_or(failure)),
-                };
-                pending.run().map_err(|error| {
-                    // Without a connection of its own there is nothing to tell.
-                    let _ = self.with_login(|card, _| {
-                        card.finish_use(KeyNumber::new(reference), &error);
-                        Ok(())
-                    });
-                    self.explained(&error)
-                })?
+                }
             }
         };
         Ok(Reply::Result(SecretBytes::new(result.to_vec())))
+    }
+
+    /// Uses a key over the connection that `login` has kept.
+    pub(super) fn use_by_login(
+        &self,
+        key: KeyReference,
+        operation: PrivateOperation<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        // The card is free while the TPM works: the next operation is on its way by then.
+        let pending =
+            self.with_login(|card, connection| card.begin_use(connection, key, operation))?;
+        pending.run().map_err(|error| {
+            // Without a connection of its own there is nothing to tell.
+            let _ = self.with_login(|card, _| {
+                card.finish_use(key, &error);
+                Ok(())
+            });
+            self.explained(&error)
+        })
     }
 
     pub(crate) fn read_certificate(&self, reference: u8) -> Result<Reply, Failure> {
@@ -348,6 +351,16 @@ fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
     })
 }
 
+/// A key that a card can hold.
+pub(super) fn importable(material: &message::PrivateKey) -> Result<secret::PrivateKey, Failure> {
+    private_key(material).ok_or_else(|| {
+        fail(
+            FailureKind::Invalid,
+            "only RSA-2048, RSA-3072, P-256 and P-384 keys can be imported",
+        )
+    })
+}
+
 /// None: not a key that a card can hold.
 fn private_key(material: &message::PrivateKey) -> Option<secret::PrivateKey> {
     match material {
@@ -380,7 +393,7 @@ fn private_key(material: &message::PrivateKey) -> Option<secret::PrivateKey> {
     }
 }
 
-fn private_operation(operation: &Operation) -> PrivateOperation<'_> {
+pub(super) fn private_operation(operation: &Operation) -> PrivateOperation<'_> {
     match operation {
         Operation::DecryptOaep {
             hash,

@@ -41,15 +41,16 @@ impl CardVisit<'_> {
         let verified = self
             .with_login(|card, connection| card.verify_pin(connection, PinReference::Pin, &pin));
         if let Err(failure) = verified {
-            self.logout()?;
+            self.logins.remove(&self.card);
             return Err(failure);
         }
         Ok(Reply::Done)
     }
 
-    /// Ends the login, if there is one.
+    /// Ends the login, if there is one, and the program's session keys on the card.
     pub(crate) fn logout(&self) -> Result<Reply, Failure> {
         self.logins.remove(&self.card);
+        self.end_session_keys();
         Ok(Reply::Done)
     }
 

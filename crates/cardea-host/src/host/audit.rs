@@ -161,6 +161,9 @@ impl Kind {
                 Event::KeyImported(_) => (302, "key-imported"),
                 Event::KeyDeleted(_) => (303, "key-deleted"),
                 Event::KeyUsed(_) => (304, "key-used"),
+                Event::SessionKeyGenerated => (305, "session-key-generated"),
+                Event::SessionKeyImported => (306, "session-key-imported"),
+                Event::SessionKeyUsed => (307, "session-key-used"),
                 Event::AdminAuthenticated => (401, "admin-authenticated"),
                 Event::AdminFailed => (402, "admin-failed"),
                 Event::AdminKeyChanged => (403, "admin-key-changed"),
@@ -331,6 +334,7 @@ impl Audit {
             Kind::Denied => Some(0),
             Kind::TpmAway => Some(1),
             Kind::TpmLockedOut => Some(2),
+            Kind::OnCard(Event::SessionKeyUsed) => Some(3),
             Kind::OnCard(Event::KeyUsed(key)) => Some(key.get()),
             _ => None,
         };

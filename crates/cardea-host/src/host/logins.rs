@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use cardea_card::Connection;
+use cardea_card::{Connection, SessionKeyOwner};
 use cardea_client::message::{Failure, FailureKind, SecretBytes};
 
 use crate::failure::fail;
@@ -22,6 +22,8 @@ const TICKET: usize = 32;
 pub(crate) struct LoginGroup {
     uid: u32,
     logins: Mutex<Vec<Arc<Login>>>,
+    /// Its session keys end with it.
+    pub(crate) session_keys: SessionKeyOwner,
     /// Its ways to the cards of other machines, where its logins on those are.
     elsewhere: Mutex<Vec<Arc<RedirectedClient>>>,
     ticket: OnceLock<SecretBytes>,
@@ -51,6 +53,7 @@ impl LoginGroup {
         Arc::new(Self {
             uid,
             logins: Mutex::default(),
+            session_keys: SessionKeyOwner::default(),
             elsewhere: Mutex::default(),
             ticket: OnceLock::new(),
             held: AtomicUsize::new(0),

@@ -2,7 +2,7 @@
 
 use cardea_client::message::{
     AdminAnswer, Authority, CreateCard, Hierarchy, NewContent, NewKey, NewObject, ObjectKind,
-    Operation, PowerAction, PrivateKey, Reference, SecretBytes, Thing,
+    Operation, PowerAction, PrivateKey, Reference, SecretBytes, SessionKeyMaterial, Thing,
 };
 
 use super::*;
@@ -275,6 +275,21 @@ fn table() -> Vec<(Request, [bool; 4])> {
         Request::card(card(), CardRequest::DetachDrive),
         Request::card(
             card(),
+            CardRequest::MakeSessionKey {
+                class: cardea_terms::KeyClass::Session,
+                material: SessionKeyMaterial::Generated(cardea_terms::KeyAlgorithm::P256),
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::UseSessionKey {
+                key: 1,
+                operation: Operation::SignEcdsa { digest: Vec::new() },
+            },
+        ),
+        Request::card(card(), CardRequest::DeleteSessionKey { key: 1 }),
+        Request::card(
+            card(),
             CardRequest::ChangePinByAgent {
                 reference: Reference::Pin,
             },
@@ -494,6 +509,18 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::Adopt { .. },
             ..
         } => 60,
+        Request::Card {
+            request: CardRequest::MakeSessionKey { .. },
+            ..
+        } => 61,
+        Request::Card {
+            request: CardRequest::UseSessionKey { .. },
+            ..
+        } => 62,
+        Request::Card {
+            request: CardRequest::DeleteSessionKey { .. },
+            ..
+        } => 63,
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn digest(hash: CK_MECHANISM_TYPE, data: &[u8]) -> Vec<u8> {
     with_hash!(hash, D => D::digest(data).to_vec())
 }
 
-/// ANS X9.63 (SEC 1 §3.6.1).
+/// ANSI X9.63 (SEC 1 §3.6.1).
 pub(crate) fn x963(
     hash: CK_MECHANISM_TYPE,
     secret: &[u8],
