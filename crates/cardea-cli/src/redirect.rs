@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cardea_client::Client;
 use cardea_client::frame::{Channel, FRAME_TIME, FrameError, exactly};
 use cardea_client::message::{
     CardName, CardOverview, CardRequest, CardState, CardsRequest, FailureKind, MAX_NAME,
     MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, collect,
     packed,
 };
+use cardea_client::{Client, ClientError};
 use nix::unistd::{Uid, User, gethostname};
 
 pub(crate) use self::accept::accept;
@@ -360,6 +360,7 @@ impl Shared {
 fn keep_telling(shared: &Shared, choice: &Choice) {
     let mut client = Client::new(&shared.socket);
     let mut generation = 0;
+    let mut offered = Vec::new();
     while lock(&shared.end).is_none() {
         let wait = Request::Cards(CardsRequest::WaitStates {
             generation,
@@ -373,12 +374,21 @@ fn keep_telling(shared: &Shared, choice: &Choice) {
         match (states, client.cards(SIGN_OF_LIFE)) {
             (Ok((now, cards)), Ok(list)) => {
                 generation = now;
-                shared.offer(choice.among(&list, cards));
+                offered = choice.among(&list, cards);
+                shared.offer(offered.clone());
             }
-            _ => {
+            (Err(ClientError::Unreachable { .. }), _)
+            | (_, Err(ClientError::Unreachable { .. })) => {
                 // Without a daemon here there are no cards there.
                 generation = 0;
+                offered.clear();
                 shared.offer(Vec::new());
+                thread::sleep(RETRY);
+            }
+            (Err(_), _) | (_, Err(_)) => {
+                // A list that could not be read is not an empty one.
+                generation = 0;
+                shared.offer(offered.clone());
                 thread::sleep(RETRY);
             }
         }

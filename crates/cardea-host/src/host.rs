@@ -9,6 +9,7 @@ pub(crate) mod counters;
 pub(crate) mod credential;
 pub(crate) mod describe;
 pub(crate) mod drive;
+pub(crate) mod foreign;
 pub(crate) mod hosted;
 pub(crate) mod keeper_signal;
 pub(crate) mod lease;

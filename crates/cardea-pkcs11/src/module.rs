@@ -1,5 +1,6 @@
 //! The module of a process, and how it asks the daemon.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -126,9 +127,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Module {
     fn new(numbers: &'static Mutex<SlotNumbers>) -> Self {
+        Self::at(cardea_client::socket_path(), numbers)
+    }
+
+    /// Like [`Self::new`], with this socket.
+    pub(crate) fn at(socket: PathBuf, numbers: &'static Mutex<SlotNumbers>) -> Self {
         let state = State::with_slots_of(&lock(numbers));
         Self {
-            pool: Pool::new(cardea_client::socket_path()),
+            pool: Pool::new(socket),
             state: Mutex::new(state),
             numbers,
             ending: Condvar::new(),

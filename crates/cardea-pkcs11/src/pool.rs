@@ -115,7 +115,7 @@ impl Pool {
         ) {
             Ok(Reply::Done) => client
                 .call(request, longest)
-                .map_err(|_| PoolError::Unreachable),
+                .map_err(|error| PoolError::from(&error)),
             _ => Err(PoolError::LoginsLost),
         }
     }
@@ -303,7 +303,7 @@ impl<'a> Lease<'a> {
         let client = self.client().ok_or(PoolError::Busy)?;
         client
             .call_with_progress(request, limit, &mut |_| {})
-            .map_err(|_| PoolError::Unreachable)
+            .map_err(|error| PoolError::from(&error))
     }
 
     /// Whether the client has reconnected since it was taken.

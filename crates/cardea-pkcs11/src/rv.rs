@@ -1,5 +1,6 @@
 //! Return values: the one map from failures to `CK_RV`.
 
+use cardea_client::ClientError;
 use cardea_client::message::{Failure, FailureKind, Unsettled};
 use cryptoki_sys::*;
 
@@ -23,19 +24,39 @@ pub(crate) enum About {
 /// Why the daemon sent no reply that could be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolError {
+    /// The daemon is not running, or is out of this process's reach.
+    Absent,
     /// Every connection was busy until the time limit.
     Busy,
     /// The logins are gone with the daemon that knew them.
     LoginsLost,
-    /// The daemon is not running, or did not answer.
+    /// The daemon did not answer.
     Unreachable,
+}
+
+impl From<&ClientError> for PoolError {
+    fn from(error: &ClientError) -> Self {
+        use std::io::ErrorKind;
+        match error {
+            ClientError::Unreachable { source, .. } => match source.kind() {
+                ErrorKind::ConnectionRefused
+                | ErrorKind::NotADirectory
+                | ErrorKind::NotFound
+                | ErrorKind::PermissionDenied => Self::Absent,
+                _ => Self::Unreachable,
+            },
+            _ => Self::Unreachable,
+        }
+    }
 }
 
 impl From<PoolError> for Rv {
     /// A daemon that is gone, or was restarted, has forgotten the logins; the program must notice that.
     fn from(error: PoolError) -> Self {
         Self(match error {
-            PoolError::LoginsLost | PoolError::Unreachable => CKR_DEVICE_REMOVED,
+            PoolError::Absent | PoolError::LoginsLost | PoolError::Unreachable => {
+                CKR_DEVICE_REMOVED
+            }
             PoolError::Busy => CKR_DEVICE_ERROR,
         })
     }

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, collect,
+    CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
 };
 use cardea_client::slot_number::{give_slot_numbers, is_usable, number_in};
 use cryptoki_sys::*;
@@ -12,7 +12,8 @@ use cryptoki_sys::*;
 use crate::general::{LIBRARY, MANUFACTURER, padded};
 use crate::mechanisms::{self, MECHANISMS};
 use crate::module::{Module, lock};
-use crate::rv::{About, Result, Rv};
+use crate::pool::LIMIT;
+use crate::rv::{About, PoolError, Result, Rv};
 use crate::state::{State, TokenSlot};
 
 /// Longest PIN, of any card.
@@ -23,12 +24,26 @@ const MIN_PIN: CK_ULONG = 4;
 /// Longest single wait for a change. Between two waits the module notices C_Finalize.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// Why there is no list of cards.
+enum NoList {
+    /// Without a daemon there are no cards.
+    NoDaemon,
+    /// There are cards or not; nobody can tell.
+    Unread,
+}
+
+impl From<Unsettled> for NoList {
+    fn from(_: Unsettled) -> Self {
+        Self::Unread
+    }
+}
+
 impl Module {
     /// C_GetSlotList.
-    pub(crate) fn slot_list(&self, with_token: bool, refresh: bool) -> Vec<CK_SLOT_ID> {
+    pub(crate) fn slot_list(&self, with_token: bool, refresh: bool) -> Result<Vec<CK_SLOT_ID>> {
         let never = self.state().generation == 0;
         if refresh || never {
-            self.refresh_slots();
+            self.refresh_slots()?;
         }
         let mut state = self.state();
         if never {
@@ -40,12 +55,12 @@ impl Module {
             let slot = slots.get(id);
             slot.is_some_and(|slot| slot.present || !with_token)
         };
-        order.iter().filter(is_listed).copied().collect()
+        Ok(order.iter().filter(is_listed).copied().collect())
     }
 
     /// C_GetSlotInfo.
     pub(crate) fn slot_info(&self, id: CK_SLOT_ID) -> Result<CK_SLOT_INFO> {
-        self.refresh_slots();
+        self.refresh_slots()?;
         let mut state = self.state();
         let slot = state.slot(id)?;
         let present = if slot.present { CKF_TOKEN_PRESENT } else { 0 };
@@ -63,23 +78,34 @@ impl Module {
         })
     }
 
-    /// Lists the cards anew. Without a daemon there are none.
-    pub(crate) fn refresh_slots(&self) {
-        let overview = collect(|from| {
+    /// Lists the cards anew. Without a daemon there are none; a list that the daemon cannot give is not an empty one,
+    /// and leaves the slots as they were.
+    pub(crate) fn refresh_slots(&self) -> Result {
+        let listed = collect(|from| {
             let request = Request::Cards(CardsRequest::States { from });
-            match self.ask(&request, About::Object)? {
-                Reply::Overview(page) => Ok::<_, Rv>(page),
-                _ => Err(Rv(CKR_DEVICE_ERROR)),
+            match self.pool.ask(&request, LIMIT) {
+                Ok(Reply::Overview(page)) => Ok(page),
+                Err(PoolError::Absent) => Err(NoList::NoDaemon),
+                Err(_) | Ok(_) => Err(NoList::Unread),
             }
         });
-        self.update_slots(overview);
+        match listed {
+            Ok((generation, cards)) => self.update_slots(generation, &cards),
+            Err(NoList::NoDaemon) => self.no_slots(),
+            Err(NoList::Unread) => return Err(Rv(CKR_DEVICE_ERROR)),
+        }
+        Ok(())
+    }
+
+    /// Every token is removed, and the next list is a new one.
+    fn no_slots(&self) {
+        self.update_slots(0, &[]);
     }
 
     /// Brings the slots in line with the daemon's overview of its cards.
-    fn update_slots(&self, overview: Result<(u64, Vec<CardOverview>)>) {
-        let (generation, cards) = overview.unwrap_or_default();
+    fn update_slots(&self, generation: u64, cards: &[CardOverview]) {
         let mut state = self.state();
-        self.add_slots(&mut state, &cards);
+        self.add_slots(&mut state, cards);
         let State {
             slots,
             sessions,
@@ -124,8 +150,8 @@ impl Module {
 
     /// C_WaitForSlotEvent: a slot whose card was inserted, was removed, or became usable or unusable.
     pub(crate) fn wait_for_event(&self, block: bool) -> Result<CK_SLOT_ID> {
-        self.ensure_listed();
-        self.refresh_slots();
+        self.ensure_listed()?;
+        self.refresh_slots()?;
         let mut client = self.pool.separate();
         loop {
             let generation = {
@@ -146,11 +172,14 @@ impl Module {
                 timeout_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
             });
             match client.call(&request, 20 * WAIT) {
-                Ok(Reply::Overview(page)) if page.more => self.refresh_slots(),
-                Ok(Reply::Overview(page)) => self.update_slots(Ok((page.generation, page.entries))),
-                _ => {
-                    // Without a daemon there are no cards; it may be started again.
-                    self.update_slots(Err(Rv(CKR_DEVICE_REMOVED)));
+                Ok(Reply::Overview(page)) if page.more => self.refresh_slots()?,
+                Ok(Reply::Overview(page)) => self.update_slots(page.generation, &page.entries),
+                other => {
+                    // Without a daemon there are no cards; it may be started again. A daemon that cannot tell has them
+                    // still.
+                    if other.is_err_and(|error| PoolError::from(&error) == PoolError::Absent) {
+                        self.no_slots();
+                    }
                     let state = self.state();
                     let waited = self.ending.wait_timeout(state, WAIT);
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -170,7 +199,7 @@ impl Module {
 
     /// C_GetTokenInfo.
     pub(crate) fn token_info(&self, id: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
-        self.ensure_listed();
+        self.ensure_listed()?;
         self.known_token(id)?;
         let status = self.status(id)?;
         let mut flags = CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED;
@@ -230,15 +259,16 @@ impl Module {
 
     /// Asks the daemon whether the token is present.
     pub(crate) fn require_token(&self, id: CK_SLOT_ID) -> Result {
-        self.refresh_slots();
+        self.refresh_slots()?;
         self.known_token(id)
     }
 
     /// Lists the slots if that was never done: a program that remembers a slot's number may skip C_GetSlotList.
-    fn ensure_listed(&self) {
+    fn ensure_listed(&self) -> Result {
         if self.state().generation == 0 {
-            self.slot_list(false, true);
+            self.slot_list(false, true)?;
         }
+        Ok(())
     }
 
     /// The token was present when the slots were last listed.
@@ -252,7 +282,7 @@ impl Module {
 
     /// C_GetMechanismList.
     pub(crate) fn mechanisms(&self, id: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
-        self.ensure_listed();
+        self.ensure_listed()?;
         self.known_token(id)?;
         Ok(MECHANISMS.iter().map(|row| row.kind).collect())
     }
@@ -263,7 +293,7 @@ impl Module {
         id: CK_SLOT_ID,
         mechanism: CK_MECHANISM_TYPE,
     ) -> Result<CK_MECHANISM_INFO> {
-        self.ensure_listed();
+        self.ensure_listed()?;
         self.known_token(id)?;
         let row = mechanisms::find(mechanism).ok_or(Rv(CKR_MECHANISM_INVALID))?;
         let (shortest, longest) = row.keys.sizes();
@@ -294,4 +324,71 @@ fn pin_lengths(policy: Option<&[u8; 32]>) -> (CK_ULONG, CK_ULONG) {
         Some(CK_ULONG::from(u32::from_le_bytes(bytes.try_into().ok()?)))
     };
     (field(4).unwrap_or(MIN_PIN), field(8).unwrap_or(MAX_PIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    use cardea_client::ServerEnd;
+    use cardea_client::message::{Failure, FailureKind, Page};
+    use cardea_client::slot_number::SlotNumbers;
+
+    use super::*;
+
+    static NUMBERS: Mutex<SlotNumbers> = Mutex::new(SlotNumbers::new());
+
+    fn card() -> CardOverview {
+        CardOverview {
+            card_id: "11".repeat(16),
+            name: "work".to_owned(),
+            state: cardea_client::message::CardState::Ready,
+            reason: String::new(),
+            uninitialised: false,
+        }
+    }
+
+    #[test]
+    fn list_that_the_daemon_cannot_give_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let module = Module::at(path.clone(), &NUMBERS);
+        let list = || module.slot_list(true, true);
+        assert_eq!(
+            list(),
+            Ok(Vec::new()),
+            "without a daemon there are no cards"
+        );
+
+        let listener = UnixListener::bind(&path).unwrap();
+        let full = Arc::new(AtomicBool::new(false));
+        let is_full = Arc::clone(&full);
+        let daemon = thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            let mut end = ServerEnd::accept(client, LIMIT).unwrap();
+            while let Ok(Some(_)) = end.request(Some(LIMIT)) {
+                let reply = match is_full.load(Ordering::Relaxed) {
+                    true => Reply::Failed(Failure {
+                        kind: FailureKind::Failed,
+                        message: "the message is too long".to_owned(),
+                        tries_left: None,
+                    }),
+                    false => Reply::Overview(Page::cut(1, None, |_| [card()].into_iter())),
+                };
+                end.reply(&reply).unwrap();
+            }
+        });
+        let slots = list().unwrap();
+        assert_eq!(slots.len(), 1);
+        full.store(true, Ordering::Relaxed);
+        assert_eq!(list(), Err(Rv(CKR_DEVICE_ERROR)));
+        assert_eq!(module.require_token(slots[0]), Err(Rv(CKR_DEVICE_ERROR)));
+        full.store(false, Ordering::Relaxed);
+        assert_eq!(module.require_token(slots[0]), Ok(()), "nothing was lost");
+        drop(module);
+        daemon.join().unwrap();
+    }
 }

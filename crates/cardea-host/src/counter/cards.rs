@@ -49,8 +49,11 @@ impl Counter {
             CardsRequest::List { from } => {
                 let mut cards = host.cards();
                 cards.retain(|card| visitor.caller.may_see(card.owner));
+                // This host's own come first, and they alone make the generation: whatever users bring and take away
+                // meanwhile, an administrator's list is read to its end.
+                cards.sort_by_key(|card| card.is_guest());
                 let mut hasher = DefaultHasher::new();
-                for card in &cards {
+                for card in cards.iter().filter(|card| !card.is_guest()) {
                     (card.selector(), card.name()).hash(&mut hasher);
                 }
                 Ok(Reply::Cards(Page::cut(hasher.finish(), from, |first| {
@@ -104,14 +107,16 @@ impl Counter {
         })
     }
 
-    /// The caller's cards, and a number that differs when they do.
+    /// The caller's cards and those that the caller may use, and a number that differs when they do.
     fn card_states(&self, caller: Caller, from: Option<Cursor>) -> Page<CardOverview> {
         let mut cards = self.host.cards();
         // A card whose drive is away has a slot without a token.
         cards.retain(|card| card.is_here() || card.known().is_some());
-        let cards = cards
-            .iter()
-            .filter(|card| caller.may_see(card.owner) && card.serves(caller.uid()));
+        let cards = cards.iter().filter(|card| {
+            let own = card.owner == Some(caller.uid());
+            // What users have brought along that nobody can use is not an administrator's to choose from.
+            own || caller.may_see(card.owner) && card.serves(caller.uid()) && card.may_be_used()
+        });
         let cards: Vec<_> = cards.map(|card| describe::overview(card)).collect();
         let mut hasher = DefaultHasher::new();
         for card in &cards {

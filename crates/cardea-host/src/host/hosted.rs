@@ -61,8 +61,8 @@ enum Home {
     Here,
     /// On another machine; the connection that brings it along.
     Redirected(Arc<Carrier>),
-    /// On a drive, and this host has not written it.
-    Stranger(Arc<Drive>),
+    /// On a drive, and this host has not written it; the user account that has brought it.
+    Stranger(Arc<Drive>, u32),
 }
 
 /// What people see of a card.
@@ -258,9 +258,10 @@ impl HostedCard {
         record: &CardRecord,
         body: Body,
         view: View,
-        drive: Arc<Drive>,
+        (drive, brought_by): (Arc<Drive>, u32),
     ) -> Self {
-        Self::at(Home::Stranger(drive), place, &record.name, body, view).with_record(record)
+        let home = Home::Stranger(drive, brought_by);
+        Self::at(home, place, &record.name, body, view).with_record(record)
     }
 
     /// A card of another machine, for the user that has brought it along.
@@ -318,7 +319,7 @@ impl HostedCard {
     pub(crate) fn carrier(&self) -> Option<&Arc<Carrier>> {
         match &self.home {
             Home::Redirected(carrier) => Some(carrier),
-            Home::Drive(..) | Home::Here | Home::Stranger(_) => None,
+            Home::Drive(..) | Home::Here | Home::Stranger(..) => None,
         }
     }
 
@@ -402,7 +403,7 @@ impl HostedCard {
     pub(crate) fn drive(&self) -> Option<Arc<Drive>> {
         match &self.home {
             Home::Drive(_, drive) => lock(drive).clone(),
-            Home::Stranger(drive) => Some(Arc::clone(drive)),
+            Home::Stranger(drive, _) => Some(Arc::clone(drive)),
             Home::Here | Home::Redirected(_) => None,
         }
     }
@@ -418,7 +419,39 @@ impl HostedCard {
     pub(crate) fn known(&self) -> Option<&KnownCard> {
         match &self.home {
             Home::Drive(known, _) => Some(known),
-            Home::Here | Home::Redirected(_) | Home::Stranger(_) => None,
+            Home::Here | Home::Redirected(_) | Home::Stranger(..) => None,
+        }
+    }
+
+    /// The user account that has brought it along on a drive, if this host has not written it.
+    pub(crate) fn brought_by(&self) -> Option<u32> {
+        match &self.home {
+            Home::Stranger(_, account) => Some(*account),
+            Home::Drive(..) | Home::Here | Home::Redirected(_) => None,
+        }
+    }
+
+    /// Whether it is not this host's: on a drive that was written elsewhere, or on another machine.
+    pub(crate) fn is_guest(&self) -> bool {
+        match &self.home {
+            Home::Redirected(_) | Home::Stranger(..) => true,
+            Home::Drive(..) | Home::Here => false,
+        }
+    }
+
+    /// Whether programs may come to use it without its file being replaced: now, or once the TPM is as it should be.
+    pub(crate) fn may_be_used(&self) -> bool {
+        match self.state() {
+            CardState::Foreign
+            | CardState::Lost
+            | CardState::NotTrusted
+            | CardState::Unreadable => false,
+            CardState::Blocked
+            | CardState::DriveAway
+            | CardState::Ready
+            | CardState::SwitchedOff
+            | CardState::TpmAway
+            | CardState::UnsafeTpm => true,
         }
     }
 
@@ -460,7 +493,7 @@ impl HostedCard {
                 .as_ref()
                 .is_some_and(|drive| drive.serves(self.owner)),
             Home::Here | Home::Redirected(_) => true,
-            Home::Stranger(drive) => drive.serves(self.owner),
+            Home::Stranger(drive, _) => drive.serves(self.owner),
         }
     }
 

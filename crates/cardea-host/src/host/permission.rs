@@ -272,6 +272,11 @@ impl Caller {
         self.uid
     }
 
+    /// Whether it is root or a member of the administrators' group.
+    pub(crate) fn is_administrator(self) -> bool {
+        self.administrator
+    }
+
     /// Whether the caller has a right without being granted it. `owner`: of the card that it is about.
     #[must_use]
     pub fn has(self, right: Right, owner: Option<u32>) -> bool {

@@ -18,12 +18,17 @@ use cardea_client::message::{
 };
 
 use crate::failure::fail;
+use crate::host::permission::Caller;
 use crate::sync::lock;
 use crate::time_limits::ANSWER_TIME;
 
-/// Redirections of one user, and in all.
+/// Redirections of one user, and in all. Each has at most [`MAX_REDIRECTED`](cardea_client::message::MAX_REDIRECTED)
+/// cards.
 const MAX_OF_USER: usize = 4;
 const MAX_REDIRECTIONS: usize = 32;
+
+/// Of [`MAX_REDIRECTIONS`], what only administrators can use.
+const KEPT_FOR_ADMINISTRATORS: usize = MAX_OF_USER;
 
 /// Longest answer to reset (ISO/IEC 7816-3 §8.1).
 const MAX_ATR: usize = 33;
@@ -97,17 +102,21 @@ pub(crate) struct Redirections {
 }
 
 impl Redirections {
-    pub(crate) fn enter(&self, uid: u32) -> Result<(), Failure> {
+    pub(crate) fn enter(&self, account: u32, caller: Caller) -> Result<(), Failure> {
+        let kept = match caller.is_administrator() {
+            true => 0,
+            false => KEPT_FOR_ADMINISTRATORS,
+        };
         let mut users = lock(&self.users);
         let all: usize = users.values().sum();
-        let own = users.entry(uid).or_default();
-        if all >= MAX_REDIRECTIONS || *own >= MAX_OF_USER {
+        let own = users.get(&account).copied().unwrap_or(0);
+        if all + kept >= MAX_REDIRECTIONS || own >= MAX_OF_USER {
             return Err(fail(
                 FailureKind::Busy,
                 format!("too many redirections to this machine; a user has at most {MAX_OF_USER}"),
             ));
         }
-        *own += 1;
+        users.insert(account, own + 1);
         Ok(())
     }
 
@@ -457,12 +466,30 @@ mod tests {
     #[test]
     fn redirections_of_a_user_are_limited() {
         let redirections = Redirections::default();
+        let user = |uid| Caller::for_test(uid, false, false);
         for _ in 0..MAX_OF_USER {
-            redirections.enter(1).unwrap();
+            redirections.enter(1, user(1)).unwrap();
         }
-        assert_eq!(redirections.enter(1).unwrap_err().kind, FailureKind::Busy);
-        redirections.enter(2).unwrap();
+        let refused = redirections.enter(1, user(1)).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Busy);
+        redirections.enter(2, user(2)).unwrap();
         redirections.leave(1);
-        redirections.enter(1).unwrap();
+        redirections.enter(1, user(1)).unwrap();
+    }
+
+    #[test]
+    fn redirections_of_many_users_leave_some_to_administrators() {
+        let redirections = Redirections::default();
+        let entered = (1..=u32::try_from(MAX_REDIRECTIONS).unwrap())
+            .filter(|uid| {
+                let user = Caller::for_test(*uid, false, false);
+                redirections.enter(*uid, user).is_ok()
+            })
+            .count();
+        assert_eq!(entered, MAX_REDIRECTIONS - KEPT_FOR_ADMINISTRATORS);
+        let root = Caller::for_test(0, true, true);
+        for _ in 0..MAX_OF_USER {
+            redirections.enter(0, root).unwrap();
+        }
     }
 }

@@ -24,6 +24,7 @@ use crate::host::admission::check;
 use crate::host::audit::{Actor, Door, Kind};
 use crate::host::describe;
 use crate::host::drive::{Drive, DriveError, Reading};
+use crate::host::foreign::require_room;
 use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::host::lease::Lease;
 use crate::host::permission::Caller;
@@ -196,7 +197,7 @@ fn admit(
     match same {
         Some(card) => return_home(host, &card, record, stored.trusted, drive).map(|()| card),
         None if stored.trusted => newly_known(host, record, drive),
-        None => stranger(host, &record, drive),
+        None => stranger(host, caller, &record, drive),
     }
 }
 
@@ -326,12 +327,15 @@ fn refuse_claims(host: &Host, record: &CardRecord) -> Result<(), Failure> {
     }
 }
 
-/// A file that this host has not written: listed with what it seems to be, and not used.
+/// A file that this host has not written: listed with what it seems to be, and not used. The caller holds the
+/// provisioning lock.
 fn stranger(
     host: &Host,
+    caller: Caller,
     record: &CardRecord,
     drive: &Arc<Drive>,
 ) -> Result<Arc<HostedCard>, Failure> {
+    require_room(host, caller)?;
     let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
     let own = chip
         .has_root(&record.tpm.srk)
@@ -354,7 +358,8 @@ fn stranger(
         indices: Indices::NotOurs,
         again: false,
     });
-    let card = HostedCard::stranger(place, record, refused, view, Arc::clone(drive));
+    let brought = (Arc::clone(drive), host.accounts().of(caller.uid()));
+    let card = HostedCard::stranger(place, record, refused, view, brought);
     let card = Arc::new(card);
     host.add(Arc::clone(&card));
     Ok(card)

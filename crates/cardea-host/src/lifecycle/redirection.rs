@@ -46,7 +46,7 @@ impl<'a> Redirection<'a> {
             ));
         }
         let account = host.accounts().of(caller.uid());
-        registry.enter(account)?;
+        registry.enter(account, caller)?;
         let in_reader = reader && host.redirect_to_reader;
         let carrier = Arc::new(Carrier::new(from, caller.uid(), in_reader, client));
         Ok(Self {

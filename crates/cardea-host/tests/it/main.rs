@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod foreign;
 mod support;
 mod trial_door;
 mod visits;

@@ -1,5 +1,6 @@
 //! A host over its own software TPM, and cards on it.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cardea_client::message::{CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes};
@@ -47,11 +48,21 @@ impl Place {
 
     /// Makes a card for the owner, as root, and returns its id.
     pub(crate) fn card(&self, name: &str) -> String {
+        self.create(name, None)
+    }
+
+    /// The same, with its file in a folder.
+    pub(crate) fn card_on_drive(&self, name: &str, folder: OwnedFd) -> String {
+        self.create(name, Some(folder))
+    }
+
+    fn create(&self, name: &str, folder: Option<OwnedFd>) -> String {
         let mut order = CreateCard::new(name, NewContent::with_pin(SecretBytes::new(PIN.to_vec())));
         order.owner = Some(OWNER);
+        order.drive = folder.is_some();
         let create = Request::Cards(CardsRequest::Create(Box::new(order)));
         let root = &mut self.visitor(0);
-        match self.counter.serve(root, create, None, &mut |_| {}) {
+        match self.counter.serve(root, create, folder, &mut |_| {}) {
             Ok(Reply::Card(card)) => card.summary.card_id,
             other => panic!("{other:?}"),
         }

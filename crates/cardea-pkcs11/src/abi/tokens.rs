@@ -87,7 +87,7 @@ export! {
     {
         with(|module| {
             let refresh = slots.array.is_none();
-            slots.put(&module.slot_list(with_token != CK_FALSE, refresh))
+            slots.put(&module.slot_list(with_token != CK_FALSE, refresh)?)
         })
     }
 }
