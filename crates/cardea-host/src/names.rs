@@ -2,6 +2,8 @@
 
 use cardea_client::message::{Failure, FailureKind, MAX_NAME};
 
+use nix::unistd::{Uid, User};
+
 use crate::failure::fail;
 
 /// Longest name of a card in bytes.
@@ -25,6 +27,16 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
 /// What can be shown in one line.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
+}
+
+/// A user's name, or the number of one that the user database does not name. Asks the name service, which may take
+/// its time.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => uid.to_string(),
+    }
 }
 
 #[cfg(test)]

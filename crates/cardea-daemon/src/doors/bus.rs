@@ -45,8 +45,8 @@ use self::link::{Link, SYSTEM_TIME, Target};
 use self::names::{INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES, ROOT, SERVICE};
 use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
-use self::polkit::authorize;
-use self::request::{Answer, Request, arguments, is_interactive, one};
+use self::polkit::{Subject, authorize};
+use self::request::{Answer, Request, arguments, first_text, is_interactive, one};
 use cardea_host::Counter;
 use cardea_host::Door;
 use cardea_host::Grant;
@@ -380,7 +380,17 @@ impl Bus {
             }
             Needs::Nothing(_) => Err(unknown_method(method.name)),
             Needs::Right(right) => {
-                authorize(request.link, request.client, right, card, interactive)
+                let subject = card.map_or(Subject::Machine, Subject::Card);
+                authorize(request.link, request.client, right, &subject, interactive)
+            }
+            Needs::RightByInstance(right) => {
+                let instance = first_text(request.message)?;
+                let named = manager::by_instance(self, &instance);
+                let subject = match &named {
+                    Some(card) => Subject::Card(card),
+                    None => Subject::Nobodys(&instance),
+                };
+                authorize(request.link, request.client, right, &subject, interactive)
             }
         };
         granted.inspect_err(|_| self.denied(request.client, card))

@@ -219,7 +219,8 @@ impl Need {
                 grant.right == right
                     && grant.uid == caller.uid
                     && match card {
-                        Some((id, _)) => grant.card.is_none_or(|card| Some(card) == id),
+                        // A grant about no card is good for none.
+                        Some((id, _)) => id.is_some() && grant.card == id,
                         None => true,
                     }
             })

@@ -105,6 +105,11 @@ fn grant_is_good_for_one_right_of_one_user_about_one_card() {
     let visitor = &mut place.visitor(OTHER).with_grant(Some(grant));
     let destroyed = place.counter.serve_card(visitor, &one, change, &mut |_| {});
     assert_eq!(destroyed.unwrap_err().kind, FailureKind::Denied);
+    let about_none = Grant {
+        card: None,
+        ..grant
+    };
+    assert_eq!(kind(rename(about_none, OTHER, &one)), FailureKind::Denied);
     rename(grant, OTHER, &one).unwrap();
     assert_eq!(one.name(), "renamed");
 }

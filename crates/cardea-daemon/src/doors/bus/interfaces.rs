@@ -37,6 +37,8 @@ pub(crate) enum Needs {
     Nothing(&'static str),
     /// The right, about the card that the object is, if it is one.
     Right(Right),
+    /// The right, about the card with the instance id that is the first argument.
+    RightByInstance(Right),
 }
 
 type Handled = Result<Answer, BusError>;
@@ -164,7 +166,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "DestroyCard",
                 takes: &[("instance_id", "s"), ("options", "a{sv}")],
                 gives: &[("operation", "o")],
-                needs: Needs::Right(Right::DestroyCard),
+                needs: Needs::RightByInstance(Right::DestroyCard),
                 handler: Handler::Manager(manager::destroy_card),
             },
             Method {

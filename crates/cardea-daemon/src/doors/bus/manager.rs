@@ -14,9 +14,11 @@ use super::guid::parse_guid;
 use super::link::{Dictionary, Link, path};
 use super::objects::{card_path, policy_bytes};
 use super::operation::{Operation, Outcome, Report};
-use super::request::{Answer, Request, arguments, one, secret_of};
+use super::polkit::{Subject, authorize};
+use super::request::{Answer, Request, arguments, is_interactive, one, secret_of};
 use crate::doors::bus::Bus;
 use cardea_host::HostedCard;
+use cardea_host::Right;
 use cardea_host::Visitor;
 use cardea_host::check_name;
 use cardea_host::reader_name;
@@ -40,7 +42,20 @@ struct Order {
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
     let (name, options): (String, Dictionary) = arguments(request.message)?;
-    let order = order(name, options, request.client.caller.uid())?;
+    let uid = request.client.caller.uid();
+    let order = order(name, options, uid)?;
+    if order.owner != uid {
+        // Whose card it is going to be is known only now.
+        let subject = Subject::NewCard(&order.name, order.owner);
+        let interactive = is_interactive(request.message);
+        authorize(
+            request.link,
+            request.client,
+            Right::CreateCard,
+            &subject,
+            interactive,
+        )?;
+    }
     let visitor = request.visitor();
     bus.begin(request, "create", move |bus, link, operation| {
         let made = make(bus, link, operation, &visitor, order);
@@ -56,15 +71,14 @@ pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answ
     let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
     nothing_left(&options)?;
     let caller = request.client.caller;
-    let cards = bus.host().present_cards();
-    // Whoever may destroy cards of others sees them here.
-    let mut seen = cards
-        .iter()
-        .filter(|card| request.grant.is_some() || caller.may_see(card.owner));
-    let card = seen
-        .find(|card| card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(&instance))
+    // Whoever may destroy a card of others sees it here.
+    let granted = |card: &HostedCard| {
+        let grant = request.grant.and_then(|grant| grant.card);
+        grant.is_some() && grant == card.id
+    };
+    let card = by_instance(bus, &instance)
+        .filter(|card| caller.may_see(card.owner) || granted(card))
         .ok_or_else(|| BusError::new(Name::NotFound, "there is no card with this instance id"))?;
-    let card = Arc::clone(card);
     let mut visitor = request.visitor();
     bus.begin(request, "destroy", move |bus, link, operation| {
         operation.check()?;
@@ -83,6 +97,12 @@ pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answ
         operation.step(link, Status::CardDestroyed);
         Ok(outcome)
     })
+}
+
+/// The card with this instance id, whoever's it is.
+pub(super) fn by_instance(bus: &Bus, instance: &str) -> Option<Arc<HostedCard>> {
+    let mut cards = bus.host().present_cards().into_iter();
+    cards.find(|card| card.instance.is_some() && card.instance_id().eq_ignore_ascii_case(instance))
 }
 
 pub(super) fn get_card_by_card_id(

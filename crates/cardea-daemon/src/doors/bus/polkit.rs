@@ -9,20 +9,83 @@ use super::error::{BusError, Name};
 use super::link::{CallError, Dictionary, Link, Target, entry};
 use super::names::SERVICE;
 use cardea_host::ANSWER_TIME;
+use cardea_host::CardId;
 use cardea_host::HostedCard;
 use cardea_host::fail;
+use cardea_host::user_name;
 use cardea_host::{Grant, Right};
 
-/// The word of a right; `packaging/org.cardea.virtualsmartcard.policy` has the same.
-fn word(right: Right) -> &'static str {
-    match right {
-        Right::ChangePin => "change-pin",
-        Right::CreateCard => "create-card",
-        Right::DestroyCard => "destroy-card",
-        Right::Provision => "provision",
-        Right::RenameCard => "rename-card",
-        Right::ResetPin => "reset-pin",
-        Right::ResetTpmLockout => "reset-tpm-lockout",
+/// The word of an action; `packaging/org.cardea.virtualsmartcard.policy` has the same. What is done to one's own
+/// card and to somebody else's are two actions: an authentication for the one is no leave for the other.
+fn word(right: Right, others: bool) -> &'static str {
+    match (right, others) {
+        // The owner needs no leave for these two.
+        (Right::ChangePin, _) => "change-pin",
+        (Right::ResetPin, _) => "reset-pin",
+        (Right::CreateCard, false) => "create-card",
+        (Right::CreateCard, true) => "create-card-other",
+        (Right::DestroyCard, false) => "destroy-card",
+        (Right::DestroyCard, true) => "destroy-card-other",
+        (Right::Provision, false) => "provision",
+        (Right::Provision, true) => "provision-other",
+        (Right::RenameCard, false) => "rename-card",
+        (Right::RenameCard, true) => "rename-card-other",
+        (Right::ResetTpmLockout, _) => "reset-tpm-lockout",
+    }
+}
+
+/// What a right is asked for.
+pub(crate) enum Subject<'a> {
+    /// A card.
+    Card(&'a HostedCard),
+    /// What is no card, or a card that is going to be the caller's.
+    Machine,
+    /// A card that is going to be this user's.
+    NewCard(&'a str, u32),
+    /// A card that the caller names and that does not exist: as if it were somebody else's.
+    Nobodys(&'a str),
+}
+
+impl Subject<'_> {
+    fn owner(&self) -> Option<u32> {
+        match self {
+            Self::Card(card) => card.owner,
+            Self::NewCard(_, owner) => Some(*owner),
+            Self::Machine | Self::Nobodys(_) => None,
+        }
+    }
+
+    /// Whether it is not the caller's own business.
+    fn is_others(&self, uid: u32) -> bool {
+        match self {
+            Self::Machine => false,
+            Self::Card(_) | Self::NewCard(..) | Self::Nobodys(_) => self.owner() != Some(uid),
+        }
+    }
+
+    fn card(&self) -> Option<CardId> {
+        match self {
+            Self::Card(card) => card.id,
+            Self::Machine | Self::NewCard(..) | Self::Nobodys(_) => None,
+        }
+    }
+
+    /// What messages and rules can name.
+    fn details(&self) -> HashMap<&'static str, String> {
+        let name = match self {
+            Self::Card(card) => card.name(),
+            Self::NewCard(name, _) | Self::Nobodys(name) => (*name).to_owned(),
+            Self::Machine => return HashMap::new(),
+        };
+        let owner = match self.owner() {
+            Some(uid) => user_name(uid),
+            None => "unknown".to_owned(),
+        };
+        let mut details = HashMap::from([("card", name), ("owner", owner)]);
+        if let Some(id) = self.card() {
+            details.insert("card-id", id.to_string());
+        }
+        details
     }
 }
 
@@ -31,16 +94,17 @@ pub(crate) fn authorize(
     link: &Link,
     client: &Client,
     right: Right,
-    card: Option<&HostedCard>,
+    subject: &Subject<'_>,
     interactive: bool,
 ) -> Result<Option<Grant>, BusError> {
     let caller = client.caller;
-    if caller.has(right, card.and_then(|card| card.owner)) {
+    if caller.has(right, subject.owner()) {
         return Ok(None);
     }
-    let name = card.map(HostedCard::name).unwrap_or_default();
-    let allowed = check(link, client, right, &name, interactive).map_err(|error| {
-        tracing::info!(uid = caller.uid(), action = word(right), %error, "polkit did not decide");
+    let action = word(right, subject.is_others(caller.uid()));
+    let details = subject.details();
+    let allowed = check(link, client, action, &details, interactive).map_err(|error| {
+        tracing::info!(uid = caller.uid(), action, %error, "polkit did not decide");
         BusError::new(
             Name::NotAuthorized,
             format!("polkit cannot be asked whether you may do this ({error})"),
@@ -53,7 +117,7 @@ pub(crate) fn authorize(
     Ok(Some(Grant {
         right,
         uid: caller.uid(),
-        card: card.and_then(|card| card.id),
+        card: subject.card(),
     }))
 }
 
@@ -61,8 +125,8 @@ pub(crate) fn authorize(
 fn check(
     link: &Link,
     client: &Client,
-    right: Right,
-    name: &str,
+    action: &str,
+    details: &HashMap<&'static str, String>,
     interactive: bool,
 ) -> Result<bool, CallError> {
     let target = Target {
@@ -72,14 +136,9 @@ fn check(
         member: "CheckAuthorization",
     };
     let subject: Dictionary = [entry("name", client.name.as_str())].into();
-    let details: HashMap<&str, &str> = [("card", name)].into();
     let body = (
         ("system-bus-name", subject),
-        format!(
-            "{}.{}",
-            SERVICE.trim_end_matches('1').to_lowercase(),
-            word(right)
-        ),
+        format!("{}.{action}", SERVICE.trim_end_matches('1').to_lowercase()),
         details,
         u32::from(interactive),
         "",
@@ -108,10 +167,51 @@ mod tests {
     #[test]
     fn every_action_is_in_the_installed_file() {
         let file = include_str!("../../../../../packaging/org.cardea.virtualsmartcard.policy");
-        for right in ALL {
-            let id = format!("id=\"org.cardea.virtualsmartcard.{}\"", word(right));
+        let mut words: Vec<_> = ALL
+            .iter()
+            .flat_map(|right| [word(*right, false), word(*right, true)])
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        for word in &words {
+            let id = format!("id=\"org.cardea.virtualsmartcard.{word}\"");
             assert_eq!(file.matches(&id).count(), 1, "{id}");
         }
-        assert_eq!(file.matches("<action ").count(), ALL.len());
+        assert_eq!(file.matches("<action ").count(), words.len());
+    }
+
+    /// What is between the tags of an element, in each action.
+    fn each<'a>(file: &'a str, element: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let actions = file.split("<action id=\"").skip(1);
+        actions.map(move |action| {
+            let (id, _) = action.split_once('"').unwrap();
+            let (_, content) = action.split_once(&format!("<{element}>")).unwrap();
+            let (content, _) = content.split_once("</").unwrap();
+            (
+                id.trim_start_matches("org.cardea.virtualsmartcard."),
+                content,
+            )
+        })
+    }
+
+    #[test]
+    fn cards_of_others_need_an_administrator_each_time_and_are_named_with_their_owner() {
+        let file = include_str!("../../../../../packaging/org.cardea.virtualsmartcard.policy");
+        let others = |id: &str| id.ends_with("-other") || ["change-pin", "reset-pin"].contains(&id);
+        for element in ["allow_any", "allow_inactive", "allow_active"] {
+            for (id, allowed) in each(file, element).filter(|(id, _)| others(id)) {
+                assert_eq!(allowed, "auth_admin", "{id}");
+            }
+        }
+        for (id, message) in each(file, "message").filter(|(id, _)| others(id)) {
+            assert!(
+                message.contains("$(card)") && message.contains("$(owner)"),
+                "{id}"
+            );
+        }
+        let owners = file.matches(
+            "<annotate key=\"org.freedesktop.policykit.owner\">unix-user:cardea</annotate>",
+        );
+        assert_eq!(owners.count(), file.matches("<action ").count());
     }
 }

@@ -56,6 +56,16 @@ where
         .map_err(|error| BusError::standard("InvalidArgs", error.to_string()))
 }
 
+/// The first argument of a call whose types were checked and begin with a text, without decoding the others: they
+/// may be long, or hold secrets.
+pub(crate) fn first_text(message: &Message) -> Result<String, BusError> {
+    let body = message.body();
+    let first = body.data().deserialize_for_signature::<_, String>("s");
+    first
+        .map(|(text, _)| text)
+        .map_err(|error| BusError::standard("InvalidArgs", error.to_string()))
+}
+
 /// The secret behind a descriptor.
 pub(crate) fn secret_of(descriptor: zbus::OwnedFd) -> Result<SecretBytes, BusError> {
     secret::take(OwnedFd::from(descriptor))

@@ -35,6 +35,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
+        Self::with_rules(RULES)
+    }
+
+    /// Where polkit has these rules.
+    pub(super) fn with_rules(rules: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("cardea-bus")
             .tempdir()
@@ -43,7 +48,7 @@ impl Bench {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let tpm = Swtpm::start(&folder.path().join("tpm"));
-        let bus = SystemBus::start(&folder.path().join("bus"), RULES);
+        let bus = SystemBus::start(&folder.path().join("bus"), rules);
         let address = bus.address();
         let daemon =
             Daemon::start_on_bus(&folder.path().join("daemon"), &tpm.address(), "", &address);

@@ -172,6 +172,118 @@ fn polkit_lets_an_operator_do_everything() {
     assert!(lockout.is_ok(), "{lockout:?}");
 }
 
+/// What polkit's file says of everybody who sits at the machine, for sessions that tests do not have; and somebody who
+/// is let at one user's card.
+const EVERYBODY_IS_ACTIVE: &str = r#"
+polkit.addRule(function(action, subject) {
+    var active = ["create-card", "destroy-card", "provision", "rename-card"];
+    for (var own in active) {
+        if (action.id == "org.cardea.virtualsmartcard." + active[own]) { return polkit.Result.YES; }
+    }
+    if (action.id == "org.cardea.virtualsmartcard.provision-other" && subject.user == "list" &&
+        action.lookup("card") == "card" && action.lookup("owner") == "www-data") { return polkit.Result.YES; }
+    return polkit.Result.NOT_HANDLED;
+});
+"#;
+
+#[test]
+fn leave_for_ones_own_card_is_none_for_somebody_elses() {
+    let bench = Bench::with_rules(EVERYBODY_IS_ACTIVE);
+    let own = bench.card("own", [option("owner", STRANGER)].into());
+    let card = bench.card("card", Dictionary::new());
+    let stranger = bench.client(STRANGER);
+    for (member, result) in every_method(&stranger, &own) {
+        if ["GetChallengeContext", "SetFriendlyName"].contains(&member) {
+            assert_eq!(result, Ok(()), "{member} of the own card");
+        }
+    }
+    for (member, result) in every_method(&stranger, &card) {
+        let unknown = Err("org.freedesktop.DBus.Error.UnknownObject".into());
+        assert_eq!(result, unknown, "{member} of somebody else's");
+    }
+    let operator = bench.client(OPERATOR);
+    let challenge = |card: &str| operator.call(card, "Provisioning.GetChallengeContext", &());
+    assert!(challenge(&card).is_ok(), "polkit knows card and owner");
+    assert!(challenge(&own).is_err());
+    let root = bench.client(0);
+    let instance = root.text(&card, "Card", "InstanceId");
+    let destroy = |instance: &str| {
+        let options = Dictionary::new();
+        let answer = stranger.call(ROOT, "Manager.DestroyCard", &(instance, options));
+        answer.unwrap_err()
+    };
+    let refused = destroy(&instance);
+    assert_eq!(refused.0, "NotAuthorized");
+    assert_eq!(
+        refused,
+        destroy("ROOT\\SMARTCARDREADER\\0815"),
+        "as one that does not exist"
+    );
+    let options = |owner: u32| -> Dictionary {
+        let pin = secret_option("pin-fd", PIN);
+        let policy = option("pin-policy", super::bench::short_pins());
+        [
+            option("admin-key", "random"),
+            option("owner", owner),
+            policy,
+            pin,
+        ]
+        .into()
+    };
+    let create = stranger.call(ROOT, "Manager.CreateCard", &("new", options(OWNER)));
+    assert_eq!(create.unwrap_err().0, "NotAuthorized");
+    super::bench::created(&stranger, "new", options(STRANGER));
+    let instance = root.text(&own, "Card", "InstanceId");
+    let body = (instance.as_str(), Dictionary::new());
+    let operation: zbus::OwnedObjectPath =
+        stranger.get(ROOT, "Manager.DestroyCard", &body).unwrap();
+    let (ok, error, _) = stranger.finished(operation.as_str());
+    assert!(ok, "{error}");
+    assert!(root.properties(&own, "Card").is_err());
+    assert!(
+        root.properties(&card, "Card").is_ok(),
+        "the other one is there"
+    );
+}
+
+/// The service's user in the installed unit is not root, and polkit answers few about other users.
+#[test]
+fn polkit_answers_the_user_that_the_service_runs_as() {
+    const SERVICE_USER: (u32, &str) = (5, "games");
+    let mut bench = Bench::new();
+    let file = bench
+        .folder
+        .path()
+        .join("bus/actions/org.cardea.virtualsmartcard.policy");
+    let policy = std::fs::read_to_string(&file).unwrap();
+    let owner = format!("unix-user:{}<", SERVICE_USER.1);
+    std::fs::write(&file, policy.replace("unix-user:cardea<", &owner)).unwrap();
+    bench.bus.restart();
+    let stranger = bench.client(STRANGER);
+    let ask = |uid: u32, action: &str| {
+        let subject: Dictionary = [option("name", stranger.name())].into();
+        let details = [("card", "card"), ("owner", "www-data")];
+        let details: std::collections::HashMap<_, _> = details.into();
+        let action = format!("org.cardea.virtualsmartcard.{action}");
+        let body = (("system-bus-name", subject), action, details, 0_u32, "");
+        bench.client(uid).call_to(
+            "org.freedesktop.PolicyKit1",
+            "/org/freedesktop/PolicyKit1/Authority",
+            "org.freedesktop.PolicyKit1.Authority",
+            "CheckAuthorization",
+            &body,
+        )
+    };
+    for action in ["create-card", "provision", "provision-other", "change-pin"] {
+        let answer = ask(SERVICE_USER.0, action);
+        assert!(answer.is_ok(), "{action}: {answer:?}");
+        assert!(
+            ask(OWNER, action).is_err(),
+            "{action}: everybody is answered"
+        );
+    }
+}
+
 #[test]
 fn without_polkit_only_administrators_have_rights() {
     let mut bench = Bench::new();
