@@ -12,7 +12,7 @@ use crate::host::permission::Caller;
 /// Cards of other hosts on the drives that one user has attached: two full drives.
 pub(crate) const MAX_OF_USER: usize = 32;
 
-/// The same of all users.
+/// Of all users together.
 pub(crate) const MAX_IN_ALL: usize = 128;
 
 /// Of [`MAX_IN_ALL`], what only administrators can use.

@@ -16,7 +16,7 @@ use cardea_host::user_name;
 use cardea_host::{Grant, Right};
 
 /// The word of an action; `packaging/org.cardea.virtualsmartcard.policy` has the same. What is done to one's own
-/// card and to somebody else's are two actions: an authentication for the one is no leave for the other.
+/// card and to somebody else's are two actions: an authentication for the one does not allow the other.
 fn word(right: Right, others: bool) -> &'static str {
     match (right, others) {
         // The owner needs no leave for these two.
@@ -38,7 +38,7 @@ fn word(right: Right, others: bool) -> &'static str {
 pub(crate) enum Subject<'a> {
     /// A card.
     Card(&'a HostedCard),
-    /// What is no card, or a card that is going to be the caller's.
+    /// Nothing that is a card yet: the machine, or a card that is going to be the caller's.
     Machine,
     /// A card that is going to be this user's.
     NewCard(&'a str, u32),
