@@ -1,5 +1,6 @@
 //! Keys and certificates on a card: how they are named, read, stored and used.
 
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cardea_client::message::{
@@ -12,13 +13,14 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::hex::plain;
-use crate::terminal::output::{Colour, printable, utc};
+use crate::terminal::output::{Colour, note, printable, utc};
 
 /// Longest label in bytes.
 pub(crate) const MAX_LABEL: usize = 127;
 
-/// Longest certificate that a card holds, in bytes.
-const MAX_CERTIFICATE: usize = 64 * 1024;
+/// Longest certificate that a card holds with a key, in bytes. Compressed, it may have a quarter of that, which the
+/// daemon finds out.
+const MAX_CERTIFICATE: usize = 65_535;
 
 /// The key selected by reference, else by a label that only one key has.
 pub(crate) fn select<'a>(card: &'a CardDetails, selector: &str) -> Result<&'a KeySummary, Failure> {
@@ -193,7 +195,44 @@ impl Stored {
     }
 }
 
-#[derive(Clone, Copy)]
+/// The one of several certificates of a key that is stored: valid ones before all others, then those that are not yet
+/// valid; among these the one with the latest end.
+pub(crate) fn newest<'a>(
+    candidates: impl IntoIterator<Item = &'a Certificate>,
+) -> Option<&'a Certificate> {
+    // Of two that are alike the first in the file stays.
+    candidates.into_iter().reduce(|best, other| {
+        let rank = |certificate| (Validity::of(certificate), certificate.not_after());
+        if rank(other) > rank(best) {
+            other
+        } else {
+            best
+        }
+    })
+}
+
+/// Names the certificates of a file that were not stored.
+pub(crate) fn note_left_out<'a>(
+    others: impl IntoIterator<Item = &'a Certificate>,
+    key: &cardea_pki::PublicKey,
+) -> io::Result<()> {
+    for other in others {
+        let reason = match (other.matches(key), Validity::of(other)) {
+            (false, _) => "for another key".to_owned(),
+            (true, Validity::Expired) => format!("expired since {}", utc(other.not_after())),
+            (true, Validity::NotYet) => format!("not valid before {}", utc(other.not_before())),
+            (true, Validity::Valid) => format!("ends earlier, {}", utc(other.not_after())),
+        };
+        note(&format!(
+            "certificate of {} not stored: {reason}",
+            printable(&other.subject().to_string()),
+        ))?;
+    }
+    Ok(())
+}
+
+/// From the least useful to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Validity {
     Expired,
     NotYet,
@@ -291,7 +330,8 @@ pub(crate) fn store(
 pub(crate) fn check_length(der: &[u8]) -> Result<(), Failure> {
     if der.len() > MAX_CERTIFICATE {
         return Err(Failure::usage(format!(
-            "the certificate has {} bytes; a card holds at most {MAX_CERTIFICATE}",
+            "the certificate has {} bytes; a card holds at most {MAX_CERTIFICATE} with a key: ask the certification \
+             authority for one with fewer names or extensions",
             der.len()
         )));
     }

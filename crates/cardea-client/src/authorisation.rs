@@ -38,7 +38,7 @@ impl std::error::Error for AuthorisationError {}
 
 /// Takes an authorisation out of a content: `owner-auth hex:…` or `lockout-auth hex:…` where a line has that,
 /// as in the file that `cardea tpm provision` writes; else the content is the value, or `hex:` and digits. One
-/// newline at the end does not count.
+/// line end, of Unix or of Windows, does not count.
 ///
 /// # Errors
 ///
@@ -47,7 +47,10 @@ pub fn parse_authorisation(
     hierarchy: Hierarchy,
     content: &[u8],
 ) -> Result<SecretBytes, AuthorisationError> {
-    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    let content = content
+        .strip_suffix(b"\r\n")
+        .or_else(|| content.strip_suffix(b"\n"))
+        .unwrap_or(content);
     let labelled = |hierarchy: Hierarchy| {
         let label = hierarchy.word().as_bytes();
         content.split(|byte| *byte == b'\n').find_map(|line| {

@@ -18,6 +18,7 @@ pub(crate) enum Value {
 
 /// OIDs of key types in DER.
 pub(crate) const RSA_ENCRYPTION: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
+const RSASSA_PSS: &[u8] = &[0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 10];
 pub(crate) const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
 
 /// OIDs of the named curves in DER.
@@ -233,18 +234,57 @@ fn curve(size: usize) -> &'static [u8] {
 
 /// SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
 pub(crate) fn spki(public: &PublicKey) -> Vec<u8> {
-    let (algorithm, bits) = match public {
+    let algorithm = match public {
+        PublicKey::Rsa { .. } => [RSA_ENCRYPTION, &[0x05, 0]].concat(),
+        PublicKey::Ec { x, .. } => [EC_PUBLIC_KEY, curve(x.len())].concat(),
+    };
+    let bits = tlv(0x03, &[&[0][..], &subject_public_key(public)].concat());
+    tlv(0x30, &[tlv(0x30, &algorithm), bits].concat())
+}
+
+/// The bits inside it.
+fn subject_public_key(public: &PublicKey) -> Vec<u8> {
+    match public {
         PublicKey::Rsa { modulus, exponent } => {
             let numbers = [integer(modulus), integer(&minimal(*exponent))].concat();
-            ([RSA_ENCRYPTION, &[0x05, 0]].concat(), tlv(0x30, &numbers))
+            tlv(0x30, &numbers)
         }
-        PublicKey::Ec { x, y } => (
-            [EC_PUBLIC_KEY, curve(x.len())].concat(),
-            [&[0x04][..], x, y].concat(),
-        ),
+        PublicKey::Ec { x, y } => [&[0x04][..], x, y].concat(),
+    }
+}
+
+/// Whether a SubjectPublicKeyInfo is of this key, in whatever form: parameters of RSA that are absent, RSA for PSS
+/// alone, points that are compressed. `cardea-pki` has the same rule for the command line, and both are tested with
+/// the same certificates.
+pub(crate) fn is_spki_of(spki: &[u8], key: &PublicKey) -> bool {
+    let parts = || {
+        let (0x30, fields, []) = x509::element(spki)? else {
+            return None;
+        };
+        let (0x30, algorithm, rest) = x509::element(fields)? else {
+            return None;
+        };
+        let (0x03, [0, bits @ ..], []) = x509::element(rest)? else {
+            return None;
+        };
+        let (oid, parameters) = x509::whole(algorithm)?;
+        Some((oid, parameters, bits))
     };
-    let bits = tlv(0x03, &[&[0][..], &bits].concat());
-    tlv(0x30, &[tlv(0x30, &algorithm), bits].concat())
+    let Some((oid, parameters, bits)) = parts() else {
+        return false;
+    };
+    match key {
+        PublicKey::Rsa { .. } => {
+            (oid == RSA_ENCRYPTION || oid == RSASSA_PSS) && bits == subject_public_key(key)
+        }
+        PublicKey::Ec { x, y } => {
+            // The lowest bit of y says which of the two points with this x it is (SEC 1 §2.3.3).
+            let sign = y.last().map_or(0, |last| last & 1);
+            oid == EC_PUBLIC_KEY
+                && parameters == curve(x.len())
+                && (bits == subject_public_key(key) || bits == [&[2 | sign][..], x].concat())
+        }
+    }
 }
 
 fn integer(number: &[u8]) -> Vec<u8> {
@@ -268,4 +308,57 @@ fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(value);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the command line takes for a key's certificate, the module does too: `cardea-pki` has the same test.
+    #[test]
+    fn awkward_certificates_belong_to_their_keys() {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../cardea-pki/tests");
+        let of_key = |der: &[u8]| {
+            let der = x509::without_padding(der)?;
+            Some(x509::fields(der)?.key.to_vec())
+        };
+        let mut count = 0;
+        for entry in std::fs::read_dir(format!("{data}/awkward")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let (key, is_refused) = match name.strip_prefix("refused-") {
+                Some(rest) => (rest, true),
+                None => (name.as_str(), false),
+            };
+            let key = key.split('.').next().unwrap();
+            let plain = std::fs::read(format!("{data}/data/{key}.cert.der")).unwrap();
+            let public = public_of(&of_key(&plain).unwrap());
+            let file = std::fs::read(format!("{data}/awkward/{name}")).unwrap();
+            let belongs = of_key(&file).is_some_and(|spki| is_spki_of(&spki, &public));
+            assert_eq!(belongs, !is_refused, "{name}");
+            count += 1;
+        }
+        assert!(count >= 10, "{count} files");
+    }
+
+    /// Out of a SubjectPublicKeyInfo in its usual form.
+    fn public_of(spki: &[u8]) -> PublicKey {
+        let (_, fields, _) = x509::element(spki).unwrap();
+        let (_, _, bits) = x509::element(fields).unwrap();
+        let (_, bits, _) = x509::element(bits).unwrap();
+        match &bits[1..] {
+            [4, point @ ..] => {
+                let (x, y) = point.split_at(point.len() / 2);
+                let (x, y) = (x.to_vec(), y.to_vec());
+                PublicKey::Ec { x, y }
+            }
+            numbers => {
+                let (_, numbers, _) = x509::element(numbers).unwrap();
+                let (_, modulus, _) = x509::element(numbers).unwrap();
+                PublicKey::Rsa {
+                    modulus: modulus[1..].to_vec(),
+                    exponent: 65537,
+                }
+            }
+        }
+    }
 }

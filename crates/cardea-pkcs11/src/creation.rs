@@ -60,7 +60,8 @@ impl Module {
     ) -> Result<CK_OBJECT_HANDLE> {
         template.require_long(CKA_CERTIFICATE_TYPE, CKC_X_509)?;
         require_public(template)?;
-        let der = template.need(CKA_VALUE)?;
+        let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
+        let der = x509::without_padding(template.need(CKA_VALUE)?).ok_or(invalid)?;
         let fields = x509::fields(der).ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
         if template.flag(CKA_TOKEN)? != Some(true) {
             let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_ID)?);
@@ -73,7 +74,7 @@ impl Module {
             let mut state = self.state();
             let mut objects = state.slot(slot)?.objects.values();
             objects.find_map(|object| match &object.body {
-                Body::PrivateKey(key) if attributes::spki(&key.public) == fields.key => {
+                Body::PrivateKey(key) if attributes::is_spki_of(fields.key, &key.public) => {
                     key.reference
                 }
                 _ => None,

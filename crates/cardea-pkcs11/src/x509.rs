@@ -44,6 +44,14 @@ pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
     })
 }
 
+/// A certificate without zero bytes and white space behind it, which some programs write; `None` if something else
+/// is there.
+pub(crate) fn without_padding(der: &[u8]) -> Option<&[u8]> {
+    let (certificate, padding) = whole(der)?;
+    let is_padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    padding.iter().all(is_padding).then_some(certificate)
+}
+
 /// UTCTime (`17`) or GeneralizedTime (`18`).
 fn date(tag: u8, value: &[u8]) -> Option<[u8; 8]> {
     let text = match tag {

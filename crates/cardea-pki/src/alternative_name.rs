@@ -58,7 +58,7 @@ impl AlternativeName {
                 if other.oid()? == oid::UPN
                     && let Some(mut value) = other.constructed(0)?
                 {
-                    found.extend(text_of(value.any()?).map(Self::Upn));
+                    found.extend(text_of(value.encoded()?).map(Self::Upn));
                 }
                 continue;
             }

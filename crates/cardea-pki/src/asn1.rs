@@ -75,6 +75,16 @@ impl<'a> Reader<'a> {
         self.inner.tlv_bytes().map_err(|_| self.malformed())
     }
 
+    /// The last element with its tag and length, whatever its tag: the `der` crate does not know all string types.
+    pub(crate) fn last_encoded(mut self) -> Result<&'a [u8], Error> {
+        let len = self.inner.remaining_len();
+        let bytes = self.inner.read_slice(len).map_err(|_| self.malformed())?;
+        match split_element(bytes) {
+            Some((_, _, [])) => Ok(bytes),
+            _ => Err(self.malformed()),
+        }
+    }
+
     pub(crate) fn next_is(&self, tag: Tag) -> bool {
         Tag::peek(&self.inner).is_ok_and(|next| next == tag)
     }
@@ -169,6 +179,28 @@ impl<'a> Reader<'a> {
             .and_then(|bits| bits.as_bytes())
             .ok_or_else(|| self.malformed())
     }
+}
+
+/// Tag and value of the first element, and what follows it. The length is definite, and may be longer than needed.
+pub(crate) fn split_element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    if tag & 0x1f == 0x1f {
+        return None;
+    }
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (len, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            let len = len
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            (len, rest)
+        }
+        _ => return None,
+    };
+    let (value, rest) = rest.split_at_checked(len)?;
+    Some((tag, value, rest))
 }
 
 /// An element.

@@ -7,7 +7,7 @@ use crate::error::quotable;
 use crate::kind::rsa_kind;
 use crate::pem::{self, Content};
 use crate::public_key::read_curve;
-use crate::{AlternativeName, Error, KeyKind, MAX_INPUT, Name, PublicKey, oid, time};
+use crate::{AlternativeName, Error, KeyKind, MAX_INPUT, Name, PublicKey, oid, pkcs7, time};
 
 const WHAT: &str = "certificate";
 
@@ -38,7 +38,8 @@ impl Certificate {
             .ok_or(Error::Malformed { what: WHAT })
     }
 
-    /// Reads all certificates of a PEM file, at least one, or the one that the DER is.
+    /// Reads all certificates of a file, at least one: those of the blocks of a PEM file, those inside PKCS#7 (`.p7b`,
+    /// `.p7c`, PEM or not), or the one that the DER is.
     ///
     /// # Errors
     /// As [`Certificate::parse`].
@@ -46,18 +47,20 @@ impl Certificate {
         if input.len() > MAX_INPUT {
             return Err(Error::TooLarge(input.len()));
         }
-        if !pem::is_pem(input) {
-            return Ok(vec![Self::from_der(input)?]);
-        }
         let mut found = Vec::new();
         let mut others = Vec::new();
-        for block in pem::blocks(input, WHAT)? {
-            match (block.label.as_str(), block.content) {
-                ("CERTIFICATE" | "X509 CERTIFICATE", Content::Der(der)) => {
-                    found.push(Self::from_der(&der)?);
+        if pem::is_pem(input) {
+            for block in pem::blocks(input, WHAT)? {
+                match block.content {
+                    // Certification authorities write either label over either content.
+                    Content::Der(der) if LABELS.contains(&block.label.as_str()) => {
+                        read(&der, &mut found, &mut others)?;
+                    }
+                    _ => others.push(quotable(&block.label)),
                 }
-                (label, _) => others.push(quotable(label)),
             }
+        } else {
+            read(input, &mut found, &mut others)?;
         }
         if found.is_empty() {
             others.dedup();
@@ -68,7 +71,18 @@ impl Certificate {
         Ok(found)
     }
 
+    /// Reads one certificate. Zero bytes and white space behind it, which some programs write, are left out.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, Error> {
+        let mut outer = Reader::new(der, WHAT)?;
+        let whole = outer.encoded()?;
+        let padding = der.get(whole.len()..).unwrap_or_default();
+        if !padding
+            .iter()
+            .all(|byte| *byte == 0 || byte.is_ascii_whitespace())
+        {
+            return Err(outer.malformed());
+        }
+        let der = whole;
         let mut certificate = Reader::whole(der, WHAT)?;
         let mut tbs = certificate.sequence()?;
         certificate.sequence()?;
@@ -249,6 +263,31 @@ fn read_alternative_names(mut tbs: Reader<'_>) -> Result<Vec<AlternativeName>, E
         }
     }
     Ok(found)
+}
+
+/// Labels of PEM blocks that hold certificates or PKCS#7.
+const LABELS: &[&str] = &[
+    "CERTIFICATE",
+    "CMS",
+    "PKCS #7 SIGNED DATA",
+    "PKCS7",
+    "X509 CERTIFICATE",
+];
+
+/// Adds the certificates of a certificate or of PKCS#7.
+fn read(der: &[u8], found: &mut Vec<Certificate>, others: &mut Vec<String>) -> Result<(), Error> {
+    if !pkcs7::looks_like(der) {
+        found.push(Certificate::from_der(der)?);
+        return Ok(());
+    }
+    let before = found.len();
+    for certificate in pkcs7::certificates(der)? {
+        found.push(Certificate::from_der(&certificate)?);
+    }
+    if found.len() == before {
+        others.push("PKCS#7 without certificates".to_owned());
+    }
+    Ok(())
 }
 
 impl AsRef<[u8]> for Certificate {

@@ -1,7 +1,7 @@
 //! Keys, certificates and requests as they lie in files: what a card takes in and what it hands out.
 //!
 //! What: private keys ([`PrivateKey`]: PKCS#8 plain and encrypted, PKCS#1, SEC 1), PKCS#12 ([`Pkcs12`]),
-//! certificates ([`Certificate`]), requests and self-signed certificates in two steps, because the signature is made
+//! certificates ([`Certificate`], also inside PKCS#7), requests and self-signed certificates in two steps, because the signature is made
 //! in the TPM ([`RequestBuilder`], [`SelfSignedBuilder`], [`ToBeSigned`]), public keys ([`PublicKey`]: SPKI, OpenSSH).
 //! What not: chains and revocation; whether a certificate is to be trusted is for whoever uses it to say.
 //! Begin with [`PrivateKey::parse`] or [`RequestBuilder`].
@@ -28,6 +28,7 @@ mod oid;
 mod pbe;
 mod pem;
 mod pkcs12;
+mod pkcs7;
 mod private_key;
 mod public_key;
 mod signature;
@@ -40,6 +41,7 @@ pub use certificate::Certificate;
 pub use error::Error;
 pub use kind::{Curve, KeyKind};
 pub use name::Name;
+pub use pem::is_pem;
 pub use pkcs12::Pkcs12;
 pub use private_key::{EcPrivateKey, PrivateKey, RsaPrivateKey};
 pub use public_key::{EcPublicKey, PublicKey, RsaPublicKey};

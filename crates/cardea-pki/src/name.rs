@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Tag, Tagged};
+use der::asn1::ObjectIdentifier;
 
 use crate::Error;
 use crate::asn1::{self, Reader};
@@ -12,8 +11,13 @@ use crate::error::{is_unsafe_to_show, quotable};
 use crate::oid;
 
 const WHAT: &str = "name";
+const TAG_NUMERIC_STRING: u8 = 0x12;
 const TAG_PRINTABLE_STRING: u8 = 0x13;
+const TAG_TELETEX_STRING: u8 = 0x14;
 const TAG_IA5_STRING: u8 = 0x16;
+const TAG_VISIBLE_STRING: u8 = 0x1a;
+const TAG_UNIVERSAL_STRING: u8 = 0x1c;
+const TAG_BMP_STRING: u8 = 0x1e;
 
 /// A distinguished name (X.501).
 ///
@@ -56,10 +60,8 @@ impl Name {
             while !set.is_empty() {
                 let mut attribute = set.sequence()?;
                 let kind = attribute.oid()?;
-                let encoded = attribute.clone().encoded()?;
-                let value = attribute.any()?;
-                attribute.finish()?;
-                let text = text_of(value);
+                let encoded = attribute.last_encoded()?;
+                let text = text_of(encoded);
                 if kind == oid::COMMON_NAME {
                     common_name = text.clone().or(common_name);
                 }
@@ -328,10 +330,7 @@ fn read_value(
     match text.strip_prefix('#') {
         Some(hex) if separator == ',' && !is_literal => {
             let der = from_hex(hex).ok_or_else(|| invalid("`#` without DER in hexadecimal"))?;
-            let whole = Reader::new(&der, WHAT).and_then(|mut reader| {
-                reader.any()?;
-                reader.finish()
-            });
+            let whole = Reader::new(&der, WHAT).and_then(Reader::last_encoded);
             whole.map_err(|_| invalid("`#` without DER in hexadecimal"))?;
             Ok((Value::Encoded(der), end))
         }
@@ -347,18 +346,25 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     base16ct::mixed::decode_vec(text).ok()
 }
 
-/// The text of a string type; `None` for other types and impossible text.
-pub(crate) fn text_of(value: AnyRef<'_>) -> Option<String> {
-    let bytes = value.value();
-    match value.tag() {
-        Tag::Utf8String
-        | Tag::PrintableString
-        | Tag::Ia5String
-        | Tag::NumericString
-        | Tag::VisibleString => std::str::from_utf8(bytes).ok().map(str::to_owned),
+/// The text of an element of a string type; `None` for other types and impossible text.
+pub(crate) fn text_of(encoded: &[u8]) -> Option<String> {
+    let (tag, bytes, _) = asn1::split_element(encoded)?;
+    match tag {
+        asn1::TAG_UTF8_STRING
+        | TAG_NUMERIC_STRING
+        | TAG_PRINTABLE_STRING
+        | TAG_IA5_STRING
+        | TAG_VISIBLE_STRING => std::str::from_utf8(bytes).ok().map(str::to_owned),
         // In practice Latin-1.
-        Tag::TeletexString => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
-        Tag::BmpString => bmp_text(bytes),
+        TAG_TELETEX_STRING => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        TAG_BMP_STRING => bmp_text(bytes),
+        TAG_UNIVERSAL_STRING => {
+            let (characters, []) = bytes.as_chunks::<4>() else {
+                return None;
+            };
+            let characters = characters.iter().map(|code| u32::from_be_bytes(*code));
+            characters.map(char::from_u32).collect()
+        }
         _ => None,
     }
 }

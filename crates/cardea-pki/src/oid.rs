@@ -12,6 +12,7 @@ pub(crate) const EC_PUBLIC_KEY: ObjectIdentifier = oid("1.2.840.10045.2.1");
 pub(crate) const SECP256R1: ObjectIdentifier = oid("1.2.840.10045.3.1.7");
 pub(crate) const SECP384R1: ObjectIdentifier = oid("1.3.132.0.34");
 pub(crate) const RSAES_OAEP: ObjectIdentifier = oid("1.2.840.113549.1.1.7");
+pub(crate) const RSASSA_PSS: ObjectIdentifier = oid("1.2.840.113549.1.1.10");
 pub(crate) const MGF1: ObjectIdentifier = oid("1.2.840.113549.1.1.8");
 
 // Signatures.
@@ -49,6 +50,7 @@ pub(crate) const PKCS12_RC2_40: ObjectIdentifier = oid("1.2.840.113549.1.12.1.6"
 
 // PKCS#7 and PKCS#12.
 pub(crate) const PKCS7_DATA: ObjectIdentifier = oid("1.2.840.113549.1.7.1");
+pub(crate) const PKCS7_SIGNED: ObjectIdentifier = oid("1.2.840.113549.1.7.2");
 pub(crate) const PKCS7_ENVELOPED: ObjectIdentifier = oid("1.2.840.113549.1.7.3");
 pub(crate) const PKCS7_ENCRYPTED: ObjectIdentifier = oid("1.2.840.113549.1.7.6");
 pub(crate) const BAG_KEY: ObjectIdentifier = oid("1.2.840.113549.1.12.10.1.1");

@@ -24,7 +24,8 @@ pub(crate) enum Content {
 }
 
 /// Whether this looks like PEM rather than DER.
-pub(crate) fn is_pem(input: &[u8]) -> bool {
+#[must_use]
+pub fn is_pem(input: &[u8]) -> bool {
     // DER may have text in it that looks like PEM; text that begins with `0` has no such length behind it.
     match input {
         [0x30, 0x80..=0xff, ..] => false,

@@ -28,7 +28,7 @@ const MAX_SAFES: usize = 16;
 #[derive(Debug)]
 pub struct Pkcs12 {
     key: PrivateKey,
-    certificate: Option<Certificate>,
+    certificates: Vec<Certificate>,
     others: Vec<Certificate>,
     friendly_name: Option<String>,
 }
@@ -87,10 +87,10 @@ impl Pkcs12 {
         self.key
     }
 
-    /// The certificate for the key, found by its public key.
+    /// The certificates for the key, found by its public key, in the order of the file.
     #[must_use]
-    pub const fn certificate(&self) -> Option<&Certificate> {
-        self.certificate.as_ref()
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 
     /// The other certificates, in the order of the file.
@@ -313,19 +313,19 @@ impl Found {
                 });
             }
         };
-        let mut certificate = None;
+        let mut certificates = Vec::new();
         let mut others = Vec::new();
         for (found, name) in self.certificates {
-            if certificate.is_none() && found.matches(key.public_key()) {
+            if found.matches(key.public_key()) {
                 friendly_name = friendly_name.or(name);
-                certificate = Some(found);
+                certificates.push(found);
             } else {
                 others.push(found);
             }
         }
         Ok(Pkcs12 {
             key,
-            certificate,
+            certificates,
             others,
             friendly_name,
         })

@@ -112,7 +112,9 @@ impl PublicKey {
         let bits = spki.bits()?;
         spki.finish()?;
         match algorithm.oid()? {
-            oid::RSA_ENCRYPTION => {
+            // A key that a certificate restricts to PSS (RFC 4055, section 1.2) is the same key, and parameters, which
+            // should be NULL and are sometimes absent, say nothing of it.
+            oid::RSA_ENCRYPTION | oid::RSASSA_PSS => {
                 let mut key = Reader::whole(bits, WHAT)?;
                 let (n, e) = (key.unsigned()?, key.unsigned()?);
                 key.finish()?;

@@ -15,7 +15,9 @@ use crate::token::{KeyAlgorithm, TokenErrorKind};
 impl From<FileSystemError> for CardError {
     fn from(error: FileSystemError) -> Self {
         match error {
-            FileSystemError::Absent => Self::Conflict(error.to_string()),
+            FileSystemError::Absent | FileSystemError::TooLong { .. } => {
+                Self::Conflict(error.to_string())
+            }
             FileSystemError::Full => TokenErrorKind::Full.into(),
         }
     }

@@ -28,8 +28,8 @@ const MAX_CONTAINER_NAME: usize = 39;
 const FIRST_FREE_TAG: u32 = 0xDF24;
 const LAST_FREE_TAG: u32 = 0xDF7F;
 
-/// Longest certificate that is unpacked, in bytes.
-const MAX_CERTIFICATE: usize = 64 * 1024;
+/// Longest certificate, in bytes: its length has two.
+const MAX_DER: usize = 0xFFFF;
 
 /// Why the file system does not take a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +37,21 @@ pub(crate) enum FileSystemError {
     /// A blank card, or tables of another form.
     #[error("the card has no file system; personalise it first")]
     Absent,
-    /// No tag is free, or the value is too long for a data object.
+    /// No tag is free.
     #[error("the card has no room for it")]
     Full,
+    /// The certificate is too long, as it is or compressed.
+    #[error(
+        "the certificate has {length} bytes, and {packed} when it is compressed; a card holds at most {MAX_DER} with a \
+         key, and {MAX_VALUE} compressed: ask the certification authority for one with fewer names or extensions, or \
+         with a shorter signature"
+    )]
+    TooLong {
+        /// Bytes of the DER.
+        length: usize,
+        /// Bytes of the data object, which has the compressed DER.
+        packed: usize,
+    },
 }
 
 /// A container as its record in the map tells.
@@ -263,7 +275,7 @@ pub(crate) fn store_certificate(
     index: u8,
     der: &[u8],
 ) -> Result<(), FileSystemError> {
-    let value = pack(der).ok_or(FileSystemError::Full)?;
+    let value = pack(der)?;
     let known = certificate_files(index).find_map(|name| locate(record, &name));
     let (file, tag) = match known {
         Some(place) => place,
@@ -383,19 +395,29 @@ fn add_entry(record: &mut GidsRecord, name: &str) -> Result<(u16, u32), FileSyst
 }
 
 /// `01 00`, length, zlib stream.
-fn pack(der: &[u8]) -> Option<Vec<u8>> {
-    let length = u16::try_from(der.len()).ok()?;
+fn pack(der: &[u8]) -> Result<Vec<u8>, FileSystemError> {
+    let packed = compress_to_vec_zlib(der, 6);
+    let too_long = FileSystemError::TooLong {
+        length: der.len(),
+        packed: packed.len() + 4,
+    };
+    let Ok(length) = u16::try_from(der.len()) else {
+        return Err(too_long);
+    };
     let mut value = vec![0x01, 0x00];
     value.extend_from_slice(&length.to_le_bytes());
-    value.extend(compress_to_vec_zlib(der, 6));
-    (value.len() <= MAX_VALUE).then_some(value)
+    value.extend(packed);
+    if value.len() > MAX_VALUE {
+        return Err(too_long);
+    }
+    Ok(value)
 }
 
 fn unpack(value: &[u8]) -> Option<Vec<u8>> {
     let (&[0x01, 0x00, l0, l1], stream) = value.split_first_chunk::<4>()? else {
         return None;
     };
-    let der = decompress_to_vec_zlib_with_limit(stream, MAX_CERTIFICATE).ok()?;
+    let der = decompress_to_vec_zlib_with_limit(stream, MAX_DER).ok()?;
     (der.len() == usize::from(u16::from_le_bytes([l0, l1]))).then_some(der)
 }
 
@@ -524,6 +546,39 @@ mod tests {
         let value = pack(&[5; 100]).unwrap();
         record.files[1].objects.push(DataObject { tag, value });
         assert_eq!(certificate(&record, 0).unwrap(), [5; 100]);
+    }
+
+    #[test]
+    fn certificates_are_limited_as_they_are_and_compressed() {
+        let mut record = card();
+        store_certificate(&mut record, 0, &vec![7; MAX_DER]).unwrap();
+        assert_eq!(certificate(&record, 0).unwrap().len(), MAX_DER);
+        let before = record.clone();
+        let refused = store_certificate(&mut record, 0, &vec![7; MAX_DER + 1]).unwrap_err();
+        assert!(matches!(
+            refused,
+            FileSystemError::TooLong { length: 65_536, .. }
+        ));
+        // What does not become shorter: a signature of SLH-DSA has 17 KB.
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            // Knuth's MMIX generator.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        })
+        .take(17_088)
+        .collect();
+        let refused = store_certificate(&mut record, 0, &noise).unwrap_err();
+        assert!(matches!(refused, FileSystemError::TooLong { packed, .. } if packed > MAX_VALUE));
+        let said = refused.to_string();
+        assert!(
+            said.contains("17088 bytes")
+                && said.contains("at most 65535")
+                && said.contains("16384")
+        );
+        assert_eq!(record, before);
     }
 
     #[test]

@@ -12,13 +12,13 @@ impl Card {
         self.catalogue().certificate(self.record(), number)
     }
 
-    /// Stores the certificate of a key, DER of at most 64 KiB, in place of an earlier one. That it belongs to
-    /// the key is the caller's to check. Without a name (1 to 127 bytes without control characters) it has the key's.
+    /// Stores the certificate of a key in place of an earlier one: DER of at most 65,535 bytes, and 16 KiB when it is
+    /// compressed. That it belongs to the key is the caller's to check. Without a name (1 to 127 bytes without control characters) it has the key's.
     ///
     /// # Errors
     ///
     /// [`CardError::Token`]: `NotAuthenticated`, `NotConfigured`, `Full`; [`CardError::Conflict`] on a blank
-    /// card; [`CardError::Store`].
+    /// card and for one that is too long; [`CardError::Store`].
     pub fn store_certificate(
         &mut self,
         connection: &mut Connection,

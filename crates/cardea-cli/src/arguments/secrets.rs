@@ -17,7 +17,7 @@ macro_rules! secret_arguments {
                 long,
                 value_name = "FILE",
                 conflicts_with = stringify!($fd),
-                help = concat!("File with the ", $what, "; one trailing newline is ignored [default: prompt]")
+                help = concat!("File with the ", $what, "; one line end behind it is ignored [default: prompt]")
             )]
             pub(crate) $file: Option<PathBuf>,
             #[arg(

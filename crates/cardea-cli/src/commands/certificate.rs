@@ -11,7 +11,8 @@ use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::on_card::{
-    Validity, check_length, label, now, public_key, read, read_all, select, sign, store, title,
+    Validity, check_length, label, newest, note_left_out, now, public_key, read, read_all, select,
+    sign, store, title,
 };
 use crate::terminal::output::{Colour, note, print, print_json, utc};
 use crate::terminal::prompt::confirm;
@@ -138,15 +139,11 @@ fn import(
             ""
         }
     ))?;
-    if found.len() > 1 {
-        note(
-            "the file's other certificates were not stored: a card keeps one certificate per key",
-        )?;
-    }
-    Ok(())
+    let others = found.iter().filter(|other| *other != certificate);
+    Ok(note_left_out(others, &public_key(key)?)?)
 }
 
-/// The certificate that belongs to the selected key, or to any key.
+/// The certificate that belongs to the selected key, or to any key; of several for one key the newest.
 fn belonging<'a>(
     card: &'a CardDetails,
     found: &'a [Certificate],
@@ -161,7 +158,8 @@ fn belonging<'a>(
         let Ok(public) = public_key(key) else {
             continue;
         };
-        if let Some(certificate) = found.iter().find(|found| found.matches(&public)) {
+        let of_key = found.iter().filter(|found| found.matches(&public));
+        if let Some(certificate) = newest(of_key) {
             return Ok((certificate, key));
         }
     }

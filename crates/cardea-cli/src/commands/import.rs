@@ -6,7 +6,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, KeySummary, NewKey, PrivateKey as Material, Reply, Request,
     SecretBytes,
 };
-use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey};
+use cardea_pki::{Certificate, Error, Pkcs12, PrivateKey, is_pem};
 
 use crate::arguments::{NewKeyArguments, OutputArguments};
 use crate::daemon::Daemon;
@@ -28,7 +28,7 @@ pub(crate) struct Source<'a> {
 struct Found {
     key: PrivateKey,
     certificate: Option<Certificate>,
-    others: usize,
+    others: Vec<Certificate>,
     name: Option<String>,
 }
 
@@ -92,11 +92,7 @@ pub(crate) fn run(
             certificate.subject()
         ))?;
     }
-    if found.others > 0 {
-        note(
-            "the file's other certificates were not stored: a card keeps one certificate per key",
-        )?;
-    }
+    on_card::note_left_out(&found.others, found.key.public_key())?;
     print_new(card, &key, stored.as_ref(), output)
 }
 
@@ -126,24 +122,49 @@ fn read(source: &Source<'_>) -> Result<Found, Failure> {
 
 fn parse(content: &[u8], passphrase: Option<&[u8]>) -> Result<Found, Error> {
     if !Pkcs12::looks_like(content) {
+        let key = PrivateKey::parse(content, passphrase)?;
+        // Beside the key in a PEM file.
+        let all = match is_pem(content).then(|| Certificate::parse_all(content)) {
+            None | Some(Err(Error::NoCertificate { .. })) => Vec::new(),
+            Some(result) => result?,
+        };
+        let (certificate, others) = chosen(all, &key);
         return Ok(Found {
-            key: PrivateKey::parse(content, passphrase)?,
-            certificate: None,
-            others: 0,
-            name: None,
+            name: certificate.as_ref().and_then(common_name),
+            key,
+            certificate,
+            others,
         });
     }
     let file = Pkcs12::parse(content, passphrase)?;
-    let certificate = file.certificate().cloned();
-    let common_name = certificate
-        .as_ref()
-        .and_then(|certificate| certificate.subject().common_name());
+    let all = [file.certificates(), file.other_certificates()].concat();
+    let (certificate, others) = chosen(all, file.key());
     Ok(Found {
-        name: file.friendly_name().or(common_name).and_then(shortened),
-        others: file.other_certificates().len(),
+        name: file
+            .friendly_name()
+            .and_then(shortened)
+            .or_else(|| certificate.as_ref().and_then(common_name)),
+        others,
         certificate,
         key: file.into_key(),
     })
+}
+
+fn common_name(certificate: &Certificate) -> Option<String> {
+    certificate.subject().common_name().and_then(shortened)
+}
+
+/// The certificate that is stored with the key, and the others.
+fn chosen(all: Vec<Certificate>, key: &PrivateKey) -> (Option<Certificate>, Vec<Certificate>) {
+    let of_key = all
+        .iter()
+        .filter(|certificate| certificate.matches(key.public_key()));
+    let certificate = on_card::newest(of_key).cloned();
+    let others = all
+        .iter()
+        .filter(|other| Some(*other) != certificate.as_ref());
+    let others = others.cloned().collect();
+    (certificate, others)
 }
 
 /// The same key on the card.

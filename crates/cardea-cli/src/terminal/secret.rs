@@ -147,7 +147,7 @@ pub(crate) fn hierarchy_auth(
         .map_err(|error| Failure::usage(format!("the {what} in {} {error}", path.display())))
 }
 
-/// The content without one newline at its end.
+/// The content without one line end, of Unix or of Windows.
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let content = read_whole(path, what)?;
     Ok(Zeroizing::new(without_newline(&content).to_vec()))
@@ -181,7 +181,10 @@ fn read_whole(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn without_newline(content: &[u8]) -> &[u8] {
-    content.strip_suffix(b"\n").unwrap_or(content)
+    content
+        .strip_suffix(b"\r\n")
+        .or_else(|| content.strip_suffix(b"\n"))
+        .unwrap_or(content)
 }
 
 fn ask_twice(
@@ -250,11 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn one_newline_at_the_end_does_not_count() {
+    fn one_line_end_does_not_count() {
         assert_eq!(from_file(b"123456").unwrap().expose(), b"123456");
         assert_eq!(from_file(b"123456\n").unwrap().expose(), b"123456");
         assert_eq!(from_file(b"123456\n\n").unwrap().expose(), b"123456\n");
-        assert_eq!(from_file(b" 12 \r\n").unwrap().expose(), b" 12 \r");
+        // As Windows writes it: the carriage return is part of the line end.
+        assert_eq!(from_file(b" 12 \r\n").unwrap().expose(), b" 12 ");
+        assert_eq!(from_file(b"12\r\n\r\n").unwrap().expose(), b"12\r\n");
+        assert_eq!(from_file(b"12\r").unwrap().expose(), b"12\r");
     }
 
     #[test]

@@ -308,8 +308,166 @@ fn certificate_that_is_too_long_costs_no_try() {
         p12,
     ]);
     let import = "key import work @long.p12 --passphrase-file @sesame --pin-file @wrong";
-    assert!(says(&place, import, 2).contains("a card holds at most 65536"));
+    assert!(says(&place, import, 2).contains("a card holds at most 65535"));
     says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
     says(&place, "cert import work @long --pin-file @wrong", 2);
     assert_eq!(tries(&place), 5);
+}
+
+/// A certificate of the fixture's key that begins and ends so many days from now.
+fn dated(place: &crate::support::Place, name: &str, key: &str, subject: &str, days: [i32; 2]) {
+    let at = |days: i32| {
+        let output = std::process::Command::new("date")
+            .args(["-u", "-d", &format!("{days} days"), "+%Y%m%d%H%M%SZ"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let folder = place.path("ca");
+    fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    fs::write(file("index"), "").unwrap();
+    fs::write(
+        file("conf"),
+        format!(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase={}\nnew_certs_dir={}\nrand_serial=yes\n\
+             default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n",
+            file("index"),
+            file("")
+        ),
+    )
+    .unwrap();
+    let (key, out) = (fixture(key), place.path(name));
+    openssl(&[
+        "req",
+        "-new",
+        "-key",
+        &key,
+        "-subj",
+        subject,
+        "-out",
+        &file("csr"),
+    ]);
+    openssl(&[
+        "ca",
+        "-batch",
+        "-selfsign",
+        "-notext",
+        "-config",
+        &file("conf"),
+        "-keyfile",
+        &key,
+        "-in",
+        &file("csr"),
+        "-startdate",
+        &at(days[0]),
+        "-enddate",
+        &at(days[1]),
+        "-out",
+        out.to_str().unwrap(),
+    ]);
+}
+
+#[test]
+fn of_several_certificates_the_newest_valid_one_is_stored() {
+    let place = place();
+    let key = "p256.pkcs8.pem";
+    dated(&place, "old", key, "/CN=old", [-900, -1]);
+    dated(&place, "next", key, "/CN=next", [10, 900]);
+    dated(&place, "short", key, "/CN=short", [-5, 5]);
+    dated(&place, "long", key, "/CN=long", [-9, 90]);
+    let bundle = |names: &[&str]| {
+        let pem = names.iter().map(|name| match name.strip_prefix('%') {
+            Some(name) => fs::read_to_string(fixture(name)).unwrap(),
+            None => fs::read_to_string(place.path(name)).unwrap(),
+        });
+        place.file("bundle", &pem.collect::<String>());
+    };
+    says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
+    let stored = || json(&place, "cert list work --json")[0]["subject"].clone();
+    let import = || says(&place, "cert import work @bundle --pin-file @pin", 0);
+
+    bundle(&["old", "short", "%ca.cert.pem", "long", "next"]);
+    let said = import();
+    assert_eq!(stored(), "CN=long", "{said}");
+    for part in [
+        "certificate of CN=old not stored: expired since 20",
+        "certificate of CN=next not stored: not valid before 20",
+        "certificate of CN=short not stored: ends earlier, 20",
+        "certificate of CN=Test CA,O=Cardea,C=DE not stored: for another key",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert!(!said.contains("CN=long not stored"), "{said}");
+    // One that is not valid yet will be; an expired one will not.
+    bundle(&["old", "next"]);
+    let said = import();
+    assert!(
+        said.contains("warning: the certificate is not yet valid"),
+        "{said}"
+    );
+    assert_eq!(stored(), "CN=next");
+
+    // PKCS#7, and beside the key in PEM and PKCS#12.
+    bundle(&["old", "long"]);
+    let (from, to) = (place.path("bundle"), place.path("p7b"));
+    openssl(&[
+        "crl2pkcs7",
+        "-nocrl",
+        "-certfile",
+        from.to_str().unwrap(),
+        "-outform",
+        "DER",
+        "-out",
+        to.to_str().unwrap(),
+    ]);
+    says(&place, "cert import work @p7b --pin-file @pin", 0);
+    assert_eq!(stored(), "CN=long");
+    says(&place, "key delete work p256 --yes --pin-file @pin", 7);
+    let reimport = |file: &str| {
+        let key = json(&place, "key list work --json")[0]["reference"].clone();
+        let key = key.as_str().unwrap();
+        says(
+            &place,
+            &format!("key delete work {key} --yes --pin-file @pin"),
+            0,
+        );
+        says(
+            &place,
+            &format!("key import work @{file} --pin-file @pin --passphrase-file @sesame"),
+            0,
+        )
+    };
+    bundle(&["old", "long", "%p256.pkcs8.pem"]);
+    let said = reimport("bundle");
+    assert!(
+        said.contains("CN=old") && said.contains("expired since"),
+        "{said}"
+    );
+    assert_eq!(stored(), "CN=long");
+    let p12 = place.path("p12");
+    openssl(&[
+        "pkcs12",
+        "-export",
+        "-in",
+        from.to_str().unwrap(),
+        "-passout",
+        "pass:sesame",
+        "-out",
+        p12.to_str().unwrap(),
+    ]);
+    let said = reimport("p12");
+    assert!(
+        said.contains("CN=old") && said.contains("expired since"),
+        "{said}"
+    );
+    assert_eq!(stored(), "CN=long");
+}
+
+#[test]
+fn secret_files_of_windows_are_read() {
+    let place = place();
+    let pin = fs::read_to_string(place.path("pin")).unwrap();
+    place.file("crlf", &format!("{}\r\n", pin.trim_end()));
+    says(&place, "pin verify work --pin-file @crlf", 0);
 }

@@ -218,7 +218,7 @@ pub enum CardRequest {
         /// Key reference.
         #[n(1)]
         reference: u8,
-        /// DER, at most 64 KiB.
+        /// DER, at most 65,535 bytes, and 16 KiB when it is compressed.
         #[cbor(n(2), with = "minicbor::bytes")]
         der: Vec<u8>,
         /// Its name, 1 to 127 bytes without control characters; absent = the key's.

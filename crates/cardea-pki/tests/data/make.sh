@@ -150,6 +150,9 @@ infos, _, _ = take(content)
 write("two-keys.p12", put(0x30, infos, infos))
 PYTHON
 
+# Certificates of unusual but existing form.
+python3 awkward.py
+
 # NSS: BER with lengths at the end. Two keys in one database make a file with two keys.
 nss=$(mktemp -d)
 trap 'rm -rf "$nss"' EXIT

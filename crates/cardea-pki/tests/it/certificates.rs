@@ -166,3 +166,104 @@ fn files_without_a_certificate_say_what_they_have() {
     let huge = vec![b' '; cardea_pki::MAX_INPUT + 1];
     assert_eq!(Certificate::parse(&huge), Err(Error::TooLarge(huge.len())));
 }
+
+#[test]
+fn awkward_certificates_belong_to_their_keys() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(path("../awkward")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let file = data(&format!("../awkward/{name}"));
+        let (key, is_refused) = match name.strip_prefix("refused-") {
+            Some(rest) => (rest, true),
+            None => (name.as_str(), false),
+        };
+        let key = public(key.split('.').next().unwrap());
+        let belongs = Certificate::parse(&file).is_ok_and(|found| found.matches(&key));
+        assert_eq!(belongs, !is_refused, "{name}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count} files");
+
+    let universal = Certificate::parse(&data("../awkward/p256.universal-string.der")).unwrap();
+    assert_eq!(universal.subject().to_string(), "CN=Zoë");
+    // What is behind a certificate is not part of it.
+    let plain = data("../awkward/rsa2048.plain.der");
+    let padded = Certificate::parse(&data("../awkward/rsa2048.zeros-behind.der")).unwrap();
+    assert_eq!(padded.der(), plain);
+}
+
+#[test]
+fn certificates_inside_pkcs7_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected: Vec<Certificate> = ["p256", "ca", "rsa2048"]
+        .map(|name| Certificate::parse(&data(&format!("{name}.cert.pem"))).unwrap())
+        .into();
+    let bundle = folder.path().join("bundle.pem");
+    let pem: String = expected.iter().map(Certificate::to_pem).collect();
+    std::fs::write(&bundle, pem).unwrap();
+    let made = |form: &str| {
+        let out = folder.path().join(form);
+        openssl_text(&[
+            "crl2pkcs7",
+            "-nocrl",
+            "-certfile",
+            bundle.to_str().unwrap(),
+            "-outform",
+            form,
+            "-out",
+            out.to_str().unwrap(),
+        ]);
+        std::fs::read(out).unwrap()
+    };
+    let (der, pem) = (made("DER"), String::from_utf8(made("PEM")).unwrap());
+    assert!(pem.contains("BEGIN PKCS7"));
+    assert_eq!(Certificate::parse_all(&der).unwrap(), expected);
+    assert_eq!(Certificate::parse_all(pem.as_bytes()).unwrap(), expected);
+    let padded = [&der[..], b"\0\0\r\n"].concat();
+    assert_eq!(Certificate::parse_all(&padded).unwrap(), expected);
+    // AD CS writes this label over it.
+    let labelled = pem.replace("PKCS7", "CERTIFICATE");
+    assert_eq!(
+        Certificate::parse_all(labelled.as_bytes()).unwrap(),
+        expected
+    );
+    // Lengths at the end, as BER has them: of the outer three elements.
+    let mut ber = vec![0x30, 0x80];
+    let content = &der[4..];
+    ber.extend(&content[..11]);
+    ber.extend([0xA0, 0x80, 0x30, 0x80]);
+    ber.extend(&content[11 + 4 + 4..]);
+    ber.extend([0; 6]);
+    assert_eq!(Certificate::parse_all(&ber).unwrap(), expected);
+
+    // Damaged, cut, and without certificates.
+    for len in [20, 100, der.len() - 1] {
+        assert!(Certificate::parse_all(&der[..len]).is_err(), "{len}");
+    }
+    let data_only = [
+        0x30, 0x0f, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01, 0xa0, 0x02,
+        0x04, 0x00,
+    ];
+    assert!(matches!(
+        Certificate::parse_all(&data_only),
+        Err(Error::Unsupported(_))
+    ));
+    let empty = [
+        &[
+            0x30, 0x23, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
+        ][..],
+        &[
+            0xa0, 0x16, 0x30, 0x14, 0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b,
+        ],
+        &[
+            0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
+        ],
+        &[0x31, 0x00],
+    ]
+    .concat();
+    let error = Certificate::parse_all(&empty).unwrap_err();
+    assert!(
+        error.to_string().contains("PKCS#7 without certificates"),
+        "{error}"
+    );
+}

@@ -15,7 +15,7 @@ fn check(file: &str, passphrase: Option<&[u8]>, key: &str, others: &[&str], name
         _ => panic!("{file}: another kind"),
     }
     let certificate = Certificate::parse(&data(&format!("{key}.cert.pem"))).unwrap();
-    assert_eq!(parsed.certificate(), Some(&certificate), "{file}");
+    assert_eq!(parsed.certificates(), [certificate], "{file}");
     let others: Vec<_> = others
         .iter()
         .map(|name| Certificate::parse(&data(name)).unwrap())
@@ -105,7 +105,7 @@ fn wrong_and_missing_passphrases_are_told_apart() {
 #[test]
 fn key_without_certificate_is_read() {
     let parsed = Pkcs12::parse(&data("key-only.p12"), PASSPHRASE).unwrap();
-    assert_eq!(parsed.certificate(), None);
+    assert!(parsed.certificates().is_empty());
     assert!(parsed.other_certificates().is_empty());
 }
 
