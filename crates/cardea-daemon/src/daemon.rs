@@ -12,6 +12,7 @@ use crate::doors::bus::Bus;
 use crate::doors::socket::server::Server;
 use crate::process::boot;
 use crate::process::config::Config;
+use crate::process::panics::keep_running;
 use cardea_host::ActiveUsers;
 use cardea_host::Audit;
 use cardea_host::Connect;
@@ -122,7 +123,7 @@ impl Daemon {
             let host = Arc::clone(&host);
             thread::Builder::new()
                 .name("keeper".into())
-                .spawn(move || cardea_host::keep(&host))
+                .spawn(move || keep_running(|| cardea_host::keep(&host)))
                 .map_err(StartError::Thread)?
         };
         daemon.keeper = Some(keeper);

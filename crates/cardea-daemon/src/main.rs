@@ -71,13 +71,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             let _ = stop.send(signal);
         })
         .context("signals")?;
+    let interval = notifier.interval().map(|interval| interval / 2);
+    let interval = interval.map_or(log::REPORT_INTERVAL, |interval| {
+        interval.min(log::REPORT_INTERVAL)
+    });
     loop {
-        let signal = match notifier.interval() {
-            Some(interval) => stopped.recv_timeout(interval / 2),
-            None => stopped.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match signal {
+        match stopped.recv_timeout(interval) {
             Err(RecvTimeoutError::Timeout) => {
+                log::report();
                 if notifier
                     .interval()
                     .is_some_and(|limit| daemon.is_alive(limit / 2))

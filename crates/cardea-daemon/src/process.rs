@@ -5,3 +5,4 @@ pub mod config;
 pub mod hardening;
 pub mod log;
 pub mod notify;
+pub(crate) mod panics;

@@ -157,7 +157,7 @@ impl Counter {
         if need.is_met(visitor.caller, visitor.grant.as_ref(), about) {
             return Ok(());
         }
-        tracing::info!(uid = visitor.caller.uid(), audience = ?need.audience, "denied");
+        tracing::info!(uid = visitor.caller.uid(), audience = ?need.audience, refused = true, "denied");
         self.note(visitor, card, Kind::Denied);
         Err(denied(need.audience))
     }

@@ -19,6 +19,7 @@ pub(crate) fn carry(
     counter: &Counter,
     client: &mut ServerEnd<Arc<UnixStream>>,
     visitor: &Visitor,
+    uid: u32,
     request: Request,
 ) -> Result<(), FrameError> {
     let redirection = match counter.redirect(visitor, client, request) {
@@ -47,6 +48,7 @@ pub(crate) fn carry(
         };
         if let Err(failure) = done {
             tracing::info!(
+                uid,
                 from = redirection.from(),
                 error = failure.message,
                 "redirection refused"

@@ -1,16 +1,22 @@
 //! The log: to stderr, which may be a terminal, the journal, a pipe whose reader has died, or a file on a full disk.
 //!
-//! A line may be lost, and nothing else: no request waits for the log or fails because of it.
+//! A line may be lost, and nothing else: no request waits for the log or fails because of it. What repeats is
+//! counted, so that nobody can fill the log.
+
+mod repeats;
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use self::repeats::Repeats;
 
 /// How long a line waits for a reader that is slow; the next ones do not wait until one goes through again.
 const PATIENCE: Timespec = Timespec {
@@ -48,7 +54,21 @@ where
 
 fn begin(subscriber: impl Subscriber + Send + Sync) {
     // It fails only when there is one already.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(Repeats(subscriber));
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        // Not its message, which may contain what somebody has sent.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(thread = thread.name(), place, "internal error");
+    }));
+}
+
+/// How often [`report`] is wanted.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Logs how often lines were left out that repeat too often, as soon as their minute is over.
+pub fn report() {
+    repeats::report();
 }
 
 /// Whether a descriptor is the one that `JOURNAL_STREAM` means (systemd.exec(5)).
@@ -136,7 +156,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

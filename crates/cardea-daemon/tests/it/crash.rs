@@ -20,6 +20,29 @@ fn create_and_crash(place: &Place, fault: &str) -> bool {
     crashed
 }
 
+#[test]
+fn request_that_panics_is_answered_and_nothing_else_stops() {
+    let place = Place::new();
+    let mut process = place.spawn(Some("panic:create-seated"));
+    let mut other = place.client();
+    let mut client = place.client();
+    let failure = client.failure(&creation("work"));
+    assert_eq!(failure.kind, FailureKind::Failed);
+    assert!(
+        failure.message.contains("internal error"),
+        "{}",
+        failure.message
+    );
+    assert!(client.frame().is_none(), "its connection ends");
+    // What it had done is there, and can be used.
+    assert_eq!(other.list().len(), 1);
+    other.power(0);
+    assert_eq!(other.verify(0, crate::support::PIN), 0x9000);
+    assert!(process.is_running());
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait().success());
+}
+
 /// After a restart: every index in the TPM belongs to a listed card, every listed card works.
 fn assert_consistent(place: &Place, kept: &str, fault: &str) {
     let process = place.spawn(None);

@@ -177,6 +177,26 @@ fn daemon_shows_that_it_lives_however_many_connections_there_are() {
 }
 
 #[test]
+fn storm_of_connections_is_one_line_in_the_log() {
+    let place = Place::new();
+    let log = place.path("log");
+    let _process = place.spawn_with(|command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    place.client().create("work");
+    let _clients = holding(&place);
+    for _ in 0..2000 {
+        drop(Client::raw(&place.socket()));
+    }
+    let refused = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.matches("too many connections").count()
+    };
+    crate::support::until("the first is logged", || refused() > 0);
+    assert_eq!(refused(), 1);
+}
+
+#[test]
 fn wrong_values_are_named() {
     let place = Place::new();
     let _daemon = place.start();

@@ -1,18 +1,23 @@
 //! One client from its greeting to its end.
 
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{CardsRequest, ReaderRequest, RedirectionRequest, Reply, Request};
+use cardea_client::message::{
+    CardsRequest, FailureKind, ReaderRequest, RedirectionRequest, Reply, Request,
+};
 use cardea_host::erase_stack;
 
 use super::limits::Seat;
 use super::peer;
 use crate::doors::redirect;
+use crate::process::panics::INTERNAL_ERROR;
 use cardea_host::Door;
+use cardea_host::fail;
 use cardea_host::{Counter, Visitor};
 
 /// A client that has connected must greet within this time.
@@ -38,22 +43,36 @@ pub(crate) fn converse(
         }
         if let Request::Redirection(RedirectionRequest::Begin { .. }) = &request {
             // From here on it is the daemon that asks.
-            return redirect::carry(counter, &mut client, &visitor, request);
+            let carried = catch_unwind(AssertUnwindSafe(|| {
+                redirect::carry(counter, &mut client, &visitor, uid, request)
+            }));
+            return carried.unwrap_or_else(|_| client.reply(&broken()));
         }
         let folder = client.folder();
-        let sent = counter.then_idle_work(|| {
-            let reply = counter.serve(&mut visitor, request, folder, &mut |step| {
-                // A client that went away does not stop what it has ordered.
-                let _ = client.reply(&Reply::Progress(step));
-            });
-            client.reply(&reply.unwrap_or_else(Reply::Failed))
-        });
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            counter.then_idle_work(|| {
+                let reply = counter.serve(&mut visitor, request, folder, &mut |step| {
+                    // A client that went away does not stop what it has ordered.
+                    let _ = client.reply(&Reply::Progress(step));
+                });
+                client.reply(&reply.unwrap_or_else(Reply::Failed))
+            })
+        }));
         // Also for a client that is gone.
         erase_stack();
-        sent?;
+        match served {
+            Ok(sent) => sent?,
+            // Nobody knows what state the visitor is in. Everything else goes on.
+            Err(_) => return client.reply(&broken()),
+        }
         seat.rest(visitor.has_begun());
     }
     Ok(())
+}
+
+/// The answer to a request that panicked. What it was doing may have been done or not.
+fn broken() -> Reply {
+    Reply::Failed(fail(FailureKind::Failed, INTERNAL_ERROR))
 }
 
 /// Whether a request does nothing but wait for a change.

@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::doors::socket::client;
 use crate::doors::socket::limits::{Limits, Seat};
 use crate::doors::socket::peer;
+use crate::process::panics::survives;
 use cardea_host::Counter;
 use cardea_host::fail;
 use cardea_host::lock;
@@ -230,7 +231,9 @@ fn accept(
         }
         pause = false;
         match listener.accept() {
-            Ok((stream, _)) => admit(shared, stream, refusals),
+            Ok((stream, _)) => {
+                survives(|| admit(shared, stream, refusals));
+            }
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {
@@ -254,14 +257,16 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<Arc<Uni
     let accounts = shared.counter.host().accounts();
     let place = Arc::clone(&stream);
     let Some(seat) = shared.limits.enter(uid, place, |uid| accounts.of(uid)) else {
-        tracing::warn!(uid, "too many connections");
+        let uid = accounts.of(uid);
+        tracing::warn!(uid, refused = true, "too many connections");
         // When even those who are refused are too many, closing is answer enough.
         let _ = refusals.try_send(stream);
         return;
     };
     let shared = Arc::clone(shared);
     let spawned = thread::Builder::new().name("client".into()).spawn(move || {
-        serve(&shared, stream, uid, &seat);
+        // The connection ends with the thread in any case.
+        survives(|| serve(&shared, stream, uid, &seat));
         // Who waits for the last client must find nothing of the host in use any more.
         drop(shared);
         drop(seat);
@@ -274,17 +279,21 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<Arc<Uni
 /// Tells one after the other that there is no room.
 fn refuse(refused: &Receiver<Arc<UnixStream>>) {
     for stream in refused {
-        let busy = fail(
-            FailureKind::Busy,
-            "too many connections to the daemon; try again later",
-        );
-        let result = ServerEnd::accept(stream, REFUSAL_TIME).and_then(|mut client| {
-            client.request(Some(REFUSAL_TIME))?;
-            client.reply(&Reply::Failed(busy))
-        });
-        if let Err(error) = result {
-            tracing::debug!(%error, "refused connection");
-        }
+        survives(|| refuse_one(stream));
+    }
+}
+
+fn refuse_one(stream: Arc<UnixStream>) {
+    let busy = fail(
+        FailureKind::Busy,
+        "too many connections to the daemon; try again later",
+    );
+    let result = ServerEnd::accept(stream, REFUSAL_TIME).and_then(|mut client| {
+        client.request(Some(REFUSAL_TIME))?;
+        client.reply(&Reply::Failed(busy))
+    });
+    if let Err(error) = result {
+        tracing::debug!(%error, "refused connection");
     }
 }
 
@@ -295,7 +304,7 @@ fn serve(shared: &Shared, stream: Arc<UnixStream>, uid: u32, seat: &Seat) {
         let is_stranger = matches!(error, FrameError::Stranger { version: Some(_) });
         let error = cardea_host::chain(&error);
         if is_stranger {
-            tracing::warn!(uid, error, "client of another version");
+            tracing::warn!(uid, error, refused = true, "client of another version");
         } else {
             tracing::debug!(uid, error, "connection ended");
         }
