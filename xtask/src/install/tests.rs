@@ -285,6 +285,11 @@ fn unit_confines_the_daemon() {
         "ProtectSystem=strict",
         "CapabilityBoundingSet=",
         "SystemCallFilter=@system-service",
+        "LimitNOFILE=16384",
+        "TasksMax=1024",
+        "MemoryMax=1G",
+        "PrivateNetwork=yes",
+        "IPAddressDeny=any",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");
     }

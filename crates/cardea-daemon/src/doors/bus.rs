@@ -9,6 +9,7 @@ mod challenge;
 mod clients;
 mod error;
 mod guid;
+mod intake;
 mod interfaces;
 mod link;
 mod logind;
@@ -16,6 +17,8 @@ mod manager;
 mod names;
 mod objects;
 mod operation;
+mod options;
+mod pause;
 mod pin_reset;
 mod polkit;
 mod provisioning;
@@ -25,11 +28,13 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::Instant;
 
 use cardea_host::erase_stack;
 use futures_core::Stream;
@@ -40,26 +45,22 @@ use zruntime::SharedRuntime;
 use self::agents::Agents;
 use self::clients::{BUS, Client, Clients};
 use self::error::{BusError, Name};
+use self::intake::{Intake, MAX_WAITING, Place};
 use self::interfaces::{Handler, Method, Needs, Standard, interface, introspect};
 use self::link::{Link, SYSTEM_TIME, Target};
 use self::names::{INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES, ROOT, SERVICE};
 use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
+use self::pause::{Missing, Pauses, Stop};
 use self::polkit::{Subject, authorize};
 use self::request::{Answer, Request, arguments, first_text, is_interactive, one};
+use crate::process::panics::{INTERNAL_ERROR, keep_running, survives};
 use cardea_host::Counter;
 use cardea_host::Door;
 use cardea_host::Grant;
 use cardea_host::Host;
 use cardea_host::HostedCard;
 use cardea_host::lock;
-
-/// First wait before the next attempt to reach the bus, and the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(2);
-
-/// Calls at work for all clients together.
-const MAX_CALLS: usize = 128;
 
 /// Private objects of one client; the oldest finished operation makes room.
 const MAX_PRIVATE: usize = 32;
@@ -75,8 +76,8 @@ pub(crate) struct Bus {
     agents: Agents,
     private: Mutex<BTreeMap<String, Private>>,
     numbers: AtomicU64,
-    calls: Arc<()>,
-    stop: AtomicBool,
+    intake: Intake,
+    stop: Stop,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -92,18 +93,18 @@ impl Bus {
             agents: Agents::default(),
             private: Mutex::default(),
             numbers: AtomicU64::new(1),
-            calls: Arc::default(),
-            stop: AtomicBool::new(false),
+            intake: Intake::default(),
+            stop: Stop::default(),
             threads: Mutex::default(),
         });
         let (reading, watching) = (Arc::clone(&bus), Arc::clone(&bus));
         let threads = vec![
             thread::Builder::new()
                 .name("bus".into())
-                .spawn(move || reading.run())?,
+                .spawn(move || keep_running(|| reading.run()))?,
             thread::Builder::new()
                 .name("bus watch".into())
-                .spawn(move || watching.watch())?,
+                .spawn(move || keep_running(|| watching.watch()))?,
         ];
         *lock(&bus.threads) = threads;
         Ok(bus)
@@ -111,7 +112,7 @@ impl Bus {
 
     /// Leaves the bus and waits for the threads.
     pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
         let link = lock(&self.link).take();
         if let Some(Link(connection)) = link
             && let Err(error) = zruntime::block_on(connection.close())
@@ -121,7 +122,6 @@ impl Bus {
         self.host().cards_changed();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
-            thread.thread().unpark();
             // A panic there was reported when it happened.
             let _ = thread.join();
         }
@@ -136,46 +136,57 @@ impl Bus {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_set()
     }
 
     fn run(self: &Arc<Self>) {
-        let mut retry = FIRST_RETRY;
+        let mut pauses = Pauses::default();
         while !self.is_stopped() {
-            match self.connect() {
+            let missing = match self.connect() {
                 Ok((link, stream)) => {
-                    retry = FIRST_RETRY;
+                    let begun = Instant::now();
                     tracing::info!(name = SERVICE, "on the bus");
                     self.host().cards_changed();
                     self.read(&link, stream);
                     *lock(&self.link) = None;
                     self.all_left();
-                    if !self.is_stopped() {
-                        tracing::warn!("the bus connection was lost");
+                    pauses.connected(begun.elapsed());
+                    Missing::Lost
+                }
+                Err(missing) => missing,
+            };
+            if self.is_stopped() {
+                return;
+            }
+            if pauses.is_news(&missing) {
+                match &missing {
+                    Missing::Lost => tracing::warn!("the bus connection was lost"),
+                    Missing::Refused(error) => {
+                        tracing::warn!(error, name = SERVICE, "the bus does not let the service in")
                     }
-                }
-                Err(error) => {
-                    let error = error.to_string();
                     // Machines without a bus are no failure.
-                    tracing::debug!(error, "bus not reached");
+                    Missing::Unreached => tracing::debug!("bus not reached"),
                 }
             }
-            if !self.is_stopped() {
-                thread::park_timeout(retry);
-                retry = LAST_RETRY.min(retry * 2);
-            }
+            self.stop.pause(pauses.after(&missing));
         }
     }
 
-    fn connect(&self) -> zbus::Result<(Link, MessageStream)> {
-        let runtime = SharedRuntime::current()?;
+    fn connect(&self) -> Result<(Link, MessageStream), Missing> {
+        let unreached = |error: String| {
+            tracing::debug!(error, "bus");
+            Missing::Unreached
+        };
+        let runtime = SharedRuntime::current().map_err(|error| unreached(error.to_string()))?;
         // Early in the boot systemd listens for a bus that does not answer yet.
         let connection = runtime.timeout(SYSTEM_TIME, Connection::system());
         let connection = zruntime::block_on(connection)
-            .unwrap_or_else(|_| Err(zbus::Error::Failure("no answer in time".to_owned())))?;
+            .map_err(|_| unreached("no answer in time".to_owned()))?
+            .map_err(|error| unreached(error.to_string()))?;
         // Before the name, so that no call is lost.
         let stream = MessageStream::from(&connection);
         let link = Link(connection);
+        let refused = |error: &dyn std::fmt::Display| Missing::Refused(error.to_string());
         for rule in [
             "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
             "type='signal',sender='org.freedesktop.login1'",
@@ -184,24 +195,41 @@ impl Bus {
                 member: "AddMatch",
                 ..BUS
             };
-            link.ask(target, &rule)
-                .map_err(|error| zbus::Error::Failure(error.to_string()))?;
+            link.ask(target, &rule).map_err(|error| refused(&error))?;
         }
         *lock(&self.link) = Some(link.clone());
-        if let Err(error) = zruntime::block_on(link.0.request_name(SERVICE)) {
+        let named = runtime.timeout(SYSTEM_TIME, link.0.request_name(SERVICE));
+        let named = match zruntime::block_on(named) {
+            Ok(named) => named.map_err(|error| refused(&error)),
+            Err(_) => Err(refused(&"no answer in time")),
+        };
+        if let Err(refused) = named {
             *lock(&self.link) = None;
-            tracing::warn!(%error, name = SERVICE, "the name on the bus is not ours");
-            return Err(error);
+            return Err(refused);
         }
         Ok((link, stream))
     }
 
     /// Reads until the connection ends.
     fn read(self: &Arc<Self>, link: &Link, mut stream: MessageStream) {
+        let mut connection = link.0.clone();
+        let mut waiting = NonZeroUsize::new(MAX_WAITING);
         loop {
-            let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context));
+            let next = poll_fn(|context| {
+                let next = Pin::new(&mut stream).poll_next(context);
+                // What came while we connected is read first: a shorter queue would lose some of it.
+                if next.is_pending()
+                    && let Some(waiting) = waiting.take()
+                {
+                    connection.set_max_queued(waiting);
+                }
+                next
+            });
             match zruntime::block_on(next) {
-                Some(Ok(message)) => self.receive(link, message),
+                Some(Ok(message)) => {
+                    // A message that makes us panic costs itself only.
+                    survives(|| self.receive(link, message));
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "bus");
                     if link.0.is_closed() {
@@ -216,18 +244,20 @@ impl Bus {
     fn receive(self: &Arc<Self>, link: &Link, message: Message) {
         match message.message_type() {
             Type::MethodCall => {
-                if Arc::strong_count(&self.calls) > MAX_CALLS {
-                    let busy = BusError::new(Name::Busy, "too many calls at once");
-                    link.refuse(&message, &busy.name(), busy.text());
-                    return;
-                }
-                let (bus, own, seat) = (Arc::clone(self), link.clone(), Arc::clone(&self.calls));
+                let place = match self.take_in(&message) {
+                    Ok(place) => place,
+                    Err(error) => {
+                        link.refuse(&message, &error.name(), error.text());
+                        return;
+                    }
+                };
+                let (bus, own) = (Arc::clone(self), link.clone());
                 let spawned = thread::Builder::new()
                     .name("bus call".into())
                     .spawn(move || {
-                        bus.counter.then_idle_work(|| bus.serve(&own, &message));
+                        let counter = Arc::clone(&bus.counter);
+                        counter.then_idle_work(|| bus.serve(&own, &message, place));
                         drop(bus);
-                        drop(seat);
                         erase_stack();
                     });
                 if let Err(error) = spawned {
@@ -290,14 +320,15 @@ impl Bus {
     }
 
     /// One call from arrival to answer, and what goes on after it.
-    fn serve(self: &Arc<Self>, link: &Link, message: &Message) {
-        let answer = self.call(link, message);
-        match answer {
+    fn serve(self: &Arc<Self>, link: &Link, message: &Message, mut place: Place) {
+        let answer = catch_unwind(AssertUnwindSafe(|| self.call(link, message, &mut place)));
+        match answer.unwrap_or_else(|_| Err(internal_error())) {
             Ok(Answer::Nothing) => link.answer(message, None),
             Ok(Answer::Values(values)) => link.answer(message, Some(&values)),
             Ok(Answer::Begin(values, work)) => {
                 link.answer(message, Some(&values));
-                work(link);
+                // Its operation has told of a panic.
+                survives(|| work(link));
             }
             Err(error) => {
                 link.refuse(message, &error.name(), error.text());
@@ -305,15 +336,17 @@ impl Bus {
         }
     }
 
-    fn call(self: &Arc<Self>, link: &Link, message: &Message) -> Result<Answer, BusError> {
+    fn call(
+        self: &Arc<Self>,
+        link: &Link,
+        message: &Message,
+        place: &mut Place,
+    ) -> Result<Answer, BusError> {
         let header = message.header();
-        let (Some(path), Some(member), Some(sender)) =
-            (header.path(), header.member(), header.sender())
-        else {
+        let (Some(path), Some(member)) = (header.path(), header.member()) else {
             return Err(BusError::standard("InvalidArgs", "incomplete call"));
         };
-        let client = self.clients.of(link, &self.counter, sender.as_str())?;
-        let _call = client.enter()?;
+        let client = self.caller(link, message, place)?;
         let named = header.interface().map(|interface| interface.as_str());
         let found = self.object(&client, path.as_str());
         let own = found
@@ -561,7 +594,8 @@ impl Bus {
         )?;
         let bus = Arc::clone(self);
         let work = move |link: &Link| {
-            let end = work(&bus, link, &operation);
+            let end = catch_unwind(AssertUnwindSafe(|| work(&bus, link, &operation)));
+            let end = end.unwrap_or_else(|_| Err(internal_error()));
             if let Err(error) = &end {
                 tracing::info!(
                     kind,
@@ -612,6 +646,10 @@ fn method_of(
         return Err(BusError::standard("InvalidArgs", text));
     }
     Ok((name, method))
+}
+
+fn internal_error() -> BusError {
+    BusError::new(Name::Failed, INTERNAL_ERROR)
 }
 
 pub(crate) fn unknown_method(method: &str) -> BusError {

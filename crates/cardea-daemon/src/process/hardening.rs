@@ -8,7 +8,7 @@ use rustix::process::{
 };
 
 /// No core dumps, no reading of our memory by processes of the same user, memory locked where that is
-/// allowed, files for our user only. What cannot be had is logged.
+/// allowed, files for our user only, as many open files as allowed. What cannot be had is logged.
 pub fn harden() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let none = Rlimit {
@@ -21,7 +21,22 @@ pub fn harden() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "core dumps not switched off");
     }
+    raise_descriptors();
     lock_memory();
+}
+
+/// The soft limit of open files is for programs that use select(2) (systemd.exec(5), `LimitNOFILE=`).
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if raised != limit
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
 }
 
 /// Keeps pages out of swap once they are touched.

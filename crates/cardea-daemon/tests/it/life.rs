@@ -323,9 +323,17 @@ fn log_at_its_loudest_has_no_pin_and_names_every_apdu() {
 }
 
 #[test]
-fn program_leaves_no_core_dumps_and_locks_its_memory() {
+fn program_leaves_no_core_dumps_locks_its_memory_and_raises_its_limit() {
     let place = Place::new();
-    let process = place.spawn(None);
+    let process = place.spawn_with(|command| {
+        // The usual soft limit.
+        let limit = rustix::process::Rlimit {
+            current: Some(1024),
+            ..rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        command.stderr(Stdio::null());
+    });
     let read = |name| fs::read_to_string(format!("/proc/{}/{name}", process.0.id())).unwrap();
     let limits = read("limits");
     let core = limits
@@ -333,6 +341,11 @@ fn program_leaves_no_core_dumps_and_locks_its_memory() {
         .find(|line| line.starts_with("Max core file size"));
     let values: Vec<_> = core.unwrap().split_whitespace().skip(4).take(2).collect();
     assert_eq!(values, ["0", "0"]);
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let values: Vec<_> = files.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(values[0], values[1], "soft and hard");
     if rustix::process::geteuid().is_root() {
         let status = read("status");
         let locked = status

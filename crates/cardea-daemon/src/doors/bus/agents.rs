@@ -219,6 +219,7 @@ fn unanswered(link: &Link, agent: &Agent, target: Target<'_>, error: CallError) 
             // It left the bus, or never was an agent.
             None => {
                 tracing::info!(
+                    uid = agent.client.caller.uid(),
                     agent = agent.client.name,
                     name,
                     text,

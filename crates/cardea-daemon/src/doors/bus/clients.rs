@@ -1,7 +1,6 @@
 //! Who calls: the bus vouches for user and process of every connection.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::error::{BusError, Name};
@@ -15,6 +14,9 @@ use cardea_host::lock;
 /// Calls of one user that may be at work at once, over all connections and subordinate user ids: nobody keeps the
 /// others out.
 const MAX_CALLS: u32 = 32;
+
+/// Bytes in the bodies of those calls.
+const MAX_BODIES: usize = 262_144;
 
 /// Clients that are known at once; the bus has fewer connections.
 const MAX_CLIENTS: usize = 4096;
@@ -36,27 +38,50 @@ pub(crate) struct Client {
     pub(crate) actor: Actor,
     /// Set when it leaves the bus.
     pub(crate) gone: Arc<CallerGone>,
-    /// Calls of its user that are at work.
-    calls: Arc<AtomicU32>,
+    /// What its user has at work.
+    at_work: Arc<Mutex<AtWork>>,
+}
+
+/// Calls of one user, and the bytes that they have brought.
+#[derive(Debug, Default)]
+struct AtWork {
+    calls: u32,
+    bodies: usize,
 }
 
 impl Client {
-    /// A place for one more call, as long as there is one.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Call, BusError> {
-        if self.calls.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS {
-            self.calls.fetch_sub(1, Ordering::Relaxed);
+    /// A place for one more call with a body of this length, as long as there is one.
+    pub(crate) fn enter(self: &Arc<Self>, body: usize) -> Result<Call, BusError> {
+        let mut at_work = lock(&self.at_work);
+        if at_work.calls >= MAX_CALLS || at_work.bodies.saturating_add(body) > MAX_BODIES {
             return Err(BusError::new(Name::Busy, "too many calls at once"));
         }
-        Ok(Call(Arc::clone(self)))
+        at_work.calls += 1;
+        at_work.bodies += body;
+        Ok(Call {
+            client: Arc::clone(self),
+            body,
+        })
     }
 }
 
 /// One call at work.
-pub(crate) struct Call(Arc<Client>);
+pub(crate) struct Call {
+    client: Arc<Client>,
+    body: usize,
+}
+
+impl Call {
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        let mut at_work = lock(&self.client.at_work);
+        at_work.calls -= 1;
+        at_work.bodies -= self.body;
     }
 }
 
@@ -64,7 +89,7 @@ impl Drop for Call {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     known: Mutex<HashMap<String, Arc<Client>>>,
-    calls: Mutex<HashMap<u32, Weak<AtomicU32>>>,
+    at_work: Mutex<HashMap<u32, Weak<Mutex<AtWork>>>>,
 }
 
 impl Clients {
@@ -75,8 +100,8 @@ impl Clients {
         counter: &Counter,
         name: &str,
     ) -> Result<Arc<Client>, BusError> {
-        if let Some(client) = lock(&self.known).get(name) {
-            return Ok(Arc::clone(client));
+        if let Some(client) = self.known(name) {
+            return Ok(client);
         }
         let (uid, pid) = credentials(link, name)?;
         let accounts = counter.host().accounts();
@@ -86,7 +111,7 @@ impl Clients {
             caller: counter.caller(uid),
             actor: Actor::of_process(uid, pid),
             gone: Arc::default(),
-            calls: self.calls_of(accounts.of(uid)),
+            at_work: self.at_work_of(accounts.of(uid)),
         });
         let mut clients = lock(&self.known);
         if clients.len() >= MAX_CLIENTS {
@@ -95,16 +120,21 @@ impl Clients {
         Ok(Arc::clone(clients.entry(name.to_owned()).or_insert(client)))
     }
 
-    /// The counter of a user's calls.
-    fn calls_of(&self, uid: u32) -> Arc<AtomicU32> {
-        let mut calls = lock(&self.calls);
-        calls.retain(|_, counter| counter.strong_count() > 0);
-        if let Some(counter) = calls.get(&uid).and_then(Weak::upgrade) {
-            return counter;
+    /// The client of that unique name, if it has called before.
+    pub(crate) fn known(&self, name: &str) -> Option<Arc<Client>> {
+        lock(&self.known).get(name).cloned()
+    }
+
+    /// What a user has at work.
+    fn at_work_of(&self, account: u32) -> Arc<Mutex<AtWork>> {
+        let mut at_work = lock(&self.at_work);
+        at_work.retain(|_, user| user.strong_count() > 0);
+        if let Some(user) = at_work.get(&account).and_then(Weak::upgrade) {
+            return user;
         }
-        let counter = Arc::default();
-        calls.insert(uid, Arc::downgrade(&counter));
-        counter
+        let user = Arc::default();
+        at_work.insert(account, Arc::downgrade(&user));
+        user
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
@@ -148,4 +178,41 @@ fn credentials(link: &Link, name: &str) -> Result<(u32, u32), BusError> {
     };
     let uid = number("UnixUserID").ok_or_else(|| unknown("no user id".into()))?;
     Ok((uid, number("ProcessID").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cardea_host::Roles;
+
+    #[test]
+    fn connections_of_one_user_share_calls_and_bytes() {
+        let clients = Clients::default();
+        let roles = Roles {
+            admin_group: "no-such-group-here".into(),
+            pcscd_uid: 0,
+        };
+        let client = |name: &str, uid| {
+            Arc::new(Client {
+                name: name.to_owned(),
+                caller: roles.of(uid),
+                actor: Actor::of_process(uid, 0),
+                gone: Arc::default(),
+                at_work: clients.at_work_of(uid),
+            })
+        };
+        let (one, two) = (client(":1.1", 1000), client(":1.2", 1000));
+        let other = client(":1.3", 1001);
+        let calls: Vec<_> = (0..MAX_CALLS).map(|_| one.enter(0).unwrap()).collect();
+        assert!(one.enter(0).is_err());
+        assert!(two.enter(0).is_err(), "another connection of the user");
+        assert!(other.enter(0).is_ok());
+        drop(calls);
+        let large = one.enter(MAX_BODIES - 1).unwrap();
+        assert!(two.enter(2).is_err());
+        assert!(two.enter(1).is_ok());
+        assert!(other.enter(MAX_BODIES).is_ok());
+        drop(large);
+        assert!(two.enter(MAX_BODIES).is_ok());
+    }
 }

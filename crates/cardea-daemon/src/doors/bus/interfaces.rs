@@ -26,8 +26,54 @@ pub(crate) struct Method {
     pub(crate) name: &'static str,
     pub(crate) takes: &'static [Argument],
     pub(crate) gives: &'static [Argument],
+    pub(crate) bound: Bound,
     pub(crate) needs: Needs,
     pub(crate) handler: Handler,
+}
+
+/// What a call may bring at most. More is refused before anything of it is decoded, and before the caller's rights
+/// are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Length of the body in bytes.
+    pub(crate) body: usize,
+    pub(crate) descriptors: usize,
+}
+
+impl Bound {
+    /// Names, ids, paths: much longer than any that is accepted, so that most mistakes still have their own errors.
+    const WORDS: Self = Self {
+        body: 8192,
+        descriptors: 0,
+    };
+
+    /// One PIN, key or response.
+    const SECRET: Self = Self {
+        descriptors: 1,
+        ..Self::WORDS
+    };
+
+    /// An old and a new secret, or one secret that allows a new one.
+    const SECRETS: Self = Self {
+        descriptors: 2,
+        ..Self::WORDS
+    };
+
+    /// The options of a new card, with PIN, PUK, admin key and owner authorisation.
+    const ORDER: Self = Self {
+        body: 16_384,
+        descriptors: 4,
+    };
+
+    /// Of the method that a call means; of one that does not exist, as of one that takes words.
+    pub(crate) fn of(named: Option<&str>, member: &str) -> Self {
+        let mut interfaces = INTERFACES.iter();
+        let found = interfaces.find_map(|interface| {
+            let meant = named.is_none_or(|name| name == interface.name);
+            interface.method(member).filter(|_| meant)
+        });
+        found.map_or(Self::WORDS, |method| method.bound)
+    }
 }
 
 /// What a caller needs for a method, beyond seeing the object.
@@ -124,6 +170,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "ChangeAdministrativeKey",
                 takes: &[("response", "h"), ("new_key", "h")],
                 gives: &[],
+                bound: Bound::SECRETS,
                 needs: Needs::Nothing(ANSWERED),
                 handler: Handler::Challenge(challenge::change_administrative_key),
             },
@@ -131,6 +178,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Close",
                 takes: &[],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(OWN),
                 handler: Handler::Challenge(challenge::close),
             },
@@ -138,6 +186,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Provision",
                 takes: &[("response", "h"), ("format", "b"), ("new_card_id", "s")],
                 gives: &[],
+                bound: Bound::SECRET,
                 needs: Needs::Nothing(ANSWERED),
                 handler: Handler::Challenge(challenge::provision),
             },
@@ -145,6 +194,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "VerifyResponse",
                 takes: &[("response", "h")],
                 gives: &[("right", "b")],
+                bound: Bound::SECRET,
                 needs: Needs::Nothing(ANSWERED),
                 handler: Handler::Challenge(challenge::verify_response),
             },
@@ -159,6 +209,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "CreateCard",
                 takes: &[("name", "s"), ("options", "a{sv}")],
                 gives: &[("operation", "o")],
+                bound: Bound::ORDER,
                 needs: Needs::Right(Right::CreateCard),
                 handler: Handler::Manager(manager::create_card),
             },
@@ -166,6 +217,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "DestroyCard",
                 takes: &[("instance_id", "s"), ("options", "a{sv}")],
                 gives: &[("operation", "o")],
+                bound: Bound::SECRET,
                 needs: Needs::RightByInstance(Right::DestroyCard),
                 handler: Handler::Manager(manager::destroy_card),
             },
@@ -173,6 +225,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetCardByCardId",
                 takes: &[("card_id", "s")],
                 gives: &[("card", "o")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Manager(manager::get_card_by_card_id),
             },
@@ -180,6 +233,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetCardByInstanceId",
                 takes: &[("instance_id", "s")],
                 gives: &[("card", "o")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Manager(manager::get_card_by_instance_id),
             },
@@ -187,6 +241,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetCardByReader",
                 takes: &[("reader", "s")],
                 gives: &[("card", "o")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Manager(manager::get_card_by_reader),
             },
@@ -194,6 +249,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "RegisterAgent",
                 takes: &[("agent", "o")],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(AGENT),
                 handler: Handler::Manager(manager::register_agent),
             },
@@ -201,6 +257,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "ResetTpmLockout",
                 takes: &[("auth", "h")],
                 gives: &[],
+                bound: Bound::SECRET,
                 needs: Needs::Right(Right::ResetTpmLockout),
                 handler: Handler::Manager(manager::reset_tpm_lockout),
             },
@@ -208,6 +265,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "UnregisterAgent",
                 takes: &[("agent", "o")],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(AGENT),
                 handler: Handler::Manager(manager::unregister_agent),
             },
@@ -232,6 +290,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             name: "Cancel",
             takes: &[],
             gives: &[],
+            bound: Bound::WORDS,
             needs: Needs::Nothing(OWN),
             handler: Handler::Operation(Operation::cancel),
         }],
@@ -266,6 +325,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Cancel",
                 takes: &[],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(OWN),
                 handler: Handler::PinReset(pin_reset::cancel),
             },
@@ -273,6 +333,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Complete",
                 takes: &[],
                 gives: &[("done", "b")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(ANSWERED),
                 handler: Handler::PinReset(pin_reset::complete),
             },
@@ -280,6 +341,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "SetNewPin",
                 takes: &[("new_pin", "h")],
                 gives: &[],
+                bound: Bound::SECRET,
                 needs: Needs::Nothing(OWN),
                 handler: Handler::PinReset(pin_reset::set_new_pin),
             },
@@ -287,6 +349,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "SetResponse",
                 takes: &[("response", "h")],
                 gives: &[],
+                bound: Bound::SECRET,
                 needs: Needs::Nothing(OWN),
                 handler: Handler::PinReset(pin_reset::set_response),
             },
@@ -301,6 +364,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "ChangePin",
                 takes: &[("old", "h"), ("new", "h")],
                 gives: &[],
+                bound: Bound::SECRETS,
                 needs: Needs::Right(Right::ChangePin),
                 handler: Handler::Card(provisioning::change_pin),
             },
@@ -308,6 +372,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetAttestation",
                 takes: &[("nonce", "ay"), ("what", "a{sv}")],
                 gives: &[("statement", "a{sv}")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(NO_ATTESTATION),
                 handler: Handler::Card(provisioning::get_attestation),
             },
@@ -315,6 +380,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetChallengeContext",
                 takes: &[],
                 gives: &[("context", "o")],
+                bound: Bound::WORDS,
                 needs: Needs::Right(Right::Provision),
                 handler: Handler::Card(provisioning::get_challenge_context),
             },
@@ -322,6 +388,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "RequestPinChange",
                 takes: &[("options", "a{sv}")],
                 gives: &[("done", "b")],
+                bound: Bound::WORDS,
                 needs: Needs::Right(Right::ChangePin),
                 handler: Handler::Card(provisioning::request_pin_change),
             },
@@ -329,6 +396,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "RequestPinReset",
                 takes: &[("options", "a{sv}")],
                 gives: &[("request", "o")],
+                bound: Bound::WORDS,
                 needs: Needs::Right(Right::ResetPin),
                 handler: Handler::Card(provisioning::request_pin_reset),
             },
@@ -336,6 +404,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "SetFriendlyName",
                 takes: &[("name", "s")],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Right(Right::RenameCard),
                 handler: Handler::Card(provisioning::set_friendly_name),
             },
@@ -343,6 +412,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "UnblockWithPuk",
                 takes: &[("puk", "h"), ("new_pin", "h")],
                 gives: &[],
+                bound: Bound::SECRETS,
                 needs: Needs::Right(Right::ChangePin),
                 handler: Handler::Card(provisioning::unblock_with_puk),
             },
@@ -368,6 +438,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             name: "Introspect",
             takes: &[],
             gives: &[("xml", "s")],
+            bound: Bound::WORDS,
             needs: Needs::Nothing(SEEN),
             handler: Handler::Standard(Standard::Introspect),
         }],
@@ -380,6 +451,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             name: "GetManagedObjects",
             takes: &[],
             gives: &[("objects", "a{oa{sa{sv}}}")],
+            bound: Bound::WORDS,
             needs: Needs::Nothing(SEEN),
             handler: Handler::Standard(Standard::GetManagedObjects),
         }],
@@ -402,6 +474,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetMachineId",
                 takes: &[],
                 gives: &[("machine_id", "s")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Standard(Standard::GetMachineId),
             },
@@ -409,6 +482,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Ping",
                 takes: &[],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Standard(Standard::Ping),
             },
@@ -423,6 +497,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Get",
                 takes: &[("interface", "s"), ("property", "s")],
                 gives: &[("value", "v")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Standard(Standard::Get),
             },
@@ -430,6 +505,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "GetAll",
                 takes: &[("interface", "s")],
                 gives: &[("properties", "a{sv}")],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Standard(Standard::GetAll),
             },
@@ -437,6 +513,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 name: "Set",
                 takes: &[("interface", "s"), ("property", "s"), ("value", "v")],
                 gives: &[],
+                bound: Bound::WORDS,
                 needs: Needs::Nothing(SEEN),
                 handler: Handler::Standard(Standard::Set),
             },
@@ -549,6 +626,26 @@ mod tests {
             assert!(interface.methods.is_sorted_by_key(|method| method.name));
             assert!(interface.properties.is_sorted());
         }
+    }
+
+    #[test]
+    fn no_call_brings_more_than_its_method_takes() {
+        let methods = INTERFACES.iter().flat_map(|interface| interface.methods);
+        for method in methods {
+            let secrets = method.takes.iter().filter(|(_, kind)| *kind == "h").count();
+            let options = method.takes.iter().any(|(_, kind)| *kind == "a{sv}");
+            let most = if options { 4 } else { secrets };
+            assert!(
+                (secrets..=most).contains(&method.bound.descriptors),
+                "{}",
+                method.name
+            );
+            assert!(method.bound.body <= 16_384, "{}", method.name);
+            assert_eq!(Bound::of(None, method.name), method.bound);
+        }
+        assert_eq!(Bound::of(Some(MANAGER), "CreateCard"), Bound::ORDER);
+        assert_eq!(Bound::of(Some(CARD), "CreateCard"), Bound::WORDS);
+        assert_eq!(Bound::of(None, "Unknown"), Bound::WORDS);
     }
 
     #[test]

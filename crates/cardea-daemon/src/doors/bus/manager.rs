@@ -1,19 +1,19 @@
 //! The manager: cards are made, destroyed and found; agents register.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cardea_client::message::{
     self, CardDetails, CardRequest, CreateCard, NewContent, SecretBytes, TpmRequest,
 };
 use cardea_terms::tpmvsc::Status;
-use zbus::{ObjectPath, OwnedVariant};
+use zbus::ObjectPath;
 
 use super::error::{BusError, Name};
 use super::guid::parse_guid;
-use super::link::{Dictionary, Link, path};
+use super::link::{Link, path};
 use super::objects::{card_path, policy_bytes};
 use super::operation::{Operation, Outcome, Report};
+use super::options::Options;
 use super::polkit::{Subject, authorize};
 use super::request::{Answer, Request, arguments, is_interactive, one, secret_of};
 use crate::doors::bus::Bus;
@@ -41,12 +41,13 @@ struct Order {
 }
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
-    let (name, options): (String, Dictionary) = arguments(request.message)?;
+    let (name, mut options): (String, Options) = arguments(request.message)?;
+    check_name(&name)?;
     let uid = request.client.caller.uid();
-    let order = order(name, options, uid)?;
-    if order.owner != uid {
-        // Whose card it is going to be is known only now.
-        let subject = Subject::NewCard(&order.name, order.owner);
+    let owner = options.take_number("owner")?.unwrap_or(uid);
+    if owner != uid {
+        // Whose card it is going to be is known only now. Its secrets are not read before.
+        let subject = Subject::NewCard(&name, owner);
         let interactive = is_interactive(request.message);
         authorize(
             request.link,
@@ -56,6 +57,7 @@ pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answe
             interactive,
         )?;
     }
+    let order = order(name, options, owner)?;
     let visitor = request.visitor();
     bus.begin(request, "create", move |bus, link, operation| {
         let made = make(bus, link, operation, &visitor, order);
@@ -67,9 +69,9 @@ pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answe
 }
 
 pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
-    let (instance, mut options): (String, Dictionary) = arguments(request.message)?;
+    let (instance, mut options): (String, Options) = arguments(request.message)?;
     let owner_auth = take_secret(&mut options, "owner-auth-fd")?;
-    nothing_left(&options)?;
+    options.nothing_left()?;
     let caller = request.client.caller;
     // Whoever may destroy a card of others sees it here.
     let granted = |card: &HostedCard| {
@@ -235,10 +237,9 @@ fn report(link: &Link, operation: &Operation, error: &BusError, summary: Report)
 }
 
 /// The options of CreateCard, all checked, secrets read.
-fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusError> {
-    check_name(&name)?;
+fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusError> {
     let options = &mut options;
-    let admin_key = match take_text(options, "admin-key")?.as_deref() {
+    let admin_key = match options.take_text("admin-key")?.as_deref() {
         Some("default") => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
         Some("random") => None,
         Some("supplied") => Some(
@@ -256,7 +257,7 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
             "an admin key must have {ADMIN_KEY} bytes, not {length}"
         )));
     }
-    if let Some(kcv) = options.remove("admin-kcv") {
+    if let Some(kcv) = options.take_bytes("admin-kcv")? {
         check_kcv(&kcv, admin_key.as_ref())?;
     }
     let keyword = |on: bool, given: Option<SecretBytes>, what: &str| match (on, given) {
@@ -264,18 +265,13 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
         (true, None) => Ok(Some(SecretBytes::new(DEFAULT_PIN.to_vec()))),
         (false, given) => Ok(given),
     };
-    let default_pin = take_flag(options, "use-default-pin")?.unwrap_or(false);
+    let default_pin = options.take_flag("use-default-pin")?.unwrap_or(false);
     let pin = keyword(default_pin, take_secret(options, "pin-fd")?, "the PIN")?;
-    let default_puk = take_flag(options, "use-default-puk")?.unwrap_or(false);
+    let default_puk = options.take_flag("use-default-puk")?.unwrap_or(false);
     let puk = keyword(default_puk, take_secret(options, "puk-fd")?, "the PUK")?;
-    let policy = match options.remove("pin-policy") {
-        None => Dictionary::new(),
-        Some(value) => {
-            Dictionary::try_from(value).map_err(|_| BusError::invalid("pin-policy is not a{sv}"))?
-        }
-    };
-    let policy = policy_bytes(&policy)?;
-    match take_text(options, "attestation")?.as_deref() {
+    let policy = options.take_group("pin-policy")?.unwrap_or_default();
+    let policy = policy_bytes(policy)?;
+    match options.take_text("attestation")?.as_deref() {
         None | Some("none") => {}
         Some("aik-only" | "aik-and-certificate") => {
             return Err(BusError::new(
@@ -287,81 +283,42 @@ fn order(name: String, mut options: Dictionary, uid: u32) -> Result<Order, BusEr
             return Err(BusError::invalid(format!("unknown attestation {other}")));
         }
     }
-    let card_id = take_text(options, "card-id")?;
+    let card_id = options.take_text("card-id")?;
     let card_id = card_id.map(|text| parse_guid(&text)).transpose()?;
-    let owner = match options.remove("owner") {
-        None => uid,
-        Some(value) => u32::try_from(value).map_err(|_| wrong_type("owner", "u"))?,
-    };
     let order = Order {
         name,
         pin,
         puk,
         admin_key,
         policy,
-        generate: take_flag(options, "generate")?.unwrap_or(true),
+        generate: options.take_flag("generate")?.unwrap_or(true),
         card_id: card_id.map(|id| *id.as_bytes()),
         owner,
         owner_auth: take_secret(options, "owner-auth-fd")?,
     };
-    nothing_left(options)?;
+    options.nothing_left()?;
     Ok(order)
 }
 
 /// The first three bytes of zeros enciphered by the key: whether it came over whole.
-fn check_kcv(kcv: &OwnedVariant, key: Option<&SecretBytes>) -> Result<(), BusError> {
+fn check_kcv(kcv: &[u8], key: Option<&SecretBytes>) -> Result<(), BusError> {
     use des::TdesEde3;
     use des::cipher::{BlockCipherEncrypt, KeyInit};
-    let kcv: Vec<u8> = kcv
-        .try_clone()
-        .ok()
-        .and_then(|kcv| Vec::try_from(kcv).ok())
-        .ok_or_else(|| wrong_type("admin-kcv", "ay"))?;
     let key: Option<[u8; ADMIN_KEY]> = key.and_then(|key| key.expose().try_into().ok());
     let Some(key) = key.map(zeroize::Zeroizing::new) else {
         return Err(BusError::invalid("admin-kcv needs admin-key supplied"));
     };
     let mut block = [0; 8];
     TdesEde3::new((&*key).into()).encrypt_block((&mut block).into());
-    if block.get(..3) != Some(&kcv[..]) {
+    if block.get(..3) != Some(kcv) {
         return Err(BusError::invalid("the admin key does not match admin-kcv"));
     }
     Ok(())
 }
 
-fn take_text(options: &mut Dictionary, key: &str) -> Result<Option<String>, BusError> {
-    let value = options.remove(key);
-    value
-        .map(|value| String::try_from(value).map_err(|_| wrong_type(key, "s")))
-        .transpose()
-}
-
-fn take_flag(options: &mut Dictionary, key: &str) -> Result<Option<bool>, BusError> {
-    let value = options.remove(key);
-    value
-        .map(|value| bool::try_from(value).map_err(|_| wrong_type(key, "b")))
-        .transpose()
-}
-
-fn take_secret(options: &mut Dictionary, key: &str) -> Result<Option<SecretBytes>, BusError> {
-    let Some(value) = options.remove(key) else {
-        return Ok(None);
-    };
-    let descriptor = zbus::Fd::try_from(value)
-        .and_then(OwnedFd::try_from)
-        .map_err(|_| wrong_type(key, "h"))?;
-    super::secret::take(descriptor).map(Some)
-}
-
-fn wrong_type(key: &str, kind: &str) -> BusError {
-    BusError::invalid(format!("{key} must be of type {kind}"))
-}
-
-fn nothing_left(options: &Dictionary) -> Result<(), BusError> {
-    match options.keys().next() {
-        None => Ok(()),
-        Some(key) => Err(BusError::invalid(format!("unknown option {key}"))),
-    }
+fn take_secret(options: &mut Options, name: &str) -> Result<Option<SecretBytes>, BusError> {
+    let descriptor = options.take_descriptor(name)?;
+    descriptor.map(super::secret::take).transpose()
 }
 
 fn object_path(request: &Request<'_>) -> Result<ObjectPath<'static>, BusError> {
@@ -371,13 +328,17 @@ fn object_path(request: &Request<'_>) -> Result<ObjectPath<'static>, BusError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use zbus::Variant;
+
     use super::*;
-    use crate::doors::bus::link::entry;
+    use crate::doors::bus::options::tests::{arrived, option};
 
     const UID: u32 = 1000;
 
-    fn refused(options: Dictionary) -> String {
-        match order("card".into(), options, UID) {
+    fn refused(options: HashMap<&str, Variant<'_>>) -> String {
+        match order("card".into(), arrived(options).unwrap(), UID) {
             Ok(_) => panic!("accepted"),
             Err(error) => error.name(),
         }
@@ -385,25 +346,25 @@ mod tests {
 
     #[test]
     fn options_of_other_names_types_and_values_are_refused() {
-        let key = || entry("admin-key", "random");
-        let own = |options: Vec<_>| options.into_iter().collect::<Dictionary>();
+        let key = || option("admin-key", "random");
+        let own = |options: Vec<_>| options.into_iter().collect::<HashMap<_, _>>();
         for options in [
             own(vec![]),
-            own(vec![entry("admin-key", "strong")]),
-            own(vec![entry("admin-key", 1_u32)]),
-            own(vec![entry("admin-key", "supplied")]),
-            own(vec![key(), entry("pin", "123456")]),
-            own(vec![key(), entry("pin-fd", b"123456".to_vec())]),
-            own(vec![key(), entry("use-default-pin", "yes")]),
-            own(vec![key(), entry("card-id", "card")]),
-            own(vec![key(), entry("owner", "root")]),
-            own(vec![key(), entry("attestation", "full")]),
-            own(vec![key(), entry("admin-kcv", vec![1_u8, 2, 3])]),
-            own(vec![key(), entry("pin-policy", "strict")]),
+            own(vec![option("admin-key", "strong")]),
+            own(vec![option("admin-key", 1_u32)]),
+            own(vec![option("admin-key", "supplied")]),
+            own(vec![key(), option("pin", "123456")]),
+            own(vec![key(), option("pin-fd", b"123456".to_vec())]),
+            own(vec![key(), option("use-default-pin", "yes")]),
+            own(vec![key(), option("card-id", "card")]),
+            own(vec![key(), option("owner", "root")]),
+            own(vec![key(), option("attestation", "full")]),
+            own(vec![key(), option("admin-kcv", vec![1_u8, 2, 3])]),
+            own(vec![key(), option("pin-policy", "strict")]),
         ] {
             assert!(refused(options).ends_with(".InvalidArgument"));
         }
-        let attested = own(vec![key(), entry("attestation", "aik-only")]);
+        let attested = own(vec![key(), option("attestation", "aik-only")]);
         assert!(refused(attested).ends_with(".NotSupported"));
     }
 
@@ -412,10 +373,10 @@ mod tests {
         // ms-tpmvsc §5.1: the default key's check value.
         let with = |kcv: [u8; 3]| {
             let options = [
-                entry("admin-key", "default"),
-                entry("admin-kcv", kcv.to_vec()),
+                option("admin-key", "default"),
+                option("admin-kcv", kcv.to_vec()),
             ];
-            order("card".into(), options.into(), UID)
+            order("card".into(), arrived(options.into()).unwrap(), UID)
         };
         assert!(with([0xB0, 0x73, 0xDC]).is_ok());
         assert!(with([0xB0, 0x73, 0xDD]).is_err());

@@ -17,6 +17,7 @@ use super::names::{
     CARD, CHALLENGE_CONTEXT, MANAGER, OPERATION, PIN_RESET_REQUEST, PROVISIONING, READER, ROOT,
 };
 use super::operation::Operation;
+use super::options::{Options, Value};
 use super::pin_reset::PinResetRequest;
 use crate::doors::bus::Bus;
 use cardea_host::Counter;
@@ -294,29 +295,23 @@ pub(crate) fn policy(policy: &PinPolicy) -> HashMap<String, zbus::Variant<'stati
 
 /// The 32 bytes of a policy that came as `a{sv}`. What is not said is as Windows has it: 8 to 127 characters of
 /// printable ASCII.
-pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
+pub(crate) fn policy_bytes(mut given: Options) -> Result<[u8; 32], BusError> {
     let mut numbers = [1, 8, 127, 0, 0, 0, 0, 2];
     let keys = ["min-length", "max-length"].into_iter().chain(CLASSES);
-    let places = numbers.iter_mut().skip(1).zip(keys.clone());
-    for (number, key) in places {
-        let Some(value) = given.get(key) else {
-            continue;
-        };
-        let wrong = || BusError::invalid(format!("invalid {key} in pin-policy"));
-        *number = match u32::try_from(value) {
-            Ok(length) if key.ends_with("length") => length,
-            _ => {
-                let word: &str = value.try_into().map_err(|_| wrong())?;
+    for (number, key) in numbers.iter_mut().skip(1).zip(keys) {
+        let invalid = || BusError::invalid(format!("invalid {key} in pin-policy"));
+        *number = match given.take(key) {
+            None => continue,
+            Some(Value::Number(length)) if key.ends_with("length") => length,
+            Some(Value::Text(word)) => {
                 let rule = RULES.iter().position(|rule| *rule == word);
                 rule.and_then(|rule| u32::try_from(rule).ok())
-                    .ok_or_else(wrong)?
+                    .ok_or_else(invalid)?
             }
+            Some(_) => return Err(invalid()),
         };
     }
-    if let Some(unknown) = given
-        .keys()
-        .find(|key| !keys.clone().any(|known| known == *key))
-    {
+    if let Some(unknown) = given.left() {
         return Err(BusError::invalid(format!(
             "unknown {unknown} in pin-policy"
         )));
@@ -332,36 +327,33 @@ pub(crate) fn policy_bytes(given: &Dictionary) -> Result<[u8; 32], BusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doors::bus::options::tests::{arrived, option};
 
     #[test]
     fn policy_survives_the_bus() {
-        let given: Dictionary = [
-            entry("min-length", 6_u32),
-            entry("digits", "require"),
-            entry("other", "allow"),
-        ]
-        .into();
-        let bytes = policy_bytes(&given).unwrap();
+        let given = [
+            option("min-length", 6_u32),
+            option("digits", "require"),
+            option("other", "allow"),
+        ];
+        let bytes = policy_bytes(arrived(given.into()).unwrap()).unwrap();
         let told = policy(&PinPolicy::parse(&bytes).unwrap());
-        let told: Dictionary = told
-            .into_iter()
-            .map(|(key, word)| (key, value(word)))
-            .collect();
-        assert_eq!(policy_bytes(&told).unwrap(), bytes);
+        let told = told.iter().map(|(key, word)| option(key, word.clone()));
+        assert_eq!(policy_bytes(arrived(told.collect()).unwrap()), Ok(bytes));
         assert_eq!(bytes[4], 6);
     }
 
     #[test]
     fn policies_that_are_none_are_refused() {
         for wrong in [
-            entry("min-length", "6"),
-            entry("min-length", 3_u32),
-            entry("max-length", 128_u32),
-            entry("digits", "perhaps"),
-            entry("digits", 7_u32),
-            entry("colour", "require"),
+            option("min-length", "6"),
+            option("min-length", 3_u32),
+            option("max-length", 128_u32),
+            option("digits", "perhaps"),
+            option("digits", 7_u32),
+            option("colour", "require"),
         ] {
-            assert!(policy_bytes(&[wrong].into()).is_err());
+            assert!(policy_bytes(arrived([wrong].into()).unwrap()).is_err());
         }
     }
 }

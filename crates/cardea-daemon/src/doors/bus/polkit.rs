@@ -104,7 +104,7 @@ pub(crate) fn authorize(
     let action = word(right, subject.is_others(caller.uid()));
     let details = subject.details();
     let allowed = check(link, client, action, &details, interactive).map_err(|error| {
-        tracing::info!(uid = caller.uid(), action, %error, "polkit did not decide");
+        tracing::info!(uid = caller.uid(), action, %error, refused = true, "polkit did not decide");
         BusError::new(
             Name::NotAuthorized,
             format!("polkit cannot be asked whether you may do this ({error})"),

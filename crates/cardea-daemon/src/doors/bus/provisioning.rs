@@ -6,8 +6,8 @@ use cardea_client::message::{Authority, CardRequest, FailureKind, Reference};
 
 use super::challenge::ChallengeContext;
 use super::error::{BusError, Name, about_puk};
-use super::link::Dictionary;
 use super::objects::Object;
+use super::options::Options;
 use super::pin_reset::PinResetRequest;
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
@@ -55,8 +55,8 @@ pub(super) fn request_pin_change(
     request: &Request<'_>,
     card: &Arc<HostedCard>,
 ) -> Result<Answer, BusError> {
-    let options: Dictionary = arguments(request.message)?;
-    no_options(&options)?;
+    let options: Options = arguments(request.message)?;
+    options.nothing_left()?;
     let reference = Reference::Pin;
     let change = CardRequest::ChangePinByAgent { reference };
     let visitor = &mut request.visitor();
@@ -72,8 +72,8 @@ pub(super) fn request_pin_reset(
     request: &Request<'_>,
     card: &Arc<HostedCard>,
 ) -> Result<Answer, BusError> {
-    let options: Dictionary = arguments(request.message)?;
-    no_options(&options)?;
+    let options: Options = arguments(request.message)?;
+    options.nothing_left()?;
     if card.has_puk() {
         return Err(BusError::new(
             Name::NotSupported,
@@ -110,11 +110,4 @@ pub(super) fn unblock_with_puk(
         .serve_card(&mut request.visitor(), card, unblock, &mut |_| {})
         .map_err(about_puk)?;
     Ok(Answer::Nothing)
-}
-
-fn no_options(options: &Dictionary) -> Result<(), BusError> {
-    match options.keys().next() {
-        None => Ok(()),
-        Some(key) => Err(BusError::invalid(format!("unknown option {key}"))),
-    }
 }

@@ -1,12 +1,16 @@
 //! Secrets that come as file descriptors: read once, at most 256 bytes, within a few seconds.
+//!
+//! A descriptor shares its position and flags with whoever gave it, who can change them at any moment: neither is
+//! relied on.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use cardea_client::message::SecretBytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fcntl_get_seals, fcntl_getfl, fcntl_setfl, fstat};
-use rustix::io::{Errno, read};
+use rustix::fs::{FileType, OFlags, fcntl_get_seals, fcntl_getfl, fstat};
+use rustix::io::{Errno, pread, read};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use zeroize::Zeroizing;
 
 use super::error::BusError;
@@ -21,59 +25,121 @@ const READ_TIME: Duration = Duration::from_secs(5);
 ///
 /// Pipes and memfds only: a read of a file in a user's own file system could block without limit.
 pub(crate) fn take(descriptor: OwnedFd) -> Result<SecretBytes, BusError> {
-    let failed = |error: Errno| BusError::invalid(format!("the secret cannot be read: {error}"));
-    let kind = FileType::from_raw_mode(fstat(&descriptor).map_err(failed)?.st_mode);
-    let known = match kind {
-        FileType::Fifo => true,
-        FileType::RegularFile => fcntl_get_seals(&descriptor).is_ok(),
-        _ => false,
-    };
-    if !known {
+    take_within(&descriptor, READ_TIME)
+}
+
+fn take_within(descriptor: &OwnedFd, limit: Duration) -> Result<SecretBytes, BusError> {
+    let kind = FileType::from_raw_mode(fstat(descriptor).map_err(failed)?.st_mode);
+    let is_memfd = kind == FileType::RegularFile && fcntl_get_seals(descriptor).is_ok();
+    if !is_memfd && kind != FileType::Fifo {
         return Err(BusError::invalid(
             "a secret must be passed as a pipe or a sealed memfd",
         ));
     }
-    let flags = fcntl_getfl(&descriptor).map_err(failed)?;
+    // These two cannot be changed.
+    let flags = fcntl_getfl(descriptor).map_err(failed)?;
     if !(flags & (OFlags::WRONLY | OFlags::PATH)).is_empty() {
         return Err(BusError::invalid("the descriptor is not open for reading"));
     }
-    fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK).map_err(failed)?;
-    if kind == FileType::RegularFile {
-        // A memfd is given with its end as position by who has just written it.
-        rustix::fs::seek(&descriptor, rustix::fs::SeekFrom::Start(0)).map_err(failed)?;
+    let mut secret = Secret {
+        buffer: Zeroizing::new([0; MAX_SECRET + 1]),
+        length: 0,
+    };
+    if is_memfd {
+        // From its beginning: whoever has just written it left the position at its end.
+        secret.fill(|length, room| pread(descriptor, room, length as u64))?;
+    } else {
+        let end = Instant::now() + limit;
+        let pipe = Pipe::new(descriptor).map_err(failed)?;
+        secret.fill(|_, room| pipe.read(room, end))?;
     }
-    let end = Instant::now() + READ_TIME;
-    let mut buffer = Zeroizing::new([0; MAX_SECRET + 1]);
-    let mut length = 0;
-    loop {
-        let room = buffer.get_mut(length..).unwrap_or_default();
-        if room.is_empty() {
-            return Err(BusError::invalid(format!(
-                "a secret must have at most {MAX_SECRET} bytes"
-            )));
-        }
-        match read(&descriptor, room) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => await_more(&descriptor, end)?,
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    let bytes = buffer.get(..length).unwrap_or_default();
-    Ok(SecretBytes::new(bytes.to_vec()))
+    Ok(secret.bytes())
 }
 
-fn await_more(descriptor: &OwnedFd, end: Instant) -> Result<(), BusError> {
-    let left = end.saturating_duration_since(Instant::now());
-    let late = || BusError::invalid("the end of the secret was not received in time");
-    if left.is_zero() {
-        return Err(late());
+fn failed(error: Errno) -> BusError {
+    match error {
+        Errno::TIMEDOUT => BusError::invalid("the end of the secret was not received in time"),
+        error => BusError::invalid(format!("the secret cannot be read: {error}")),
     }
-    let limit = Timespec::try_from(left).map_err(|_| late())?;
-    match poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&limit)) {
-        Ok(0) => Err(late()),
-        _ => Ok(()),
+}
+
+/// What was read so far.
+struct Secret {
+    /// With room for one byte more than a secret has, which shows that it is too long.
+    buffer: Zeroizing<[u8; MAX_SECRET + 1]>,
+    length: usize,
+}
+
+impl Secret {
+    /// Reads until there is nothing more. The length so far is an argument of `read`.
+    fn fill(
+        &mut self,
+        read: impl Fn(usize, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<(), BusError> {
+        loop {
+            let room = self.buffer.get_mut(self.length..).unwrap_or_default();
+            if room.is_empty() {
+                return Err(BusError::invalid(format!(
+                    "a secret must have at most {MAX_SECRET} bytes"
+                )));
+            }
+            match read(self.length, room) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.length += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    fn bytes(&self) -> SecretBytes {
+        let bytes = self.buffer.get(..self.length).unwrap_or_default();
+        SecretBytes::new(bytes.to_vec())
+    }
+}
+
+/// Somebody's pipe, read through one of ours: splice(2) does not wait with `SPLICE_F_NONBLOCK`, whatever the flags of the
+/// descriptor are (`RWF_NOWAIT` does not work for pipes before Linux 6.4).
+struct Pipe<'a> {
+    theirs: &'a OwnedFd,
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl<'a> Pipe<'a> {
+    fn new(theirs: &'a OwnedFd) -> Result<Self, Errno> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self {
+            theirs,
+            reader,
+            writer,
+        })
+    }
+
+    /// Zero bytes at the end.
+    fn read(&self, room: &mut [u8], end: Instant) -> Result<usize, Errno> {
+        let mode = SpliceFlags::NONBLOCK;
+        loop {
+            match splice(self.theirs, None, &self.writer, None, room.len(), mode) {
+                Ok(0) => return Ok(0),
+                // At most what was moved is in ours, which had nothing else.
+                Ok(_) => return read(&self.reader, room),
+                Err(Errno::AGAIN) => self.await_more(end)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn await_more(&self, end: Instant) -> Result<(), Errno> {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::TIMEDOUT);
+        }
+        let limit = Timespec::try_from(left).map_err(|_| Errno::TIMEDOUT)?;
+        match poll(&mut [PollFd::new(self.theirs, PollFlags::IN)], Some(&limit))? {
+            0 => Err(Errno::TIMEDOUT),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -81,8 +147,12 @@ fn await_more(descriptor: &OwnedFd, end: Instant) -> Result<(), BusError> {
 mod tests {
     use std::fs::File;
     use std::io::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+    use std::thread;
 
-    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_setfl, memfd_create};
 
     use super::*;
 
@@ -125,6 +195,54 @@ mod tests {
         assert!(error.text().contains("in time"), "{error:?}");
         assert!(began.elapsed() < 4 * READ_TIME);
         drop(writer);
+    }
+
+    #[test]
+    fn nothing_depends_on_flags_and_position_that_the_giver_changes() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let theirs = reader.try_clone().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let clearing = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                fcntl_setfl(&theirs, OFlags::empty()).unwrap();
+            }
+        });
+        let (done, finished) = channel();
+        let reader = OwnedFd::from(reader);
+        // It may hang in a read, where the test ends without it.
+        thread::spawn(move || {
+            for _ in 0..300 {
+                let error = take_within(&reader, Duration::from_millis(2)).unwrap_err();
+                assert!(error.text().contains("in time"), "{error:?}");
+            }
+            let flags = fcntl_getfl(&reader).unwrap();
+            done.send(flags & OFlags::NONBLOCK).unwrap();
+        });
+        let flags = finished.recv_timeout(Duration::from_secs(60));
+        stop.store(true, Ordering::Relaxed);
+        clearing.join().unwrap();
+        drop(writer);
+        assert_eq!(flags, Ok(OFlags::empty()), "the giver's flags are theirs");
+
+        let memfd = memfd(b"123456");
+        rustix::fs::seek(&memfd, rustix::fs::SeekFrom::Start(3)).unwrap();
+        let twin = memfd.try_clone().unwrap();
+        assert_eq!(take(memfd).unwrap().expose(), b"123456");
+        assert_eq!(rustix::fs::tell(&twin).unwrap(), 3);
+    }
+
+    #[test]
+    fn pipe_in_small_parts_is_read_whole() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let parts = thread::spawn(move || {
+            for part in [b"12", b"34", b"56"] {
+                writer.write_all(part).unwrap();
+                thread::yield_now();
+            }
+        });
+        assert_eq!(take(reader.into()).unwrap().expose(), b"123456");
+        parts.join().unwrap();
     }
 
     #[test]

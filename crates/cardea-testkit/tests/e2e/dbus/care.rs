@@ -108,6 +108,87 @@ fn calls_that_are_none_have_the_bus_own_errors() {
 }
 
 #[test]
+fn call_that_brings_too_much_is_refused_before_it_is_decoded() {
+    let bench = Bench::new();
+    let root = bench.client(0);
+    let refused = |member: &str, result: Result<zbus::Message, (String, String)>| {
+        let (name, _) = result.unwrap_err();
+        assert_eq!(
+            name, "org.freedesktop.DBus.Error.LimitsExceeded",
+            "{member}"
+        );
+    };
+    let peak = || {
+        let pid = bench.daemon.pid().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.unwrap().split_whitespace().next().unwrap();
+        number.parse::<u64>().unwrap()
+    };
+    let before = peak();
+    let mut large = options(PIN);
+    large.extend([option("padding", vec![0_u8; 8 << 20])]);
+    refused(
+        "options",
+        root.call(ROOT, "Manager.CreateCard", &("card", large)),
+    );
+    let grown = peak().saturating_sub(before);
+    assert!(grown < 100 << 10, "{grown} KiB for 8 MiB");
+
+    let descriptors: Vec<_> = (0..15).map(|_| secret(PIN)).collect();
+    for member in ["Manager.ResetTpmLockout", "Manager.GetCardByReader"] {
+        refused(member, root.call(ROOT, member, &descriptors));
+    }
+    let path = "x".repeat(5000);
+    refused(
+        "path",
+        root.call(&format!("/{path}"), "Manager.GetCardByReader", &"x"),
+    );
+    root.call(ROOT, "org.freedesktop.DBus.Peer.Ping", &())
+        .unwrap();
+}
+
+#[test]
+fn options_of_any_type_are_decoded_into_what_they_may_be() {
+    let bench = Bench::new();
+    let root = bench.client(0);
+    // As long as it may be, and as an option of no type that there is.
+    let mut padded = options(PIN);
+    padded.extend([option("padding", vec![7_u32; 3900])]);
+    let refused = root
+        .call(ROOT, "Manager.CreateCard", &("card", padded))
+        .unwrap_err();
+    assert_eq!(refused.0, "InvalidArgument");
+    assert!(refused.1.contains("padding"), "{}", refused.1);
+    let many = (0..40).map(|number| option(&format!("x{number}"), number));
+    let mut options = options(PIN);
+    options.extend(many);
+    let refused = root
+        .call(ROOT, "Manager.CreateCard", &("card", options))
+        .unwrap_err();
+    assert_eq!(refused.0, "org.freedesktop.DBus.Error.InvalidArgs");
+}
+
+#[test]
+fn operation_that_panics_ends_with_an_error_and_the_service_goes_on() {
+    let mut bench = Bench::new();
+    bench
+        .daemon
+        .wrap(&["env", "CARDEA_FAULT_POINT=panic:create-seated"]);
+    bench.daemon.restart();
+    bench.await_service();
+    let root = bench.client(0);
+    let create = ("card", options(PIN));
+    let operation: OwnedObjectPath = root.get(ROOT, "Manager.CreateCard", &create).unwrap();
+    let (ok, error, _) = root.finished(operation.as_str());
+    assert!(!ok && error == "Failed", "{error}");
+    let list = bench.daemon.cardea(&["card", "list"]);
+    assert!(list.text.contains("card"), "{}", list.text);
+    root.call(ROOT, "org.freedesktop.DBus.Peer.Ping", &())
+        .unwrap();
+}
+
+#[test]
 fn wrong_options_make_no_card() {
     let bench = Bench::new();
     let root = bench.client(0);
