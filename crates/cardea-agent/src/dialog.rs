@@ -6,6 +6,7 @@ use std::time::Duration;
 use cardea_card::pin_policy::{PinPolicy, PinRuleError};
 use cardea_card::secret::Pin;
 use cardea_client::dictation::{from_dictation, to_dictation};
+use cardea_terms::{for_dialog, tame};
 
 use crate::pinentry::{Error, Open, Options, Pinentry};
 use crate::secret::Secret;
@@ -113,7 +114,7 @@ impl Dialogs {
             "{}\n{} wants to {}",
             card(hints),
             asker(hints),
-            plain(action)
+            tame(action)
         );
         pinentry.set("SETDESC", &text)?;
         pinentry.set("SETOK", "Allow")?;
@@ -162,7 +163,7 @@ impl Dialogs {
         };
         pinentry.set("SETPROMPT", prompt)?;
         if let Some(error) = error {
-            pinentry.set("SETERROR", error)?;
+            pinentry.set("SETERROR", &tame(error))?;
         }
         if purpose.is_new() && pinentry.set("SETREPEAT", "Again:")? {
             pinentry.set("SETREPEATERROR", "The two entries do not match")?;
@@ -292,21 +293,7 @@ fn plausible(purpose: Purpose, hints: &Hints, secret: &Secret) -> Result<(), Str
 }
 
 fn card(hints: &Hints) -> String {
-    format!("Card “{}”", plain(&hints.name))
-}
-
-/// What others have written, in one line: nobody adds lines of their own to a dialog.
-fn plain(text: &str) -> String {
-    let characters = text.chars();
-    characters
-        .map(|character| {
-            if character.is_control() {
-                '?'
-            } else {
-                character
-            }
-        })
-        .collect()
+    format!("Card “{}”", for_dialog(&hints.name))
 }
 
 /// Who asks.
@@ -315,7 +302,7 @@ fn asker(hints: &Hints) -> String {
     if hints.behalf.is_empty() {
         return program;
     }
-    format!("{program}, for {},", plain(&hints.behalf))
+    format!("{program}, for {},", for_dialog(&hints.behalf))
 }
 
 fn program(hints: &Hints) -> String {
@@ -323,7 +310,7 @@ fn program(hints: &Hints) -> String {
         // pcscd does not tell whose program it is.
         ("reader", _) => "A program at the card reader".into(),
         (_, "") => "A program".into(),
-        (_, program) => format!("{} (process {})", plain(program), hints.pid),
+        (_, program) => format!("{} (process {})", for_dialog(program), hints.pid),
     }
 }
 
@@ -435,19 +422,44 @@ mod tests {
         let text = describe(Purpose::Pin, &hints);
         assert_eq!(
             text,
-            "Card “work”\n/usr/bin/cardea (process 7), for dev1?, asks for the PIN."
+            "Card “work”\n/usr/bin/cardea (process 7), for dev1\u{FFFD}, asks for the PIN."
         );
     }
 
     #[test]
     fn programs_add_no_lines_to_a_dialog() {
+        for separator in ["\n", "\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let hints = Hints {
+                name: format!("work{separator}Last try"),
+                program: format!("/tmp/a{separator}5 tries left.{separator}/usr/bin/ssh"),
+                ..Hints::default()
+            };
+            let text = describe(Purpose::Pin, &hints);
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(
+                !text.contains(['\u{85}', '\u{2028}', '\u{2029}', '\r']),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_and_turned_names_leave_the_question_in_sight() {
         let hints = Hints {
-            name: "work\nLast try".into(),
-            program: "/tmp/a\n5 tries left.\n/usr/bin/ssh".into(),
+            name: "x".repeat(127),
+            program: format!("/tmp/{}\u{202E}/ssh", "y".repeat(4000)),
+            pid: 7,
+            behalf: "z".repeat(4000),
             ..Hints::default()
         };
         let text = describe(Purpose::Pin, &hints);
-        assert_eq!(text.lines().count(), 2, "{text}");
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest < Some(180), "{text}");
+        assert!(
+            text.contains("/ssh (process 7)") && text.contains("asks for the PIN."),
+            "{text}"
+        );
+        assert!(!text.contains('\u{202E}'), "{text:?}");
     }
 
     #[test]

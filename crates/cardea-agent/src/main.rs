@@ -132,7 +132,7 @@ fn own_terminal() -> Option<String> {
 
 /// To the journal or the terminal. There is nobody left to tell when that is gone too.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "cardea-agent: {text}");
+    let _ = writeln!(io::stderr(), "cardea-agent: {}", cardea_terms::tame(text));
 }
 
 /// No core dumps, no reading of our memory by processes of the same user, memory locked where that is allowed.

@@ -7,7 +7,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
 };
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
-use cardea_terms::KeyClass;
+use cardea_terms::{KeyClass, is_unsafe_to_show};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -99,7 +99,7 @@ pub(crate) fn public_key(key: &KeySummary) -> Result<cardea_pki::PublicKey, Fail
 /// A label from a file, as far as it fits.
 pub(crate) fn shortened(text: &str) -> Option<String> {
     let mut label = String::new();
-    for c in text.trim().chars().filter(|c| !c.is_control()) {
+    for c in text.trim().chars().filter(|c| !is_unsafe_to_show(*c)) {
         if label.len() + c.len_utf8() > MAX_LABEL {
             break;
         }

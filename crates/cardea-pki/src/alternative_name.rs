@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cardea_terms::is_unsafe_to_show;
 use der::{Tag, TagNumber, Tagged};
 
 use crate::Error;
 use crate::asn1::{self, Reader};
-use crate::error::{is_unsafe_to_show, quotable};
+use crate::error::quotable;
 use crate::name::text_of;
 use crate::oid;
 

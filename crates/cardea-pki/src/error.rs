@@ -1,5 +1,7 @@
 //! What can be wrong with a file, or with what a caller asks for.
 
+use cardea_terms::tame;
+
 use crate::KeyKind;
 
 /// What can be wrong.
@@ -88,14 +90,5 @@ pub enum Error {
 
 /// Text from outside for a message: short, and without what a terminal would obey.
 pub(crate) fn quotable(text: &str) -> String {
-    text.chars()
-        .take(80)
-        .map(|c| if is_unsafe_to_show(c) { '\u{fffd}' } else { c })
-        .collect()
-}
-
-/// Control characters, and those that turn the direction of text round.
-pub(crate) fn is_unsafe_to_show(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    tame(&text.chars().take(80).collect::<String>())
 }

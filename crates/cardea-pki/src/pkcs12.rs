@@ -6,12 +6,12 @@
 //! `pkcs12` 0.2.0-pre.0 and `cms` 0.3.0-pre.1 (Apache-2.0 OR MIT), which by themselves are types without decryption of
 //! these files. Ciphers, digests and HMAC are RustCrypto's; what is ours is structure, in two hundred lines.
 
+use cardea_terms::tame;
 use der::asn1::ObjectIdentifier;
 use der::{Tag, TagNumber};
 use zeroize::Zeroizing;
 
 use crate::asn1::Reader;
-use crate::error::is_unsafe_to_show;
 use crate::name::bmp_text;
 use crate::pbe::{self, Hash, Passphrase};
 use crate::pem::{self, Content};
@@ -347,9 +347,6 @@ fn friendly_name(bag: &mut Reader<'_>) -> Result<Option<String>, Error> {
             found = bmp_text(values.any()?.value());
         }
     }
-    let shown = found.map(|name| {
-        let harmless = |c| if is_unsafe_to_show(c) { '\u{fffd}' } else { c };
-        name.chars().map(harmless).collect::<String>()
-    });
+    let shown = found.map(|name| tame(&name));
     Ok(shown.filter(|name| !name.is_empty()))
 }

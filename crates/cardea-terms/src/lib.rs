@@ -2,7 +2,8 @@
 //!
 //! What: plain enums and numbers, with their coding where a card file or the socket has them, and the word that
 //! commands and JSON have for them.
-//! And one check that all doors share: whether the numbers of a key belong together ([`RsaNumbers`]).
+//! And two rules that all doors share: whether the numbers of a key belong together ([`RsaNumbers`]), and how text that
+//! somebody else chose is shown ([`tame`], [`for_dialog`]).
 //! What not: no I/O, no secret that is kept, no other behaviour; sentences for people are made where they are shown.
 //! Begin with [`KeyAlgorithm`]; what MS-TPMVSC has numbers for is in [`tpmvsc`].
 
@@ -12,6 +13,7 @@ mod card;
 mod hierarchy;
 mod key;
 mod rsa_numbers;
+mod shown;
 mod step;
 pub mod tpmvsc;
 
@@ -19,4 +21,5 @@ pub use card::{CounterMode, IndexRole, Visibility};
 pub use hierarchy::{PLATFORM, hierarchy_word};
 pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 pub use rsa_numbers::{RsaMisfit, RsaNumbers};
+pub use shown::{SHOWN_COLUMNS, for_dialog, is_unsafe_to_show, tame, tame_within};
 pub use step::Step;

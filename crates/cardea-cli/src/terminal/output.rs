@@ -68,9 +68,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// Terminals obey control characters, also those in a name that somebody else chose.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
+    cardea_terms::tame(text)
 }
 
 /// Columns as wide as their widest cell. `paint` gets row, column and padded text.

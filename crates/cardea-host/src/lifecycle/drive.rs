@@ -16,6 +16,7 @@ use std::time::Duration;
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Reply};
 use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoredCard};
+use cardea_terms::is_unsafe_to_show;
 use cardea_tpm::own_indices;
 
 use crate::failure::{chain, fail, of_drive_store, of_store, of_tpm};
@@ -518,7 +519,11 @@ pub(crate) fn of_drive(error: &DriveError) -> Failure {
 fn plain(place: &str) -> String {
     let mut plain = String::new();
     for letter in place.chars() {
-        let letter = if letter.is_control() { '?' } else { letter };
+        let letter = if is_unsafe_to_show(letter) {
+            '?'
+        } else {
+            letter
+        };
         if plain.len() + letter.len_utf8() > MAX_PLACE {
             break;
         }

@@ -81,7 +81,9 @@ impl Subject<'_> {
             Some(uid) => user_name(uid),
             None => "unknown".to_owned(),
         };
-        let mut details = HashMap::from([("card", name), ("owner", owner)]);
+        // polkit's agent shows them in a dialog.
+        let shown = |text: String| cardea_terms::for_dialog(&text);
+        let mut details = HashMap::from([("card", shown(name)), ("owner", shown(owner))]);
         if let Some(id) = self.card() {
             details.insert("card-id", id.to_string());
         }
