@@ -137,7 +137,8 @@ impl Counter {
     /// The card that a person names, found once.
     fn find(&self, visitor: &Visitor, name: &str) -> Result<Arc<HostedCard>, Failure> {
         self.host.find(name, visitor.caller).inspect_err(|failure| {
-            if failure.kind == FailureKind::Denied
+            // Told to the audit alone.
+            if failure.kind == FailureKind::NotFound
                 && let Some(hidden) = self.host.hidden(name, visitor.caller)
             {
                 self.note(visitor, Some(&hidden), Kind::Denied);

@@ -130,7 +130,7 @@ impl Host {
         self.tpm.is_served()
     }
 
-    /// All cards, in order of their instance numbers.
+    /// All cards: this host's own in order of their instance numbers, then those that users have brought along.
     pub(crate) fn cards(&self) -> Vec<Arc<HostedCard>> {
         lock(&self.cards).clone()
     }
@@ -145,14 +145,16 @@ impl Host {
     pub(crate) fn add(&self, card: Arc<HostedCard>) {
         let mut cards = lock(&self.cards);
         cards.push(card);
-        cards.sort_by_key(|card| (card.instance.is_none(), card.instance));
+        cards.sort_by_key(|card| (card.is_guest(), card.instance.is_none(), card.instance));
         self.cards_changed.notify_all();
     }
 
-    /// Adds a card unless one of the same id is here, whoever's that is.
-    pub(crate) fn add_new(&self, card: &Arc<HostedCard>) -> bool {
+    /// Adds a card that is not this host's, unless its user has one of the same id. Cards of others are not compared:
+    /// whoever invents ids neither learns of them nor keeps them away.
+    pub(crate) fn add_guest(&self, card: &Arc<HostedCard>) -> bool {
         let mut cards = lock(&self.cards);
-        if cards.iter().any(|known| known.id == card.id) {
+        let same = |known: &&Arc<HostedCard>| known.id == card.id && known.owner == card.owner;
+        if cards.iter().any(|known| same(&known)) {
             return false;
         }
         cards.push(Arc::clone(card));
@@ -164,11 +166,19 @@ impl Host {
     pub(crate) fn current(&self, card: &Arc<HostedCard>) -> Arc<HostedCard> {
         let cards = lock(&self.cards);
         let same = |other: &&Arc<HostedCard>| {
-            other.id.is_some() && other.id == card.id && other.carrier().is_none()
+            let is_id = other.id.is_some() && other.id == card.id;
+            is_id && !other.is_guest() && !card.is_guest()
         };
         let stays = cards.iter().any(|other| Arc::ptr_eq(other, card));
         let found = cards.iter().find(same).filter(|_| !stays);
         Arc::clone(found.unwrap_or(card))
+    }
+
+    /// The card of this host with this id, whoever's it is.
+    pub(crate) fn own_card(&self, id: CardId) -> Option<Arc<HostedCard>> {
+        let cards = lock(&self.cards);
+        let mut own = cards.iter().filter(|card| !card.is_guest());
+        own.find(|card| card.id == Some(id)).cloned()
     }
 
     pub(crate) fn forget(&self, card: &Arc<HostedCard>) {
@@ -235,8 +245,9 @@ impl Host {
         // Programs give the id: the way there must not grow with the number of cards.
         if let Ok(id) = selector.parse::<CardId>() {
             let cards = lock(&self.cards);
+            // This host's own has the id to itself; of others' that were brought along there may be more.
             let mut named = cards.iter().filter(|card| card.id == Some(id));
-            if let (Some(card), None) = (named.next(), named.next())
+            if let Some(card) = named.find(|card| !card.is_guest())
                 && caller.may_see(card.owner)
             {
                 return Ok(Arc::clone(card));

@@ -112,11 +112,16 @@ impl Counter {
         let mut cards = self.host.cards();
         // A card whose drive is away has a slot without a token.
         cards.retain(|card| card.is_here() || card.known().is_some());
-        let cards = cards.iter().filter(|card| {
+        cards.retain(|card| {
             let own = card.owner == Some(caller.uid());
             // What users have brought along that nobody can use is not an administrator's to choose from.
             own || caller.may_see(card.owner) && card.serves(caller.uid()) && card.may_be_used()
         });
+        let homes = cards.iter().filter(|card| !card.is_guest());
+        let is_home = |id| homes.clone().any(|home| home.id == id);
+        let cards = cards
+            .iter()
+            .filter(|card| !card.is_guest() || !is_home(card.id));
         let cards: Vec<_> = cards.map(|card| describe::overview(card)).collect();
         let mut hasher = DefaultHasher::new();
         for card in &cards {

@@ -10,16 +10,17 @@ use crate::host::permission::Caller;
 
 /// The card that a user means. What fits exactly comes before a beginning.
 ///
-/// Cards of others are not considered unless nothing else fits, and then only to say that they are
-/// somebody else's.
+/// Cards of others are not considered: no answer shows that one exists. What is not this host's never
+/// stands before a card of this host.
 pub(crate) fn select(
     cards: Vec<Arc<HostedCard>>,
     selector: &str,
     caller: Caller,
 ) -> Result<Arc<HostedCard>, Failure> {
-    let (own, others): (Vec<_>, Vec<_>) = cards
+    let own: Vec<_> = cards
         .into_iter()
-        .partition(|card| caller.may_see(card.owner));
+        .filter(|card| caller.may_see(card.owner))
+        .collect();
     let mut found: Vec<_> = own
         .iter()
         .filter(|card| is_exactly(card, selector))
@@ -31,12 +32,11 @@ pub(crate) fn select(
             .filter(|card| card.id.is_some() && card.selector().starts_with(&beginning))
             .collect();
     }
+    if found.iter().any(|card| !card.is_guest()) {
+        found.retain(|card| !card.is_guest());
+    }
     match found.as_slice() {
         [card] => Ok(Arc::clone(card)),
-        [] if others.iter().any(|card| is_exactly(card, selector)) => Err(fail(
-            FailureKind::Denied,
-            "this card belongs to another user; only its owner or an administrator may do this",
-        )),
         [] => Err(no_such_card()),
         several => {
             let ids: Vec<String> = several.iter().map(|card| card.selector()).collect();
@@ -126,14 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn cards_of_others_are_denied_only_to_who_knows_them_by_name() {
-        assert_eq!(select_as(BOB, "home"), Err(FailureKind::Denied));
+    fn cards_of_others_are_as_if_they_were_not_there() {
+        let caller = Caller::for_test(BOB, false, false);
+        let refused = |selector: &str| select(cards(), selector, caller).map(drop).unwrap_err();
+        let absent = refused("no such card");
+        let id = format!("11{}", "ab".repeat(15));
+        for selector in ["home", "broken.card", "ROOT\\SMARTCARDREADER\\0000", &id] {
+            assert_eq!(refused(selector), absent, "{selector}");
+        }
         assert_eq!(select_as(ALICE, "77"), Err(FailureKind::NotFound));
     }
 
     #[test]
     fn file_without_id_is_the_administrators_under_its_name() {
         assert_eq!(select_as(0, "broken.card"), Ok(None));
-        assert_eq!(select_as(ALICE, "broken.card"), Err(FailureKind::Denied));
+        assert_eq!(select_as(ALICE, "broken.card"), Err(FailureKind::NotFound));
     }
 }

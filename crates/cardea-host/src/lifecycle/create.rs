@@ -304,10 +304,10 @@ fn write(
     Ok((record, Arc::clone(&owner.chip)))
 }
 
-/// An id that no card has, nor an operation that is not finished.
+/// An id that no card of this host has, nor an operation that is not finished.
 fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
-    let taken = host.cards().iter().any(|card| card.id == Some(id))
-        || lock(&host.intents).iter().any(|intent| intent.card == id);
+    let taken =
+        host.own_card(id).is_some() || lock(&host.intents).iter().any(|intent| intent.card == id);
     if taken {
         let text = format!("a card with the id {id} already exists");
         return Err(fail(FailureKind::Invalid, text));
@@ -321,10 +321,12 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
     Ok(id)
 }
 
-/// The numbers that the known cards have in PKCS#11, whosever they are.
+/// The numbers that the cards of this host have in PKCS#11, whosever they are.
 fn slot_numbers(host: &Host) -> BTreeSet<u32> {
     let cards = host.cards();
-    let ids = cards.iter().filter_map(|card| card.id);
+    // Nobody keeps an id away by bringing a card with an invented one.
+    let own = cards.iter().filter(|card| !card.is_guest());
+    let ids = own.filter_map(|card| card.id);
     ids.map(|id| slot_number(id.as_bytes())).collect()
 }
 

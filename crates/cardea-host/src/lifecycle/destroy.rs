@@ -95,7 +95,8 @@ pub(crate) fn destroy(
             .map_err(|error| of_store(&error))?,
     }
     fault::point("destroy-file");
-    if let Some(id) = card.id {
+    // What is kept under the id of a guest is of another card.
+    if let Some(id) = card.id.filter(|_| !card.is_guest()) {
         lock(&host.intents).retain(|intent| intent.card != id);
         lock(&host.told).remove(&id);
         host.store

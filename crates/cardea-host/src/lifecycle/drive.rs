@@ -9,7 +9,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,11 +191,9 @@ fn admit(
         return Err(fail(FailureKind::Denied, text));
     }
     let _guard = host.provision(&mut |_| {});
-    let same = host
-        .cards()
-        .into_iter()
-        .find(|card| card.id == Some(record.id));
-    match same {
+    // An id that somebody else has is no obstacle for what this host has not written, and not told.
+    let is_told = |card: &HostedCard| stored.trusted || caller.may_see(card.owner);
+    match host.own_card(record.id).filter(|card| is_told(card)) {
         Some(card) => return_home(host, &card, record, stored.trusted, drive).map(|()| card),
         None if stored.trusted => newly_known(host, record, drive),
         None => stranger(host, caller, &record, drive),
@@ -336,6 +334,9 @@ fn stranger(
     record: &CardRecord,
     drive: &Arc<Drive>,
 ) -> Result<Arc<HostedCard>, Failure> {
+    if let Some(card) = known_guest(host, record, drive)? {
+        return Ok(card);
+    }
     require_room(host, caller)?;
     let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
     let own = chip
@@ -351,7 +352,7 @@ fn stranger(
     // Nothing is kept of what it says: a file of this kind costs nobody else anything.
     let place = Place {
         id: Some(record.id),
-        path: host.store.path(record.id),
+        path: PathBuf::new(),
         instance: None,
     };
     let refused = Body::Refused(Refused {
@@ -364,6 +365,26 @@ fn stranger(
     let card = Arc::new(card);
     host.add(Arc::clone(&card));
     Ok(card)
+}
+
+/// A card of the same user with this id that is not this host's either. Those of others are not compared.
+fn known_guest(
+    host: &Host,
+    record: &CardRecord,
+    drive: &Arc<Drive>,
+) -> Result<Option<Arc<HostedCard>>, Failure> {
+    let mut same = host.cards().into_iter().filter(|card| {
+        card.is_guest() && card.id == Some(record.id) && card.owner == Some(record.owner)
+    });
+    let refuse = |text: &str| Err(fail(FailureKind::Invalid, text));
+    match same.next() {
+        None => Ok(None),
+        Some(card) => match card.drive() {
+            Some(present) if Arc::ptr_eq(&present, drive) => Ok(Some(card)),
+            Some(_) => refuse("the card is already attached, from another drive"),
+            None => refuse("a card with this id is redirected to this computer; end that first"),
+        },
+    }
 }
 
 const NOT_WRITTEN_HERE: &str = "made by this computer's TPM, but not written by this system: an administrator can \
@@ -480,6 +501,10 @@ pub(crate) fn adopt(
     let mut record = stored
         .content
         .map_err(|error| fail(FailureKind::Invalid, chain(&error)))?;
+    if host.own_card(id).is_some() {
+        let text = "a card with this id already exists on this computer";
+        return Err(fail(FailureKind::Invalid, text));
+    }
     refuse_claims(host, &record)?;
     let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
     let own = chip

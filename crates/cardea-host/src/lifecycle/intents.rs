@@ -60,9 +60,7 @@ enum Unfinished {
 }
 
 fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
-    host.cards()
-        .into_iter()
-        .find(|card| card.id == Some(intent.card))
+    host.own_card(intent.card)
 }
 
 fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(), Unfinished> {

@@ -155,10 +155,10 @@ impl<'a> Redirection<'a> {
                 &self.carrier,
                 view,
             ));
-            if !self.host.add_new(&card) {
+            if !self.host.add_guest(&card) {
                 return Err(fail(
                     FailureKind::Invalid,
-                    format!("card {id} is already on this machine"),
+                    format!("you already have card {id} on this machine"),
                 ));
             }
             tracing::info!(card = %id, from = self.carrier.from, uid = self.carrier.owner, "card redirected to here");

@@ -85,7 +85,10 @@ fn new_door_has_permission_and_audit_by_the_counter() {
 
     let mut other = door(&place, OTHER);
     assert_eq!(other.answer("list"), "");
-    assert_eq!(other.answer(&format!("verify work {pin}")), "no");
+    assert_eq!(
+        other.answer(&format!("verify work {pin}")),
+        "there is no such card"
+    );
     assert_eq!(other.answer("destroy work"), "what?");
 
     assert_eq!(place.events(), ["card-created", "pin-failed", "denied"]);

@@ -136,7 +136,8 @@ pub(super) fn get_card_by_reader(
         let mut slots = 0..readers.count();
         slots.any(|slot| {
             let inside = readers.card(slot);
-            reader_name(slot) == text && inside.is_some_and(|(_, inside)| inside.id == card.id)
+            reader_name(slot) == text
+                && inside.is_some_and(|(_, inside)| Arc::ptr_eq(&inside, card))
         })
     })
 }

@@ -1,6 +1,6 @@
 //! The objects of the bus as one client sees them: paths, interfaces, properties.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cardea_client::message::CardState;
@@ -86,9 +86,11 @@ impl Bus {
         let readers =
             (0..self.host().slots().count()).map(|slot| (reader_path(slot), Object::Reader(slot)));
         let cards = self.host().present_cards().into_iter();
+        let mut paths = HashSet::new();
         let cards = cards
             .filter(|card| client.caller.may_see(card.owner))
-            .filter_map(|card| Some((card_path(&card)?, Object::Card(card))));
+            .filter_map(|card| Some((card_path(&card)?, Object::Card(card))))
+            .filter(|(path, _)| paths.insert(path.clone()));
         let private = self.private_of(client);
         readers.chain(cards).chain(private).collect()
     }
@@ -101,10 +103,12 @@ impl Bus {
         }
         if let Some(id) = below.strip_prefix("/cards/") {
             let id: CardId = id.parse().ok()?;
-            let mut cards = self.host().present_cards().into_iter();
-            let card = cards.find(|card| card.id == Some(id) && !card.is_redirected())?;
-            let seen = client.caller.may_see(card.owner);
-            return Some((Object::Card(card), seen));
+            let mut cards = self.host().present_cards();
+            cards.retain(|card| card.id == Some(id) && !card.is_redirected());
+            // This host's own comes first.
+            let own = cards.iter().find(|card| client.caller.may_see(card.owner));
+            let card = own.or_else(|| cards.first())?;
+            return Some((Object::Card(Arc::clone(card)), own.is_some()));
         }
         if let Some(slot) = below.strip_prefix("/readers/") {
             let slot: u8 = slot.parse().ok()?;

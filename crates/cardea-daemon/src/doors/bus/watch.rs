@@ -104,14 +104,17 @@ impl Bus {
 
     /// All cards; one at work is as it was.
     fn snapshot(&self, known: &HashMap<String, Seen>) -> HashMap<String, Seen> {
-        let cards = self.host().present_cards().into_iter();
-        cards
-            .filter_map(|card| {
-                let path = card_path(&card)?;
+        let mut now = HashMap::new();
+        for card in self.host().present_cards() {
+            // Of several with one id, this host's own comes first.
+            if let Some(path) = card_path(&card)
+                && !now.contains_key(&path)
+            {
                 let seen = self.seen(&card, known.get(&path));
-                Some((path, seen))
-            })
-            .collect()
+                now.insert(path, seen);
+            }
+        }
+        now
     }
 
     fn seen(&self, card: &Arc<HostedCard>, before: Option<&Seen>) -> Seen {

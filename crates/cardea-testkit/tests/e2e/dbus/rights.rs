@@ -337,13 +337,28 @@ fn two_users_see_and_use_their_own_card_only() {
             list.text
         );
         for command in [
-            &["card", "show", other][..],
-            &["key", "list", other],
-            &["card", "destroy", other, "--yes"],
-            &["card", "set", other, "--pin-pad", "on"],
+            &["card", "show"][..],
+            &["key", "list"],
+            &["card", "destroy", "--yes"],
+            &["card", "set", "--pin-pad", "on"],
         ] {
-            let refused = as_user(&bench, *uid, "cardea", command);
-            assert_eq!(refused.code, Some(6), "{command:?}: {}", refused.text);
+            let about = |card: &str| {
+                let mut words = command.to_vec();
+                words.insert(2, card);
+                let refused = as_user(&bench, *uid, "cardea", &words);
+                assert!(!refused.success, "{words:?}: {}", refused.text);
+                (refused.code, refused.text)
+            };
+            assert_eq!(
+                about(other),
+                about("none"),
+                "{command:?}: as one that does not exist"
+            );
+            assert_eq!(
+                about(&id_of(foreign)),
+                about(&"5d".repeat(16)),
+                "{command:?}"
+            );
         }
         // PKCS#11.
         let tokens = as_user(&bench, *uid, "pkcs11-tool", &["--module", &module, "-L"]);
