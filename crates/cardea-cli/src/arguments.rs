@@ -23,7 +23,7 @@ pub(crate) use self::secrets::{
     PinArguments, PinVerb, PukVerb, RespondArguments, UnblockArguments,
 };
 pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments, TpmVerb, Which};
-use crate::duration::Seconds;
+use crate::duration::{Seconds, session_limit};
 use crate::policy::Policy;
 
 /// Where pcscd's handler is installed.
@@ -256,8 +256,9 @@ pub(crate) struct CreateArguments {
     /// Consecutive wrong PUKs that block the PUK, 1 to 255 [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) puk_tries: Option<u32>,
-    /// Longest time that a verified PIN stays valid: 30s, 10m, 8h [default: 8h]
-    #[arg(long, value_name = "DURATION")]
+    /// Longest time that a verified PIN stays valid: 30s, 10m, 8h, or none [default: 8h; none for the card of a system
+    /// account other than root]
+    #[arg(long, value_name = "DURATION", value_parser = session_limit)]
     pub(crate) session_limit: Option<Seconds>,
     /// Time without use after which a verified PIN expires; 0s = only with the session [default: 0s]
     #[arg(long, value_name = "DURATION")]

@@ -3,7 +3,7 @@
 use cardea_client::message::{
     CardDetails, CardState, CardSummary, KeySummary, Part, PublicKey, Tries,
 };
-use cardea_terms::CounterMode;
+use cardea_terms::{CounterMode, NO_SESSION_LIMIT};
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
@@ -210,7 +210,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             "PIN policy",
             Policy::of(card.pin_policy.as_ref()).to_string(),
         ),
-        ("session limit", limit_words(card.session_limit, "unknown")),
+        ("session limit", session_words(card.session_limit)),
         ("idle limit", limit_words(card.idle_limit, "none")),
         (
             "PIN pad",
@@ -266,6 +266,13 @@ fn key_line(key: &KeySummary) -> String {
         parts.push(format!("\"{}\"", printable(label)));
     }
     parts.join(", ")
+}
+
+fn session_words(seconds: u32) -> String {
+    match seconds {
+        NO_SESSION_LIMIT => "none".to_owned(),
+        _ => limit_words(seconds, "unknown"),
+    }
 }
 
 /// `zero`: what no limit means.

@@ -3,6 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use cardea_terms::NO_SESSION_LIMIT;
+
+/// A session limit: a duration, or `none`.
+pub(crate) fn session_limit(text: &str) -> Result<Seconds, &'static str> {
+    match text {
+        "none" => Ok(Seconds(NO_SESSION_LIMIT)),
+        _ => text.parse(),
+    }
+}
+
 /// A number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seconds(pub(crate) u32);
@@ -66,6 +76,14 @@ mod tests {
             assert_eq!(Seconds(seconds).to_string(), shown);
         }
         assert_eq!(Seconds(61).to_string(), "61 s");
+    }
+
+    #[test]
+    fn session_limit_can_be_none() {
+        assert_eq!(session_limit("none"), Ok(Seconds(NO_SESSION_LIMIT)));
+        assert_eq!(session_limit("10m"), Ok(Seconds(600)));
+        assert!(session_limit("never").is_err());
+        assert!("none".parse::<Seconds>().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cardea_client::ProcessMark;
-use cardea_client::message::{Reply, Request};
+use cardea_client::message::{CardRequest, Reply, Request};
 use cardea_client::slot_number::{SlotNumbers, number_in};
 use cryptoki_sys::{
     CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_USER_NOT_LOGGED_IN,
@@ -179,6 +179,17 @@ impl Module {
             self.forget_login(slot);
         }
         answer
+    }
+
+    /// Forgets the login of this slot's user if the daemon has ended it: the program learns of it before it uses a key.
+    pub(crate) fn check_login(&self, slot: CK_SLOT_ID) -> Result {
+        let request = Request::card(self.card(slot)?, CardRequest::Status);
+        if let Ok(Reply::Status(status)) = self.ask_verified(slot, &request, About::Token, LIMIT)
+            && status.logged_in == Some(false)
+        {
+            self.forget_login(slot);
+        }
+        Ok(())
     }
 
     pub(crate) fn forget_login(&self, slot: CK_SLOT_ID) {

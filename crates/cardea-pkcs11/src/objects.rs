@@ -141,7 +141,8 @@ impl Module {
         }
     }
 
-    /// An object that is visible to this session.
+    /// An object that this session may use. A private object keeps its handle over logins; without one the program is to
+    /// log in, not to look for the object again.
     pub(crate) fn object(
         &self,
         session: CK_SESSION_HANDLE,
@@ -150,9 +151,11 @@ impl Module {
         let slot = self.slot_of(session)?;
         let is_user = self.is_user(slot);
         let mut state = self.state();
-        let object = state.slot(slot)?.objects.get(&handle);
-        let object = object.filter(|object| is_user || !object.is_private());
-        object.cloned().ok_or(Rv(CKR_OBJECT_HANDLE_INVALID))
+        match state.slot(slot)?.objects.get(&handle) {
+            None => Err(Rv(CKR_OBJECT_HANDLE_INVALID)),
+            Some(object) if object.is_private() && !is_user => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
+            Some(object) => Ok(Arc::clone(object)),
+        }
     }
 
     /// A key object for an operation.

@@ -72,6 +72,7 @@ impl Module {
     /// C_GetSessionInfo.
     pub(crate) fn session_info(&self, handle: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
         let slot = self.slot_of(handle)?;
+        self.check_login(slot)?;
         let login = self.login_state(slot)?;
         let read_write = self.state().session(handle)?.read_write;
         let state: CK_STATE = match (login, read_write) {
@@ -114,6 +115,9 @@ impl Module {
     ) -> Result {
         let slot = self.slot_of(session)?;
         let card = self.card(slot)?;
+        if user == CKU_USER {
+            self.check_login(slot)?;
+        }
         let login = self.login_state(slot)?;
         match (user, login) {
             (CKU_USER, LoginState::User(_)) | (CKU_SO, LoginState::SecurityOfficer(_)) => {

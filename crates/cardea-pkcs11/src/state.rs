@@ -114,10 +114,12 @@ impl TokenSlot {
         }
     }
 
-    /// Forgets everything that belonged to the card, which was removed.
+    /// Forgets what ended with the card's removal. Its own objects have the same handles when it is back: programs keep
+    /// them.
     pub(crate) fn clear(&mut self) {
         self.login = LoginState::Nobody;
-        self.objects.clear();
+        self.objects
+            .retain(|_, object| !matches!(object.location, Location::Session(_)));
         self.gone.clear();
         self.revision = 0;
     }

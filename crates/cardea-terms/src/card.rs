@@ -25,6 +25,9 @@ impl CounterMode {
     }
 }
 
+/// The session limit of a card that has none, in seconds: ten years, the longest that a card file takes.
+pub const NO_SESSION_LIMIT: u32 = 10 * 365 * 24 * 60 * 60;
+
 /// Whose secret an NV index counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]

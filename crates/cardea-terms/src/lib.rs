@@ -17,7 +17,7 @@ mod shown;
 mod step;
 pub mod tpmvsc;
 
-pub use card::{CounterMode, IndexRole, Visibility};
+pub use card::{CounterMode, IndexRole, NO_SESSION_LIMIT, Visibility};
 pub use hierarchy::{PLATFORM, hierarchy_word};
 pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 pub use rsa_numbers::{RsaMisfit, RsaNumbers};

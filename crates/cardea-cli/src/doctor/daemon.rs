@@ -5,14 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardRequest, CardState, CardSummary, CounterCheck, FailureKind, ReaderRequest, Reply, Request,
-    TpmRequest, TpmStatus,
+    CardDetails, CardRequest, CardState, CardSummary, CounterCheck, FailureKind, ReaderRequest,
+    Reply, Request, TpmRequest, TpmStatus,
 };
 use cardea_client::{Client, ClientError};
-use cardea_terms::{PLATFORM, hierarchy_word};
+use cardea_terms::{NO_SESSION_LIMIT, PLATFORM, hierarchy_word};
 use nix::unistd::{Gid, Group, User, getgrouplist};
 
 use super::{Findings, below};
+use crate::duration::Seconds;
+use crate::terminal::output::printable;
 
 /// By how much the TPM's clock may differ, in thousandths; makers allow themselves less (TPM2_ClockRateAdjust).
 const TOLERANCE: u32 = 150;
@@ -22,6 +24,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The kernel's resource manager.
 const DEVICE: &str = "/dev/tpmrm0";
+
+/// User ids from here are people's, but for one.
+const FIRST_PERSON: u32 = 1000;
+const NOBODY: u32 = 65_534;
 
 /// The user that the daemon runs as.
 const USER: &str = "cardea";
@@ -87,7 +93,11 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         let usable =
             |card: &&CardSummary| matches!(card.state, CardState::Ready | CardState::Blocked);
         for card in cards.iter().filter(usable) {
-            keys(&mut client, card, findings);
+            let request = Request::card(card.card_id.clone(), CardRequest::Show);
+            if let Ok(Reply::Card(details)) = client.call(&request, ANSWER_TIME) {
+                keys(&details, findings);
+                service(&details, findings);
+            }
         }
         let waiting = cards
             .iter()
@@ -138,19 +148,32 @@ fn policies(status: &TpmStatus, findings: &mut Findings) {
 }
 
 /// Checks the keys of a card in use.
-fn keys(client: &mut Client, card: &CardSummary, findings: &mut Findings) {
-    let request = Request::card(card.card_id.clone(), CardRequest::Show);
-    let Ok(Reply::Card(details)) = client.call(&request, ANSWER_TIME) else {
-        return;
-    };
-    for key in details.keys.iter().filter(|key| key.import_exposed) {
+/// A service whose login ends has to be started again, or to give the PIN again.
+fn service(card: &CardDetails, findings: &mut Findings) {
+    let owner = card.summary.owner;
+    let is_service = owner != 0 && (owner < FIRST_PERSON || owner == NOBODY);
+    if is_service && (1..NO_SESSION_LIMIT).contains(&card.session_limit) {
+        findings.warning(
+            "service-session-limit",
+            format!(
+                "card {} belongs to a system account, and its logins end after {}: a service that does not log in \
+                 again stops working then; a card with `--session-limit none` has no such limit",
+                printable(&card.summary.name),
+                Seconds(card.session_limit)
+            ),
+        );
+    }
+}
+
+fn keys(card: &CardDetails, findings: &mut Findings) {
+    for key in card.keys.iter().filter(|key| key.import_exposed) {
         findings.warning(
             "key-exposed",
             format!(
                 "key {} of card {} was imported by an older version: whoever recorded the TPM's bus at that moment \
                  can recover this key; replace it",
                 crate::on_card::title(key),
-                card.name
+                card.summary.name
             ),
         );
     }

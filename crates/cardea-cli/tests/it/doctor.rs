@@ -207,6 +207,24 @@ fn opensc_that_leaves_our_reader_alone_is_fine() {
 }
 
 #[test]
+fn service_whose_login_ends_after_a_time_is_found() {
+    let place = Place::new();
+    let root = machine(&place);
+    let is_found = || {
+        let (_, found) = look(&place, &root);
+        found
+            .iter()
+            .any(|(name, _)| name == "service-session-limit")
+    };
+    let card = place.create("default", &["--owner", "33"]);
+    assert_eq!(card["session_limit"], 315_360_000);
+    place.create("root", &["--session-limit", "8h"]);
+    assert!(!is_found());
+    place.create("limited", &["--owner", "33", "--session-limit", "8h"]);
+    assert!(is_found());
+}
+
+#[test]
 fn missing_daemon_and_tpm_are_found() {
     let place = Place::without_daemon();
     let root = machine(&place);

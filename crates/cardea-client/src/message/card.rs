@@ -542,6 +542,9 @@ pub struct CardStatus {
     /// Whether its PIN is typed at the agent.
     #[n(5)]
     pub pin_pad: bool,
+    /// Whether the PIN is verified for the caller's program now; absent = unknown.
+    #[n(6)]
+    pub logged_in: Option<bool>,
 }
 
 /// Everything about a card.

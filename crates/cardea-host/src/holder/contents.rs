@@ -13,6 +13,7 @@ use crate::failure::{fail, on_card};
 use crate::holder::CardVisit;
 use crate::host::describe::{self, key_summary};
 use crate::host::hosted::Body;
+use crate::sync::lock;
 
 /// Longest label of a key in bytes.
 const MAX_LABEL: usize = 127;
@@ -25,6 +26,8 @@ impl CardVisit<'_> {
     /// PIN counters as last known: nothing is asked of the TPM that was asked before.
     pub(crate) fn status(&self) -> Result<Reply, Failure> {
         let card = &self.card;
+        // Before the body, so that it is dropped after it: its end takes the body.
+        let login = self.logins.login(card);
         let mut body = card.body();
         let mut status = CardStatus {
             overview: describe::overview(card),
@@ -33,12 +36,20 @@ impl CardVisit<'_> {
             administrator: false,
             pin_policy: None,
             pin_pad: false,
+            logged_in: Some(false),
         };
         if let Body::Live(live) = &mut *body {
             let tries = |reference, live: &mut Card| {
                 let known = live.known_pin_status(reference).ok();
                 known.map(describe::tries)
             };
+            live.expire();
+            status.logged_in = Some(login.as_ref().is_some_and(|login| {
+                let connection = lock(&login.connection);
+                connection
+                    .as_ref()
+                    .is_some_and(|open| live.is_verified(open))
+            }));
             status.pin = tries(PinReference::Pin, live);
             status.puk = live
                 .has_puk()

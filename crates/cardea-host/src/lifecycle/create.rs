@@ -17,7 +17,7 @@ use cardea_client::message::{
 };
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
-use cardea_terms::Step;
+use cardea_terms::{NO_SESSION_LIMIT, Step};
 use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
@@ -41,8 +41,8 @@ const OPENSC_MAX_PIN: usize = 15;
 /// Most tries that can be chosen for PIN or PUK.
 const MAX_TRIES: u32 = 255;
 
-/// Longest time limit: ten years, as the card file takes it.
-const MAX_SECONDS: u32 = 10 * 365 * 24 * 60 * 60;
+/// Longest time limit.
+const MAX_SECONDS: u32 = NO_SESSION_LIMIT;
 
 /// A request whose values were all checked.
 struct Order {
@@ -384,7 +384,12 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
     let usual = Settings::default();
     let settings = Settings {
         pin_policy: request.pin_policy,
-        session_limit: request.session_limit.unwrap_or(usual.session_limit),
+        session_limit: match request.session_limit {
+            Some(limit) => limit,
+            // Nobody is there to enter the PIN of a service again. Root's cards are an administrator's.
+            None if !is_person(owner) && owner != 0 => NO_SESSION_LIMIT,
+            None => usual.session_limit,
+        },
         idle_limit: request.idle_limit.unwrap_or(usual.idle_limit),
         pin_pad: request.pin_pad,
         visibility: match request.visibility {
@@ -553,6 +558,24 @@ mod tests {
                 ..request()
             });
             assert_eq!(result.is_none(), good, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn card_of_a_system_account_has_no_session_limit_unless_one_is_given() {
+        let limit = |owner, session_limit| {
+            let request = CreateCard {
+                owner: Some(owner),
+                session_limit,
+                ..request()
+            };
+            let caller = Caller::for_test(0, true, false);
+            check(caller, request).unwrap().settings.session_limit
+        };
+        assert_eq!(limit(33, None), NO_SESSION_LIMIT);
+        assert_eq!(limit(33, Some(60)), 60);
+        for owner in [0, 1000] {
+            assert_eq!(limit(owner, None), 8 * 60 * 60, "{owner}");
         }
     }
 

@@ -93,6 +93,49 @@ fn slot_keeps_its_number_over_a_fork_while_another_card_is_destroyed() {
     assert!(carol.contains("5 of 5 tries left"), "{carol}");
 }
 
+/// The program keeps the handle of its key, as libp11, GnuTLS, Java and ssh-agent do.
+#[test]
+fn private_key_keeps_its_handle_when_the_login_ends() {
+    let workplace = Workplace::new();
+    let program = compiled(&workplace.path(""));
+    workplace.create("Alice");
+    workplace.generate("ec", "p-256");
+    // Each change of the PIN, also to the same one, ends all logins.
+    let pin = workplace.text("pin");
+    let change = format!(
+        "{} pin change Alice --pin-file {pin} --new-pin-file {pin} 2>/dev/null",
+        bin_dir().join("cardea").display()
+    );
+    let mut command = Command::new(program);
+    command
+        .arg(module())
+        .args([PIN, "ended", &change])
+        .env("CARDEA_SOCKET", workplace.daemon.socket());
+    let outcome = process::run(&mut command);
+    assert!(outcome.success, "{}", outcome.text);
+    let works = |when: &str| format!("{when}: sign 0x0, attribute 0x0, user 1\n").repeat(2);
+    // CKR_USER_NOT_LOGGED_IN, however often.
+    let ended = |when: &str| format!("{when}: sign 0x101, attribute 0x101, user 0\n").repeat(2);
+    let login = "login 0x0\n";
+    let expected = [
+        &works("first"),
+        &ended("ended"),
+        login,
+        &works("again"),
+        "user 0\n",
+        login,
+        // CKR_USER_ALREADY_LOGGED_IN.
+        "login 0x100\n",
+        login,
+        &works("again"),
+        "logout 0x0\n",
+        &ended("logged out"),
+        login,
+        &works("again"),
+    ];
+    assert_eq!(outcome.text, expected.concat());
+}
+
 /// What `cardea card show` prints is the number in every process of every user, whatever cards they see, also after
 /// a restart, and fits the signed 32-bit integers of many programs.
 #[test]

@@ -3,6 +3,7 @@
  * of slots over a fork while a card is destroyed.
  *
  *   pkcs11-process MODULE PIN descriptors|namespace|slots
+ *   pkcs11-process MODULE PIN ended COMMAND
  *   pkcs11-process MODULE PIN keep LABEL OTHER COMMAND */
 
 #define _GNU_SOURCE
@@ -20,7 +21,11 @@ typedef unsigned long ulong_t;
 
 #define FUNCTIONS(X) \
     X(C_Initialize, (void *)) X(C_Finalize, (void *)) X(C_GetSlotList, (unsigned char, ulong_t *, ulong_t *)) \
-    X(C_GetTokenInfo, (ulong_t, void *)) \
+    X(C_GetTokenInfo, (ulong_t, void *)) X(C_GetSessionInfo, (ulong_t, ulong_t *)) X(C_Logout, (ulong_t)) \
+    X(C_FindObjectsInit, (ulong_t, void *, ulong_t)) X(C_FindObjects, (ulong_t, ulong_t *, ulong_t, ulong_t *)) \
+    X(C_GetAttributeValue, (ulong_t, ulong_t, void *, ulong_t)) \
+    X(C_SignInit, (ulong_t, void *, ulong_t)) \
+    X(C_Sign, (ulong_t, const unsigned char *, ulong_t, unsigned char *, ulong_t *)) \
     X(C_OpenSession, (ulong_t, ulong_t, void *, void *, ulong_t *)) \
     X(C_Login, (ulong_t, ulong_t, const char *, ulong_t)) \
     X(C_GenerateRandom, (ulong_t, unsigned char *, ulong_t))
@@ -98,6 +103,66 @@ static ulong_t label_of(ulong_t slot, char label[33]) {
     return answer;
 }
 
+struct attribute {
+    ulong_t type;
+    void *value;
+    ulong_t length;
+};
+
+static ulong_t sign(ulong_t session, ulong_t key) {
+    struct attribute ecdsa_sha256 = {0x1044, NULL, 0};
+    unsigned char signature[256];
+    ulong_t length = sizeof signature;
+    ulong_t answer = C_SignInit(session, &ecdsa_sha256, key);
+    return answer ? answer : C_Sign(session, (const unsigned char *)"x", 1, signature, &length);
+}
+
+/* Whether the session is one of a user. */
+static int is_of_user(ulong_t session) {
+    ulong_t info[4];
+    return !C_GetSessionInfo(session, info) && (info[1] == 1 || info[1] == 3);
+}
+
+static void twice(const char *when, ulong_t session, ulong_t key) {
+    for (int time = 0; time < 2; time++) {
+        unsigned char label[64];
+        struct attribute wanted = {3, label, sizeof label};
+        ulong_t signing = sign(session, key), reading = C_GetAttributeValue(session, key, &wanted, 1);
+        printf("%s: sign 0x%lX, attribute 0x%lX, user %d\n", when, signing, reading, is_of_user(session));
+    }
+}
+
+/* The command ends all logins of the card. */
+static int ended(const char *pin, const char *command) {
+    ulong_t session = first_session(), key = 0, count = 0, private = 3;
+    struct attribute class = {0, &private, sizeof private};
+    if (C_Login(session, 1, pin, strlen(pin)) || C_FindObjectsInit(session, &class, 1) ||
+        C_FindObjects(session, &key, 1, &count) || count != 1)
+        return 2;
+    twice("first", session, key);
+    if (system(command) || sign(session, key) != 0x101)
+        return 2;
+    twice("ended", session, key);
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    twice("again", session, key);
+    /* The session's state is asked for, and no key is used. */
+    if (system(command))
+        return 2;
+    printf("user %d\n", is_of_user(session));
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    /* The program logs in and asks for nothing. */
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    if (system(command))
+        return 2;
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    twice("again", session, key);
+    printf("logout 0x%lX\n", C_Logout(session));
+    twice("logged out", session, key);
+    printf("login 0x%lX\n", C_Login(session, 1, pin, strlen(pin)));
+    twice("again", session, key);
+    return 0;
+}
+
 static int slots(void) {
     ulong_t list[32], count = 32;
     ulong_t answer = C_GetSlotList(1, list, &count);
@@ -159,7 +224,7 @@ static int keep(const char *pin, char **arguments) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 4 && count != 7)
+    if (count < 4)
         return 2;
     void *handle = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
@@ -174,6 +239,8 @@ int main(int count, char **arguments) {
         return descriptors(arguments[2]);
     if (!strcmp(arguments[3], "namespace"))
         return namespace(arguments[2]);
+    if (!strcmp(arguments[3], "ended") && count == 5)
+        return ended(arguments[2], arguments[4]);
     if (!strcmp(arguments[3], "keep") && count == 7)
         return keep(arguments[2], arguments + 4);
     return slots();
