@@ -26,6 +26,9 @@ pub(crate) const P256: &[u8] = &[0x06, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7]
 pub(crate) const P384: &[u8] = &[0x06, 5, 0x2B, 0x81, 0x04, 0x00, 0x22];
 
 pub(crate) fn get(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Value {
+    if let Some(given) = object.given.get(&kind) {
+        return Value::Known(given.clone());
+    }
     let found = match &object.body {
         Body::Certificate { der } => certificate(object, der, kind),
         Body::Data { application, value } => match kind {
@@ -103,13 +106,15 @@ fn flag(value: bool) -> Option<Vec<u8>> {
 
 /// Attributes of every object.
 fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
-    let on_card = object.is_on_card();
     match kind {
         CKA_TOKEN => flag(!matches!(object.location, Location::Session(_))),
         CKA_DESTROYABLE => flag(object.location != Location::Module),
         CKA_PRIVATE => flag(object.is_private()),
-        CKA_MODIFIABLE => flag(on_card),
-        CKA_COPYABLE => flag(false),
+        CKA_MODIFIABLE => flag(object.location != Location::Module),
+        CKA_COPYABLE => flag(matches!(
+            object.body,
+            Body::Certificate { .. } | Body::Data { .. } | Body::PublicKey(_)
+        )),
         CKA_LABEL => Some(object.label.clone().into_bytes()),
         CKA_ID => Some(object.id.clone()),
         CKA_UNIQUE_ID => Some(unique(object).into_bytes()),

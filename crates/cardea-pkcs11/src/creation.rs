@@ -1,7 +1,8 @@
 //! Creation of objects from templates, and changes of attributes (PKCS#11 3.1 §5.7, §5.18.4).
 
 use cardea_client::message::{
-    CardRequest, NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes, Thing,
+    CardRequest, NewObject, ObjectKind, PrivateKey, PublicKey, Reply, Request, SecretBytes,
+    SessionKeyMaterial, Thing,
 };
 use cardea_terms::RsaNumbers;
 use cryptoki_sys::*;
@@ -12,13 +13,12 @@ use crate::attributes::{self, P256, P384, Value};
 use crate::keys::{SecretTemplate, is_f4, new_key};
 use crate::mechanisms::Mechanism;
 use crate::module::Module;
-use crate::object::{Body, Key, Location};
+use crate::object::{Body, Key, KeyReference, Location};
 use crate::rv::{Result, Rv};
+use crate::session_objects::given;
 use crate::template::Template;
 use crate::x509;
 
-/// Longest label, identifier or name of an application.
-const MAX_TEXT: usize = 255;
 /// Longest content of an object.
 const MAX_VALUE: usize = 64 * 1024;
 
@@ -59,14 +59,18 @@ impl Module {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         template.require_long(CKA_CERTIFICATE_TYPE, CKC_X_509)?;
-        require_public(template)?;
+        self.require_seen(session, template)?;
         let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
         let der = x509::without_padding(template.need(CKA_VALUE)?).ok_or(invalid)?;
         let fields = x509::fields(der).ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
         if template.flag(CKA_TOKEN)? != Some(true) {
-            let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_ID)?);
+            let (label, id) = (
+                template.short_text(CKA_LABEL)?,
+                template.short_bytes(CKA_ID)?,
+            );
+            let given = given(template, CKO_CERTIFICATE)?;
             let body = Body::Certificate { der: der.to_vec() };
-            return self.state().add_object(session, label, id, body);
+            return self.state().add_object(session, label, id, given, body);
         }
         let slot = self.require_writable(session)?;
         self.refresh_objects(slot)?;
@@ -75,7 +79,10 @@ impl Module {
             let mut objects = state.slot(slot)?.objects.values();
             objects.find_map(|object| match &object.body {
                 Body::PrivateKey(key) if attributes::is_spki_of(fields.key, &key.public) => {
-                    key.reference
+                    match key.reference? {
+                        KeyReference::Card(reference) => Some(reference),
+                        KeyReference::Session(_) => None,
+                    }
                 }
                 _ => None,
             })
@@ -89,7 +96,8 @@ impl Module {
                         pin: None,
                         reference,
                         der: der.to_vec(),
-                        label: Some(text(template, CKA_LABEL)?).filter(|label| !label.is_empty()),
+                        label: Some(template.short_text(CKA_LABEL)?)
+                            .filter(|label| !label.is_empty()),
                     },
                 );
                 self.change(slot, &request).map_err(of_value)?;
@@ -98,8 +106,8 @@ impl Module {
             None => {
                 let object = NewObject {
                     kind: ObjectKind::Certificate,
-                    label: text(template, CKA_LABEL)?,
-                    id: bytes(template, CKA_ID)?,
+                    label: template.short_text(CKA_LABEL)?,
+                    id: template.short_bytes(CKA_ID)?,
                     application: String::new(),
                     value: content(der)?,
                 };
@@ -117,16 +125,20 @@ impl Module {
         session: CK_SESSION_HANDLE,
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
-        require_public(template)?;
+        self.require_seen(session, template)?;
         let value = template.get(CKA_VALUE).unwrap_or_default();
-        let application = text(template, CKA_APPLICATION)?;
-        let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_OBJECT_ID)?);
+        let application = template.short_text(CKA_APPLICATION)?;
+        let (label, id) = (
+            template.short_text(CKA_LABEL)?,
+            template.short_bytes(CKA_OBJECT_ID)?,
+        );
         if template.flag(CKA_TOKEN)? != Some(true) {
+            let given = given(template, CKO_DATA)?;
             let body = Body::Data {
                 application,
                 value: value.to_vec(),
             };
-            return self.state().add_object(session, label, id, body);
+            return self.state().add_object(session, label, id, given, body);
         }
         let slot = self.require_writable(session)?;
         let object = NewObject {
@@ -139,6 +151,16 @@ impl Module {
         let location = self.store(slot, self.card(slot)?, object)?;
         self.refresh_objects(slot)?;
         self.handle_of(slot, |_, at| at == location)
+    }
+
+    /// Refuses private objects on the card, where anyone who sees it can read whatever is not a key. Those of a session
+    /// are made by the user alone.
+    fn require_seen(&self, session: CK_SESSION_HANDLE, template: &Template) -> Result {
+        if template.flag(CKA_PRIVATE)? != Some(true) {
+            return Ok(());
+        }
+        template.refuse_token()?;
+        self.require_user(session).map(drop)
     }
 
     fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Location> {
@@ -157,6 +179,7 @@ impl Module {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         let public = public_key(template)?;
+        self.require_seen(session, template)?;
         if template.flag(CKA_TOKEN)? == Some(true) {
             let slot = self.require_writable(session)?;
             self.refresh_objects(slot)?;
@@ -176,9 +199,13 @@ impl Module {
             public,
             subject: template.get(CKA_SUBJECT).unwrap_or_default().to_vec(),
         };
-        let (label, id) = (text(template, CKA_LABEL)?, bytes(template, CKA_ID)?);
+        let (label, id) = (
+            template.short_text(CKA_LABEL)?,
+            template.short_bytes(CKA_ID)?,
+        );
+        let given = given(template, CKO_PUBLIC_KEY)?;
         let body = Body::PublicKey(key.into());
-        self.state().add_object(session, label, id, body)
+        self.state().add_object(session, label, id, given, body)
     }
 
     /// Imports a private key that was generated elsewhere. It cannot be extracted from the TPM again.
@@ -188,9 +215,14 @@ impl Module {
         template: &Template,
         material: PrivateKey,
     ) -> Result<CK_OBJECT_HANDLE> {
-        template.require_token()?;
         template.require_sensitive()?;
         require_same_public(template, &material)?;
+        if !template.is_for_token()? {
+            self.require_user(session)?;
+            let material = SessionKeyMaterial::Imported(material);
+            let made = self.import_for_session(session, material, template);
+            return made.map_err(of_parts);
+        }
         let key = new_key(template, None)?;
         let slot = self.require_writable(session)?;
         let request = Request::card(
@@ -201,12 +233,7 @@ impl Module {
                 material,
             },
         );
-        let Reply::Key(made) = self.change(slot, &request).map_err(|error| match error {
-            // The parts of the key do not belong together.
-            Rv(CKR_ARGUMENTS_BAD | CKR_FUNCTION_FAILED) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
-            other => other,
-        })?
-        else {
+        let Reply::Key(made) = self.change(slot, &request).map_err(of_parts)? else {
             return Err(Rv(CKR_DEVICE_ERROR));
         };
         self.refresh_objects(slot)?;
@@ -226,9 +253,12 @@ impl Module {
         let class = template.long(CKA_CLASS)?;
         let secret = match class.ok_or(Rv(CKR_TEMPLATE_INCOMPLETE))? {
             CKO_PRIVATE_KEY => {
-                template.require_token()?;
                 template.require_sensitive()?;
-                self.require_writable(session)?;
+                if template.is_for_token()? {
+                    self.require_writable(session)?;
+                } else {
+                    self.require_user(session)?;
+                }
                 None
             }
             CKO_SECRET_KEY => Some(SecretTemplate::new(template)?),
@@ -252,6 +282,9 @@ impl Module {
         template: &Template,
     ) -> Result {
         let object = self.object(session, handle)?;
+        if let Location::Session(_) = object.location {
+            return self.set_session_attributes(session, handle, &object, template);
+        }
         let (mut label, mut id) = (None, None);
         for (kind, value) in template.attributes() {
             match (*kind, attributes::get(&object, *kind)) {
@@ -305,35 +338,19 @@ impl Module {
     }
 }
 
-/// Refuses private objects: anyone who sees a card can read whatever is not a key.
-fn require_public(template: &Template) -> Result {
-    match template.flag(CKA_PRIVATE)? {
-        Some(true) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
-        _ => Ok(()),
-    }
-}
-
-fn text(template: &Template, kind: CK_ATTRIBUTE_TYPE) -> Result<String> {
-    let text = template.text(kind)?.unwrap_or_default();
-    if text.len() > MAX_TEXT {
-        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-    }
-    Ok(text)
-}
-
-fn bytes(template: &Template, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>> {
-    let bytes = template.get(kind).unwrap_or_default();
-    if bytes.len() > MAX_TEXT {
-        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-    }
-    Ok(bytes.to_vec())
-}
-
 fn content(value: &[u8]) -> Result<Vec<u8>> {
     if value.len() > MAX_VALUE {
         return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
     }
     Ok(value.to_vec())
+}
+
+/// The parts of an imported key do not belong together.
+fn of_parts(error: Rv) -> Rv {
+    match error {
+        Rv(CKR_ARGUMENTS_BAD | CKR_FUNCTION_FAILED) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
+        other => other,
+    }
 }
 
 fn of_value(error: Rv) -> Rv {

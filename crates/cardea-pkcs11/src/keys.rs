@@ -1,6 +1,8 @@
 //! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
-use cardea_client::message::{CardRequest, NewKey, Operation, Reply, Request, TpmRequest};
+use cardea_client::message::{
+    CardRequest, NewKey, Operation, Reply, Request, SessionKeyMaterial, TpmRequest,
+};
 use cardea_terms::{KeyAlgorithm, KeyClass};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -9,7 +11,7 @@ use crate::attributes::{P256, P384};
 use crate::kdf::MAX_DERIVED;
 use crate::mechanisms::{Keys, Mechanism, Scheme};
 use crate::module::Module;
-use crate::object::Body;
+use crate::object::{Body, Given};
 use crate::random;
 use crate::rv::{About, Result, Rv};
 use crate::template::Template;
@@ -34,8 +36,11 @@ impl Module {
             template.require_long(CKA_CLASS, class)?;
             template.require_long(CKA_KEY_TYPE, key_type)?;
         }
-        private.require_token()?;
         private.require_sensitive()?;
+        if !private.is_for_token()? {
+            let material = SessionKeyMaterial::Generated(algorithm);
+            return self.make_session_pair(session, material, public, private);
+        }
         let key = new_key(private, Some(public))?;
         let slot = self.require_writable(session)?;
         let request = Request::card(
@@ -208,7 +213,7 @@ impl SecretTemplate {
         };
         module
             .state()
-            .add_object(session, self.label, self.id, body)
+            .add_object(session, self.label, self.id, Given::new(), body)
     }
 }
 
@@ -226,14 +231,21 @@ pub(crate) fn new_key(private: &Template, public: Option<&Template>) -> Result<N
     }
     Ok(NewKey {
         label,
-        class: match private.flag(CKA_ALWAYS_AUTHENTICATE)? {
-            Some(true) => KeyClass::Always,
-            Some(false) | None => KeyClass::Session,
-        },
-        sign_only: private.flag(CKA_DECRYPT)? == Some(false)
-            && private.flag(CKA_UNWRAP)? != Some(true),
+        class: key_class(private)?,
+        sign_only: is_sign_only(private)?,
         id: id.map(<[u8]>::to_vec),
     })
+}
+
+pub(crate) fn key_class(private: &Template) -> Result<KeyClass> {
+    Ok(match private.flag(CKA_ALWAYS_AUTHENTICATE)? {
+        Some(true) => KeyClass::Always,
+        Some(false) | None => KeyClass::Session,
+    })
+}
+
+pub(crate) fn is_sign_only(private: &Template) -> Result<bool> {
+    Ok(private.flag(CKA_DECRYPT)? == Some(false) && private.flag(CKA_UNWRAP)? != Some(true))
 }
 
 /// 65537, with leading zeros or without.

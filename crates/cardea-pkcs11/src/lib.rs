@@ -6,7 +6,8 @@
 //! security officer, which C_InitPIN needs). It starts no thread, installs no signal handler and prints nothing.
 //!
 //! Start reading at `abi`, which has all the unsafe code, then `module` and `pool`.
-//! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `creation`, `operations`, `keys`.
+//! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `session_objects`, `creation`,
+//! `operations`, `keys`.
 //! They rest on files that do not know the module: `state`, `running`, `mechanisms`, `hashes`, `kdf`, `object`, `rv`.
 
 mod abi;
@@ -29,6 +30,7 @@ mod pool;
 mod random;
 mod running;
 mod rv;
+mod session_objects;
 mod sessions;
 mod signing;
 mod slots;

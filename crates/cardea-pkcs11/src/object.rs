@@ -1,5 +1,6 @@
 //! What an object is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cardea_client::message::KeySummary;
@@ -7,13 +8,18 @@ use cardea_terms::{KeyClass, Origin, PublicKey};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
+/// Attributes that an object of a session keeps as they were given.
+pub(crate) type Given = BTreeMap<CK_ATTRIBUTE_TYPE, Vec<u8>>;
+
 /// An object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) location: Location,
     pub(crate) label: String,
     /// `CKA_ID`, or `CKA_OBJECT_ID` of data.
     pub(crate) id: Vec<u8>,
+    /// Empty for an object on the card.
+    pub(crate) given: Given,
     pub(crate) body: Body,
 }
 
@@ -31,7 +37,7 @@ pub(crate) enum Location {
 }
 
 /// The content of an object, by class.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Body {
     Certificate {
         der: Vec<u8>,
@@ -50,11 +56,20 @@ pub(crate) enum Body {
     },
 }
 
-/// A key pair of the card, or a public key alone.
+/// What the daemon calls a private key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyReference {
+    /// One of the card's.
+    Card(u8),
+    /// One of a session.
+    Session(u64),
+}
+
+/// A key pair of the card or of a session, or a public key alone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// Absent for a public key of a session.
-    pub(crate) reference: Option<u8>,
+    /// Absent for a public key alone.
+    pub(crate) reference: Option<KeyReference>,
     pub(crate) generated: bool,
     pub(crate) always: bool,
     pub(crate) sign_only: bool,
@@ -66,7 +81,7 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn new(summary: &KeySummary, subject: Vec<u8>) -> Self {
         Self {
-            reference: Some(summary.reference),
+            reference: Some(KeyReference::Card(summary.reference)),
             generated: summary.origin == Origin::Generated,
             always: summary.class == KeyClass::Always,
             sign_only: summary.sign_only,
@@ -111,7 +126,25 @@ impl Object {
     }
 
     pub(crate) fn is_private(&self) -> bool {
-        matches!(self.body, Body::PrivateKey(_))
+        matches!(self.body, Body::PrivateKey(_)) || self.is_given(CKA_PRIVATE, CK_TRUE)
+    }
+
+    /// Whether a boolean attribute was given with this value.
+    pub(crate) fn is_given(&self, kind: CK_ATTRIBUTE_TYPE, value: CK_BBOOL) -> bool {
+        self.given.get(&kind).is_some_and(|given| *given == [value])
+    }
+
+    /// Approximate size of the content.
+    pub(crate) fn size(&self) -> usize {
+        let content = match &self.body {
+            Body::Certificate { der } => der.len(),
+            Body::Data { application, value } => application.len() + value.len(),
+            Body::PrivateKey(key) | Body::PublicKey(key) => key.size(),
+            Body::Profile(_) => size_of::<CK_PROFILE_ID>(),
+            Body::Secret { value, .. } => value.len(),
+        };
+        let given: usize = self.given.values().map(Vec::len).sum();
+        content + given + self.label.len() + self.id.len()
     }
 
     pub(crate) fn is_on_card(&self) -> bool {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::attributes::{self, Value};
 use crate::module::Module;
-use crate::object::{Body, Key, Location, Object};
+use crate::object::{Body, Given, Key, Location, Object};
 use crate::pool::LONG_LIMIT;
 use crate::rv::{About, Result, Rv};
 use crate::x509;
@@ -76,6 +76,7 @@ impl Module {
                     _ => summary.label.clone(),
                 },
                 id: summary.id.clone(),
+                given: Given::new(),
                 body,
             };
             let mut subject = Vec::new();
@@ -105,6 +106,7 @@ impl Module {
                 location: Location::Object(summary.number),
                 label: summary.label.clone(),
                 id: summary.id.clone(),
+                given: Given::new(),
                 body: match summary.kind {
                     ObjectKind::Certificate => Body::Certificate { der: value },
                     ObjectKind::Data => Body::Data {
@@ -118,6 +120,7 @@ impl Module {
             location: Location::Module,
             label: String::new(),
             id: Vec::new(),
+            given: Given::new(),
             body: Body::Profile(profile),
         }));
         Ok(found)
@@ -271,10 +274,7 @@ impl Module {
         let object = self.object(session, handle)?;
         match object.location {
             Location::Module => return Err(Rv(CKR_ACTION_PROHIBITED)),
-            Location::Session(_) => {
-                self.state().slot(slot)?.objects.remove(&handle);
-                return Ok(());
-            }
+            Location::Session(_) => return self.destroy_session_object(slot, handle, &object),
             Location::Key(_) | Location::Object(_) => {}
         }
         self.require_writable(session)?;
@@ -321,15 +321,7 @@ impl Module {
         session: CK_SESSION_HANDLE,
         handle: CK_OBJECT_HANDLE,
     ) -> Result<usize> {
-        let object = self.object(session, handle)?;
-        let content = match &object.body {
-            Body::Certificate { der } => der.len(),
-            Body::Data { application, value } => application.len() + value.len(),
-            Body::PrivateKey(key) | Body::PublicKey(key) => key.size(),
-            Body::Profile(_) => size_of::<CK_PROFILE_ID>(),
-            Body::Secret { value, .. } => value.len(),
-        };
-        Ok(content + object.label.len() + object.id.len())
+        Ok(self.object(session, handle)?.size())
     }
 
     /// The slot of a session that may change objects on the card: read-write, with the user logged in.
@@ -347,7 +339,17 @@ impl Module {
         Ok(slot)
     }
 
-    /// Sends a request that changes the card, under the login of the slot.
+    /// The slot of a session in which the user is logged in.
+    pub(crate) fn require_user(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
+        let slot = self.slot_of(session)?;
+        if self.is_user(slot) {
+            Ok(slot)
+        } else {
+            Err(Rv(CKR_USER_NOT_LOGGED_IN))
+        }
+    }
+
+    /// Sends a request that changes the card or makes a key, under the login of the slot.
     pub(crate) fn change(&self, slot: CK_SLOT_ID, request: &Request) -> Result<Reply> {
         self.ask_verified(slot, request, About::Object, LONG_LIMIT)
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::mechanisms::Mechanism;
 use crate::module::Module;
-use crate::object::Key;
+use crate::object::{Key, KeyReference};
 use crate::output::Output;
 use crate::pool::LIMIT;
 use crate::running::{Family, Running};
@@ -232,10 +232,13 @@ impl Module {
         let slot = self.slot_of(session)?;
         let request = Request::card(
             self.card(slot)?,
-            CardRequest::UseKey {
-                pin: None,
-                reference: key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))?,
-                operation,
+            match key.reference.ok_or(Rv(CKR_KEY_HANDLE_INVALID))? {
+                KeyReference::Card(reference) => CardRequest::UseKey {
+                    pin: None,
+                    reference,
+                    operation,
+                },
+                KeyReference::Session(key) => CardRequest::UseSessionKey { key, operation },
             },
         );
         let proof = self.state().session(session)?.take_pin_proof(initialised);
@@ -254,7 +257,10 @@ impl Module {
             Ok(Reply::Result(result)) => Ok(Zeroizing::new(result.expose().to_vec())),
             Ok(_) => Err(Rv(CKR_DEVICE_ERROR)),
             Err(Rv(CKR_KEY_HANDLE_INVALID)) => {
-                // The key was deleted through another door, or the card is gone.
+                // The key was deleted through another door, or ended with the program's logins, or the card is gone.
+                if let Some(KeyReference::Session(name)) = key.reference {
+                    self.state().slot(slot)?.forget_session_key(name);
+                }
                 let present = self.require_token(slot);
                 Err(present
                     .err()

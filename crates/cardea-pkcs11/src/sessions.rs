@@ -4,7 +4,6 @@ use cardea_client::message::{Authority, CardRequest, Reference, Reply, Request, 
 use cryptoki_sys::*;
 
 use crate::module::Module;
-use crate::object::Location;
 use crate::pool::{LIMIT, PERSON_LIMIT};
 use crate::running::Family;
 use crate::rv::{About, Result, Rv};
@@ -34,13 +33,12 @@ impl Module {
         let mut state = self.state();
         let slot = state.session(session)?.slot;
         let closed = state.sessions.remove(&session);
-        state
-            .slot(slot)?
-            .objects
-            .retain(|_, object| object.location != Location::Session(session));
+        let slot_state = state.slot(slot)?;
+        let keys = slot_state.end_session_objects(|of, _| of == session);
         let last = !state.sessions.values().any(|other| other.slot == slot);
         drop(state);
         drop(closed);
+        self.delete_session_keys(slot, keys);
         if last {
             self.end_login(slot);
         }
@@ -50,12 +48,10 @@ impl Module {
     /// C_CloseAllSessions.
     pub(crate) fn close_all_sessions(&self, slot: CK_SLOT_ID) -> Result {
         let mut state = self.state();
-        state
-            .slot(slot)?
-            .objects
-            .retain(|_, object| !matches!(object.location, Location::Session(_)));
+        let keys = state.slot(slot)?.end_session_objects(|_, _| true);
         state.sessions.retain(|_, session| session.slot != slot);
         drop(state);
+        self.delete_session_keys(slot, keys);
         self.end_login(slot);
         Ok(())
     }
@@ -227,8 +223,12 @@ impl Module {
         if let LoginState::Nobody = self.login_state(slot)? {
             return Err(Rv(CKR_USER_NOT_LOGGED_IN));
         }
+        // With the login, the daemon ends the session keys.
         self.end_login(slot);
         let mut state = self.state();
+        state
+            .slot(slot)?
+            .end_session_objects(|_, object| object.is_private());
         for session in state.sessions.values_mut() {
             if session.slot == slot {
                 session.end_private();

@@ -29,7 +29,7 @@ pub(crate) struct State {
 }
 
 /// A card's slot. It keeps its number when the card is removed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TokenSlot {
     pub(crate) card: String,
     pub(crate) name: String,
@@ -237,26 +237,6 @@ impl State {
     pub(crate) fn new_object_handle(&mut self) -> CK_OBJECT_HANDLE {
         self.last_object += 1;
         self.last_object
-    }
-
-    /// Adds an object of a session.
-    pub(crate) fn add_object(
-        &mut self,
-        session: CK_SESSION_HANDLE,
-        label: String,
-        id: Vec<u8>,
-        body: Body,
-    ) -> Result<CK_OBJECT_HANDLE> {
-        let slot = self.session(session)?.slot;
-        let handle = self.new_object_handle();
-        let object = Object {
-            location: Location::Session(session),
-            label,
-            id,
-            body,
-        };
-        self.slot(slot)?.objects.insert(handle, Arc::new(object));
-        Ok(handle)
     }
 
     /// The handles of both halves of a key, public first.

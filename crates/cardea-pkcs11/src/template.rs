@@ -5,6 +5,9 @@ use zeroize::Zeroizing;
 
 use crate::rv::{Result, Rv};
 
+/// Longest label, identifier or name of an application.
+const MAX_TEXT: usize = 255;
+
 /// A copy of the program's attributes; the values are erased when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Template(Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>);
@@ -58,6 +61,24 @@ impl Template {
             .map_err(|_| Rv(CKR_ATTRIBUTE_VALUE_INVALID))
     }
 
+    /// A label or a name of an application; empty without it.
+    pub(crate) fn short_text(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<String> {
+        let text = self.text(wanted)?.unwrap_or_default();
+        if text.len() > MAX_TEXT {
+            return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+        }
+        Ok(text)
+    }
+
+    /// An identifier; empty without it.
+    pub(crate) fn short_bytes(&self, wanted: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>> {
+        let bytes = self.get(wanted).unwrap_or_default();
+        if bytes.len() > MAX_TEXT {
+            return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+        }
+        Ok(bytes.to_vec())
+    }
+
     /// Refuses a template that gives an attribute a different value.
     pub(crate) fn require_long(&self, wanted: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Result {
         match self.long(wanted)? {
@@ -66,12 +87,17 @@ impl Template {
         }
     }
 
-    /// Refuses a template for a session object. Without `CKA_TOKEN`, keys are created on the card.
-    pub(crate) fn require_token(&self) -> Result {
-        match self.flag(CKA_TOKEN)? {
-            Some(false) => Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
-            _ => Ok(()),
+    /// Whether the object is to be on the card; without the attribute it is the session's (PKCS#11 3.1 §4.4).
+    pub(crate) fn is_for_token(&self) -> Result<bool> {
+        Ok(self.flag(CKA_TOKEN)? == Some(true))
+    }
+
+    /// Refuses a template for an object on the card.
+    pub(crate) fn refuse_token(&self) -> Result {
+        if self.is_for_token()? {
+            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
         }
+        Ok(())
     }
 
     /// Refuses a template for a private key that could be extracted.

@@ -31,15 +31,18 @@ export! {
     fn C_CopyObject(
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
-        _attributes: *mut CK_ATTRIBUTE,
-        _count: CK_ULONG,
+        attributes: *mut CK_ATTRIBUTE,
+        count: CK_ULONG,
         copy: *mut CK_OBJECT_HANDLE,
     )
-    with let _copy = place(copy);
+    with
+        let copy = place(copy);
+        let attributes = template(attributes, count);
     {
-        // No object can be copied (CKA_COPYABLE).
-        with(|module| module.object(session, object).map(drop))?;
-        Err(Rv(CKR_ACTION_PROHIBITED))
+        with(|module| {
+            copy.write(module.copy_object(session, object, &attributes)?);
+            Ok(())
+        })
     }
 }
 

@@ -8,6 +8,8 @@ use cardea_testkit::workplace::{KEYS, WRONG, Workplace, module};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/CardKeys.java");
 
+const SESSION_KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/SessionKeys.java");
+
 /// Writes SunPKCS11's configuration. A key pair is made as objects of the session and copied to the token,
 /// unless it is told otherwise.
 fn prepare(workplace: &Workplace) {
@@ -53,6 +55,19 @@ fn java_signs_and_decrypts_with_the_keys_of_the_card() {
     workplace.delete("ec");
     let said = workplace.refuses(&run(PIN));
     assert!(!said.contains("all is right"), "{said}");
+}
+
+/// Java's key pairs are objects of the session unless its configuration names another place.
+#[test]
+fn java_makes_and_uses_keys_of_a_session() {
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    let configuration = format!("name = card\nlibrary = {}\nslotListIndex = 0\n", module());
+    fs::write(workplace.path("session.cfg"), configuration).unwrap();
+    let said = workplace.does(&format!("java {SESSION_KEYS} session.cfg {PIN} message"));
+    assert!(said.contains("all is right, and 0 entries"), "{said}");
+    let keys = workplace.cardea(&["key", "list", "Alice", "--json"]);
+    assert_eq!(keys.trim(), "[]");
 }
 
 #[test]

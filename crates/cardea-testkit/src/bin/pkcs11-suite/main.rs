@@ -28,6 +28,7 @@ mod order;
 mod pins;
 mod reference;
 mod session;
+mod session_objects;
 mod sessions;
 mod signing;
 
@@ -152,6 +153,7 @@ fn behaviours() -> Vec<Behaviour> {
         signing::ROWS,
         decryption::ROWS,
         keys::ROWS,
+        session_objects::ROWS,
         arguments::ROWS,
         pins::ROWS,
     ] {

@@ -384,7 +384,7 @@ fn data(label: &str, token: bool, private: bool) -> Vec<Attribute> {
 }
 
 /// The sixth element of the certificate's content (RFC 5280 §4.1).
-fn subject(der: &[u8]) -> Vec<u8> {
+pub(crate) fn subject(der: &[u8]) -> Vec<u8> {
     let header = |data: &[u8]| match data[1] {
         0x81 => (3, usize::from(data[2])),
         0x82 => (4, usize::from(data[2]) << 8 | usize::from(data[3])),

@@ -69,7 +69,10 @@ fn is_valid<E: std::fmt::Display>(verified: Result<(), E>) -> Outcome {
 
 impl Rsa {
     pub(crate) fn new(session: Session<'_>) -> Outcome<Self> {
-        let key = session.public(RSA)?;
+        Self::of(session, session.public(RSA)?)
+    }
+
+    pub(crate) fn of(session: Session<'_>, key: CK_OBJECT_HANDLE) -> Outcome<Self> {
         let number = |kind| {
             Ok::<_, crate::module::Rv>(BoxedUint::from_be_slice_vartime(&session.get(key, kind)?))
         };

@@ -232,6 +232,10 @@ impl Session<'_> {
         call!(self.context, C_DestroyObject(self.handle, object))
     }
 
+    pub(crate) fn copy(&self, object: Object, attributes: &[Attribute]) -> Result<Object> {
+        make!(self, C_CopyObject(object), attributes)
+    }
+
     pub(crate) fn size(&self, object: Object) -> Result<usize> {
         let mut size = 0;
         let place = &raw mut size;
