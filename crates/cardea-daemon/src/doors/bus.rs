@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use cardea_host::erase_stack;
 use futures_core::Stream;
-use zbus::message::Type;
+use zbus::message::{Header, Type};
 use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant};
 use zruntime::SharedRuntime;
 
@@ -281,11 +281,7 @@ impl Bus {
             {
                 self.left(name);
             }
-        } else if header
-            .interface()
-            .is_some_and(|interface| interface.as_str().starts_with("org.freedesktop.login1"))
-            || member == Some("PropertiesChanged")
-        {
+        } else if may_be_of_logind(&header) {
             self.host().presence().look_again();
             self.host().cards_changed();
         }
@@ -617,6 +613,15 @@ impl Bus {
     }
 }
 
+/// Whether a signal is one that the bus delivers for the match on logind's. Anybody can send a signal to this
+/// connection, but it then has a destination.
+fn may_be_of_logind(header: &Header<'_>) -> bool {
+    let interface = header.interface().map(|interface| interface.as_str());
+    let is_login1 = interface.is_some_and(|name| name.starts_with("org.freedesktop.login1"));
+    let is_change = interface == Some(PROPERTIES);
+    header.destination().is_none() && (is_login1 || is_change)
+}
+
 /// The interface and method that a call means, once its member and its types were checked.
 fn method_of(
     own: &[&'static str],
@@ -697,4 +702,26 @@ fn plain_objects(
             (path.into(), interfaces.collect())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signal_that_was_sent_to_us_alone_is_not_logind_s() {
+        let signal = |interface: &'static str, destination: Option<&'static str>| {
+            let signal = Message::signal("/org/freedesktop/login1", interface, "PropertiesChanged");
+            let signal = match destination {
+                Some(name) => signal.destination(name),
+                None => signal,
+            };
+            may_be_of_logind(&signal.build(&()).unwrap().header())
+        };
+        assert!(signal("org.freedesktop.login1.Manager", None));
+        assert!(signal(PROPERTIES, None));
+        assert!(!signal(PROPERTIES, Some(":1.7")));
+        assert!(!signal("org.freedesktop.login1.Manager", Some(":1.7")));
+        assert!(!signal("org.example.Other", None));
+    }
 }

@@ -323,6 +323,33 @@ fn log_at_its_loudest_has_no_pin_and_names_every_apdu() {
 }
 
 #[test]
+fn lines_for_the_journal_have_a_priority_and_no_time() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let path = place.path("log");
+    let file = fs::File::create(&path).unwrap();
+    let metadata = file.metadata().unwrap();
+    let mut process = place.spawn_with(|command| {
+        command.env(
+            "JOURNAL_STREAM",
+            format!("{}:{}", metadata.dev(), metadata.ino()),
+        );
+        command.stderr(file);
+    });
+    process.signal(Signal::TERM);
+    assert!(process.wait().success());
+    let log = fs::read_to_string(path).unwrap();
+    assert!(log.contains("serving") && log.contains("stopped"), "{log}");
+    for line in log.lines() {
+        let rest = ["<3>", "<4>", "<6>"]
+            .iter()
+            .find_map(|level| line.strip_prefix(level));
+        let rest = rest.unwrap_or_else(|| panic!("no priority: {line}"));
+        assert!(rest.trim_start().starts_with("cardea_"), "{line}");
+    }
+}
+
+#[test]
 fn program_leaves_no_core_dumps_locks_its_memory_and_raises_its_limit() {
     let place = Place::new();
     let process = place.spawn_with(|command| {
