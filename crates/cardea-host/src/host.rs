@@ -53,7 +53,7 @@ use crate::sync::lock;
 pub struct Host {
     pub(crate) roles: Roles,
     /// Whose a user id is, where limits count users.
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     pub(crate) store: Store,
     pub(crate) tpm: Tpm,
     /// Whether that one counts wrong PINs.
@@ -91,9 +91,11 @@ impl Host {
         redirect_to_reader: bool,
         admin_key: String,
     ) -> Self {
+        let accounts: Arc<Accounts> = Arc::default();
+        audit.count_by(&accounts);
         Self {
             roles,
-            accounts: Accounts::default(),
+            accounts,
             store,
             tpm: Tpm::new(connect),
             counters: Counters::default(),

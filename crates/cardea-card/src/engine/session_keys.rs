@@ -24,6 +24,14 @@ const MAX_OF_PROGRAM: usize = 32;
 #[derive(Debug, Default)]
 pub struct SessionKeyOwner(Arc<()>);
 
+impl SessionKeyOwner {
+    /// Whether some card has a session key of this program.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        Arc::weak_count(&self.0) > 0
+    }
+}
+
 /// Names a session key. It is random: whoever knows it has it from the program whose key it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SessionKeyId(u64);

@@ -13,13 +13,14 @@ mod log;
 
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use cardea_card::Event;
 use cardea_client::message::FailureKind;
 use serde_json::{Map, Value};
 
+use crate::host::accounts::Accounts;
 use crate::host::hosted::HostedCard;
 use crate::sync::lock;
 use crate::system::unix_time;
@@ -196,6 +197,8 @@ pub struct Audit {
     queue: Mutex<Queue>,
     /// Locked before the queue.
     writer: Mutex<Writer>,
+    /// Whose a user id is, for the budgets.
+    accounts: OnceLock<Arc<Accounts>>,
 }
 
 /// Records that wait for the disk.
@@ -268,7 +271,18 @@ impl Audit {
                 done: 0,
                 lost: 0,
             }),
+            accounts: OnceLock::new(),
         })
+    }
+
+    /// From now on a user's subordinate ids have no budgets of their own.
+    pub(crate) fn count_by(&self, accounts: &Arc<Accounts>) {
+        // It is set once.
+        let _ = self.accounts.set(Arc::clone(accounts));
+    }
+
+    fn account(&self, uid: u32) -> u32 {
+        self.accounts.get().map_or(uid, |accounts| accounts.of(uid))
     }
 
     /// The newest record.
@@ -347,7 +361,7 @@ impl Audit {
             }
         };
         let price = price(card, door, kind);
-        let admitted = frequency.admits(actor.uid, price, now);
+        let admitted = frequency.admits(self.account(actor.uid), price, now);
         admitted.then(|| Draft::new(card, actor, door, kind, count))
     }
 
@@ -579,6 +593,24 @@ mod tests {
                 50
             );
         }
+    }
+
+    #[test]
+    fn subordinate_ids_share_the_budget_of_their_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let ranges = folder.path().join("subuid");
+        std::fs::write(&ranges, "1000:100000:65536\n").unwrap();
+        let accounts = Arc::new(Accounts::new(ranges));
+        accounts.refresh();
+        let audit = Audit::open(folder.path()).unwrap();
+        audit.count_by(&accounts);
+        for uid in 100_000..100_500 {
+            let flooding = Actor { uid, ..actor() };
+            audit.event(None, &flooding, Door::Socket, Kind::Denied);
+        }
+        let found = lines(&audit);
+        assert!(found.len() < 100, "{}", found.len());
+        assert_eq!(found[0]["uid"], 100_000, "records name the id itself");
     }
 
     #[test]

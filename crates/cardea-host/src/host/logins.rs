@@ -60,9 +60,9 @@ impl LoginGroup {
         })
     }
 
-    /// Whether there is a login, or a way to cards of another machine, where logins may be.
+    /// Whether there is a login, a session key, or a way to cards of another machine, where logins may be.
     pub(crate) fn has_any(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > 0
+        self.held.load(Ordering::Relaxed) > 0 || self.session_keys.has_any()
     }
 
     pub(crate) fn login(&self, card: &Arc<HostedCard>) -> Option<Arc<Login>> {
