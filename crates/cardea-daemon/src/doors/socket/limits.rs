@@ -156,26 +156,29 @@ struct OfUser {
     seated: usize,
     /// Those that were closed to make room.
     leaving: usize,
-    idle: Vec<(u64, Arc<Place>)>,
+    /// Since when, which connection.
+    idle: Vec<(u64, u64, Arc<Place>)>,
 }
 
 impl Clients {
     fn users(&self, account: impl Fn(u32) -> u32) -> HashMap<u32, OfUser> {
         let mut users: HashMap<u32, OfUser> = HashMap::new();
-        for place in self.seated.values() {
+        for (number, place) in &self.seated {
             let user = users.entry(account(place.uid)).or_default();
             match place.state.load(Ordering::Relaxed) {
                 CLOSED => user.leaving += 1,
                 state => {
                     user.seated += 1;
                     if state >= IDLE {
-                        user.idle.push((state, Arc::clone(place)));
+                        user.idle.push((state, *number, Arc::clone(place)));
                     }
                 }
             }
         }
         for user in users.values_mut() {
-            user.idle.sort_by_key(|(since, _)| *since);
+            // Those of one millisecond in the order in which they came.
+            user.idle
+                .sort_by_key(|(since, number, _)| (*since, *number));
         }
         users
     }
@@ -185,7 +188,7 @@ impl OfUser {
     /// Closes what is idle for the longest time, if anything is and not too many have yet to leave.
     fn make_room(&self) -> bool {
         let mut idle = self.idle.iter();
-        self.leaving < MAX_LEAVING && idle.any(|(since, place)| place.leave(*since))
+        self.leaving < MAX_LEAVING && idle.any(|(since, _, place)| place.leave(*since))
     }
 }
 
