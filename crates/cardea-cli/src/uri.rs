@@ -4,11 +4,9 @@
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
 use cardea_client::slot_number::slot_number;
+use cardea_terms::token_label;
 
 use crate::on_card::label;
-
-/// Field of the token label (PKCS#11 2.40 §3.2, `CK_TOKEN_INFO`), in bytes.
-const TOKEN_LABEL: usize = 32;
 
 /// Digits of the card id that are the token's serial number, as many as `CK_TOKEN_INFO` has room for.
 const SERIAL: usize = 16;
@@ -22,7 +20,7 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
     Some(format!(
         "pkcs11:model=TPM%20card;manufacturer=Cardea;serial={};token={}",
         escaped(serial),
-        escaped(token_label(&card.name))
+        escaped(&token_label(&card.name))
     ))
 }
 
@@ -61,15 +59,6 @@ pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String
     }
     uri.push_str(";type=private");
     Some(uri)
-}
-
-/// The part of a name that is in the token's label: cut at a character, without the padding.
-fn token_label(name: &str) -> &str {
-    let mut end = name.len().min(TOKEN_LABEL);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().trim_end_matches(' ')
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986 §2.3. RFC 7512 §2.3 allows more, but some of
@@ -134,6 +123,8 @@ mod tests {
     fn token_is_identified_by_serial_number_and_label() {
         let uri = token(&card("Alice's card", CardState::Ready));
         assert_eq!(uri, Some(format!("{TOKEN}Alice%27s%20card")));
+        let uri = token(&card("work:Alice ", CardState::Ready));
+        assert_eq!(uri, Some(format!("{TOKEN}work_Alice")));
     }
 
     #[test]
@@ -191,17 +182,5 @@ mod tests {
             "%20%25%3B%3D%2F%3F%26%22%0A%1B"
         );
         assert_eq!(escaped("ä€"), "%C3%A4%E2%82%AC");
-    }
-
-    #[test]
-    fn label_is_cut_at_a_character_without_its_padding() {
-        assert_eq!(token_label("Ada  "), "Ada");
-        assert_eq!(token_label(&"x".repeat(40)), "x".repeat(32));
-        // The last letter would take the 32nd and the 33rd byte.
-        let name = format!("{}ä", "x".repeat(31));
-        assert_eq!(token_label(&name), "x".repeat(31));
-        let name = format!("{} and more", "x".repeat(31));
-        assert_eq!(token_label(&name), "x".repeat(31));
-        assert_eq!(token_label(""), "");
     }
 }

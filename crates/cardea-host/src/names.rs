@@ -2,6 +2,7 @@
 
 use cardea_client::message::{Failure, FailureKind, MAX_NAME};
 
+use cardea_terms::unsafe_in_label;
 use nix::unistd::{Uid, User};
 
 use crate::failure::fail;
@@ -21,7 +22,10 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     if name.chars().any(char::is_control) {
         return Err(invalid("a name must not have control characters".into()));
     }
-    Ok(())
+    match unsafe_in_label(name) {
+        Some(reason) => Err(invalid(reason.into())),
+        None => Ok(()),
+    }
 }
 
 /// What can be shown in one line.
@@ -42,6 +46,20 @@ pub fn user_name(uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_at_which_programs_split_is_refused_with_the_reason() {
+        assert!(check_name("Alice's card").is_ok());
+        for (name, reason) in [
+            ("work:Alice", "colon"),
+            ("Ada ", "blank"),
+            (" Ada", "blank"),
+        ] {
+            let failure = check_name(name).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Invalid);
+            assert!(failure.message.contains(reason), "{}", failure.message);
+        }
+    }
 
     #[test]
     fn names_are_one_line() {

@@ -7,6 +7,7 @@ use cardea_client::message::{
     CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
 };
 use cardea_client::slot_number::{give_slot_numbers, is_usable, number_in};
+use cardea_terms::token_label;
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
@@ -236,7 +237,7 @@ impl Module {
         // The first 16 of the 32 digits of the card id.
         let serial = status.overview.card_id.get(..16).unwrap_or_default();
         Ok(CK_TOKEN_INFO {
-            label: padded(&status.overview.name),
+            label: padded(&token_label(&status.overview.name)),
             manufacturerID: padded(MANUFACTURER),
             model: padded("TPM card"),
             serialNumber: padded(serial),

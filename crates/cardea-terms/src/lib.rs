@@ -15,6 +15,7 @@ mod key;
 mod rsa_numbers;
 mod shown;
 mod step;
+mod token_label;
 pub mod tpmvsc;
 
 pub use card::{CounterMode, IndexRole, NO_SESSION_LIMIT, Visibility};
@@ -23,3 +24,4 @@ pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 pub use rsa_numbers::{RsaMisfit, RsaNumbers};
 pub use shown::{SHOWN_COLUMNS, for_dialog, is_unsafe_to_show, tame, tame_within};
 pub use step::Step;
+pub use token_label::{token_label, unsafe_in_label};
