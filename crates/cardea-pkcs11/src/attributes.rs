@@ -111,10 +111,11 @@ fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
         CKA_DESTROYABLE => flag(object.location != Location::Module),
         CKA_PRIVATE => flag(object.is_private()),
         CKA_MODIFIABLE => flag(object.location != Location::Module),
-        CKA_COPYABLE => flag(matches!(
-            object.body,
-            Body::Certificate { .. } | Body::Data { .. } | Body::PublicKey(_)
-        )),
+        CKA_COPYABLE => flag(match object.body {
+            Body::Certificate { .. } | Body::Data { .. } | Body::PublicKey(_) => true,
+            Body::PrivateKey(_) => object.session_key().is_some(),
+            Body::Profile(_) | Body::Secret { .. } => false,
+        }),
         CKA_LABEL => Some(object.label.clone().into_bytes()),
         CKA_ID => Some(object.id.clone()),
         CKA_UNIQUE_ID => Some(unique(object).into_bytes()),

@@ -134,6 +134,17 @@ impl Object {
         self.given.get(&kind).is_some_and(|given| *given == [value])
     }
 
+    /// The name of the session key that the object is.
+    pub(crate) fn session_key(&self) -> Option<u64> {
+        match &self.body {
+            Body::PrivateKey(key) => match key.reference {
+                Some(KeyReference::Session(name)) => Some(name),
+                Some(KeyReference::Card(_)) | None => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Approximate size of the content.
     pub(crate) fn size(&self) -> usize {
         let content = match &self.body {

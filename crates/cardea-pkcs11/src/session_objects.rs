@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardea_client::message::{CardRequest, Reply, Request, SessionKeyMaterial};
+use cardea_client::message::{CardRequest, NewKey, Reply, Request, SessionKeyMaterial};
 use cardea_terms::{KeyClass, PublicKey};
 use cryptoki_sys::*;
 use sha1::Digest;
@@ -136,7 +136,7 @@ impl Module {
             return Err(Rv(CKR_ACTION_PROHIBITED));
         }
         self.state().slot(slot)?.objects.remove(&handle);
-        self.delete_session_keys(slot, session_key(object));
+        self.delete_session_keys(slot, object.session_key());
         Ok(())
     }
 
@@ -190,6 +190,9 @@ impl Module {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         let object = self.object(session, handle)?;
+        if let Some(name) = object.session_key() {
+            return self.keep_session_key(session, &object, name, template);
+        }
         let own = copied(&object.body).ok_or(Rv(CKR_ACTION_PROHIBITED))?;
         if object.is_given(CKA_COPYABLE, CK_FALSE) {
             return Err(Rv(CKR_ACTION_PROHIBITED));
@@ -217,6 +220,60 @@ impl Module {
             }
         }
         self.create_object(session, &Template::new(copy.into_iter().collect())?)
+    }
+
+    /// C_CopyObject of a private key of a session, which becomes one of the card's keys: `keytool` keeps new keys so.
+    fn keep_session_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: &Object,
+        name: u64,
+        template: &Template,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let Body::PrivateKey(key) = &object.body else {
+            return Err(Rv(CKR_ACTION_PROHIBITED));
+        };
+        if object.is_given(CKA_COPYABLE, CK_FALSE) || !template.is_for_token()? {
+            return Err(Rv(CKR_ACTION_PROHIBITED));
+        }
+        for (kind, value) in template.attributes() {
+            match attributes::get(object, *kind) {
+                Value::Known(known) if known == **value => {}
+                Value::Absent => return Err(Rv(CKR_ATTRIBUTE_TYPE_INVALID)),
+                _ if matches!(*kind, CKA_TOKEN | CKA_LABEL | CKA_ID | CKA_SUBJECT) => {}
+                Value::Known(_) | Value::Sensitive => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
+            }
+        }
+        let label = match template.get(CKA_LABEL) {
+            Some(_) => template.short_text(CKA_LABEL)?,
+            None => object.label.clone(),
+        };
+        let id = match template.get(CKA_ID) {
+            Some(_) => template.short_bytes(CKA_ID)?,
+            None => object.id.clone(),
+        };
+        let new = NewKey {
+            label: Some(label).filter(|label| !label.is_empty()),
+            class: if key.always {
+                KeyClass::Always
+            } else {
+                KeyClass::Session
+            },
+            sign_only: key.sign_only,
+            id: Some(id).filter(|id| !id.is_empty()),
+        };
+        let slot = self.require_writable(session)?;
+        let request = Request::card(
+            self.card(slot)?,
+            CardRequest::KeepSessionKey { key: name, new },
+        );
+        match self.change(slot, &request)? {
+            Reply::Key(made) => {
+                self.refresh_objects(slot)?;
+                Ok(self.state().key_pair(slot, made.reference)?.1)
+            }
+            _ => Err(Rv(CKR_DEVICE_ERROR)),
+        }
     }
 }
 
@@ -339,17 +396,6 @@ pub(crate) fn given(template: &Template, class: CK_OBJECT_CLASS) -> Result<Given
     Ok(given)
 }
 
-/// The name of the session key that an object is.
-fn session_key(object: &Object) -> Option<u64> {
-    match &object.body {
-        Body::PrivateKey(key) => match key.reference {
-            Some(KeyReference::Session(name)) => Some(name),
-            Some(KeyReference::Card(_)) | None => None,
-        },
-        _ => None,
-    }
-}
-
 impl TokenSlot {
     /// Removes the objects of sessions for which this holds; returns the names of their session keys.
     pub(crate) fn end_session_objects(
@@ -360,7 +406,7 @@ impl TokenSlot {
         self.objects.retain(|_, object| {
             let ended = matches!(object.location, Location::Session(of) if ends(of, object));
             if ended {
-                keys.extend(session_key(object));
+                keys.extend(object.session_key());
             }
             !ended
         });
@@ -370,7 +416,7 @@ impl TokenSlot {
     /// Removes the objects of a session key that has ended in the daemon.
     pub(crate) fn forget_session_key(&mut self, name: u64) {
         self.objects
-            .retain(|_, object| session_key(object) != Some(name));
+            .retain(|_, object| object.session_key() != Some(name));
     }
 }
 

@@ -71,23 +71,31 @@ impl Card {
             Material::Generated(algorithm) => self.token.generate(reference, algorithm, class)?,
             Material::Imported(key) => self.token.import(reference, key, class)?,
         };
+        self.keep_key(&key, arrange)
+            .inspect_err(|_| self.token.forget(&key))
+    }
+
+    /// Makes a TPM object one of the card's keys, in place of an earlier one of its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`make_key`](Self::make_key).
+    pub(crate) fn keep_key(
+        &mut self,
+        key: &KeyRecord,
+        arrange: impl FnOnce(&mut CardRecord) -> Result<(), CardError>,
+    ) -> Result<KeyInfo, CardError> {
+        let number = key.number();
         let replaced = self.record.key(number).cloned();
-        match self.place_key(&key, arrange) {
-            Ok(info) => {
-                self.happened(match info.origin {
-                    KeyOrigin::Generated => Event::KeyGenerated(number),
-                    KeyOrigin::Imported => Event::KeyImported(number),
-                });
-                if let Some(old) = replaced {
-                    self.token.forget(&old);
-                }
-                Ok(info)
-            }
-            Err(error) => {
-                self.token.forget(&key);
-                Err(error)
-            }
+        let info = self.place_key(key, arrange)?;
+        self.happened(match info.origin {
+            KeyOrigin::Generated => Event::KeyGenerated(number),
+            KeyOrigin::Imported => Event::KeyImported(number),
+        });
+        if let Some(old) = replaced {
+            self.token.forget(&old);
         }
+        Ok(info)
     }
 
     fn place_key(

@@ -172,6 +172,11 @@ impl Card {
         Ok((id, info))
     }
 
+    /// The TPM object of a session key, which may become one of the card's keys.
+    pub(crate) fn session_key_object(&self, id: SessionKeyId) -> Result<&KeyRecord, CardError> {
+        SessionKey::find(&self.session_keys, id).ok_or_else(|| TokenErrorKind::NotConfigured.into())
+    }
+
     /// Whether there is such a session key.
     #[must_use]
     pub fn has_session_key(&self, id: SessionKeyId) -> bool {

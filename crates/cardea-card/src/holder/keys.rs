@@ -1,7 +1,10 @@
 //! Keys: new ones, their names and identifiers, and their end.
 
-use crate::engine::{Card, CardError, Connection, KeyUsage, Material, NewKey};
+use crate::engine::{
+    Card, CardError, Catalogue, Connection, KeyUsage, Material, NewKey, SessionKeyId,
+};
 use crate::key_number::KeyNumber;
+use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
 use crate::token::{KeyAlgorithm, TokenErrorKind};
 
@@ -35,6 +38,32 @@ impl Card {
         self.add_key(connection, Material::Imported(key), new)
     }
 
+    /// Makes a session key one of the card's keys, too. Gives its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate_key`](Self::generate_key); `NotConfigured` if there is no such session key.
+    pub fn keep_session_key(
+        &mut self,
+        connection: &mut Connection,
+        key: SessionKeyId,
+        new: &NewKey,
+    ) -> Result<KeyNumber, CardError> {
+        self.need_user(connection)?;
+        let object = self.session_key_object(key)?.clone();
+        let algorithm = self.describe(&object)?.algorithm;
+        let (number, name) = self.place_of(algorithm, new)?;
+        let object = KeyRecord {
+            reference: number.get(),
+            ..object
+        };
+        self.keep_key(
+            &object,
+            entry(self.catalogue(), number, algorithm, new, &name),
+        )?;
+        Ok(number)
+    }
+
     fn add_key(
         &mut self,
         connection: &Connection,
@@ -42,28 +71,28 @@ impl Card {
         new: &NewKey,
     ) -> Result<KeyNumber, CardError> {
         self.need_user(connection)?;
-        let catalogue = self.catalogue();
         let algorithm = material.algorithm();
-        let number = catalogue
+        let (number, name) = self.place_of(algorithm, new)?;
+        let entry = entry(self.catalogue(), number, algorithm, new, &name);
+        self.make_key(number, material, new.class, entry)?;
+        Ok(number)
+    }
+
+    /// A free number and the name of a new key.
+    fn place_of(
+        &mut self,
+        algorithm: KeyAlgorithm,
+        new: &NewKey,
+    ) -> Result<(KeyNumber, String), CardError> {
+        let number = self
+            .catalogue()
             .free_number(self.record(), algorithm, new.id.as_deref())
             .ok_or(TokenErrorKind::Full)?;
         let name = match &new.label {
             Some(label) => label.clone(),
             None => self.random_name(),
         };
-        self.make_key(number, material, new.class, |record| {
-            let whole = catalogue.add(record, number, algorithm, new, &name)?;
-            if let Some(key) = record.key_mut(number) {
-                // One truth: where the catalogue has the whole name, it alone has.
-                key.label = new.label.clone().filter(|_| !whole);
-                key.client_id = new
-                    .id
-                    .clone()
-                    .filter(|id| catalogue.id(number).as_ref() != Some(id));
-            }
-            Ok(())
-        })?;
-        Ok(number)
+        Ok((number, name))
     }
 
     /// Deletes a key, its entry in the catalogue and its certificate.
@@ -163,5 +192,27 @@ impl Card {
             part(20..32),
         ]
         .join("-")
+    }
+}
+
+/// What else of the record belongs to a new key.
+fn entry<'a>(
+    catalogue: &'static dyn Catalogue,
+    number: KeyNumber,
+    algorithm: KeyAlgorithm,
+    new: &'a NewKey,
+    name: &'a str,
+) -> impl FnOnce(&mut CardRecord) -> Result<(), CardError> + 'a {
+    move |record| {
+        let whole = catalogue.add(record, number, algorithm, new, name)?;
+        if let Some(key) = record.key_mut(number) {
+            // One truth: where the catalogue has the whole name, it alone has.
+            key.label = new.label.clone().filter(|_| !whole);
+            key.client_id = new
+                .id
+                .clone()
+                .filter(|id| catalogue.id(number).as_ref() != Some(id));
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! Session keys over the software token: whose they are, how long they last, and that nothing of them is kept.
 
 use cardea_card::token::{KeyAlgorithm, KeyClass, PrivateOperation, TokenErrorKind};
-use cardea_card::{Card, CardError, Connection, Event, SessionKeyId, SessionKeyOwner};
+use cardea_card::{
+    Card, CardError, Connection, Event, KeyUsage, NewKey, SessionKeyId, SessionKeyOwner,
+};
 
 use crate::{VERIFY, send, verified};
 
@@ -110,4 +112,28 @@ fn one_program_cannot_take_all_session_keys_and_all_together_have_a_limit() {
     let [_first, second, third] = owners;
     drop(second);
     assert!(make(&mut card, &connection, &third, KeyClass::Session).is_ok());
+}
+
+#[test]
+fn kept_session_key_is_one_of_the_cards_and_outlives_its_program() {
+    let (mut card, mut connection, _parts) = verified();
+    let owner = SessionKeyOwner::default();
+    let key = make(&mut card, &connection, &owner, KeyClass::Session).unwrap();
+    let new = NewKey {
+        label: Some("kept".into()),
+        usage: KeyUsage::Exchange,
+        class: KeyClass::Session,
+        id: None,
+    };
+    let mut stranger = card.connect();
+    let refused = card.keep_session_key(&mut stranger, key, &new);
+    assert_eq!(kind(refused), Some(TokenErrorKind::NotAuthenticated));
+    card.take_events();
+    let number = card.keep_session_key(&mut connection, key, &new).unwrap();
+    assert_eq!(card.take_events(), [Event::KeyGenerated(number)]);
+    assert_eq!(card.key_label(number).as_deref(), Some("kept"));
+    drop(owner);
+    assert!(card.use_key(&mut connection, number, OPERATION).is_ok());
+    let gone = card.keep_session_key(&mut connection, key, &new);
+    assert_eq!(kind(gone), Some(TokenErrorKind::NotConfigured));
 }

@@ -93,6 +93,7 @@ pub(crate) fn judge(
         | CardRequest::DeleteSessionKey { .. }
         | CardRequest::GenerateKey { .. }
         | CardRequest::ImportKey { .. }
+        | CardRequest::KeepSessionKey { .. }
         | CardRequest::MakeSessionKey { .. }
         | CardRequest::Rename { .. }
         | CardRequest::StoreCertificate { .. }

@@ -307,6 +307,16 @@ pub enum CardRequest {
         #[n(1)]
         material: SessionKeyMaterial,
     },
+    /// Makes a session key one of the card's keys, too: [`Reply::Key`]. Needs `Login` on this connection.
+    #[n(36)]
+    KeepSessionKey {
+        /// Its name.
+        #[n(0)]
+        key: u64,
+        /// What it is on the card; the class is the session key's.
+        #[n(1)]
+        new: NewKey,
+    },
     /// Like `UseKey`, with a session key. Needs `Login` on this connection: [`Reply::Result`].
     #[n(35)]
     UseSessionKey {
@@ -344,6 +354,7 @@ impl CardRequest {
             | Self::EnterPin { .. }
             | Self::GenerateKey { .. }
             | Self::ImportKey { .. }
+            | Self::KeepSessionKey { .. }
             | Self::Login { .. }
             | Self::LoginByAgent
             | Self::Logout

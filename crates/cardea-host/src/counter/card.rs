@@ -87,6 +87,7 @@ impl Counter {
             CardRequest::ImportKey { pin, key, material } => {
                 visit.import_key(pin.as_ref(), &key, &material)
             }
+            CardRequest::KeepSessionKey { key, new } => visit.keep_session_key(key, &new),
             CardRequest::Login { pin } => visit.login(&pin),
             CardRequest::LoginByAgent => visit.login_by_agent(),
             CardRequest::Logout => visit.logout(),

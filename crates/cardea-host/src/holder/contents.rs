@@ -331,7 +331,7 @@ impl CardVisit<'_> {
     }
 }
 
-fn summary_of(card: &Card, number: KeyNumber) -> Result<message::KeySummary, CardError> {
+pub(super) fn summary_of(card: &Card, number: KeyNumber) -> Result<message::KeySummary, CardError> {
     let known = card.keys()?;
     let found = known.iter().find(|(present, _)| *present == number);
     match found {
@@ -347,7 +347,7 @@ fn no_certificate(reference: u8) -> Failure {
     )
 }
 
-fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
+pub(super) fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
     key.label.as_deref().map_or(Ok(()), require_key_label)?;
     require_key_id(key.id.as_deref())?;
     Ok(NewKey {

@@ -3,12 +3,12 @@
 use cardea_card::token::{KeyClass, TokenErrorKind};
 use cardea_card::{CardError, SessionKeyId};
 use cardea_client::message::{
-    Failure, FailureKind, Operation, Reply, SecretBytes, SessionKeyMaterial,
+    Failure, FailureKind, NewKey, Operation, Reply, SecretBytes, SessionKeyMaterial,
 };
 
 use crate::failure::fail;
 use crate::holder::CardVisit;
-use crate::holder::contents::{importable, private_operation};
+use crate::holder::contents::{importable, new_key, private_operation, summary_of};
 use crate::host::hosted::Body;
 
 impl CardVisit<'_> {
@@ -42,6 +42,28 @@ impl CardVisit<'_> {
         })
     }
 
+    /// Makes a session key one of the card's keys, too.
+    pub(crate) fn keep_session_key(&self, key: u64, new: &NewKey) -> Result<Reply, Failure> {
+        let new = new_key(new)?;
+        let key = SessionKeyId::new(key);
+        let summary = self
+            .with_login(|card, connection| {
+                let number = card.keep_session_key(connection, key, &new)?;
+                summary_of(card, number)
+            })
+            .map_err(|failure| self.of_session_key(key, failure))?;
+        self.log("session key kept on the card");
+        Ok(Reply::Key(Box::new(summary)))
+    }
+
+    /// It may be only that there is no such key.
+    fn of_session_key(&self, key: SessionKeyId, failure: Failure) -> Failure {
+        match self.with_card(|card, _| Ok(card.has_session_key(key))) {
+            Ok(false) => no_session_key(),
+            _ => failure,
+        }
+    }
+
     pub(crate) fn use_session_key(
         &self,
         key: u64,
@@ -50,12 +72,7 @@ impl CardVisit<'_> {
         let key = SessionKeyId::new(key);
         let result = self
             .use_by_login(key.into(), private_operation(operation))
-            .map_err(
-                |failure| match self.with_card(|card, _| Ok(card.has_session_key(key))) {
-                    Ok(false) => no_session_key(),
-                    _ => failure,
-                },
-            )?;
+            .map_err(|failure| self.of_session_key(key, failure))?;
         Ok(Reply::Result(SecretBytes::new(result.to_vec())))
     }
 

@@ -82,6 +82,7 @@ fn of_card(request: &CardRequest) -> Audience {
         CardRequest::EnterPin { .. } => Audience::Owner,
         CardRequest::GenerateKey { .. } => Audience::Owner,
         CardRequest::ImportKey { .. } => Audience::Owner,
+        CardRequest::KeepSessionKey { .. } => Audience::Owner,
         CardRequest::Login { .. } => Audience::Owner,
         CardRequest::LoginByAgent => Audience::Owner,
         CardRequest::Logout => Audience::Owner,

@@ -70,6 +70,27 @@ fn java_makes_and_uses_keys_of_a_session() {
     assert_eq!(keys.trim(), "[]");
 }
 
+/// It has the key made in a session, and copies it to the token.
+#[test]
+fn keytool_keeps_a_key_that_it_made_in_a_session() {
+    let workplace = Workplace::new();
+    workplace.create("Alice");
+    let configuration = format!("name = card\nlibrary = {}\nslotListIndex = 0\n", module());
+    fs::write(workplace.path("java.cfg"), configuration).unwrap();
+    let store = store(PIN);
+    workplace.does(&format!(
+        "keytool -genkeypair {store} -dname CN=Alice -alias kept -keyalg EC -groupname secp256r1 \
+         -providerName SunPKCS11-card"
+    ));
+    let keys = workplace.cardea(&["key", "list", "Alice"]);
+    assert_eq!(keys.matches("generated").count(), 1, "{keys}");
+    workplace.does(&format!(
+        "keytool -certreq {store} -alias kept -file request.pem"
+    ));
+    let verified = workplace.does("openssl req -verify -noout -in request.pem");
+    assert!(verified.contains("verify OK"), "{verified}");
+}
+
 #[test]
 fn keytool_lists_the_card_and_makes_requests() {
     let workplace = Workplace::with_certificates();

@@ -290,6 +290,13 @@ fn table() -> Vec<(Request, [bool; 4])> {
         Request::card(card(), CardRequest::DeleteSessionKey { key: 1 }),
         Request::card(
             card(),
+            CardRequest::KeepSessionKey {
+                key: 1,
+                new: new_key(),
+            },
+        ),
+        Request::card(
+            card(),
             CardRequest::ChangePinByAgent {
                 reference: Reference::Pin,
             },
@@ -521,6 +528,10 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::DeleteSessionKey { .. },
             ..
         } => 63,
+        Request::Card {
+            request: CardRequest::KeepSessionKey { .. },
+            ..
+        } => 64,
     }
 }
 

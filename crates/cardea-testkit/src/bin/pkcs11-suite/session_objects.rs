@@ -251,6 +251,40 @@ pub(crate) const ROWS: &[Row] = &[
     ("certificate_is_copied_to_the_token_and_back", |c| {
         is_copied(c, &certificate(false))
     }),
+    ("session_key_is_copied_to_the_token", |c| {
+        let s = c.user()?;
+        let (public, private) = pair(s)?;
+        let changed = [bytes(CKA_LABEL, "kept"), bytes(CKA_ID, [0xAB; 4])];
+        let kept = s.copy(private, &[&[flag(CKA_TOKEN, true)], &changed[..]].concat())?;
+        let point = s.get(public, CKA_EC_POINT)?;
+        // It outlives the session whose key it was.
+        let other = c.user()?;
+        s.close()?;
+        let seen = other
+            .expect(kept, &changed)
+            .and_then(|()| other.expect(kept, &[flag(CKA_TOKEN, true), flag(CKA_LOCAL, true)]))
+            .and_then(|()| {
+                other.sign_begin(&ecdsa(), kept)?;
+                verify_ecdsa(&point, &DIGEST, &other.sign(&DIGEST)?)
+            });
+        other.destroy(kept)?;
+        seen
+    }),
+    ("copy_of_a_session_key_stays_secret", |c| {
+        let s = c.user()?;
+        let (_, private) = pair(s)?;
+        for attribute in [flag(CKA_EXTRACTABLE, true), flag(CKA_SENSITIVE, false)] {
+            refused(
+                s.copy(private, &[flag(CKA_TOKEN, true), attribute]),
+                [
+                    CKR_ATTRIBUTE_READ_ONLY,
+                    CKR_TEMPLATE_INCONSISTENT,
+                    CKR_ACTION_PROHIBITED,
+                ],
+            )?;
+        }
+        Ok(())
+    }),
     ("copy_differs_as_its_template_says", |c| {
         let s = c.public()?;
         let object = s.create(&public_key(false))?;
