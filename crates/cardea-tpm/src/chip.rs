@@ -113,6 +113,13 @@ pub trait Chip: Send + Sync {
     /// [`TpmError::NvFull`] where there is none; others.
     fn room_for_card(&self, taken: &[u32]) -> Result<(), TpmError>;
 
+    /// Removes what a crash in a test of the chip has left: see [`Service::remove_leftovers`].
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    fn remove_leftovers(&self, taken: &[u32]) -> Result<usize, TpmError>;
+
     /// Whether it counts wrong PINs: see [`Service::check_counters`].
     ///
     /// # Errors
@@ -259,6 +266,10 @@ impl Chip for Service {
 
     fn room_for_card(&self, taken: &[u32]) -> Result<(), TpmError> {
         self.room_for_card(taken)
+    }
+
+    fn remove_leftovers(&self, taken: &[u32]) -> Result<usize, TpmError> {
+        self.remove_leftovers(taken)
     }
 
     fn check_counters(&self, taken: &[u32]) -> Result<(), TpmError> {

@@ -85,6 +85,19 @@ pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
     result
 }
 
+/// Undefines every throw-away index that a crash has left, and returns how many there were. Nothing is touched that is
+/// `taken`: handles of cards, and of creations and destructions that were interrupted.
+pub(crate) fn remove_leftovers(core: &mut Core, taken: &[u32]) -> Result<usize, TpmError> {
+    let mut removed = 0;
+    let handles = core.link()?.tpm.handles(*NV_RANGE.start())?;
+    for handle in handles {
+        if NV_RANGE.contains(&handle) && !taken.contains(&handle) && remove_left(core, handle)? {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// PIN, administrator, PUK.
 const INDICES_OF_A_CARD: usize = 3;
 
@@ -115,21 +128,25 @@ fn probe_handle(core: &mut Core, taken: &[u32]) -> Result<u32, TpmError> {
     Err(TpmError::Unfit("no index handle is free".into()))
 }
 
-/// Undefines a throw-away index, of this run or left by a crash; another or none is left alone.
-fn remove_left(core: &mut Core, handle: u32) -> Result<(), TpmError> {
-    undefine(core, &room_intent(handle))?;
+/// Undefines a throw-away index, of this run or left by a crash; another or none is left alone. Whether there was one.
+fn remove_left(core: &mut Core, handle: u32) -> Result<bool, TpmError> {
     let tpm = &mut core.link()?.tpm;
     let public = match tpm.nv_read_public(handle) {
-        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(()),
+        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(false),
         other => other?,
     };
-    let ours = [PROBE_DEFINED, PROBE_WRITTEN]
-        .iter()
-        .any(|attributes| public == probe_public(handle, *attributes));
-    if ours {
+    let room = room_intent(handle).policy;
+    let ours = [
+        probe_public(handle, PROBE_DEFINED),
+        probe_public(handle, PROBE_WRITTEN),
+        nv_public(handle, NV_DEFINED, &room),
+        nv_public(handle, NV_WRITTEN, &room),
+    ];
+    let is_ours = ours.contains(&public);
+    if is_ours {
         tpm.nv_undefine(handle, &name_of(&public))?;
     }
-    Ok(())
+    Ok(is_ours)
 }
 
 /// What [`room`] defines.

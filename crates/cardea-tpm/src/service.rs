@@ -19,7 +19,7 @@ use crate::intent::IntentIndex;
 use crate::operate::{arm, check};
 use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
-use crate::probe::{probe, room};
+use crate::probe::{probe, remove_leftovers, room};
 use crate::queue::{Lane, Queue};
 use crate::status::Status;
 use crate::token::CardToken;
@@ -134,6 +134,18 @@ impl Service {
     pub fn room_for_card(&self, taken: &[u32]) -> Result<(), TpmError> {
         let taken = taken.to_vec();
         self.run(move |core| room(core, &taken))
+    }
+
+    /// Removes the throw-away indices of [`Service::check_counters`] and [`Service::room_for_card`] that a crash has
+    /// left, and returns how many there were. `taken` are handles that others claim: they are not touched. Where the
+    /// owner has an authorisation, it takes that if there is something to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`]; some may have been removed.
+    pub fn remove_leftovers(&self, taken: &[u32]) -> Result<usize, TpmError> {
+        let taken = taken.to_vec();
+        self.run(move |core| remove_leftovers(core, &taken))
     }
 
     /// Whether the TPM keeps the count of wrong PINs, and all else that cards build on: tries it once, with an

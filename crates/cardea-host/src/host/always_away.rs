@@ -73,6 +73,10 @@ impl Chip for AlwaysAway {
         Err(TpmError::Stopped)
     }
 
+    fn remove_leftovers(&self, _taken: &[u32]) -> Result<usize, TpmError> {
+        Err(TpmError::Stopped)
+    }
+
     fn room_for_card(&self, _taken: &[u32]) -> Result<(), TpmError> {
         Err(TpmError::Stopped)
     }

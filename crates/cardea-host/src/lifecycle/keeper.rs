@@ -26,13 +26,18 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 pub fn keep(host: &Host) {
     let mut retry = FIRST_RETRY;
     let mut round = Instant::now();
+    let mut leftovers = Leftovers::NotLooked;
     loop {
         let rare = round.elapsed() >= EXPIRY_INTERVAL;
         if rare {
             round = Instant::now();
         }
         let settled = settle(host, rare);
-        let limit = if settled {
+        let limit = if leftovers == Leftovers::NotLooked {
+            // Whoever waits for the first pass does not wait for this, which no card needs.
+            leftovers = Leftovers::Due;
+            Duration::ZERO
+        } else if settled {
             retry = FIRST_RETRY;
             EXPIRY_INTERVAL
         } else {
@@ -43,8 +48,48 @@ pub fn keep(host: &Host) {
         if !host.keeper.wait_for_work(limit) {
             return;
         }
+        if leftovers == Leftovers::Due || leftovers == Leftovers::NotReached && rare {
+            leftovers = remove_leftovers(host);
+        }
         host.expire();
         host.audit.catch_up();
+    }
+}
+
+/// Whether the TPM was searched for what a crash in a test of it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leftovers {
+    Due,
+    NotLooked,
+    /// The TPM is away, or the owner's authorisation is missing: to be tried again in the usual rounds.
+    NotReached,
+    Removed,
+}
+
+/// Looks for them once after each start, also where there is no card yet. The handles of unreadable card files are not
+/// known, but an index of a card is never taken for one of a test: the policies differ.
+fn remove_leftovers(host: &Host) -> Leftovers {
+    let _guard = host.provision(&mut |_| {});
+    let taken = host.claimed_handles();
+    let removed = host
+        .tpm
+        .chip()
+        .and_then(|chip| for_keeper(&chip).remove_leftovers(&taken));
+    match removed {
+        Ok(removed) => {
+            if removed > 0 {
+                tracing::info!(removed, "indices of an interrupted test of the TPM removed");
+            }
+            Leftovers::Removed
+        }
+        Err(error) => {
+            let error = crate::failure::chain(&error);
+            tracing::debug!(
+                error,
+                "not searched for what an interrupted test of the TPM has left"
+            );
+            Leftovers::NotReached
+        }
     }
 }
 

@@ -563,3 +563,63 @@ fn session_authorises_nothing_in_clear() {
         .unwrap();
     assert_eq!(*passwords.lock().unwrap(), [0u32; 0]);
 }
+
+#[test]
+fn probe_that_is_killed_at_any_command_leaves_nothing_after_the_next_start() {
+    let tpm = Swtpm::start();
+    let card = make(&tpm.service(), Kind::Admin);
+    let taken: Vec<u32> = card.tpm.indices.iter().map(|index| index.handle).collect();
+    let handles = |service: &Service| -> Vec<u32> {
+        let indices = service.indices().unwrap();
+        indices.iter().map(|index| index.handle).collect()
+    };
+    let (mut left, mut tests) = (0, 0);
+    for (what, test) in [
+        (
+            "counters",
+            Service::check_counters as fn(&Service, &[u32]) -> _,
+        ),
+        ("room", Service::room_for_card),
+    ] {
+        for last in 1_usize.. {
+            let proxy = Proxy::start(&tpm.socket());
+            let service = proxy.service();
+            service.status().unwrap();
+            let mut sent = 0;
+            proxy.behave(Box::new(move |command, tpm| {
+                sent += 1;
+                // The last one is carried out, and nobody hears of it.
+                let response = (sent <= last).then(|| tpm(command));
+                response.filter(|_| sent < last)
+            }));
+            let whole = test(&service, &taken).is_ok();
+            drop((service, proxy));
+            let next = tpm.service();
+            let found = handles(&next);
+            let throw_away: Vec<u32> = found
+                .into_iter()
+                .filter(|one| !taken.contains(one))
+                .collect();
+            let claimed: Vec<u32> = taken.iter().chain(&throw_away).copied().collect();
+            assert_eq!(
+                next.remove_leftovers(&claimed).unwrap(),
+                0,
+                "{what} {last}: taken"
+            );
+            let removed = next.remove_leftovers(&taken).unwrap();
+            assert_eq!(removed, throw_away.len(), "{what} {last}");
+            assert_eq!(handles(&next).len(), taken.len(), "{what} {last}");
+            left += removed;
+            if whole {
+                assert_eq!(removed, 0);
+                break;
+            }
+            tests += 1;
+        }
+    }
+    assert!(left > 10 && tests > 20, "{left} left by {tests} tests");
+    let service = tpm.service();
+    token(&service, &card)
+        .verify(PinReference::Pin, &pin(PIN))
+        .unwrap();
+}
