@@ -50,6 +50,7 @@ mod token;
 mod tpm;
 mod transport;
 mod trusted_record;
+mod turns;
 pub mod vault;
 mod wire;
 

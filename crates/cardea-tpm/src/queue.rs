@@ -2,11 +2,10 @@
 //!
 //! A TPM does one command at a time: whoever holds the [`Core`] works with it. A caller who finds nobody there
 //! takes it and does its job itself, which saves two changes of thread. Else jobs wait: each lane (a card, or
-//! the service itself) has its own row, and the thread takes one job from each lane in turn, so that a busy card
+//! the service itself) has its own row, and the thread takes the jobs in the order of [`Turns`], so that a busy user
 //! cannot starve another.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use crate::core::Core;
 use crate::error::TpmError;
 use crate::promise::promise;
 use crate::transport::KEY_TIME;
+use crate::turns::{Lane, Length, Turns};
 
 /// Called once, where it lies: what it holds of secrets is erased there. A `FnOnce` would be moved out of its
 /// box, and the box freed with a copy.
@@ -26,9 +26,6 @@ type Job = Box<dyn FnMut(&mut Core) + Send>;
 
 /// Work for a moment in which nobody waits; says whether it found something to do.
 type Idle = Box<dyn Fn(&mut Core) -> bool + Send + Sync>;
-
-/// A row of jobs of its own.
-pub(crate) type Lane = u64;
 
 /// Nobody has used the TPM for so long: the thread does what is due. Who serves a client does it sooner, by
 /// [`Queue::run_idle_work`].
@@ -71,9 +68,7 @@ const LONGEST_TRACE: Duration = Duration::from_millis(10);
 struct State {
     /// Absent while somebody works with it.
     core: Option<Box<Core>>,
-    lanes: BTreeMap<Lane, VecDeque<Job>>,
-    /// Lanes with jobs, the next one first.
-    turns: VecDeque<Lane>,
+    turns: Turns<Job>,
     /// How often the core was given back, or a job was done.
     uses: u64,
     /// Whether there may be work for an idle moment.
@@ -114,11 +109,16 @@ impl Shared {
         result.ok()
     }
 
-    /// Gives the core back, and calls the thread if somebody waits or nobody looks after what is due.
-    fn give_back(&self, core: Box<Core>, due: bool) {
+    /// Gives the core back, and calls the thread if somebody waits or nobody looks after what is due. The job, if it
+    /// was one, and when it began.
+    fn give_back(&self, core: Box<Core>, due: bool, job: Option<(Lane, Length, Instant)>) {
         let mut state = self.lock();
         state.put(core, due);
-        let call = !state.turns.is_empty() || (due && state.asleep && !DEFERRED.get());
+        let now = Instant::now();
+        if let Some((lane, length, began)) = job {
+            state.turns.charge(lane, length, began, now);
+        }
+        let call = state.turns.has_ready(now) || (due && state.asleep && !DEFERRED.get());
         drop(state);
         if call {
             self.work.notify_one();
@@ -143,8 +143,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 core: Some(Box::new(core)),
-                lanes: BTreeMap::new(),
-                turns: VecDeque::new(),
+                turns: Turns::new(),
                 uses: 0,
                 due: false,
                 asleep: false,
@@ -171,9 +170,9 @@ impl Queue {
             return false;
         }
         let state = self.shared.lock();
-        let limit = match (&state.core, state.turns.is_empty()) {
-            (Some(_), true) => None,
-            (Some(_), false) => Some(LONGEST_WAIT),
+        let limit = match (&state.core, state.turns.has_ready(Instant::now())) {
+            (Some(_), false) => None,
+            (Some(_), true) => Some(LONGEST_WAIT),
             (None, _) => Some(LONGEST_JOB),
         };
         let uses = state.uses;
@@ -191,18 +190,20 @@ impl Queue {
     /// Runs a job, at once if nobody is before it, and gives its result.
     pub(crate) fn run<R: Send + 'static>(
         &self,
-        lane: Lane,
+        (lane, length): (Lane, Length),
         mut job: impl FnMut(&mut Core) -> R + Send + 'static,
     ) -> Result<R, TpmError> {
+        let began = Instant::now();
         let mut state = self.shared.lock();
-        if state.turns.is_empty()
+        if state.turns.may_begin(lane, length, began)
             && !state.stopping
             && let Some(mut core) = state.core.take()
         {
             drop(state);
             // What it leaves on the stack is the caller's to erase, who has more of it there.
             let result = self.shared.work(&mut core, &mut job);
-            self.shared.give_back(core, true);
+            self.shared
+                .give_back(core, true, Some((lane, length, began)));
             return result.ok_or(TpmError::Stopped);
         }
         drop(state);
@@ -211,21 +212,17 @@ impl Queue {
             let waiter = promise.keep(job(core));
             core.wake().set(waiter);
         };
-        self.post(lane, Box::new(job));
+        self.post((lane, length), Box::new(job));
         expectation.wait().ok_or(TpmError::Stopped)
     }
 
     /// Runs a job in turn without waiting.
-    pub(crate) fn post(&self, lane: Lane, job: Job) {
+    pub(crate) fn post(&self, (lane, length): (Lane, Length), job: Job) {
         let mut state = self.shared.lock();
         if state.stopping {
             return;
         }
-        let row = state.lanes.entry(lane).or_default();
-        row.push_back(job);
-        if row.len() == 1 {
-            state.turns.push_back(lane);
-        }
+        state.turns.push(lane, length, job, Instant::now());
         drop(state);
         self.shared.work.notify_one();
     }
@@ -233,7 +230,7 @@ impl Queue {
     /// Does what is due in an idle moment, if this is one. The caller erases its stack.
     pub(crate) fn run_idle_work(&self) {
         let mut state = self.shared.lock();
-        while state.due && state.turns.is_empty() {
+        while state.due && !state.turns.has_ready(Instant::now()) {
             let Some(mut core) = state.core.take() else {
                 return;
             };
@@ -242,7 +239,7 @@ impl Queue {
             state = self.shared.lock();
             state.put(core, worked.unwrap_or(false));
         }
-        if !state.turns.is_empty() {
+        if state.turns.has_ready(Instant::now()) {
             drop(state);
             self.shared.work.notify_one();
         }
@@ -251,7 +248,11 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
+        {
+            let mut state = self.shared.lock();
+            state.stopping = true;
+            state.turns.end_pause();
+        }
         self.shared.work.notify_one();
         let thread = self
             .thread
@@ -271,7 +272,8 @@ fn serve(shared: &Shared) {
     let mut state = shared.lock();
     let mut seen = state.uses;
     loop {
-        if !state.turns.is_empty() && state.core.is_some() {
+        let is_ready = state.turns.has_ready(Instant::now());
+        if is_ready && state.core.is_some() {
             state = serve_jobs(shared, state);
             continue;
         }
@@ -279,7 +281,7 @@ fn serve(shared: &Shared) {
             // Whoever works with the core holds the queue, so it is here.
             return;
         }
-        if state.due && state.core.is_some() && state.turns.is_empty() {
+        if state.due && state.core.is_some() && !is_ready {
             if state.uses != seen {
                 seen = state.uses;
                 state = shared
@@ -293,7 +295,7 @@ fn serve(shared: &Shared) {
                 drop(state);
                 let worked = shared.work(&mut core, &shared.idle);
                 erase_stack();
-                shared.give_back(core, worked.unwrap_or(false));
+                shared.give_back(core, worked.unwrap_or(false), None);
                 state = shared.lock();
                 // Its own use is no reason to wait again.
                 seen = state.uses;
@@ -301,10 +303,17 @@ fn serve(shared: &Shared) {
             continue;
         }
         state.asleep = true;
-        state = shared
-            .work
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        state = if state.turns.is_empty() || is_ready {
+            shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner)
+        } else {
+            // All that waits is to pause. Whoever else used the TPM may be gone before its end.
+            let pause = state.turns.pause(Instant::now()).max(PAUSE);
+            let waited = shared.work.wait_timeout(state, pause.min(LONGEST_WAIT));
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
         state.asleep = false;
     }
 }
@@ -317,7 +326,10 @@ fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mutex
     let mut erased = Instant::now();
     let mut rested = true;
     loop {
-        if let Some(mut job) = next(&mut state) {
+        let began = Instant::now();
+        let next = state.turns.next(began);
+        let taken = next.as_ref().map(|(lane, length, _)| (*lane, *length));
+        if let Some((.., mut job)) = next {
             drop(state);
             shared.work(&mut core, &mut job);
             drop(job);
@@ -336,26 +348,12 @@ fn serve_jobs<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> Mutex
         }
         state = shared.lock();
         state.uses = state.uses.wrapping_add(1);
+        if let Some((lane, length)) = taken {
+            state.turns.charge(lane, length, began, Instant::now());
+        }
     }
     state.put(core, true);
     state
-}
-
-/// The next job, lane by lane.
-fn next(state: &mut State) -> Option<Job> {
-    while let Some(lane) = state.turns.pop_front() {
-        let row = state.lanes.get_mut(&lane);
-        let (job, more) = row.map_or((None, false), |row| (row.pop_front(), !row.is_empty()));
-        if more {
-            state.turns.push_back(lane);
-        } else {
-            state.lanes.remove(&lane);
-        }
-        if job.is_some() {
-            return job;
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -365,6 +363,11 @@ mod tests {
     use super::*;
     use crate::tpm::CommandCount;
 
+    /// Of one user's card.
+    fn turn(card: u64) -> (Lane, Length) {
+        (Lane { card, user: 1 }, Length::Short)
+    }
+
     #[test]
     fn lanes_take_turns() {
         let core = Core::new(
@@ -373,7 +376,7 @@ mod tests {
         );
         let queue = Queue::start(core, |_| false).unwrap();
         let (gate, wait) = mpsc::channel::<()>();
-        queue.post(0, Box::new(move |_| wait.recv().unwrap_or_default()));
+        queue.post(turn(0), Box::new(move |_| wait.recv().unwrap_or_default()));
         let (sender, receiver) = mpsc::channel();
         for (lane, name) in [
             (1, "a1"),
@@ -384,7 +387,7 @@ mod tests {
             (3, "c2"),
         ] {
             let sender = sender.clone();
-            queue.post(lane, Box::new(move |_| sender.send(name).unwrap()));
+            queue.post(turn(lane), Box::new(move |_| sender.send(name).unwrap()));
         }
         drop((gate, sender));
         let order: Vec<_> = receiver.iter().collect();
@@ -405,13 +408,13 @@ mod tests {
             false
         })
         .unwrap();
-        queue.run(1, |_| ()).unwrap();
+        queue.run(turn(1), |_| ()).unwrap();
         assert_eq!(receiver.recv().unwrap().as_deref(), Some("tpm"));
         while !queue.shared.lock().asleep {
             thread::yield_now();
         }
         let deferring = DeferIdleWork::begin();
-        queue.run(1, |_| ()).unwrap();
+        queue.run(turn(1), |_| ()).unwrap();
         assert!(receiver.recv_timeout(200 * PAUSE).is_err());
         drop(deferring);
         queue.run_idle_work();
@@ -434,14 +437,14 @@ mod tests {
         let (gate, wait) = mpsc::channel::<()>();
         let (sender, receiver) = mpsc::channel();
         queue.post(
-            0,
+            turn(0),
             Box::new(move |_| {
                 sender.send(()).unwrap();
                 wait.recv().unwrap_or_default();
             }),
         );
         receiver.recv().unwrap();
-        queue.post(1, Box::new(|_| {}));
+        queue.post(turn(1), Box::new(|_| {}));
         assert!(queue.is_served());
         since(LONGEST_WAIT * 2);
         assert!(queue.is_served(), "a long job");
@@ -452,7 +455,10 @@ mod tests {
             thread::yield_now();
         }
         assert!(queue.is_served(), "done meanwhile");
-        queue.shared.lock().turns.push_back(7);
+        let job: Job = Box::new(|_| {});
+        let (lane, length) = turn(7);
+        let now = Instant::now();
+        queue.shared.lock().turns.push(lane, length, job, now);
         assert!(queue.is_served());
         since(LONGEST_WAIT);
         assert!(!queue.is_served(), "nobody takes it");
@@ -465,7 +471,7 @@ mod tests {
             CommandCount::default(),
         );
         let queue = Queue::start(core, |_| false).unwrap();
-        assert!(queue.run(1, |_| panic!("on purpose")).is_err());
-        assert_eq!(queue.run(1, |_| 7).unwrap(), 7);
+        assert!(queue.run(turn(1), |_| panic!("on purpose")).is_err());
+        assert_eq!(queue.run(turn(1), |_| 7).unwrap(), 7);
     }
 }

@@ -20,15 +20,19 @@ use crate::operate::{arm, check};
 use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
 use crate::probe::{probe, remove_leftovers, room};
-use crate::queue::{Lane, Queue};
+use crate::queue::Queue;
 use crate::status::Status;
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
 use crate::transport::Address;
 use crate::trusted_record::{Anchor, CardFault, NV_RANGE, own_indices};
+use crate::turns::{Lane, Length, SERVICE_USER};
 
 /// Jobs of the service itself.
-const SERVICE: Lane = 0;
+const SERVICE: Lane = Lane {
+    card: 0,
+    user: SERVICE_USER,
+};
 
 /// A TPM, used by one caller at a time, in turn; clones share it. Its thread ends with the last clone and token.
 ///
@@ -57,7 +61,7 @@ impl Service {
         let inner = Inner {
             address: address.clone(),
             count,
-            next: AtomicU64::new(SERVICE + 1),
+            next: AtomicU64::new(SERVICE.card + 1),
             queue,
         };
         Ok(Self {
@@ -90,9 +94,11 @@ impl Service {
         mut operation: impl FnMut(&mut Core) -> Result<R, TpmError> + Send + 'static,
     ) -> Result<R, TpmError> {
         let owner = self.owner.clone();
-        self.inner.queue.run(SERVICE, move |core| {
-            core.attempt(|core| as_owner(core, owner.as_deref(), &mut operation))
-        })?
+        self.inner
+            .queue
+            .run((SERVICE, Length::Short), move |core| {
+                core.attempt(|core| as_owner(core, owner.as_deref(), &mut operation))
+            })?
     }
 
     /// Does what is due while nobody waits for the TPM, like arming a session again: for a thread that has just
@@ -224,7 +230,7 @@ impl Service {
         let (done, result) = std::sync::mpsc::sync_channel(1);
         let mut sender = Some(sender);
         self.inner.queue.post(
-            SERVICE,
+            (SERVICE, Length::Short),
             Box::new(move |core| {
                 let mut tell = |step: Step| {
                     if let Some(sender) = &sender {
@@ -315,23 +321,26 @@ impl Service {
         }
         let mut fault = None;
         let owner = self.owner.clone();
-        let checked = self.inner.queue.run(SERVICE, move |core| {
-            core.attempt(|core| {
-                as_owner(
-                    core,
-                    owner.as_deref(),
-                    &mut |core| match check(core, &anchor) {
-                        Err(CardFault::Tpm(error)) => Err(error),
-                        Err(other) => {
-                            fault = Some(other);
-                            Ok(())
-                        }
-                        Ok(()) => Ok(()),
-                    },
-                )
-            })
-            .map(|()| fault.take())
-        })?;
+        let checked = self
+            .inner
+            .queue
+            .run((SERVICE, Length::Short), move |core| {
+                core.attempt(|core| {
+                    as_owner(
+                        core,
+                        owner.as_deref(),
+                        &mut |core| match check(core, &anchor) {
+                            Err(CardFault::Tpm(error)) => Err(error),
+                            Err(other) => {
+                                fault = Some(other);
+                                Ok(())
+                            }
+                            Ok(()) => Ok(()),
+                        },
+                    )
+                })
+                .map(|()| fault.take())
+            })?;
         match checked? {
             None => Ok(()),
             Some(fault) => Err(fault),
@@ -346,7 +355,10 @@ impl Service {
     pub fn token(&self, record: &CardRecord) -> Result<CardToken, CardFault> {
         Ok(CardToken::new(
             Arc::clone(&self.inner),
-            self.next_card(),
+            Lane {
+                card: self.next_card(),
+                user: record.owner,
+            },
             Anchor::new(record)?,
             &record.keys,
         ))

@@ -27,6 +27,7 @@ use crate::probe::probe;
 use crate::proof::{self, Proof};
 use crate::rsa_key;
 use crate::trusted_record::{Anchor, Index};
+use crate::turns::{Lane, Length};
 
 /// How long a counter that was read is shown again without asking the TPM: clients poll it.
 const COUNTER_TIME: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ const COUNTER_TIME: Duration = Duration::from_secs(1);
 /// A card's token. Dropping it ends its verification.
 pub struct CardToken {
     service: Arc<Inner>,
-    card: u64,
+    lane: Lane,
     anchor: Arc<Anchor>,
     /// Whether the card has keys that want the PIN every time.
     always: AtomicBool,
@@ -44,7 +45,7 @@ pub struct CardToken {
 }
 
 impl CardToken {
-    pub(crate) fn new(service: Arc<Inner>, card: u64, anchor: Anchor, keys: &[KeyRecord]) -> Self {
+    pub(crate) fn new(service: Arc<Inner>, lane: Lane, anchor: Anchor, keys: &[KeyRecord]) -> Self {
         let always = keys.iter().any(|key| {
             anchor
                 .describe(key)
@@ -52,7 +53,7 @@ impl CardToken {
         });
         Self {
             service,
-            card,
+            lane,
             anchor: Arc::new(anchor),
             always: AtomicBool::new(always),
             administration: Administration::default(),
@@ -65,7 +66,17 @@ impl CardToken {
         &self,
         operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
     ) -> Result<R, TokenError> {
-        run(&self.service, &self.anchor, self.card, operation)
+        let turn = (self.lane, Length::Short);
+        run(&self.service, &self.anchor, turn, operation)
+    }
+
+    /// Like [`Self::run`], for what makes a key.
+    fn run_long<R: Send + 'static>(
+        &self,
+        operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
+    ) -> Result<R, TokenError> {
+        let turn = (self.lane, Length::Long);
+        run(&self.service, &self.anchor, turn, operation)
     }
 
     fn index(&self, reference: PinReference) -> Result<&Index, TokenError> {
@@ -151,13 +162,14 @@ impl CardToken {
 fn run<R: Send + 'static>(
     service: &Inner,
     anchor: &Arc<Anchor>,
-    card: u64,
+    turn: (Lane, Length),
     mut operation: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
 ) -> Result<R, TokenError> {
     let anchor = Arc::clone(anchor);
+    let card = turn.0.card;
     service
         .queue
-        .run(card, move |core| {
+        .run(turn, move |core| {
             core.attempt_unless(
                 |core| operation(core, card, &anchor),
                 |core, index| operate::counted(core, card, &anchor, index),
@@ -179,7 +191,7 @@ impl KeyStore for CardToken {
         algorithm: KeyAlgorithm,
         class: KeyClass,
     ) -> Result<KeyRecord, TokenError> {
-        let key = self.run(move |core, _, anchor| {
+        let key = self.run_long(move |core, _, anchor| {
             operate::generate(core, anchor, reference, algorithm, class)
         })?;
         if class == KeyClass::Always {
@@ -213,9 +225,9 @@ impl KeyStore for CardToken {
         let operation = OwnedOperation::fitting(&info, operation)?;
         let key = key.clone();
         let (service, anchor) = (Arc::clone(&self.service), Arc::clone(&self.anchor));
-        let card = self.card;
+        let turn = (self.lane, Length::Short);
         Ok(Box::new(move || {
-            run(&service, &anchor, card, move |core, card, anchor| {
+            run(&service, &anchor, turn, move |core, card, anchor| {
                 operate::operate(
                     core,
                     card,
@@ -253,9 +265,10 @@ impl KeyStore for CardToken {
 
     fn forget(&mut self, key: &KeyRecord) {
         let public = key.object.public.clone();
-        self.service
-            .queue
-            .post(self.card, Box::new(move |core| core.unload(&public)));
+        self.service.queue.post(
+            (self.lane, Length::Short),
+            Box::new(move |core| core.unload(&public)),
+        );
     }
 }
 
@@ -355,9 +368,10 @@ impl PinAuthority for CardToken {
 
 impl Drop for CardToken {
     fn drop(&mut self) {
-        let card = self.card;
-        self.service
-            .queue
-            .post(card, Box::new(move |core| core.remove(card)));
+        let card = self.lane.card;
+        self.service.queue.post(
+            (self.lane, Length::Short),
+            Box::new(move |core| core.remove(card)),
+        );
     }
 }
