@@ -87,7 +87,7 @@ fn new_door_has_permission_and_audit_by_the_counter() {
     assert_eq!(other.answer("list"), "");
     assert_eq!(
         other.answer(&format!("verify work {pin}")),
-        "there is no such card"
+        "there is no such card; `cardea card list` shows yours"
     );
     assert_eq!(other.answer("destroy work"), "what?");
 
