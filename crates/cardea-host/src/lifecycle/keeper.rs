@@ -26,18 +26,14 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 pub fn keep(host: &Host) {
     let mut retry = FIRST_RETRY;
     let mut round = Instant::now();
-    let mut leftovers = Leftovers::NotLooked;
+    let mut are_leftovers_gone = false;
     loop {
         let rare = round.elapsed() >= EXPIRY_INTERVAL;
         if rare {
             round = Instant::now();
         }
         let settled = settle(host, rare);
-        let limit = if leftovers == Leftovers::NotLooked {
-            // Whoever waits for the first pass does not wait for this, which no card needs.
-            leftovers = Leftovers::Due;
-            Duration::ZERO
-        } else if settled {
+        let limit = if settled {
             retry = FIRST_RETRY;
             EXPIRY_INTERVAL
         } else {
@@ -48,27 +44,19 @@ pub fn keep(host: &Host) {
         if !host.keeper.wait_for_work(limit) {
             return;
         }
-        if leftovers == Leftovers::Due || leftovers == Leftovers::NotReached && rare {
-            leftovers = remove_leftovers(host);
+        // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.
+        if rare && !are_leftovers_gone {
+            are_leftovers_gone = remove_leftovers(host);
         }
         host.expire();
         host.audit.catch_up();
     }
 }
 
-/// Whether the TPM was searched for what a crash in a test of it has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leftovers {
-    Due,
-    NotLooked,
-    /// The TPM is away, or the owner's authorisation is missing: to be tried again in the usual rounds.
-    NotReached,
-    Removed,
-}
-
-/// Looks for them once after each start, also where there is no card yet. The handles of unreadable card files are not
+/// Removes what a crash in a test of the TPM has left, once after each start, also where there is no card yet. False:
+/// the TPM is away, or the owner's authorisation is missing; to be tried again. The handles of unreadable card files are not
 /// known, but an index of a card is never taken for one of a test: the policies differ.
-fn remove_leftovers(host: &Host) -> Leftovers {
+fn remove_leftovers(host: &Host) -> bool {
     let _guard = host.provision(&mut |_| {});
     let taken = host.claimed_handles();
     let removed = host
@@ -80,7 +68,7 @@ fn remove_leftovers(host: &Host) -> Leftovers {
             if removed > 0 {
                 tracing::info!(removed, "indices of an interrupted test of the TPM removed");
             }
-            Leftovers::Removed
+            true
         }
         Err(error) => {
             let error = crate::failure::chain(&error);
@@ -88,7 +76,7 @@ fn remove_leftovers(host: &Host) -> Leftovers {
                 error,
                 "not searched for what an interrupted test of the TPM has left"
             );
-            Leftovers::NotReached
+            false
         }
     }
 }
