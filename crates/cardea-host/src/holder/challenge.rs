@@ -170,7 +170,12 @@ impl AdminChallenge {
             authenticate_by_response(live, &mut connection, &answer)
         };
         let wrong = matches!(proof, Err(CardError::Admin(AdminError::Wrong)));
-        let proven = proof.is_ok();
+        let proven = match &proof {
+            Ok(()) => true,
+            // It was not looked at.
+            Err(CardError::Admin(AdminError::Delayed { .. })) => answered,
+            Err(_) => false,
+        };
         let result = proof.and_then(|()| work(live, &mut connection));
         let events = live.take_events();
         if wrong {
@@ -178,7 +183,7 @@ impl AdminChallenge {
         } else if proven {
             *state = State::Answered(connection);
         } else {
-            // Too soon, asked in the wrong form, or the TPM was away: nothing was tried.
+            // Asked in the wrong form, too soon, or the TPM was away: nothing was tried.
             *state = State::Open(connection);
         }
         drop(state);

@@ -4,6 +4,7 @@
 mod agent;
 mod bench;
 mod care;
+mod delay;
 mod examples;
 mod help_desk;
 mod interrupted;

@@ -17,6 +17,7 @@ pub(crate) enum Name {
     NotSupported,
     PinBlocked,
     PinPolicy,
+    ResponseTooSoon,
     TpmFailure,
     TpmLockout,
     TpmNotFound,
@@ -40,6 +41,7 @@ impl Name {
             Self::NotSupported => "NotSupported",
             Self::PinBlocked => "PinBlocked",
             Self::PinPolicy => "PinPolicy",
+            Self::ResponseTooSoon => "ResponseTooSoon",
             Self::TpmFailure => "TpmFailure",
             Self::TpmLockout => "TpmLockout",
             Self::TpmNotFound => "TpmNotFound",
@@ -52,7 +54,7 @@ impl Name {
     /// The number that MS-TPMVSC has for it, or the nearest of Windows.
     pub(crate) fn hresult(self) -> u32 {
         match self {
-            Self::Busy => 0x8007_00AA,
+            Self::Busy | Self::ResponseTooSoon => 0x8007_00AA,
             Self::Cancelled => 0x8000_4004,
             Self::ChangeUnknown | Self::Failed => 0x8000_4005,
             Self::InvalidArgument => 0x8007_0057,
@@ -121,7 +123,8 @@ impl From<Failure> for BusError {
             FailureKind::AdminWrong => Name::WrongResponse,
             FailureKind::Ambiguous | FailureKind::Invalid => Name::InvalidArgument,
             FailureKind::Blocked => Name::PinBlocked,
-            FailureKind::AdminDelayed | FailureKind::Busy => Name::Busy,
+            FailureKind::AdminDelayed => Name::ResponseTooSoon,
+            FailureKind::Busy => Name::Busy,
             FailureKind::Cancelled => Name::Cancelled,
             FailureKind::ChangeUnknown => Name::ChangeUnknown,
             FailureKind::Denied => Name::NotAuthorized,
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn what_can_become_of_a_card_has_its_names() {
         for (kind, name) in [
-            (FailureKind::AdminDelayed, "Busy"),
+            (FailureKind::AdminDelayed, "ResponseTooSoon"),
             (FailureKind::Broken, "TpmFailure"),
             (FailureKind::ChangeUnknown, "ChangeUnknown"),
             (FailureKind::Lost, "TpmFailure"),
