@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     /// Held while generations change places: a reader would find none.
     changing: Mutex<()>,
+    /// What is on the disk and was refused: it goes before anything else is written.
+    refused: Mutex<Vec<Refused>>,
     /// A card file in use keeps the folder locked; drives are not.
     _lock: Option<File>,
 }
@@ -39,12 +41,45 @@ impl Shared {
             key,
             disk,
             changing: Mutex::default(),
+            refused: Mutex::default(),
             _lock: lock,
         }
     }
 
     pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Vec<Refused>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a new file that was refused and could not be removed.
+    pub(crate) fn refuse_new(&self, path: &Path) {
+        self.refused().push(Refused {
+            path: path.to_owned(),
+            new: with_suffix(path, NEW),
+            back: Back::Remove,
+        });
+    }
+
+    /// Takes refused generations of one file, or of all, back from the disk. The caller holds the lock.
+    pub(crate) fn take_back(&self, of: Option<&Path>) -> io::Result<()> {
+        let mut refused = self.refused();
+        let mut outcome = Ok(());
+        refused.retain(|one| {
+            if of.is_some_and(|path| path != one.path) {
+                return true;
+            }
+            match one.take_back(&*self.disk) {
+                Ok(()) => false,
+                Err(error) => {
+                    outcome = Err(error);
+                    true
+                }
+            }
+        });
+        outcome
     }
 
     fn generation(
@@ -161,7 +196,9 @@ impl Shared {
         }
         sync_parent(&*self.disk, path)?;
         self.disk.remove(path)?;
-        sync_parent(&*self.disk, path)
+        sync_parent(&*self.disk, path)?;
+        self.refused().retain(|refused| refused.path != path);
+        Ok(())
     }
 }
 
@@ -209,6 +246,7 @@ impl CardFile {
 
     pub(crate) fn write_next(&self, record: &CardRecord) -> Result<(), StoreError> {
         let _changing = self.shared.change();
+        self.take_back()?;
         let id = id_of(&self.path);
         let aside = match self.shared.generation(&self.path, id) {
             None => Aside::Nothing,
@@ -222,9 +260,17 @@ impl CardFile {
         self.write(record, aside)
     }
 
+    /// Nothing is built on what was refused.
+    fn take_back(&self) -> Result<(), StoreError> {
+        self.shared
+            .take_back(Some(&self.path))
+            .map_err(failed("cannot take back what was refused in", &self.path))
+    }
+
     /// New file, sync, the current one goes aside, the new one becomes the current one, sync of the folder.
     /// At every moment a whole generation is there.
     fn write(&self, record: &CardRecord, aside: Aside) -> Result<(), StoreError> {
+        self.take_back()?;
         let disk = &*self.shared.disk;
         let bytes = encode(&self.shared.key, record)?;
         let new = with_suffix(&self.path, NEW);
@@ -239,8 +285,18 @@ impl CardFile {
             self.forget(&new);
             return Err(failed("cannot write", &new)(error));
         }
-        self.replace(&new, aside)
-            .map_err(failed("cannot replace", &self.path))
+        self.replace(&new, aside).map_err(|error| {
+            let what = match self
+                .shared
+                .refused()
+                .iter()
+                .any(|one| one.path == self.path)
+            {
+                true => UNKNOWN,
+                false => "cannot replace",
+            };
+            failed(what, &self.path)(error)
+        })
     }
 
     fn replace(&self, new: &Path, aside: Aside) -> io::Result<()> {
@@ -265,15 +321,19 @@ impl CardFile {
             .and_then(|()| sync_parent(disk, &self.path));
         if replaced.is_err() {
             // The caller goes on with the old record, so the old file must be the one found next time.
-            let back = match (&kept, aside) {
-                (Some(kept), _) => disk.rename(kept, &self.path),
-                // The same record, and an administrator is there to see the error.
-                (None, Aside::Overwrite) => Ok(()),
-                (None, _) => disk.remove(&self.path),
+            let refused = Refused {
+                path: self.path.clone(),
+                new: new.to_owned(),
+                back: match (kept, aside) {
+                    (Some(kept), _) => Back::Rename(kept),
+                    // The same record, and an administrator is there to see the error.
+                    (None, Aside::Overwrite) => Back::Nothing,
+                    (None, _) => Back::Remove,
+                },
             };
-            let back = back.and_then(|()| disk.remove(new));
-            if let Err(error) = back.and_then(|()| sync_parent(disk, &self.path)) {
-                tracing::error!(path = %self.path.display(), error = %error, "the old file is not back");
+            if let Err(error) = refused.take_back(disk) {
+                tracing::error!(path = %self.path.display(), error = %error, "the old file is not back yet");
+                self.shared.refused().push(refused);
             }
         }
         replaced
@@ -294,6 +354,41 @@ impl CardStore for CardFile {
             .map_err(|error| cardea_card::token::StoreError(Box::new(error)))
     }
 }
+
+/// A generation that may be on the disk and must not stay there, because it was reported as failed.
+struct Refused {
+    path: PathBuf,
+    new: PathBuf,
+    back: Back,
+}
+
+/// How the generation before comes back.
+enum Back {
+    Nothing,
+    Remove,
+    Rename(PathBuf),
+}
+
+impl Refused {
+    /// May be repeated.
+    fn take_back(&self, disk: &dyn Disk) -> io::Result<()> {
+        match &self.back {
+            Back::Nothing => {}
+            Back::Remove => disk.remove(&self.path)?,
+            Back::Rename(kept) => match disk.rename(kept, &self.path) {
+                // It was back already, and its name not on the disk for certain.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            },
+        }
+        disk.remove(&self.new)?;
+        sync_parent(disk, &self.path)
+    }
+}
+
+/// What a failure says that leaves both possible until the disk works again.
+pub(crate) const UNKNOWN: &str =
+    "it is not known whether the disk has the change or not: it failed after the replacement of";
 
 /// Whether a file is a whole one of this host.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! The few file operations that persistence is made of, so that tests can stop between any two of them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
+
+use crate::fault::{self, Area, Step};
 
 /// File operations, each of which a power cut may come before, within or after.
 pub(crate) trait Disk: Send + Sync {
@@ -31,10 +35,29 @@ pub(crate) trait Disk: Send + Sync {
 }
 
 /// The file system.
-pub(crate) struct FileSystem;
+#[derive(Default)]
+pub(crate) struct FileSystem {
+    /// Folders that names have been changed in stay open: a descriptor that is missing when a name has been changed
+    /// comes too late.
+    folders: Mutex<BTreeMap<PathBuf, Arc<File>>>,
+}
+
+impl FileSystem {
+    fn folder(&self, path: &Path) -> io::Result<Arc<File>> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = folders.get(path) {
+            return Ok(Arc::clone(folder));
+        }
+        fault(Step::OpenFolder)?;
+        let folder = Arc::new(File::open(path)?);
+        folders.insert(path.to_owned(), Arc::clone(&folder));
+        Ok(folder)
+    }
+}
 
 impl Disk for FileSystem {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        fault(Step::Open)?;
         // Without NONBLOCK a pipe of that name would hold the daemon for ever.
         let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
         if !file.metadata()?.is_file() {
@@ -49,18 +72,25 @@ impl Disk for FileSystem {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            self.folder(folder)?;
+        }
         self.remove(path)?;
+        fault(Step::Create)?;
         let mut file = open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-        file.write_all(bytes)?;
+        write_all(&mut file, bytes)?;
+        fault(Step::Sync)?;
         // Through the descriptor that wrote: a later one may not be told of an error in between.
         file.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fault(Step::Rename)?;
         std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        fault(Step::Remove)?;
         match std::fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -68,14 +98,32 @@ impl Disk for FileSystem {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let folder = self.folder(path)?;
+        fault(Step::SyncFolder)?;
+        folder.sync_all()
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        fault(Step::OpenFolder)?;
         std::fs::read_dir(path)?
             .map(|entry| entry.map(|entry| entry.path()))
             .collect()
     }
+}
+
+/// Writes to the file; what a test has fail here fails half-way.
+pub(crate) fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = fault(Step::Write) {
+        let (half, _) = bytes.split_at(bytes.len() / 2);
+        drop(file.write_all(half));
+        return Err(error);
+    }
+    file.write_all(bytes)
+}
+
+/// A place where a test may have the disk fail.
+pub(crate) fn fault(step: Step) -> io::Result<()> {
+    fault::step(Area::Store, step)
 }
 
 /// Opens a file itself, never what a link of that name points to.

@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
-use crate::disk::{Disk, not_regular};
+use crate::disk::{Disk, fault, not_regular, write_all};
 use crate::error::{StoreError, failed};
+use crate::fault::Step;
 use crate::format::HostKey;
 
 /// Names in a folder of a drive that are looked at.
@@ -280,6 +281,7 @@ fn single(path: &Path) -> io::Result<&OsStr> {
 
 impl Disk for FolderDisk {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        fault(Step::Open)?;
         let file = self.open(single(path)?)?;
         let limit = limit.saturating_add(1);
         let mut contents = Vec::new();
@@ -298,16 +300,19 @@ impl Disk for FolderDisk {
             | OFlags::NOCTTY;
         // Readable for the daemon of another installation, which has another user id; nothing in it is a secret.
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        fault(Step::Create)?;
         let made = rustix::fs::openat(&self.folder, single(path)?, flags, mode).map_err(told)?;
         // The umask took some away. File systems without modes may refuse.
         let _ = rustix::fs::fchmod(&made, mode);
         let mut file = File::from(made);
-        file.write_all(bytes)?;
+        write_all(&mut file, bytes)?;
+        fault(Step::Sync)?;
         file.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (old, new) = (single(from)?, single(to)?);
+        fault(Step::Rename)?;
         rustix::fs::renameat(&self.folder, old, &self.folder, new).map_err(told)?;
         if !self.journal {
             // vfat writes the new name with no content at first; where the content is follows with the file.
@@ -317,6 +322,7 @@ impl Disk for FolderDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        fault(Step::Remove)?;
         match rustix::fs::unlinkat(&self.folder, single(path)?, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
             other => other.map_err(told),
@@ -324,6 +330,7 @@ impl Disk for FolderDisk {
     }
 
     fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        fault(Step::SyncFolder)?;
         match rustix::fs::fsync(&self.folder) {
             // Some file systems sync files only.
             Err(Errno::INVAL) => Ok(rustix::fs::syncfs(&self.folder)?),

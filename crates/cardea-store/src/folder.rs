@@ -56,7 +56,7 @@ fn make_one(path: &Path) -> Result<(), StoreError> {
 }
 
 fn sync(path: &Path) -> Result<(), StoreError> {
-    disk::FileSystem
+    disk::FileSystem::default()
         .sync_folder(path)
         .map_err(failed("cannot sync", path))
 }

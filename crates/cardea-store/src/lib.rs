@@ -22,6 +22,7 @@ mod card_file;
 mod disk;
 mod drive;
 mod error;
+pub mod fault;
 mod folder;
 pub mod format;
 mod intent;

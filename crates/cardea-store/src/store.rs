@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cardea_card::record::{CardId, CardRecord};
 
-use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
+use crate::card_file::{CardFile, Shared, StoredCard, UNKNOWN, base_name, name_of};
 use crate::disk::{Disk, FileSystem, NEW, discard, replace, sync_parent};
 use crate::drive::Drives;
 use crate::error::{StoreError, failed};
@@ -37,7 +37,7 @@ impl Store {
         folder::make(folder)?;
         let lock = folder::lock(folder)?;
         folder::check_host_key(folder)?;
-        Self::with_disk(folder, Arc::new(FileSystem), lock)
+        Self::with_disk(folder, Arc::new(FileSystem::default()), lock)
     }
 
     pub(crate) fn with_disk(
@@ -96,6 +96,17 @@ impl Store {
         paths.sort();
         paths.dedup();
         Ok(paths)
+    }
+
+    /// Takes back what could not be taken back when it was refused, because the disk had failed. Until then, the next
+    /// start would find it. True when nothing of this kind is left.
+    pub fn settle(&self) -> bool {
+        let _changing = self.shared.change();
+        let settled = self.shared.take_back(None);
+        if let Err(error) = &settled {
+            tracing::warn!(error = %error, "refused changes are still on the disk");
+        }
+        settled.is_ok()
     }
 
     fn list(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -195,6 +206,10 @@ impl Store {
     /// [`StoreError`]; then nothing must be done to NV, and there is no intent.
     pub fn write_intent(&self, intent: &Intent) -> Result<(), StoreError> {
         let path = self.intent_path(intent.card);
+        let _changing = self.shared.change();
+        self.shared
+            .take_back(Some(&path))
+            .map_err(failed("cannot take back what was refused in", &path))?;
         let bytes =
             intent::encode(&self.shared.key, intent).ok_or_else(|| StoreError::Unusable {
                 path: path.clone(),
@@ -202,10 +217,14 @@ impl Store {
             })?;
         replace(&*self.shared.disk, &path, &bytes).map_err(|error| {
             // Written but not synced, it would destroy at the next start what the caller keeps now.
-            if let Err(error) = self.remove_intent(intent.card) {
-                tracing::error!(card = %intent.card, error = %error, "refused intent not removed");
+            match self.remove_intent(intent.card) {
+                Ok(()) => failed("cannot write", &path)(error),
+                Err(again) => {
+                    tracing::error!(card = %intent.card, error = %again, "refused intent not removed yet");
+                    self.shared.refuse_new(&path);
+                    failed(UNKNOWN, &path)(error)
+                }
             }
-            failed("cannot write", &path)(error)
         })
     }
 

@@ -32,7 +32,7 @@ pub fn keep(host: &Host) {
         if rare {
             round = Instant::now();
         }
-        let settled = settle(host, rare);
+        let settled = settle(host, rare) & host.store.settle();
         let limit = if settled {
             retry = FIRST_RETRY;
             EXPIRY_INTERVAL
@@ -42,6 +42,7 @@ pub fn keep(host: &Host) {
             limit
         };
         if !host.keeper.wait_for_work(limit) {
+            host.store.settle();
             return;
         }
         // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.

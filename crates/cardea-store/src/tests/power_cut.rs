@@ -378,3 +378,62 @@ fn refused_intent_is_not_carried_out_later() {
     }
     assert!(failed >= 5, "{failed}");
 }
+
+/// The disk fails from some step on, the rollback's included, and works again later.
+#[test]
+fn refused_save_that_could_not_be_taken_back_is_taken_back_later() {
+    let is_first = |disk: &Arc<Model>, steps: usize| {
+        for state in disk.state().after_power_cut() {
+            assert_eq!(
+                only_card(&reopen(state)).name,
+                "first",
+                "from step {steps} on"
+            );
+        }
+    };
+    for steps in 0.. {
+        let disk = Model::new(two_generations());
+        let store = open(&disk);
+        disk.fail(Failure::PowerCut(steps));
+        let done = save(&store, &record("second")).is_ok();
+        disk.fail(Failure::Never);
+        if done {
+            assert!(steps >= 6);
+            return;
+        }
+        let mut again = store.card(id());
+        // One that is refused itself does not keep what was refused before.
+        disk.fail(Failure::Once(9, ErrorKind::StorageFull));
+        if again.save(&record("third")).is_ok() {
+            disk.fail(Failure::Never);
+            again.save(&record("first")).unwrap();
+        }
+        disk.fail(Failure::Never);
+        assert!(store.settle());
+        is_first(&disk, steps);
+    }
+}
+
+#[test]
+fn refused_intent_that_could_not_be_removed_is_removed_later() {
+    let intent = Intent {
+        card: id(),
+        kind: IntentKind::Destroy,
+        indices: vec![(0x01C2_0000, [1; 32])],
+    };
+    for steps in 0.. {
+        let disk = Model::new(two_generations());
+        let store = open(&disk);
+        disk.fail(Failure::PowerCut(steps));
+        let done = store.write_intent(&intent).is_ok();
+        disk.fail(Failure::Never);
+        if done {
+            assert!(steps >= 4);
+            return;
+        }
+        assert!(store.settle());
+        for state in disk.state().after_power_cut() {
+            assert_eq!(reopen(state).intents().unwrap(), [], "from step {steps} on");
+        }
+    }
+}

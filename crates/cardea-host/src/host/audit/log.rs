@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use cardea_store::fault::{self, Area, Step};
 use rustix::fs::FallocateFlags;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -134,7 +135,13 @@ impl Log {
             self.file.write_all(b"{\"half of a record")?;
             return Err(io::ErrorKind::StorageFull.into());
         }
+        if let Err(error) = fault(Step::Write) {
+            let (half, _) = bytes.split_at(bytes.len() / 2);
+            drop(self.file.write_all(half));
+            return Err(error);
+        }
         self.file.write_all(bytes)?;
+        fault(Step::Sync)?;
         self.file.sync_data()
     }
 
@@ -147,6 +154,7 @@ impl Log {
     /// Removes what a failed write may have left.
     fn mend(&mut self) -> io::Result<()> {
         if self.torn {
+            fault(Step::Write)?;
             self.file.set_len(self.length)?;
             self.torn = false;
             // Truncating gives the reserve back.
@@ -191,13 +199,16 @@ impl Log {
     /// Replaced by renaming, without a sync: it may be behind after a power cut, never ahead.
     fn store_head(&self) -> io::Result<()> {
         let new = self.folder.join(format!("{HEAD}.new"));
+        fault(Step::Create)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
+        fault(Step::Write)?;
         writeln!(file, "{} {}", self.head.sequence, hex(&self.head.hash))?;
+        fault(Step::Rename)?;
         std::fs::rename(&new, self.folder.join(HEAD))
     }
 
@@ -225,6 +236,11 @@ impl Log {
         let mut file = File::open(self.folder.join(RECORDS))?;
         part(&mut file, offset, skip, self.length, most)
     }
+}
+
+/// A place where a test may have the disk fail.
+fn fault(step: Step) -> io::Result<()> {
+    fault::step(Area::Audit, step)
 }
 
 /// Whole records from a place in one file on.
