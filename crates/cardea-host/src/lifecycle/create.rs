@@ -284,12 +284,7 @@ fn write(
         provisional,
     };
     if let Err(error) = file.write(host, &record) {
-        // The file may be there all the same (a folder that could not be synced): it goes first,
-        // because a file without indices is a lost card and indices without a file are named by the intent.
-        if let Err(error) = file.remove(host, id) {
-            tracing::warn!(card = %id, error = failure::chain(&error), "card file not removed");
-        }
-        abandon(host, chip, intent);
+        take_back(host, chip, file, intent);
         return Err(match file {
             NewFile::Here => of_store(&error),
             NewFile::On(_) => of_drive_store(&error),
@@ -302,6 +297,23 @@ fn write(
     }
     fault::point("create-intent-removed");
     Ok((record, Arc::clone(&owner.chip)))
+}
+
+/// The file of a creation that failed may be there all the same (a folder that could not be synced): it goes first,
+/// because a file without indices is a lost card and indices without a file are named by the intent.
+fn take_back(host: &Host, chip: &Arc<dyn Chip>, file: &NewFile<'_>, intent: Intent) {
+    match (file.remove(host, intent.card), file) {
+        (Ok(()), _) => abandon(host, chip, intent),
+        (Err(error), NewFile::On(_)) => {
+            tracing::warn!(card = %intent.card, error = failure::chain(&error), "card file not removed");
+            abandon(host, chip, intent);
+        }
+        (Err(error), NewFile::Here) => {
+            tracing::warn!(card = %intent.card, error = failure::chain(&error), "card file not removed, to be retried");
+            lock(&host.intents).push(intent);
+            host.wake_keeper();
+        }
+    }
 }
 
 /// An id that no card of this host has, nor an operation that is not finished.

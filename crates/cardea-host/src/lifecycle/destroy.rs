@@ -51,6 +51,8 @@ pub(crate) fn destroy(
         Body::Waiting(record) => (Some(record.clone()), Indices::Own),
     };
     let mut at_hand = None;
+    // What is to be finished later when it cannot be finished now.
+    let mut begun_intent = None;
     match (record, card.id, indices) {
         (Some(record), Some(id), Indices::Own) => {
             // Before the card is taken out of use.
@@ -64,45 +66,49 @@ pub(crate) fn destroy(
             host.slots.remove(&card);
             drop(before);
             let begun = if begun { Begun::Earlier } else { Begun::Now };
-            if let Err(failure) = undefine(host, id, &record, (state, begun, owner), progress) {
-                match begun {
-                    // The intent stands: it is not a card again while the keeper may end it at any moment.
-                    Begun::Earlier => {
-                        *card.body() = Body::Refused(Refused {
-                            record: Some(record),
-                            indices: Indices::Own,
-                            again: false,
-                        });
+            match undefine(host, id, &record, (state, begun, owner), progress) {
+                Ok(intent) => begun_intent = Some(intent),
+                Err(failure) => {
+                    match begun {
+                        // The intent stands: it is not a card again while the keeper may end it at any moment.
+                        Begun::Earlier => {
+                            *card.body() = Body::Refused(Refused {
+                                record: Some(record),
+                                indices: Indices::Own,
+                                again: false,
+                            });
+                        }
+                        Begun::Now => put_back(host, &card, record),
                     }
-                    Begun::Now => put_back(host, &card, record),
+                    return Err(failure);
                 }
-                return Err(failure);
             }
         }
         _ => {
             // Its indices, if there are any, are not known to be its own.
-            *body = Body::Gone;
-            drop(body);
             tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
+            let before = std::mem::replace(&mut *body, Body::Gone);
+            drop(body);
+            progress(Step::RemoveFile);
+            if let Err(failure) = remove_file(host, &card) {
+                *card.body() = before;
+                return Err(failure);
+            }
         }
     }
-    progress(Step::RemoveFile);
-    match card.drive() {
-        Some(drive) => remove_from(host, &card, &drive)?,
-        None => host
-            .store
-            .remove(&card.path)
-            .map_err(|error| of_store(&error))?,
+    if let Some(intent) = begun_intent {
+        progress(Step::RemoveFile);
+        if let Err(failure) = remove_file(host, &card) {
+            finish_later(host, intent, &failure.message);
+            host.forget(&card);
+            host.seat_cards();
+            return Ok(());
+        }
     }
     fault::point("destroy-file");
     // What is kept under the id of a guest is of another card.
     if let Some(id) = card.id.filter(|_| !card.is_guest()) {
-        lock(&host.intents).retain(|intent| intent.card != id);
-        lock(&host.told).remove(&id);
-        host.store
-            .remove_intent(id)
-            .and_then(|()| host.store.release_instance(id))
-            .map_err(|error| of_store(&error))?;
+        forget_intent(host, id);
     }
     host.forget(&card);
     if let Some(owner) = &at_hand {
@@ -111,6 +117,38 @@ pub(crate) fn destroy(
     host.seat_cards();
     tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid(), "card destroyed");
     Ok(())
+}
+
+/// The card is gone with its indices, and nothing can bring it back: what is left of its files is removed as soon as
+/// that can be done, by the intent, which is on the disk.
+fn finish_later(host: &Host, intent: Intent, why: &str) {
+    tracing::warn!(card = %intent.card, error = why, "file of a destroyed card not removed, to be retried");
+    let mut intents = lock(&host.intents);
+    intents.retain(|known| known.card != intent.card);
+    intents.push(intent);
+    drop(intents);
+    host.wake_keeper();
+}
+
+/// Nothing is left to be done.
+fn forget_intent(host: &Host, id: CardId) {
+    lock(&host.intents).retain(|intent| intent.card != id);
+    lock(&host.told).remove(&id);
+    let removed = host.store.remove_intent(id);
+    if let Err(error) = removed.and_then(|()| host.store.release_instance(id)) {
+        // At the next start there is nothing that it names.
+        tracing::warn!(card = %id, error = failure::chain(&error), "intent or instance number not removed");
+    }
+}
+
+fn remove_file(host: &Host, card: &HostedCard) -> Result<(), Failure> {
+    match card.drive() {
+        Some(drive) => remove_from(host, card, &drive),
+        None => host
+            .store
+            .remove(&card.path)
+            .map_err(|error| of_store(&error)),
+    }
 }
 
 /// Removes the file from its drive. One that can no longer be removed is of no use: its indices are gone.
@@ -167,13 +205,10 @@ fn free(
     }
     fault::point("destroy-tpm");
     *card.body() = Body::Gone;
-    lock(&host.intents).retain(|intent| intent.card != id);
-    lock(&host.told).remove(&id);
-    host.store
-        .remove_known(id)
-        .and_then(|()| host.store.remove_intent(id))
-        .and_then(|()| host.store.release_instance(id))
-        .map_err(|error| of_store(&error))?;
+    match host.store.remove_known(id) {
+        Ok(()) => forget_intent(host, id),
+        Err(error) => finish_later(host, intent, &failure::chain(&error)),
+    }
     host.forget(card);
     owner.finish_pending(host);
     tracing::info!(card = %id, name = card.name(), by = caller.uid(), "card on an absent drive destroyed");
@@ -195,7 +230,7 @@ fn undefine(
     record: &CardRecord,
     (state, begun, owner): (CardState, Begun, &Owner),
     progress: &mut dyn FnMut(Step),
-) -> Result<(), Failure> {
+) -> Result<Intent, Failure> {
     let intent = Intent {
         card: id,
         kind: IntentKind::Destroy,
@@ -225,7 +260,7 @@ fn undefine(
         }
     }
     fault::point("destroy-tpm");
-    Ok(())
+    Ok(intent)
 }
 
 /// The card is still there, as far as is known: it is looked at again, now if the TPM answers, else by the keeper.

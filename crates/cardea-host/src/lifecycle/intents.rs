@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::TpmRecord;
+use cardea_card::record::{CardId, TpmRecord};
 use cardea_client::message::CardState;
-use cardea_store::Intent;
+use cardea_store::{Intent, IntentKind, StoreError};
 use cardea_tpm::{Chip, IntentIndex, own_indices};
 
 use crate::host::Host;
@@ -69,6 +69,12 @@ fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(
     if !chip.is_owner_on().map_err(|error| text(&error))? {
         return Err(Unfinished::SwitchedOff);
     }
+    // Of a creation that was refused: while it is there, so are its indices, and whoever starts next has a whole card.
+    if intent.kind == IntentKind::Create && card_of(host, intent).is_none() {
+        host.store
+            .remove(&host.store.path(intent.card))
+            .map_err(|error| text(&error))?;
+    }
     chip.undo_intent(&indices(intent))
         .map_err(|error| match error.refuses_owner() {
             true => Unfinished::OwnerNeeded,
@@ -77,11 +83,11 @@ fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(
     if let Some(card) = card_of(host, intent) {
         host.slots.remove(&card);
         *card.body() = Body::Gone;
-        host.store
-            .remove(&card.path)
-            .and_then(|()| host.store.remove_known(intent.card))
-            .map_err(|error| text(&error))?;
+        remove_files(host, intent.card).map_err(|error| text(&error))?;
         host.forget(&card);
+    } else {
+        // Of a destruction that was reported as done.
+        remove_files(host, intent.card).map_err(|error| text(&error))?;
     }
     host.store
         .remove_intent(intent.card)
@@ -91,6 +97,11 @@ fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(
         .map_err(|error| text(&error))?;
     tracing::info!(card = %intent.card, kind = ?intent.kind, "interrupted operation undone");
     Ok(())
+}
+
+fn remove_files(host: &Host, card: CardId) -> Result<(), StoreError> {
+    host.store.remove(&host.store.path(card))?;
+    host.store.remove_known(card)
 }
 
 pub(crate) fn indices(intent: &Intent) -> Vec<IntentIndex> {

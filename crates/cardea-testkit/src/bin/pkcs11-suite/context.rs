@@ -157,7 +157,7 @@ pub(crate) fn refused<T>(result: Result<T>, allowed: impl AsRef<[CK_RV]>) -> Out
 }
 
 /// Return values by name, as far as they occur here.
-fn name(value: CK_RV) -> String {
+pub(crate) fn name(value: CK_RV) -> String {
     macro_rules! names {
         ($($name:ident)+) => {
             match value {

@@ -17,6 +17,7 @@
     reason = "the interface is C; each pointer is to something that outlives its call, or invalid on purpose"
 )]
 
+mod actions;
 mod arguments;
 mod context;
 mod decryption;
@@ -54,7 +55,7 @@ impl Behaviour {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut token = Token::default();
-    let (mut names, mut one, mut make) = (Vec::new(), None, false);
+    let (mut names, mut one, mut make, mut action) = (Vec::new(), None, false, None);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value");
         match argument.as_str() {
@@ -63,12 +64,17 @@ fn main() {
             "--pin" => token.pin = value(),
             "--so-pin" => token.so_pin = value(),
             "--one" => one = Some(value()),
+            "--do" => action = Some(value()),
             "--make-keys" => make = true,
             name => names.push(name.to_owned()),
         }
     }
     if make {
         return Context::begin(token).make_keys();
+    }
+    if let Some(action) = action {
+        println!("{}", actions::act(&Context::begin(token), &action));
+        return;
     }
     if let Some(name) = one {
         let mut all = behaviours().into_iter();

@@ -73,7 +73,7 @@ fn make_key(
 /// What a call with a buffer returned: its result, the length that it stored, and the bytes.
 pub(crate) type Stored = (Result, usize, Vec<u8>);
 
-type Object = CK_OBJECT_HANDLE;
+pub(crate) type Object = CK_OBJECT_HANDLE;
 
 /// A template in C, which points to the values.
 fn c_template(attributes: &[Attribute]) -> Vec<CK_ATTRIBUTE> {
