@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
 enum Only {
     /// Cards against the bare TPM
     Cards,
+    /// A user beside others who use the daemon as hard as it lets them
+    Neighbours,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
     Pkcs11,
     /// Uses with the real programs
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ("cards", Only::Cards),
         ("pkcs11", Only::Pkcs11),
         ("uses", Only::Uses),
+        ("neighbours", Only::Neighbours),
     ];
     for (name, which) in benches {
         if arguments.only.is_none_or(|only| only == which) {

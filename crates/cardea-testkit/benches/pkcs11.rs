@@ -44,12 +44,6 @@ use crate::worker::{Worker, first_signature, timed};
 
 const LABEL: &str = "bench";
 
-/// SHA-256 in a DigestInfo (RFC 8017 §9.2).
-const DIGEST_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
-    0x00, 0x04, 0x20,
-];
-
 const PEER: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
 fn main() {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use cardea_testkit::rig::{PIN, Rig, bin_dir};
 
+use crate::driver::DIGEST_INFO;
 use crate::floor::Floor;
 use crate::worker::{Worker, answer, first_signature, timed};
-use crate::{Blocks, Crowd, DIGEST_INFO, LABEL, Measured, median, percentiles, rate, together};
+use crate::{Blocks, Crowd, LABEL, Measured, median, percentiles, rate, together};
 
 /// Compares with the build in a folder.
 pub(crate) fn run(other: &Path, part: usize) {

@@ -9,6 +9,12 @@ use std::ptr::null_mut;
 
 use cryptoki_sys::*;
 
+/// SHA-256 in a DigestInfo (RFC 8017 §9.2).
+pub(crate) const DIGEST_INFO: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
+
 /// A loaded and initialised module.
 pub(crate) struct Module {
     _library: Pkcs11,
@@ -196,7 +202,7 @@ impl Module {
         let mut mechanism = mechanism(if rsa { CKM_RSA_PKCS } else { CKM_ECDSA });
         let mut data = vec![0x5A; 32];
         if rsa {
-            data = [&super::DIGEST_INFO[..], &data].concat();
+            data = [&DIGEST_INFO[..], &data].concat();
         }
         let mut signature = [0; 512];
         let mut length = signature.len() as CK_ULONG;
