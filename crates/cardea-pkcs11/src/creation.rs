@@ -13,7 +13,7 @@ use crate::attributes::{self, P256, P384, Value};
 use crate::keys::{SecretTemplate, is_f4, new_key};
 use crate::mechanisms::Mechanism;
 use crate::module::Module;
-use crate::object::{Body, Key, KeyReference, Location};
+use crate::object::{Body, Key, Location};
 use crate::rv::{Result, Rv};
 use crate::session_objects::given;
 use crate::template::Template;
@@ -52,74 +52,6 @@ impl Module {
         }
     }
 
-    /// Stores a certificate with the key that it certifies, or as an object by itself.
-    fn create_certificate(
-        &self,
-        session: CK_SESSION_HANDLE,
-        template: &Template,
-    ) -> Result<CK_OBJECT_HANDLE> {
-        template.require_long(CKA_CERTIFICATE_TYPE, CKC_X_509)?;
-        self.require_seen(session, template)?;
-        let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
-        let der = x509::without_padding(template.need(CKA_VALUE)?).ok_or(invalid)?;
-        let fields = x509::fields(der).ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?;
-        if template.flag(CKA_TOKEN)? != Some(true) {
-            let (label, id) = (
-                template.short_text(CKA_LABEL)?,
-                template.short_bytes(CKA_ID)?,
-            );
-            let given = given(template, CKO_CERTIFICATE)?;
-            let body = Body::Certificate { der: der.to_vec() };
-            return self.state().add_object(session, label, id, given, body);
-        }
-        let slot = self.require_writable(session)?;
-        self.refresh_objects(slot)?;
-        let reference = {
-            let mut state = self.state();
-            let mut objects = state.slot(slot)?.objects.values();
-            objects.find_map(|object| match &object.body {
-                Body::PrivateKey(key) if attributes::is_spki_of(fields.key, &key.public) => {
-                    match key.reference? {
-                        KeyReference::Card(reference) => Some(reference),
-                        KeyReference::Session(_) => None,
-                    }
-                }
-                _ => None,
-            })
-        };
-        let card = self.card(slot)?;
-        let location = match reference {
-            Some(reference) => {
-                let request = Request::card(
-                    card,
-                    CardRequest::StoreCertificate {
-                        pin: None,
-                        reference,
-                        der: der.to_vec(),
-                        label: Some(template.short_text(CKA_LABEL)?)
-                            .filter(|label| !label.is_empty()),
-                    },
-                );
-                self.change(slot, &request).map_err(of_value)?;
-                Location::Key(reference)
-            }
-            None => {
-                let object = NewObject {
-                    kind: ObjectKind::Certificate,
-                    label: template.short_text(CKA_LABEL)?,
-                    id: template.short_bytes(CKA_ID)?,
-                    application: String::new(),
-                    value: content(der)?,
-                };
-                self.store(slot, card, object)?
-            }
-        };
-        self.refresh_objects(slot)?;
-        self.handle_of(slot, |body, at| {
-            at == location && matches!(body, Body::Certificate { .. })
-        })
-    }
-
     fn create_data(
         &self,
         session: CK_SESSION_HANDLE,
@@ -155,7 +87,7 @@ impl Module {
 
     /// Refuses private objects on the card, where anyone who sees it can read whatever is not a key. Those of a session
     /// are made by the user alone.
-    fn require_seen(&self, session: CK_SESSION_HANDLE, template: &Template) -> Result {
+    pub(crate) fn require_seen(&self, session: CK_SESSION_HANDLE, template: &Template) -> Result {
         if template.flag(CKA_PRIVATE)? != Some(true) {
             return Ok(());
         }
@@ -163,7 +95,12 @@ impl Module {
         self.require_user(session).map(drop)
     }
 
-    fn store(&self, slot: CK_SLOT_ID, card: String, object: NewObject) -> Result<Location> {
+    pub(crate) fn store(
+        &self,
+        slot: CK_SLOT_ID,
+        card: String,
+        object: NewObject,
+    ) -> Result<Location> {
         let request = Request::card(card, CardRequest::StoreObject { pin: None, object });
         match self.change(slot, &request)? {
             Reply::Object { number } => Ok(Location::Object(number)),
@@ -326,7 +263,7 @@ impl Module {
         self.refresh_objects(slot)
     }
 
-    fn handle_of(
+    pub(crate) fn handle_of(
         &self,
         slot: CK_SLOT_ID,
         wanted: impl Fn(&Body, Location) -> bool,
@@ -338,7 +275,7 @@ impl Module {
     }
 }
 
-fn content(value: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn content(value: &[u8]) -> Result<Vec<u8>> {
     if value.len() > MAX_VALUE {
         return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
     }
@@ -353,7 +290,7 @@ fn of_parts(error: Rv) -> Rv {
     }
 }
 
-fn of_value(error: Rv) -> Rv {
+pub(crate) fn of_value(error: Rv) -> Rv {
     match error {
         Rv(CKR_ARGUMENTS_BAD) => Rv(CKR_ATTRIBUTE_VALUE_INVALID),
         other => other,

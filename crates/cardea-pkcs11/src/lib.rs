@@ -12,6 +12,7 @@
 
 mod abi;
 mod attributes;
+mod certificates;
 mod creation;
 mod decryption;
 mod encryption;

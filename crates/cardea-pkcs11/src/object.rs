@@ -114,11 +114,16 @@ impl Key {
 impl Object {
     /// Whether this is the same object as `before`, perhaps renamed, and so keeps its handle.
     pub(crate) fn continues(&self, before: &Self) -> bool {
+        // A certificate moves between its key's container and the other objects.
+        if let (Body::Certificate { der: one }, Body::Certificate { der: other }) =
+            (&self.body, &before.body)
+        {
+            return one == other && self.is_on_card() && before.is_on_card();
+        }
         self.location == before.location
             && match (&self.body, &before.body) {
                 (Body::PrivateKey(one), Body::PrivateKey(other))
                 | (Body::PublicKey(one), Body::PublicKey(other)) => one.public == other.public,
-                (Body::Certificate { der: one }, Body::Certificate { der: other }) => one == other,
                 (Body::Data { .. }, Body::Data { .. }) => true,
                 (Body::Profile(one), Body::Profile(other)) => one == other,
                 _ => false,

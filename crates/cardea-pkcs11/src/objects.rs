@@ -116,6 +116,7 @@ impl Module {
                 },
             });
         }
+        hide_copies(&mut found);
         found.extend(PROFILES.map(|profile| Object {
             location: Location::Module,
             label: String::new(),
@@ -279,14 +280,11 @@ impl Module {
         }
         self.require_writable(session)?;
         let card = self.card(slot)?;
+        if let Body::Certificate { der } = &object.body {
+            self.delete_certificate(slot, object.location, der)?;
+            return self.refresh_objects(slot);
+        }
         let request = match (object.location, &object.body) {
-            (Location::Key(reference), Body::Certificate { .. }) => Request::card(
-                card,
-                CardRequest::DeleteCertificate {
-                    pin: None,
-                    reference,
-                },
-            ),
             (Location::Key(reference), _) => Request::card(
                 card,
                 CardRequest::DeleteKey {
@@ -353,4 +351,19 @@ impl Module {
     pub(crate) fn change(&self, slot: CK_SLOT_ID, request: &Request) -> Result<Reply> {
         self.ask_verified(slot, request, About::Object, LONG_LIMIT)
     }
+}
+
+/// A certificate that is in its key's container and among the other objects has the attributes that it has there.
+fn hide_copies(found: &mut Vec<Object>) {
+    let others: Vec<Vec<u8>> = found
+        .iter()
+        .filter_map(|object| match (&object.location, &object.body) {
+            (Location::Object(_), Body::Certificate { der }) => Some(der.clone()),
+            _ => None,
+        })
+        .collect();
+    found.retain(|object| match (&object.location, &object.body) {
+        (Location::Key(_), Body::Certificate { der }) => !others.contains(der),
+        _ => true,
+    });
 }

@@ -265,7 +265,8 @@ impl Workplace {
         outcome.text
     }
 
-    fn with_pin(&self, arguments: &[&str]) -> String {
+    /// Runs `cardea` with the PIN of the cards.
+    pub fn with_pin(&self, arguments: &[&str]) -> String {
         let pin = self.text("pin");
         self.cardea(&[arguments, &["--pin-file", &pin]].concat())
     }

@@ -185,6 +185,59 @@ fn pkcs11_tool_finds_no_errors_and_leaves_no_key_of_its_own() {
     );
 }
 
+/// GIDS has room for one in the key's container: the newest valid one, or what `cert import` put there.
+#[test]
+fn second_certificate_of_a_key_is_kept_beside_the_first() {
+    let workplace = Workplace::with_keys();
+    let public = workplace.public("ec");
+    let issue = |name: &str| {
+        let certificate = workplace.issue(&public, name);
+        workplace.does(&format!(
+            "openssl x509 -in {certificate} -outform der -out {name}.der"
+        ));
+    };
+    let store = |name: &str, id: &str| {
+        issue(name);
+        let write = format!("--write-object {name}.der --type cert --id {id} --label {name}");
+        workplace.ok(&login(&write));
+    };
+    let has = |expected: &[(&str, &str)]| {
+        let listed = ["--token-label", "Alice", "--list-objects", "--type", "cert"];
+        let shown = workplace.ok(&listed);
+        let count = shown.matches("Certificate Object").count();
+        assert_eq!(count, expected.len(), "{shown}");
+        for (name, id) in expected {
+            let object = shown.split("Certificate Object").find(|object| {
+                object.contains(&format!("label:      {name}\n"))
+                    && object.contains(&format!("ID:         {id}\n"))
+            });
+            assert!(object.is_some(), "{name} in {shown}");
+        }
+    };
+    // The key's own identifier is 1d.
+    store("own", "1d");
+    has(&[("own", "1d")]);
+    store("first", "aa01");
+    store("second", "aa02");
+    has(&[("own", "1d"), ("first", "aa01"), ("second", "aa02")]);
+    let in_container = workplace.cardea(&["cert", "list", "Alice"]);
+    assert!(in_container.contains("CN=second"), "{in_container}");
+    assert!(!in_container.contains("CN=first"), "{in_container}");
+
+    workplace.ok(&login("--delete-object --type cert --label second"));
+    has(&[("own", "1d"), ("first", "aa01")]);
+    let in_container = workplace.cardea(&["cert", "list", "Alice"]);
+    assert!(!in_container.contains("CN=second"), "{in_container}");
+    // By hand.
+    let own = workplace.text("own.pem");
+    workplace.with_pin(&["cert", "import", "Alice", &own]);
+    has(&[("own", "1d"), ("first", "aa01")]);
+    let in_container = workplace.cardea(&["cert", "list", "Alice"]);
+    assert!(in_container.contains("CN=own"), "{in_container}");
+    workplace.ok(&login("--delete-object --type cert --label first"));
+    has(&[("own", "1d")]);
+}
+
 /// A version script would say the same; nothing else must be found in a program that loads the module.
 #[test]
 fn module_exports_the_functions_of_the_standard_and_nothing_else() {
