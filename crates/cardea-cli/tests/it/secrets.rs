@@ -435,3 +435,27 @@ fn random_admin_key_is_in_its_file_before_the_card_has_it() {
     );
     assert!(!scene.place.path("never").exists());
 }
+
+#[test]
+fn puk_that_cannot_be_one_was_not_tried_and_that_is_said() {
+    let scene = Scene::with_puk();
+    scene.place.file("short-puk", "1234567");
+    for line in [
+        "puk verify work --puk-file @short-puk",
+        "pin unblock work --puk-file @short-puk --new-pin-file @pin",
+        "puk change work --puk-file @short-puk --new-puk-file @puk",
+    ] {
+        let run = scene.run(line);
+        assert_eq!(run.code, 4, "{line}: {run:?}");
+        let said = run.notes();
+        assert!(
+            said.contains(
+                "the PUK must have 8 to 127 bytes; this one was not tried, 10 tries left"
+            ),
+            "{line}: {said}"
+        );
+    }
+    // One that could be it costs a try, and is reported as wrong.
+    let run = scene.run("puk verify work --puk-file @wrong-puk");
+    assert!(run.notes().contains("wrong PUK; 9 tries left"), "{run:?}");
+}

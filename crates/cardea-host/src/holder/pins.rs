@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use cardea_card::pin_policy::PinRuleError;
 use cardea_card::record::VaultKind;
 use cardea_card::secret::Pin;
 use cardea_card::token::{AdminError, AdminForm, PinReference, TokenErrorKind};
@@ -60,10 +61,9 @@ impl CardVisit<'_> {
         value: &SecretBytes,
     ) -> Result<Reply, Failure> {
         let value = typed(word(reference), value)?;
-        self.with_card(|card, connection| {
+        self.with_reference(reference, |card, connection| {
             card.verify_pin(connection, engine_reference(reference), &value)
-        })
-        .map_err(|failure| about(reference, failure))?;
+        })?;
         Ok(Reply::Done)
     }
 
@@ -74,13 +74,34 @@ impl CardVisit<'_> {
         new: &SecretBytes,
     ) -> Result<Reply, Failure> {
         let (old, new) = (typed(word(reference), old)?, typed(word(reference), new)?);
-        self.with_card(|card, connection| {
+        self.with_reference(reference, |card, connection| {
             card.check_new(engine_reference(reference), &new)?;
             card.change_pin(connection, engine_reference(reference), &old, &new)
-        })
-        .map_err(|failure| about(reference, failure))?;
+        })?;
         self.log("PIN or PUK changed");
         Ok(Reply::Done)
+    }
+
+    /// Like `with_card`, and a failure is about the PIN or the PUK.
+    fn with_reference<R>(
+        &self,
+        reference: Reference,
+        work: impl FnOnce(&mut Card, &mut Connection) -> Result<R, CardError>,
+    ) -> Result<R, Failure> {
+        let result = self.with_card(|card, connection| Ok(work(card, connection)));
+        let result = result.map_err(|failure| about(reference, failure))?;
+        result.map_err(|error| match (reference, &error) {
+            (Reference::Puk, CardError::PinForm { rule, left }) => Failure {
+                kind: FailureKind::PinWrong,
+                message: format!(
+                    "{}; this one was not tried, {}",
+                    of_puk(*rule),
+                    tries_left(*left)
+                ),
+                tries_left: Some(*left),
+            },
+            _ => about(reference, self.explained(&error)),
+        })
     }
 
     pub(crate) fn unblock(&self, by: &Authority, new: &SecretBytes) -> Result<Reply, Failure> {
@@ -88,11 +109,10 @@ impl CardVisit<'_> {
         let done = match by {
             Authority::Puk(puk) => {
                 let puk = typed("PUK", puk)?;
-                self.with_card(|card, connection| {
+                self.with_reference(Reference::Puk, |card, connection| {
                     card.check_new(PinReference::Pin, &new)?;
                     card.unblock_by_puk(connection, &puk, &new)
                 })
-                .map_err(|failure| about(Reference::Puk, failure))
             }
             Authority::Admin(answer) => self.with_card(|card, connection| {
                 unblock_as(card, connection, &new, |card, connection| {
@@ -264,6 +284,16 @@ fn engine_reference(reference: Reference) -> PinReference {
     match reference {
         Reference::Pin => PinReference::Pin,
         Reference::Puk => PinReference::Puk,
+    }
+}
+
+/// A rule in the words of the PUK.
+fn of_puk(rule: PinRuleError) -> String {
+    match rule {
+        PinRuleError::Characters => {
+            "the PUK does not have the characters that the card asks for".to_owned()
+        }
+        PinRuleError::Length { min, max } => format!("the PUK must have {min} to {max} bytes"),
     }
 }
 
