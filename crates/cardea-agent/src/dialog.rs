@@ -72,6 +72,10 @@ pub(crate) struct Hints {
     pub(crate) name: String,
     pub(crate) program: String,
     pub(crate) pid: u32,
+    /// When that process started, in clock ticks; 0 = not known.
+    pub(crate) started: u64,
+    /// The unit of systemd that it belongs to; empty = none.
+    pub(crate) unit: String,
     pub(crate) door: String,
     /// Whom the program does it for; empty = itself.
     pub(crate) behalf: String,
@@ -307,11 +311,48 @@ fn asker(hints: &Hints) -> String {
 
 fn program(hints: &Hints) -> String {
     match (hints.door.as_str(), hints.program.as_str()) {
-        // pcscd does not tell whose program it is.
+        // pcscd does not tell whose program it is, which the text says below.
         ("reader", _) => "A program at the card reader".into(),
         (_, "") => "A program".into(),
-        (_, program) => format!("{} (process {})", for_dialog(program), hints.pid),
+        (_, program) => match program
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            None => format!("{} (process {})", for_dialog(program), hints.pid),
+            Some(name) => match executable(hints.pid, hints.started) {
+                Some(path) => format!("{} (process {})", for_dialog(&path), hints.pid),
+                None if hints.unit.is_empty() => {
+                    format!(
+                        "A program that calls itself “{}” (process {})",
+                        for_dialog(name),
+                        hints.pid
+                    )
+                }
+                None => format!(
+                    "A program that calls itself “{}” (process {}, {})",
+                    for_dialog(name),
+                    hints.pid,
+                    for_dialog(&hints.unit)
+                ),
+            },
+        },
     }
+}
+
+/// The executable of a process of this user, which the daemon, a user of its own, cannot read. `started` is when the
+/// process that is meant began: one that has its id by now is another.
+fn executable(pid: u32, started: u64) -> Option<String> {
+    let is_the_same = || started > 0 && began(pid) == Some(started);
+    let path = is_the_same().then(|| std::fs::read_link(format!("/proc/{pid}/exe")).ok())??;
+    is_the_same().then(|| path.to_string_lossy().into_owned())
+}
+
+/// Field 22 of /proc/PID/stat (proc_pid_stat(5)); the second is a name in parentheses, which may contain any.
+fn began(pid: u32) -> Option<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// The text of the dialog.
@@ -322,6 +363,12 @@ fn describe(purpose: Purpose, hints: &Hints) -> String {
         asker(hints),
         purpose.words()
     );
+    if hints.door == "reader" {
+        text.push_str(
+            "\nIt came through the reader (pcscd), which does not tell whose program it is.\
+             \nRefuse it if you have not started anything that uses the card.",
+        );
+    }
     if purpose.is_new() {
         text.push_str(&format!("\n{}.", rules(&hints.policy)));
     } else {
@@ -405,9 +452,55 @@ mod tests {
         };
         let text = describe(Purpose::Pin, &last);
         assert!(
-            text.contains("A program at the card reader") && text.contains("Last try"),
+            text.contains("A program at the card reader asks for the PIN")
+                && text.contains("(pcscd), which does not tell whose program it is")
+                && text.contains("Last try"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn program_that_the_daemon_cannot_name_is_named_here() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let hints = Hints {
+            name: "work".into(),
+            program: "[harmless]".into(),
+            unit: "session-3.scope".into(),
+            pid: child.id(),
+            started: began(child.id()).unwrap(),
+            ..Hints::default()
+        };
+        let named = asker(&hints);
+        // Another process has the id by now.
+        let other = asker(&Hints {
+            started: hints.started - 1,
+            ..hints.clone()
+        });
+        let unknown = asker(&Hints {
+            started: 0,
+            unit: String::new(),
+            ..hints.clone()
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            named.starts_with('/') && named.contains(" (process "),
+            "{named}"
+        );
+        assert!(!named.contains("harmless"), "{named}");
+        let pid = hints.pid;
+        assert_eq!(
+            other,
+            format!("A program that calls itself “harmless” (process {pid}, session-3.scope)")
+        );
+        assert_eq!(
+            unknown,
+            format!("A program that calls itself “harmless” (process {pid})")
+        );
+        assert_eq!(asker(&hints), other, "it is gone");
     }
 
     #[test]

@@ -303,6 +303,11 @@ fn hints(given: &Dictionary) -> Hints {
         name: word("name").unwrap_or_default(),
         program: word("program").unwrap_or_default(),
         pid: number("pid").unwrap_or_default(),
+        started: given
+            .get("started")
+            .and_then(|value| u64::try_from(value).ok())
+            .unwrap_or_default(),
+        unit: word("unit").unwrap_or_default(),
         door: word("door").unwrap_or_default(),
         behalf: word("for").unwrap_or_default(),
         tries_left: number("tries-left"),

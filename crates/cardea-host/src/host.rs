@@ -5,6 +5,7 @@ pub(crate) mod admission;
 #[cfg(test)]
 pub(crate) mod always_away;
 pub(crate) mod audit;
+pub(crate) mod caller_process;
 pub(crate) mod counters;
 pub(crate) mod credential;
 pub(crate) mod describe;
@@ -14,6 +15,7 @@ pub(crate) mod hosted;
 pub(crate) mod keeper_signal;
 pub(crate) mod lease;
 pub(crate) mod logins;
+pub(crate) mod pad_pace;
 pub(crate) mod partial;
 pub(crate) mod permission;
 pub(crate) mod presence;

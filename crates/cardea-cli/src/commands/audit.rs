@@ -94,7 +94,15 @@ fn sentence(line: &[u8]) -> String {
             parts.push(format!("{word} {}", text(field)));
         }
     }
-    parts.push(format!("by uid {} ({})", text("uid"), text("program")));
+    let unit = match text("unit") {
+        unit if unit.is_empty() => unit,
+        unit => format!(" in {unit}"),
+    };
+    parts.push(format!(
+        "by uid {} ({}{unit})",
+        text("uid"),
+        text("program")
+    ));
     parts.join("  ")
 }
 

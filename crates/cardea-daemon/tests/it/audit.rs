@@ -208,3 +208,23 @@ fn failed_use_of_a_key_that_wants_the_pin_every_time_is_recorded_alike_at_every_
         assert!(used(key, door), "{door} {key:02X}: {lines:#?}");
     }
 }
+
+#[test]
+fn programs_of_other_users_are_named_for_a_service_without_privileges() {
+    let place = Place::new();
+    let Some(process) = place.spawn_as_service(64_003) else {
+        return;
+    };
+    let mut client = place.client();
+    client.create("work");
+    let (lines, _) = records(&mut client);
+    let created = lines
+        .iter()
+        .find(|line| line.contains("\"event\":\"card-created\""))
+        .unwrap_or_else(|| panic!("{lines:?}"));
+    // Which executable we are it cannot read; what we call ourselves it can.
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let named = format!("\"program\":\"[{}]\"", own.trim_end());
+    assert!(created.contains(&named), "no {named} in {created}");
+    process.kill();
+}

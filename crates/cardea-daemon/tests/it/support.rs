@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -153,6 +154,38 @@ impl Place {
             UnixStream::connect(self.socket()).is_ok()
         });
         process
+    }
+
+    /// As the packaged unit runs: with a user of its own, who can read other users' processes only in part. `None` where
+    /// these tests do not run as root.
+    pub(crate) fn spawn_as_service(&self, user: u32) -> Option<Process> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        // The build's folder need not be open to that user.
+        let program = self.path("cardea-daemon");
+        let built = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_cardea-daemon"))
+            .arg(&program)
+            .status();
+        assert!(built.unwrap().success());
+        for path in [self.path(""), self.path("tpm"), self.path("tpm/socket")] {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        }
+        let mut command = Command::new(program);
+        command
+            .args(["--state-dir".as_ref(), self.state_dir().as_os_str()])
+            .args(["--socket".as_ref(), self.socket().as_os_str()])
+            .args(["--tpm", &self.tpm.address().to_string()])
+            .stderr(Stdio::null())
+            .current_dir("/");
+        command.uid(user).gid(user);
+        let mut process = Process(command.spawn().unwrap());
+        until("the daemon serves", || {
+            assert!(process.is_running(), "the daemon ended at start");
+            UnixStream::connect(self.socket()).is_ok()
+        });
+        Some(process)
     }
 
     pub(crate) fn spawn_unready(&self, fault: Option<&str>) -> Process {

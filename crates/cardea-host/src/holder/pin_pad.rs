@@ -1,18 +1,18 @@
 //! The reader's PIN pad (PC/SC part 10): a program asks for a PIN without seeing it. It is typed at the agent of
 //! the card's owner and goes from there into the command.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cardea_card::Event;
 use cardea_client::message::{Failure, FailureKind};
 use zeroize::Zeroizing;
 
 use crate::failure::fail;
-use crate::holder::prompt::question;
+use crate::holder::prompt::{question, unanswered};
 use crate::host::Host;
 use crate::host::audit::{Actor, Door};
 use crate::host::hosted::{Body, HostedCard};
-use crate::host::prompt::Purpose;
+use crate::host::prompt::{NoAnswer, Purpose};
 use crate::host::slot_connection::CardConnection;
 use crate::time_limits::ANSWER_TIME;
 
@@ -114,14 +114,29 @@ pub(crate) fn enter(
     apdu.push(0);
     for purpose in order.purposes {
         let card = connection.card();
+        if let Some(left) = card.pad_pace().pause(Instant::now()) {
+            tracing::debug!(card = %card.selector(), seconds = left.as_secs(), "PIN pad: nobody is asked");
+            return own(CANCELLED);
+        }
         let owner = card.owner.unwrap_or_default();
         let mut asked = question(card, purpose, owner, actor, Door::Reader);
         asked.limit = order.limit;
-        match host.ask(&asked) {
-            Ok(typed) => apdu.extend_from_slice(typed.expose()),
-            Err(failure) if failure.kind == FailureKind::Cancelled => return own(CANCELLED),
-            Err(failure) => {
-                tracing::info!(card = %card.selector(), error = failure.message, "PIN pad: no answer");
+        match host.ask_person(&asked) {
+            Ok(typed) => {
+                card.pad_pace().answered();
+                apdu.extend_from_slice(typed.expose());
+            }
+            Err(NoAnswer::Cancelled) => {
+                refused(card);
+                return own(CANCELLED);
+            }
+            Err(why) => {
+                // Nobody was disturbed where there is no agent.
+                if why == NoAnswer::TimedOut {
+                    refused(card);
+                }
+                let error = unanswered(&why).message;
+                tracing::info!(card = %card.selector(), error, "PIN pad: no answer");
                 return own(TIMED_OUT);
             }
         }
@@ -132,6 +147,17 @@ pub(crate) fn enter(
     *apdu.get_mut(4).ok_or_else(too_long)? = length;
     let gone = || fail(FailureKind::NotFound, "there is no card in this slot");
     connection.transmit(&apdu).ok_or_else(gone)
+}
+
+/// Anybody who reaches pcscd can ask: whoever refuses is left alone for a while.
+fn refused(card: &HostedCard) {
+    if let Some(pause) = card.pad_pace().refused(Instant::now()) {
+        tracing::warn!(
+            card = %card.selector(),
+            seconds = pause.as_secs(),
+            "PIN pad: refused several times in a row, nobody is asked for a while"
+        );
+    }
 }
 
 /// Whether a control code asks for a verification of the PIN, and the time that a person gets.

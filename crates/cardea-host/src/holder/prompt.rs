@@ -60,9 +60,13 @@ pub(crate) fn question<'a>(
 impl Host {
     /// Asks, if there is anybody who can.
     pub(crate) fn ask(&self, question: &Question<'_>) -> Result<SecretBytes, Failure> {
+        self.ask_person(question).map_err(|why| unanswered(&why))
+    }
+
+    /// Like [`Host::ask`], and returns why there is no answer.
+    pub(crate) fn ask_person(&self, question: &Question<'_>) -> Result<SecretBytes, NoAnswer> {
         let prompter = self.prompter.get().ok_or(NoAnswer::NoAgent);
-        let answer = prompter.and_then(|prompter| prompter.ask(question));
-        answer.map_err(|why| unanswered(&why))
+        prompter.and_then(|prompter| prompter.ask(question))
     }
 
     /// Asks whether something may be done, if there is anybody who can.

@@ -21,6 +21,7 @@ use cardea_client::message::FailureKind;
 use serde_json::{Map, Value};
 
 use crate::host::accounts::Accounts;
+use crate::host::caller_process::CallerProcess;
 use crate::host::hosted::HostedCard;
 use crate::sync::lock;
 use crate::system::unix_time;
@@ -30,9 +31,6 @@ use self::log::{Log, hex};
 
 pub(crate) use self::log::Head;
 
-/// Longest path of a program in the audit.
-const MAX_PROGRAM: usize = 500;
-
 /// Who caused an event.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -40,8 +38,12 @@ pub struct Actor {
     pub uid: u32,
     /// Process id; 0 where it is not known.
     pub pid: u32,
-    /// Path of the program, as the kernel tells it; empty when it does not.
+    /// Path of the program, as the kernel tells it; where it does not, the process's own name in brackets, or empty.
     pub program: String,
+    /// The unit of systemd that the process belongs to; empty where there is none.
+    pub unit: String,
+    /// When the process started, in clock ticks since the start of the computer; 0 where that is not known.
+    pub started: u64,
     /// Whom it says that it does it for; empty = itself.
     pub on_behalf_of: String,
 }
@@ -50,10 +52,17 @@ impl Actor {
     /// A process of a user. The program is the one that runs now, which may have come after the one that connected;
     /// the process may be gone.
     pub fn of_process(uid: u32, pid: u32) -> Self {
+        let CallerProcess {
+            program,
+            unit,
+            started,
+        } = CallerProcess::of(pid);
         Self {
             uid,
             pid,
-            program: program(pid),
+            program,
+            unit,
+            started,
             on_behalf_of: String::new(),
         }
     }
@@ -64,16 +73,11 @@ impl Actor {
             uid: rustix::process::getuid().as_raw(),
             pid: std::process::id(),
             program: String::new(),
+            unit: String::new(),
+            started: 0,
             on_behalf_of: String::new(),
         }
     }
-}
-
-/// Path of the program that a process runs; empty when the kernel does not tell.
-fn program(pid: u32) -> String {
-    std::fs::read_link(format!("/proc/{pid}/exe"))
-        .map(|path| path.to_string_lossy().chars().take(MAX_PROGRAM).collect())
-        .unwrap_or_default()
 }
 
 /// How it came to the card.
@@ -246,6 +250,9 @@ impl Draft {
         record.insert("uid".into(), actor.uid.into());
         record.insert("pid".into(), actor.pid.into());
         record.insert("program".into(), actor.program.clone().into());
+        if !actor.unit.is_empty() {
+            record.insert("unit".into(), actor.unit.clone().into());
+        }
         if !actor.on_behalf_of.is_empty() {
             record.insert("for".into(), actor.on_behalf_of.clone().into());
         }
@@ -475,6 +482,8 @@ mod tests {
             uid: 1000,
             pid: 7,
             program: "/usr/bin/\"program\"".into(),
+            unit: String::new(),
+            started: 0,
             on_behalf_of: String::new(),
         }
     }

@@ -13,6 +13,7 @@ use cardea_store::KnownCard;
 
 use crate::failure::{SWITCHED_OFF, fail, no_such_card};
 use crate::host::drive::Drive;
+use crate::host::pad_pace::PadPace;
 use crate::host::partial::GoneParts;
 use crate::host::redirected::{Carrier, only_there};
 use crate::sync::lock;
@@ -48,6 +49,8 @@ pub struct HostedCard {
     gone: Arc<GoneParts>,
     /// Something went wrong with it that the keeper is to look at.
     doubted: AtomicBool,
+    /// How often its PIN pad asks.
+    pad_pace: PadPace,
     /// It is no longer one of the host's cards.
     forgotten: AtomicBool,
 }
@@ -184,6 +187,10 @@ pub(crate) struct Place {
 }
 
 impl HostedCard {
+    pub(crate) fn pad_pace(&self) -> &PadPace {
+        &self.pad_pace
+    }
+
     fn at(home: Home, place: Place, name: &str, body: Body, view: View) -> Self {
         Self {
             id: place.id,
@@ -204,6 +211,7 @@ impl HostedCard {
             session_bound: AtomicBool::new(false),
             gone: Arc::default(),
             doubted: AtomicBool::new(false),
+            pad_pace: PadPace::default(),
             forgotten: AtomicBool::new(false),
         }
     }

@@ -269,6 +269,12 @@ fn who(actor: &Actor, door: Door) -> Dictionary {
         entry("door", door.word()),
     ]
     .into();
+    if !actor.unit.is_empty() {
+        hints.extend([entry("unit", actor.unit.as_str())]);
+    }
+    if actor.started > 0 {
+        hints.extend([entry("started", actor.started)]);
+    }
     if !actor.on_behalf_of.is_empty() {
         hints.extend([entry("for", actor.on_behalf_of.as_str())]);
     }
