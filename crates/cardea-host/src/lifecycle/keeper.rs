@@ -33,6 +33,10 @@ pub fn keep(host: &Host) {
             round = Instant::now();
         }
         let settled = settle(host, rare) & host.store.settle();
+        // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.
+        if rare && !are_leftovers_gone {
+            are_leftovers_gone = remove_leftovers(host);
+        }
         let limit = if settled {
             retry = FIRST_RETRY;
             EXPIRY_INTERVAL
@@ -45,18 +49,14 @@ pub fn keep(host: &Host) {
             host.store.settle();
             return;
         }
-        // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.
-        if rare && !are_leftovers_gone {
-            are_leftovers_gone = remove_leftovers(host);
-        }
         host.expire();
         host.audit.catch_up();
     }
 }
 
 /// Removes what a crash in a test of the TPM has left, once after each start, also where there is no card yet. False:
-/// the TPM is away, or the owner's authorisation is missing; to be tried again. The handles of unreadable card files are not
-/// known, but an index of a card is never taken for one of a test: the policies differ.
+/// the TPM is away, or the owner's authorisation is missing; to be tried again. The handles of unreadable card files
+/// are not known, but an index of a card is never taken for one of a test: the policies differ.
 fn remove_leftovers(host: &Host) -> bool {
     let _guard = host.provision(&mut |_| {});
     let taken = host.claimed_handles();
