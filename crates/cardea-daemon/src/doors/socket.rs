@@ -1,5 +1,6 @@
 //! The private socket.
 
+pub(crate) mod arrivals;
 pub(crate) mod client;
 pub(crate) mod limits;
 pub(crate) mod peer;

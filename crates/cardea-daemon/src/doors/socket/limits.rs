@@ -74,6 +74,11 @@ impl Limits {
         }
     }
 
+    /// Whether this user id has seats of its own.
+    pub(crate) fn is_kept(&self, uid: u32) -> bool {
+        self.kept.contains(&uid)
+    }
+
     /// A place for a connection of this user id; `None` when there is none at the moment. If the user or all
     /// together have too many, a connection that nothing hangs on is closed: the one that is idle for the longest
     /// time, of the user with most.

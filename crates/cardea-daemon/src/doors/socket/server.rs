@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{FailureKind, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::doors::socket::arrivals::Arrivals;
 use crate::doors::socket::client;
 use crate::doors::socket::limits::{Limits, Seat};
 use crate::doors::socket::peer;
@@ -33,10 +34,13 @@ const REFUSALS: usize = 16;
 const STOP_TIME: Duration = Duration::from_secs(20);
 
 /// After an error of accept(2) that would come again at once, like too many open files.
-const ACCEPT_PAUSE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections taken from the kernel before those whose turn it is get their threads.
+const TAKEN_AT_ONCE: usize = 128;
+
+/// Connections that get their threads before more are taken.
+const ADMITTED_AT_ONCE: usize = 8;
 
 /// The socket and its threads.
 #[derive(Debug)]
@@ -199,6 +203,13 @@ impl SocketFile {
     }
 }
 
+/// A connection and whose it is.
+#[derive(Debug)]
+struct Arrival {
+    uid: u32,
+    stream: UnixStream,
+}
+
 /// Accepts until the other end of `wake` is closed, and answers what comes from there.
 fn accept(
     shared: &Arc<Shared>,
@@ -206,13 +217,21 @@ fn accept(
     mut wake: &io::PipeReader,
     refusals: &SyncSender<Arc<UnixStream>>,
 ) {
-    let mut pause = false;
+    let mut arrivals = Arrivals::default();
+    let mut failed = false;
     loop {
         let mut events = vec![PollFd::new(&wake, PollFlags::IN)];
-        if !pause {
+        if !failed {
             events.push(PollFd::new(listener, PollFlags::IN));
         }
-        match poll(&mut events, pause.then_some(&ACCEPT_PAUSE)) {
+        let pauses = [
+            arrivals.pause(Instant::now()),
+            failed.then_some(ACCEPT_PAUSE),
+        ];
+        let pause = pauses.into_iter().flatten().min();
+        // One that the type cannot express is longer than anything here.
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        match poll(&mut events, pause.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => {
                 tracing::error!(%error, "listener ended");
@@ -229,37 +248,68 @@ fn accept(
             *lock(&shared.heartbeats.count) += 1;
             shared.heartbeats.more.notify_all();
         }
-        pause = false;
-        match listener.accept() {
-            Ok((stream, _)) => {
-                survives(|| admit(shared, stream, refusals));
-            }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => {
-                tracing::warn!(%error, "connection not accepted");
-                pause = true;
-            }
+        failed = take(shared, listener, &mut arrivals, refusals).is_err();
+        for _ in 0..ADMITTED_AT_ONCE {
+            let Some(arrival) = arrivals.next(Instant::now()) else {
+                break;
+            };
+            survives(|| admit(shared, arrival, refusals));
         }
     }
 }
 
-/// Gives a connection its thread, or refuses it.
-fn admit(shared: &Arc<Shared>, stream: UnixStream, refusals: &SyncSender<Arc<UnixStream>>) {
-    let uid = match peer::uid(&stream) {
-        Ok(uid) => uid,
-        Err(error) => {
-            tracing::warn!(%error, "unknown peer");
-            return;
+/// Takes connections from the kernel's queue and sorts them by user. Must cost little: see [`Arrivals`].
+///
+/// # Errors
+///
+/// Of accept(2), which would come again at once.
+fn take(
+    shared: &Arc<Shared>,
+    listener: &UnixListener,
+    arrivals: &mut Arrivals<Arrival>,
+    refusals: &SyncSender<Arc<UnixStream>>,
+) -> io::Result<()> {
+    for _ in 0..TAKEN_AT_ONCE {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                return Err(error);
+            }
+        };
+        let uid = match peer::uid(&stream) {
+            Ok(uid) => uid,
+            Err(error) => {
+                tracing::warn!(%error, "unknown peer");
+                continue;
+            }
+        };
+        let arrival = Arrival { uid, stream };
+        if shared.limits.is_kept(uid) {
+            survives(|| admit(shared, arrival, refusals));
+            continue;
         }
-    };
+        let user = shared.counter.host().accounts().of(uid);
+        if let Err(arrival) = arrivals.add(user, arrival, Instant::now()) {
+            tracing::warn!(uid = user, refused = true, "too many new connections");
+            // When even those who are refused are too many, closing is answer enough.
+            let _ = refusals.try_send(Arc::new(arrival.stream));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a connection its thread, or refuses it.
+fn admit(shared: &Arc<Shared>, arrival: Arrival, refusals: &SyncSender<Arc<UnixStream>>) {
+    let Arrival { uid, stream } = arrival;
     let stream = Arc::new(stream);
     let accounts = shared.counter.host().accounts();
     let place = Arc::clone(&stream);
     let Some(seat) = shared.limits.enter(uid, place, |uid| accounts.of(uid)) else {
         let uid = accounts.of(uid);
         tracing::warn!(uid, refused = true, "too many connections");
-        // When even those who are refused are too many, closing is answer enough.
         let _ = refusals.try_send(stream);
         return;
     };
