@@ -2,6 +2,7 @@
 
 use cardea_client::message::PublicKey;
 use cryptoki_sys::*;
+use sha2::{Digest, Sha256};
 
 use crate::object::{Body, Key, Location, Object};
 use crate::x509;
@@ -118,27 +119,34 @@ fn storage(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
         }),
         CKA_LABEL => Some(object.label.clone().into_bytes()),
         CKA_ID => Some(object.id.clone()),
-        CKA_UNIQUE_ID => Some(unique(object).into_bytes()),
+        CKA_UNIQUE_ID => unique(object).map(String::into_bytes),
         _ => None,
     }
 }
 
-/// Constant for the lifetime of the object, unlike its label and identifier.
-fn unique(object: &Object) -> String {
-    let class = match &object.body {
-        Body::Certificate { .. } => "certificate",
-        Body::Data { .. } => "data",
-        Body::PrivateKey(_) => "private",
-        Body::Profile(_) => "profile",
-        Body::PublicKey(_) => "public",
-        Body::Secret { .. } => "secret",
+/// Constant for the lifetime of the object, unlike its label and identifier, and never that of another object:
+/// programs keep it. A key's reference alone would be, because the next key has it after a deletion; and a certificate
+/// moves between its key's container and the other objects.
+fn unique(object: &Object) -> Option<String> {
+    let fingerprint = |content: &[u8]| {
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(content).into();
+        format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     };
-    match (object.location, &object.body) {
-        (Location::Key(reference), _) => format!("key-{reference:02x}-{class}"),
-        (Location::Object(number), _) => format!("object-{number}-{class}"),
-        (_, Body::Profile(profile)) => format!("{class}-{profile}"),
-        _ => format!("session-{class}"),
-    }
+    Some(match (object.location, &object.body) {
+        (_, Body::Certificate { der }) => format!("certificate-{}", fingerprint(der)),
+        (Location::Key(reference), Body::PrivateKey(key)) => {
+            let key = fingerprint(&spki(&key.public));
+            format!("key-{reference:02x}-{key}-private")
+        }
+        (Location::Key(reference), Body::PublicKey(key)) => {
+            let key = fingerprint(&spki(&key.public));
+            format!("key-{reference:02x}-{key}-public")
+        }
+        (Location::Object(number), _) => format!("object-{number}"),
+        (_, Body::Profile(profile)) => format!("profile-{profile}"),
+        // Objects of a session are made with theirs.
+        (Location::Key(_) | Location::Module | Location::Session(_), _) => return None,
+    })
 }
 
 /// Attributes of both halves of a key.
@@ -318,7 +326,51 @@ fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::object::{Given, KeyReference};
+
+    fn object(location: Location, body: Body) -> Object {
+        Object {
+            location,
+            label: String::new(),
+            id: Vec::new(),
+            given: Given::new(),
+            body,
+        }
+    }
+
+    #[test]
+    fn unique_id_is_never_that_of_the_next_key_with_the_same_reference() {
+        let private = |x| {
+            let key = Key {
+                reference: Some(KeyReference::Card(0x81)),
+                generated: true,
+                always: false,
+                sign_only: false,
+                public: PublicKey::Ec {
+                    x: vec![x; 32],
+                    y: vec![7; 32],
+                },
+                subject: Vec::new(),
+            };
+            object(Location::Key(0x81), Body::PrivateKey(Arc::new(key)))
+        };
+        assert_eq!(unique(&private(1)), unique(&private(1)));
+        assert_ne!(unique(&private(1)), unique(&private(2)));
+    }
+
+    #[test]
+    fn certificate_keeps_its_unique_id_when_it_moves() {
+        let certificate = |location, content: u8| {
+            let der = vec![0x30, 1, content];
+            unique(&object(location, Body::Certificate { der }))
+        };
+        let in_container = certificate(Location::Key(0x81), 1);
+        assert_eq!(in_container, certificate(Location::Object(5), 1));
+        assert_ne!(in_container, certificate(Location::Key(0x81), 2));
+    }
 
     /// What the command line takes for a key's certificate, the module does too: `cardea-pki` has the same test.
     #[test]

@@ -47,10 +47,7 @@ impl Card {
         if objects.len() >= MAX_OBJECTS || total + new.value.len() > MAX_TOTAL {
             return Err(TokenErrorKind::Full.into());
         }
-        let last = objects.iter().map(|object| object.number).max();
-        let number = last
-            .map_or(Some(1), |last| last.checked_add(1))
-            .ok_or(TokenErrorKind::Full)?;
+        let number = self.new_object_number();
         let mut record = self.record().clone();
         record.objects.get_or_insert_default().push(ObjectRecord {
             number,
@@ -62,6 +59,20 @@ impl Card {
         });
         self.commit(record)?;
         Ok(number)
+    }
+
+    /// A number that no object has, and none that was deleted is likely to have had: programs know objects by it.
+    /// Less than half of all, because earlier versions count on from the highest one.
+    fn new_object_number(&mut self) -> u32 {
+        loop {
+            let mut bytes = [0; 4];
+            self.fill_random(&mut bytes);
+            let number = u32::from_be_bytes(bytes) >> 1;
+            let mut objects = self.objects().iter();
+            if number != 0 && objects.all(|object| object.number != number) {
+                return number;
+            }
+        }
     }
 
     /// Gives an object another name or identifier.

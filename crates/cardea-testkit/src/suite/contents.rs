@@ -1,5 +1,7 @@
 //! Cases of names, identifiers and objects beside the keys.
 
+use std::collections::BTreeSet;
+
 use cardea_card::record::ObjectKind;
 use cardea_card::secret::Pin;
 use cardea_card::token::{
@@ -179,9 +181,17 @@ fn objects_are_kept(make_card: MakeCard<'_>) -> Outcome {
             && !card.delete_object(connection, first).map_err(text)?,
         "deleted not once"
     );
+    let mut numbers = BTreeSet::from([first, second]);
     while card.objects().len() < 64 {
         let number = card.add_object(connection, data(16)).map_err(text)?;
-        ensure!(number > second, "a number came again");
+        ensure!(numbers.insert(number), "a number came again");
+        // Also that of the last object.
+        ensure!(
+            card.delete_object(connection, number).map_err(text)?,
+            "a new object was not there"
+        );
+        let number = card.add_object(connection, data(16)).map_err(text)?;
+        ensure!(numbers.insert(number), "a deleted number came again");
     }
     ensure!(
         card.add_object(connection, data(1)).is_err(),
