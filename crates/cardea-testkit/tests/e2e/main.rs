@@ -12,6 +12,7 @@ mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]
 mod kernel_tpm;
+mod name_service;
 mod old_state;
 mod opensc;
 mod p11_kit;
