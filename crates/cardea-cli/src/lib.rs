@@ -15,6 +15,7 @@ mod doctor;
 mod duration;
 mod exit;
 mod file;
+mod further;
 mod hex;
 mod on_card;
 mod policy;

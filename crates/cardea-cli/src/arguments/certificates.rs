@@ -5,36 +5,35 @@ use std::path::PathBuf;
 use cardea_pki::{AlternativeName, ExtendedKeyUsage, KeyUsage, Name};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::keys::KeyArgument;
 use super::{CardArgument, OutputArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertVerb {
-    /// Remove the certificate of a key
+    /// Remove a certificate; a further one of the key takes its place
     Delete {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        key: KeyArgument,
+        which: WhichCertificate,
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
         pin: PinArguments,
     },
-    /// Print the certificate of a key
+    /// Print a certificate
     Export {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        key: KeyArgument,
+        which: WhichCertificate,
         #[arg(long, value_name = "FORMAT", default_value = "pem", help = "Encoding")]
         format: Encoding,
         /// File to write [default: stdout]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Store a certificate with its key, replacing an earlier one
+    /// Store a certificate with its key; an earlier one is kept beside it
     Import {
         #[command(flatten)]
         card: CardArgument,
@@ -71,7 +70,7 @@ pub(crate) enum CertVerb {
             value_parser = clap::value_parser!(u32).range(1..=36_525)
         )]
         days: u32,
-        /// Replace a certificate without asking
+        /// Take the place of another certificate without asking
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -98,6 +97,18 @@ pub(crate) enum CsrVerb {
         #[command(flatten)]
         pin: PinArguments,
     },
+}
+
+/// One of the certificates on a card.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichCertificate {
+    /// Key reference (two hexadecimal digits, as in `key list`) or label: the certificate with this key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// First digits of its fingerprint, as in `cert list`: also a further certificate of a key, or one of no key
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) sha256: Option<String>,
 }
 
 /// The content of a certificate.

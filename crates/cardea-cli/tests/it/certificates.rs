@@ -101,6 +101,77 @@ fn stable(text: &str) -> String {
 }
 
 #[test]
+fn second_certificate_of_a_key_is_kept_beside_the_first() {
+    let place = place();
+    says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
+    let (key, csr) = (fixture("p256.pkcs8.pem"), place.path("csr"));
+    let csr = csr.to_str().unwrap();
+    openssl(&["req", "-new", "-key", &key, "-subj", "/CN=x", "-out", csr]);
+    for (name, days) in [("short", "10"), ("long", "20"), ("longest", "30")] {
+        let out = place.path(name);
+        let out = out.to_str().unwrap();
+        let request = ["x509", "-req", "-in", csr, "-key", &key];
+        openssl(&[&request[..], &["-days", days, "-out", out]].concat());
+    }
+    let list = || json(&place, "cert list work --json");
+    let import = |name: &str| {
+        let order = format!("cert import work @{name} --pin-file @pin");
+        let said = says(&place, &order, 0);
+        let last = data(&place, "cert export work 9E");
+        assert_eq!(last, fs::read_to_string(place.path(name)).unwrap());
+        said
+    };
+    import("long");
+    let fingerprint = |of: usize| list()[of]["sha256"].as_str().unwrap().to_owned();
+    let long = fingerprint(0);
+    assert!(import("short").contains("the previous one is kept beside it"));
+    let short = fingerprint(0);
+    import("longest");
+    // What is kept already is not kept twice.
+    import("long");
+    import("long");
+    let stored = list();
+    let stored = stored.as_array().unwrap();
+    assert_eq!(stored.len(), 3);
+    let further: Vec<_> = stored.iter().map(|row| row["further"].clone()).collect();
+    assert_eq!(further, [false, true, true]);
+    assert_eq!(
+        (fingerprint(0), fingerprint(1)),
+        (long.clone(), short.clone())
+    );
+    let text = data(&place, "cert list work");
+    assert_eq!(text.matches("further one of key 9E").count(), 2, "{text}");
+
+    let short = &short[..8];
+    let exported = data(&place, &format!("cert export work --sha256 {short}"));
+    assert_eq!(exported, fs::read_to_string(place.path("short")).unwrap());
+    for (selector, code) in [
+        ("", 2),
+        ("--sha256 1234567 ", 2),
+        ("--sha256 12345678 ", 7),
+        ("9E --sha256 12345678 ", 2),
+    ] {
+        let order = format!("cert delete work {selector}--yes --pin-file @pin");
+        says(&place, &order, code);
+    }
+    let order = format!("cert delete work --sha256 {short} --yes");
+    says(&place, &format!("{order} --pin-file @wrong"), 4);
+    assert_eq!(list().as_array().unwrap().len(), 3);
+    says(&place, &format!("{order} --pin-file @pin"), 0);
+    assert_eq!(list().as_array().unwrap().len(), 2);
+
+    // The further one takes the place of the one with the key.
+    let said = says(&place, "cert delete work 9E --yes --pin-file @pin", 0);
+    assert!(said.contains("is now the one with key 9E"), "{said}");
+    let stored = list();
+    assert_eq!(stored.as_array().unwrap().len(), 1);
+    assert_eq!(stored[0]["further"], false);
+    assert_ne!(stored[0]["sha256"], *long);
+    says(&place, "cert delete work 9E --yes --pin-file @pin", 0);
+    assert_eq!(list(), Value::Array(Vec::new()));
+}
+
+#[test]
 fn expired_certificate_is_marked() {
     let place = place();
     says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);

@@ -161,31 +161,3 @@ fn openssl_is_refused_with_a_wrong_pin_a_blocked_one_and_without_key_or_card() {
     workplace.cardea(&["card", "destroy", "Alice", "--yes"]);
     workplace.refuses(&sign);
 }
-
-/// With pkcs11-provider, which leaves the derivation of the key to the token (`CKD_SHA256_KDF` and others), as
-/// libp11's engine does not. Debian 12 does not have it.
-#[test]
-#[ignore = "needs pkcs11-provider, and its path in PKCS11_PROVIDER"]
-fn openssl_opens_cms_for_a_curve_through_pkcs11_provider() {
-    let provider = std::env::var("PKCS11_PROVIDER").unwrap();
-    let workplace = Workplace::with_certificates();
-    let (module, pin) = (module(), workplace.text("pin"));
-    let text = format!(
-        "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = built_in\n\
-         pkcs11 = pkcs11\n[built_in]\nactivate = 1\n[pkcs11]\nmodule = {provider}\n\
-         pkcs11-module-path = {module}\npkcs11-module-token-pin = file:{pin}\nactivate = 1\n"
-    );
-    fs::write(workplace.path("provider.cnf"), text).unwrap();
-    let uri = workplace.key_uri("ec");
-    let open = format!(
-        "env OPENSSL_CONF=provider.cnf openssl cms -decrypt -in sealed -out opened -inkey {uri} -recip ec.pem"
-    );
-    for hash in ["sha1", "sha224", "sha256", "sha384", "sha512"] {
-        workplace.does(&format!(
-            "openssl cms -encrypt -aes256 -in message -out sealed -recip ec.pem -keyopt ecdh_kdf_md:{hash}"
-        ));
-        workplace.does(&open);
-        let opened = fs::read_to_string(workplace.path("opened")).unwrap();
-        assert_eq!(opened.replace('\r', ""), MESSAGE, "{hash}");
-    }
-}
