@@ -617,10 +617,7 @@ fn what_cannot_be_redirected_is_reported() {
         "cardea --socket {} redirect-accept",
         machines.here.daemon.socket().display()
     );
-    refused(
-        &["dev1", "--remote-command", &own],
-        "is already on this machine",
-    );
+    refused(&["dev1", "--remote-command", &own], "you already have card");
     // Options of ssh reach it.
     refused(&["dev1", "--", "-p", "1"], "ssh failed");
     // What was redirected cannot be redirected again, and a machine takes so many from a user.
@@ -640,7 +637,7 @@ fn what_cannot_be_redirected_is_reported() {
         "{}",
         alone.text
     );
-    refused(&["dev1"], "is already on this machine");
+    refused(&["dev1"], "you already have card");
     assert!(machines.is_there());
     end(redirect);
     machines.here.cardea(&["card", "destroy", "Alice", "--yes"]);
