@@ -15,7 +15,6 @@ mod doctor;
 mod duration;
 mod exit;
 mod file;
-mod further;
 mod hex;
 mod on_card;
 mod policy;

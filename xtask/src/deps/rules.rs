@@ -195,13 +195,11 @@ pub(super) const ROOMS: &[Room] = &[
             "arguments",
             "daemon.rs",
             "describe.rs",
-            "further.rs",
             "on_card.rs",
             "terminal",
             "uri.rs",
         ],
     ),
-    Room::new("cardea-cli", "further.rs", &["daemon.rs", "on_card.rs"]),
     Room::new(
         "cardea-cli",
         "doctor",

@@ -5,35 +5,36 @@ use std::path::PathBuf;
 use cardea_pki::{AlternativeName, ExtendedKeyUsage, KeyUsage, Name};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::keys::KeyArgument;
 use super::{CardArgument, OutputArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertVerb {
-    /// Remove a certificate; a further one of the key takes its place
+    /// Remove the certificate of a key
     Delete {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        which: WhichCertificate,
+        key: KeyArgument,
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
         pin: PinArguments,
     },
-    /// Print a certificate
+    /// Print the certificate of a key
     Export {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        which: WhichCertificate,
+        key: KeyArgument,
         #[arg(long, value_name = "FORMAT", default_value = "pem", help = "Encoding")]
         format: Encoding,
         /// File to write [default: stdout]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Store a certificate with its key; an earlier one is kept beside it
+    /// Store a certificate with its key, replacing an earlier one
     Import {
         #[command(flatten)]
         card: CardArgument,
@@ -70,7 +71,7 @@ pub(crate) enum CertVerb {
             value_parser = clap::value_parser!(u32).range(1..=36_525)
         )]
         days: u32,
-        /// Take the place of another certificate without asking
+        /// Replace a certificate without asking
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -97,18 +98,6 @@ pub(crate) enum CsrVerb {
         #[command(flatten)]
         pin: PinArguments,
     },
-}
-
-/// One of the certificates on a card.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct WhichCertificate {
-    /// Key reference (two hexadecimal digits, as in `key list`) or label: the certificate with this key
-    #[arg(value_name = "KEY")]
-    pub(crate) key: Option<String>,
-    /// First digits of its fingerprint, as in `cert list`: also a further certificate of a key, or one of no key
-    #[arg(long, value_name = "DIGITS")]
-    pub(crate) sha256: Option<String>,
 }
 
 /// The content of a certificate.

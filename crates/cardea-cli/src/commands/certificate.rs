@@ -2,22 +2,19 @@
 
 use std::path::Path;
 
-use cardea_client::message::{CardDetails, KeySummary};
+use cardea_client::message::{CardDetails, CardRequest, KeySummary, Request};
 use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
-use crate::arguments::{
-    CertVerb, Encoding, OutputArguments, PinArguments, Wanted, WhichCertificate,
-};
+use crate::arguments::{CertVerb, Encoding, OutputArguments, PinArguments, Wanted};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
-use crate::further;
 use crate::on_card::{
-    Place, Stored, Validity, check_length, label, newest, note_left_out, now, public_key, read,
-    select, sign, title,
+    Validity, check_length, label, newest, note_left_out, now, public_key, read, read_all, select,
+    sign, store, title,
 };
-use crate::terminal::output::{Colour, note, print, print_json, printable, utc};
+use crate::terminal::output::{Colour, note, print, print_json, utc};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
 
@@ -27,23 +24,23 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         CertVerb::Delete {
             card,
-            which,
+            key,
             yes,
             pin,
         } => {
             let card = daemon.usable(&card.card)?;
-            let stored = find(&card, which, daemon)?;
-            delete(&card, &stored, *yes, pin, daemon)
+            let key = select(&card, &key.key)?;
+            delete(&card, key, *yes, pin, daemon)
         }
         CertVerb::Export {
             card,
-            which,
+            key,
             format,
             out,
         } => {
             let card = daemon.usable(&card.card)?;
-            let stored = find(&card, which, daemon)?;
-            export(&stored, *format, out.as_deref())
+            let key = select(&card, &key.key)?;
+            export(&card, key, *format, out.as_deref(), daemon)
         }
         CertVerb::Import {
             card,
@@ -71,49 +68,30 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             let key = select(&card, key)?;
             if key.certificate && !yes {
                 let question = format!(
-                    "store a self-signed certificate with key {}? Programs then no longer see the present one, which is \
-                     kept beside it",
+                    "replace the certificate of key {} with a self-signed one?",
                     title(key)
                 );
-                confirm(&question, "nothing stored")?;
+                confirm(&question, "nothing replaced")?;
             }
             self_sign(&card, key, wanted, *days, pin, daemon)
         }
     }
 }
 
-/// The certificate that the arguments select.
-fn find(
-    card: &CardDetails,
-    which: &WhichCertificate,
-    daemon: &mut Daemon,
-) -> Result<Stored, Failure> {
-    if let Some(digits) = &which.sha256 {
-        return further::by_fingerprint(card, digits, daemon);
-    }
-    let key = select(card, which.key.as_deref().unwrap_or_default())?;
-    if !key.certificate {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("key {} has no certificate", title(key)),
-        ));
-    }
-    Ok(Stored::new(key.reference, &read(card, key, daemon)?))
-}
-
 fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let stored = further::read_everything(card, daemon)?;
-    let with_keys = stored.iter().map(|stored| {
-        let mut keys = card.keys.iter();
-        let key = keys.find(|key| Some(key.reference) == stored.reference);
-        (stored, key)
+    let stored = read_all(card, daemon)?;
+    let with_keys = stored.iter().filter_map(|stored| {
+        let key = card
+            .keys
+            .iter()
+            .find(|key| key.reference == stored.reference)?;
+        Some((stored, key))
     });
     if output.json {
         let rows = with_keys.map(|(stored, key)| {
             let mut value = json!({
-                "key": key.map(|key| format!("{:02X}", key.reference)),
-                "label": key.and_then(label),
-                "further": stored.place != Place::Container,
+                "key": format!("{:02X}", key.reference),
+                "label": label(key),
             });
             if let (Some(value), Value::Object(more)) = (value.as_object_mut(), stored.to_json()) {
                 value.extend(more);
@@ -150,12 +128,16 @@ fn import(
         other => note(&format!("warning: the certificate is {}", other.words()))?,
     }
     let pin = secret::present("PIN", &pin.source())?;
-    let kept = further::put(card, key, pin, certificate.der(), daemon)?;
+    store(card, key.reference, pin, certificate.der(), daemon)?;
     note(&format!(
         "certificate of {} stored with key {}{}",
         certificate.subject(),
         title(key),
-        kept_words(kept)
+        if key.certificate {
+            ", replacing the previous one"
+        } else {
+            ""
+        }
     ))?;
     let others = found.iter().filter(|other| *other != certificate);
     Ok(note_left_out(others, &public_key(key)?)?)
@@ -195,55 +177,62 @@ fn belonging<'a>(
     )))
 }
 
-fn export(stored: &Stored, format: Encoding, out: Option<&Path>) -> Result<(), Failure> {
+fn export(
+    card: &CardDetails,
+    key: &KeySummary,
+    format: Encoding,
+    out: Option<&Path>,
+    daemon: &mut Daemon,
+) -> Result<(), Failure> {
     if format == Encoding::Der {
         file::not_to_terminal(out)?;
     }
-    match (format, &stored.content) {
-        (Encoding::Der, _) => file::write(out, &stored.der),
-        (Encoding::Pem, Ok(certificate)) => file::write(out, certificate.to_pem().as_bytes()),
-        (Encoding::Pem, Err(error)) => Err(Failure::new(
-            Exit::Failed,
-            format!("{error}; --format der exports it unchanged"),
-        )),
+    let der = read(card, key, daemon)?;
+    match format {
+        Encoding::Der => file::write(out, &der),
+        Encoding::Pem => {
+            let certificate = Certificate::parse(&der).map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    format!("{error}; --format der exports it unchanged"),
+                )
+            })?;
+            file::write(out, certificate.to_pem().as_bytes())
+        }
     }
 }
 
 fn delete(
     card: &CardDetails,
-    stored: &Stored,
+    key: &KeySummary,
     yes: bool,
     pin: &PinArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    let whose = further::whose(card, stored);
+    if !key.certificate {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("key {} has no certificate", title(key)),
+        ));
+    }
     if !yes {
         let question = format!(
-            "delete the certificate of {}, of {whose}, from card {}? The key stays",
-            stored.subject(),
-            printable(&card.summary.name)
+            "delete the certificate of key {} from card {}? The key stays",
+            title(key),
+            card.summary.name
         );
         confirm(&question, "nothing deleted")?;
     }
-    let pin = secret::present("PIN", &pin.source())?;
-    let next = further::delete(card, stored, &pin, daemon)?;
-    note(&format!("certificate of {whose} deleted"))?;
-    if let Some(next) = next {
-        note(&format!(
-            "the certificate of {} is now the one with {whose}",
-            next.subject()
-        ))?;
-    }
+    let request = Request::card(
+        card.summary.card_id.clone(),
+        CardRequest::DeleteCertificate {
+            pin: Some(secret::present("PIN", &pin.source())?),
+            reference: key.reference,
+        },
+    );
+    daemon.order(&request, "deleting the certificate")?;
+    note(&format!("certificate of key {} deleted", title(key)))?;
     Ok(())
-}
-
-/// What happened to the certificate that was there before.
-fn kept_words(kept: bool) -> &'static str {
-    if kept {
-        "; the previous one is kept beside it"
-    } else {
-        ""
-    }
 }
 
 fn self_sign(
@@ -275,13 +264,12 @@ fn self_sign(
         .map_err(|error| Failure::usage(error.to_string()))?;
     let pin = secret::present("PIN", &pin.source())?;
     let signed = sign(card, key, &pin, &unsigned, daemon)?;
-    let kept = further::put(card, key, pin, signed.der(), daemon)?;
+    store(card, key.reference, pin, signed.der(), daemon)?;
     note(&format!(
-        "certificate of {} stored with key {}, valid until {}{}",
+        "certificate of {} stored with key {}, valid until {}",
         wanted.subject,
         title(key),
-        utc(until),
-        kept_words(kept)
+        utc(until)
     ))?;
     Ok(())
 }
