@@ -298,7 +298,7 @@ pub(crate) fn of_value(error: Rv) -> Rv {
 }
 
 /// A number without its leading zeros.
-fn number(bytes: &[u8]) -> &[u8] {
+pub(crate) fn number(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
 }
@@ -342,9 +342,11 @@ fn public_key(template: &Template) -> Result<PublicKey> {
     }
 }
 
-/// A public key from `CKA_EC_POINT`: an OCTET STRING, whose header some clients omit.
-fn ec_point(size: usize, point: &[u8]) -> Option<PublicKey> {
+/// A public key from a point in an OCTET STRING, whose header some clients omit.
+pub(crate) fn ec_point(size: usize, point: &[u8]) -> Option<PublicKey> {
     let point = match point {
+        // Both begin with 4, and the next byte of a point may look like the length of what follows.
+        bare if bare.len() == 2 * size + 1 => bare,
         [0x04, length, rest @ ..] if usize::from(*length) == rest.len() => rest,
         other => other,
     };
@@ -654,6 +656,49 @@ mod tests {
         let mut file = CURVE.to_vec();
         *file.last_mut().unwrap() ^= 1;
         assert!(pkcs8(&file).is_none());
+    }
+
+    /// The byte before the rest of such a point is its length, as in an OCTET STRING.
+    #[test]
+    fn bare_points_are_read_whatever_their_second_byte() {
+        for (size, scalar, second) in [(32, 111, 0x3F), (48, 94, 0x5F)] {
+            let Some(PrivateKey::Ec { x, y, .. }) = elliptic(size, &[scalar]) else {
+                panic!("{scalar} is a scalar");
+            };
+            assert_eq!(x[0], second);
+            let bare = [&[4][..], &x, &y].concat();
+            let wrapped = [&[4, u8::try_from(bare.len()).unwrap()][..], &bare].concat();
+            let compressed = [&[2 | y[size - 1] & 1][..], &x].concat();
+            let key = Some(PublicKey::Ec { x, y });
+            for point in [&bare, &wrapped, &compressed] {
+                assert_eq!(ec_point(size, point), key, "{point:X?}");
+            }
+            if size == 32 {
+                // Inside a private key, where points are always bare (RFC 5915 §3).
+                let Some(PrivateKey::Ec { scalar: own, x, y }) = pkcs8(CURVE) else {
+                    panic!("a curve");
+                };
+                let mut file = CURVE.to_vec();
+                let mut full = [0; 32];
+                full[31] = scalar;
+                for (old, new) in [
+                    (own.expose(), &full[..]),
+                    (&[&x[..], &y].concat(), &bare[1..]),
+                ] {
+                    let place = file
+                        .windows(old.len())
+                        .position(|part| part == old)
+                        .unwrap();
+                    file[place..place + old.len()].copy_from_slice(new);
+                }
+                assert!(pkcs8(&file).is_some());
+            }
+            for length in 0..bare.len() {
+                if length != compressed.len() {
+                    assert_eq!(ec_point(size, &bare[..length]), None, "{length}");
+                }
+            }
+        }
     }
 
     #[test]

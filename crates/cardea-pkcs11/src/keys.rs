@@ -1,13 +1,14 @@
 //! Key generation and agreement (PKCS#11 3.1 §5.18) and random numbers (§5.20).
 
 use cardea_client::message::{
-    CardRequest, NewKey, Operation, Reply, Request, SessionKeyMaterial, TpmRequest,
+    CardRequest, NewKey, Operation, PublicKey, Reply, Request, SessionKeyMaterial, TpmRequest,
 };
 use cardea_terms::{KeyAlgorithm, KeyClass};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{P256, P384};
+use crate::creation::{ec_point, number};
 use crate::kdf::MAX_DERIVED;
 use crate::mechanisms::{Keys, Mechanism, Scheme};
 use crate::module::Module;
@@ -85,7 +86,9 @@ impl Module {
             (Some(_), Some(length)) if (1..=MAX_DERIVED).contains(&length) => length,
             _ => return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
         };
-        let (x, y) = coordinates(&public, size)?;
+        let Some(PublicKey::Ec { x, y }) = ec_point(size, &public) else {
+            return Err(Rv(CKR_MECHANISM_PARAM_INVALID));
+        };
         let operation = Operation::Ecdh { x, y };
         let shared = self
             .use_key(session, &key, operation, None)
@@ -116,25 +119,6 @@ impl Module {
         random::mix(seed.expose(), buffer);
         Ok(())
     }
-}
-
-/// The coordinates of the other party's point.
-fn coordinates(public: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>)> {
-    // Some clients pass the point as it is, others as an OCTET STRING.
-    let octets = match public {
-        [0x04, length, point @ ..]
-            if point.len() == usize::from(*length) && point.first() == Some(&4) =>
-        {
-            point
-        }
-        point => point,
-    };
-    let point = octets
-        .strip_prefix(&[0x04])
-        .filter(|point| point.len() == 2 * size)
-        .ok_or(Rv(CKR_MECHANISM_PARAM_INVALID))?;
-    let (x, y) = point.split_at(size);
-    Ok((x.to_vec(), y.to_vec()))
 }
 
 fn rsa_algorithm(public: &Template) -> Result<KeyAlgorithm> {
@@ -250,6 +234,5 @@ pub(crate) fn is_sign_only(private: &Template) -> Result<bool> {
 
 /// 65537, with leading zeros or without.
 pub(crate) fn is_f4(exponent: &[u8]) -> bool {
-    let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
-    exponent.get(zeros..) == Some(&[1, 0, 1])
+    number(exponent) == [1, 0, 1]
 }

@@ -74,6 +74,13 @@ pub(crate) const REFUSED: &[Refusal] = &[
 
 /// Scalar of the peer, and of the key that is imported.
 const SCALAR: [u8; 32] = [0x42; 32];
+/// Scalar of a peer whose point begins with 4, 63, 4, as an OCTET STRING of 63 bytes with a point would.
+const LOOKS_WRAPPED: [u8; 32] = {
+    let mut scalar = [0; 32];
+    scalar[30] = 0x4E;
+    scalar[31] = 0xFC;
+    scalar
+};
 
 pub(crate) const ROWS: &[Row] = &[
     (
@@ -187,6 +194,12 @@ pub(crate) const ROWS: &[Row] = &[
     }),
     // The point as OCTET STRING (3.1 §6.3.15, ECDH parameters).
     ("ecdh_takes_a_wrapped_point", |c| is_agreed(c, &peer(), 32)),
+    // The two bytes behind its 4 are the header of a shorter OCTET STRING.
+    ("ecdh_takes_a_point_that_looks_wrapped", |c| {
+        let point = point_of(&LOOKS_WRAPPED)[2..].to_vec();
+        assert_eq!(point[..3], [4, 0x3F, 4]);
+        is_agreed_with(c, &LOOKS_WRAPPED, &point, 32)
+    }),
     // The leading bytes are dropped (3.1 §6.3.16).
     ("ecdh_gives_a_part", |c| is_agreed(c, &peer()[2..], 16)),
     ("ecdh_with_a_point_off_the_curve_is_refused", |c| {
@@ -382,8 +395,12 @@ fn derive_by_function(c: &Context, template: &[Attribute]) -> Result<CK_OBJECT_H
 
 /// The last bytes of the secret that the token's key shares with the peer.
 fn is_agreed(c: &Context, point: &[u8], length: usize) -> Outcome {
+    is_agreed_with(c, &SCALAR, point, length)
+}
+
+fn is_agreed_with(c: &Context, scalar: &[u8; 32], point: &[u8], length: usize) -> Outcome {
     let s = c.user()?;
-    let shared = shared_secret(&SCALAR, &s.get(s.public(EC)?, CKA_EC_POINT)?)?;
+    let shared = shared_secret(scalar, &s.get(s.public(EC)?, CKA_EC_POINT)?)?;
     let template = derived(length as CK_ULONG);
     let secret = s.derive(&Mechanism::ecdh(point), s.private(EC)?, &template)?;
     s.expect(secret, &[bytes(CKA_VALUE, &shared[32 - length..])])
