@@ -4,28 +4,35 @@
 //! that is not the key's, are objects of the card; one that is in both places is shown once, with the object's
 //! attributes. In the container is the newest valid one, unless somebody puts another one there by hand.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cardea_client::message::{CardRequest, NewObject, ObjectKind, Reply, Request};
+use cardea_client::message::{CardRequest, NewObject, ObjectKind, Reply, Request, Thing};
 use cryptoki_sys::*;
 
 use crate::attributes;
 use crate::creation::{content, of_value};
 use crate::module::Module;
-use crate::object::{Body, KeyReference, Location};
+use crate::object::{Body, KeyReference, Location, Object};
 use crate::rv::{About, Result, Rv};
 use crate::session_objects::given;
 use crate::template::Template;
 use crate::x509;
 
-/// A key of the card, with what is in its container.
-struct Container {
+/// A key of the card that a certificate certifies.
+struct CertifiedKey {
     reference: u8,
     /// `CKA_ID` of the key.
     id: Vec<u8>,
-    stored: Option<Vec<u8>>,
-    /// Name of the stored certificate.
+    /// Name of the certificate in its container, or its own.
     label: String,
+}
+
+/// Its container, which has room for one certificate.
+struct Container {
+    key: CertifiedKey,
+    stored: Option<Vec<u8>>,
 }
 
 impl Module {
@@ -44,48 +51,51 @@ impl Module {
             template.short_bytes(CKA_ID)?,
         );
         x509::fields(der).ok_or(invalid)?;
-        if template.flag(CKA_TOKEN)? != Some(true) {
+        if !template.is_for_token()? {
             let given = given(template, CKO_CERTIFICATE)?;
             let body = Body::Certificate { der: der.to_vec() };
             return self.state().add_object(session, label, id, given, body);
         }
         let slot = self.require_writable(session)?;
         self.refresh_objects(slot)?;
-        let object = |label: String, id: Vec<u8>, der: &[u8]| {
-            Ok::<_, Rv>(NewObject {
-                kind: ObjectKind::Certificate,
-                label,
-                id,
-                application: String::new(),
-                value: content(der)?,
-            })
-        };
-        let card = self.card(slot)?;
-        let location = match self.container_for(slot, der)? {
-            None => self.store(slot, card, object(label, id, der)?)?,
-            Some(container) => {
-                let before = container.stored.filter(|stored| stored != der);
-                let wins = before.as_ref().is_none_or(|other| rank(der) >= rank(other));
-                let as_object = !wins || !(id.is_empty() || id == container.id);
-                if wins && let Some(other) = before.filter(|other| !self.has_object(slot, other)) {
-                    // First, so that it is there at each moment.
-                    let kept = object(container.label, container.id, &other)?;
-                    self.store(slot, card.clone(), kept)?;
-                }
-                let mut location = Location::Key(container.reference);
-                if as_object {
-                    let new = object(label.clone(), id, der)?;
-                    location = self.store(slot, card.clone(), new)?;
-                }
-                if wins {
-                    self.put_in_container(slot, container.reference, der, Some(label))?;
-                }
-                location
+        let known = self.object_with(slot, der)?;
+        let container = self.container_for(slot, der)?;
+        let (mut wins, mut is_own_id) = (false, false);
+        if let Some(Container { key, stored }) = &container {
+            let before = stored.as_deref().filter(|stored| *stored != der);
+            wins = before.is_none_or(|other| rank(der) >= rank(other));
+            is_own_id = id.is_empty() || id == key.id;
+            if wins
+                && let Some(other) = before
+                && self.object_with(slot, other)?.is_none()
+            {
+                // First, so that it is there at each moment.
+                let kept = new_object(key.label.clone(), key.id.clone(), other)?;
+                self.store(slot, kept)?;
             }
-        };
+        }
+        match known {
+            // The card has each certificate once: a second object would have the same unique identifier.
+            Some(number) => {
+                let given_label = template.get(CKA_LABEL).map(|_| label.clone());
+                let given_id = template.get(CKA_ID).map(|_| id);
+                if given_label.is_some() || given_id.is_some() {
+                    self.rename(slot, Thing::Object(number), given_label, given_id)?;
+                }
+            }
+            None if wins && is_own_id => {}
+            None => drop(self.store(slot, new_object(label.clone(), id, der)?)?),
+        }
+        if wins && let Some(Container { key, stored }) = container {
+            let is_there = known.is_some() && stored.as_deref() == Some(der);
+            if !is_there {
+                self.put_in_container(slot, key.reference, der, Some(label))?;
+            }
+        }
         self.refresh_objects(slot)?;
         self.handle_of(slot, |body, at| {
-            at == location && matches!(body, Body::Certificate { .. })
+            matches!(at, Location::Key(_) | Location::Object(_))
+                && matches!(body, Body::Certificate { der: stored } if stored == der)
         })
     }
 
@@ -99,7 +109,8 @@ impl Module {
         let card = self.card(slot)?;
         let container = self.container_for(slot, der)?;
         let container = container.filter(|found| found.stored.as_deref() == Some(der));
-        if let Some(Container { reference, .. }) = container {
+        let emptied = container.map(|container| container.key.reference);
+        if let Some(reference) = emptied {
             let request = CardRequest::DeleteCertificate {
                 pin: None,
                 reference,
@@ -111,28 +122,27 @@ impl Module {
             self.change(slot, &Request::card(card, request))?;
         }
         self.refresh_objects(slot)?;
-        let Some(Container { reference, .. }) = container else {
+        let Some(reference) = emptied else {
             return Ok(());
         };
-        let others: Vec<Vec<u8>> = {
+        let next = {
             let mut state = self.state();
-            let objects = state.slot(slot)?.objects.values();
-            let certificates = objects.filter_map(|object| match &object.body {
-                Body::Certificate { der } if object.is_on_card() => Some(der.clone()),
+            let objects = &state.slot(slot)?.objects;
+            let others = objects.values().filter_map(|object| match &object.body {
+                Body::Certificate { der } if object.is_on_card() => Some(der),
                 _ => None,
             });
-            certificates.collect()
+            let is_of_key = |other: &&Vec<u8>| {
+                key_of(objects, other).is_some_and(|key| key.reference == reference)
+            };
+            let next = others.filter(is_of_key).max_by_key(|other| rank(other));
+            next.cloned()
         };
-        let is_of_key = |other: &&Vec<u8>| {
-            let found = self.container_for(slot, other);
-            found.is_ok_and(|found| found.is_some_and(|found| found.reference == reference))
-        };
-        match others
-            .iter()
-            .filter(is_of_key)
-            .max_by_key(|other| rank(other))
-        {
-            Some(next) => self.put_in_container(slot, reference, next, None),
+        match next {
+            Some(next) => {
+                self.put_in_container(slot, reference, &next, None)?;
+                self.refresh_objects(slot)
+            }
             None => Ok(()),
         }
     }
@@ -155,31 +165,13 @@ impl Module {
         Ok(())
     }
 
-    /// The key that a certificate certifies, if it is on the card.
+    /// The key that a certificate certifies, if it is on the card, and what is in its container.
     fn container_for(&self, slot: CK_SLOT_ID, der: &[u8]) -> Result<Option<Container>> {
-        let fields = x509::fields(der).unwrap_or_default();
-        let mut state = self.state();
-        let objects = &state.slot(slot)?.objects;
-        let found = objects.values().find_map(|object| match &object.body {
-            Body::PrivateKey(key) if attributes::is_spki_of(fields.key, &key.public) => {
-                match key.reference? {
-                    KeyReference::Card(reference) => {
-                        Some((reference, object.id.clone(), object.label.clone()))
-                    }
-                    KeyReference::Session(_) => None,
-                }
-            }
-            _ => None,
-        });
-        let Some((reference, id, key_label)) = found else {
+        let key = key_of(&self.state().slot(slot)?.objects, der);
+        let Some(key) = key else {
             return Ok(None);
         };
-        let shown = objects.values().find_map(|object| {
-            let is_here = object.location == Location::Key(reference);
-            let is_certificate = matches!(object.body, Body::Certificate { .. });
-            (is_here && is_certificate).then(|| object.label.clone())
-        });
-        drop(state);
+        let reference = key.reference;
         let request = CardRequest::ReadCertificate { reference };
         let stored = match self.ask(&Request::card(self.card(slot)?, request), About::Object) {
             Ok(Reply::Certificate(der)) => Some(der),
@@ -187,24 +179,55 @@ impl Module {
             Err(Rv(CKR_OBJECT_HANDLE_INVALID)) => None,
             Err(error) => return Err(error),
         };
-        Ok(Some(Container {
-            reference,
-            id,
-            stored,
-            label: shown.unwrap_or(key_label),
-        }))
+        Ok(Some(Container { key, stored }))
     }
 
-    /// Whether a certificate is an object of the card, outside of containers.
-    fn has_object(&self, slot: CK_SLOT_ID, wanted: &[u8]) -> bool {
+    /// The number of the object of the card, outside of containers, that has this certificate.
+    fn object_with(&self, slot: CK_SLOT_ID, wanted: &[u8]) -> Result<Option<u32>> {
         let mut state = self.state();
-        state.slot(slot).is_ok_and(|slot| {
-            slot.objects.values().any(|object| {
-                matches!(object.location, Location::Object(_))
-                    && matches!(&object.body, Body::Certificate { der } if der == wanted)
-            })
-        })
+        let mut objects = state.slot(slot)?.objects.values();
+        Ok(
+            objects.find_map(|object| match (object.location, &object.body) {
+                (Location::Object(number), Body::Certificate { der }) if der == wanted => {
+                    Some(number)
+                }
+                _ => None,
+            }),
+        )
     }
+}
+
+/// The key among these objects that a certificate certifies.
+fn key_of(objects: &BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>, der: &[u8]) -> Option<CertifiedKey> {
+    let fields = x509::fields(der).unwrap_or_default();
+    let (reference, key) = objects.values().find_map(|object| match &object.body {
+        Body::PrivateKey(key) if attributes::is_spki_of(fields.key, &key.public) => {
+            match key.reference? {
+                KeyReference::Card(reference) => Some((reference, object)),
+                KeyReference::Session(_) => None,
+            }
+        }
+        _ => None,
+    })?;
+    let shown = objects.values().find(|object| {
+        object.location == Location::Key(reference)
+            && matches!(object.body, Body::Certificate { .. })
+    });
+    Some(CertifiedKey {
+        reference,
+        id: key.id.clone(),
+        label: shown.unwrap_or(key).label.clone(),
+    })
+}
+
+fn new_object(label: String, id: Vec<u8>, der: &[u8]) -> Result<NewObject> {
+    Ok(NewObject {
+        kind: ObjectKind::Certificate,
+        label,
+        id,
+        application: String::new(),
+        value: content(der)?,
+    })
 }
 
 /// What decides which certificate of a key is in its container: whether it is valid, or else will be, then its end.

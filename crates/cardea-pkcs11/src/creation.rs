@@ -64,7 +64,7 @@ impl Module {
             template.short_text(CKA_LABEL)?,
             template.short_bytes(CKA_OBJECT_ID)?,
         );
-        if template.flag(CKA_TOKEN)? != Some(true) {
+        if !template.is_for_token()? {
             let given = given(template, CKO_DATA)?;
             let body = Body::Data {
                 application,
@@ -80,7 +80,7 @@ impl Module {
             application,
             value: content(value)?,
         };
-        let location = self.store(slot, self.card(slot)?, object)?;
+        let location = self.store(slot, object)?;
         self.refresh_objects(slot)?;
         self.handle_of(slot, |_, at| at == location)
     }
@@ -95,13 +95,9 @@ impl Module {
         self.require_user(session).map(drop)
     }
 
-    pub(crate) fn store(
-        &self,
-        slot: CK_SLOT_ID,
-        card: String,
-        object: NewObject,
-    ) -> Result<Location> {
-        let request = Request::card(card, CardRequest::StoreObject { pin: None, object });
+    pub(crate) fn store(&self, slot: CK_SLOT_ID, object: NewObject) -> Result<Location> {
+        let request = CardRequest::StoreObject { pin: None, object };
+        let request = Request::card(self.card(slot)?, request);
         match self.change(slot, &request)? {
             Reply::Object { number } => Ok(Location::Object(number)),
             _ => Err(Rv(CKR_DEVICE_ERROR)),
@@ -117,7 +113,7 @@ impl Module {
     ) -> Result<CK_OBJECT_HANDLE> {
         let public = public_key(template)?;
         self.require_seen(session, template)?;
-        if template.flag(CKA_TOKEN)? == Some(true) {
+        if template.is_for_token()? {
             let slot = self.require_writable(session)?;
             self.refresh_objects(slot)?;
             return self
@@ -250,17 +246,26 @@ impl Module {
         if label.is_none() && id.is_none() {
             return Ok(());
         }
-        let request = Request::card(
-            self.card(slot)?,
-            CardRequest::Rename {
-                pin: None,
-                thing,
-                label,
-                id,
-            },
-        );
-        self.change(slot, &request).map_err(of_value)?;
+        self.rename(slot, thing, label, id)?;
         self.refresh_objects(slot)
+    }
+
+    /// Changes label and identifier of what is on the card, those that are given.
+    pub(crate) fn rename(
+        &self,
+        slot: CK_SLOT_ID,
+        thing: Thing,
+        label: Option<String>,
+        id: Option<Vec<u8>>,
+    ) -> Result {
+        let request = CardRequest::Rename {
+            pin: None,
+            thing,
+            label,
+            id,
+        };
+        let request = Request::card(self.card(slot)?, request);
+        self.change(slot, &request).map_err(of_value).map(drop)
     }
 
     pub(crate) fn handle_of(

@@ -40,17 +40,10 @@ impl Module {
         let found = self.read_contents(slot, &card, &contents)?;
         let mut state = self.state();
         let mut before = std::mem::take(&mut state.slot(slot)?.objects);
+        let handles = kept_handles(&mut before, &found);
         let mut objects = BTreeMap::new();
-        for object in found {
-            let mut known = before.iter();
-            let handle = known.find(|(_, known)| object.continues(known));
-            let handle = match handle.map(|(handle, _)| *handle) {
-                Some(handle) => {
-                    before.remove(&handle);
-                    handle
-                }
-                None => state.new_object_handle(),
-            };
+        for (object, handle) in found.into_iter().zip(handles) {
+            let handle = handle.unwrap_or_else(|| state.new_object_handle());
             objects.insert(handle, Arc::new(object));
         }
         before.retain(|_, object| matches!(object.location, Location::Session(_)));
@@ -281,8 +274,7 @@ impl Module {
         self.require_writable(session)?;
         let card = self.card(slot)?;
         if let Body::Certificate { der } = &object.body {
-            self.delete_certificate(slot, object.location, der)?;
-            return self.refresh_objects(slot);
+            return self.delete_certificate(slot, object.location, der);
         }
         let request = match (object.location, &object.body) {
             (Location::Key(reference), _) => Request::card(
@@ -353,6 +345,27 @@ impl Module {
     }
 }
 
+/// Takes the handles of the objects that are still present. One that stayed where it was comes before one that moved.
+fn kept_handles(
+    before: &mut BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
+    found: &[Object],
+) -> Vec<Option<CK_OBJECT_HANDLE>> {
+    let mut handles = vec![None; found.len()];
+    for may_move in [false, true] {
+        for (object, handle) in found.iter().zip(&mut handles) {
+            if handle.is_none() {
+                let mut known = before.iter();
+                let same = known.find(|(_, known)| {
+                    object.continues(known) && (may_move || object.location == known.location)
+                });
+                *handle = same.map(|(handle, _)| *handle);
+                handle.map(|handle| before.remove(&handle));
+            }
+        }
+    }
+    handles
+}
+
 /// A certificate that is in its key's container and among the other objects has the attributes that it has there.
 fn hide_copies(found: &mut Vec<Object>) {
     let others: Vec<Vec<u8>> = found
@@ -366,4 +379,39 @@ fn hide_copies(found: &mut Vec<Object>) {
         (Location::Key(_), Body::Certificate { der }) => !others.contains(der),
         _ => true,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(location: Location) -> Object {
+        Object {
+            location,
+            label: String::new(),
+            id: Vec::new(),
+            given: Given::new(),
+            body: Body::Certificate { der: vec![1, 2, 3] },
+        }
+    }
+
+    #[test]
+    fn certificate_that_is_left_keeps_its_handle_not_that_of_a_deleted_copy() {
+        let known = |numbers: &[u32]| -> BTreeMap<CK_OBJECT_HANDLE, Arc<Object>> {
+            let objects = numbers.iter().map(|number| {
+                let object = certificate(Location::Object(*number));
+                (CK_OBJECT_HANDLE::from(*number), Arc::new(object))
+            });
+            objects.collect()
+        };
+        let object = |number| certificate(Location::Object(number));
+        let kept = |before: &[u32], found: &[Object]| kept_handles(&mut known(before), found);
+        assert_eq!(kept(&[5, 6], &[object(6)]), [Some(6)]);
+        assert_eq!(kept(&[5, 6], &[object(5)]), [Some(5)]);
+        assert_eq!(kept(&[5, 6], &[object(7), object(6)]), [Some(5), Some(6)]);
+        // It moved into its key's container.
+        let moved = certificate(Location::Key(0x81));
+        assert_eq!(kept(&[5], &[moved]), [Some(5)]);
+        assert_eq!(kept(&[], &[object(5)]), [None]);
+    }
 }

@@ -197,6 +197,11 @@ impl Module {
         if object.is_given(CKA_COPYABLE, CK_FALSE) {
             return Err(Rv(CKR_ACTION_PROHIBITED));
         }
+        // The card has each certificate once.
+        let is_certificate = matches!(object.body, Body::Certificate { .. });
+        if is_certificate && object.is_on_card() && template.flag(CKA_TOKEN)? != Some(false) {
+            return Err(Rv(CKR_ACTION_PROHIBITED));
+        }
         let given = object.given.keys().filter(|kind| **kind != CKA_UNIQUE_ID);
         let kinds = EVERYWHERE.iter().chain(own).chain(given);
         let mut copy: BTreeMap<_, _> = kinds

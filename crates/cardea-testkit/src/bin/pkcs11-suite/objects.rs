@@ -6,6 +6,7 @@ use crate::context::{
     Context, EC, NONE, Outcome, P256, RSA, Row, bytes, ensure, flag, long, refused,
 };
 use crate::module::{Attribute, Rv, call};
+use crate::session::Session;
 
 /// A read of several attributes of the EC key, one of which fails: name, that attribute with the size of its buffer,
 /// and the return value.
@@ -31,6 +32,7 @@ pub(crate) const READS: &[Read] = &[
 ];
 
 const INVALID: [CK_RV; 1] = [CKR_OBJECT_HANDLE_INVALID];
+const CERTIFICATE: &[u8] = include_bytes!("../../../../cardea-pki/tests/data/p256.cert.der");
 
 pub(crate) const ROWS: &[Row] = &[
     ("private_keys_are_hidden_without_login", |c| {
@@ -260,27 +262,55 @@ pub(crate) const ROWS: &[Row] = &[
         ensure!(found == object, "{found}, not {object}");
         Ok(())
     }),
-    // Without its key, with the attributes that programs pass.
+    // Without its key.
     ("certificate_objects_show_their_fields", |c| {
-        let der = include_bytes!("../../../../cardea-pki/tests/data/p256.cert.der");
         let s = c.user()?;
-        let fields = [
-            bytes(CKA_VALUE, der),
-            bytes(CKA_ID, [0xC0, 0xDE]),
-            bytes(CKA_SUBJECT, subject(der)),
-        ];
-        let head = [
-            class(CKO_CERTIFICATE),
-            long(CKA_CERTIFICATE_TYPE, CKC_X_509),
-            flag(CKA_TOKEN, true),
-            flag(CKA_PRIVATE, false),
-            bytes(CKA_LABEL, "certificate"),
-        ];
-        let object = s.create(&[&head[..], &fields].concat())?;
-        let seen = s.expect(object, &fields);
+        let object = s.create(&certificate(CERTIFICATE, "certificate", &[0xC0, 0xDE]))?;
+        let seen = s.expect(
+            object,
+            &[
+                bytes(CKA_VALUE, CERTIFICATE),
+                bytes(CKA_ID, [0xC0, 0xDE]),
+                bytes(CKA_SUBJECT, subject(CERTIFICATE)),
+            ],
+        );
         s.destroy(object)?;
         seen
     }),
+    // Once or twice, as the token has it.
+    ("certificate_is_stored_again", |c| {
+        is_stored_again(c, CERTIFICATE, &[])
+    }),
+    ("certificate_of_a_key_is_stored_again", |c| {
+        let s = c.user()?;
+        let id = s.get(s.private(EC)?, CKA_ID)?;
+        let point = s.get(s.public(EC)?, CKA_EC_POINT)?;
+        let mut der = CERTIFICATE.to_vec();
+        // The beginning of every uncompressed point on P-256 in a SubjectPublicKeyInfo.
+        let header = [3, 66, 0, 4];
+        let found = der.windows(4).position(|window| window == header);
+        let place = found.expect("a point") + 3;
+        der[place..place + 65].copy_from_slice(&point[2..]);
+        is_stored_again(c, &der, &id)
+    }),
+    // A token can have each certificate once.
+    (
+        "copy_of_a_certificate_on_the_token_is_refused_or_another",
+        |c| {
+            let s = c.user()?;
+            let object = s.create(&certificate(CERTIFICATE, "one", &[1]))?;
+            let seen = match s.copy(object, &[bytes(CKA_LABEL, "other")]) {
+                Err(Rv(CKR_ACTION_PROHIBITED)) => s.expect(object, &[bytes(CKA_LABEL, "one")]),
+                Err(other) => Err(other.into()),
+                Ok(copy) => {
+                    s.destroy(object)?;
+                    s.expect(copy, &[bytes(CKA_LABEL, "other")])
+                }
+            };
+            remove_certificates(s, CERTIFICATE)?;
+            seen
+        },
+    ),
     ("labels_and_identifiers_can_be_changed", |c| {
         let s = c.user()?;
         let key = s.private(EC)?;
@@ -359,6 +389,55 @@ pub(crate) fn others_are_filled_in(c: &Context, (_, failing, wanted): Read) -> O
     let filled = values[0].1.starts_with(EC.as_bytes()) && values[2].1 == CKK_EC.to_ne_bytes();
     ensure!(filled, "the others are {values:?}");
     Ok(())
+}
+
+/// Stores a certificate twice, at last with this identifier: what is left of it has the latest attributes, and is
+/// gone when it is destroyed.
+fn is_stored_again(c: &Context, der: &[u8], id: &[u8]) -> Outcome {
+    let s = c.user()?;
+    let seen = (|| {
+        let first = s.create(&certificate(der, "first", &[0xC0, 0xDE]))?;
+        let second = s.create(&certificate(der, "second", id))?;
+        if first != second {
+            s.expect(first, &[bytes(CKA_LABEL, "first")])?;
+            s.destroy(first)?;
+        }
+        s.expect(
+            second,
+            &[
+                bytes(CKA_LABEL, "second"),
+                bytes(CKA_ID, id),
+                bytes(CKA_VALUE, der),
+            ],
+        )?;
+        s.destroy(second)?;
+        let left = s.find(&[bytes(CKA_VALUE, der)])?;
+        ensure!(left.is_empty(), "{} are left", left.len());
+        Ok(())
+    })();
+    remove_certificates(s, der)?;
+    seen
+}
+
+fn remove_certificates(s: Session<'_>, der: &[u8]) -> Outcome {
+    while let Some(left) = s.find(&[bytes(CKA_VALUE, der)])?.first() {
+        s.destroy(*left)?;
+    }
+    Ok(())
+}
+
+/// A certificate on the token, with the attributes that programs pass.
+fn certificate(der: &[u8], label: &str, id: &[u8]) -> Vec<Attribute> {
+    vec![
+        class(CKO_CERTIFICATE),
+        long(CKA_CERTIFICATE_TYPE, CKC_X_509),
+        flag(CKA_TOKEN, true),
+        flag(CKA_PRIVATE, false),
+        bytes(CKA_LABEL, label),
+        bytes(CKA_VALUE, der),
+        bytes(CKA_ID, id),
+        bytes(CKA_SUBJECT, subject(der)),
+    ]
 }
 
 fn class(value: CK_OBJECT_CLASS) -> Attribute {
