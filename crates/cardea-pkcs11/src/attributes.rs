@@ -79,7 +79,7 @@ pub(crate) fn get(object: &Object, kind: CK_ATTRIBUTE_TYPE) -> Value {
     };
     match found {
         Some(value) => Value::Known(value),
-        None if object.is_private() && is_secret(kind) => Value::Sensitive,
+        None if matches!(object.body, Body::PrivateKey(_)) && is_secret(kind) => Value::Sensitive,
         None => Value::Absent,
     }
 }

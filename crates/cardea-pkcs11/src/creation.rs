@@ -46,7 +46,7 @@ impl Module {
                 if value.is_empty() {
                     return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
                 }
-                SecretTemplate::new(template)?.make(self, session, value)
+                SecretTemplate::new(self, session, template)?.make(self, session, value)
             }
             _ => Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)),
         }
@@ -194,7 +194,7 @@ impl Module {
                 }
                 None
             }
-            CKO_SECRET_KEY => Some(SecretTemplate::new(template)?),
+            CKO_SECRET_KEY => Some(SecretTemplate::new(self, session, template)?),
             _ => return Err(Rv(CKR_TEMPLATE_INCONSISTENT)),
         };
         let plain = self.unwrapped(session, mechanism, unwrapping, wrapped)?;

@@ -15,6 +15,7 @@ use crate::module::Module;
 use crate::object::{Body, Given};
 use crate::random;
 use crate::rv::{About, Result, Rv};
+use crate::session_objects::given;
 use crate::template::Template;
 
 impl Module {
@@ -76,7 +77,7 @@ impl Module {
         if key.is_rsa() {
             return Err(Rv(CKR_KEY_TYPE_INCONSISTENT));
         }
-        let secret = SecretTemplate::new(template)?;
+        let secret = SecretTemplate::new(self, session, template)?;
         // Before the TPM is asked, and before anything is as long as the program says.
         let length = match (&kdf, secret.length()) {
             (None, None) => size,
@@ -148,15 +149,19 @@ pub(crate) struct SecretTemplate {
     sensitive: bool,
     label: String,
     id: Vec<u8>,
+    given: Given,
 }
 
 impl SecretTemplate {
-    pub(crate) fn new(template: &Template) -> Result<Self> {
+    pub(crate) fn new(
+        module: &Module,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Result<Self> {
         template.require_long(CKA_CLASS, CKO_SECRET_KEY)?;
-        if template.flag(CKA_TOKEN)? == Some(true) {
-            // Cards cannot store secret keys.
-            return Err(Rv(CKR_TEMPLATE_INCONSISTENT));
-        }
+        // Cards cannot store secret keys.
+        template.refuse_token()?;
+        module.require_seen(session, template)?;
         let length = template.long(CKA_VALUE_LEN)?.map(usize::try_from);
         let length = length
             .transpose()
@@ -166,8 +171,9 @@ impl SecretTemplate {
             length,
             sensitive: template.flag(CKA_SENSITIVE)? == Some(true)
                 || template.flag(CKA_EXTRACTABLE)? == Some(false),
-            label: template.text(CKA_LABEL)?.unwrap_or_default(),
-            id: template.get(CKA_ID).unwrap_or_default().to_vec(),
+            label: template.short_text(CKA_LABEL)?,
+            id: template.short_bytes(CKA_ID)?,
+            given: given(template, CKO_SECRET_KEY)?,
         })
     }
 
@@ -197,7 +203,7 @@ impl SecretTemplate {
         };
         module
             .state()
-            .add_object(session, self.label, self.id, Given::new(), body)
+            .add_object(session, self.label, self.id, self.given, body)
     }
 }
 

@@ -353,6 +353,11 @@ pub(crate) fn given(template: &Template, class: CK_OBJECT_CLASS) -> Result<Given
     for (kind, value) in template.attributes() {
         let is_kept = match *kind {
             CKA_PRIVATE if class == CKO_PRIVATE_KEY => false,
+            // Secret keys cannot be copied, whatever the template says.
+            CKA_COPYABLE if class == CKO_SECRET_KEY => {
+                template.flag(*kind)?;
+                false
+            }
             CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => {
                 template.flag(*kind)?;
                 true

@@ -193,6 +193,31 @@ pub(crate) const ROWS: &[Row] = &[
         ensure!(kept.only(CKO_DATA, "passing").is_err(), "it is visible");
         Ok(())
     }),
+    ("private_secret_key_is_hidden_without_login", |c| {
+        let template = secret(&[flag(CKA_PRIVATE, true)]);
+        refused(c.public()?.create(&template), [CKR_USER_NOT_LOGGED_IN])?;
+        let (s, kept) = (c.user()?, c.public()?);
+        let key = s.create(&template)?;
+        s.expect(key, &[flag(CKA_PRIVATE, true)])?;
+        kept.only(CKO_SECRET_KEY, "passing")?;
+        s.logout()?;
+        ensure!(
+            kept.only(CKO_SECRET_KEY, "passing").is_err(),
+            "it is visible"
+        );
+        s.login_user()?;
+        refused(s.get(key, CKA_LABEL), INVALID)
+    }),
+    ("secret_key_stays_as_its_template_wants_it", |c| {
+        let s = c.user()?;
+        let fixed = [CKA_MODIFIABLE, CKA_DESTROYABLE].map(|kind| flag(kind, false));
+        let key = s.create(&secret(&fixed))?;
+        s.expect(key, &fixed)?;
+        let value = s.set(key, &[bytes(CKA_LABEL, "renamed")]);
+        refused(value, [CKR_ACTION_PROHIBITED, CKR_ATTRIBUTE_READ_ONLY])?;
+        refused(s.destroy(key), [CKR_ACTION_PROHIBITED])?;
+        s.expect(key, &[bytes(CKA_LABEL, "passing")])
+    }),
     ("session_certificate_has_what_it_was_given", |c| {
         let given = [
             bytes(CKA_URL, "https://example.org/own.cer"),
@@ -378,6 +403,11 @@ fn certificate(token: bool) -> Vec<Attribute> {
             bytes(CKA_SUBJECT, crate::objects::subject(CERTIFICATE)),
         ],
     )
+}
+
+fn secret(further: &[Attribute]) -> Vec<Attribute> {
+    let named = [bytes(CKA_LABEL, "passing"), bytes(CKA_VALUE, [9; 16])];
+    [&session_secret()[..], &named, further].concat()
 }
 
 fn public_key(token: bool) -> Vec<Attribute> {
