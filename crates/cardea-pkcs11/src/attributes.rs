@@ -228,10 +228,7 @@ fn certificate(object: &Object, der: &[u8], kind: CK_ATTRIBUTE_TYPE) -> Option<V
                 .unwrap_or_default(),
         ),
         CKA_PUBLIC_KEY_INFO => Some(fields.key.to_vec()),
-        CKA_CHECK_VALUE => {
-            use sha1::Digest;
-            sha1::Sha1::digest(der).get(..3).map(<[u8]>::to_vec)
-        }
+        CKA_CHECK_VALUE => Some(x509::check_value(der).to_vec()),
         _ => storage(object, kind),
     }
 }

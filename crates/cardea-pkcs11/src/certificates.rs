@@ -16,7 +16,6 @@ use crate::creation::{content, of_value};
 use crate::module::Module;
 use crate::object::{Body, KeyReference, Location, Object};
 use crate::rv::{About, Result, Rv};
-use crate::session_objects::given;
 use crate::template::Template;
 use crate::x509;
 
@@ -52,7 +51,7 @@ impl Module {
         );
         x509::fields(der).ok_or(invalid)?;
         if !template.is_for_token()? {
-            let given = given(template, CKO_CERTIFICATE)?;
+            let given = template.given(CKO_CERTIFICATE)?;
             let body = Body::Certificate { der: der.to_vec() };
             return self.state().add_object(session, label, id, given, body);
         }

@@ -8,14 +8,13 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{P256, P384};
-use crate::creation::{ec_point, number};
 use crate::kdf::MAX_DERIVED;
+use crate::key_material::{ec_point, is_f4};
 use crate::mechanisms::{Keys, Mechanism, Scheme};
 use crate::module::Module;
 use crate::object::{Body, Given};
 use crate::random;
 use crate::rv::{About, Result, Rv};
-use crate::session_objects::given;
 use crate::template::Template;
 
 impl Module {
@@ -173,7 +172,7 @@ impl SecretTemplate {
                 || template.flag(CKA_EXTRACTABLE)? == Some(false),
             label: template.short_text(CKA_LABEL)?,
             id: template.short_bytes(CKA_ID)?,
-            given: given(template, CKO_SECRET_KEY)?,
+            given: template.given(CKO_SECRET_KEY)?,
         })
     }
 
@@ -236,9 +235,4 @@ pub(crate) fn key_class(private: &Template) -> Result<KeyClass> {
 
 pub(crate) fn is_sign_only(private: &Template) -> Result<bool> {
     Ok(private.flag(CKA_DECRYPT)? == Some(false) && private.flag(CKA_UNWRAP)? != Some(true))
-}
-
-/// 65537, with leading zeros or without.
-pub(crate) fn is_f4(exponent: &[u8]) -> bool {
-    number(exponent) == [1, 0, 1]
 }

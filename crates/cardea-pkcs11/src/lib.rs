@@ -7,8 +7,9 @@
 //!
 //! Start reading at `abi`, which has all the unsafe code, then `module` and `pool`.
 //! The chapters of the standard are files: `general`, `slots`, `sessions`, `objects`, `session_objects`, `creation`,
-//! `operations`, `keys`.
-//! They rest on files that do not know the module: `state`, `running`, `mechanisms`, `hashes`, `kdf`, `object`, `rv`.
+//! `certificates`, `operations`, `keys`.
+//! They rest on files that do not know the module: first `state`, `object`, `template` and `rv`, then those of
+//! attributes, key material, mechanisms and running operations.
 
 mod abi;
 mod attributes;
@@ -19,6 +20,7 @@ mod encryption;
 mod general;
 mod hashes;
 mod kdf;
+mod key_material;
 mod keys;
 mod mechanisms;
 mod module;

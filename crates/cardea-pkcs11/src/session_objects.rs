@@ -7,7 +7,6 @@ use std::sync::Arc;
 use cardea_client::message::{CardRequest, NewKey, Reply, Request, SessionKeyMaterial};
 use cardea_terms::{KeyClass, PublicKey};
 use cryptoki_sys::*;
-use sha1::Digest;
 use zeroize::Zeroizing;
 
 use crate::attributes::{self, Value};
@@ -17,7 +16,6 @@ use crate::object::{Body, Given, Key, KeyReference, Location, Object};
 use crate::rv::{About, Result, Rv};
 use crate::state::{State, TokenSlot};
 use crate::template::Template;
-use crate::x509;
 
 /// Objects of all sessions of a process.
 const MAX_OBJECTS: usize = 4096;
@@ -344,66 +342,7 @@ fn described(
     if id.is_empty() {
         id = other.short_bytes(CKA_ID)?;
     }
-    Ok((given(own, class)?, label, id))
-}
-
-/// The attributes of a template that an object of a session keeps as they are given.
-pub(crate) fn given(template: &Template, class: CK_OBJECT_CLASS) -> Result<Given> {
-    let mut given = Given::new();
-    for (kind, value) in template.attributes() {
-        let is_kept = match *kind {
-            CKA_PRIVATE if class == CKO_PRIVATE_KEY => false,
-            // Secret keys cannot be copied, whatever the template says.
-            CKA_COPYABLE if class == CKO_SECRET_KEY => {
-                template.flag(*kind)?;
-                false
-            }
-            CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => {
-                template.flag(*kind)?;
-                true
-            }
-            CKA_UNIQUE_ID => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
-            CKA_START_DATE | CKA_END_DATE if class != CKO_DATA => {
-                let digits = value.iter().all(u8::is_ascii_digit);
-                if !digits || !matches!(value.len(), 0 | 8) {
-                    return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-                }
-                true
-            }
-            CKA_CERTIFICATE_CATEGORY | CKA_JAVA_MIDP_SECURITY_DOMAIN
-                if class == CKO_CERTIFICATE =>
-            {
-                if template.long(*kind)?.is_some_and(|value| value > 3) {
-                    return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-                }
-                true
-            }
-            CKA_NAME_HASH_ALGORITHM if class == CKO_CERTIFICATE => {
-                template.long(*kind)?;
-                true
-            }
-            CKA_CHECK_VALUE if class == CKO_CERTIFICATE => {
-                // Empty, to have none, or the correct one (§4.6.3).
-                let der = x509::without_padding(template.need(CKA_VALUE)?);
-                let digest = sha1::Sha1::digest(der.ok_or(Rv(CKR_ATTRIBUTE_VALUE_INVALID))?);
-                if !value.is_empty() && digest.get(..3) != Some(value.as_slice()) {
-                    return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-                }
-                true
-            }
-            CKA_URL
-            | CKA_HASH_OF_SUBJECT_PUBLIC_KEY
-            | CKA_HASH_OF_ISSUER_PUBLIC_KEY
-            | CKA_SUBJECT
-            | CKA_ISSUER
-            | CKA_SERIAL_NUMBER => class == CKO_CERTIFICATE,
-            _ => false,
-        };
-        if is_kept {
-            given.insert(*kind, value.to_vec());
-        }
-    }
-    Ok(given)
+    Ok((own.given(class)?, label, id))
 }
 
 impl TokenSlot {
@@ -482,12 +421,6 @@ mod tests {
     use super::*;
     use crate::state::Session;
 
-    fn template(attributes: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Template {
-        let copied = attributes.iter();
-        let copied = copied.map(|(kind, value)| (*kind, Zeroizing::new(value.to_vec())));
-        Template::new(copied.collect()).unwrap()
-    }
-
     fn state() -> (State, CK_SESSION_HANDLE) {
         let mut state = State::default();
         state.slots.insert(7, TokenSlot::default());
@@ -532,26 +465,5 @@ mod tests {
         let (one, other) = (add(&mut state, session, 1), add(&mut state, session, 1));
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_ne!(name(&mut state, one), name(&mut state, other));
-    }
-
-    #[test]
-    fn values_that_an_attribute_cannot_have_are_refused() {
-        let invalid = Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
-        for (kind, value) in [
-            (CKA_START_DATE, &b"2026"[..]),
-            (CKA_END_DATE, b"2026-1-1"),
-            (CKA_CERTIFICATE_CATEGORY, &[4, 0, 0, 0, 0, 0, 0, 0]),
-            (CKA_CERTIFICATE_CATEGORY, &[1]),
-            (CKA_CHECK_VALUE, &[1, 2, 3]),
-            (CKA_MODIFIABLE, &[0, 0]),
-        ] {
-            let given = given(
-                &template(&[(kind, value), (CKA_VALUE, b"DER")]),
-                CKO_CERTIFICATE,
-            );
-            assert_eq!(given, invalid, "{kind:X}");
-        }
-        let given = given(&template(&[(CKA_UNIQUE_ID, b"mine")]), CKO_DATA);
-        assert_eq!(given, Err(Rv(CKR_ATTRIBUTE_READ_ONLY)));
     }
 }

@@ -3,7 +3,9 @@
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
+use crate::object::Given;
 use crate::rv::{Result, Rv};
+use crate::x509;
 
 /// Longest label, identifier or name of an application.
 const MAX_TEXT: usize = 255;
@@ -22,6 +24,13 @@ impl Template {
             }
         }
         Ok(Self(attributes))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(attributes: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Result<Self> {
+        let copied = attributes.iter();
+        let copied = copied.map(|(kind, value)| (*kind, Zeroizing::new(value.to_vec())));
+        Self::new(copied.collect())
     }
 
     pub(crate) fn attributes(&self) -> &[(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)] {
@@ -107,24 +116,74 @@ impl Template {
         }
         Ok(())
     }
+
+    /// The attributes of a template that an object of a session keeps as they are given.
+    pub(crate) fn given(&self, class: CK_OBJECT_CLASS) -> Result<Given> {
+        let mut given = Given::new();
+        for (kind, value) in &self.0 {
+            let is_kept = match *kind {
+                CKA_PRIVATE if class == CKO_PRIVATE_KEY => false,
+                // Secret keys cannot be copied, whatever the template says.
+                CKA_COPYABLE if class == CKO_SECRET_KEY => {
+                    self.flag(*kind)?;
+                    false
+                }
+                CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => {
+                    self.flag(*kind)?;
+                    true
+                }
+                CKA_UNIQUE_ID => return Err(Rv(CKR_ATTRIBUTE_READ_ONLY)),
+                CKA_START_DATE | CKA_END_DATE if class != CKO_DATA => {
+                    let digits = value.iter().all(u8::is_ascii_digit);
+                    if !digits || !matches!(value.len(), 0 | 8) {
+                        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+                    }
+                    true
+                }
+                CKA_CERTIFICATE_CATEGORY | CKA_JAVA_MIDP_SECURITY_DOMAIN
+                    if class == CKO_CERTIFICATE =>
+                {
+                    if self.long(*kind)?.is_some_and(|value| value > 3) {
+                        return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+                    }
+                    true
+                }
+                CKA_NAME_HASH_ALGORITHM if class == CKO_CERTIFICATE => {
+                    self.long(*kind)?;
+                    true
+                }
+                CKA_CHECK_VALUE if class == CKO_CERTIFICATE => {
+                    // Empty, to have none, or the correct one (§4.6.3).
+                    let invalid = Rv(CKR_ATTRIBUTE_VALUE_INVALID);
+                    let der = x509::without_padding(self.need(CKA_VALUE)?).ok_or(invalid)?;
+                    if !value.is_empty() && **value != x509::check_value(der) {
+                        return Err(invalid);
+                    }
+                    true
+                }
+                CKA_URL
+                | CKA_HASH_OF_SUBJECT_PUBLIC_KEY
+                | CKA_HASH_OF_ISSUER_PUBLIC_KEY
+                | CKA_SUBJECT
+                | CKA_ISSUER
+                | CKA_SERIAL_NUMBER => class == CKO_CERTIFICATE,
+                _ => false,
+            };
+            if is_kept {
+                given.insert(*kind, value.to_vec());
+            }
+        }
+        Ok(given)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn template(attributes: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Result<Template> {
-        let copied = attributes.iter();
-        Template::new(
-            copied
-                .map(|(kind, value)| (*kind, Zeroizing::new(value.to_vec())))
-                .collect(),
-        )
-    }
-
     #[test]
     fn values_must_have_the_size_of_their_type() {
-        let given = template(&[
+        let given = Template::of(&[
             (CKA_TOKEN, &[1]),
             (CKA_PRIVATE, &[1, 0]),
             (CKA_CLASS, &CKO_DATA.to_ne_bytes()),
@@ -151,8 +210,27 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_and_repetitions_accepted() {
-        assert!(template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[1])]).is_ok());
-        let contradiction = template(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[0])]);
+        assert!(Template::of(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[1])]).is_ok());
+        let contradiction = Template::of(&[(CKA_TOKEN, &[1]), (CKA_TOKEN, &[0])]);
         assert_eq!(contradiction.err(), Some(Rv(CKR_TEMPLATE_INCONSISTENT)));
+    }
+
+    #[test]
+    fn values_that_an_attribute_cannot_have_are_refused() {
+        let invalid = Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
+        for (kind, value) in [
+            (CKA_START_DATE, &b"2026"[..]),
+            (CKA_END_DATE, b"2026-1-1"),
+            (CKA_CERTIFICATE_CATEGORY, &[4, 0, 0, 0, 0, 0, 0, 0]),
+            (CKA_CERTIFICATE_CATEGORY, &[1]),
+            (CKA_CHECK_VALUE, &[1, 2, 3]),
+            (CKA_MODIFIABLE, &[0, 0]),
+        ] {
+            let template = Template::of(&[(kind, value), (CKA_VALUE, b"DER")]).unwrap();
+            let given = template.given(CKO_CERTIFICATE);
+            assert_eq!(given, invalid, "{kind:X}");
+        }
+        let named = Template::of(&[(CKA_UNIQUE_ID, b"mine")]).unwrap();
+        assert_eq!(named.given(CKO_DATA), Err(Rv(CKR_ATTRIBUTE_READ_ONLY)));
     }
 }

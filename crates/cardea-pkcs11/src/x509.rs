@@ -1,5 +1,7 @@
 //! The fields of a certificate that are attributes of its object (RFC 5280 §4.1).
 
+use sha1::{Digest, Sha1};
+
 /// Borrowed from the certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields<'a> {
@@ -50,6 +52,12 @@ pub(crate) fn without_padding(der: &[u8]) -> Option<&[u8]> {
     let (certificate, padding) = whole(der)?;
     let is_padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
     padding.iter().all(is_padding).then_some(certificate)
+}
+
+/// `CKA_CHECK_VALUE` of a certificate (PKCS#11 3.1 §4.6.3).
+pub(crate) fn check_value(der: &[u8]) -> [u8; 3] {
+    let [first, second, third, ..]: [u8; 20] = Sha1::digest(der).into();
+    [first, second, third]
 }
 
 /// UTCTime (`17`) or GeneralizedTime (`18`).
