@@ -27,7 +27,7 @@ use crate::host::audit::{Actor, Door, Kind};
 use crate::host::drive::Reading;
 use crate::host::hosted::HostedCard;
 use crate::host::logins::LoginGroups;
-use crate::host::permission::{Audience, Caller, Need};
+use crate::host::permission::{About, Audience, Caller, Need};
 use crate::host::redirected::Redirections;
 use crate::lifecycle::redirection::Redirection;
 
@@ -89,7 +89,8 @@ impl Counter {
         folder: Option<OwnedFd>,
         step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
-        self.require(visitor, None, Need::of(&request))?;
+        let about = About::of(&request, visitor.caller);
+        self.require(visitor, about, Need::of(&request))?;
         let reply = match request {
             Request::Card { card, request } => self
                 .find(visitor, card.as_str())
@@ -118,7 +119,8 @@ impl Counter {
         client: &ServerEnd<Arc<UnixStream>>,
         request: Request,
     ) -> Result<Redirection<'a>, Failure> {
-        self.require(visitor, None, Need::of(&request))?;
+        let about = About::of(&request, visitor.caller);
+        self.require(visitor, about, Need::of(&request))?;
         let Request::Redirection(RedirectionRequest::Begin { from, reader }) = request else {
             return Err(fail(FailureKind::Protocol, "there is no redirection here"));
         };
@@ -146,15 +148,24 @@ impl Counter {
         })
     }
 
-    /// Refuses, with a record, what the visitor may not do. With a card: one that was found by other means than
-    /// its name.
-    fn require(
+    /// Refuses, with a record, what the visitor may not do.
+    fn require(&self, visitor: &Visitor, about: About, need: Need) -> Result<(), Failure> {
+        self.decide(visitor, None, about, need)
+    }
+
+    /// Like [`Counter::require`], about a card, which the record then names.
+    fn require_of(&self, visitor: &Visitor, card: &HostedCard, need: Need) -> Result<(), Failure> {
+        let (id, owner) = (card.id, card.owner);
+        self.decide(visitor, Some(card), About::Card { id, owner }, need)
+    }
+
+    fn decide(
         &self,
         visitor: &Visitor,
         card: Option<&HostedCard>,
+        about: About,
         need: Need,
     ) -> Result<(), Failure> {
-        let about = card.map(|card| (card.id, card.owner));
         if need.is_met(visitor.caller, visitor.grant.as_ref(), about) {
             return Ok(());
         }

@@ -401,28 +401,33 @@ impl Bus {
             Object::Card(card) => Some(&**card),
             _ => None,
         };
-        let interactive = is_interactive(request.message);
-        let granted = match method.needs {
+        let decide = |right, subject: &Subject<'_>| {
+            let interactive = is_interactive(request.message);
+            let decided = authorize(request.link, request.client, right, subject, interactive);
+            decided.inspect_err(|_| self.denied(request.client, subject.card()))
+        };
+        match method.needs {
             Needs::Nothing(why) if seen => {
                 tracing::trace!(method = method.name, why, "no right needed");
                 Ok(None)
             }
-            Needs::Nothing(_) => Err(unknown_method(method.name)),
-            Needs::Right(right) => {
-                let subject = card.map_or(Subject::Machine, Subject::Card);
-                authorize(request.link, request.client, right, &subject, interactive)
+            Needs::Nothing(_) => {
+                self.denied(request.client, card);
+                Err(unknown_method(method.name))
             }
+            Needs::Right(right) => decide(right, &card.map_or(Subject::Machine, Subject::Card)),
             Needs::RightByInstance(right) => {
                 let instance = first_text(request.message)?;
-                let named = manager::by_instance(self, &instance);
-                let subject = match &named {
-                    Some(card) => Subject::Card(card),
-                    None => Subject::Nobodys(&instance),
-                };
-                authorize(request.link, request.client, right, &subject, interactive)
+                match manager::by_instance(self, &instance) {
+                    Some(card) => decide(right, &Subject::Card(&card)),
+                    None => decide(right, &Subject::Nobodys(&instance)),
+                }
             }
-        };
-        granted.inspect_err(|_| self.denied(request.client, card))
+            Needs::RightByOwner(right) => {
+                let (name, owner) = manager::name_and_owner(request)?;
+                decide(right, &Subject::NewCard(&name, owner))
+            }
+        }
     }
 
     /// A method that every object has.

@@ -28,7 +28,7 @@ impl Counter {
         request: CardRequest,
         step: &mut dyn FnMut(Step),
     ) -> Result<Reply, Failure> {
-        self.require(visitor, Some(card), Need::on_card(&request))?;
+        self.require_of(visitor, card, Need::on_card(&request))?;
         let reply = self.about_card(visitor, card, request, step);
         self.noted(visitor, reply)
     }

@@ -16,7 +16,7 @@ use crate::holder::prompt::question;
 use crate::host::audit::Kind;
 use crate::host::describe;
 use crate::host::hosted::HostedCard;
-use crate::host::permission::{Audience, Need, Right};
+use crate::host::permission::{About, Audience, Need, Right};
 use crate::host::prompt::{Purpose, Question, UnblockMode};
 use crate::lifecycle::destroy;
 use crate::time_limits::ANSWER_TIME;
@@ -41,7 +41,8 @@ impl Counter {
         order: CreateCard,
         step: &mut dyn FnMut(Step),
     ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
-        self.require(visitor, None, CREATION)?;
+        let about = About::new_card(&order, visitor.caller);
+        self.require(visitor, about, CREATION)?;
         let made = self.create(visitor, order, None, step);
         self.noted(visitor, made)
     }
@@ -53,20 +54,21 @@ impl Counter {
         card: &Arc<HostedCard>,
         owner_auth: Option<&SecretBytes>,
     ) -> Result<(), Failure> {
-        self.require(visitor, None, CREATION)?;
+        self.require(visitor, About::NewCard(card.owner), CREATION)?;
         destroy::destroy(&self.host, visitor.caller, card, owner_auth, &mut |_| {})?;
         self.note(visitor, Some(card), Kind::CardDestroyed);
         Ok(())
     }
 
-    /// The first PIN of a card that is going to be made, from the caller's agent.
+    /// The first PIN of a card that is going to be made for this user, from the caller's agent.
     pub fn ask_first_pin(
         &self,
         visitor: &Visitor,
+        owner: u32,
         name: &str,
         policy: &[u8; 32],
     ) -> Result<SecretBytes, Failure> {
-        self.require(visitor, None, CREATION)?;
+        self.require(visitor, About::NewCard(Some(owner)), CREATION)?;
         let policy = PinPolicy::parse(policy)
             .map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
         self.host.ask(&Question {
@@ -92,7 +94,7 @@ impl Counter {
         card: &Arc<HostedCard>,
         name: &str,
     ) -> Result<(), Failure> {
-        self.require(visitor, Some(card), Need::administration(Right::RenameCard))?;
+        self.require_of(visitor, card, Need::administration(Right::RenameCard))?;
         let renamed = self.visit(visitor, card).rename_card(name);
         self.noted(visitor, renamed).map(drop)
     }
@@ -103,7 +105,7 @@ impl Counter {
         visitor: &Visitor,
         card: &Arc<HostedCard>,
     ) -> Result<AdminChallenge, Failure> {
-        self.require(visitor, Some(card), Need::administration(Right::Provision))?;
+        self.require_of(visitor, card, Need::administration(Right::Provision))?;
         let begun = self.visit(visitor, card).begin_challenge();
         self.noted(visitor, begun)
     }
@@ -117,7 +119,7 @@ impl Counter {
         task: AdminTask,
     ) -> Result<(), Failure> {
         let card = &challenge.card;
-        self.require(visitor, Some(card), Need::administration(Right::Provision))?;
+        self.require_of(visitor, card, Need::administration(Right::Provision))?;
         let visit = self.visit(visitor, card);
         self.noted(visitor, challenge.answer(&visit, response, task))
     }
@@ -128,7 +130,7 @@ impl Counter {
         visitor: &Visitor,
         card: &Arc<HostedCard>,
     ) -> Result<Vec<u8>, Failure> {
-        self.require(visitor, Some(card), PIN_RESET)?;
+        self.require_of(visitor, card, PIN_RESET)?;
         let challenge = self.visit(visitor, card).challenge();
         self.noted(visitor, challenge)
     }
@@ -139,7 +141,7 @@ impl Counter {
         visitor: &Visitor,
         card: &HostedCard,
     ) -> Result<SecretBytes, Failure> {
-        self.require(visitor, Some(card), PIN_RESET)?;
+        self.require_of(visitor, card, PIN_RESET)?;
         let (uid, actor) = (visitor.caller.uid(), &visitor.actor);
         let mut new = question(card, Purpose::NewPin, uid, actor, visitor.door);
         new.gone = visitor.gone.clone();

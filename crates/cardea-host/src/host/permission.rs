@@ -8,8 +8,8 @@ mod tests;
 
 use cardea_card::record::CardId;
 use cardea_client::message::{
-    Authority, CardRequest, CardsRequest, ConnectionRequest, DriveRequest, ReaderRequest,
-    RedirectionRequest, Request, SlotRequest, TpmRequest,
+    Authority, CardRequest, CardsRequest, ConnectionRequest, CreateCard, DriveRequest,
+    ReaderRequest, RedirectionRequest, Request, SlotRequest, TpmRequest,
 };
 
 pub use self::roles::Roles;
@@ -155,6 +155,35 @@ impl Right {
     }
 }
 
+/// What a request is about, as far as it decides who may make it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About {
+    /// A card that was found.
+    Card {
+        id: Option<CardId>,
+        owner: Option<u32>,
+    },
+    /// Nothing that belongs to a user; or a card that is found later.
+    Machine,
+    /// A card that is going to be this user's.
+    NewCard(Option<u32>),
+}
+
+impl About {
+    /// What a message is about; the card that it names is found later.
+    pub(crate) fn of(request: &Request, caller: Caller) -> Self {
+        match request {
+            Request::Cards(CardsRequest::Create(order)) => Self::new_card(order, caller),
+            _ => Self::Machine,
+        }
+    }
+
+    /// The caller's card, unless the order names another user.
+    pub(crate) fn new_card(order: &CreateCard, caller: Caller) -> Self {
+        Self::NewCard(order.owner.or(Some(caller.uid)))
+    }
+}
+
 /// One right of one user, about one card or none, as the system's policy has decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -164,6 +193,20 @@ pub struct Grant {
     pub uid: u32,
     /// The card that it is about; absent where the right is not about one card.
     pub card: Option<CardId>,
+    /// The user whose card may be made; absent where none is.
+    pub new_owner: Option<u32>,
+}
+
+impl Grant {
+    /// Whether it is for this and nothing else.
+    fn is_about(&self, about: About) -> bool {
+        match about {
+            // A grant about no card is good for none.
+            About::Card { id, .. } => id.is_some() && self.card == id,
+            About::Machine => self.card.is_none() && self.new_owner.is_none(),
+            About::NewCard(owner) => owner.is_some() && self.new_owner == owner,
+        }
+    }
 }
 
 /// What a request needs: the table, and the right by which others may be let in.
@@ -206,24 +249,15 @@ impl Need {
         }
     }
 
-    /// Whether the caller, or a grant of theirs, is enough. `card`: the one that it is about, and its owner.
-    pub(crate) fn is_met(
-        self,
-        caller: Caller,
-        grant: Option<&Grant>,
-        card: Option<(Option<CardId>, Option<u32>)>,
-    ) -> bool {
-        let owner = card.and_then(|(_, owner)| owner);
-        let sees = card.is_none() || caller.may_see(owner);
+    /// Whether the caller, or a grant of theirs, is enough.
+    pub(crate) fn is_met(self, caller: Caller, grant: Option<&Grant>, about: About) -> bool {
+        let sees = match about {
+            About::Card { owner, .. } | About::NewCard(owner) => caller.may_see(owner),
+            About::Machine => true,
+        };
         let by_right = |right: Right| {
             grant.is_some_and(|grant| {
-                grant.right == right
-                    && grant.uid == caller.uid
-                    && match card {
-                        // A grant about no card is good for none.
-                        Some((id, _)) => id.is_some() && grant.card == id,
-                        None => true,
-                    }
+                grant.right == right && grant.uid == caller.uid && grant.is_about(about)
             })
         };
         caller.may_send(self.audience) && sees || self.right.is_some_and(by_right)

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use cardea_client::message::{CardRequest, FailureKind, Reference, Reply, Request, SecretBytes};
+use cardea_client::message::{
+    CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reference, Reply, Request,
+    SecretBytes,
+};
 use cardea_host::{
     ConsentRequest, Grant, HostedCard, NoAnswer, Prompter, Purpose, Question, Right,
 };
@@ -88,6 +91,7 @@ fn grant_is_good_for_one_right_of_one_user_about_one_card() {
         right: Right::RenameCard,
         uid: OTHER,
         card: one.id,
+        new_owner: None,
     };
     let rename = |grant, uid, card| {
         let visitor = place.visitor(uid).with_grant(Some(grant));
@@ -112,4 +116,52 @@ fn grant_is_good_for_one_right_of_one_user_about_one_card() {
     assert_eq!(kind(rename(about_none, OTHER, &one)), FailureKind::Denied);
     rename(grant, OTHER, &one).unwrap();
     assert_eq!(one.name(), "renamed");
+}
+
+#[test]
+fn grant_to_make_a_card_is_good_for_one_owner() {
+    let place = Place::new();
+    let grant = Grant {
+        right: Right::CreateCard,
+        uid: OTHER,
+        card: None,
+        new_owner: Some(OWNER),
+    };
+    let order = |owner| {
+        let pin = SecretBytes::new(PIN.to_vec());
+        CreateCard {
+            owner,
+            ..CreateCard::new("new", NewContent::with_pin(pin))
+        }
+    };
+    let create = |grant: Grant, uid, owner| {
+        let visitor = place.visitor(uid).with_grant(Some(grant));
+        let created = place
+            .counter
+            .create_card(&visitor, order(owner), &mut |_| {});
+        created
+            .map(|(card, _)| card.owner)
+            .map_err(|failure| failure.kind)
+    };
+    let denied = Err(FailureKind::Denied);
+    assert_eq!(create(grant, OTHER, None), denied, "the caller's own");
+    assert_eq!(create(grant, OTHER, Some(OTHER)), denied);
+    assert_eq!(create(grant, OTHER, Some(0)), denied);
+    assert_eq!(create(grant, OWNER, Some(OWNER)), denied, "of another user");
+    let about_none = Grant {
+        new_owner: None,
+        ..grant
+    };
+    assert_eq!(create(about_none, OTHER, Some(OWNER)), denied);
+    let request = Request::Cards(CardsRequest::Create(Box::new(order(None))));
+    let visitor = &mut place.visitor(OTHER).with_grant(Some(grant));
+    let served = place.counter.serve(visitor, request, None, &mut |_| {});
+    assert_eq!(served.unwrap_err().kind, FailureKind::Denied);
+    assert!(place.counter.host().present_cards().is_empty());
+    let own = Grant {
+        new_owner: Some(OTHER),
+        ..grant
+    };
+    assert_eq!(create(own, OTHER, None), Ok(Some(OTHER)));
+    assert_eq!(create(grant, OTHER, Some(OWNER)), Ok(Some(OWNER)));
 }

@@ -85,6 +85,8 @@ pub(crate) enum Needs {
     Right(Right),
     /// The right, about the card with the instance id that is the first argument.
     RightByInstance(Right),
+    /// The right, about a card that is going to belong to the user in the options.
+    RightByOwner(Right),
 }
 
 type Handled = Result<Answer, BusError>;
@@ -210,7 +212,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 takes: &[("name", "s"), ("options", "a{sv}")],
                 gives: &[("operation", "o")],
                 bound: Bound::ORDER,
-                needs: Needs::Right(Right::CreateCard),
+                needs: Needs::RightByOwner(Right::CreateCard),
                 handler: Handler::Manager(manager::create_card),
             },
             Method {

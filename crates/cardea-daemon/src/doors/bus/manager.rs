@@ -14,11 +14,9 @@ use super::link::{Link, path};
 use super::objects::{card_path, policy_bytes};
 use super::operation::{Operation, Outcome, Report};
 use super::options::Options;
-use super::polkit::{Subject, authorize};
-use super::request::{Answer, Request, arguments, is_interactive, one, secret_of};
+use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
 use cardea_host::HostedCard;
-use cardea_host::Right;
 use cardea_host::Visitor;
 use cardea_host::check_name;
 use cardea_host::reader_name;
@@ -41,22 +39,7 @@ struct Order {
 }
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
-    let (name, mut options): (String, Options) = arguments(request.message)?;
-    check_name(&name)?;
-    let uid = request.client.caller.uid();
-    let owner = options.take_number("owner")?.unwrap_or(uid);
-    if owner != uid {
-        // Whose card it is going to be is known only now. Its secrets are not read before.
-        let subject = Subject::NewCard(&name, owner);
-        let interactive = is_interactive(request.message);
-        authorize(
-            request.link,
-            request.client,
-            Right::CreateCard,
-            &subject,
-            interactive,
-        )?;
-    }
+    let (name, owner, options) = new_card(request)?;
     let order = order(name, options, owner)?;
     let visitor = request.visitor();
     bus.begin(request, "create", move |bus, link, operation| {
@@ -66,6 +49,20 @@ pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answe
         }
         made
     })
+}
+
+/// Name and owner of the card that a call of CreateCard is about, for the question whether the caller may. What else
+/// it brings is let go before that is asked, its descriptors unread.
+pub(super) fn name_and_owner(request: &Request<'_>) -> Result<(String, u32), BusError> {
+    new_card(request).map(|(name, owner, _)| (name, owner))
+}
+
+fn new_card(request: &Request<'_>) -> Result<(String, u32, Options), BusError> {
+    let (name, mut options): (String, Options) = arguments(request.message)?;
+    check_name(&name)?;
+    let owner = options.take_number("owner")?;
+    let owner = owner.unwrap_or(request.client.caller.uid());
+    Ok((name, owner, options))
 }
 
 pub(super) fn destroy_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
@@ -190,7 +187,7 @@ fn make(
     let counter = &bus.counter;
     let pin = match order.pin {
         Some(pin) => pin,
-        None => counter.ask_first_pin(visitor, &order.name, &order.policy)?,
+        None => counter.ask_first_pin(visitor, order.owner, &order.name, &order.policy)?,
     };
     operation.check()?;
     let content = NewContent::Personalised {

@@ -17,30 +17,39 @@ use cardea_host::{Grant, Right};
 
 /// The word of an action; `packaging/org.cardea.virtualsmartcard.policy` has the same. What is done to one's own
 /// card and to somebody else's are two actions: an authentication for the one does not allow the other.
-fn word(right: Right, others: bool) -> &'static str {
-    match (right, others) {
+fn word(right: Right, whose: Whose) -> &'static str {
+    match (right, whose) {
         // The owner needs no leave for these two.
         (Right::ChangePin, _) => "change-pin",
         (Right::ResetPin, _) => "reset-pin",
-        (Right::CreateCard, false) => "create-card",
-        (Right::CreateCard, true) => "create-card-other",
-        (Right::DestroyCard, false) => "destroy-card",
-        (Right::DestroyCard, true) => "destroy-card-other",
-        (Right::Provision, false) => "provision",
-        (Right::Provision, true) => "provision-other",
-        (Right::RenameCard, false) => "rename-card",
-        (Right::RenameCard, true) => "rename-card-other",
+        (Right::CreateCard, Whose::Own) => "create-card",
+        (Right::CreateCard, Whose::Others) => "create-card-other",
+        (Right::DestroyCard, Whose::Own) => "destroy-card",
+        (Right::DestroyCard, Whose::Others) => "destroy-card-other",
+        (Right::Provision, Whose::Own) => "provision",
+        (Right::Provision, Whose::Others) => "provision-other",
+        (Right::RenameCard, Whose::Own) => "rename-card",
+        (Right::RenameCard, Whose::Others) => "rename-card-other",
         (Right::ResetTpmLockout, _) => "reset-tpm-lockout",
     }
+}
+
+/// Whose business it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Somebody else's, or it is not known whose.
+    Others,
+    /// The caller's, or the machine's.
+    Own,
 }
 
 /// What a right is asked for.
 pub(crate) enum Subject<'a> {
     /// A card.
     Card(&'a HostedCard),
-    /// Nothing that is a card yet: the machine, or a card that is going to be the caller's.
+    /// Nothing that is a card.
     Machine,
-    /// A card that is going to be this user's.
+    /// A card of this name that is going to be this user's.
     NewCard(&'a str, u32),
     /// A card that the caller names and that does not exist: as if it were somebody else's.
     Nobodys(&'a str),
@@ -55,18 +64,32 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether it is not the caller's own business.
-    fn is_others(&self, uid: u32) -> bool {
+    fn whose(&self, uid: u32) -> Whose {
         match self {
-            Self::Machine => false,
-            Self::Card(_) | Self::NewCard(..) | Self::Nobodys(_) => self.owner() != Some(uid),
+            Self::Machine => Whose::Own,
+            Self::Card(_) | Self::NewCard(..) | Self::Nobodys(_) => match self.owner() {
+                Some(owner) if owner == uid => Whose::Own,
+                _ => Whose::Others,
+            },
         }
     }
 
-    fn card(&self) -> Option<CardId> {
+    /// The card that it is.
+    pub(crate) fn card(&self) -> Option<&HostedCard> {
         match self {
-            Self::Card(card) => card.id,
+            Self::Card(card) => Some(card),
             Self::Machine | Self::NewCard(..) | Self::Nobodys(_) => None,
+        }
+    }
+
+    fn card_id(&self) -> Option<CardId> {
+        self.card().and_then(|card| card.id)
+    }
+
+    fn new_owner(&self) -> Option<u32> {
+        match self {
+            Self::NewCard(_, owner) => Some(*owner),
+            Self::Card(_) | Self::Machine | Self::Nobodys(_) => None,
         }
     }
 
@@ -84,7 +107,7 @@ impl Subject<'_> {
         // polkit's agent shows them in a dialog.
         let shown = |text: String| cardea_terms::for_dialog(&text);
         let mut details = HashMap::from([("card", shown(name)), ("owner", shown(owner))]);
-        if let Some(id) = self.card() {
+        if let Some(id) = self.card_id() {
             details.insert("card-id", id.to_string());
         }
         details
@@ -103,7 +126,7 @@ pub(crate) fn authorize(
     if caller.has(right, subject.owner()) {
         return Ok(None);
     }
-    let action = word(right, subject.is_others(caller.uid()));
+    let action = word(right, subject.whose(caller.uid()));
     let details = subject.details();
     let allowed = check(link, client, action, &details, interactive).map_err(|error| {
         tracing::info!(uid = caller.uid(), action, %error, refused = true, "polkit did not decide");
@@ -119,7 +142,8 @@ pub(crate) fn authorize(
     Ok(Some(Grant {
         right,
         uid: caller.uid(),
-        card: subject.card(),
+        card: subject.card_id(),
+        new_owner: subject.new_owner(),
     }))
 }
 
@@ -171,7 +195,7 @@ mod tests {
         let file = include_str!("../../../../../packaging/org.cardea.virtualsmartcard.policy");
         let mut words: Vec<_> = ALL
             .iter()
-            .flat_map(|right| [word(*right, false), word(*right, true)])
+            .flat_map(|right| [Whose::Own, Whose::Others].map(|whose| word(*right, whose)))
             .collect();
         words.sort_unstable();
         words.dedup();

@@ -246,6 +246,56 @@ fn leave_for_ones_own_card_is_none_for_somebody_elses() {
     );
 }
 
+/// One user makes cards of their own, another one for one other user.
+const CREATE_ONLY: &str = r#"
+polkit.addRule(function(action, subject) {
+    if (action.id == "org.cardea.virtualsmartcard.create-card" && subject.user == "backup") {
+        return polkit.Result.YES;
+    }
+    if (action.id == "org.cardea.virtualsmartcard.create-card-other" && subject.user == "list" &&
+        action.lookup("card") == "new" && action.lookup("owner") == "www-data") { return polkit.Result.YES; }
+    return polkit.Result.NOT_HANDLED;
+});
+"#;
+
+#[test]
+fn card_for_somebody_else_needs_one_leave_and_each_refusal_is_in_the_audit() {
+    let bench = Bench::with_rules(CREATE_ONLY);
+    let options = |owner: u32| -> Dictionary {
+        let pin = secret_option("pin-fd", PIN);
+        let policy = option("pin-policy", super::bench::short_pins());
+        let owner = option("owner", owner);
+        [option("admin-key", "random"), owner, policy, pin].into()
+    };
+    let (operator, stranger) = (bench.client(OPERATOR), bench.client(STRANGER));
+    let card = super::bench::created(&operator, "new", options(OWNER));
+    assert_eq!(bench.client(OWNER).number(&card, "Card", "Owner"), OWNER);
+    super::bench::created(&stranger, "own", options(STRANGER));
+    let create = |client: &BusClient, owner| {
+        let refused = client.call(ROOT, "Manager.CreateCard", &("new", options(owner)));
+        refused.unwrap_err().0
+    };
+    let mut expected = Vec::new();
+    // A user each: what is refused to one process again within a minute is counted, and not recorded again.
+    for (uid, owner) in [(OPERATOR, STRANGER), (OWNER, OWNER), (STRANGER, OWNER)] {
+        let refused = create(&bench.client(uid), owner);
+        assert_eq!(refused, "NotAuthorized", "{uid} for {owner}");
+        expected.push((u64::from(uid), "dbus".to_owned(), None));
+        assert_eq!(denials(&bench), expected, "{uid} for {owner}");
+    }
+    let refused = create(&operator, OPERATOR);
+    assert_eq!(
+        refused, "NotAuthorized",
+        "leave for others is none for one's own"
+    );
+    let instance = bench.client(0).text(&card, "Card", "InstanceId");
+    let body = (instance.as_str(), Dictionary::new());
+    let refused = stranger.call(ROOT, "Manager.DestroyCard", &body);
+    assert_eq!(refused.unwrap_err().0, "NotAuthorized");
+    expected.push((STRANGER.into(), "dbus".into(), Some(id_of(&card))));
+    assert_eq!(denials(&bench), expected, "the card that was named");
+}
+
 /// The service's user in the installed unit is not root, and polkit answers few about other users.
 #[test]
 fn polkit_answers_the_user_that_the_service_runs_as() {
