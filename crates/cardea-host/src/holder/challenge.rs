@@ -113,27 +113,21 @@ impl AdminChallenge {
         response: &SecretBytes,
         task: AdminTask,
     ) -> Result<(), Failure> {
-        let what = match &task {
-            AdminTask::ChangeKey(_) => Some("admin key changed"),
-            AdminTask::Provision { .. } => Some("card provisioned"),
-            AdminTask::Verify => None,
-        };
         match task {
             AdminTask::ChangeKey(key) => {
                 let key = admin_key(&key)?;
                 self.work(visit, response, |card, connection| {
                     card.change_admin_key(connection, &key)
-                })
+                })?;
+                log_done!(visit, "admin key changed");
             }
             AdminTask::Provision { format, id } => {
                 self.work(visit, response, |card, connection| {
                     card.provision(connection, format, id)
-                })
+                })?;
+                log_done!(visit, "card provisioned");
             }
-            AdminTask::Verify => self.work(visit, response, |_, _| Ok(())),
-        }?;
-        if let Some(what) = what {
-            visit.log(what);
+            AdminTask::Verify => self.work(visit, response, |_, _| Ok(()))?,
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ impl CardVisit<'_> {
             value: object.value.clone(),
         };
         let number = self.with_pin(pin, |card, connection| card.add_object(connection, new))?;
-        self.log("object stored");
+        log_done!(self, "object stored");
         Ok(Reply::Object { number })
     }
 
@@ -163,7 +163,7 @@ impl CardVisit<'_> {
                 })?;
             }
         }
-        self.log("key or object renamed");
+        log_done!(self, "key or object renamed");
         Ok(Reply::Done)
     }
 
@@ -179,7 +179,7 @@ impl CardVisit<'_> {
         if !there {
             return Err(no_object());
         }
-        self.log("object deleted");
+        log_done!(self, "object deleted");
         Ok(Reply::Done)
     }
 
@@ -200,7 +200,7 @@ impl CardVisit<'_> {
             let number = card.generate_key(connection, algorithm, &new)?;
             summary_of(card, number)
         })?;
-        self.log("key generated");
+        log_done!(self, "key generated");
         Ok(Reply::Key(Box::new(summary)))
     }
 
@@ -216,7 +216,7 @@ impl CardVisit<'_> {
             let number = card.import_key(connection, &material, &new)?;
             summary_of(card, number)
         })?;
-        self.log("key imported");
+        log_done!(self, "key imported");
         Ok(Reply::Key(Box::new(summary)))
     }
 
@@ -229,7 +229,7 @@ impl CardVisit<'_> {
         self.with_pin(pin, |card, connection| {
             card.delete_key(connection, KeyNumber::new(reference))
         })?;
-        self.log("key deleted");
+        log_done!(self, "key deleted");
         Ok(Reply::Done)
     }
 
@@ -297,7 +297,7 @@ impl CardVisit<'_> {
         self.with_pin(pin, |card, connection| {
             card.store_certificate(connection, KeyNumber::new(reference), der, label)
         })?;
-        self.log("certificate stored");
+        log_done!(self, "certificate stored");
         Ok(Reply::Done)
     }
 
@@ -313,7 +313,7 @@ impl CardVisit<'_> {
         if !there {
             return Err(no_certificate(reference));
         }
-        self.log("certificate deleted");
+        log_done!(self, "certificate deleted");
         Ok(Reply::Done)
     }
 

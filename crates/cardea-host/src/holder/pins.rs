@@ -78,7 +78,7 @@ impl CardVisit<'_> {
             card.check_new(engine_reference(reference), &new)?;
             card.change_pin(connection, engine_reference(reference), &old, &new)
         })?;
-        self.log("PIN or PUK changed");
+        log_done!(self, "PIN or PUK changed");
         Ok(Reply::Done)
     }
 
@@ -130,7 +130,7 @@ impl CardVisit<'_> {
             }
         };
         done?;
-        self.log("PIN unblocked");
+        log_done!(self, "PIN unblocked");
         Ok(Reply::Done)
     }
 
@@ -173,7 +173,7 @@ impl CardVisit<'_> {
             authenticate_by_response(card, connection, answer)?;
             card.change_admin_key(connection, &new)
         })?;
-        self.log("admin key changed");
+        log_done!(self, "admin key changed");
         Ok(Reply::Done)
     }
 }

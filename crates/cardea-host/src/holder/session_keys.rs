@@ -52,7 +52,7 @@ impl CardVisit<'_> {
                 summary_of(card, number)
             })
             .map_err(|failure| self.of_session_key(key, failure))?;
-        self.log("session key kept on the card");
+        log_done!(self, "session key kept on the card");
         Ok(Reply::Key(Box::new(summary)))
     }
 

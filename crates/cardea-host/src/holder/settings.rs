@@ -20,7 +20,7 @@ impl CardVisit<'_> {
             self.card.set_visibility(visibility);
             self.host.wake_keeper();
         }
-        self.log("card configured");
+        log_done!(self, "card configured");
         Ok(Reply::Done)
     }
 
@@ -30,7 +30,7 @@ impl CardVisit<'_> {
         self.change(|card| card.rename(name))?;
         self.card.set_name(name);
         self.host.cards_changed();
-        self.log("card renamed");
+        log_done!(self, "card renamed");
         Ok(Reply::Done)
     }
 

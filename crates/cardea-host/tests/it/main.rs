@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod foreign;
+mod lines;
 mod pad;
 mod support;
 mod trial_door;
