@@ -107,6 +107,16 @@ impl SystemBus {
         bus
     }
 
+    /// Waits until the service is on it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come.
+    pub fn await_service(&self) {
+        let client = BusClient::connect(&self.address(), 0);
+        wait_for("the service is on the bus", || client.has_owner(SERVICE));
+    }
+
     /// Ends both, if they run, and starts them again.
     ///
     /// # Panics

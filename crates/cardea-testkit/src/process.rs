@@ -201,3 +201,26 @@ fn read(source: Option<impl io::Read>) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+/// Resident memory of a process as the kernel counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The most that it has had.
+    Peak,
+    /// What it has now.
+    Resident,
+}
+
+impl Memory {
+    /// Of this process, in KiB, unless it has ended.
+    #[must_use]
+    pub fn of(self, pid: u32) -> Option<u64> {
+        let name = match self {
+            Self::Peak => "VmHWM:",
+            Self::Resident => "VmRSS:",
+        };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    }
+}

@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bus::{BusClient, SERVICE, SystemBus};
+use crate::bus::SystemBus;
 use crate::namespace::Namespace;
 use crate::process::{self, Outcome, Running, wait_for};
 use crate::rig::{PIN, bin_dir};
@@ -236,8 +236,7 @@ impl Redirection {
         let pinentry = folder.join("pinentry");
         fs::write(&pinentry, PINENTRY).unwrap();
         fs::set_permissions(&pinentry, fs::Permissions::from_mode(0o755)).unwrap();
-        let client = BusClient::connect(&bus.address(), 0);
-        wait_for("the service is on the bus", || client.has_owner(SERVICE));
+        bus.await_service();
         let mut command = Command::new(bin_dir().join("cardea-agent"));
         command
             .arg("--pinentry")

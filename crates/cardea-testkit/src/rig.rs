@@ -13,7 +13,7 @@ use cardea_client::message::{CardsRequest, CreateCard, NewContent, Reply, Reques
 use tempfile::TempDir;
 
 use crate::pcscd::Pcscd;
-use crate::process::{Outcome, Running, run, wait_for};
+use crate::process::{Memory, Outcome, Running, run, wait_for};
 use crate::swtpm::Swtpm;
 use crate::transcript::ADMIN_KEY;
 
@@ -86,16 +86,33 @@ impl Daemon {
     /// When it does not come up.
     #[must_use]
     pub fn start_under(folder: &Path, tpm: &str, configuration: &str, wrapper: &[&str]) -> Self {
-        Self::start_from(&bin_dir(), folder, tpm, configuration, wrapper)
+        Self::start_with(folder, tpm, configuration, wrapper, None)
     }
 
-    /// Like [`Daemon::start_under`], with the programs of a build.
+    /// Like [`Daemon::start_under`], and on a system bus if one is given.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(
+        folder: &Path,
+        tpm: &str,
+        configuration: &str,
+        wrapper: &[&str],
+        bus: Option<&str>,
+    ) -> Self {
+        Self::start_from(&bin_dir(), folder, tpm, configuration, wrapper, bus)
+    }
+
+    /// Like [`Daemon::start_with`], with the programs of a build.
     fn start_from(
         programs: &Path,
         folder: &Path,
         tpm: &str,
         configuration: &str,
         wrapper: &[&str],
+        bus: Option<&str>,
     ) -> Self {
         std::fs::create_dir_all(folder).expect("the folder is made");
         let file = folder.join("cardea.toml");
@@ -106,11 +123,11 @@ impl Daemon {
             folder: folder.to_owned(),
             tpm: tpm.to_owned(),
             options,
-            bus: None,
+            bus: bus.map(str::to_owned),
             wrapper: Vec::new(),
             process: None,
         };
-        daemon.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        daemon.wrap(wrapper);
         daemon.restart();
         daemon
     }
@@ -138,10 +155,7 @@ impl Daemon {
     /// When it does not come up.
     #[must_use]
     pub fn start_on_bus(folder: &Path, tpm: &str, configuration: &str, bus: &str) -> Self {
-        let mut daemon = Self::start(folder, tpm, configuration);
-        daemon.bus = Some(bus.to_owned());
-        daemon.restart();
-        daemon
+        Self::start_with(folder, tpm, configuration, &[], Some(bus))
     }
 
     /// Starts it again with other lines of configuration.
@@ -224,15 +238,22 @@ impl Daemon {
     /// When it does not run.
     #[must_use]
     pub fn resident_memory(&self) -> u64 {
-        let process = self.process.as_ref().expect("the daemon runs");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))
-            .expect("the process is there");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("its memory is told");
-        let digits: String = line.chars().filter(char::is_ascii_digit).collect();
-        digits.parse().expect("a number")
+        self.memory(Memory::Resident)
+    }
+
+    /// Most resident memory that it has had, in KiB.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        self.memory(Memory::Peak)
+    }
+
+    fn memory(&self, kind: Memory) -> u64 {
+        let pid = self.pid().expect("the daemon runs");
+        kind.of(pid).expect("the process is there")
     }
 
     /// Its log.
@@ -317,6 +338,7 @@ impl Rig {
             &tpm.address(),
             &format!("slots = {slots}\n"),
             &[],
+            None,
         );
         let library = programs.join("libifdcardea.so").display().to_string();
         let entry = daemon.printed(&["reader-conf", "--library", &library]);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cardea_testkit::installed::{AS_MALLORY, Installed};
 use cardea_testkit::page::Page;
-use cardea_testkit::process::{Running, wait_for};
+use cardea_testkit::process::{Memory, Running, wait_for};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::terminal::{Answer, Dialogue};
 use cardea_testkit::uses::{Interface, Use};
@@ -549,15 +549,9 @@ fn peak_memory(scene: &Scene, command: &str) -> u64 {
         .replace(" openssl", "; exec openssl");
     shell.args(["-e", "-c", &command]);
     let mut process = Running::start(&mut shell, &scene.workplace.path("openssl.log"));
-    let status = format!("/proc/{}/status", process.pid());
     let mut most = 0;
     wait_for("the signature", || {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(line) = line {
-            let digits: String = line.chars().filter(char::is_ascii_digit).collect();
-            most = digits.parse().unwrap();
-        }
+        most = Memory::Peak.of(process.pid()).unwrap_or(most);
         !process.running()
     });
     let status = process.wait();

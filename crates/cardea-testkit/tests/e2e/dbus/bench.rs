@@ -64,10 +64,7 @@ impl Bench {
     }
 
     pub(super) fn await_service(&self) {
-        let client = self.client(0);
-        cardea_testkit::process::wait_for("the service is on the bus", || {
-            client.has_owner(cardea_testkit::bus::SERVICE)
-        });
+        self.bus.await_service();
     }
 
     /// A product, where every user can reach it.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cardea_testkit::bus::{BusClient, ROOT, SERVICE, SystemBus};
+use cardea_testkit::bus::{BusClient, ROOT, SystemBus};
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{run, wait_for};
 use cardea_testkit::rig::{Daemon, PIN, Rig, bin_dir};
@@ -94,7 +94,7 @@ fn bus_has_the_card_while_the_drive_is_there() {
     let address = bus.address();
     let daemon = Daemon::start_on_bus(&folder.path().join("daemon"), &tpm.address(), "", &address);
     let client = BusClient::connect(&address, 0);
-    wait_for("the service is on the bus", || client.has_owner(SERVICE));
+    bus.await_service();
     let (namespace, stick, pin) = plugged(folder.path());
     let create = [
         "card",
