@@ -14,6 +14,10 @@
     reason = "a benchmark tells on standard output and fails by panicking"
 )]
 
+#[path = "pkcs11/statistics.rs"]
+#[expect(dead_code, reason = "other benchmarks use all of it")]
+mod statistics;
+
 use std::ffi::CString;
 use std::time::{Duration, Instant};
 
@@ -29,6 +33,8 @@ use cardea_testkit::software::CARD_ID;
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::tpm_card;
 use cardea_tpm::Service;
+
+use crate::statistics::percentiles;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -393,12 +399,4 @@ fn row(name: &str, floor: &mut [Duration], engine: &mut [Duration], commands: f6
         "| {name} | {floor:.0} ({floor95:.0}) | {engine:.0} ({engine95:.0}) | {:.3} | {commands:.2} |",
         engine / floor
     );
-}
-
-/// Median and 95th percentile in microseconds.
-fn percentiles(times: &mut [Duration]) -> (f64, f64) {
-    times.sort_unstable();
-    let at =
-        |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
-    (at(50), at(95))
 }

@@ -21,6 +21,8 @@ mod against;
 mod driver;
 #[path = "pkcs11/floor.rs"]
 mod floor;
+#[path = "pkcs11/statistics.rs"]
+mod statistics;
 #[path = "pkcs11/worker.rs"]
 mod worker;
 
@@ -40,6 +42,7 @@ use cardea_testkit::swtpm::Swtpm;
 
 use crate::driver::Module;
 use crate::floor::Floor;
+use crate::statistics::{median, percentiles};
 use crate::worker::{Worker, first_signature, timed};
 
 const LABEL: &str = "bench";
@@ -350,11 +353,6 @@ impl Blocks {
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
 fn told(measured: Option<(f64, f64)>, floor: f64) -> String {
     match measured {
         Some((p50, p95)) => format!("{p50:.0} ({p95:.0}) | {:.2}", p50 / floor),
@@ -591,12 +589,4 @@ fn sizes() {
         "The module has {} KiB and is loaded and unloaded in {load:.0} µs (p95 {load95:.0}).",
         size / 1024
     );
-}
-
-/// Median and 95th percentile in microseconds.
-fn percentiles(times: &mut [Duration]) -> (f64, f64) {
-    times.sort_unstable();
-    let at =
-        |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
-    (at(50), at(95))
 }

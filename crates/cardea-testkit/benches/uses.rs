@@ -15,6 +15,8 @@
 mod redirect;
 #[path = "uses/ssh.rs"]
 mod ssh;
+#[path = "pkcs11/statistics.rs"]
+mod statistics;
 #[path = "uses/tls.rs"]
 mod tls;
 
@@ -32,10 +34,4 @@ fn main() {
     tls::measure(part);
     println!();
     redirect::run(quick);
-}
-
-/// The one in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap()
 }

@@ -11,8 +11,9 @@ use cardea_testkit::rig::{PIN, Rig, bin_dir};
 
 use crate::driver::DIGEST_INFO;
 use crate::floor::Floor;
+use crate::statistics::{median, percentiles};
 use crate::worker::{Worker, answer, first_signature, timed};
-use crate::{Blocks, Crowd, LABEL, Measured, median, percentiles, rate, together};
+use crate::{Blocks, Crowd, LABEL, Measured, rate, together};
 
 /// Compares with the build in a folder.
 pub(crate) fn run(other: &Path, part: usize) {

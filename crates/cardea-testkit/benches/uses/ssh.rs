@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use cardea_testkit::installed::{Installed, SERVER};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::workplace::{KEYS, Workplace, module};
+
+use crate::statistics::percentiles;
 
 /// Where the private key is; `agent` is one that has it already.
 const WAYS: [&str; 4] = ["file", "card", "file-agent", "card-agent"];
@@ -81,18 +84,20 @@ pub(crate) fn run(quick: bool) {
     // Several hundred sign-ins take longer than a test may.
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let mut times: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut times: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let (way, micros) = line.split_once(' ').unwrap();
-        let millis = micros.parse::<f64>().unwrap() / 1000.0;
-        times.entry(way.to_owned()).or_default().push(millis);
+        let time = Duration::from_micros(micros.parse().unwrap());
+        times.entry(way.to_owned()).or_default().push(time);
     }
     println!("| `ssh` to a shell | key file p50 ms (p95) | card p50 ms (p95) | ratio p50 |");
     println!("|---|---|---|---|");
     for (key, kind) in KEYS.iter().zip(["RSA-2048", "P-256"]) {
         for (suffix, name) in [("", "by itself"), ("-agent", "through ssh-agent")] {
             let mut of = |place: &str| {
-                percentiles(times.get_mut(&format!("{key}-{place}{suffix}")).unwrap())
+                let times = times.get_mut(&format!("{key}-{place}{suffix}"));
+                let (p50, p95) = percentiles(times.unwrap());
+                (p50 / 1000.0, p95 / 1000.0)
             };
             let (file, card) = (of("file"), of("card"));
             println!(
@@ -106,10 +111,4 @@ pub(crate) fn run(quick: bool) {
         }
     }
     println!();
-}
-
-fn percentiles(times: &mut [f64]) -> (f64, f64) {
-    times.sort_unstable_by(f64::total_cmp);
-    let at = |share: usize| *times.get(times.len() * share / 100).unwrap();
-    (at(50), at(95))
 }

@@ -17,7 +17,7 @@ use cardea_testkit::site::{NAME, Site};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::workplace::module;
 
-use crate::median;
+use crate::statistics::median;
 
 const PEER: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
