@@ -19,23 +19,28 @@ mod attackers;
 #[path = "pkcs11/driver.rs"]
 #[expect(dead_code, reason = "the other benchmark uses all of it")]
 mod driver;
+#[path = "pkcs11/statistics.rs"]
+mod statistics;
 #[path = "pkcs11/worker.rs"]
 #[expect(dead_code, reason = "the other benchmark uses all of it")]
 mod worker;
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, KeyClass, NewContent, NewKey, Reply, Request,
-    SecretBytes,
+    SecretBytes, TpmRequest,
 };
 use cardea_terms::KeyAlgorithm;
-use cardea_testkit::bus::{BusClient, SERVICE, SystemBus};
+use cardea_testkit::bus::SystemBus;
 use cardea_testkit::process::wait_for;
 use cardea_testkit::rig::{Daemon, PIN, bin_dir};
 use cardea_testkit::swtpm::Swtpm;
@@ -43,6 +48,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::attackers::ATTACKERS;
 use crate::driver::Module;
+use crate::statistics::{median, percentiles};
 use crate::worker::{Worker, timed};
 
 /// Users that every Debian has.
@@ -54,6 +60,16 @@ const LABEL: &str = "victim";
 /// Logins and signatures of a block.
 const LOGINS: usize = 4;
 const SIGNATURES: usize = 40;
+
+/// What was begun before an attacker is stopped or continued ends in this time, but for an RSA-3072 key, which the
+/// daemon makes while it waits for nobody.
+const CHANGE: Duration = Duration::from_millis(300);
+
+/// From its start an attacker is at work in this time: longer than any RSA-3072 key takes.
+const START: Duration = Duration::from_secs(180);
+
+/// The TPM and the list of cards are free if the daemon answers about both in this time.
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -113,8 +129,7 @@ impl Place {
         let bus = SystemBus::start(&folder.path().join("bus"), "");
         let place = folder.path().join("daemon");
         let daemon = Daemon::start_on_bus(&place, &tpm.address(), "", &bus.address());
-        let client = BusClient::connect(&bus.address(), 0);
-        wait_for("the service is on the bus", || client.has_owner(SERVICE));
+        bus.await_service();
         let place = Self {
             daemon,
             bus,
@@ -199,20 +214,22 @@ impl Place {
                 } else {
                     Signal::STOP
                 });
-                // What was begun ends, or begins again.
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(CHANGE);
                 rows[beside].add(victim.ask(&order));
             }
         }
-        drop(attacker);
+        attacker.end(self);
         drop(victim);
         let [alone, beside] = &rows;
         let cells = |part: fn(&Row) -> &Vec<Vec<Duration>>| {
             let (alone, beside) = (part(alone), part(beside));
-            let ((p50, p95), (p50_beside, p95_beside)) =
-                (percentiles(&alone.concat()), percentiles(&beside.concat()));
+            let ((p50, p95), (p50_beside, p95_beside)) = (
+                percentiles(&mut alone.concat()),
+                percentiles(&mut beside.concat()),
+            );
+            let middle = |block: &Vec<Duration>| percentiles(&mut block.clone()).0;
             let ratios = alone.iter().zip(beside);
-            let ratios = ratios.map(|(alone, beside)| percentiles(beside).0 / percentiles(alone).0);
+            let ratios = ratios.map(|(alone, beside)| middle(beside) / middle(alone));
             format!(
                 "{p50:.0} ({p95:.0}) | {p50_beside:.0} ({p95_beside:.0}) | {:.2} | {:.2}",
                 median(ratios.collect()),
@@ -244,6 +261,7 @@ impl Row {
 struct Attacker {
     child: Child,
     group: Pid,
+    log: PathBuf,
 }
 
 impl Attacker {
@@ -251,7 +269,8 @@ impl Attacker {
     fn start(place: &Place, name: &str) -> Self {
         let files = place.folder.path().join("files");
         attackers::prepare(name, &files, ATTACKER);
-        let child = place
+        let log = place.folder.path().join(format!("{name}.log"));
+        let mut child = place
             .program(ATTACKER)
             .process_group(0)
             .arg("--attacker")
@@ -260,13 +279,42 @@ impl Attacker {
             .arg(place.bus.address())
             .arg(&files)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let group = Pid::from_child(&child);
-        std::thread::sleep(Duration::from_secs(3));
-        Self { child, group }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let attacker = Self {
+            group: Pid::from_child(&child),
+            child,
+            log,
+        };
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || sender.send(output.lines().next()));
+        match said.recv_timeout(START) {
+            Ok(Some(Ok(line))) if line == attackers::AT_WORK => attacker,
+            other => panic!("{name} is not at work: {other:?}\n{}", attacker.log()),
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// It must have been at work until now. Waits until nothing of it is left in the daemon.
+    fn end(mut self, place: &Place) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "it has ended: {ended:?}\n{}", self.log());
+        drop(self);
+        wait_for("the daemon is free again", || {
+            let requests = [
+                Request::Cards(CardsRequest::List { from: None }),
+                Request::Tpm(TpmRequest::Status),
+            ];
+            requests
+                .iter()
+                .all(|request| timed(|| drop(place.ask(request))) < AT_ONCE)
+        });
     }
 
     fn signal(&self, signal: Signal) {
@@ -276,10 +324,9 @@ impl Attacker {
 
 impl Drop for Attacker {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        // It may have ended already.
+        let _ = kill_process_group(self.group, Signal::KILL);
         drop(self.child.wait());
-        // What it had under way ends.
-        std::thread::sleep(Duration::from_secs(2));
     }
 }
 
@@ -310,17 +357,4 @@ fn serve(path: &str) {
         times
     });
     module.finalize();
-}
-
-fn percentiles(times: &[Duration]) -> (f64, f64) {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let at =
-        |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
-    (at(50), at(95))
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }

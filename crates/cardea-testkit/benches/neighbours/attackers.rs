@@ -1,24 +1,28 @@
 //! Users who harm others as far as the daemon lets them. None of them has a right beyond a card of his own.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use cardea_card::gids;
-use cardea_card::record::CardId;
+use cardea_card::record::{CardId, IndexRecord, IndexRole};
 use cardea_client::Client;
 use cardea_client::drive::Attachment;
 use cardea_client::message::{
     CardOverview, CardRequest, CardState, CardsRequest, CreateCard, KeyClass, NewContent, NewKey,
     RedirectionRequest, Reply, Request, SecretBytes,
 };
+use cardea_store::format::{HostKey, encode};
 use cardea_terms::KeyAlgorithm;
 use cardea_testkit::bus::{BusClient, Dictionary, ROOT, option, secret_option};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::software::card_record;
+use zbus::as_variant;
 
 /// Name of the attacker's own card.
 pub(crate) const LABEL: &str = "attacker";
@@ -27,8 +31,9 @@ pub(crate) const LABEL: &str = "attacker";
 pub(crate) const ATTACKERS: &[(&str, &str)] = &[
     (
         "idle",
-        "nothing but two busy threads of the same priority (what the machine itself costs)",
+        "nothing but two busy threads of the attackers' low priority (what the machine itself costs)",
     ),
+    ("busy", "nothing but two busy threads of ordinary priority"),
     (
         "lists",
         "960 foreign card files offered, and lists without a pause",
@@ -47,6 +52,12 @@ pub(crate) const ATTACKERS: &[(&str, &str)] = &[
     ("bodies", "D-Bus calls with 8 MiB of options, 2 at once"),
 ];
 
+/// What an attacker says when the attack has begun.
+pub(crate) const AT_WORK: &str = "at work";
+
+/// A list takes no longer than this.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Folders of foreign cards, and how many are in each.
 const FOLDERS: u8 = 60;
 const CARDS: u8 = 16;
@@ -56,10 +67,10 @@ pub(crate) fn prepare(name: &str, files: &Path, uid: u32) {
     if name != "lists" || files.exists() {
         return;
     }
-    let state = tempfile::tempdir().unwrap();
     std::fs::create_dir(files).unwrap();
     // Of another installation, so that its files are not this one's.
-    let store = cardea_store::Store::open(&state.path().join("state")).unwrap();
+    let key = HostKey::new([9; 32]);
+    let object = [&[0, 0x0B][..], &[7; 32]].concat();
     for folder in 0..FOLDERS {
         let place = files.join(folder.to_string());
         std::fs::create_dir(&place).unwrap();
@@ -69,11 +80,15 @@ pub(crate) fn prepare(name: &str, files: &Path, uid: u32) {
             (id[0], id[1]) = (folder, card);
             record.id = CardId::new(id);
             record.owner = uid;
-            drop(store.create(&record).unwrap());
-            let file = store.path(record.id);
-            let target = place.join(file.file_name().unwrap());
-            std::fs::copy(&file, &target).unwrap();
-            std::fs::remove_file(file).unwrap();
+            record.tpm.srk.name.clone_from(&object);
+            record.tpm.indices = vec![IndexRecord {
+                role: IndexRole::Pin,
+                handle: 0x01C2_0000,
+                name: object.clone(),
+                limit: 5,
+            }];
+            let target = place.join(format!("{}.card", record.id));
+            std::fs::write(&target, encode(&key, &record).unwrap()).unwrap();
             chown(&target, Some(uid), Some(uid)).unwrap();
         }
         chown(&place, Some(uid), Some(uid)).unwrap();
@@ -91,9 +106,11 @@ pub(crate) fn attack(arguments: &[String]) {
         files: files.into(),
     };
     // Whoever has the processor is the scheduler's business, not the daemon's.
-    let _ = rustix::process::nice(19);
+    if name != "busy" {
+        let _ = rustix::process::nice(19);
+    }
     match name.as_str() {
-        "idle" => at_once(2, || {
+        "busy" | "idle" => at_once(2, || {
             std::hint::black_box((0..1_000_000_u64).sum::<u64>());
         }),
         "lists" => lists(&place),
@@ -114,16 +131,18 @@ pub(crate) fn attack(arguments: &[String]) {
             let mut ask = |request: &Request| {
                 client.call_with_progress(request, Duration::from_secs(120), &mut |_| {})
             };
-            if let Ok(Reply::Key(key)) = ask(&large_key()) {
-                drop(ask(&no_key(key.reference)));
+            match ask(&large_key()) {
+                Ok(Reply::Key(key)) => drop(ask(&no_key(key.reference))),
+                other => panic!("{other:?}"),
             }
         }),
-        "connections" => at_once(2, || drop(UnixStream::connect(&place.socket))),
+        "connections" => at_once(2, || drop(UnixStream::connect(&place.socket).unwrap())),
         "bodies" => {
             let client = || BusClient::connect(&place.bus, crate::ATTACKER);
+            let value = vec![7_u8; 8 << 20];
             at_once_with(2, client, |client| {
-                let body = vec![7_u8; 8 << 20];
-                let options: Dictionary = [option("admin-kcv", body)].into();
+                // As it is: in a dictionary of values each byte would be one of them.
+                let options = HashMap::from([("admin-kcv", as_variant::Serialize(&value))]);
                 drop(client.call(ROOT, "Manager.CreateCard", &("card", options)));
             });
         }
@@ -135,6 +154,12 @@ struct Place {
     socket: PathBuf,
     bus: String,
     files: PathBuf,
+}
+
+/// Tells the benchmark that the attack has begun: what it needs is there, and the first request has gone through.
+fn at_work() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| println!("{AT_WORK}"));
 }
 
 fn at_once(threads: usize, act: impl Fn() + Sync) {
@@ -151,6 +176,7 @@ fn at_once_with<C>(threads: usize, client: impl Fn() -> C + Sync, act: impl Fn(&
                         let client = client();
                         loop {
                             act(&client);
+                            at_work();
                         }
                     });
                     drop(std::panic::catch_unwind(work));
@@ -162,20 +188,21 @@ fn at_once_with<C>(threads: usize, client: impl Fn() -> C + Sync, act: impl Fn(&
 
 fn lists(place: &Place) {
     let mut held = Vec::new();
+    let mut refusals = Vec::new();
     for folder in 0..FOLDERS {
         // Those that are refused are tried, too.
-        held.extend(Attachment::new(&place.socket, &place.files.join(folder.to_string())).ok());
+        match Attachment::new(&place.socket, &place.files.join(folder.to_string())) {
+            Ok(attached) => held.push(attached),
+            Err(refused) => refusals.push(refused.to_string()),
+        }
     }
-    at_once(2, || {
-        let mut client = Client::new(&place.socket);
-        while client
-            .call(
-                &Request::Cards(CardsRequest::List { from: None }),
-                Duration::from_secs(60),
-            )
-            .is_ok()
-        {}
-    });
+    assert!(held.len() >= 2, "{} folders: {refusals:?}", held.len());
+    let list = Request::Cards(CardsRequest::List { from: None });
+    at_once_with(
+        2,
+        || RefCell::new(Client::new(&place.socket)),
+        |client| drop(client.borrow_mut().call(&list, LIMIT).unwrap()),
+    );
     drop(held);
 }
 
@@ -185,6 +212,7 @@ fn seats(place: &Place) {
         taken.extend(UnixStream::connect(&place.socket));
         if taken.len() > 300 {
             taken.pop_front();
+            at_work();
         }
     }
 }
@@ -226,8 +254,11 @@ fn offers(place: &Place, flood: u8) {
         let offer = RedirectionRequest::Offer {
             cards: cards.collect(),
         };
-        for request in [begin, offer] {
-            drop(client.call(&Request::Redirection(request), Duration::from_millis(100)));
+        let mut call = |request, limit| client.call(&Request::Redirection(request), limit);
+        if let Ok(Reply::Redirected { .. }) = call(begin, Duration::from_millis(100)) {
+            // Nothing is answered to an offer that is accepted.
+            drop(call(offer, Duration::from_millis(1)));
+            at_work();
         }
     }
 }
