@@ -3,6 +3,7 @@
 use cardea_card::record::IndexRole;
 use cardea_card::token::{KeyClass, PinAuthority as _, PinReference};
 use cardea_testkit::multiplexer::{Fault, Trigger};
+use cardea_testkit::process::wait_for;
 use cardea_tpm::policy::name_of;
 
 use crate::bench::{Bench, Kind, Outcome, PIN, SECOND_PIN, index, pin, signs, succeeds_if, value};
@@ -18,15 +19,14 @@ pub(crate) fn armed_session_of_the_daemon() -> Outcome {
         .unwrap();
     let key = &record.keys[0];
     assert!(signs(&mut card, &mut connection, key.reference));
-    // As the daemon does once its client has the answer. Where the service's own thread is at it, the status waits for
-    // that thread, and the next round does what it has left.
-    for _ in 0..4 {
+    // As the daemon does once its client has the answer. The service's own thread may be at it.
+    wait_for("the daemon's sessions are armed", || {
         bench.service.run_idle_work();
         card.pin_status(PinReference::Pin).unwrap();
-    }
+        bench.handles(LOADED_SESSIONS).len() >= 2
+    });
     let name = name_of(&key.object.public);
     let sessions = bench.handles(LOADED_SESSIONS);
-    assert!(sessions.len() >= 2, "{sessions:x?}");
     for session in sessions {
         for object in bench.handles(TRANSIENT) {
             let loaded = Entity::named(object, &name);
