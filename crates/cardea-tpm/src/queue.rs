@@ -130,8 +130,9 @@ impl Shared {
 pub(crate) struct Queue {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The count of uses when [`Queue::is_served`] was last called, and since when it is that.
-    seen: Mutex<(u64, Instant)>,
+    /// The count of uses when [`Queue::is_served`] first found that something waits, and when that was. None while
+    /// nothing does.
+    seen: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Queue {
@@ -159,7 +160,7 @@ impl Queue {
         Ok(Self {
             shared,
             thread: Mutex::new(Some(thread)),
-            seen: Mutex::new((0, Instant::now())),
+            seen: Mutex::default(),
         })
     }
 
@@ -178,10 +179,14 @@ impl Queue {
         let uses = state.uses;
         drop(state);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match limit {
-            Some(limit) if seen.0 == uses => seen.1.elapsed() < limit,
+        let Some(limit) = limit else {
+            *seen = None;
+            return true;
+        };
+        match *seen {
+            Some((before, since)) if before == uses => since.elapsed() < limit,
             _ => {
-                *seen = (uses, Instant::now());
+                *seen = Some((uses, Instant::now()));
                 true
             }
         }
@@ -212,12 +217,16 @@ impl Queue {
             let waiter = promise.keep(job(core));
             core.wake().set(waiter);
         };
-        self.post((lane, length), Box::new(job));
+        self.enqueue((lane, length), Box::new(job));
         expectation.wait().ok_or(TpmError::Stopped)
     }
 
-    /// Runs a job in turn without waiting.
-    pub(crate) fn post(&self, (lane, length): (Lane, Length), job: Job) {
+    /// Runs a short job in turn without waiting.
+    pub(crate) fn post(&self, lane: Lane, job: Job) {
+        self.enqueue((lane, Length::Short), job);
+    }
+
+    fn enqueue(&self, (lane, length): (Lane, Length), job: Job) {
         let mut state = self.shared.lock();
         if state.stopping {
             return;
@@ -250,8 +259,8 @@ impl Drop for Queue {
     fn drop(&mut self) {
         {
             let mut state = self.shared.lock();
+            // Only short jobs are left: whoever waits for a long one holds the queue.
             state.stopping = true;
-            state.turns.end_pause();
         }
         self.shared.work.notify_one();
         let thread = self
@@ -376,7 +385,10 @@ mod tests {
         );
         let queue = Queue::start(core, |_| false).unwrap();
         let (gate, wait) = mpsc::channel::<()>();
-        queue.post(turn(0), Box::new(move |_| wait.recv().unwrap_or_default()));
+        queue.post(
+            turn(0).0,
+            Box::new(move |_| wait.recv().unwrap_or_default()),
+        );
         let (sender, receiver) = mpsc::channel();
         for (lane, name) in [
             (1, "a1"),
@@ -387,7 +399,7 @@ mod tests {
             (3, "c2"),
         ] {
             let sender = sender.clone();
-            queue.post(turn(lane), Box::new(move |_| sender.send(name).unwrap()));
+            queue.post(turn(lane).0, Box::new(move |_| sender.send(name).unwrap()));
         }
         drop((gate, sender));
         let order: Vec<_> = receiver.iter().collect();
@@ -432,19 +444,23 @@ mod tests {
         );
         let queue = Queue::start(core, |_| false).unwrap();
         let back = |time| Instant::now().checked_sub(time).unwrap();
-        let since = |time| queue.seen.lock().unwrap().1 = back(time);
+        let since = |time| {
+            if let Some((_, since)) = &mut *queue.seen.lock().unwrap() {
+                *since = back(time);
+            }
+        };
         assert!(queue.is_served(), "idle");
         let (gate, wait) = mpsc::channel::<()>();
         let (sender, receiver) = mpsc::channel();
         queue.post(
-            turn(0),
+            turn(0).0,
             Box::new(move |_| {
                 sender.send(()).unwrap();
                 wait.recv().unwrap_or_default();
             }),
         );
         receiver.recv().unwrap();
-        queue.post(turn(1), Box::new(|_| {}));
+        queue.post(turn(1).0, Box::new(|_| {}));
         assert!(queue.is_served());
         since(LONGEST_WAIT * 2);
         assert!(queue.is_served(), "a long job");
@@ -455,6 +471,8 @@ mod tests {
             thread::yield_now();
         }
         assert!(queue.is_served(), "done meanwhile");
+        // However long ago that was, what comes now does not wait since then.
+        since(LONGEST_JOB);
         let job: Job = Box::new(|_| {});
         let (lane, length) = turn(7);
         let now = Instant::now();

@@ -230,7 +230,7 @@ impl Service {
         let (done, result) = std::sync::mpsc::sync_channel(1);
         let mut sender = Some(sender);
         self.inner.queue.post(
-            (SERVICE, Length::Short),
+            SERVICE,
             Box::new(move |core| {
                 let mut tell = |step: Step| {
                     if let Some(sender) = &sender {

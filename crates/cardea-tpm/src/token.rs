@@ -265,10 +265,9 @@ impl KeyStore for CardToken {
 
     fn forget(&mut self, key: &KeyRecord) {
         let public = key.object.public.clone();
-        self.service.queue.post(
-            (self.lane, Length::Short),
-            Box::new(move |core| core.unload(&public)),
-        );
+        self.service
+            .queue
+            .post(self.lane, Box::new(move |core| core.unload(&public)));
     }
 }
 
@@ -369,9 +368,8 @@ impl PinAuthority for CardToken {
 impl Drop for CardToken {
     fn drop(&mut self) {
         let card = self.lane.card;
-        self.service.queue.post(
-            (self.lane, Length::Short),
-            Box::new(move |core| core.remove(card)),
-        );
+        self.service
+            .queue
+            .post(self.lane, Box::new(move |core| core.remove(card)));
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Turns<J> {
     /// Jobs that wait, and the long ones among them.
     waiting: usize,
     waiting_long: usize,
-    /// How many jobs were done or taken.
+    /// How many jobs were done, in turn or at once.
     served: u64,
     /// No long job begins before, while others use the TPM.
     quiet_until: Option<Instant>,
@@ -69,7 +69,7 @@ struct User<J> {
     halved: Instant,
     /// When the last short job ended.
     used: Option<Instant>,
-    /// The count of jobs when one of this user's was last done.
+    /// That count when one of this user's was last done.
     served: u64,
     /// The next one first; each has a job.
     lanes: VecDeque<(u64, VecDeque<(Length, J)>)>,
@@ -102,6 +102,21 @@ impl<J> User<J> {
         let recent = |used| now.saturating_duration_since(used) < IN_USE;
         self.used.is_some_and(recent)
     }
+
+    /// Whether it is one for whom others pause.
+    fn is_present(&self, uid: u32, now: Instant) -> bool {
+        uid != SERVICE_USER && self.uses(now)
+    }
+
+    /// Lane and place in it of the first job that may be done.
+    fn first(&self, allows_long: bool) -> Option<(usize, usize)> {
+        let mut lanes = self.lanes.iter().enumerate();
+        lanes.find_map(|(position, (_, row))| {
+            let mut row = row.iter();
+            let place = row.position(|(length, _)| *length == Length::Short || allows_long)?;
+            Some((position, place))
+        })
+    }
 }
 
 impl<J> Turns<J> {
@@ -125,7 +140,7 @@ impl<J> Turns<J> {
         if self.waiting == 0 {
             return false;
         }
-        self.waiting > self.waiting_long || self.quiet_until.is_none_or(|until| until <= now) || {
+        self.waiting > self.waiting_long || !self.pauses(now) || {
             let mut users = self.users.iter().filter(|(_, user)| !user.lanes.is_empty());
             users.any(|(uid, _)| !self.is_used_by_others(*uid, now))
         }
@@ -144,9 +159,7 @@ impl<J> Turns<J> {
 
     /// A job waits for its turn.
     pub(crate) fn push(&mut self, lane: Lane, length: Length, job: J, now: Instant) {
-        self.forget_some(now);
-        let user = self.users.entry(lane.user);
-        let user = user.or_insert_with(|| User::new(now));
+        let user = self.user(lane.user, now);
         match user.lanes.iter_mut().find(|(card, _)| *card == lane.card) {
             Some((_, row)) => row.push_back((length, job)),
             None => user
@@ -157,41 +170,27 @@ impl<J> Turns<J> {
         self.waiting_long += usize::from(length == Length::Long);
     }
 
-    /// The next job: of the user who has taken least, lane by lane.
+    /// The next job: of the user who has taken least, lane by lane. In a lane, jobs that may be done go before those
+    /// that are to pause: there is one whenever [`Turns::has_ready`] says so.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(Lane, Length, J)> {
         if self.waiting == 0 {
             return None;
         }
-        let waiting: Vec<u32> = self
-            .users
-            .iter()
-            .filter(|(_, user)| !user.lanes.is_empty())
-            .map(|(uid, _)| *uid)
-            .collect();
-        let mut best: Option<((u128, u64), u32, usize)> = None;
-        for uid in waiting {
-            let is_allowed = |length| self.is_allowed(uid, length, now);
-            let position = self.users.get(&uid).and_then(|user| {
-                let mut lanes = user.lanes.iter();
-                lanes
-                    .position(|(_, row)| row.front().is_some_and(|(length, _)| is_allowed(*length)))
-            });
-            let (Some(position), Some(user)) = (position, self.users.get_mut(&uid)) else {
-                continue;
-            };
+        let pauses = self.pauses(now);
+        let present = self.users.iter();
+        let present = present.filter(|(uid, user)| user.is_present(**uid, now));
+        let present = present.count();
+        let ready = self.users.iter_mut().filter_map(|(uid, user)| {
+            let others = present - usize::from(user.is_present(*uid, now));
+            let place = user.first(!pauses || others == 0)?;
             let balance = user.balance(now).as_micros() / QUANTUM.as_micros();
-            let rank = (balance, user.served);
-            if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-                best = Some((rank, uid, position));
-            }
-        }
-        let (_, uid, position) = best?;
-        self.served += 1;
-        let served = self.served;
+            Some((balance, user.served, *uid, place))
+        });
+        let best = ready.min_by_key(|(balance, served, ..)| (*balance, *served));
+        let (.., uid, (position, place)) = best?;
         let user = self.users.get_mut(&uid)?;
-        user.served = served;
         let (card, mut row) = user.lanes.remove(position)?;
-        let (length, job) = row.pop_front()?;
+        let (length, job) = row.remove(place)?;
         if !row.is_empty() {
             user.lanes.push_back((card, row));
         }
@@ -203,8 +202,10 @@ impl<J> Turns<J> {
     /// A job has been done.
     pub(crate) fn charge(&mut self, lane: Lane, length: Length, began: Instant, now: Instant) {
         let time = now.saturating_duration_since(began);
-        let user = self.users.entry(lane.user);
-        let user = user.or_insert_with(|| User::new(now));
+        self.served += 1;
+        let served = self.served;
+        let user = self.user(lane.user, now);
+        user.served = served;
         user.balance(now);
         user.taken += time;
         match length {
@@ -216,30 +217,30 @@ impl<J> Turns<J> {
         }
     }
 
-    /// What waits is to be done now.
-    pub(crate) fn end_pause(&mut self) {
-        self.quiet_until = None;
+    fn is_allowed(&self, uid: u32, length: Length, now: Instant) -> bool {
+        length == Length::Short || !self.pauses(now) || !self.is_used_by_others(uid, now)
     }
 
-    fn is_allowed(&self, uid: u32, length: Length, now: Instant) -> bool {
-        length == Length::Short
-            || self.quiet_until.is_none_or(|until| until <= now)
-            || !self.is_used_by_others(uid, now)
+    /// Whether a long job has to wait, where others use the TPM.
+    fn pauses(&self, now: Instant) -> bool {
+        self.quiet_until.is_some_and(|until| until > now)
     }
 
     /// Whether somebody else is there for whom a pause is made.
     fn is_used_by_others(&self, uid: u32, now: Instant) -> bool {
         let mut others = self.users.iter().filter(|(other, _)| **other != uid);
-        others.any(|(other, user)| *other != SERVICE_USER && user.uses(now))
+        others.any(|(other, user)| user.is_present(*other, now))
     }
 
-    /// Keeps the number of balances bounded.
-    fn forget_some(&mut self, now: Instant) {
-        if self.users.len() > MAX_BALANCES {
+    /// The user of a job. A new one takes the place of some for whom nothing is to be kept, where there are many.
+    fn user(&mut self, uid: u32, now: Instant) -> &mut User<J> {
+        if self.users.len() >= MAX_BALANCES && !self.users.contains_key(&uid) {
             self.users.retain(|_, user| {
                 !user.lanes.is_empty() || user.uses(now) || user.balance(now) >= QUANTUM
             });
         }
+        let user = self.users.entry(uid);
+        user.or_insert_with(|| User::new(now))
     }
 }
 
@@ -384,7 +385,7 @@ mod tests {
         tpm.step();
         assert_eq!(tpm.done.last(), Some(&ATTACKER));
 
-        // The longest key is no reason to wait for minutes, and the end of the service none to wait at all.
+        // The longest key is no reason to wait for minutes.
         tpm.push(ATTACKER, Length::Long, 100 * KEY);
         tpm.push(VICTIM, Length::Short, SIGNATURE);
         tpm.step();
@@ -393,8 +394,50 @@ mod tests {
         tpm.push(ATTACKER, Length::Long, KEY);
         let pause = tpm.turns.pause(tpm.now);
         assert!(pause <= LONGEST_PAUSE && !pause.is_zero(), "{pause:?}");
-        tpm.turns.end_pause();
+    }
+
+    #[test]
+    fn short_job_behind_one_that_pauses_is_done_at_once() {
+        let mut tpm = Tpm::new();
+        tpm.push(VICTIM, Length::Short, SIGNATURE);
+        tpm.push(ATTACKER, Length::Long, KEY);
+        tpm.step();
+        tpm.step();
+        // Of one lane.
+        for (length, time) in [(Length::Long, KEY), (Length::Short, SIGNATURE)] {
+            tpm.push(ATTACKER, length, time);
+        }
+        let key_end = tpm.now - SIGNATURE;
         assert!(tpm.turns.has_ready(tpm.now));
+        tpm.step();
+        assert_eq!(tpm.now - key_end, 2 * SIGNATURE, "the short one");
+        assert!(!tpm.turns.has_ready(tpm.now), "the key pauses");
+        tpm.step();
+        tpm.step();
+        assert_eq!(tpm.now - key_end, KEY * PAUSE_FACTOR + KEY);
+        assert!(tpm.turns.is_empty());
+    }
+
+    #[test]
+    fn jobs_done_at_once_count_in_turns_and_in_the_bound() {
+        let mut turns = Turns::new();
+        let mut now = Instant::now();
+        for user in [ATTACKER, VICTIM] {
+            turns.push(lane(user), Length::Short, user, now);
+        }
+        // Without waiting, on another card.
+        let other = Lane {
+            card: 1,
+            user: ATTACKER,
+        };
+        turns.charge(other, Length::Short, now, now);
+        let next = turns.next(now).map(|(.., user)| user);
+        assert_eq!(next, Some(VICTIM), "the other was there last");
+        for user in 0..2000 {
+            turns.charge(lane(user), Length::Short, now, now);
+            now += IN_USE;
+        }
+        assert!(turns.users.len() <= MAX_BALANCES);
     }
 
     #[test]
@@ -413,6 +456,6 @@ mod tests {
             tpm.step();
             tpm.now += IN_USE;
         }
-        assert!(tpm.turns.users.len() <= MAX_BALANCES + 1);
+        assert!(tpm.turns.users.len() <= MAX_BALANCES);
     }
 }
