@@ -103,6 +103,57 @@ impl Shared {
         }))
     }
 
+    /// Refuses a new card under a name that some generation has, readable or not. Half of one that was being written
+    /// is none.
+    pub(crate) fn require_free(&self, path: &Path, id: CardId) -> Result<(), StoreError> {
+        for found in [path.to_owned(), with_suffix(path, OLD)] {
+            match self.generation(&found, None) {
+                None => {}
+                Some(Err(CardFileError::Io(error))) => {
+                    return Err(failed("cannot read", &found)(error));
+                }
+                Some(_) => return Err(StoreError::Exists(id)),
+            }
+        }
+        let new = with_suffix(path, NEW);
+        match self.generation(&new, None) {
+            Some(Err(CardFileError::Io(error))) => Err(failed("cannot read", &new)(error)),
+            Some(found) if !is_half(&found) => Err(StoreError::Exists(id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what an unfinished creation has written, told by its record, and nothing that has come from elsewhere.
+    /// The caller holds the lock.
+    pub(crate) fn remove_made(
+        &self,
+        path: &Path,
+        is_made: &dyn Fn(&CardRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let id = id_of(path);
+        let new = with_suffix(path, NEW);
+        for name in [&*new, path] {
+            let goes = match self.generation(name, id) {
+                None => false,
+                Some(Err(CardFileError::Io(error))) => {
+                    return Err(failed("cannot read", name)(error));
+                }
+                Some(Ok(decoded)) => decoded.trusted && is_made(&decoded.record),
+                Some(found) => name == new && is_half(&found),
+            };
+            let removed = match goes {
+                true => self.disk.remove(name),
+                false => Ok(()),
+            };
+            // Also what was removed before, and perhaps not on the disk.
+            removed
+                .and_then(|()| sync_parent(&*self.disk, name))
+                .map_err(failed("cannot remove", name))?;
+        }
+        self.refused().retain(|refused| refused.path != path);
+        Ok(())
+    }
+
     /// Whether any generation of this file is there, readable or not.
     pub(crate) fn exists(&self, path: &Path) -> bool {
         [path.to_owned(), with_suffix(path, OLD)]
@@ -200,6 +251,17 @@ impl Shared {
         self.refused().retain(|refused| refused.path != path);
         Ok(())
     }
+}
+
+/// Whether a file is what a write that was interrupted leaves.
+fn is_half(found: &Result<Decoded, CardFileError>) -> bool {
+    matches!(
+        found,
+        Err(CardFileError::Damaged(_)
+            | CardFileError::Fault(_)
+            | CardFileError::NotACardFile
+            | CardFileError::Truncated)
+    )
 }
 
 /// A card file as it was found.

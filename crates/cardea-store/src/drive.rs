@@ -154,11 +154,32 @@ impl DriveFolder {
     ///
     /// [`StoreError::Exists`], and then the other file is untouched; any other one, and then there is no file.
     pub fn create(&self, record: &CardRecord) -> Result<(), StoreError> {
-        let name = PathBuf::from(name_of(record.id));
-        if self.shared.exists(&name) {
-            return Err(StoreError::Exists(record.id));
-        }
+        self.require_free(record.id)?;
         self.file(record.id).create(record)
+    }
+
+    /// Refuses what [`create`](Self::create) would refuse, before anything is done.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`]; [`StoreError::Io`] when that cannot be found out.
+    pub fn require_free(&self, card: CardId) -> Result<(), StoreError> {
+        self.shared.require_free(Path::new(&name_of(card)), card)
+    }
+
+    /// Removes what an unfinished creation has written of a card's file, told by its record. What it has not written
+    /// stays, whatever name it has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some of it may still be there.
+    pub fn remove_made(
+        &self,
+        card: CardId,
+        is_made: &dyn Fn(&CardRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let name = PathBuf::from(name_of(card));
+        self.shared.remove_made(&name, is_made)
     }
 
     /// Writes the next generation of a card's file.

@@ -124,11 +124,34 @@ impl Store {
     pub fn create(&self, record: &CardRecord) -> Result<CardFile, StoreError> {
         let _changing = self.shared.change();
         let file = self.card(record.id);
-        if self.shared.exists(&self.path(record.id)) {
-            return Err(StoreError::Exists(record.id));
-        }
+        self.shared.require_free(&self.path(record.id), record.id)?;
         file.create(record)?;
         Ok(file)
+    }
+
+    /// Refuses what [`create`](Self::create) would refuse, before anything is done.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`]; [`StoreError::Io`] when that cannot be found out.
+    pub fn require_free(&self, card: CardId) -> Result<(), StoreError> {
+        let _changing = self.shared.change();
+        self.shared.require_free(&self.path(card), card)
+    }
+
+    /// Removes what an unfinished creation has written of a card's file, told by its record. What it has not written
+    /// stays, whatever name it has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; some of it may still be there.
+    pub fn remove_made(
+        &self,
+        card: CardId,
+        is_made: &dyn Fn(&CardRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let _changing = self.shared.change();
+        self.shared.remove_made(&self.path(card), is_made)
     }
 
     /// The file of a card, for writing.
@@ -177,8 +200,8 @@ impl Store {
             .map_err(failed("cannot read", path))?;
         let record = decode(&self.shared.key, &bytes)?.record;
         let target = self.path(record.id);
-        if path != target && self.shared.exists(&target) {
-            return Err(StoreError::Exists(record.id));
+        if path != target {
+            self.shared.require_free(&target, record.id)?;
         }
         for stored in self.stored_cards()? {
             if let (true, Ok(other)) = (stored.trusted, &stored.content)
@@ -306,20 +329,38 @@ impl Store {
     pub fn known_cards(&self) -> Result<Vec<KnownCard>, StoreError> {
         let mut cards = Vec::new();
         for path in self.list(&folder::drives(&self.folder))? {
-            let bytes = match self.shared.disk.read(&path, MAX_KNOWN) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Vec::new(),
-                Err(error) => return Err(failed("cannot read", &path)(error)),
-            };
-            match known::decode(&self.shared.key, &bytes) {
-                Some(known) if path == self.known_path(known.card) => cards.push(known),
-                _ => {
+            match self.read_known(&path)? {
+                Some(known) => cards.push(known),
+                None => {
                     tracing::warn!(path = %path.display(), "not a record of this host, left alone");
                 }
             }
         }
         cards.sort_by_key(|known| known.card);
         Ok(cards)
+    }
+
+    /// One of [`known_cards`](Self::known_cards).
+    ///
+    /// # Errors
+    ///
+    /// When its record cannot be read.
+    pub fn known_card(&self, card: CardId) -> Result<Option<KnownCard>, StoreError> {
+        self.read_known(&self.known_path(card))
+    }
+
+    fn read_known(&self, path: &Path) -> Result<Option<KnownCard>, StoreError> {
+        let bytes = match self.shared.disk.read(path, MAX_KNOWN) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound => Ok(None),
+                    _ => Err(failed("cannot read", path)(error)),
+                };
+            }
+        };
+        let known = known::decode(&self.shared.key, &bytes);
+        Ok(known.filter(|known| path == self.known_path(known.card)))
     }
 
     /// The card is gone for good; one that is not there is fine.

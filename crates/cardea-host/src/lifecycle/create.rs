@@ -29,7 +29,7 @@ use crate::host::hosted::{Body, HostedCard, Place, View};
 use crate::host::permission::Caller;
 use crate::host::presence::{Admission, is_person};
 use crate::lifecycle::drive;
-use crate::lifecycle::intents::indices;
+use crate::lifecycle::intents::{indices, is_made, remove_made};
 use crate::lifecycle::owner::Owner;
 use crate::names::check_name;
 use crate::sync::lock;
@@ -199,10 +199,24 @@ impl NewFile<'_> {
         }
     }
 
-    fn remove(&self, host: &Host, id: CardId) -> Result<(), StoreError> {
+    /// Refuses an id that a file has already, which need not be a card of this host: nothing is begun then.
+    fn require_free(&self, host: &Host, id: CardId) -> Result<(), Failure> {
+        host.store
+            .require_free(id)
+            .map_err(|error| NewFile::Here.failure(&error))?;
         match self {
-            Self::Here => host.store.remove(&host.store.path(id)),
-            Self::On(folder) => host.store.remove_known(id).and_then(|()| folder.remove(id)),
+            Self::Here => Ok(()),
+            Self::On(folder) => folder
+                .require_free(id)
+                .map_err(|error| self.failure(&error)),
+        }
+    }
+
+    fn failure(&self, error: &StoreError) -> Failure {
+        match (error, self) {
+            (StoreError::Exists(id), _) => exists(*id),
+            (_, Self::Here) => of_store(error),
+            (_, Self::On(_)) => of_drive_store(error),
         }
     }
 }
@@ -223,6 +237,7 @@ fn write(
         Some(id) => free(host, id)?,
         None => new_id(&slot_numbers(host), &mut SystemRng),
     };
+    file.require_free(host, id)?;
 
     if let Some(reason) = host.counters.unsafe_reason() {
         return Err(fail(FailureKind::UnsafeTpm, reason));
@@ -284,11 +299,12 @@ fn write(
         provisional,
     };
     if let Err(error) = file.write(host, &record) {
-        take_back(host, chip, file, intent);
-        return Err(match file {
-            NewFile::Here => of_store(&error),
-            NewFile::On(_) => of_drive_store(&error),
-        });
+        match error {
+            // Somebody has put it there meanwhile: nothing was written.
+            StoreError::Exists(_) => abandon(host, chip, intent),
+            _ => take_back(host, chip, file, intent),
+        }
+        return Err(file.failure(&error));
     }
     fault::point("create-file");
     if let Err(error) = host.store.remove_intent(id) {
@@ -302,13 +318,15 @@ fn write(
 /// The file of a creation that failed may be there all the same (a folder that could not be synced): it goes first,
 /// because a file without indices is a lost card and indices without a file are named by the intent.
 fn take_back(host: &Host, chip: &Arc<dyn Chip>, file: &NewFile<'_>, intent: Intent) {
-    match (file.remove(host, intent.card), file) {
-        (Ok(()), _) => abandon(host, chip, intent),
-        (Err(error), NewFile::On(_)) => {
-            tracing::warn!(card = %intent.card, error = failure::chain(&error), "card file not removed");
-            abandon(host, chip, intent);
-        }
-        (Err(error), NewFile::Here) => {
+    if let NewFile::On(folder) = file
+        && let Err(error) = folder.remove_made(intent.card, &|record| is_made(&intent, record))
+    {
+        // The drive may never come back, and the file is of no use without its indices.
+        tracing::warn!(card = %intent.card, error = failure::chain(&error), "card file not removed");
+    }
+    match remove_made(host, &intent) {
+        Ok(()) => abandon(host, chip, intent),
+        Err(error) => {
             tracing::warn!(card = %intent.card, error = failure::chain(&error), "card file not removed, to be retried");
             lock(&host.intents).push(intent);
             host.wake_keeper();
@@ -321,8 +339,7 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
     let taken =
         host.own_card(id).is_some() || lock(&host.intents).iter().any(|intent| intent.card == id);
     if taken {
-        let text = format!("a card with the id {id} already exists");
-        return Err(fail(FailureKind::Invalid, text));
+        return Err(exists(id));
     }
     if slot_numbers(host).contains(&slot_number(id.as_bytes())) {
         let text = format!(
@@ -331,6 +348,11 @@ fn free(host: &Host, id: CardId) -> Result<CardId, Failure> {
         return Err(fail(FailureKind::Invalid, text));
     }
     Ok(id)
+}
+
+fn exists(id: CardId) -> Failure {
+    let text = format!("a card with the id {id} already exists");
+    fail(FailureKind::Invalid, text)
 }
 
 /// The numbers that the cards of this host have in PKCS#11, whosever they are.

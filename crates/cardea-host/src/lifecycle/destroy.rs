@@ -15,7 +15,7 @@ use crate::host::drive::Drive;
 use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
 use crate::host::permission::Caller;
 use crate::lifecycle::drive;
-use crate::lifecycle::intents::{indices, named};
+use crate::lifecycle::intents::{indices, known_indices, named};
 use crate::lifecycle::owner::Owner;
 use crate::sync::lock;
 
@@ -186,11 +186,10 @@ fn free(
     let owner = Owner::new(host, owner_auth)?;
     owner.require()?;
     let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
-    let named = known.indices.iter();
     let intent = Intent {
         card: id,
         kind: IntentKind::Destroy,
-        indices: named.map(|index| (index.handle, index.policy)).collect(),
+        indices: known_indices(known),
     };
     host.store
         .write_intent(&intent)

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardId, TpmRecord};
+use cardea_card::record::{CardId, CardRecord, TpmRecord};
 use cardea_client::message::CardState;
-use cardea_store::{Intent, IntentKind, StoreError};
+use cardea_store::{Intent, IntentKind, KnownCard, StoreError};
 use cardea_tpm::{Chip, IntentIndex, own_indices};
 
 use crate::host::Host;
-use crate::host::hosted::{Body, HostedCard, View};
+use crate::host::hosted::{Body, View};
 use crate::sync::lock;
 
 /// Undefines what interrupted creations and destructions left, and only what they named. False: the TPM or the
@@ -37,7 +37,11 @@ pub(crate) fn finish_intents(host: &Host, chip: &Arc<dyn Chip>) -> bool {
                 if told.as_ref() != Some(&text) {
                     tracing::warn!(card = %intent.card, kind = ?intent.kind, error = text, "interrupted operation not finished, to be retried");
                 }
-                if let (Unfinished::OwnerNeeded, Some(card)) = (&why, card_of(host, &intent)) {
+                if matches!(
+                    (&why, intent.kind),
+                    (Unfinished::OwnerNeeded, IntentKind::Destroy)
+                ) && let Some(card) = host.own_card(intent.card)
+                {
                     let reason = "being destroyed; waiting for the TPM's owner authorisation: finish it with `cardea card destroy` and --owner-auth-file";
                     card.set_view(View::new(CardState::TpmAway, reason));
                 }
@@ -59,44 +63,75 @@ enum Unfinished {
     SwitchedOff,
 }
 
-fn card_of(host: &Host, intent: &Intent) -> Option<Arc<HostedCard>> {
-    host.own_card(intent.card)
-}
-
 fn finish_intent(host: &Host, chip: &Arc<dyn Chip>, intent: &Intent) -> Result<(), Unfinished> {
     let text = |error: &dyn std::error::Error| Unfinished::Other(crate::failure::chain(error));
     // What is hidden is not gone.
     if !chip.is_owner_on().map_err(|error| text(&error))? {
         return Err(Unfinished::SwitchedOff);
     }
-    // Of a creation that was refused: while it is there, so are its indices, and whoever starts next has a whole card.
-    if intent.kind == IntentKind::Create && card_of(host, intent).is_none() {
-        host.store
-            .remove(&host.store.path(intent.card))
-            .map_err(|error| text(&error))?;
+    // Of a creation that was refused: while its file is there, so are its indices, and whoever starts next has a whole
+    // card.
+    if intent.kind == IntentKind::Create {
+        remove_made(host, intent).map_err(|error| text(&error))?;
     }
     chip.undo_intent(&indices(intent))
         .map_err(|error| match error.refuses_owner() {
             true => Unfinished::OwnerNeeded,
             false => text(&error),
         })?;
-    if let Some(card) = card_of(host, intent) {
-        host.slots.remove(&card);
-        *card.body() = Body::Gone;
+    let card = host.own_card(intent.card);
+    if intent.kind == IntentKind::Destroy {
+        if let Some(card) = &card {
+            host.slots.remove(card);
+            *card.body() = Body::Gone;
+        }
         remove_files(host, intent.card).map_err(|error| text(&error))?;
-        host.forget(&card);
-    } else {
-        // Of a destruction that was reported as done.
-        remove_files(host, intent.card).map_err(|error| text(&error))?;
+        if let Some(card) = &card {
+            host.forget(card);
+        }
     }
     host.store
         .remove_intent(intent.card)
         .map_err(|error| text(&error))?;
-    host.store
-        .release_instance(intent.card)
-        .map_err(|error| text(&error))?;
+    // A card that is there in spite of its refused creation has come from elsewhere.
+    if intent.kind == IntentKind::Destroy || card.is_none() {
+        host.store
+            .release_instance(intent.card)
+            .map_err(|error| text(&error))?;
+    }
     tracing::info!(card = %intent.card, kind = ?intent.kind, "interrupted operation undone");
     Ok(())
+}
+
+/// Removes what a creation has left in the state folder, and nothing that it has not made.
+pub(crate) fn remove_made(host: &Host, intent: &Intent) -> Result<(), StoreError> {
+    host.store
+        .remove_made(intent.card, &|record| is_made(intent, record))?;
+    match host.store.known_card(intent.card)? {
+        Some(known) if is_known_made(intent, &known) => host.store.remove_known(intent.card),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a creation with this intent has made a card. Its policies follow from its birth key, which no other card
+/// has.
+pub(crate) fn is_made(intent: &Intent, record: &CardRecord) -> bool {
+    are_named(intent, &named(&record.tpm))
+}
+
+/// Like [`is_made`], for the record of a card on a drive.
+pub(crate) fn is_known_made(intent: &Intent, known: &KnownCard) -> bool {
+    are_named(intent, &known_indices(known))
+}
+
+/// Handle and policy of each index of a card on a drive.
+pub(crate) fn known_indices(known: &KnownCard) -> Vec<(u32, [u8; 32])> {
+    let indices = known.indices.iter();
+    indices.map(|index| (index.handle, index.policy)).collect()
+}
+
+fn are_named(intent: &Intent, indices: &[(u32, [u8; 32])]) -> bool {
+    !indices.is_empty() && indices.iter().all(|index| intent.indices.contains(index))
 }
 
 fn remove_files(host: &Host, card: CardId) -> Result<(), StoreError> {
@@ -117,4 +152,84 @@ pub(crate) fn indices(intent: &Intent) -> Vec<IntentIndex> {
 pub(crate) fn named(record: &TpmRecord) -> Vec<(u32, [u8; 32])> {
     let own = own_indices(record).into_iter();
     own.map(|index| (index.handle, index.policy)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_card::record::CardRecord;
+    use cardea_store::Store;
+    use cardea_tpm::{Address, Service};
+
+    use super::*;
+    use crate::host::audit::Audit;
+    use crate::host::permission::Roles;
+    use crate::lifecycle::load::{load, tests::stored};
+
+    fn host(folder: &std::path::Path) -> Host {
+        let roles = Roles {
+            admin_group: "cardea-admin".into(),
+            pcscd_uid: 0,
+        };
+        let connect = Box::new(|| {
+            let service = Service::start(&Address::Simulator(None))?;
+            Ok(Arc::new(service) as Arc<_>)
+        });
+        let store = Store::open(folder).unwrap();
+        let audit = Audit::open(folder).unwrap();
+        Host::new(roles, store, audit, connect, 1, false, "random".into())
+    }
+
+    fn record() -> CardRecord {
+        let mut record = stored(1, 1, 0x01C2_0000, true).content.unwrap();
+        let mut name = vec![0x00, 0x0B];
+        name.resize(34, 7);
+        record.tpm.srk.name.clone_from(&name);
+        record.tpm.srk.template = vec![1];
+        record.tpm.birth_public = vec![2; 88];
+        for index in &mut record.tpm.indices {
+            index.name.clone_from(&name);
+        }
+        record
+    }
+
+    #[test]
+    fn unfinished_creation_removes_no_file_that_it_has_not_made() {
+        let record = record();
+        let intent = Intent {
+            card: record.id,
+            kind: IntentKind::Create,
+            indices: vec![(0x01C2_0005, [7; 32])],
+        };
+        // Brought before a start or after it, from another host or of this one, from a time before.
+        for (is_listed, is_own) in [(true, true), (true, false), (false, true), (false, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let other = tempfile::tempdir().unwrap();
+            let host = host(folder.path());
+            let path = host.store.path(record.id);
+            if is_own {
+                host.store.create(&record).unwrap();
+            } else {
+                let other = Store::open(other.path()).unwrap();
+                other.create(&record).unwrap();
+                std::fs::copy(other.path(record.id), &path).unwrap();
+            }
+            let before = std::fs::read(&path).unwrap();
+            host.store.write_intent(&intent).unwrap();
+            if is_listed {
+                load(&host).unwrap();
+                let card = host.own_card(record.id).unwrap();
+                let reason = card.view().reason.clone();
+                assert!(!reason.contains("destroyed"), "{reason}");
+            } else {
+                lock(&host.intents).push(intent.clone());
+            }
+            assert_eq!(lock(&host.intents).len(), 1);
+            assert!(finish_intents(&host, &host.tpm.chip().unwrap()));
+            assert!(lock(&host.intents).is_empty());
+            assert!(host.store.intents().unwrap().is_empty());
+            let after = std::fs::read(&path).unwrap();
+            assert!(after == before, "{is_listed} {is_own}");
+            assert_eq!(host.own_card(record.id).is_some(), is_listed);
+        }
+    }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::CardState;
-use cardea_store::{IntentKind, KnownCard, StoreError, StoredCard};
+use cardea_store::{Intent, IntentKind, KnownCard, StoreError, StoredCard};
 
 use crate::host::Host;
 use crate::host::hosted::{Body, HostedCard, Indices, Place, Refused, View};
+use crate::lifecycle::intents;
 use crate::sync::lock;
 
 /// Reads the state folder. Sends no TPM command.
@@ -18,8 +19,15 @@ pub fn load(host: &Host) -> Result<(), StoreError> {
     let known = host.store.known_cards()?;
     let mut open = Vec::new();
     for intent in host.store.intents()? {
-        let has_file = stored.iter().any(|card| card.id == Some(intent.card))
-            || known.iter().any(|known| known.card == intent.card);
+        // What cannot be read at the moment may be the card that was made. One with other indices is not.
+        let is_file = |card: &StoredCard| {
+            let content = card.content.as_ref();
+            card.id == Some(intent.card)
+                && content.map_or(true, |record| intents::is_made(&intent, record))
+        };
+        let is_known =
+            |known: &KnownCard| known.card == intent.card && intents::is_known_made(&intent, known);
+        let has_file = stored.iter().any(is_file) || known.iter().any(is_known);
         if intent.kind == IntentKind::Create && has_file {
             // The file is written after the last index: creation was complete.
             host.store.remove_intent(intent.card)?;
@@ -41,11 +49,16 @@ pub fn load(host: &Host) -> Result<(), StoreError> {
     for card in stored {
         let doomed = card
             .id
-            .is_some_and(|id| open.iter().any(|intent| intent.card == id));
+            .is_some_and(|id| open.iter().any(|intent| dooms(intent, id)));
         host.add(Arc::new(host_card(host, card, &refusals, doomed)?));
     }
     *lock(&host.intents) = open;
     Ok(())
+}
+
+/// Whether a card is being destroyed. What a creation has not made only has the same id.
+fn dooms(intent: &Intent, card: CardId) -> bool {
+    intent.kind == IntentKind::Destroy && intent.card == card
 }
 
 /// Cards that may not be used whatever the TPM says, and why.

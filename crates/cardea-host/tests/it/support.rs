@@ -1,6 +1,7 @@
 //! A host over its own software TPM, and cards on it.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cardea_client::message::{CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes};
@@ -68,9 +69,14 @@ impl Place {
         }
     }
 
+    /// Its state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     /// The names of the events in the audit.
     pub(crate) fn events(&self) -> Vec<String> {
-        let path = self.folder.path().join("state/audit.jsonl");
+        let path = self.state().join("audit.jsonl");
         let text = std::fs::read_to_string(path).unwrap();
         let name = |line: &str| {
             let (_, rest) = line.split_once("\"event\":\"")?;

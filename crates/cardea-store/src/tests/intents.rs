@@ -1,9 +1,11 @@
 //! Intents of this host, and what others put there.
 
-use cardea_card::record::CardId;
+use std::fs;
+
+use cardea_card::record::{CardId, CardRecord};
 use hmac::Mac;
 
-use super::id;
+use super::{id, only_card, record};
 use crate::format::{HostKey, mac};
 use crate::{Intent, IntentKind, Store, StoreError};
 
@@ -93,4 +95,40 @@ fn intent_outside_the_cards_range_is_not_written() {
     many.indices = (0..4).map(|n| (0x01C2_0000 + n, [0; 32])).collect();
     store.write_intent(&many).unwrap_err();
     assert!(store.intents().unwrap().is_empty());
+}
+
+#[test]
+fn unfinished_creation_removes_what_it_has_written_and_nothing_else() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path()).unwrap();
+    let path = store.path(id());
+    let generation = |suffix: &str| path.with_extension(format!("card.{suffix}"));
+    store.create(&record("made")).unwrap();
+    let own = fs::read(&path).unwrap();
+    let (damaged, new) = (generation("damaged"), generation("new"));
+    fs::write(&damaged, "for people").unwrap();
+    fs::write(&new, own.split_at(own.len() / 2).0).unwrap();
+    store.remove_made(id(), &|_| false).unwrap();
+    assert_eq!(only_card(&store).name, "made");
+    assert!(!new.exists(), "half a file is nobody's");
+    fs::write(&new, &own).unwrap();
+    let is_made = |record: &CardRecord| record.name == "made";
+    store.remove_made(id(), &is_made).unwrap();
+    assert!(!path.exists() && !new.exists());
+    assert!(damaged.exists());
+
+    // The record says the same; this host has not written it.
+    let elsewhere = Store::open(other.path()).unwrap();
+    elsewhere.create(&record("made")).unwrap();
+    for name in [&path, &generation("old"), &new] {
+        fs::copy(elsewhere.path(id()), name).unwrap();
+        store.remove_made(id(), &is_made).unwrap();
+        assert!(name.exists());
+        let made = store.create(&record("made"));
+        assert!(matches!(made.map(drop), Err(StoreError::Exists(_))));
+        fs::remove_file(name).unwrap();
+    }
+    // Half a file keeps nobody from making it.
+    fs::write(&new, own.split_at(own.len() / 2).0).unwrap();
+    store.create(&record("again")).unwrap();
 }
