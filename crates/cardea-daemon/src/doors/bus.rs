@@ -47,7 +47,7 @@ use self::clients::{BUS, Client, Clients};
 use self::error::{BusError, Name};
 use self::intake::{Intake, MAX_WAITING, Place};
 use self::interfaces::{Handler, Method, Needs, Standard, interface, introspect};
-use self::link::{Link, SYSTEM_TIME, Target};
+use self::link::{CallError, Link, SYSTEM_TIME, Target};
 use self::names::{INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES, ROOT, SERVICE};
 use self::objects::{Object, Private};
 use self::operation::{Operation, Outcome};
@@ -161,7 +161,7 @@ impl Bus {
             if pauses.is_news(&missing) {
                 match &missing {
                     Missing::Lost => tracing::warn!("the bus connection was lost"),
-                    Missing::Refused(error) => {
+                    Missing::Refused { text: error, .. } => {
                         tracing::warn!(error, name = SERVICE, "the bus does not let the service in")
                     }
                     // Machines without a bus are no failure.
@@ -186,7 +186,10 @@ impl Bus {
         // Before the name, so that no call is lost.
         let stream = MessageStream::from(&connection);
         let link = Link(connection);
-        let refused = |error: &dyn std::fmt::Display| Missing::Refused(error.to_string());
+        let refused = |error: CallError| Missing::Refused {
+            error: error.name().to_owned(),
+            text: error.to_string(),
+        };
         for rule in [
             "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
             "type='signal',sender='org.freedesktop.login1'",
@@ -195,13 +198,13 @@ impl Bus {
                 member: "AddMatch",
                 ..BUS
             };
-            link.ask(target, &rule).map_err(|error| refused(&error))?;
+            link.ask(target, &rule).map_err(refused)?;
         }
         *lock(&self.link) = Some(link.clone());
         let named = runtime.timeout(SYSTEM_TIME, link.0.request_name(SERVICE));
         let named = match zruntime::block_on(named) {
-            Ok(named) => named.map_err(|error| refused(&error)),
-            Err(_) => Err(refused(&"no answer in time")),
+            Ok(named) => named.map_err(|error| refused(error.into())),
+            Err(_) => Err(refused(CallError::TimedOut)),
         };
         if let Err(refused) = named {
             *lock(&self.link) = None;

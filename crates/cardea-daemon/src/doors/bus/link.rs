@@ -37,6 +37,19 @@ pub(crate) enum CallError {
     Bus(zbus::Error),
 }
 
+impl CallError {
+    /// What it is, in a word that is the same each time.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Bus(zbus::Error::NameTaken) => "name taken",
+            Self::Bus(_) => "connection",
+            Self::Gone => "gone",
+            Self::Refused(name, _) => name,
+            Self::TimedOut => "timed out",
+        }
+    }
+}
+
 impl From<zbus::Error> for CallError {
     fn from(error: zbus::Error) -> Self {
         match error {
