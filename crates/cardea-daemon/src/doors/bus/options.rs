@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zbus::Signature;
 use zbus::wire::Type;
 
@@ -40,50 +40,59 @@ impl Options {
     }
 
     pub(crate) fn take_text(&mut self, name: &str) -> Result<Option<String>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(not_of_type(name, "s")),
-        }
+        self.take_as(name, "s", |value| match value {
+            Value::Text(value) => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn take_flag(&mut self, name: &str) -> Result<Option<bool>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Flag(flag)) => Ok(Some(flag)),
-            Some(_) => Err(not_of_type(name, "b")),
-        }
+        self.take_as(name, "b", |value| match value {
+            Value::Flag(value) => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn take_number(&mut self, name: &str) -> Result<Option<u32>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(number)),
-            Some(_) => Err(not_of_type(name, "u")),
-        }
+        self.take_as(name, "u", |value| match value {
+            Value::Number(value) => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn take_bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
-            Some(_) => Err(not_of_type(name, "ay")),
-        }
+        self.take_as(name, "ay", |value| match value {
+            Value::Bytes(value) => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn take_descriptor(&mut self, name: &str) -> Result<Option<OwnedFd>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Descriptor(descriptor)) => Ok(Some(descriptor)),
-            Some(_) => Err(not_of_type(name, "h")),
-        }
+        self.take_as(name, "h", |value| match value {
+            Value::Descriptor(value) => Some(value),
+            _ => None,
+        })
     }
 
     pub(crate) fn take_group(&mut self, name: &str) -> Result<Option<Self>, BusError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Group(options)) => Ok(Some(options)),
-            Some(_) => Err(not_of_type(name, "a{sv}")),
+        self.take_as(name, "a{sv}", |value| match value {
+            Value::Group(value) => Some(value),
+            _ => None,
+        })
+    }
+
+    fn take_as<T>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        as_kind: impl FnOnce(Value) -> Option<T>,
+    ) -> Result<Option<T>, BusError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match as_kind(value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(BusError::invalid(format!("{name} must be of type {kind}"))),
         }
     }
 
@@ -100,10 +109,6 @@ impl Options {
     }
 }
 
-fn not_of_type(name: &str, kind: &str) -> BusError {
-    BusError::invalid(format!("{name} must be of type {kind}"))
-}
-
 impl Type for Options {
     const SIGNATURE: &'static Signature =
         &Signature::static_dict(&Signature::Str, &Signature::Variant);
@@ -111,16 +116,24 @@ impl Type for Options {
 
 impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OptionsVisitor { nested: false })
+        OptionsSeed { nested: false }.deserialize(deserializer)
     }
 }
 
 /// Reads options, whose values may be options once.
-struct OptionsVisitor {
+struct OptionsSeed {
     nested: bool,
 }
 
-impl<'de> Visitor<'de> for OptionsVisitor {
+impl<'de> DeserializeSeed<'de> for OptionsSeed {
+    type Value = Options;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Options, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OptionsSeed {
     type Value = Options;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,52 +149,31 @@ impl<'de> Visitor<'de> for OptionsVisitor {
             if options.0.iter().any(|(known, _)| known == name) {
                 return Err(M::Error::custom(format!("two options {name}")));
             }
-            let value = match self.nested {
-                true => map.next_value::<Nested>()?.0,
-                false => map.next_value::<Value>()?,
-            };
+            let nested = self.nested;
+            let value = map.next_value_seed(ValueSeed { nested })?;
             options.0.push((name.to_owned(), value));
         }
         Ok(options)
     }
 }
 
-/// A value in options of an option.
-struct Nested(Value);
-
 /// The parts of a variant, as zbus presents them.
 const PARTS: &[&str] = &["signature", "value"];
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Variant", PARTS, ValueVisitor { nested: false })
-    }
-}
-
-impl<'de> Deserialize<'de> for Nested {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let visitor = ValueVisitor { nested: true };
-        deserializer
-            .deserialize_struct("Variant", PARTS, visitor)
-            .map(Self)
-    }
-}
-
-/// Options in a variant that is itself the value of an option.
-struct Inner(Options);
-
-impl<'de> Deserialize<'de> for Inner {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let options = deserializer.deserialize_map(OptionsVisitor { nested: true });
-        options.map(Self)
-    }
-}
-
-struct ValueVisitor {
+/// Reads the value of an option, or of an option in an option.
+struct ValueSeed {
     nested: bool,
 }
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> DeserializeSeed<'de> for ValueSeed {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_struct("Variant", PARTS, self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,8 +193,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
             "s" => parts.next_element()?.map(Value::Text),
             "u" => parts.next_element()?.map(Value::Number),
             "a{sv}" if !self.nested => {
-                let inner: Option<Inner> = parts.next_element()?;
-                inner.map(|inner| Value::Group(inner.0))
+                let options = parts.next_element_seed(OptionsSeed { nested: true })?;
+                options.map(Value::Group)
             }
             _ => {
                 let passed_over: Option<IgnoredAny> = parts.next_element()?;
