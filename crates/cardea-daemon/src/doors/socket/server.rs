@@ -218,16 +218,14 @@ fn accept(
     refusals: &SyncSender<Arc<UnixStream>>,
 ) {
     let mut arrivals = Arrivals::default();
-    let mut failed = false;
+    let mut retry = Retry::default();
     loop {
+        let now = Instant::now();
         let mut events = vec![PollFd::new(&wake, PollFlags::IN)];
-        if !failed {
+        if retry.is_due(now) {
             events.push(PollFd::new(listener, PollFlags::IN));
         }
-        let pauses = [
-            arrivals.pause(Instant::now()),
-            failed.then_some(ACCEPT_PAUSE),
-        ];
+        let pauses = [arrivals.pause(now), retry.pause(now)];
         let pause = pauses.into_iter().flatten().min();
         // One that the type cannot express is longer than anything here.
         let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
@@ -248,13 +246,39 @@ fn accept(
             *lock(&shared.heartbeats.count) += 1;
             shared.heartbeats.more.notify_all();
         }
-        failed = take(shared, listener, &mut arrivals, refusals).is_err();
+        if retry.is_due(Instant::now()) {
+            let taken = take(shared, listener, &mut arrivals, refusals);
+            retry.after(taken.is_ok(), Instant::now());
+        }
         for _ in 0..ADMITTED_AT_ONCE {
             let Some(arrival) = arrivals.next(Instant::now()) else {
                 break;
             };
             survives(|| admit(shared, arrival, refusals));
         }
+    }
+}
+
+/// When connections are accepted again after an error, whatever wakes the listener meanwhile: heartbeats, and
+/// connections whose turn comes.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+
+    /// How long until then; `None` where nothing is waited for.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        let at = self.at.filter(|at| *at > now)?;
+        Some(at - now)
+    }
+
+    fn after(&mut self, is_ok: bool, now: Instant) {
+        self.at = (!is_ok).then(|| now + ACCEPT_PAUSE);
     }
 }
 
@@ -358,5 +382,99 @@ fn serve(shared: &Shared, stream: Arc<UnixStream>, uid: u32, seat: &Seat) {
         } else {
             tracing::debug!(uid, error, "connection ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_host::{Audit, Host, Roles};
+    use cardea_store::Store;
+    use cardea_tpm::{Address, Chip, Service};
+    use rustix::thread::{Uid, set_thread_res_uid};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const MALLORY: u32 = 4711;
+    const ALICE: u32 = 4712;
+
+    /// A server's state over a TPM that nothing here needs.
+    fn shared(folder: &TempDir) -> Arc<Shared> {
+        let state = folder.path().join("state");
+        let (store, audit) = (Store::open(&state).unwrap(), Audit::open(&state).unwrap());
+        let roles = Roles {
+            admin_group: "no-such-group".into(),
+            pcscd_uid: 2,
+        };
+        let address: Address = "swtpm:unix=/nonexistent".parse().unwrap();
+        let connect = Box::new(move || {
+            let service = Service::start(&address)?;
+            Ok(Arc::new(service) as Arc<dyn Chip>)
+        });
+        let host = Host::new(roles, store, audit, connect, 2, false, "random".into());
+        Arc::new(Shared {
+            counter: Arc::new(Counter::new(Arc::new(host))),
+            limits: Arc::new(Limits::new(vec![0, 2])),
+            heartbeats: Heartbeats::default(),
+        })
+    }
+
+    /// Connections of this user, in order. The kernel takes the credentials of the thread that connects.
+    fn connect_as(uid: u32, path: &Path, count: usize) -> Vec<UnixStream> {
+        let path = path.to_owned();
+        let thread = thread::spawn(move || {
+            let own = Uid::from_raw(uid);
+            set_thread_res_uid(own, own, own).unwrap();
+            let connections = (0..count).map(|_| UnixStream::connect(&path).unwrap());
+            connections.collect()
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn new_connection_of_another_user_is_next_after_a_flood_in_the_kernel_s_queue() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: only root can connect as two users");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("socket");
+        let (listener, _socket) = listen(&path).unwrap();
+        let shared = shared(&folder);
+        let flood = connect_as(MALLORY, &path, 100);
+        let later = connect_as(ALICE, &path, 1);
+        let mut arrivals = Arrivals::default();
+        let (refusals, refused) = sync_channel(flood.len());
+        take(&shared, &listener, &mut arrivals, &refusals).unwrap();
+        let now = Instant::now();
+        let order: Vec<u32> = std::iter::from_fn(|| arrivals.next(now))
+            .map(|arrival| arrival.uid)
+            .collect();
+        assert_eq!(order.get(..3), Some(&[MALLORY, ALICE, MALLORY][..]));
+        let of_flood = order.iter().filter(|uid| **uid == MALLORY).count();
+        assert_eq!(of_flood + refused.try_iter().count(), flood.len());
+        drop((flood, later));
+    }
+
+    #[test]
+    fn failed_accept_is_repeated_at_its_time_whatever_wakes_the_listener() {
+        let start = Instant::now();
+        let mut retry = Retry::default();
+        let mut tries = 0;
+        // Something wakes it each millisecond for a second.
+        for milliseconds in 0..1000 {
+            let now = start + Duration::from_millis(milliseconds);
+            if retry.is_due(now) {
+                tries += 1;
+                retry.after(false, now);
+            }
+            assert!(retry.pause(now).is_some_and(|pause| !pause.is_zero()));
+        }
+        assert_eq!(tries, 10);
+        let later = start + Duration::from_secs(1);
+        assert!(retry.is_due(later));
+        retry.after(true, later);
+        assert_eq!((retry.is_due(later), retry.pause(later)), (true, None));
     }
 }
