@@ -29,7 +29,6 @@ mod watch;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,7 +53,7 @@ use self::operation::{Operation, Outcome};
 use self::pause::{Missing, Pauses, Stop};
 use self::polkit::{Subject, authorize};
 use self::request::{Answer, Request, arguments, first_text, is_interactive, one};
-use crate::process::panics::{INTERNAL_ERROR, keep_running, survives};
+use crate::process::panics::{INTERNAL_ERROR, caught, keep_running, survives};
 use cardea_host::Counter;
 use cardea_host::Door;
 use cardea_host::Grant;
@@ -147,7 +146,8 @@ impl Bus {
                     let begun = Instant::now();
                     tracing::info!(name = SERVICE, "on the bus");
                     self.host().cards_changed();
-                    self.read(&link, stream);
+                    // Whatever ends it: this connection is over, and so is what belongs to its clients.
+                    survives(|| self.read(&link, stream));
                     *lock(&self.link) = None;
                     self.all_left();
                     pauses.connected(begun.elapsed());
@@ -320,8 +320,8 @@ impl Bus {
 
     /// One call from arrival to answer, and what goes on after it.
     fn serve(self: &Arc<Self>, link: &Link, message: &Message, mut place: Place) {
-        let answer = catch_unwind(AssertUnwindSafe(|| self.call(link, message, &mut place)));
-        match answer.unwrap_or_else(|_| Err(internal_error())) {
+        let answer = caught(|| self.call(link, message, &mut place));
+        match answer.unwrap_or_else(|| Err(internal_error())) {
             Ok(Answer::Nothing) => link.answer(message, None),
             Ok(Answer::Values(values)) => link.answer(message, Some(&values)),
             Ok(Answer::Begin(values, work)) => {
@@ -598,8 +598,8 @@ impl Bus {
         )?;
         let bus = Arc::clone(self);
         let work = move |link: &Link| {
-            let end = catch_unwind(AssertUnwindSafe(|| work(&bus, link, &operation)));
-            let end = end.unwrap_or_else(|_| Err(internal_error()));
+            let end = caught(|| work(&bus, link, &operation));
+            let end = end.unwrap_or_else(|| Err(internal_error()));
             if let Err(error) = &end {
                 tracing::info!(
                     kind,

@@ -19,7 +19,13 @@ pub(crate) fn keep_running(work: impl Fn()) {
 
 /// False: it has panicked, which is in the log ([`log::start`](crate::log::start)).
 pub(crate) fn survives(work: impl FnOnce()) -> bool {
-    catch_unwind(AssertUnwindSafe(work)).is_ok()
+    caught(work).is_some()
+}
+
+/// What the work returns; `None`: it has panicked, which is in the log. What it had in its hands may be half done:
+/// whoever calls this ends what that belongs to, or answers that its state is not known.
+pub(crate) fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! One client from its greeting to its end.
 
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use cardea_host::erase_stack;
 use super::limits::Seat;
 use super::peer;
 use crate::doors::redirect;
-use crate::process::panics::INTERNAL_ERROR;
+use crate::process::panics::{INTERNAL_ERROR, caught};
 use cardea_host::Door;
 use cardea_host::fail;
 use cardea_host::{Counter, Visitor};
@@ -43,13 +42,11 @@ pub(crate) fn converse(
         }
         if let Request::Redirection(RedirectionRequest::Begin { .. }) = &request {
             // From here on it is the daemon that asks.
-            let carried = catch_unwind(AssertUnwindSafe(|| {
-                redirect::carry(counter, &mut client, &visitor, uid, request)
-            }));
-            return carried.unwrap_or_else(|_| client.reply(&broken()));
+            let carried = caught(|| redirect::carry(counter, &mut client, &visitor, uid, request));
+            return carried.unwrap_or_else(|| client.reply(&broken()));
         }
         let folder = client.folder();
-        let served = catch_unwind(AssertUnwindSafe(|| {
+        let served = caught(|| {
             counter.then_idle_work(|| {
                 let reply = counter.serve(&mut visitor, request, folder, &mut |step| {
                     // A client that went away does not stop what it has ordered.
@@ -57,13 +54,13 @@ pub(crate) fn converse(
                 });
                 client.reply(&reply.unwrap_or_else(Reply::Failed))
             })
-        }));
+        });
         // Also for a client that is gone.
         erase_stack();
         match served {
-            Ok(sent) => sent?,
+            Some(sent) => sent?,
             // Nobody knows what state the visitor is in. Everything else goes on.
-            Err(_) => return client.reply(&broken()),
+            None => return client.reply(&broken()),
         }
         seat.rest(visitor.has_begun());
     }
