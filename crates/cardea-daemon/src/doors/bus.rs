@@ -44,7 +44,7 @@ use zruntime::SharedRuntime;
 use self::agents::Agents;
 use self::clients::{BUS, Client, Clients};
 use self::error::{BusError, Name};
-use self::intake::{Intake, MAX_WAITING, Place};
+use self::intake::{Intake, MAX_UNREAD, Place};
 use self::interfaces::{Handler, Method, Needs, Standard, interface, introspect};
 use self::link::{CallError, Link, SYSTEM_TIME, Target};
 use self::names::{INTROSPECTABLE, OBJECT_MANAGER, PEER, PROPERTIES, ROOT, SERVICE};
@@ -216,7 +216,7 @@ impl Bus {
     /// Reads until the connection ends.
     fn read(self: &Arc<Self>, link: &Link, mut stream: MessageStream) {
         let mut connection = link.0.clone();
-        let mut waiting = NonZeroUsize::new(MAX_WAITING);
+        let mut waiting = NonZeroUsize::new(MAX_UNREAD);
         loop {
             let next = poll_fn(|context| {
                 let next = Pin::new(&mut stream).poll_next(context);

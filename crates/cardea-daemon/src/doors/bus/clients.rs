@@ -13,10 +13,10 @@ use cardea_host::lock;
 
 /// Calls of one user that may be at work at once, over all connections and subordinate user ids: nobody keeps the
 /// others out.
-const MAX_CALLS: u32 = 32;
+const MAX_CALLS_OF_USER: u32 = 32;
 
 /// Bytes in the bodies of those calls.
-const MAX_BODIES: usize = 262_144;
+const MAX_BODIES_OF_USER: usize = 262_144;
 
 /// Clients that are known at once; the bus has fewer connections.
 const MAX_CLIENTS: usize = 4096;
@@ -53,8 +53,10 @@ impl Client {
     /// A place for one more call with a body of this length, as long as there is one.
     pub(crate) fn enter(self: &Arc<Self>, body: usize) -> Result<Call, BusError> {
         let mut at_work = lock(&self.at_work);
-        if at_work.calls >= MAX_CALLS || at_work.bodies.saturating_add(body) > MAX_BODIES {
-            return Err(BusError::new(Name::Busy, "too many calls at once"));
+        if at_work.calls >= MAX_CALLS_OF_USER
+            || at_work.bodies.saturating_add(body) > MAX_BODIES_OF_USER
+        {
+            return Err(too_many());
         }
         at_work.calls += 1;
         at_work.bodies += body;
@@ -63,6 +65,11 @@ impl Client {
             body,
         })
     }
+}
+
+/// The answer to a call for which there is no place.
+pub(crate) fn too_many() -> BusError {
+    BusError::new(Name::Busy, "too many calls at once")
 }
 
 /// One call at work.
@@ -203,16 +210,18 @@ mod tests {
         };
         let (one, two) = (client(":1.1", 1000), client(":1.2", 1000));
         let other = client(":1.3", 1001);
-        let calls: Vec<_> = (0..MAX_CALLS).map(|_| one.enter(0).unwrap()).collect();
+        let calls: Vec<_> = (0..MAX_CALLS_OF_USER)
+            .map(|_| one.enter(0).unwrap())
+            .collect();
         assert!(one.enter(0).is_err());
         assert!(two.enter(0).is_err(), "another connection of the user");
         assert!(other.enter(0).is_ok());
         drop(calls);
-        let large = one.enter(MAX_BODIES - 1).unwrap();
+        let large = one.enter(MAX_BODIES_OF_USER - 1).unwrap();
         assert!(two.enter(2).is_err());
         assert!(two.enter(1).is_ok());
-        assert!(other.enter(MAX_BODIES).is_ok());
+        assert!(other.enter(MAX_BODIES_OF_USER).is_ok());
         drop(large);
-        assert!(two.enter(MAX_BODIES).is_ok());
+        assert!(two.enter(MAX_BODIES_OF_USER).is_ok());
     }
 }

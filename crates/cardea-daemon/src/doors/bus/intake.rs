@@ -7,26 +7,26 @@ use std::sync::{Arc, Mutex};
 use zbus::Message;
 
 use super::Bus;
-use super::clients::{Call, Client};
-use super::error::{BusError, Name};
+use super::clients::{Call, Client, too_many};
+use super::error::BusError;
 use super::interfaces::Bound;
 use super::link::Link;
 use cardea_host::lock;
 
 /// Calls at work for all clients together.
-pub(crate) const MAX_CALLS: usize = 128;
+const MAX_CALLS: usize = 128;
 
 /// Calls of connections about which the bus has not been asked yet.
-pub(crate) const MAX_STRANGERS: usize = 64;
+const MAX_STRANGERS: usize = 64;
 
 /// Calls of one such connection. Some libraries make several at once to begin with.
-pub(crate) const MAX_OF_STRANGER: usize = 8;
+const MAX_OF_STRANGER: usize = 8;
 
 /// Path, names and signature of a call, in bytes.
-pub(crate) const MAX_HEADER: usize = 4096;
+const MAX_HEADER: usize = 4096;
 
 /// Messages that may wait for the thread that reads. The bus limits the length of each (32 MiB on the system's).
-pub(crate) const MAX_WAITING: usize = 4;
+pub(crate) const MAX_UNREAD: usize = 4;
 
 /// Counts the calls at work.
 #[derive(Debug, Default)]
@@ -88,10 +88,6 @@ impl Intake {
     }
 }
 
-fn too_many() -> BusError {
-    BusError::new(Name::Busy, "too many calls at once")
-}
-
 impl Bus {
     /// A place for a call that brings what it may bring, as long as there is one.
     pub(super) fn take_in(&self, message: &Message) -> Result<Place, BusError> {
@@ -122,14 +118,13 @@ impl Bus {
         message: &Message,
         place: &mut Place,
     ) -> Result<Arc<Client>, BusError> {
-        if let Whose::Unknown(stranger) = &place.whose {
-            let client = self.clients.of(link, &self.counter, &stranger.name)?;
-            place.whose = Whose::Known(client.enter(message.body().len())?);
-        }
-        match &place.whose {
-            Whose::Known(call) => Ok(Arc::clone(call.client())),
-            Whose::Unknown(_) => Err(too_many()),
-        }
+        let client = match &place.whose {
+            Whose::Known(call) => return Ok(Arc::clone(call.client())),
+            Whose::Unknown(stranger) => self.clients.of(link, &self.counter, &stranger.name)?,
+        };
+        // Its place as a stranger is given back.
+        place.whose = Whose::Known(client.enter(message.body().len())?);
+        Ok(client)
     }
 }
 
