@@ -15,7 +15,7 @@ use cardea_client::message::Visibility;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted};
+pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::redirect::RedirectArguments;
 pub(crate) use self::secrets::{

@@ -110,15 +110,63 @@ pub(crate) fn shortened(text: &str) -> Option<String> {
 
 /// A certificate on a card.
 pub(crate) struct Stored {
-    pub(crate) reference: u8,
-    content: Result<Certificate, cardea_pki::Error>,
+    /// Its key, if that is on the card.
+    pub(crate) reference: Option<u8>,
+    pub(crate) place: Place,
+    pub(crate) der: Vec<u8>,
+    pub(crate) content: Result<Certificate, cardea_pki::Error>,
+}
+
+/// Where on the card a certificate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// With the key of this reference, where all programs look.
+    Container(u8),
+    /// Kept beside it, as the object of this number: only PKCS#11 programs see it.
+    Object(u32),
 }
 
 impl Stored {
     pub(crate) fn new(reference: u8, der: &[u8]) -> Self {
         Self {
-            reference,
+            reference: Some(reference),
+            place: Place::Container(reference),
+            der: der.to_vec(),
             content: Certificate::parse(der),
+        }
+    }
+
+    /// One that is kept beside those of the keys, of one of these keys or of none.
+    pub(crate) fn object(number: u32, der: Vec<u8>, keys: &[KeySummary]) -> Self {
+        let content = Certificate::parse(&der);
+        let key = content.as_ref().ok().and_then(|certificate| {
+            let certifies = |key: &&KeySummary| {
+                public_key(key).is_ok_and(|public| certificate.matches(&public))
+            };
+            keys.iter().find(certifies)
+        });
+        Self {
+            reference: key.map(|key| key.reference),
+            place: Place::Object(number),
+            der,
+            content,
+        }
+    }
+
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.content.as_ref().ok()
+    }
+
+    /// The fingerprint as it is shown.
+    pub(crate) fn fingerprint(&self) -> Option<String> {
+        Some(plain(&self.certificate()?.fingerprint()))
+    }
+
+    /// How messages name it.
+    pub(crate) fn subject(&self) -> String {
+        match self.certificate() {
+            Some(certificate) => printable(&certificate.subject().to_string()),
+            None => "(cannot be read)".to_owned(),
         }
     }
 
@@ -158,7 +206,12 @@ impl Stored {
         })
     }
 
-    pub(crate) fn text(&self, key: &KeySummary, colour: Colour) -> String {
+    pub(crate) fn text(&self, key: Option<&KeySummary>, colour: Colour) -> String {
+        let heading = match (key, self.place) {
+            (Some(key), Place::Container(_)) => format!("key {}", title(key)),
+            (Some(key), Place::Object(_)) => format!("kept beside key {}", title(key)),
+            (None, _) => "kept, of no key on this card".to_owned(),
+        };
         let mut lines = Vec::new();
         match &self.content {
             Ok(certificate) => {
@@ -191,7 +244,7 @@ impl Stored {
             .iter()
             .map(|(label, value)| format!("  {:<11}{value}\n", format!("{label}:")))
             .collect();
-        format!("key {}\n{lines}", title(key))
+        format!("{heading}\n{lines}")
     }
 }
 

@@ -5,29 +5,28 @@ use std::path::PathBuf;
 use cardea_pki::{AlternativeName, ExtendedKeyUsage, KeyUsage, Name};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::keys::KeyArgument;
 use super::{CardArgument, OutputArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertVerb {
-    /// Remove the certificate of a key
+    /// Remove a certificate; a kept one of the key takes its place
     Delete {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        key: KeyArgument,
+        which: WhichCertificate,
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
         pin: PinArguments,
     },
-    /// Print the certificate of a key
+    /// Print a certificate
     Export {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
-        key: KeyArgument,
+        which: WhichCertificate,
         #[arg(long, value_name = "FORMAT", default_value = "pem", help = "Encoding")]
         format: Encoding,
         /// File to write [default: stdout]
@@ -44,10 +43,13 @@ pub(crate) enum CertVerb {
         /// Key reference or label [default: found by its public key]
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        /// Keep the earlier certificate beside the new one, for PKCS#11 programs
+        #[arg(long)]
+        keep: bool,
         #[command(flatten)]
         pin: PinArguments,
     },
-    /// List the certificates
+    /// List the certificates: those with the keys, and those that are kept beside them
     List {
         #[command(flatten)]
         card: CardArgument,
@@ -71,6 +73,9 @@ pub(crate) enum CertVerb {
             value_parser = clap::value_parser!(u32).range(1..=36_525)
         )]
         days: u32,
+        /// Keep the earlier certificate beside the new one, for PKCS#11 programs
+        #[arg(long)]
+        keep: bool,
         /// Replace a certificate without asking
         #[arg(long)]
         yes: bool,
@@ -98,6 +103,18 @@ pub(crate) enum CsrVerb {
         #[command(flatten)]
         pin: PinArguments,
     },
+}
+
+/// One of the certificates on a card.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichCertificate {
+    /// Key reference (two hexadecimal digits, as in `key list`) or label: the certificate with this key
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// First digits of its fingerprint, as in `cert list`: also a kept certificate
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) sha256: Option<String>,
 }
 
 /// The content of a certificate.

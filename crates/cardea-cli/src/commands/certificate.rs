@@ -1,20 +1,24 @@
 //! `cardea cert …`
 
+mod kept;
+
 use std::path::Path;
 
-use cardea_client::message::{CardDetails, CardRequest, KeySummary, Request};
+use cardea_client::message::{CardDetails, KeySummary};
 use cardea_pki::{Certificate, SelfSignedBuilder};
 use serde_json::{Value, json};
 
-use crate::arguments::{CertVerb, Encoding, OutputArguments, PinArguments, Wanted};
+use crate::arguments::{
+    CertVerb, Encoding, OutputArguments, PinArguments, Wanted, WhichCertificate,
+};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::on_card::{
-    Validity, check_length, label, newest, note_left_out, now, public_key, read, read_all, select,
-    sign, store, title,
+    Place, Stored, Validity, check_length, label, newest, note_left_out, now, public_key, read,
+    select, sign, store, title,
 };
-use crate::terminal::output::{Colour, note, print, print_json, utc};
+use crate::terminal::output::{Colour, note, print, print_json, printable, utc};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
 
@@ -24,33 +28,34 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         CertVerb::Delete {
             card,
-            key,
+            which,
             yes,
             pin,
         } => {
             let card = daemon.usable(&card.card)?;
-            let key = select(&card, &key.key)?;
-            delete(&card, key, *yes, pin, daemon)
+            let stored = find(&card, which, daemon)?;
+            delete(&card, &stored, *yes, pin, daemon)
         }
         CertVerb::Export {
             card,
-            key,
+            which,
             format,
             out,
         } => {
             let card = daemon.usable(&card.card)?;
-            let key = select(&card, &key.key)?;
-            export(&card, key, *format, out.as_deref(), daemon)
+            let stored = find(&card, which, daemon)?;
+            export(&stored, *format, out.as_deref())
         }
         CertVerb::Import {
             card,
             file,
             key,
+            keep,
             pin,
         } => {
             let card = daemon.usable(&card.card)?;
             let key = key.as_deref().map(|key| select(&card, key)).transpose()?;
-            import(&card, file, key, pin, daemon)
+            import(&card, file, key, *keep, pin, daemon)
         }
         CertVerb::List { card, output } => {
             let card = daemon.usable(&card.card)?;
@@ -61,37 +66,56 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             key,
             wanted,
             days,
+            keep,
             yes,
             pin,
         } => {
             let card = daemon.usable(&card.card)?;
             let key = select(&card, key)?;
-            if key.certificate && !yes {
+            if key.certificate && !keep && !yes {
                 let question = format!(
                     "replace the certificate of key {} with a self-signed one?",
                     title(key)
                 );
                 confirm(&question, "nothing replaced")?;
             }
-            self_sign(&card, key, wanted, *days, pin, daemon)
+            self_sign(&card, key, wanted, *days, *keep, pin, daemon)
         }
     }
 }
 
+/// The certificate that the arguments select.
+fn find(
+    card: &CardDetails,
+    which: &WhichCertificate,
+    daemon: &mut Daemon,
+) -> Result<Stored, Failure> {
+    if let Some(digits) = &which.sha256 {
+        return kept::by_fingerprint(card, digits, daemon);
+    }
+    let key = select(card, which.key.as_deref().unwrap_or_default())?;
+    if !key.certificate {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("key {} has no certificate", title(key)),
+        ));
+    }
+    Ok(Stored::new(key.reference, &read(card, key, daemon)?))
+}
+
 fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
-    let stored = read_all(card, daemon)?;
-    let with_keys = stored.iter().filter_map(|stored| {
-        let key = card
-            .keys
-            .iter()
-            .find(|key| key.reference == stored.reference)?;
-        Some((stored, key))
+    let stored = kept::read_everything(card, daemon)?;
+    let with_keys = stored.iter().map(|stored| {
+        let mut keys = card.keys.iter();
+        let key = keys.find(|key| Some(key.reference) == stored.reference);
+        (stored, key)
     });
     if output.json {
         let rows = with_keys.map(|(stored, key)| {
             let mut value = json!({
-                "key": format!("{:02X}", key.reference),
-                "label": label(key),
+                "key": key.map(|key| format!("{:02X}", key.reference)),
+                "label": key.and_then(label),
+                "kept": matches!(stored.place, Place::Object(_)),
             });
             if let (Some(value), Value::Object(more)) = (value.as_object_mut(), stored.to_json()) {
                 value.extend(more);
@@ -115,6 +139,7 @@ fn import(
     card: &CardDetails,
     path: &Path,
     wanted: Option<&KeySummary>,
+    keep: bool,
     pin: &PinArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
@@ -128,16 +153,11 @@ fn import(
         other => note(&format!("warning: the certificate is {}", other.words()))?,
     }
     let pin = secret::present("PIN", &pin.source())?;
-    store(card, key.reference, pin, certificate.der(), daemon)?;
+    let previous = kept::put(card, key, keep, pin, certificate.der(), daemon)?;
     note(&format!(
-        "certificate of {} stored with key {}{}",
+        "certificate of {} stored with key {}{previous}",
         certificate.subject(),
-        title(key),
-        if key.certificate {
-            ", replacing the previous one"
-        } else {
-            ""
-        }
+        title(key)
     ))?;
     let others = found.iter().filter(|other| *other != certificate);
     Ok(note_left_out(others, &public_key(key)?)?)
@@ -177,61 +197,52 @@ fn belonging<'a>(
     )))
 }
 
-fn export(
-    card: &CardDetails,
-    key: &KeySummary,
-    format: Encoding,
-    out: Option<&Path>,
-    daemon: &mut Daemon,
-) -> Result<(), Failure> {
+fn export(stored: &Stored, format: Encoding, out: Option<&Path>) -> Result<(), Failure> {
     if format == Encoding::Der {
         file::not_to_terminal(out)?;
     }
-    let der = read(card, key, daemon)?;
-    match format {
-        Encoding::Der => file::write(out, &der),
-        Encoding::Pem => {
-            let certificate = Certificate::parse(&der).map_err(|error| {
-                Failure::new(
-                    Exit::Failed,
-                    format!("{error}; --format der exports it unchanged"),
-                )
-            })?;
-            file::write(out, certificate.to_pem().as_bytes())
-        }
+    match (format, &stored.content) {
+        (Encoding::Der, _) => file::write(out, &stored.der),
+        (Encoding::Pem, Ok(certificate)) => file::write(out, certificate.to_pem().as_bytes()),
+        (Encoding::Pem, Err(error)) => Err(Failure::new(
+            Exit::Failed,
+            format!("{error}; --format der exports it unchanged"),
+        )),
     }
 }
 
 fn delete(
     card: &CardDetails,
-    key: &KeySummary,
+    stored: &Stored,
     yes: bool,
     pin: &PinArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    if !key.certificate {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("key {} has no certificate", title(key)),
-        ));
-    }
+    let mut keys = card.keys.iter();
+    let key = keys.find(|key| stored.place == Place::Container(key.reference));
+    let (name, stays) = match key {
+        Some(key) => (
+            format!("certificate of key {}", title(key)),
+            "? The key stays",
+        ),
+        None => (format!("kept certificate of {}", stored.subject()), "?"),
+    };
     if !yes {
-        let question = format!(
-            "delete the certificate of key {} from card {}? The key stays",
-            title(key),
-            card.summary.name
-        );
+        let card = printable(&card.summary.name);
+        let question = format!("delete the {name} from card {card}{stays}");
         confirm(&question, "nothing deleted")?;
     }
-    let request = Request::card(
-        card.summary.card_id.clone(),
-        CardRequest::DeleteCertificate {
-            pin: Some(secret::present("PIN", &pin.source())?),
-            reference: key.reference,
-        },
-    );
-    daemon.order(&request, "deleting the certificate")?;
-    note(&format!("certificate of key {} deleted", title(key)))?;
+    let pin = secret::present("PIN", &pin.source())?;
+    let next = kept::delete(card, stored, &pin, daemon)?;
+    note(&format!("{name} deleted"))?;
+    if let (Some(next), Some(key)) = (next, key) {
+        store(card, key.reference, pin, &next.der, daemon)?;
+        note(&format!(
+            "the kept certificate of {} is now the one with key {}",
+            next.subject(),
+            title(key)
+        ))?;
+    }
     Ok(())
 }
 
@@ -240,6 +251,7 @@ fn self_sign(
     key: &KeySummary,
     wanted: &Wanted,
     days: u32,
+    keep: bool,
     pin: &PinArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
@@ -264,9 +276,9 @@ fn self_sign(
         .map_err(|error| Failure::usage(error.to_string()))?;
     let pin = secret::present("PIN", &pin.source())?;
     let signed = sign(card, key, &pin, &unsigned, daemon)?;
-    store(card, key.reference, pin, signed.der(), daemon)?;
+    let previous = kept::put(card, key, keep, pin, signed.der(), daemon)?;
     note(&format!(
-        "certificate of {} stored with key {}, valid until {}",
+        "certificate of {} stored with key {}, valid until {}{previous}",
         wanted.subject,
         title(key),
         utc(until)

@@ -172,7 +172,7 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
     let of = |key: &KeySummary| {
         stored
             .iter()
-            .find(|stored| stored.reference == key.reference)
+            .find(|stored| stored.reference == Some(key.reference))
     };
     if output.json {
         let keys = card

@@ -101,6 +101,90 @@ fn stable(text: &str) -> String {
 }
 
 #[test]
+fn certificates_are_replaced_or_kept_as_is_said_and_all_are_listed() {
+    let place = place();
+    says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);
+    let (key, csr) = (fixture("p256.pkcs8.pem"), place.path("csr"));
+    let csr = csr.to_str().unwrap();
+    openssl(&["req", "-new", "-key", &key, "-subj", "/CN=x", "-out", csr]);
+    for (name, days) in [("short", "10"), ("long", "20"), ("longest", "30")] {
+        let out = place.path(name);
+        let out = out.to_str().unwrap();
+        let request = ["x509", "-req", "-in", csr, "-key", &key];
+        openssl(&[&request[..], &["-days", days, "-out", out]].concat());
+    }
+    let list = || match json(&place, "cert list work --json") {
+        Value::Array(rows) => rows,
+        other => panic!("{other}"),
+    };
+    let kept = || -> Vec<Value> { list().iter().map(|row| row["kept"].clone()).collect() };
+    let import = |name: &str, options: &str| {
+        let order = format!("cert import work @{name} {options}--pin-file @pin");
+        let said = says(&place, &order, 0);
+        // Whatever is kept, programs see the last one.
+        let last = data(&place, "cert export work 9E");
+        assert_eq!(last, fs::read_to_string(place.path(name)).unwrap());
+        said
+    };
+    let fingerprint = |of: usize| list()[of]["sha256"].as_str().unwrap().to_owned();
+    import("longest", "");
+    assert!(import("long", "").contains("replacing the previous one"));
+    assert_eq!(kept(), [false]);
+    let long = fingerprint(0);
+    assert!(import("short", "--keep ").contains("the previous one is kept beside it"));
+    let short = fingerprint(0);
+    import("longest", "--keep ");
+    assert_eq!(kept(), [false, true, true]);
+    // What is kept already is not kept twice.
+    assert!(import("long", "--keep ").contains("the previous one is kept beside it"));
+    import("long", "--keep ");
+    let said = import("short", "");
+    assert!(
+        said.contains("the previous one is kept beside it"),
+        "{said}"
+    );
+    import("long", "");
+    assert_eq!(kept(), [false, true, true]);
+    assert_eq!(fingerprint(0), long);
+    let text = data(&place, "cert list work");
+    assert!(text.starts_with("key 9E\n"), "{text}");
+    assert_eq!(text.matches("\nkept beside key 9E\n").count(), 2, "{text}");
+
+    let short = &short[..8];
+    let exported = data(&place, &format!("cert export work --sha256 {short}"));
+    assert_eq!(exported, fs::read_to_string(place.path("short")).unwrap());
+    for (selector, code) in [
+        ("", 2),
+        ("--sha256 1234567 ", 2),
+        ("--sha256 12345678 ", 7),
+        ("9E --sha256 12345678 ", 2),
+    ] {
+        let order = format!("cert delete work {selector}--yes --pin-file @pin");
+        says(&place, &order, code);
+    }
+    let order = format!("cert delete work --sha256 {short} --yes");
+    says(&place, &format!("{order} --pin-file @wrong"), 4);
+    assert_eq!(list().len(), 3);
+    let said = says(&place, &format!("{order} --pin-file @pin"), 0);
+    assert!(said.contains("kept certificate of CN=x deleted"), "{said}");
+    assert_eq!(kept(), [false, true]);
+
+    // A kept one takes the place of the one with the key.
+    let said = says(&place, "cert delete work 9E --yes --pin-file @pin", 0);
+    assert!(said.contains("is now the one with key 9E"), "{said}");
+    assert_eq!(kept(), [false]);
+    assert_ne!(fingerprint(0), long);
+    let sign = "cert self-sign work --key 9E --subject CN=y --keep --pin-file @pin";
+    assert!(says(&place, sign, 0).contains("the previous one is kept beside it"));
+    assert_eq!(kept(), [false, true]);
+    assert_eq!(list()[0]["subject"], "CN=y");
+    for _ in 0..2 {
+        says(&place, "cert delete work 9E --yes --pin-file @pin", 0);
+    }
+    assert!(list().is_empty());
+}
+
+#[test]
 fn expired_certificate_is_marked() {
     let place = place();
     says(&place, "key import work %p256.pkcs8.pem --pin-file @pin", 0);

@@ -220,6 +220,22 @@ fn second_certificate_of_a_key_is_kept_beside_the_first() {
     store("first", "aa01");
     store("second", "aa02");
     has(&[("own", "1d"), ("first", "aa01"), ("second", "aa02")]);
+    workplace.does("openssl x509 -in ca.pem -outform der -out ca.der");
+    workplace.ok(&login("--write-object ca.der --type cert --label ca"));
+    let headings = || -> Vec<String> {
+        let listed = workplace.cardea(&["cert", "list", "Alice"]);
+        let headings = listed.lines().filter(|line| !line.starts_with(' '));
+        headings.map(str::to_owned).collect()
+    };
+    let of_key = headings()
+        .into_iter()
+        .filter(|line| line.contains("\"ec\""));
+    let of_key: Vec<_> = of_key.collect();
+    assert!(of_key[0].starts_with("key "), "{of_key:?}");
+    assert!(of_key[1].starts_with("kept beside key "), "{of_key:?}");
+    assert_eq!(of_key.len(), 3, "{of_key:?}");
+    assert_eq!(headings().last().unwrap(), "kept, of no key on this card");
+    workplace.ok(&login("--delete-object --type cert --label ca"));
     let exported = |name: &str| {
         let out = workplace.text(name);
         workplace.cardea(&["cert", "export", "Alice", "ec", "--out", &out]);
@@ -235,7 +251,9 @@ fn second_certificate_of_a_key_is_kept_beside_the_first() {
     workplace.with_pin(&["cert", "import", "Alice", &own]);
     has(&[("own", "1d"), ("first", "aa01")]);
     assert!(exported("container").contains("own"));
-    workplace.ok(&login("--delete-object --type cert --label first"));
+    let first = workplace.does("openssl x509 -in first.pem -noout -fingerprint -sha256");
+    let (_, first) = first.trim().split_once('=').unwrap();
+    workplace.with_pin(&["cert", "delete", "Alice", "--yes", "--sha256", first]);
     has(&[("own", "1d")]);
 }
 
