@@ -153,6 +153,7 @@ mod tests {
     use std::thread;
 
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_setfl, memfd_create};
+    use rustix::io::ioctl_fionread;
 
     use super::*;
 
@@ -235,10 +236,16 @@ mod tests {
     #[test]
     fn pipe_in_small_parts_is_read_whole() {
         let (reader, mut writer) = std::io::pipe().unwrap();
+        let theirs = reader.try_clone().unwrap();
         let parts = thread::spawn(move || {
+            let limit = Instant::now() + Duration::from_secs(60);
             for part in [b"12", b"34", b"56"] {
                 writer.write_all(part).unwrap();
-                thread::yield_now();
+                // Each is read before the next one, and the last before the end.
+                while ioctl_fionread(&theirs).unwrap() > 0 {
+                    assert!(Instant::now() < limit, "it is not read");
+                    thread::yield_now();
+                }
             }
         });
         assert_eq!(take(reader.into()).unwrap().expose(), b"123456");
