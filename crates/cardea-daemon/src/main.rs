@@ -96,5 +96,6 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     daemon.stop();
     // It has ended with its message; a panic there was reported when it happened.
     let _ = waiter.join();
+    log::report_all();
     Ok(())
 }

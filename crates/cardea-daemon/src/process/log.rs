@@ -71,6 +71,11 @@ pub fn report() {
     repeats::report();
 }
 
+/// Logs what was left out and not reported yet, at the end of the process.
+pub fn report_all() {
+    repeats::report_all();
+}
+
 /// Whether a descriptor is the one that `JOURNAL_STREAM` means (systemd.exec(5)).
 fn is_stream(descriptor: BorrowedFd<'_>, stream: &str) -> bool {
     let Some((device, inode)) = stream.split_once(':') else {

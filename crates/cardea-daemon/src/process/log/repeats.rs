@@ -42,6 +42,12 @@ pub(super) fn report() {
     withheld.into_iter().for_each(Withheld::tell);
 }
 
+/// Logs all that was withheld, due or not: at the end of the process nobody else does.
+pub(super) fn report_all() {
+    let withheld = with_counts(Counts::drain);
+    withheld.into_iter().for_each(Withheld::tell);
+}
+
 fn with_counts<R>(work: impl FnOnce(&mut Counts) -> R) -> R {
     let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     work(counts.get_or_insert_default())
@@ -191,16 +197,30 @@ impl Counts {
         *swept = now;
         self.entries.retain(|(_, uid), entry| {
             let is_over = now.duration_since(entry.since) >= INTERVAL;
-            if is_over && entry.count > entry.limit {
-                withheld.push(Withheld {
-                    uid: *uid,
-                    times: entry.count - entry.limit,
-                    message: std::mem::take(&mut entry.message),
-                });
+            if is_over {
+                withheld.extend(entry.withheld(*uid));
             }
             !is_over
         });
         withheld
+    }
+
+    /// Forgets everything. The numbers of what was not written remain.
+    fn drain(&mut self) -> Vec<Withheld> {
+        let entries = self.entries.drain();
+        let withheld = entries.filter_map(|((_, uid), mut entry)| entry.withheld(uid));
+        withheld.collect()
+    }
+}
+
+impl Entry {
+    fn withheld(&mut self, uid: Option<u64>) -> Option<Withheld> {
+        let times = self.count.saturating_sub(self.limit);
+        (times > 0).then(|| Withheld {
+            uid,
+            times,
+            message: std::mem::take(&mut self.message),
+        })
     }
 }
 
