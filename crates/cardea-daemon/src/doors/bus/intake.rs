@@ -208,4 +208,55 @@ mod tests {
         drop(seats);
         assert!(intake.seat().is_ok());
     }
+
+    /// A number of the packaged unit.
+    fn unit(key: &str) -> usize {
+        let unit = include_str!("../../../../../packaging/cardea.service");
+        let mut lines = unit.lines();
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let value = value.unwrap();
+        match value.strip_suffix('G') {
+            Some(gibibytes) => gibibytes.parse::<usize>().unwrap() << 30,
+            None => value.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn packaged_unit_allows_what_the_limits_add_up_to_and_says_how_much() {
+        use crate::doors::socket::{arrivals, limits, server};
+        // Root, pcscd's user and the daemon's own.
+        let kept = 3;
+        let seated = limits::MAX_CLIENTS + kept * limits::MAX_CLIENTS_OF_USER;
+        let leaving = limits::MAX_LEAVING + kept * limits::MAX_LEAVING_OF_USER;
+        let connections = seated + leaving;
+        // Those that zbus has taken: what waits for us, one in our hands, one that it reads.
+        let messages = MAX_UNREAD + 2;
+        let threads = connections + MAX_CALLS;
+        // One refusal is at work.
+        let refused = server::REFUSALS + 1;
+        let files = connections * 2
+            + arrivals::MAX_WAITING
+            + refused
+            + MAX_CALLS * (Bound::ORDER.descriptors + 2)
+            + messages * 253;
+        let memory = connections * cardea_client::message::MAX_FRAME
+            + MAX_CALLS * (Bound::ORDER.body + MAX_HEADER)
+            + messages * (32 << 20);
+        // With room for our own threads, cards, drives and the heap.
+        assert!(threads + 100 <= unit("TasksMax"));
+        assert!(files + 1000 <= unit("LimitNOFILE"));
+        assert!(memory * 2 <= unit("MemoryMax"));
+        let text = include_str!("../../../../../packaging/cardea.service").replace("\n# ", " ");
+        for number in [
+            format!("{seated} connections, {leaving} that were closed"),
+            format!("{MAX_CALLS} calls on D-Bus are {threads}."),
+            format!("of these {connections} connections"),
+            format!("{} connections that wait", arrivals::MAX_WAITING),
+            format!("{refused} that are refused"),
+            format!("are {},{:03}.", files / 1000, files % 1000),
+            format!("are {} MiB.", memory.div_ceil(1 << 20)),
+        ] {
+            assert!(text.contains(&number), "{number} is not in the unit");
+        }
+    }
 }

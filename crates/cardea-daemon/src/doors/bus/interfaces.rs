@@ -60,7 +60,7 @@ impl Bound {
     };
 
     /// The options of a new card, with PIN, PUK, admin key and owner authorisation.
-    const ORDER: Self = Self {
+    pub(crate) const ORDER: Self = Self {
         body: 16_384,
         descriptors: 4,
     };

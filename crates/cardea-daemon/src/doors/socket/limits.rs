@@ -19,7 +19,10 @@ pub(crate) const MAX_CLIENTS_OF_USER: usize = 64;
 
 /// Connections of one user that were closed to make room and whose threads have not ended yet: one may be in a
 /// request that waits for a change of the slots.
-pub(crate) const MAX_LEAVING: usize = 16;
+pub(crate) const MAX_LEAVING_OF_USER: usize = 16;
+
+/// Those of all users together, but for users with seats kept.
+pub(crate) const MAX_LEAVING: usize = 256;
 
 /// A connection at work on a request.
 const AT_WORK: u64 = 0;
@@ -98,14 +101,19 @@ impl Limits {
         let users = clients.users(account);
         let user = account(uid);
         let own = users.get(&user).map_or(0, |user| user.seated);
-        let all: usize = users
-            .iter()
-            .filter(|(user, _)| !self.kept.contains(user))
-            .map(|(_, user)| user.seated)
-            .sum();
+        let is_kept = self.kept.contains(&user);
+        let others = users.iter().filter(|(user, _)| !self.kept.contains(user));
+        let (all, leaving) = others.fold((0, 0), |(all, leaving), (_, user)| {
+            (all + user.seated, leaving + user.leaving)
+        });
+        let may_leave = is_kept || leaving < MAX_LEAVING;
         if own >= MAX_CLIENTS_OF_USER {
-            users.get(&user).filter(|user| user.make_room())?;
-        } else if all >= MAX_CLIENTS && !self.kept.contains(&user) {
+            let user = users.get(&user).filter(|_| may_leave);
+            user.filter(|user| user.make_room())?;
+        } else if all >= MAX_CLIENTS && !is_kept {
+            if !may_leave {
+                return None;
+            }
             let mut others: Vec<_> = users
                 .iter()
                 .filter(|(other, _)| !self.kept.contains(other))
@@ -193,7 +201,7 @@ impl OfUser {
     /// Closes what is idle for the longest time, if anything is and not too many have yet to leave.
     fn make_room(&self) -> bool {
         let mut idle = self.idle.iter();
-        self.leaving < MAX_LEAVING && idle.any(|(since, _, place)| place.leave(*since))
+        self.leaving < MAX_LEAVING_OF_USER && idle.any(|(since, _, place)| place.leave(*since))
     }
 }
 
@@ -390,17 +398,42 @@ mod tests {
     fn those_who_have_yet_to_leave_are_limited() {
         let mut room = Room::new();
         room.fill(1000, MAX_CLIENTS_OF_USER, |_| {});
-        for _ in 0..MAX_LEAVING {
+        for _ in 0..MAX_LEAVING_OF_USER {
             assert!(room.enter(1000));
         }
         assert!(!room.enter(1000));
-        assert_eq!(room.closed().len(), MAX_LEAVING);
+        assert_eq!(room.closed().len(), MAX_LEAVING_OF_USER);
         let gone = room
             .seats
             .iter()
             .position(|seat| seat.place.state.load(Ordering::Relaxed) == CLOSED);
         room.seats.remove(gone.unwrap());
         assert!(room.enter(1000));
+    }
+
+    #[test]
+    fn all_who_have_yet_to_leave_are_limited_too() {
+        let is_leaving = |seat: &Seat| seat.place.state.load(Ordering::Relaxed) == CLOSED;
+        let mut room = Room::new();
+        let users = u32::try_from(MAX_LEAVING / MAX_LEAVING_OF_USER).unwrap();
+        for user in 1000..1000 + users {
+            room.fill(user, MAX_CLIENTS_OF_USER, |_| {});
+            room.fill(user, MAX_LEAVING_OF_USER, |_| {});
+            room.seats.retain(is_leaving);
+        }
+        assert_eq!(room.seats.len(), MAX_LEAVING);
+        for user in 2000..2004 {
+            room.fill(user, MAX_CLIENTS_OF_USER, |_| {});
+        }
+        let all = room.seats.len();
+        assert_eq!(all, MAX_LEAVING + MAX_CLIENTS);
+        // All are idle, and nobody has others leaving; yet nobody more has to go for now.
+        assert!(!room.enter(3000));
+        assert!(!room.enter(2000));
+        // Those who have seats kept do not wait for others.
+        room.fill(ROOT, MAX_CLIENTS_OF_USER + 1, |_| {});
+        room.seats.remove(0);
+        assert!(room.enter(3000));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use cardea_host::lock;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Refusals that may wait; more connections than these are closed without a word.
-const REFUSALS: usize = 16;
+pub(crate) const REFUSALS: usize = 16;
 
 /// Clients at work when the daemon stops get this time to finish.
 const STOP_TIME: Duration = Duration::from_secs(20);
