@@ -1,19 +1,10 @@
 //! What is written down of cards, whichever door it came by.
 
 use cardea_client::message::{
-    AuditHead, CardRequest, CardsRequest, FailureKind, NewKey, Operation, Reference, Reply,
-    Request, SecretBytes,
+    AuditHead, CardRequest, CardsRequest, FailureKind, NewKey, Operation, Reference, Reply, Request,
 };
 
-use crate::support::{Client, PIN, Place, destruction};
-
-fn secret(bytes: &[u8]) -> SecretBytes {
-    SecretBytes::new(bytes.to_vec())
-}
-
-fn card() -> String {
-    "work".to_owned()
-}
+use crate::support::{Client, PIN, Place, destruction, on_card, secret};
 
 /// All records as text, and the newest as the daemon knows it.
 fn records(client: &mut Client) -> (Vec<String>, AuditHead) {
@@ -47,52 +38,40 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
     let daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let key = Request::card(
-        card(),
-        CardRequest::GenerateKey {
-            pin: Some(secret(PIN)),
-            key: NewKey {
-                label: None,
-                class: cardea_client::message::KeyClass::Session,
-                sign_only: false,
-                id: None,
-            },
-            algorithm: cardea_terms::KeyAlgorithm::P256,
+    let key = on_card(CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: None,
+            class: cardea_client::message::KeyClass::Session,
+            sign_only: false,
+            id: None,
         },
-    );
+        algorithm: cardea_terms::KeyAlgorithm::P256,
+    });
     assert!(matches!(client.call(&key), Reply::Key(_)));
-    let sign = Request::card(
-        card(),
-        CardRequest::UseKey {
-            pin: Some(secret(PIN)),
-            reference: 0x9E,
-            operation: Operation::SignEcdsa {
-                digest: vec![7; 32],
-            },
+    let sign = on_card(CardRequest::UseKey {
+        pin: Some(secret(PIN)),
+        reference: 0x9E,
+        operation: Operation::SignEcdsa {
+            digest: vec![7; 32],
         },
-    );
+    });
     for _ in 0..3 {
         assert!(matches!(client.call(&sign), Reply::Result(_)));
     }
-    let wrong = Request::card(
-        card(),
-        CardRequest::VerifyPin {
-            value: secret(b"000000"),
-            reference: Reference::Pin,
-        },
-    );
+    let wrong = on_card(CardRequest::VerifyPin {
+        value: secret(b"000000"),
+        reference: Reference::Pin,
+    });
     assert_eq!(client.kind(&wrong), FailureKind::PinWrong);
     client.power(0);
     assert_eq!(client.verify(0, b"000000"), 0x63C3);
     assert_eq!(client.verify(0, PIN), 0x9000);
-    client.done(&Request::card(
-        card(),
-        CardRequest::ChangePin {
-            old: secret(PIN),
-            new: secret(b"7654321"),
-            reference: Reference::Pin,
-        },
-    ));
+    client.done(&on_card(CardRequest::ChangePin {
+        old: secret(PIN),
+        new: secret(b"7654321"),
+        reference: Reference::Pin,
+    }));
     drop(client);
     drop(daemon);
 
@@ -148,23 +127,20 @@ fn every_time(client: &mut Client) -> u8 {
         },
         algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
     };
-    match client.call(&Request::card(card(), generate)) {
+    match client.call(&on_card(generate)) {
         Reply::Key(key) => key.reference,
         other => panic!("{other:?}"),
     }
 }
 
 fn decryption(pin: Option<&[u8]>, reference: u8) -> Request {
-    Request::card(
-        card(),
-        CardRequest::UseKey {
-            pin: pin.map(secret),
-            reference,
-            operation: Operation::DecryptPkcs1 {
-                cryptogram: NO_CRYPTOGRAM.to_vec(),
-            },
+    on_card(CardRequest::UseKey {
+        pin: pin.map(secret),
+        reference,
+        operation: Operation::DecryptPkcs1 {
+            cryptogram: NO_CRYPTOGRAM.to_vec(),
         },
-    )
+    })
 }
 
 #[test]
@@ -181,7 +157,7 @@ fn failed_use_of_a_key_that_wants_the_pin_every_time_is_recorded_alike_at_every_
     // The PKCS#11 module: a login, then the use.
     let mut program = place.client();
     let login = CardRequest::Login { pin: secret(PIN) };
-    program.done(&Request::card(card(), login));
+    program.done(&on_card(login));
     program.failure(&decryption(None, keys[1]));
     // The reader: VERIFY, MANAGE SECURITY ENVIRONMENT, PERFORM SECURITY OPERATION: DECIPHER.
     client.power(0);

@@ -6,7 +6,7 @@ use cardea_client::message::{CardState, FailureKind};
 use cardea_host::CardId;
 use cardea_store::Store;
 
-use crate::support::{PIN, Place, Swtpm, destruction};
+use crate::support::{PIN, Place, Swtpm, destruction, secret};
 
 #[test]
 fn card_of_another_tpm_is_listed_with_the_reason_and_removed() {
@@ -75,8 +75,8 @@ fn file_of_another_host_is_refused_and_its_removal_touches_no_index() {
     let change = cardea_client::message::Request::card(
         "victim",
         cardea_client::message::CardRequest::ChangePin {
-            old: cardea_client::message::SecretBytes::new(b"000000".to_vec()),
-            new: cardea_client::message::SecretBytes::new(b"111111".to_vec()),
+            old: secret(b"000000"),
+            new: secret(b"111111"),
             reference: cardea_client::message::Reference::Pin,
         },
     );

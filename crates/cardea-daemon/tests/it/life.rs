@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::{
-    CardRequest, CardState, CardsRequest, FailureKind, Reference, Reply, Request, SecretBytes,
-    TpmRequest,
+    CardRequest, CardState, CardsRequest, FailureKind, Reference, Reply, Request, TpmRequest,
 };
 use cardea_daemon::Daemon;
 use rustix::process::Signal;
 
-use crate::support::{LIMIT, PIN, Place, Process, administered, creation, destruction, until};
+use crate::support::{
+    LIMIT, PIN, Place, Process, administered, creation, destruction, secret, until,
+};
 
 #[test]
 fn card_is_made_used_and_destroyed_without_a_trace_in_the_tpm() {
@@ -236,8 +237,8 @@ fn pin_is_changed_with_the_old_one_only_and_wrong_ones_cost_tries() {
         Request::card(
             "work",
             CardRequest::ChangePin {
-                old: SecretBytes::new(old.to_vec()),
-                new: SecretBytes::new(new.to_vec()),
+                old: secret(old),
+                new: secret(new),
                 reference: Reference::Pin,
             },
         )

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 
 use cardea_client::message::{
     CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, IndexSummary, Reply,
-    Request, SecretBytes, TpmRequest,
+    Request, TpmRequest,
 };
 use cardea_tpm::{Hierarchy, HierarchyAuth, HierarchyPolicy, Service};
 
-use crate::support::{Client, Place, Process, administered, destruction, order, until};
+use crate::support::{Client, Place, Process, administered, destruction, order, secret, until};
 
 const OWNER: &[u8] = b"owner";
 
@@ -22,7 +22,7 @@ fn set_owner(place: &Place, old: &[u8], new: &[u8]) {
 
 fn creation(order: CreateCard, owner_auth: Option<&[u8]>) -> Request {
     Request::Cards(CardsRequest::Create(Box::new(CreateCard {
-        owner_auth: owner_auth.map(|value| SecretBytes::new(value.to_vec())),
+        owner_auth: owner_auth.map(secret),
         ..order
     })))
 }
@@ -31,7 +31,7 @@ fn destruction_by(card: &str, owner_auth: Option<&[u8]>) -> Request {
     Request::card(
         card,
         CardRequest::Destroy {
-            owner_auth: owner_auth.map(|value| SecretBytes::new(value.to_vec())),
+            owner_auth: owner_auth.map(secret),
         },
     )
 }

@@ -2,33 +2,22 @@
 
 use cardea_client::message::{
     AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, KeyAlgorithm, NewContent,
-    NewKey, Reference, Reply, Request, SecretBytes,
+    NewKey, Reference, Reply, Request,
 };
 
-use crate::support::{PIN, Place, administered};
-
-fn secret(bytes: &[u8]) -> SecretBytes {
-    SecretBytes::new(bytes.to_vec())
-}
-
-fn card() -> String {
-    "work".to_owned()
-}
+use crate::support::{PIN, Place, administered, on_card, secret};
 
 fn generation(algorithm: KeyAlgorithm) -> Request {
-    Request::card(
-        card(),
-        CardRequest::GenerateKey {
-            pin: Some(secret(PIN)),
-            key: NewKey {
-                label: None,
-                class: cardea_client::message::KeyClass::Session,
-                sign_only: false,
-                id: None,
-            },
-            algorithm,
+    on_card(CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: None,
+            class: cardea_client::message::KeyClass::Session,
+            sign_only: false,
+            id: None,
         },
-    )
+        algorithm,
+    })
 }
 
 #[test]
@@ -42,13 +31,10 @@ fn card_in_initialisation_state_spends_no_tries() {
         Reply::Card(_)
     ));
     for reference in [Reference::Pin, Reference::Puk] {
-        let failure = client.failure(&Request::card(
-            card(),
-            CardRequest::VerifyPin {
-                value: secret(PIN),
-                reference,
-            },
-        ));
+        let failure = client.failure(&on_card(CardRequest::VerifyPin {
+            value: secret(PIN),
+            reference,
+        }));
         assert_eq!(failure.kind, FailureKind::Invalid, "{failure:?}");
         assert!(failure.message.contains("personalise"), "{failure:?}");
     }
@@ -70,15 +56,12 @@ fn challenge_of_no_vault_and_card_without_administrator_are_told() {
     client.call(&Request::Cards(CardsRequest::Create(Box::new(
         administered("work", None),
     ))));
-    let failure = client.failure(&Request::card(
-        card(),
-        CardRequest::VerifyAdmin {
-            answer: AdminAnswer {
-                challenge: vec![0; 8],
-                response: secret(&[0; 8]),
-            },
+    let failure = client.failure(&on_card(CardRequest::VerifyAdmin {
+        answer: AdminAnswer {
+            challenge: vec![0; 8],
+            response: secret(&[0; 8]),
         },
-    ));
+    }));
     assert_eq!(failure.kind, FailureKind::AdminWrong, "{failure:?}");
     client.create("plain");
     let failure = client.failure(&Request::card("plain", CardRequest::AdminChallenge));

@@ -2,50 +2,32 @@
 
 use cardea_client::message::{
     Authority, CardRequest, CardsRequest, ConnectionRequest, FailureKind, NewKey, NewObject,
-    ObjectKind, Operation, Page, Reply, Request, SecretBytes, Thing,
+    ObjectKind, Operation, Page, Reply, Request, Thing,
 };
 
-use crate::support::{ADMIN_KEY, PIN, Place, administered, until};
-
-fn secret(bytes: &[u8]) -> SecretBytes {
-    SecretBytes::new(bytes.to_vec())
-}
-
-fn card() -> String {
-    "work".to_owned()
-}
-
-fn login() -> Request {
-    Request::card(card(), CardRequest::Login { pin: secret(PIN) })
-}
+use crate::support::{ADMIN_KEY, PIN, Place, administered, login, on_card, secret, until};
 
 fn signature() -> Request {
-    Request::card(
-        card(),
-        CardRequest::UseKey {
-            pin: None,
-            reference: 0x9E,
-            operation: Operation::SignEcdsa {
-                digest: vec![7; 32],
-            },
+    on_card(CardRequest::UseKey {
+        pin: None,
+        reference: 0x9E,
+        operation: Operation::SignEcdsa {
+            digest: vec![7; 32],
         },
-    )
+    })
 }
 
 fn key() -> Request {
-    Request::card(
-        card(),
-        CardRequest::GenerateKey {
-            pin: Some(secret(PIN)),
-            key: NewKey {
-                label: Some("mail".into()),
-                class: cardea_client::message::KeyClass::Session,
-                sign_only: false,
-                id: Some(vec![1, 2]),
-            },
-            algorithm: cardea_terms::KeyAlgorithm::P256,
+    on_card(CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: Some("mail".into()),
+            class: cardea_client::message::KeyClass::Session,
+            sign_only: false,
+            id: Some(vec![1, 2]),
         },
-    )
+        algorithm: cardea_terms::KeyAlgorithm::P256,
+    })
 }
 
 #[test]
@@ -80,7 +62,7 @@ fn connections_of_one_program_share_its_logins_and_no_others_do() {
     drop(home);
     assert!(matches!(worker.call(&signature()), Reply::Result(_)));
     assert!(matches!(
-        worker.call(&Request::card(card(), CardRequest::Logout)),
+        worker.call(&on_card(CardRequest::Logout)),
         Reply::Done
     ));
     assert_eq!(worker.kind(&signature()), FailureKind::NotLoggedIn);
@@ -99,45 +81,37 @@ fn contents_are_given_once_for_each_revision() {
     let _daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let mut contents =
-        |known| match client.call(&Request::card(card(), CardRequest::Contents { known })) {
-            Reply::Contents { revision, contents } => (revision, contents),
-            other => panic!("{other:?}"),
-        };
+    let mut contents = |known| match client.call(&on_card(CardRequest::Contents { known })) {
+        Reply::Contents { revision, contents } => (revision, contents),
+        other => panic!("{other:?}"),
+    };
     let (empty, first) = contents(0);
     assert!(first.unwrap().keys.is_empty());
     assert_eq!(contents(empty), (empty, None));
     assert!(matches!(client.call(&key()), Reply::Key(_)));
-    let object = Request::card(
-        card(),
-        CardRequest::StoreObject {
-            pin: Some(secret(PIN)),
-            object: NewObject {
-                kind: ObjectKind::Data,
-                label: "note".into(),
-                id: Vec::new(),
-                application: "mail".into(),
-                value: b"remember".to_vec(),
-            },
+    let object = on_card(CardRequest::StoreObject {
+        pin: Some(secret(PIN)),
+        object: NewObject {
+            kind: ObjectKind::Data,
+            label: "note".into(),
+            id: Vec::new(),
+            application: "mail".into(),
+            value: b"remember".to_vec(),
         },
-    );
+    });
     let Reply::Object { number } = client.call(&object) else {
         panic!("not stored");
     };
-    let rename = Request::card(
-        card(),
-        CardRequest::Rename {
-            pin: Some(secret(PIN)),
-            thing: Thing::Key(0x9E),
-            label: Some("post".into()),
-            id: None,
-        },
-    );
+    let rename = on_card(CardRequest::Rename {
+        pin: Some(secret(PIN)),
+        thing: Thing::Key(0x9E),
+        label: Some("post".into()),
+        id: None,
+    });
     assert!(matches!(client.call(&rename), Reply::Done));
-    let Reply::Contents { revision, contents } = client.call(&Request::card(
-        card(),
-        CardRequest::Contents { known: empty },
-    )) else {
+    let Reply::Contents { revision, contents } =
+        client.call(&on_card(CardRequest::Contents { known: empty }))
+    else {
         panic!("no contents");
     };
     assert_ne!(revision, empty);
@@ -145,31 +119,25 @@ fn contents_are_given_once_for_each_revision() {
     assert_eq!(contents.keys[0].label, "post");
     assert_eq!(contents.keys[0].id, [1, 2]);
     assert_eq!(contents.objects[0].number, number);
-    let read = |number| Request::card(card(), CardRequest::ReadObject { number });
+    let read = |number| on_card(CardRequest::ReadObject { number });
     assert!(
         matches!(client.call(&read(number)), Reply::Certificate(value) if value == b"remember")
     );
     assert_eq!(client.kind(&read(99)), FailureKind::NotFound);
     for (label, id) in [(Some(""), None), (Some("a\tb"), None), (None, Some(vec![]))] {
-        let rename = Request::card(
-            card(),
-            CardRequest::Rename {
-                pin: Some(secret(PIN)),
-                thing: Thing::Key(0x9E),
-                label: label.map(str::to_owned),
-                id,
-            },
-        );
+        let rename = on_card(CardRequest::Rename {
+            pin: Some(secret(PIN)),
+            thing: Thing::Key(0x9E),
+            label: label.map(str::to_owned),
+            id,
+        });
         assert_eq!(client.kind(&rename), FailureKind::Invalid, "{label:?}");
     }
     let delete = || {
-        Request::card(
-            card(),
-            CardRequest::DeleteObject {
-                pin: Some(secret(PIN)),
-                number,
-            },
-        )
+        on_card(CardRequest::DeleteObject {
+            pin: Some(secret(PIN)),
+            number,
+        })
     };
     assert!(matches!(client.call(&delete()), Reply::Done));
     assert_eq!(client.kind(&delete()), FailureKind::NotFound);
@@ -226,8 +194,7 @@ fn admin_key_itself_verifies_and_unblocks_for_longer_than_the_vault_lasts() {
     client.call(&Request::Cards(CardsRequest::Create(Box::new(
         administered("work", None),
     ))));
-    let verify =
-        |key: &[u8]| Request::card(card(), CardRequest::VerifyAdminKey { key: secret(key) });
+    let verify = |key: &[u8]| on_card(CardRequest::VerifyAdminKey { key: secret(key) });
     assert_eq!(client.kind(&verify(&[1; 23])), FailureKind::Invalid);
     let mut wrong = ADMIN_KEY;
     wrong[7] ^= 0x10;
@@ -237,19 +204,13 @@ fn admin_key_itself_verifies_and_unblocks_for_longer_than_the_vault_lasts() {
         let reply = client.call(&verify(&ADMIN_KEY));
         assert!(matches!(reply, Reply::Done), "{count}: {reply:?}");
     }
-    let unblock = Request::card(
-        card(),
-        CardRequest::UnblockPin {
-            by: Authority::AdminKey(secret(&ADMIN_KEY)),
-            new: secret(b"7654321"),
-        },
-    );
+    let unblock = on_card(CardRequest::UnblockPin {
+        by: Authority::AdminKey(secret(&ADMIN_KEY)),
+        new: secret(b"7654321"),
+    });
     assert!(matches!(client.call(&unblock), Reply::Done));
-    let login = Request::card(
-        card(),
-        CardRequest::Login {
-            pin: secret(b"7654321"),
-        },
-    );
+    let login = on_card(CardRequest::Login {
+        pin: secret(b"7654321"),
+    });
     assert!(matches!(client.call(&login), Reply::Done));
 }

@@ -8,19 +8,7 @@ use cardea_client::message::{
 };
 use cardea_terms::{KeyAlgorithm, PublicKey};
 
-use crate::support::{Client, PIN, Place, destruction, until};
-
-fn secret(bytes: &[u8]) -> SecretBytes {
-    SecretBytes::new(bytes.to_vec())
-}
-
-fn on_card(request: CardRequest) -> Request {
-    Request::card("work".to_owned(), request)
-}
-
-fn login() -> Request {
-    on_card(CardRequest::Login { pin: secret(PIN) })
-}
+use crate::support::{Client, Place, destruction, login, on_card, secret, until};
 
 fn generation(class: KeyClass) -> Request {
     on_card(CardRequest::MakeSessionKey {

@@ -136,19 +136,17 @@ impl Place {
 
     /// The daemon as a process, once it serves.
     pub(crate) fn spawn(&self, fault: Option<&str>) -> Process {
-        let mut process = self.spawn_unready(fault);
-        until("the daemon serves", || {
-            assert!(process.is_running(), "the daemon ended at start");
-            UnixStream::connect(self.socket()).is_ok()
-        });
-        process
+        self.serving(self.spawn_unready(fault))
     }
 
-    /// The same with a changed command.
+    /// Like [`Place::spawn`], with a changed command.
     pub(crate) fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Process {
         let mut command = self.command();
         change(&mut command);
-        let mut process = Process(command.spawn().unwrap());
+        self.serving(Process(command.spawn().unwrap()))
+    }
+
+    fn serving(&self, mut process: Process) -> Process {
         until("the daemon serves", || {
             assert!(process.is_running(), "the daemon ended at start");
             UnixStream::connect(self.socket()).is_ok()
@@ -180,12 +178,7 @@ impl Place {
             .stderr(Stdio::null())
             .current_dir("/");
         command.uid(user).gid(user);
-        let mut process = Process(command.spawn().unwrap());
-        until("the daemon serves", || {
-            assert!(process.is_running(), "the daemon ended at start");
-            UnixStream::connect(self.socket()).is_ok()
-        });
-        Some(process)
+        Some(self.serving(Process(command.spawn().unwrap())))
     }
 
     pub(crate) fn spawn_unready(&self, fault: Option<&str>) -> Process {
@@ -394,24 +387,33 @@ impl Client {
 }
 
 pub(crate) fn transmission(slot: u8, apdu: &[u8]) -> Request {
-    Request::slot(
-        slot,
-        SlotRequest::Transmit {
-            apdu: SecretBytes::new(apdu.to_vec()),
-        },
-    )
+    Request::slot(slot, SlotRequest::Transmit { apdu: secret(apdu) })
+}
+
+pub(crate) fn secret(bytes: &[u8]) -> SecretBytes {
+    SecretBytes::new(bytes.to_vec())
+}
+
+/// A request about the card `work`.
+pub(crate) fn on_card(request: CardRequest) -> Request {
+    Request::card("work", request)
+}
+
+/// The PIN, for as long as the program is there.
+pub(crate) fn login() -> Request {
+    on_card(CardRequest::Login { pin: secret(PIN) })
 }
 
 pub(crate) fn order(name: &str) -> CreateCard {
-    CreateCard::new(name, NewContent::with_pin(SecretBytes::new(PIN.to_vec())))
+    CreateCard::new(name, NewContent::with_pin(secret(PIN)))
 }
 
 /// With an administrator, and with a PUK or without.
 pub(crate) fn administered(name: &str, puk: Option<&[u8]>) -> CreateCard {
     let content = NewContent::Personalised {
-        pin: SecretBytes::new(PIN.to_vec()),
-        puk: puk.map(|puk| SecretBytes::new(puk.to_vec())),
-        admin_key: Some(SecretBytes::new(ADMIN_KEY.to_vec())),
+        pin: secret(PIN),
+        puk: puk.map(secret),
+        admin_key: Some(secret(&ADMIN_KEY)),
         blank: false,
     };
     CreateCard::new(name, content)
