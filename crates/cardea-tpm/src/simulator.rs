@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Longest time for the child to open its socket.
 const START_TIME: Duration = Duration::from_secs(10);
 
+/// How the names of command sockets end.
+const SOCKET: &str = ".sock";
+
 /// Longest path that a Unix socket can have.
 const SOCKET_PATH: usize = 107;
 
@@ -48,7 +51,7 @@ impl Simulator {
             temporary,
             child: None,
         };
-        if simulator.socket().as_os_str().len() > SOCKET_PATH {
+        if simulator.socket(0).as_os_str().len() > SOCKET_PATH {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the simulator's folder has too long a name for a socket in it",
@@ -57,28 +60,29 @@ impl Simulator {
         Ok(simulator)
     }
 
-    /// The command socket.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.dir.join("swtpm.sock")
+    /// A name for a command socket.
+    fn socket(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{:05x}{SOCKET}", number & 0xF_FFFF))
     }
 
-    /// Starts the child, after the end of an earlier one.
+    /// Starts the child, after the end of an earlier one, and returns its only connection.
     ///
     /// The child ends with its connection (`--terminate`), so also with a daemon that is killed. One that a
     /// daemon left before it connected is ended by a connection that comes and goes. Until it has ended, its
-    /// lock on the state makes the new child fail, so that is tried again until the time is over. There is
+    /// lock on the state makes the new child fail, so that is tried again until the time is over. Each child has a
+    /// socket name that none had before: one that ends unlinks its name, whoever has it by then. There is
     /// no control socket: power is not switched, and nobody else is to switch it.
-    pub(crate) fn start(&mut self) -> io::Result<()> {
+    pub(crate) fn start(&mut self) -> io::Result<UnixStream> {
         if let Some(mut old) = self.child.take() {
             end(&mut old);
         }
-        drop(UnixStream::connect(self.socket()));
+        let mut used = self.end_others()?;
         let deadline = Instant::now() + START_TIME;
         loop {
-            match self.spawn(deadline) {
-                Ok(child) => {
+            match self.spawn(&mut used, deadline) {
+                Ok((child, stream)) => {
                     self.child = Some(child);
-                    return Ok(());
+                    return Ok(stream);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(io::Error::new(
@@ -92,12 +96,32 @@ impl Simulator {
         }
     }
 
-    fn spawn(&self, deadline: Instant) -> io::Result<Child> {
-        let (dir, socket) = (&self.dir, self.socket());
-        match fs::remove_file(&socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// Asks children of earlier daemons to end, and returns the names of their sockets.
+    fn end_others(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with(SOCKET) {
+                drop(UnixStream::connect(&path));
+                // One connection ends it, and more of them would wait in its queue until that is full.
+                remove(&path)?;
+                found.push(path);
+            }
         }
+        Ok(found)
+    }
+
+    fn spawn(&self, used: &mut Vec<PathBuf>, deadline: Instant) -> io::Result<(Child, UnixStream)> {
+        let dir = &self.dir;
+        let socket = loop {
+            let mut random = [0; 4];
+            crate::random::random(&mut random);
+            let socket = self.socket(u32::from_be_bytes(random));
+            if !used.contains(&socket) {
+                break socket;
+            }
+        };
+        used.push(socket.clone());
         let log_path = dir.join("swtpm.log");
         let log = fs::File::create(&log_path)?;
         let mut child = Command::new("swtpm")
@@ -116,22 +140,42 @@ impl Simulator {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        // The socket exists once the child listens; a connection would be the child's only one.
-        while !socket.exists() {
+        loop {
+            let error = match UnixStream::connect(&socket) {
+                Ok(stream) => return Ok((child, stream)),
+                Err(error) => error,
+            };
             if let Some(status) = child.try_wait()? {
+                remove(&socket)?;
                 let log = fs::read_to_string(&log_path).unwrap_or_default();
                 let said = log.lines().last().unwrap_or_default().trim();
                 return Err(io::Error::other(format!(
                     "swtpm ended at its start ({status}): {said}"
                 )));
             }
-            if Instant::now() > deadline {
+            // It has no socket yet, or one on which it does not listen yet.
+            let is_early = matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            );
+            if !is_early || Instant::now() > deadline {
                 end(&mut child);
-                return Err(io::ErrorKind::TimedOut.into());
+                remove(&socket)?;
+                return Err(match is_early {
+                    true => io::Error::new(io::ErrorKind::TimedOut, error),
+                    false => error,
+                });
             }
             thread::sleep(Duration::from_millis(2));
         }
-        Ok(child)
+    }
+}
+
+/// Removes the name of a socket, if it is there.
+fn remove(socket: &Path) -> io::Result<()> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -114,31 +114,14 @@ pub(crate) fn open(
 ) -> io::Result<Box<dyn Transport>> {
     match address {
         Address::Device(path) => Ok(Box::new(Device::open(path)?)),
-        Address::SwtpmUnix(path) => Ok(Box::new(Socket::unix(path)?)),
+        Address::SwtpmUnix(path) => Ok(Box::new(Socket::unix(UnixStream::connect(path)?)?)),
         Address::SwtpmTcp(place) => Ok(Box::new(Socket::tcp(place)?)),
         Address::Simulator(dir) => {
             let running = match simulator {
                 Some(running) => running,
                 None => simulator.insert(Simulator::new(dir.as_deref())?),
             };
-            running.start()?;
-            Ok(Box::new(patiently(|| Socket::unix(&running.socket()))?))
-        }
-    }
-}
-
-/// A socket exists a moment before its owner listens.
-fn patiently<T>(mut connect: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let deadline = Instant::now() + CONNECT_TIME;
-    loop {
-        match connect() {
-            Err(error)
-                if error.kind() == io::ErrorKind::ConnectionRefused
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            other => return other,
+            Ok(Box::new(Socket::unix(running.start()?)?))
         }
     }
 }
@@ -217,8 +200,7 @@ impl<S> Socket<S> {
 }
 
 impl Socket<UnixStream> {
-    fn unix(path: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
+    fn unix(stream: UnixStream) -> io::Result<Self> {
         stream.set_write_timeout(Some(CONNECT_TIME))?;
         Ok(Self::new(stream))
     }

@@ -206,12 +206,10 @@ fn own_software_tpm_is_kept_running_and_ends_with_the_service() {
     signs(&mut token(&service, &card));
 }
 
-#[test]
-fn child_that_a_killed_daemon_left_makes_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = std::fs::canonicalize(dir.path()).unwrap();
+/// A child of a daemon that was killed before it connected.
+fn orphan(state: &Path) -> std::process::Child {
     let socket = state.join("swtpm.sock");
-    let mut orphan = std::process::Command::new("swtpm")
+    let orphan = std::process::Command::new("swtpm")
         .args([
             "socket",
             "--tpm2",
@@ -225,22 +223,70 @@ fn child_that_a_killed_daemon_left_makes_room() {
         .arg(format!("type=unixio,path={}", socket.display()))
         .spawn()
         .unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     // It must listen, not only have its name; but a connection would be its last one.
     let listens =
         |line: &str| line.ends_with(&*socket.to_string_lossy()) && line.contains(" 00010000 ");
-    while !std::fs::read_to_string("/proc/net/unix")
-        .unwrap()
-        .lines()
-        .any(listens)
-    {
+    until(|| {
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        sockets.lines().any(listens)
+    });
+    orphan
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn child_that_a_killed_daemon_left_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = std::fs::canonicalize(dir.path()).unwrap();
+    let mut orphan = orphan(&state);
+    let send = |signal| {
+        let pid = rustix::process::Pid::from_child(&orphan);
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    send(rustix::process::Signal::STOP);
     let address = format!("simulator:{}", state.display()).parse().unwrap();
     let service = Service::start(&address).unwrap();
-    service.status().unwrap();
+    std::thread::scope(|threads| {
+        let status = threads.spawn(|| service.status().map(drop));
+        // It ends while others are there already.
+        until(|| children(&state).len() > 1);
+        send(rustix::process::Signal::CONT);
+        status.join().unwrap().unwrap();
+    });
     orphan.wait().unwrap();
+}
+
+#[test]
+fn child_that_ends_late_takes_no_socket_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = std::fs::canonicalize(dir.path()).unwrap();
+    let name = state.join("swtpm.sock");
+    // A child that is about to end unlinks its name when another one has it.
+    let late = std::os::unix::net::UnixListener::bind(&name).unwrap();
+    let address = format!("simulator:{}", state.display()).parse().unwrap();
+    let service = Service::start(&address).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            drop(late.accept().unwrap());
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                drop(std::fs::remove_file(&name));
+            }
+        });
+        let status = service.status().map(drop);
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        status.unwrap();
+    });
+    let names = std::fs::read_dir(&state).unwrap().flatten();
+    let sockets = names.filter(|entry| entry.path().extension().is_some_and(|end| end == "sock"));
+    assert_eq!(sockets.count(), 1, "its own");
 }
 
 #[test]
