@@ -7,6 +7,7 @@
 //! | `<id>.card.new` | one that is being written |
 //! | `<id>.card.damaged` | what was found in place of the current one, kept for people |
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
     /// Held while generations change places: a reader would find none.
     changing: Mutex<()>,
     /// What is on the disk and was refused: it goes before anything else is written.
-    refused: Mutex<Vec<Refused>>,
+    refused: Arc<RefusedList>,
     /// A card file in use keeps the folder locked; drives are not.
     _lock: Option<File>,
 }
@@ -41,8 +42,16 @@ impl Shared {
             key,
             disk,
             changing: Mutex::default(),
-            refused: Mutex::default(),
+            refused: Arc::default(),
             _lock: lock,
+        }
+    }
+
+    /// Like [`Shared::new`], with what was refused on the same disk before.
+    pub(crate) fn after(key: Arc<HostKey>, disk: Arc<dyn Disk>, refused: Arc<RefusedList>) -> Self {
+        Self {
+            refused,
+            ..Self::new(key, disk, None)
         }
     }
 
@@ -51,7 +60,8 @@ impl Shared {
     }
 
     fn refused(&self) -> MutexGuard<'_, Vec<Refused>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        let refused = self.refused.0.lock();
+        refused.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a new file that was refused and could not be removed.
@@ -323,7 +333,7 @@ impl CardFile {
     }
 
     /// Nothing is built on what was refused.
-    fn take_back(&self) -> Result<(), StoreError> {
+    pub(crate) fn take_back(&self) -> Result<(), StoreError> {
         self.shared
             .take_back(Some(&self.path))
             .map_err(failed("cannot take back what was refused in", &self.path))
@@ -422,6 +432,16 @@ struct Refused {
     path: PathBuf,
     new: PathBuf,
     back: Back,
+}
+
+/// What is on a disk and was refused.
+#[derive(Default)]
+pub(crate) struct RefusedList(Mutex<Vec<Refused>>);
+
+impl fmt::Debug for RefusedList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusedList").finish_non_exhaustive()
+    }
 }
 
 /// How the generation before comes back.

@@ -18,7 +18,7 @@ use cardea_card::record::{CardId, CardRecord};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use crate::card_file::{CardFile, Shared, StoredCard, base_name, name_of};
+use crate::card_file::{CardFile, RefusedList, Shared, StoredCard, base_name, name_of};
 use crate::disk::{Disk, fault, not_regular, write_all};
 use crate::error::{StoreError, failed};
 use crate::fault::Step;
@@ -49,14 +49,23 @@ const FILE_SYSTEMS: [(u64, &str); 10] = [
 /// File systems of [`FILE_SYSTEMS`] that have no journal for names.
 const WITHOUT_JOURNAL: [&str; 4] = ["exfat", "iso9660", "udf", "vfat"];
 
-/// What writing to drives takes of the state folder: the host key. Outlives the lock on that folder.
-#[derive(Clone, Debug)]
+/// What writing to one drive takes: of the state folder the host key, and what was refused on this drive and is still
+/// there. Outlives the lock on the state folder and every [`DriveFolder`].
+#[derive(Debug)]
 pub struct Drives {
-    pub(crate) key: Arc<HostKey>,
+    key: Arc<HostKey>,
+    refused: Arc<RefusedList>,
 }
 
 impl Drives {
-    /// Takes a folder in use.
+    pub(crate) fn new(key: Arc<HostKey>) -> Self {
+        Self {
+            key,
+            refused: Arc::default(),
+        }
+    }
+
+    /// Takes a folder in use, always of the same drive: what was refused in it before goes with the next save.
     ///
     /// # Errors
     ///
@@ -77,8 +86,22 @@ impl Drives {
         Ok(DriveFolder {
             identity: disk.identity,
             read_only: disk.read_only,
-            shared: Arc::new(Shared::new(Arc::clone(&self.key), Arc::new(disk), None)),
+            shared: self.shared(Arc::new(disk)),
         })
+    }
+
+    fn shared(&self, disk: Arc<dyn Disk>) -> Arc<Shared> {
+        let (key, refused) = (Arc::clone(&self.key), Arc::clone(&self.refused));
+        Arc::new(Shared::after(key, disk, refused))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn on_disk(&self, disk: Arc<dyn Disk>) -> DriveFolder {
+        DriveFolder {
+            shared: self.shared(disk),
+            identity: (0, 0),
+            read_only: false,
+        }
     }
 }
 
@@ -93,15 +116,6 @@ pub struct DriveFolder {
 }
 
 impl DriveFolder {
-    #[cfg(test)]
-    pub(crate) fn with_disk(key: HostKey, disk: Arc<dyn Disk>) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(Arc::new(key), disk, None)),
-            identity: (0, 0),
-            read_only: false,
-        }
-    }
-
     /// Device and inode: the same as long as the drive is there.
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
@@ -188,8 +202,11 @@ impl DriveFolder {
     ///
     /// [`StoreError`]; then the generation before counts.
     pub fn save(&self, record: &CardRecord) -> Result<(), StoreError> {
+        let file = self.file(record.id);
+        // First: it would be finished as an interrupted replacement.
+        file.take_back()?;
         self.shared.recover(Path::new(&name_of(record.id)))?;
-        self.file(record.id).write_next(record)
+        file.write_next(record)
     }
 
     /// Puts a record in place of the file of another host, or one that was edited: an administrator has looked

@@ -295,12 +295,10 @@ impl Store {
             .map_err(failed("cannot remove", &path))
     }
 
-    /// Card files on drives.
+    /// Card files on a drive.
     #[must_use]
     pub fn drives(&self) -> Drives {
-        Drives {
-            key: Arc::clone(&self.shared.key),
-        }
+        Drives::new(Arc::clone(&self.shared.key))
     }
 
     fn known_path(&self, card: CardId) -> PathBuf {

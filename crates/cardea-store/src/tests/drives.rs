@@ -10,7 +10,7 @@ use cardea_card::record::{CardId, IndexRole};
 
 use super::model::{Failure, Model, State};
 use super::{id, record};
-use crate::drive::DriveFolder;
+use crate::drive::{DriveFolder, Drives};
 use crate::format::HostKey;
 use crate::{CardFileError, KnownCard, KnownIndex, Store, StoreError};
 
@@ -18,8 +18,12 @@ fn name() -> PathBuf {
     format!("{}.card", id()).into()
 }
 
+fn drives() -> Drives {
+    Drives::new(Arc::new(HostKey::new([5; 32])))
+}
+
 fn folder(disk: &Arc<Model>) -> DriveFolder {
-    DriveFolder::with_disk(HostKey::new([5; 32]), Arc::<Model>::clone(disk))
+    drives().on_disk(Arc::<Model>::clone(disk))
 }
 
 /// The one card, as it is found after an interruption was dealt with.
@@ -127,6 +131,28 @@ fn failed_save_without_journal_leaves_the_old_record_and_the_next_one_works() {
         assert_eq!(found(disk.state()).as_deref(), Some("third"));
     }
     assert!(failed >= 7, "{failed}");
+}
+
+#[test]
+fn nothing_is_built_on_what_was_refused_when_the_folder_was_opened_before() {
+    for make in [Model::new, Model::without_journal] {
+        for steps in 0.. {
+            let (drives, disk) = (drives(), make(two_generations()));
+            let folder = || drives.on_disk(Arc::<Model>::clone(&disk));
+            disk.fail(Failure::PowerCut(steps));
+            let done = folder().save(&record("second")).is_ok();
+            disk.fail(Failure::Never);
+            if done {
+                break;
+            }
+            folder().save(&record("third")).unwrap();
+            let mut state = disk.state();
+            assert_eq!(found(state.clone()).as_deref(), Some("third"), "{steps}");
+            // The one before it is not the one that was refused.
+            state.tamper(&name(), Vec::clear);
+            assert_eq!(found(state).as_deref(), Some("first"), "{steps}");
+        }
+    }
 }
 
 fn opened(path: &Path) -> OwnedFd {
