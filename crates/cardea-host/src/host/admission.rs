@@ -49,7 +49,13 @@ pub(crate) fn ask_again(host: &Host, card: &Arc<HostedCard>, body: &mut Body) {
     }
 }
 
-fn compare(host: &Host, card: &Arc<HostedCard>, body: &mut Body, chip: &Arc<dyn Chip>) -> bool {
+/// Like [`check`], for whoever has locked the card.
+pub(crate) fn compare(
+    host: &Host,
+    card: &Arc<HostedCard>,
+    body: &mut Body,
+    chip: &Arc<dyn Chip>,
+) -> bool {
     let record = match body {
         Body::Waiting(record)
         | Body::Refused(Refused {

@@ -161,22 +161,15 @@ mod tests {
     use cardea_tpm::{Address, Service};
 
     use super::*;
-    use crate::host::audit::Audit;
-    use crate::host::permission::Roles;
-    use crate::lifecycle::load::{load, tests::stored};
+    use crate::lifecycle::load::load;
+    use crate::lifecycle::load::tests::{host_with, stored};
 
     fn host(folder: &std::path::Path) -> Host {
-        let roles = Roles {
-            admin_group: "cardea-admin".into(),
-            pcscd_uid: 0,
-        };
         let connect = Box::new(|| {
             let service = Service::start(&Address::Simulator(None))?;
             Ok(Arc::new(service) as Arc<_>)
         });
-        let store = Store::open(folder).unwrap();
-        let audit = Audit::open(folder).unwrap();
-        Host::new(roles, store, audit, connect, 1, false, "random".into())
+        host_with(folder, connect)
     }
 
     fn record() -> CardRecord {

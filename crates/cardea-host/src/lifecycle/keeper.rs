@@ -7,7 +7,7 @@ use cardea_card::token::TokenErrorKind;
 use cardea_client::message::CardState;
 
 use crate::host::Host;
-use crate::host::admission::{check, recheck};
+use crate::host::admission::{compare, recheck};
 use crate::host::credential::for_keeper;
 use crate::host::hosted::{Body, HostedCard, View};
 use crate::lifecycle::drive;
@@ -87,21 +87,23 @@ fn remove_leftovers(host: &Host) -> bool {
 fn settle(host: &Host, rare: bool) -> bool {
     drive::remove_absent(host);
     let _guard = host.provision(&mut |_| {});
-    let mut settled = true;
+    let mut is_at_rest = true;
     let waits = |card: &Arc<HostedCard>| {
-        let waits = |body: &Body| match body {
+        // A card at work can be so for as long as its TPM makes a key, or whoever holds its drive likes. Others want
+        // the provisioning lock meanwhile, so it is looked at in the next pass.
+        let Some(body) = card.try_body() else {
+            is_at_rest = false;
+            return false;
+        };
+        match *body {
             Body::Live(_) => card.is_doubted(),
-            Body::Refused(refused) => rare && refused.again,
+            Body::Refused(ref refused) => rare && refused.again,
             Body::Waiting(_) => true,
             Body::Away | Body::Elsewhere | Body::Gone => false,
-        };
-        // Who holds a drive can keep a card on it at work for some time.
-        if card.drive().is_none() {
-            return waits(&card.body());
         }
-        card.try_body().is_some_and(|body| waits(&body))
     };
     let waiting: Vec<_> = host.cards().into_iter().filter(waits).collect();
+    let mut settled = is_at_rest;
     let untried = rare && host.counters.is_outstanding();
     let idle = waiting.is_empty() && lock(&host.intents).is_empty() && !untried;
     if !idle {
@@ -112,10 +114,14 @@ fn settle(host: &Host, rare: bool) -> bool {
                 }
                 settled &= finish_intents(host, &for_keeper(&chip));
                 for card in waiting {
+                    let Some(mut body) = card.try_body() else {
+                        settled = false;
+                        continue;
+                    };
                     if card.take_doubt() {
-                        recheck(host, &card, &mut card.body(), TokenErrorKind::Lost);
+                        recheck(host, &card, &mut body, TokenErrorKind::Lost);
                     }
-                    settled &= check(host, &card, &chip);
+                    settled &= compare(host, &card, &mut body, &chip);
                 }
             }
             Err(error) => {
@@ -123,7 +129,8 @@ fn settle(host: &Host, rare: bool) -> bool {
                 tracing::debug!(error = reason, "TPM away");
                 for card in waiting {
                     let text = format!("the TPM cannot be reached: {reason}");
-                    if matches!(*card.body(), Body::Waiting(_)) {
+                    let body = card.try_body();
+                    if body.is_some_and(|body| matches!(*body, Body::Waiting(_))) {
                         card.set_view(View::new(CardState::TpmAway, text));
                     }
                 }
@@ -137,37 +144,59 @@ fn settle(host: &Host, rare: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cardea_store::Store;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use std::thread;
+
     use cardea_tpm::Address;
 
     use super::*;
     use crate::host::always_away::AlwaysAway;
-    use crate::host::audit::Audit;
     use crate::host::hosted::Place;
-    use crate::host::permission::Roles;
-    use crate::lifecycle::load::tests::stored;
+    use crate::lifecycle::load::tests::{host_with, stored};
 
-    #[test]
-    fn card_waits_for_a_chip_of_another_kind_that_is_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let roles = Roles {
-            admin_group: "cardea-admin".into(),
-            pcscd_uid: 0,
-        };
+    fn host_without_tpm(folder: &Path) -> Host {
         let address = Address::Simulator(None);
         let connect = Box::new(move || Ok(Arc::new(AlwaysAway(address.clone())) as Arc<_>));
-        let store = Store::open(folder.path()).unwrap();
-        let audit = Audit::open(folder.path()).unwrap();
-        let host = Host::new(roles, store, audit, connect, 1, false, "random".into());
-        let record = stored(1, 1, 0x01C2_0000, true).content.unwrap();
+        host_with(folder, connect)
+    }
+
+    /// A card that waits for the TPM.
+    fn add_waiting(host: &Host, id: u8) -> Arc<HostedCard> {
+        let handle = 0x01C2_0000 + u32::from(id);
+        let record = stored(id, 1, handle, true).content.unwrap();
         let place = Place {
             id: Some(record.id),
-            path: folder.path().join("1.card"),
+            path: host.store.path(record.id),
             instance: None,
         };
         let body = Body::Waiting(Box::new(record.clone()));
         let card = Arc::new(HostedCard::new(place, &record, body, View::ready()));
         host.add(Arc::clone(&card));
+        card
+    }
+
+    #[test]
+    fn card_at_work_keeps_the_provisioning_lock_from_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host_without_tpm(folder.path());
+        let (at_work, other) = (add_waiting(&host, 1), add_waiting(&host, 2));
+        let (sender, receiver) = mpsc::channel();
+        let body = at_work.body();
+        thread::scope(|threads| {
+            threads.spawn(|| sender.send(settle(&host, false)));
+            let settled = receiver.recv_timeout(Duration::from_secs(30));
+            drop(body);
+            assert_eq!(settled, Ok(false), "it is to be looked at again");
+        });
+        assert_eq!(other.view().state, CardState::TpmAway);
+    }
+
+    #[test]
+    fn card_waits_for_a_chip_of_another_kind_that_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host_without_tpm(folder.path());
+        let card = add_waiting(&host, 1);
         assert!(!settle(&host, false), "it is to be tried again");
         assert!(matches!(*card.body(), Body::Waiting(_)));
         assert_eq!(card.view().state, CardState::TpmAway);

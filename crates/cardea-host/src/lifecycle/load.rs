@@ -176,14 +176,31 @@ fn host_card(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::Path;
+
     use cardea_card::record::{
         CounterMode, GidsRecord, IndexRecord, IndexRole, SecretLengths, Settings, SrkRecord,
         TpmRecord,
     };
+    use cardea_store::Store;
 
     use super::*;
+    use crate::host::audit::Audit;
+    use crate::host::permission::Roles;
+    use crate::host::tpm::Connect;
 
     const BASE: u32 = 0x01C2_0000;
+
+    /// A host with its state in this folder, which has one slot.
+    pub(crate) fn host_with(folder: &Path, connect: Connect) -> Host {
+        let roles = Roles {
+            admin_group: "cardea-admin".into(),
+            pcscd_uid: 0,
+        };
+        let store = Store::open(folder).unwrap();
+        let audit = Audit::open(folder).unwrap();
+        Host::new(roles, store, audit, connect, 1, false, "random".into())
+    }
 
     pub(crate) fn stored(id: u8, created: u64, handle: u32, trusted: bool) -> StoredCard {
         let id = CardId::new([id; 16]);
