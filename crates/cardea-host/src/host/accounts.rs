@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::User;
 
 use crate::sync::lock;
@@ -29,6 +30,9 @@ const LAST_OWN: u32 = 65_535;
 /// Between two looks at the file.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Between two looks that fail: the name service may take its time for each user.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The users of a machine, for limits.
 #[derive(Debug)]
 pub struct Accounts {
@@ -42,7 +46,9 @@ pub struct Accounts {
 #[derive(Debug, Default)]
 struct Look {
     last: Option<Instant>,
-    read: Option<Version>,
+    /// None: not read to its end yet. Without a file there is no version.
+    read: Option<Option<Version>>,
+    has_failed: bool,
 }
 
 /// Device, inode, size, and times of the last change in seconds and nanoseconds: all differ for a file that was
@@ -94,64 +100,111 @@ impl Accounts {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if look.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+        let interval = match look.has_failed {
+            true => RETRY_INTERVAL,
+            false => INTERVAL,
+        };
+        if look.last.is_some_and(|last| last.elapsed() < interval) {
             return;
         }
         look.last = Some(Instant::now());
-        self.read_changed(&mut look);
+        self.read_changed(&mut look, user_id);
     }
 
-    fn read_changed(&self, look: &mut Look) {
-        let version = version(&self.path);
-        if version == look.read {
-            return;
+    fn read_changed(&self, look: &mut Look, user_id: impl Fn(&str) -> io::Result<Option<u32>>) {
+        let result = self.read_ranges(look, user_id);
+        if let (Err(error), false) = (&result, look.has_failed) {
+            tracing::warn!(path = %self.path.display(), %error, "subordinate user ids not read, to be retried");
         }
-        let ranges = match version {
-            Some(_) => read(&self.path).map(|text| parse(&text, &self.path, user_id)),
+        look.has_failed = result.is_err();
+    }
+
+    /// What cannot be found out at the moment stays as it was: nobody counts as several users meanwhile.
+    fn read_ranges(
+        &self,
+        look: &mut Look,
+        user_id: impl Fn(&str) -> io::Result<Option<u32>>,
+    ) -> io::Result<()> {
+        let version = version(&self.path)?;
+        if look.read == Some(version) {
+            return Ok(());
+        }
+        look.read = None;
+        let text = match version {
+            Some(_) => read(&self.path)?,
             None => Ok(Vec::new()),
         };
-        match ranges {
-            Ok(ranges) => {
-                tracing::debug!(path = %self.path.display(), ranges = ranges.len(), "subordinate user ids read");
-                *lock(&self.ranges) = ranges;
+        let mut failed = None;
+        let ranges = match text {
+            Ok(text) => parse(&text, &self.path, |name, first| {
+                user_id(name).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    let owner = self.of(first);
+                    (owner != first).then_some(owner).or_else(|| number(name))
+                })
+            }),
+            Err(Unsuitable(what)) => {
+                tracing::warn!(path = %self.path.display(), what, "subordinate user ids ignored");
+                Vec::new()
             }
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "subordinate user ids ignored");
-                lock(&self.ranges).clear();
+        };
+        tracing::debug!(path = %self.path.display(), ranges = ranges.len(), "subordinate user ids read");
+        *lock(&self.ranges) = ranges;
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                look.read = Some(version);
+                Ok(())
             }
         }
-        look.read = version;
     }
 }
 
+/// Why a file is not the one that is meant, however often it is read.
+struct Unsuitable(&'static str);
+
 /// None: there is no file.
-fn version(path: &Path) -> Option<Version> {
-    let metadata = fs::metadata(path).ok()?;
+fn version(path: &Path) -> io::Result<Option<Version>> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let times = [
         metadata.mtime(),
         metadata.mtime_nsec(),
         metadata.ctime(),
         metadata.ctime_nsec(),
     ];
-    Some((metadata.dev(), metadata.ino(), metadata.size(), times))
+    Ok(Some((
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        times,
+    )))
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path) -> io::Result<Result<Vec<u8>, Unsuitable>> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Ok(Err(Unsuitable("not a regular file")));
     }
     let mut text = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other("the file is too long"));
+    match text.len() as u64 > MAX_FILE {
+        true => Ok(Err(Unsuitable("the file is too long"))),
+        false => Ok(Ok(text)),
     }
-    Ok(text)
 }
 
 /// The ranges of the file: `user:first:count`, the user by name or number. What is not a line of this form, or
 /// would take an id that is somebody's own or in an earlier range, is ignored with one warning for all of it.
-fn parse(text: &[u8], path: &Path, user_id: impl Fn(&str) -> Option<u32>) -> Vec<Range> {
+/// `user_id` is also given the first id of the range.
+fn parse(
+    text: &[u8],
+    path: &Path,
+    mut user_id: impl FnMut(&str, u32) -> Option<u32>,
+) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut ignored = Vec::new();
     for (number, line) in (1_u32..).zip(text.split(|&byte| byte == b'\n')) {
@@ -162,7 +215,8 @@ fn parse(text: &[u8], path: &Path, user_id: impl Fn(&str) -> Option<u32>) -> Vec
         match entry(line) {
             // Users that were deleted leave their lines behind.
             Some((name, first, last)) => {
-                ranges.extend(user_id(name).map(|owner| Range { first, last, owner }))
+                let owner = user_id(name, first);
+                ranges.extend(owner.map(|owner| Range { first, last, owner }));
             }
             None => ignored.push(number),
         }
@@ -221,11 +275,15 @@ fn number(text: &str) -> Option<u32> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// As newuidmap(1) reads the first field: a name, else a number.
-fn user_id(name: &str) -> Option<u32> {
+/// As newuidmap(1) reads the first field: a name, else a number. An error: the name service cannot say at the moment.
+fn user_id(name: &str) -> io::Result<Option<u32>> {
     match User::from_name(name) {
-        Ok(Some(user)) => Some(user.uid.as_raw()),
-        Ok(None) | Err(_) => number(name),
+        Ok(Some(user)) => Ok(Some(user.uid.as_raw())),
+        // Different name services say in different ways that there is no such user (getpwnam(3)).
+        Ok(None) | Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => {
+            Ok(number(name))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -233,7 +291,7 @@ fn user_id(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn known(name: &str) -> Option<u32> {
+    fn known(name: &str, _: u32) -> Option<u32> {
         match name {
             "alice" => Some(1000),
             "bob" => Some(1001),
@@ -311,7 +369,7 @@ mod tests {
         let path = folder.path().join("subuid");
         let accounts = Accounts::new(&path);
         let of = |uid| {
-            accounts.read_changed(&mut lock(&accounts.look));
+            accounts.read_changed(&mut lock(&accounts.look), user_id);
             accounts.of(uid)
         };
         assert_eq!(of(100_001), 100_001, "no file");
@@ -329,9 +387,49 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_found_out_at_the_moment_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subuid");
+        let accounts = Accounts::new(&path);
+        let answers = std::cell::Cell::new(true);
+        let name_service = |name: &str| match answers.get() {
+            true => Ok(known(name, 0)),
+            false => Err(Errno::EIO.into()),
+        };
+        let of = |uids: [u32; 3]| {
+            accounts.read_changed(&mut lock(&accounts.look), name_service);
+            uids.map(|uid| accounts.of(uid))
+        };
+        let uids = [100_001, 200_001, 300_001];
+        fs::write(&path, "alice:100000:10\n").unwrap();
+        assert_eq!(of(uids), [1000, 200_001, 300_001]);
+        // One user more, while the name service is away; then it is back, and the file as it was.
+        answers.set(false);
+        fs::write(&path, "alice:100000:10\nbob:200000:10\n1002:300000:10\n").unwrap();
+        assert_eq!(of(uids), [1000, 200_001, 1002]);
+        assert_eq!(of(uids), [1000, 200_001, 1002]);
+        answers.set(true);
+        assert_eq!(of(uids), [1000, 1001, 1002]);
+
+        let aside = folder.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(of(uids), [1000, 1001, 1002], "it cannot be read");
+        fs::remove_file(&path).unwrap();
+        fs::write(&aside, "alice:100000:10\n").unwrap();
+        fs::rename(&aside, &path).unwrap();
+        assert_eq!(of(uids), [1000, 200_001, 300_001]);
+        fs::write(&path, "alice:100000:10\nbob:200000:10\n").unwrap();
+        answers.set(false);
+        assert_eq!(of(uids), [1000, 200_001, 300_001]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(of(uids), uids, "no file");
+    }
+
+    #[test]
     fn user_is_a_name_before_it_is_a_number() {
-        assert_eq!(user_id("root"), Some(0));
-        assert_eq!(user_id("4000000"), Some(4_000_000));
-        assert_eq!(user_id("no-such-user-here"), None);
+        assert_eq!(user_id("root").unwrap(), Some(0));
+        assert_eq!(user_id("4000000").unwrap(), Some(4_000_000));
+        assert_eq!(user_id("no-such-user-here").unwrap(), None);
     }
 }
