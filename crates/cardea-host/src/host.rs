@@ -94,7 +94,7 @@ impl Host {
         admin_key: String,
     ) -> Self {
         let accounts: Arc<Accounts> = Arc::default();
-        audit.count_by(&accounts);
+        let audit = audit.counting_by(Arc::clone(&accounts));
         Self {
             roles,
             accounts,
@@ -113,6 +113,16 @@ impl Host {
             intents: Mutex::default(),
             told: Mutex::default(),
             keeper: KeeperSignal::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counting_by(self, accounts: Accounts) -> Self {
+        let accounts = Arc::new(accounts);
+        Self {
+            audit: self.audit.counting_by(Arc::clone(&accounts)),
+            accounts,
+            ..self
         }
     }
 

@@ -13,7 +13,7 @@ mod log;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cardea_card::Event;
@@ -202,7 +202,7 @@ pub struct Audit {
     /// Locked before the queue.
     writer: Mutex<Writer>,
     /// Whose a user id is, for the budgets.
-    accounts: OnceLock<Arc<Accounts>>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 /// Records that wait for the disk.
@@ -278,18 +278,21 @@ impl Audit {
                 done: 0,
                 lost: 0,
             }),
-            accounts: OnceLock::new(),
+            accounts: None,
         })
     }
 
-    /// From now on a user's subordinate ids have no budgets of their own.
-    pub(crate) fn count_by(&self, accounts: &Arc<Accounts>) {
-        // It is set once.
-        let _ = self.accounts.set(Arc::clone(accounts));
+    /// With no budgets for a user's subordinate ids but the user's.
+    pub(crate) fn counting_by(self, accounts: Arc<Accounts>) -> Self {
+        Self {
+            accounts: Some(accounts),
+            ..self
+        }
     }
 
     fn account(&self, uid: u32) -> u32 {
-        self.accounts.get().map_or(uid, |accounts| accounts.of(uid))
+        let accounts = self.accounts.as_ref();
+        accounts.map_or(uid, |accounts| accounts.of(uid))
     }
 
     /// The newest record.
@@ -611,8 +614,7 @@ mod tests {
         std::fs::write(&ranges, "1000:100000:65536\n").unwrap();
         let accounts = Arc::new(Accounts::new(ranges));
         accounts.refresh();
-        let audit = Audit::open(folder.path()).unwrap();
-        audit.count_by(&accounts);
+        let audit = Audit::open(folder.path()).unwrap().counting_by(accounts);
         for uid in 100_000..100_500 {
             let flooding = Actor { uid, ..actor() };
             audit.event(None, &flooding, Door::Socket, Kind::Denied);

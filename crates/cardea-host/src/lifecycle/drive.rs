@@ -70,7 +70,7 @@ pub(crate) fn attach(
     place: &str,
     given: OwnedFd,
 ) -> Result<(Reply, Held), Failure> {
-    let turn = reading.begin(caller.uid())?;
+    let turn = reading.begin(host.accounts().of(caller.uid()))?;
     let folder = open(host, given)?;
     let identity = folder.identity();
     let names = folder.names().map_err(|error| of_drive_store(&error))?;
@@ -363,8 +363,11 @@ fn stranger(
     let brought = (Arc::clone(drive), host.accounts().of(caller.uid()));
     let card = HostedCard::stranger(place, record, refused, view, brought);
     let card = Arc::new(card);
-    host.add(Arc::clone(&card));
-    Ok(card)
+    match host.add_guest(&card) {
+        true => Ok(card),
+        // Redirections do not wait for the provisioning lock.
+        false => Err(fail(FailureKind::Invalid, REDIRECTED)),
+    }
 }
 
 /// A card of the same user with this id that is not this host's either. Those of others are not compared.
@@ -382,10 +385,12 @@ fn known_guest(
         Some(card) => match card.drive() {
             Some(present) if Arc::ptr_eq(&present, drive) => Ok(Some(card)),
             Some(_) => refuse("the card is already attached, from another drive"),
-            None => refuse("a card with this id is redirected to this computer; end that first"),
+            None => refuse(REDIRECTED),
         },
     }
 }
+
+const REDIRECTED: &str = "a card with this id is redirected to this computer; end that first";
 
 const NOT_WRITTEN_HERE: &str = "made by this computer's TPM, but not written by this system: an administrator can \
      adopt it once with `cardea card adopt`";
@@ -555,4 +560,77 @@ fn plain(place: &str) -> String {
         plain.push(letter);
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::OnceLock;
+
+    use cardea_tpm::{Address, Service};
+
+    use super::*;
+    use crate::host::accounts::Accounts;
+    use crate::lifecycle::load::tests::{host_with, stored};
+
+    #[test]
+    fn card_that_was_redirected_meanwhile_is_not_listed_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = stored(1, 1, 0x01C2_0000, false).content.unwrap();
+        let guest = |host: &Arc<Host>| {
+            let drive = Arc::new(Drive::new(host, (0, 0), String::new()));
+            let place = Place {
+                id: Some(record.id),
+                path: PathBuf::new(),
+                instance: None,
+            };
+            let brought = (drive, record.owner);
+            HostedCard::stranger(place, &record, Body::Elsewhere, View::away(), brought)
+        };
+        let cell: Arc<OnceLock<(Arc<Host>, Arc<HostedCard>)>> = Arc::default();
+        let inner = Arc::clone(&cell);
+        // The TPM is asked whether the card is its own; meanwhile another connection brings one.
+        let connect = Box::new(move || {
+            let (host, guest) = inner.get().unwrap();
+            assert!(host.add_guest(guest));
+            let service = Service::start(&Address::Simulator(None))?;
+            Ok(Arc::new(service) as Arc<_>)
+        });
+        let host = Arc::new(host_with(folder.path(), connect));
+        let other = Arc::new(guest(&host));
+        assert!(cell.set((Arc::clone(&host), other)).is_ok());
+        let drive = Arc::new(Drive::new(&host, (1, 1), String::new()));
+        let caller = Caller::for_test(record.owner, false, false);
+        let _guard = host.provision(&mut |_| {});
+        let failure = stranger(&host, caller, &record, &drive).unwrap_err();
+        assert_eq!(failure.message, REDIRECTED);
+        assert_eq!(host.cards().len(), 1);
+    }
+
+    #[test]
+    fn subordinate_ids_do_not_have_several_drives_read_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let ranges = folder.path().join("subuid");
+        std::fs::write(&ranges, "1000:100000:65536\n").unwrap();
+        let accounts = Accounts::new(ranges);
+        accounts.refresh();
+        let connect = Box::new(|| {
+            let service = Service::start(&Address::Simulator(None))?;
+            Ok(Arc::new(service) as Arc<_>)
+        });
+        let host = host_with(&folder.path().join("state"), connect);
+        let host = Arc::new(host.counting_by(accounts));
+        let reading = Reading::default();
+        let _turn = reading.begin(1000).unwrap();
+        for (uid, kind) in [
+            (100_000, FailureKind::Busy),
+            (165_535, FailureKind::Busy),
+            (165_536, FailureKind::Failed),
+        ] {
+            let given = File::open("/proc").unwrap().into();
+            let by = (Caller::for_test(uid, false, false), &Actor::daemon());
+            let failure = attach(&host, &reading, by, "here", given).unwrap_err();
+            assert_eq!(failure.kind, kind, "{uid}: {failure:?}");
+        }
+    }
 }
