@@ -26,7 +26,7 @@ use crate::host::hosted::HostedCard;
 use crate::sync::lock;
 use crate::system::unix_time;
 
-use self::frequency::{Frequency, Price};
+use self::frequency::{Frequency, Price, Repeated, Whose};
 use self::log::{Log, hex};
 
 pub(crate) use self::log::Head;
@@ -366,8 +366,15 @@ impl Audit {
         let count = match often {
             None => 1,
             Some(key) => {
-                let card = card.and_then(|card| card.id);
-                frequency.due((card, key, actor.uid, actor.pid), now)?
+                let repeated = Repeated {
+                    card: card.and_then(|card| card.id),
+                    what: key,
+                    uid: actor.uid,
+                    account: self.account(actor.uid),
+                    pid: actor.pid,
+                    started: actor.started,
+                };
+                frequency.due(repeated, now)?
             }
         };
         let price = price(card, door, kind);
@@ -377,12 +384,17 @@ impl Audit {
 
     fn withheld(&self, now: Instant) -> Vec<Draft> {
         let withheld = lock(&self.frequency).withheld(now);
-        let drafts = withheld.into_iter().map(|(uid, count)| {
-            let user = Actor {
-                uid,
-                ..Actor::daemon()
-            };
-            Draft::new(None, &user, Door::Daemon, Kind::RecordsWithheld, count)
+        let drafts = withheld.into_iter().map(|(whose, count)| {
+            let mut actor = Actor::daemon();
+            if let Whose::User(uid) = whose {
+                actor.uid = uid;
+            }
+            let kind = Kind::RecordsWithheld;
+            let mut draft = Draft::new(None, &actor, Door::Daemon, kind, count);
+            if whose == Whose::Others {
+                draft.record.insert("others".into(), true.into());
+            }
+            draft
         });
         drafts.collect()
     }

@@ -18,8 +18,18 @@ const CARD_RECORDS: u32 = 600;
 /// Entries of each table.
 const MAX_ENTRIES: usize = 4096;
 
-/// Card, key, user id and process of what may happen often.
-pub(super) type Repeated = (Option<CardId>, u8, u32, u32);
+/// What may happen often: which event or key, of which card, by which process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Repeated {
+    pub(super) card: Option<CardId>,
+    pub(super) what: u8,
+    pub(super) uid: u32,
+    /// Whose the user id is.
+    pub(super) account: u32,
+    pub(super) pid: u32,
+    /// When the process started: a later one may have its number.
+    pub(super) started: u64,
+}
 
 /// What an event costs its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +58,16 @@ struct Budget {
 pub(super) struct Frequency {
     repeated: HashMap<Repeated, (Instant, u64)>,
     budgets: HashMap<u32, Budget>,
+    /// Of all users for whom the table has no room.
+    others: Option<Budget>,
+}
+
+/// Of whom records were withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    User(u32),
+    /// Users for whom the table had no room.
+    Others,
 }
 
 impl Frequency {
@@ -76,12 +96,12 @@ impl Frequency {
             return;
         }
         let mut entries: HashMap<u32, usize> = HashMap::new();
-        for (_, _, uid, _) in self.repeated.keys() {
-            *entries.entry(*uid).or_default() += 1;
+        for key in self.repeated.keys() {
+            *entries.entry(key.account).or_default() += 1;
         }
         let most = entries.into_iter().max_by_key(|(_, count)| *count);
         if let Some((most, _)) = most {
-            self.repeated.retain(|(_, _, uid, _), _| *uid != most);
+            self.repeated.retain(|key, _| key.account != most);
         }
     }
 
@@ -94,20 +114,15 @@ impl Frequency {
             self.budgets.retain(|_, budget| !budget.is_over(now));
             if self.budgets.len() >= MAX_ENTRIES {
                 // Thousands of user ids at once are one user's doing.
+                let others = self.others.get_or_insert_with(|| Budget::new(now));
+                others.renew(now);
+                others.withheld += 1;
                 return false;
             }
         }
-        let budget = self.budgets.entry(uid).or_insert(Budget {
-            since: now,
-            free: 0,
-            card: 0,
-            withheld: 0,
-            earlier: 0,
-        });
-        if now.duration_since(budget.since) >= INTERVAL {
-            (budget.since, budget.free, budget.card) = (now, 0, 0);
-            budget.earlier += std::mem::take(&mut budget.withheld);
-        }
+        let budget = self.budgets.entry(uid);
+        let budget = budget.or_insert_with(|| Budget::new(now));
+        budget.renew(now);
         let (spent, limit) = match price {
             Price::Free => (&mut budget.free, FREE_RECORDS),
             Price::Card | Price::Exempt => (&mut budget.card, CARD_RECORDS),
@@ -121,22 +136,47 @@ impl Frequency {
     }
 
     /// Users of whom something was withheld in intervals that are over, with how much: also while they go on.
-    pub(super) fn withheld(&mut self, now: Instant) -> Vec<(u32, u64)> {
-        let mut found = Vec::new();
-        for (uid, budget) in &mut self.budgets {
-            if now.duration_since(budget.since) >= INTERVAL {
-                budget.earlier += std::mem::take(&mut budget.withheld);
-            }
-            if budget.earlier > 0 {
-                found.push((*uid, std::mem::take(&mut budget.earlier)));
-            }
-        }
+    pub(super) fn withheld(&mut self, now: Instant) -> Vec<(Whose, u64)> {
+        let users = self.budgets.iter_mut();
+        let users = users.map(|(uid, budget)| (Whose::User(*uid), budget));
+        let others = self.others.iter_mut().map(|budget| (Whose::Others, budget));
+        let mut found: Vec<_> = users
+            .chain(others)
+            .map(|(whose, budget)| (whose, budget.take_earlier(now)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
         found.sort_unstable();
         found
     }
 }
 
 impl Budget {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            free: 0,
+            card: 0,
+            withheld: 0,
+            earlier: 0,
+        }
+    }
+
+    /// Begins the next interval when this one is over.
+    fn renew(&mut self, now: Instant) {
+        if now.duration_since(self.since) >= INTERVAL {
+            (self.since, self.free, self.card) = (now, 0, 0);
+            self.earlier += std::mem::take(&mut self.withheld);
+        }
+    }
+
+    /// What was withheld in intervals that are over.
+    fn take_earlier(&mut self, now: Instant) -> u64 {
+        if now.duration_since(self.since) >= INTERVAL {
+            self.earlier += std::mem::take(&mut self.withheld);
+        }
+        std::mem::take(&mut self.earlier)
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         self.withheld == 0 && self.earlier == 0 && now.duration_since(self.since) >= INTERVAL
     }
@@ -146,16 +186,30 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn by(account: u32, uid: u32, pid: u32) -> Repeated {
+        Repeated {
+            card: None,
+            what: 0x81,
+            uid,
+            account,
+            pid,
+            started: 1,
+        }
+    }
+
     #[test]
     fn repetitions_are_counted_until_the_interval_is_over() {
         let mut frequency = Frequency::default();
         let start = Instant::now();
-        let key = (None, 0x81, 1000, 7);
+        let key = by(1000, 1000, 7);
         assert_eq!(frequency.due(key, start), Some(1));
         for _ in 0..99 {
             assert_eq!(frequency.due(key, start), None);
         }
-        assert_eq!(frequency.due((None, 0x82, 1000, 7), start), Some(1));
+        let other = Repeated { what: 0x82, ..key };
+        assert_eq!(frequency.due(other, start), Some(1));
+        let later = Repeated { started: 2, ..key };
+        assert_eq!(frequency.due(later, start), Some(1), "another process");
         assert_eq!(frequency.due(key, start + INTERVAL), Some(100));
         assert_eq!(frequency.due(key, start + INTERVAL), None);
     }
@@ -164,11 +218,20 @@ mod tests {
     fn full_table_costs_the_user_who_fills_it() {
         let mut frequency = Frequency::default();
         let now = Instant::now();
-        assert_eq!(frequency.due((None, 0x81, 1, 7), now), Some(1));
-        for pid in 0..20_000 {
-            assert_eq!(frequency.due((None, 0, 2, pid), now), Some(1));
+        let victim = [by(1, 1, 7), by(1, 1, 8)];
+        for process in victim {
+            assert_eq!(frequency.due(process, now), Some(1));
         }
-        assert_eq!(frequency.due((None, 0x81, 1, 7), now), None);
+        for pid in 0..20_000 {
+            assert_eq!(frequency.due(by(2, 2, pid), now), Some(1));
+        }
+        // One process of each of many user ids that are one user's.
+        for uid in 100_000..120_000 {
+            assert_eq!(frequency.due(by(2, uid, 7), now), Some(1));
+        }
+        for process in victim {
+            assert_eq!(frequency.due(process, now), None);
+        }
         assert!(frequency.repeated.len() <= MAX_ENTRIES);
     }
 
@@ -184,7 +247,7 @@ mod tests {
         assert!(admitted(1, Price::Exempt, start));
         let later = start + INTERVAL;
         assert_eq!(frequency.withheld(start), []);
-        assert_eq!(frequency.withheld(later), [(1, 940)]);
+        assert_eq!(frequency.withheld(later), [(Whose::User(1), 940)]);
         assert_eq!(frequency.withheld(later), []);
         assert!(frequency.admits(1, Price::Free, later));
     }
@@ -219,6 +282,11 @@ mod tests {
             frequency.admits(0, Price::Card, now),
             "who was there before"
         );
-        assert!(frequency.admits(30_000, Price::Free, now + INTERVAL));
+        // All others are counted together.
+        let withheld = 20_000 - MAX_ENTRIES as u64;
+        let later = now + INTERVAL;
+        assert_eq!(frequency.withheld(later), [(Whose::Others, withheld)]);
+        assert_eq!(frequency.withheld(later), []);
+        assert!(frequency.admits(30_000, Price::Free, later));
     }
 }
