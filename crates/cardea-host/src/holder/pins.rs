@@ -100,6 +100,9 @@ impl CardVisit<'_> {
                 ),
                 tries_left: Some(*left),
             },
+            (Reference::Puk, error) if token_kind(error) == Some(TokenErrorKind::NotConfigured) => {
+                fail(FailureKind::Invalid, "this card has no PUK")
+            }
             _ => about(reference, self.explained(&error)),
         })
     }
@@ -314,9 +317,6 @@ fn about(reference: Reference, failure: Failure) -> Failure {
         },
         (Reference::Puk, FailureKind::ChangeUnknown) => {
             fail(FailureKind::ChangeUnknown, change_unknown("PUK"))
-        }
-        (Reference::Puk, FailureKind::Invalid) if failure.message.contains("no such reference") => {
-            fail(FailureKind::Invalid, "this card has no PUK")
         }
         _ => failure,
     }

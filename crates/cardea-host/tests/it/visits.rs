@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use cardea_client::message::{
-    CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reference, Reply, Request,
-    SecretBytes,
+    Authority, CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reference, Reply,
+    Request, SecretBytes,
 };
 use cardea_host::{
     ConsentRequest, Grant, HostedCard, NoAnswer, Prompter, Purpose, Question, Right,
@@ -164,4 +164,36 @@ fn grant_to_make_a_card_is_good_for_one_owner() {
     };
     assert_eq!(create(own, OTHER, None), Ok(Some(OTHER)));
     assert_eq!(create(grant, OTHER, Some(OWNER)), Ok(Some(OWNER)));
+}
+
+#[test]
+fn card_without_a_puk_says_so_to_each_request_about_it() {
+    let place = Place::new();
+    let card = place.card("card");
+    let secret = |text: &[u8]| SecretBytes::new(text.to_vec());
+    let failure = |request| {
+        let request = Request::card(card.as_str(), request);
+        let visitor = &mut place.visitor(OWNER);
+        let served = place.counter.serve(visitor, request, None, &mut |_| {});
+        let failure = served.unwrap_err();
+        (failure.kind, failure.message)
+    };
+    let none = (FailureKind::Invalid, "this card has no PUK".to_owned());
+    let (puk, new) = (secret(b"12345678"), secret(b"87654321"));
+    let verify = CardRequest::VerifyPin {
+        reference: Reference::Puk,
+        value: puk.clone(),
+    };
+    assert_eq!(failure(verify), none);
+    let change = CardRequest::ChangePin {
+        reference: Reference::Puk,
+        old: puk.clone(),
+        new: new.clone(),
+    };
+    assert_eq!(failure(change), none);
+    let unblock = CardRequest::UnblockPin {
+        by: Authority::Puk(puk),
+        new,
+    };
+    assert_eq!(failure(unblock), none);
 }
