@@ -24,33 +24,47 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The keeper thread: finishes and checks what needs the TPM, again and again while it is away, and ends
 /// old PIN verifications where no command comes that would.
 pub fn keep(host: &Host) {
-    let mut retry = FIRST_RETRY;
+    let mut passes = Passes {
+        retry: FIRST_RETRY,
+        are_leftovers_gone: false,
+    };
     let mut round = Instant::now();
-    let mut are_leftovers_gone = false;
     loop {
         let rare = round.elapsed() >= EXPIRY_INTERVAL;
         if rare {
             round = Instant::now();
         }
-        let settled = settle(host, rare) & host.store.settle();
-        // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.
-        if rare && !are_leftovers_gone {
-            are_leftovers_gone = remove_leftovers(host);
-        }
-        let limit = if settled {
-            retry = FIRST_RETRY;
-            EXPIRY_INTERVAL
-        } else {
-            let limit = retry;
-            retry = LAST_RETRY.min(retry * 2);
-            limit
-        };
-        if !host.keeper.wait_for_work(limit) {
+        if !host.keeper.wait_for_work(passes.next(host, rare)) {
             host.store.settle();
             return;
         }
         host.expire();
         host.audit.catch_up();
+    }
+}
+
+/// What one pass leaves to the next.
+struct Passes {
+    /// How long it is to the next one where something still waits for the TPM.
+    retry: Duration,
+    are_leftovers_gone: bool,
+}
+
+impl Passes {
+    /// Makes a pass and returns how long it is to the next one.
+    fn next(&mut self, host: &Host, rare: bool) -> Duration {
+        let settled = settle(host, rare) & host.store.settle();
+        // In the usual rounds: nobody waits for this, and a daemon that ends at once does not ask the TPM.
+        if rare && !self.are_leftovers_gone {
+            self.are_leftovers_gone = remove_leftovers(host);
+        }
+        if settled {
+            self.retry = FIRST_RETRY;
+            return EXPIRY_INTERVAL;
+        }
+        let limit = self.retry;
+        self.retry = LAST_RETRY.min(limit * 2);
+        limit
     }
 }
 
@@ -144,11 +158,17 @@ fn settle(host: &Host, rare: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
     use std::path::Path;
+    use std::process::{Child, Command};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::thread;
 
-    use cardea_tpm::Address;
+    use cardea_tpm::policy::NV_DEFINED;
+    use cardea_tpm::{Address, Service, TpmError};
+    use sha2::{Digest, Sha256};
 
     use super::*;
     use crate::host::always_away::AlwaysAway;
@@ -201,5 +221,94 @@ mod tests {
         assert!(matches!(*card.body(), Body::Waiting(_)));
         assert_eq!(card.view().state, CardState::TpmAway);
         assert_eq!(host.slots.slot_of(&card), None);
+    }
+    struct EndOnDrop(Child);
+
+    impl Drop for EndOnDrop {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    /// What a test of the TPM that was interrupted leaves: NV_DefineSpace (TPM 2.0 Part 3, 31.3) with the policy of an
+    /// index that only shows that there is room.
+    fn leave_index(socket: &Path, handle: u32) {
+        let policy = {
+            let mut extended = vec![0; 32];
+            // PolicyCommandCode(NV_Write)
+            extended.extend(
+                [0x016C_u32, 0x0137]
+                    .iter()
+                    .flat_map(|code| code.to_be_bytes()),
+            );
+            Sha256::digest(extended)
+        };
+        let mut public = handle.to_be_bytes().to_vec();
+        public.extend([0x00, 0x0B]);
+        public.extend(NV_DEFINED.to_be_bytes());
+        public.extend([0, 32]);
+        public.extend(policy);
+        public.extend([0, 8]);
+        let mut body = 0x012A_u32.to_be_bytes().to_vec();
+        // The owner, with an empty password.
+        body.extend(0x4000_0001_u32.to_be_bytes());
+        body.extend([0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0]);
+        body.extend([0, 0]);
+        body.extend(u16::try_from(public.len()).unwrap().to_be_bytes());
+        body.extend(public);
+        let mut command = vec![0x80, 0x02];
+        command.extend(u32::try_from(body.len() + 6).unwrap().to_be_bytes());
+        command.extend(body);
+        let mut tpm = UnixStream::connect(socket).unwrap();
+        for command in [&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0][..], &command] {
+            tpm.write_all(command).unwrap();
+            let mut response = [0; 128];
+            let length = tpm.read(&mut response).unwrap();
+            assert_eq!(response[6..10], [0; 4], "{:02x?}", &response[..length]);
+        }
+    }
+
+    #[test]
+    fn what_a_test_of_the_tpm_has_left_is_removed_in_the_first_rare_pass_with_the_tpm() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("tpm.sock");
+        let swtpm = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "not-need-init"])
+            .arg("--tpmstate")
+            .arg(format!("dir={}", folder.path().display()))
+            .arg("--server")
+            .arg(format!("type=unixio,path={}", socket.display()))
+            .spawn()
+            .unwrap();
+        let _swtpm = EndOnDrop(swtpm);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < deadline);
+            thread::sleep(Duration::from_millis(5));
+        }
+        leave_index(&socket, 0x01C2_0FFF);
+        let attempts = AtomicUsize::new(0);
+        let connect = Box::new(move || {
+            if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err(TpmError::Stopped);
+            }
+            let service = Service::start(&Address::SwtpmUnix(socket.clone()))?;
+            Ok(Arc::new(service) as Arc<_>)
+        });
+        let host = host_with(&folder.path().join("state"), connect);
+        let mut passes = Passes {
+            retry: FIRST_RETRY,
+            are_leftovers_gone: false,
+        };
+        // The TPM is away, and then nobody asks it outside of rare passes.
+        let mut pass = |rare| {
+            assert_eq!(passes.next(&host, rare), EXPIRY_INTERVAL);
+            passes.are_leftovers_gone
+        };
+        assert!(!pass(true) && !pass(false));
+        assert_eq!(host.tpm.chip().unwrap().indices().unwrap().len(), 1);
+        assert!(!pass(false) && pass(true));
+        assert_eq!(host.tpm.chip().unwrap().indices().unwrap(), []);
     }
 }
