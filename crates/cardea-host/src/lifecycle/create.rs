@@ -173,11 +173,7 @@ fn make_on_drive(
         ));
     }
     let (record, _) = write(host, order, &NewFile::On(folder), progress)?;
-    let instance = host.store.instance(record.id).ok();
-    let path = host.store.path(record.id);
-    let card = Arc::new(HostedCard::on_drive(drive::known(&record), path, instance));
-    host.add(Arc::clone(&card));
-    Ok(card)
+    Ok(drive::list_known(host, drive::known(&record)))
 }
 
 /// Where a new card's file goes.

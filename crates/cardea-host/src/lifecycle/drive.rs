@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Reply};
-use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoredCard};
+use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoreError, StoredCard};
 use cardea_terms::is_unsafe_to_show;
 use cardea_tpm::own_indices;
 
@@ -264,25 +264,26 @@ fn newly_known(
     drive: &Arc<Drive>,
 ) -> Result<Arc<HostedCard>, Failure> {
     refuse_claims(host, &record)?;
-    let card = remember(host, &record)?;
+    let recorded = record_known(host, &record).map_err(|error| of_store(&error))?;
+    let card = list_known(host, recorded);
     insert(host, &card, record, drive);
     Ok(card)
 }
 
-/// Records a card as one on a drive of this host, and lists it. The caller holds the provisioning lock.
-pub(crate) fn remember(host: &Host, record: &CardRecord) -> Result<Arc<HostedCard>, Failure> {
+/// Records a card as one on a drive of this host. The caller holds the provisioning lock.
+fn record_known(host: &Host, record: &CardRecord) -> Result<KnownCard, StoreError> {
     let known = known(record);
-    host.store
-        .write_known(&known)
-        .map_err(|error| of_store(&error))?;
-    let instance = host.store.instance(record.id).ok();
-    let card = Arc::new(HostedCard::on_drive(
-        known,
-        host.store.path(record.id),
-        instance,
-    ));
+    host.store.write_known(&known)?;
+    Ok(known)
+}
+
+/// Lists a card that was recorded. The caller holds the provisioning lock.
+pub(crate) fn list_known(host: &Host, known: KnownCard) -> Arc<HostedCard> {
+    let instance = host.store.instance(known.card).ok();
+    let path = host.store.path(known.card);
+    let card = Arc::new(HostedCard::on_drive(known, path, instance));
     host.add(Arc::clone(&card));
-    Ok(card)
+    card
 }
 
 /// What this host keeps of a card on a drive.
@@ -526,8 +527,19 @@ pub(crate) fn adopt(
         .adopt(&record)
         .map_err(|error| of_drive_store(&error))?;
     drop(folder);
+    let recorded = record_known(host, &record).map_err(|error| {
+        // The file has changed its host, whatever happens here. The next one that attaches the drive finds it so.
+        host.audit
+            .event(Some(card), actor, Door::Socket, Kind::CardAdopted);
+        let failure = of_store(&error);
+        let message = format!(
+            "the card's file on the drive now belongs to this system, but this system could not record the card; attach the drive again ({})",
+            failure.message
+        );
+        Failure { message, ..failure }
+    })?;
     host.forget(card);
-    let own = remember(host, &record)?;
+    let own = list_known(host, recorded);
     insert(host, &own, Box::new(record), &drive);
     host.seat_cards();
     host.cards_changed();

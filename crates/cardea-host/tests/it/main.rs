@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod adoption;
 mod creation;
 mod foreign;
 mod lines;
