@@ -6,6 +6,7 @@ use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
 use cardea_store::{Intent, IntentKind};
 use cardea_terms::Step;
+use cardea_tpm::TpmError;
 
 use crate::failure::{self, fail, of_store};
 use crate::fault;
@@ -59,13 +60,12 @@ pub(crate) fn destroy(
             let owner = at_hand.insert(Owner::new(host, owner_auth)?);
             // A switched-off hierarchy hides the indices: they would be taken for gone, and the card with them.
             owner.require_on()?;
-            let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
+            let begun = Begun::of(host, id);
             // From here on no connection reaches the card any more.
             let before = std::mem::replace(&mut *body, Body::Gone);
             drop(body);
             host.slots.remove(&card);
             drop(before);
-            let begun = if begun { Begun::Earlier } else { Begun::Now };
             match undefine(host, id, &record, (state, begun, owner), progress) {
                 Ok(intent) => begun_intent = Some(intent),
                 Err(failure) => {
@@ -96,27 +96,41 @@ pub(crate) fn destroy(
             }
         }
     }
+    let mut left = None;
     if let Some(intent) = begun_intent {
         progress(Step::RemoveFile);
         if let Err(failure) = remove_file(host, &card) {
-            finish_later(host, intent, &failure.message);
-            host.forget(&card);
-            host.seat_cards();
-            return Ok(());
+            left = Some((intent, failure.message));
         }
     }
-    fault::point("destroy-file");
-    // What is kept under the id of a guest is of another card.
-    if let Some(id) = card.id.filter(|_| !card.is_guest()) {
-        forget_intent(host, id);
+    end(host, caller, &card, at_hand.as_ref(), left);
+    Ok(())
+}
+
+/// The card is gone, and so are its files, unless something is left with the intent that names it.
+fn end(
+    host: &Host,
+    caller: Caller,
+    card: &Arc<HostedCard>,
+    owner: Option<&Owner>,
+    left: Option<(Intent, String)>,
+) {
+    match left {
+        Some((intent, why)) => finish_later(host, intent, &why),
+        None => {
+            fault::point("destroy-file");
+            // What is kept under the id of a guest is of another card.
+            if let Some(id) = card.id.filter(|_| !card.is_guest()) {
+                forget_intent(host, id);
+            }
+        }
     }
-    host.forget(&card);
-    if let Some(owner) = &at_hand {
+    host.forget(card);
+    if let Some(owner) = owner {
         owner.finish_pending(host);
     }
     host.seat_cards();
     tracing::info!(card = %card.selector(), name = card.name(), by = caller.uid(), "card destroyed");
-    Ok(())
 }
 
 /// The card is gone with its indices, and nothing can bring it back: what is left of its files is removed as soon as
@@ -185,32 +199,19 @@ fn free(
     let id = known.card;
     let owner = Owner::new(host, owner_auth)?;
     owner.require()?;
-    let begun = lock(&host.intents).iter().any(|intent| intent.card == id);
+    let begun = Begun::of(host, id);
     let intent = Intent {
         card: id,
         kind: IntentKind::Destroy,
         indices: known_indices(known),
     };
-    host.store
-        .write_intent(&intent)
-        .map_err(|error| of_store(&error))?;
-    fault::point("destroy-intent");
-    progress(Step::DeleteObjects);
-    if let Err(error) = owner.chip.undo_intent(&indices(&intent)) {
-        if !begun && let Err(error) = host.store.remove_intent(id) {
-            tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
-        }
-        return Err(owner.failure(&error));
-    }
-    fault::point("destroy-tpm");
+    delete_indices(host, &intent, (begun, &owner), progress, || {
+        owner.chip.undo_intent(&indices(&intent))
+    })?;
     *card.body() = Body::Gone;
-    match host.store.remove_known(id) {
-        Ok(()) => forget_intent(host, id),
-        Err(error) => finish_later(host, intent, &failure::chain(&error)),
-    }
-    host.forget(card);
-    owner.finish_pending(host);
-    tracing::info!(card = %id, name = card.name(), by = caller.uid(), "card on an absent drive destroyed");
+    let removed = host.store.remove_known(id);
+    let left = removed.err().map(|error| (intent, failure::chain(&error)));
+    end(host, caller, card, Some(&owner), left);
     Ok(())
 }
 
@@ -219,6 +220,15 @@ fn free(
 enum Begun {
     Earlier,
     Now,
+}
+
+impl Begun {
+    fn of(host: &Host, id: CardId) -> Self {
+        match lock(&host.intents).iter().any(|intent| intent.card == id) {
+            true => Self::Earlier,
+            false => Self::Now,
+        }
+    }
 }
 
 /// Intent, then the card's own indices. When it fails, an intent of now is gone and the card can be looked at
@@ -235,31 +245,47 @@ fn undefine(
         kind: IntentKind::Destroy,
         indices: named(&record.tpm),
     };
+    delete_indices(host, &intent, (begun, owner), progress, || {
+        match owner.chip.destroy_card(&record.tpm) {
+            // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is
+            // missing is one, as nothing but the file tells whose the indices are.
+            Err(error)
+                if state == CardState::Lost
+                    && !failure::is_away(&error)
+                    && !error.refuses_owner() =>
+            {
+                tracing::warn!(card = %id, error = failure::chain(&error), "lost card's indices not deleted");
+                Ok(())
+            }
+            other => other,
+        }
+    })?;
+    Ok(intent)
+}
+
+/// Intent, then what it names. When it fails, an intent of now is gone.
+fn delete_indices(
+    host: &Host,
+    intent: &Intent,
+    (begun, owner): (Begun, &Owner),
+    progress: &mut dyn FnMut(Step),
+    delete: impl FnOnce() -> Result<(), TpmError>,
+) -> Result<(), Failure> {
     host.store
-        .write_intent(&intent)
+        .write_intent(intent)
         .map_err(|error| of_store(&error))?;
     fault::point("destroy-intent");
     progress(Step::DeleteObjects);
-    match owner.chip.destroy_card(&record.tpm) {
-        Ok(()) => {}
-        // What a cleared TPM says about a lost card is no reason to keep its file; that an authorisation is
-        // missing is one, as nothing but the file tells whose the indices are.
-        Err(error)
-            if state == CardState::Lost && !failure::is_away(&error) && !error.refuses_owner() =>
+    if let Err(error) = delete() {
+        if matches!(begun, Begun::Now)
+            && let Err(error) = host.store.remove_intent(intent.card)
         {
-            tracing::warn!(card = %id, error = failure::chain(&error), "lost card's indices not deleted");
+            tracing::warn!(card = %intent.card, error = failure::chain(&error), "intent not removed");
         }
-        Err(error) => {
-            if matches!(begun, Begun::Now)
-                && let Err(error) = host.store.remove_intent(id)
-            {
-                tracing::warn!(card = %id, error = failure::chain(&error), "intent not removed");
-            }
-            return Err(owner.failure(&error));
-        }
+        return Err(owner.failure(&error));
     }
     fault::point("destroy-tpm");
-    Ok(intent)
+    Ok(())
 }
 
 /// The card is still there, as far as is known: it is looked at again, now if the TPM answers, else by the keeper.
