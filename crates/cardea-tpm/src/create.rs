@@ -442,19 +442,31 @@ pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmE
     if !NV_RANGE.contains(&intent.handle) {
         return Ok(());
     }
+    let is_ours = |public: &[u8]| {
+        [NV_DEFINED, NV_WRITTEN]
+            .iter()
+            .any(|attributes| public == nv_public(intent.handle, *attributes, &intent.policy))
+    };
+    undefine_if(core, intent.handle, is_ours).map(drop)
+}
+
+/// Undefines the index with this handle if it is there, and its public area is one of those that are meant. Whether it
+/// did.
+pub(crate) fn undefine_if(
+    core: &mut Core,
+    handle: u32,
+    is_meant: impl FnOnce(&[u8]) -> bool,
+) -> Result<bool, TpmError> {
     let tpm = &mut core.link()?.tpm;
-    let public = match tpm.nv_read_public(intent.handle) {
-        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(()),
+    let public = match tpm.nv_read_public(handle) {
+        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(false),
         other => other?,
     };
-    let ours = [NV_DEFINED, NV_WRITTEN]
-        .iter()
-        .any(|attributes| public == nv_public(intent.handle, *attributes, &intent.policy));
-    if ours {
-        tpm.nv_undefine(intent.handle, &name_of(&public))
-    } else {
-        Ok(())
+    let is_meant = is_meant(&public);
+    if is_meant {
+        tpm.nv_undefine(handle, &name_of(&public))?;
     }
+    Ok(is_meant)
 }
 
 /// No room, or no such kind of index (its attributes are refused): both leave the TPM without a counter.

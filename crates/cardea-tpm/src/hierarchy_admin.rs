@@ -5,11 +5,12 @@ use cardea_card::record::{IndexRole, TpmRecord};
 use cardea_card::weakened::{self, Weakness};
 
 use crate::core::Core;
+use crate::create::undefine_if;
 use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
 use crate::operate::missing;
 use crate::owner::private_session;
-use crate::policy::{NV_DEFINED, NV_WRITTEN, name_of, nv_public};
+use crate::policy::{NV_DEFINED, NV_WRITTEN, nv_public};
 use crate::service::Service;
 use crate::session::Session;
 use crate::status::{NO_STATE, PERMANENT, is_owner_on};
@@ -225,15 +226,7 @@ impl Service {
                 "0x{handle:08X} is not in the range of cards' indices"
             )));
         }
-        self.run(move |core| {
-            let tpm = &mut core.link()?.tpm;
-            let public = match tpm.nv_read_public(handle) {
-                Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(false),
-                other => other?,
-            };
-            tpm.nv_undefine(handle, &name_of(&public))?;
-            Ok(true)
-        })
+        self.run(move |core| undefine_if(core, handle, |_| true))
     }
 }
 

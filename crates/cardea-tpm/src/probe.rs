@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::AuthValue;
 use crate::core::Core;
-use crate::create::{full, undefine};
+use crate::create::{full, undefine, undefine_if};
 use crate::error::{ResponseCode, TpmError};
 use crate::intent::IntentIndex;
 use crate::policy::{NV_DEFINED, NV_WRITTEN, ZERO, cc, command_code, name_of, nv_public};
@@ -130,23 +130,16 @@ fn probe_handle(core: &mut Core, taken: &[u32]) -> Result<u32, TpmError> {
 
 /// Undefines a throw-away index, of this run or left by a crash; another or none is left alone. Whether there was one.
 fn remove_left(core: &mut Core, handle: u32) -> Result<bool, TpmError> {
-    let tpm = &mut core.link()?.tpm;
-    let public = match tpm.nv_read_public(handle) {
-        Err(error) if error.code() == Some(ResponseCode::HANDLE) => return Ok(false),
-        other => other?,
-    };
-    let room = room_intent(handle).policy;
-    let ours = [
-        probe_public(handle, PROBE_DEFINED),
-        probe_public(handle, PROBE_WRITTEN),
-        nv_public(handle, NV_DEFINED, &room),
-        nv_public(handle, NV_WRITTEN, &room),
-    ];
-    let is_ours = ours.contains(&public);
-    if is_ours {
-        tpm.nv_undefine(handle, &name_of(&public))?;
-    }
-    Ok(is_ours)
+    undefine_if(core, handle, |public| {
+        let room = room_intent(handle).policy;
+        let ours = [
+            probe_public(handle, PROBE_DEFINED),
+            probe_public(handle, PROBE_WRITTEN),
+            nv_public(handle, NV_DEFINED, &room),
+            nv_public(handle, NV_WRITTEN, &room),
+        ];
+        ours.iter().any(|ours| ours == public)
+    })
 }
 
 /// What [`room`] defines.
