@@ -370,11 +370,10 @@ impl Audit {
                     card: card.and_then(|card| card.id),
                     what: key,
                     uid: actor.uid,
-                    account: self.account(actor.uid),
                     pid: actor.pid,
                     started: actor.started,
                 };
-                frequency.due(repeated, now)?
+                frequency.due(repeated, || self.account(actor.uid), now)?
             }
         };
         let price = price(card, door, kind);

@@ -24,8 +24,6 @@ pub(super) struct Repeated {
     pub(super) card: Option<CardId>,
     pub(super) what: u8,
     pub(super) uid: u32,
-    /// Whose the user id is.
-    pub(super) account: u32,
     pub(super) pid: u32,
     /// When the process started: a later one may have its number.
     pub(super) started: u64,
@@ -54,9 +52,18 @@ struct Budget {
 }
 
 /// What was recorded when, and how often it happened since.
+#[derive(Debug)]
+struct Recorded {
+    at: Instant,
+    since: u64,
+    /// Whose the user id is.
+    account: u32,
+}
+
+/// How often everything happens.
 #[derive(Debug, Default)]
 pub(super) struct Frequency {
-    repeated: HashMap<Repeated, (Instant, u64)>,
+    repeated: HashMap<Repeated, Recorded>,
     budgets: HashMap<u32, Budget>,
     /// Of all users for whom the table has no room.
     others: Option<Budget>,
@@ -71,37 +78,48 @@ pub(super) enum Whose {
 }
 
 impl Frequency {
-    /// How many uses are to be recorded now; none while the last record is young.
-    pub(super) fn due(&mut self, key: Repeated, now: Instant) -> Option<u64> {
-        if let Some((recorded, since)) = self.repeated.get_mut(&key) {
-            *since += 1;
-            if now.duration_since(*recorded) < INTERVAL {
+    /// How many uses are to be recorded now; none while the last record is young. `account`: whose the user id is,
+    /// which is asked for a new entry only.
+    pub(super) fn due(
+        &mut self,
+        key: Repeated,
+        account: impl FnOnce() -> u32,
+        now: Instant,
+    ) -> Option<u64> {
+        if let Some(recorded) = self.repeated.get_mut(&key) {
+            recorded.since += 1;
+            if now.duration_since(recorded.at) < INTERVAL {
                 return None;
             }
-            *recorded = now;
-            return Some(std::mem::take(since));
+            recorded.at = now;
+            return Some(std::mem::take(&mut recorded.since));
         }
         if self.repeated.len() >= MAX_ENTRIES {
             self.make_room(now);
         }
-        self.repeated.insert(key, (now, 0));
+        let recorded = Recorded {
+            at: now,
+            since: 0,
+            account: account(),
+        };
+        self.repeated.insert(key, recorded);
         Some(1)
     }
 
     /// Forgets what is old; if that is not enough, everything of the user with most entries.
     fn make_room(&mut self, now: Instant) {
         self.repeated
-            .retain(|_, (recorded, _)| now.duration_since(*recorded) < INTERVAL);
+            .retain(|_, recorded| now.duration_since(recorded.at) < INTERVAL);
         if self.repeated.len() < MAX_ENTRIES {
             return;
         }
         let mut entries: HashMap<u32, usize> = HashMap::new();
-        for key in self.repeated.keys() {
-            *entries.entry(key.account).or_default() += 1;
+        for recorded in self.repeated.values() {
+            *entries.entry(recorded.account).or_default() += 1;
         }
         let most = entries.into_iter().max_by_key(|(_, count)| *count);
         if let Some((most, _)) = most {
-            self.repeated.retain(|key, _| key.account != most);
+            self.repeated.retain(|_, recorded| recorded.account != most);
         }
     }
 
@@ -186,12 +204,11 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn by(account: u32, uid: u32, pid: u32) -> Repeated {
+    fn by(uid: u32, pid: u32) -> Repeated {
         Repeated {
             card: None,
             what: 0x81,
             uid,
-            account,
             pid,
             started: 1,
         }
@@ -201,36 +218,38 @@ mod tests {
     fn repetitions_are_counted_until_the_interval_is_over() {
         let mut frequency = Frequency::default();
         let start = Instant::now();
-        let key = by(1000, 1000, 7);
-        assert_eq!(frequency.due(key, start), Some(1));
+        let mut due = |key, now| frequency.due(key, || 1000, now);
+        let key = by(1000, 7);
+        assert_eq!(due(key, start), Some(1));
         for _ in 0..99 {
-            assert_eq!(frequency.due(key, start), None);
+            assert_eq!(due(key, start), None);
         }
         let other = Repeated { what: 0x82, ..key };
-        assert_eq!(frequency.due(other, start), Some(1));
+        assert_eq!(due(other, start), Some(1));
         let later = Repeated { started: 2, ..key };
-        assert_eq!(frequency.due(later, start), Some(1), "another process");
-        assert_eq!(frequency.due(key, start + INTERVAL), Some(100));
-        assert_eq!(frequency.due(key, start + INTERVAL), None);
+        assert_eq!(due(later, start), Some(1), "another process");
+        assert_eq!(due(key, start + INTERVAL), Some(100));
+        assert_eq!(due(key, start + INTERVAL), None);
     }
 
     #[test]
     fn full_table_costs_the_user_who_fills_it() {
         let mut frequency = Frequency::default();
         let now = Instant::now();
-        let victim = [by(1, 1, 7), by(1, 1, 8)];
+        let mut due = |account, key| frequency.due(key, || account, now);
+        let victim = [by(1, 7), by(1, 8)];
         for process in victim {
-            assert_eq!(frequency.due(process, now), Some(1));
+            assert_eq!(due(1, process), Some(1));
         }
         for pid in 0..20_000 {
-            assert_eq!(frequency.due(by(2, 2, pid), now), Some(1));
+            assert_eq!(due(2, by(2, pid)), Some(1));
         }
         // One process of each of many user ids that are one user's.
         for uid in 100_000..120_000 {
-            assert_eq!(frequency.due(by(2, uid, 7), now), Some(1));
+            assert_eq!(due(2, by(uid, 7)), Some(1));
         }
         for process in victim {
-            assert_eq!(frequency.due(process, now), None);
+            assert_eq!(due(1, process), None);
         }
         assert!(frequency.repeated.len() <= MAX_ENTRIES);
     }
