@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cardea_client::message::{CardRequest, NewObject, ObjectKind, Reply, Request, Thing};
+use cardea_terms::civil_from_days;
 use cryptoki_sys::*;
 
 use crate::attributes;
@@ -246,50 +247,15 @@ fn rank_on(fields: &x509::Fields<'_>, today: [u8; 8]) -> (u8, Option<[u8; 8]>) {
 /// The date in UTC, YYYYMMDD.
 fn today() -> [u8; 8] {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    date(since.map_or(0, |since| since.as_secs() / 86_400))
-}
-
-/// The date of a day, counted from 1970-01-01.
-fn date(mut days: u64) -> [u8; 8] {
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let text = format!("{year:04}{month:02}{:02}", days + 1);
+    let days = since.map_or(0, |since| since.as_secs() / 86_400);
+    let (year, month, day) = civil_from_days(i64::try_from(days).unwrap_or(i64::MAX / 2));
+    let text = format!("{year:04}{month:02}{day:02}");
     text.into_bytes().try_into().unwrap_or([b'9'; 8])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_counted_with_leap_years() {
-        for (days, wanted) in [
-            (0, b"19700101"),
-            (58, b"19700228"),
-            (59, b"19700301"),
-            (789, b"19720229"),
-            (11_016, b"20000229"),
-            (20_787, b"20261130"),
-        ] {
-            assert_eq!(&date(days), wanted, "{days}");
-        }
-    }
 
     #[test]
     fn valid_certificate_comes_before_a_later_and_an_expired_one() {

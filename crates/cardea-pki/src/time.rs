@@ -1,5 +1,6 @@
 //! UTCTime and GeneralizedTime as seconds of the Unix epoch.
 
+use cardea_terms::civil_from_days;
 use der::asn1::AnyRef;
 use der::{Tag, Tagged};
 
@@ -36,7 +37,7 @@ pub(crate) fn parse(any: AnyRef<'_>) -> Option<i64> {
 
 /// The element for a time: UTCTime to 2049, GeneralizedTime from 2050, as RFC 5280 wants.
 pub(crate) fn encode(unix: i64) -> Option<Vec<u8>> {
-    let (year, month, day) = date(unix.div_euclid(DAY));
+    let (year, month, day) = civil_from_days(unix.div_euclid(DAY));
     let second = unix.rem_euclid(DAY);
     let clock = format!(
         "{month:02}{day:02}{:02}{:02}{:02}Z",
@@ -86,25 +87,6 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
-}
-
-/// Year, month and day of days since 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

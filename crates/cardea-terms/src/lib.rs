@@ -2,14 +2,15 @@
 //!
 //! What: plain enums and numbers, with their coding where a card file or the socket has them, and the word that
 //! commands and JSON have for them.
-//! And two rules that all doors share: whether the numbers of a key belong together ([`RsaNumbers`]), and how text that
-//! somebody else chose is shown ([`tame`], [`for_dialog`]).
+//! And the rules that all doors share: whether the numbers of a key belong together ([`RsaNumbers`]), how text that
+//! somebody else chose is shown ([`tame`], [`for_dialog`]), and the calendar ([`civil_from_days`]).
 //! What not: no I/O, no secret that is kept, no other behaviour; sentences for people are made where they are shown.
 //! Begin with [`KeyAlgorithm`]; what MS-TPMVSC has numbers for is in [`tpmvsc`].
 
 #![forbid(unsafe_code)]
 
 mod card;
+mod date;
 mod hierarchy;
 mod key;
 mod rsa_numbers;
@@ -19,6 +20,7 @@ mod token_label;
 pub mod tpmvsc;
 
 pub use card::{CounterMode, IndexRole, NO_SESSION_LIMIT, Visibility};
+pub use date::civil_from_days;
 pub use hierarchy::{PLATFORM, hierarchy_word};
 pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 pub use rsa_numbers::{RsaMisfit, RsaNumbers};

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use cardea_client::message::CardState;
+use cardea_terms::civil_from_days;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
@@ -97,23 +98,10 @@ pub(crate) fn table<const N: usize>(
     text
 }
 
-/// A time in UTC, from seconds since 1970 (days to civil date: Howard Hinnant's `civil_from_days`).
+/// A time in UTC, from seconds since 1970.
 pub(crate) fn utc(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil_from_days(days);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
         rest / 3600,
