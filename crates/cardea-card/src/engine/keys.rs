@@ -63,16 +63,29 @@ impl Card {
         class: KeyClass,
         arrange: impl FnOnce(&mut CardRecord) -> Result<(), CardError>,
     ) -> Result<KeyInfo, CardError> {
-        if !self.token.supports(material.algorithm()) {
-            return Err(TokenErrorKind::Unsupported.into());
-        }
-        let reference = number.get();
-        let key = match material {
-            Material::Generated(algorithm) => self.token.generate(reference, algorithm, class)?,
-            Material::Imported(key) => self.token.import(reference, key, class)?,
-        };
+        let key = self.make_object(number.get(), material, class)?;
         self.keep_key(&key, arrange)
             .inspect_err(|_| self.token.forget(&key))
+    }
+
+    /// Makes a key in the token, which is not yet anybody's: whoever does not keep it has the token forget it.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Token`].
+    pub(super) fn make_object(
+        &mut self,
+        number: u8,
+        material: Material<'_>,
+        class: KeyClass,
+    ) -> Result<KeyRecord, CardError> {
+        if !self.supports(material.algorithm()) {
+            return Err(TokenErrorKind::Unsupported.into());
+        }
+        Ok(match material {
+            Material::Generated(algorithm) => self.token.generate(number, algorithm, class)?,
+            Material::Imported(key) => self.token.import(number, key, class)?,
+        })
     }
 
     /// Makes a TPM object one of the card's keys, in place of an earlier one of its number.

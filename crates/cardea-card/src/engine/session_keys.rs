@@ -148,13 +148,7 @@ impl Card {
         if self.session_keys.len() >= MAX_OF_CARD || own.count() >= MAX_OF_PROGRAM {
             return Err(TokenErrorKind::Full.into());
         }
-        if !self.supports(material.algorithm()) {
-            return Err(TokenErrorKind::Unsupported.into());
-        }
-        let key = match material {
-            Material::Generated(algorithm) => self.token.generate(NO_NUMBER, algorithm, class)?,
-            Material::Imported(key) => self.token.import(NO_NUMBER, key, class)?,
-        };
+        let key = self.make_object(NO_NUMBER, material, class)?;
         let info = self
             .token
             .describe(&key)
