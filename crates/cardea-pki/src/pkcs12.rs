@@ -29,7 +29,6 @@ const MAX_SAFES: usize = 16;
 pub struct Pkcs12 {
     key: PrivateKey,
     certificates: Vec<Certificate>,
-    others: Vec<Certificate>,
     friendly_name: Option<String>,
 }
 
@@ -87,16 +86,10 @@ impl Pkcs12 {
         self.key
     }
 
-    /// The certificates for the key, found by its public key, in the order of the file.
+    /// All certificates, the key's and others, in the order of the file.
     #[must_use]
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
-    }
-
-    /// The other certificates, in the order of the file.
-    #[must_use]
-    pub fn other_certificates(&self) -> &[Certificate] {
-        &self.others
     }
 
     /// The name that people see, of the key or of its certificate; control characters are replaced.
@@ -313,20 +306,15 @@ impl Found {
                 });
             }
         };
-        let mut certificates = Vec::new();
-        let mut others = Vec::new();
-        for (found, name) in self.certificates {
+        for (found, name) in &self.certificates {
             if found.matches(key.public_key()) {
-                friendly_name = friendly_name.or(name);
-                certificates.push(found);
-            } else {
-                others.push(found);
+                friendly_name = friendly_name.or_else(|| name.clone());
             }
         }
+        let certificates = self.certificates.into_iter();
         Ok(Pkcs12 {
             key,
-            certificates,
-            others,
+            certificates: certificates.map(|(certificate, _)| certificate).collect(),
             friendly_name,
         })
     }

@@ -137,8 +137,7 @@ fn parse(content: &[u8], passphrase: Option<&[u8]>) -> Result<Found, Error> {
         });
     }
     let file = Pkcs12::parse(content, passphrase)?;
-    let all = [file.certificates(), file.other_certificates()].concat();
-    let (certificate, others) = chosen(all, file.key());
+    let (certificate, others) = chosen(file.certificates().to_vec(), file.key());
     Ok(Found {
         name: file
             .friendly_name()
