@@ -203,6 +203,13 @@ pub(crate) fn split_element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, value, rest))
 }
 
+/// Zero bytes and white space, which some programs write behind a certificate or a file.
+pub(crate) fn is_padding(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|byte| *byte == 0 || byte.is_ascii_whitespace())
+}
+
 /// An element.
 pub(crate) fn element(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len() + 6);

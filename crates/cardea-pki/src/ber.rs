@@ -4,7 +4,7 @@
 use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::asn1::{TAG_OCTET_STRING, put_header};
+use crate::asn1::{TAG_OCTET_STRING, is_padding, put_header};
 
 /// No file of ours nests a third as deep.
 const MAX_DEPTH: usize = 32;
@@ -15,11 +15,24 @@ const CONSTRUCTED_OCTET_STRING: u8 = TAG_OCTET_STRING | CONSTRUCTED;
 ///
 /// `[n]` IMPLICIT octet strings in pieces cannot be told from others here: whoever reads them joins them.
 pub(crate) fn to_der(bytes: &[u8], what: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let malformed = Error::Malformed { what };
+    first_to_der(bytes, what, <[u8]>::is_empty)
+}
+
+/// Like [`to_der`], and leaves out zero bytes and white space behind the element.
+pub(crate) fn padded_to_der(bytes: &[u8], what: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    first_to_der(bytes, what, is_padding)
+}
+
+/// The first element, if this holds for what is behind it.
+fn first_to_der(
+    bytes: &[u8],
+    what: &'static str,
+    may_follow: fn(&[u8]) -> bool,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut rest = bytes;
     match transcode(&mut rest, 0) {
-        Some(element) if rest.is_empty() => Ok(element.encode()),
-        _ => Err(malformed),
+        Some(element) if may_follow(rest) => Ok(element.encode()),
+        _ => Err(Error::Malformed { what }),
     }
 }
 

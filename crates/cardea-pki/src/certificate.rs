@@ -76,10 +76,7 @@ impl Certificate {
         let mut outer = Reader::new(der, WHAT)?;
         let whole = outer.encoded()?;
         let padding = der.get(whole.len()..).unwrap_or_default();
-        if !padding
-            .iter()
-            .all(|byte| *byte == 0 || byte.is_ascii_whitespace())
-        {
+        if !asn1::is_padding(padding) {
             return Err(outer.malformed());
         }
         let der = whole;

@@ -20,7 +20,7 @@ pub(crate) fn looks_like(der: &[u8]) -> bool {
 pub(crate) fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     // As it is if possible: transcoding would change certificates that are not quite DER, and break their signatures.
     match signed_data(bytes) {
-        Err(Error::Malformed { .. }) => signed_data(&ber::to_der(without_padding(bytes), WHAT)?),
+        Err(Error::Malformed { .. }) => signed_data(&ber::padded_to_der(bytes, WHAT)?),
         result => result,
     }
 }
@@ -54,11 +54,7 @@ fn signed_data(der: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
 /// Zero bytes and white space behind the content, as with certificates.
 fn without_padding(bytes: &[u8]) -> &[u8] {
     match asn1::split_element(bytes) {
-        Some((_, _, rest))
-            if rest
-                .iter()
-                .all(|byte| *byte == 0 || byte.is_ascii_whitespace()) =>
-        {
+        Some((_, _, rest)) if asn1::is_padding(rest) => {
             bytes.get(..bytes.len() - rest.len()).unwrap_or_default()
         }
         _ => bytes,

@@ -235,6 +235,10 @@ fn certificates_inside_pkcs7_are_read() {
     ber.extend(&content[11 + 4 + 4..]);
     ber.extend([0; 6]);
     assert_eq!(Certificate::parse_all(&ber).unwrap(), expected);
+    let padded = [&ber[..], b"\0\0\r\n"].concat();
+    assert_eq!(Certificate::parse_all(&padded).unwrap(), expected);
+    let followed = [&ber[..], b"\0\0more"].concat();
+    assert!(Certificate::parse_all(&followed).is_err());
 
     // Damaged, cut, and without certificates.
     for len in [20, 100, der.len() - 1] {
