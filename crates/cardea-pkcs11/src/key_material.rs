@@ -232,18 +232,27 @@ pub(crate) fn pkcs8(der: &[u8]) -> Option<PrivateKey> {
     None
 }
 
-/// Whether the public point behind a scalar (RFC 5915 §3), if there is one, is that of the key.
+/// Whether the fields behind a scalar (RFC 5915 §3) are whole, and the public point among them, if there is one, is that
+/// of the key.
 fn has_point_of(mut rest: &[u8], size: usize, key: &PrivateKey) -> bool {
-    while let Some((tag, value, after)) = x509::element(rest) {
-        if tag == 0xA1 {
-            let Some((0x03, [0, point @ ..], _)) = x509::element(value) else {
-                return false;
-            };
-            return matches!(
-                (ec_point(size, point), key),
-                (Some(PublicKey::Ec { x, y }), PrivateKey::Ec { x: own_x, y: own_y, .. })
-                    if x == *own_x && y == *own_y
-            );
+    let is_own = |point: &[u8]| {
+        matches!(
+            (ec_point(size, point), key),
+            (Some(PublicKey::Ec { x, y }), PrivateKey::Ec { x: own_x, y: own_y, .. })
+                if x == *own_x && y == *own_y
+        )
+    };
+    while !rest.is_empty() {
+        let Some((tag, value, after)) = x509::element(rest) else {
+            return false;
+        };
+        let fits = match (tag, x509::element(value)) {
+            (0xA1, Some((0x03, [0, point @ ..], []))) => is_own(point),
+            (0xA1, _) => false,
+            _ => true,
+        };
+        if !fits {
+            return false;
         }
         rest = after;
     }
@@ -367,6 +376,25 @@ mod tests {
         let mut file = CURVE.to_vec();
         *file.last_mut().unwrap() ^= 1;
         assert!(pkcs8(&file).is_none());
+
+        // Its field is cut off, or has something behind the point.
+        let of_point = |field: &[u8]| has_point_of(field, 32, &key);
+        let point = [&[0, 4][..], x_and_y(&key).as_slice()].concat();
+        let field = [&[0xA1, 68, 3, 66][..], &point].concat();
+        assert!(of_point(&field) && of_point(&[]));
+        for length in 1..field.len() {
+            assert!(!of_point(&field[..length]), "{length}");
+        }
+        let longer = [&[0xA1, 70, 3, 66][..], &point, &[5, 0]].concat();
+        assert!(!of_point(&longer));
+        assert!(!of_point(&[&field[..], &[0xA1, 3, 3, 1, 0]].concat()));
+    }
+
+    fn x_and_y(key: &PrivateKey) -> Vec<u8> {
+        match key {
+            PrivateKey::Ec { x, y, .. } => [&x[..], y].concat(),
+            PrivateKey::Rsa { .. } => panic!("a curve"),
+        }
     }
 
     /// The byte before the rest of such a point is its length, as in an OCTET STRING.
