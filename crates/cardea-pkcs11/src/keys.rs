@@ -17,6 +17,11 @@ use crate::random;
 use crate::rv::{About, Result, Rv};
 use crate::template::Template;
 
+/// Longest label of a key of the card, in bytes.
+const MAX_LABEL: usize = 127;
+/// Longest identifier of a key of the card.
+const MAX_ID: usize = 255;
+
 impl Module {
     /// C_GenerateKeyPair: returns the public and the private handle.
     pub(crate) fn generate(
@@ -206,23 +211,26 @@ impl SecretTemplate {
     }
 }
 
-/// Label, identifier and usage of a new key.
+/// Label, identifier and usage of a new key of the card.
 pub(crate) fn new_key(private: &Template, public: Option<&Template>) -> Result<NewKey> {
-    let text = |template: &Template| template.text(CKA_LABEL);
-    let mut label = text(private)?.filter(|label| !label.is_empty());
-    let mut id = private.get(CKA_ID).filter(|id| !id.is_empty());
-    if let Some(public) = public {
-        label = label.or(text(public)?.filter(|label| !label.is_empty()));
-        id = id.or(public.get(CKA_ID).filter(|id| !id.is_empty()));
-    }
-    if id.is_some_and(|id| id.len() > 255) || label.as_ref().is_some_and(|name| name.len() > 127) {
+    let names = private.names(public.unwrap_or(private))?;
+    named_key(names, key_class(private)?, is_sign_only(private)?)
+}
+
+/// A new key of the card, with its label and its identifier if they are not empty.
+pub(crate) fn named_key(
+    (label, id): (String, Vec<u8>),
+    class: KeyClass,
+    sign_only: bool,
+) -> Result<NewKey> {
+    if id.len() > MAX_ID || label.len() > MAX_LABEL {
         return Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID));
     }
     Ok(NewKey {
-        label,
-        class: key_class(private)?,
-        sign_only: is_sign_only(private)?,
-        id: id.map(<[u8]>::to_vec),
+        label: Some(label).filter(|label| !label.is_empty()),
+        class,
+        sign_only,
+        id: Some(id).filter(|id| !id.is_empty()),
     })
 }
 

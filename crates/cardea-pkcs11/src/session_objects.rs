@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardea_client::message::{CardRequest, NewKey, Reply, Request, SessionKeyMaterial};
+use cardea_client::message::{CardRequest, Reply, Request, SessionKeyMaterial};
 use cardea_terms::{KeyClass, PublicKey};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::attributes::{self, Value};
-use crate::keys::{is_sign_only, key_class};
+use crate::keys::{is_sign_only, key_class, named_key};
 use crate::module::Module;
 use crate::object::{Body, Given, Key, KeyReference, Location, Object};
 use crate::rv::{About, Result, Rv};
@@ -255,16 +255,11 @@ impl Module {
             Some(_) => template.short_bytes(CKA_ID)?,
             None => object.id.clone(),
         };
-        let new = NewKey {
-            label: Some(label).filter(|label| !label.is_empty()),
-            class: if key.always {
-                KeyClass::Always
-            } else {
-                KeyClass::Session
-            },
-            sign_only: key.sign_only,
-            id: Some(id).filter(|id| !id.is_empty()),
+        let class = match key.always {
+            true => KeyClass::Always,
+            false => KeyClass::Session,
         };
+        let new = named_key((label, id), class, key.sign_only)?;
         let slot = self.require_writable(session)?;
         let request = Request::card(
             self.card(slot)?,
@@ -334,14 +329,7 @@ fn described(
     other: &Template,
     class: CK_OBJECT_CLASS,
 ) -> Result<(Given, String, Vec<u8>)> {
-    let mut label = own.short_text(CKA_LABEL)?;
-    if label.is_empty() {
-        label = other.short_text(CKA_LABEL)?;
-    }
-    let mut id = own.short_bytes(CKA_ID)?;
-    if id.is_empty() {
-        id = other.short_bytes(CKA_ID)?;
-    }
+    let (label, id) = own.names(other)?;
     Ok((own.given(class)?, label, id))
 }
 

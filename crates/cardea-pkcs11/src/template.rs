@@ -88,6 +88,16 @@ impl Template {
         Ok(bytes.to_vec())
     }
 
+    /// Label and identifier: each that of this template, or else that of the key's other half.
+    pub(crate) fn names(&self, other: &Self) -> Result<(String, Vec<u8>)> {
+        let (label, other_label) = (self.short_text(CKA_LABEL)?, other.short_text(CKA_LABEL)?);
+        let (id, other_id) = (self.short_bytes(CKA_ID)?, other.short_bytes(CKA_ID)?);
+        Ok((
+            if label.is_empty() { other_label } else { label },
+            if id.is_empty() { other_id } else { id },
+        ))
+    }
+
     /// Refuses a template that gives an attribute a different value.
     pub(crate) fn require_long(&self, wanted: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Result {
         match self.long(wanted)? {

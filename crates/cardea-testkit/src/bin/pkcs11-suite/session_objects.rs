@@ -6,7 +6,7 @@ use crate::context::{
     Context, EC, NONE, Outcome, RO, Row, bytes, curve, ensure, flag, long, refused, rsa_public,
     session_secret,
 };
-use crate::module::{Attribute, Mechanism, Result};
+use crate::module::{Attribute, Mechanism, Result, Rv};
 use crate::reference::{Rsa, point_of, sha256, shared_secret, verify_ecdsa};
 use crate::session::Session;
 
@@ -294,6 +294,17 @@ pub(crate) const ROWS: &[Row] = &[
             });
         other.destroy(kept)?;
         seen
+    }),
+    // Where tokens have a limit, it is a matter of the value.
+    ("session_key_is_kept_with_a_long_label_or_refused", |c| {
+        let s = c.user()?;
+        let (_, private) = pair(s)?;
+        let long = bytes(CKA_LABEL, [b'l'; 200]);
+        match s.copy(private, &[flag(CKA_TOKEN, true), long]) {
+            Err(Rv(CKR_ATTRIBUTE_VALUE_INVALID)) => Ok(()),
+            Err(other) => Err(other.into()),
+            Ok(kept) => Ok(s.destroy(kept)?),
+        }
     }),
     ("copy_of_a_session_key_stays_secret", |c| {
         let s = c.user()?;
