@@ -371,27 +371,31 @@ fn keep_telling(shared: &Shared, choice: &Choice) {
             Ok(Reply::Overview(page)) if !page.more => Ok((page.generation, page.entries)),
             _ => client.card_states(SIGN_OF_LIFE),
         };
-        match (states, client.cards(SIGN_OF_LIFE)) {
-            (Ok((now, cards)), Ok(list)) => {
-                generation = now;
-                offered = choice.among(&list, cards);
-                shared.offer(offered.clone());
-            }
-            (Err(ClientError::Unreachable { .. }), _)
-            | (_, Err(ClientError::Unreachable { .. })) => {
-                // Without a daemon here there are no cards there.
-                generation = 0;
-                offered.clear();
-                shared.offer(Vec::new());
-                thread::sleep(RETRY);
-            }
-            (Err(_), _) | (_, Err(_)) => {
-                // A list that could not be read is not an empty one.
-                generation = 0;
-                shared.offer(offered.clone());
-                thread::sleep(RETRY);
-            }
+        let listed = states.and_then(|states| Ok((states, client.cards(SIGN_OF_LIFE)?)));
+        generation = match &listed {
+            Ok(((now, _), _)) => *now,
+            Err(_) => 0,
+        };
+        let failed = listed.is_err();
+        let listed = listed.map(|((_, cards), list)| choice.among(&list, cards));
+        offered = next_offer(offered, listed);
+        shared.offer(offered.clone());
+        if failed {
+            thread::sleep(RETRY);
         }
+    }
+}
+
+/// What is offered from now on. Without a daemon here there are no cards there; a list that could not be read is not an
+/// empty one.
+fn next_offer(
+    offered: Vec<CardOverview>,
+    listed: Result<Vec<CardOverview>, ClientError>,
+) -> Vec<CardOverview> {
+    match listed {
+        Ok(cards) => cards,
+        Err(error) if error.is_absent() => Vec::new(),
+        Err(_) => offered,
     }
 }
 
@@ -557,6 +561,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -567,6 +573,34 @@ mod tests {
         for wrong in ["", "-oProxyCommand=x", "a\nb", &"a".repeat(200)] {
             assert!(host_name(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn cards_stay_offered_unless_there_is_no_daemon() {
+        let card = CardOverview {
+            card_id: "11".repeat(16),
+            name: "work".to_owned(),
+            state: cardea_client::message::CardState::Ready,
+            reason: String::new(),
+            uninitialised: false,
+        };
+        let offered = || vec![card.clone()];
+        let unreachable = |kind: io::ErrorKind| ClientError::Unreachable {
+            path: PathBuf::from("/run/cardea/cardea.sock"),
+            source: kind.into(),
+        };
+        for (error, stays) in [
+            (unreachable(io::ErrorKind::ConnectionRefused), false),
+            (unreachable(io::ErrorKind::NotFound), false),
+            // Too many open files, for example.
+            (unreachable(io::ErrorKind::Other), true),
+            (unreachable(io::ErrorKind::TimedOut), true),
+            (ClientError::TimedOut, true),
+        ] {
+            let next = next_offer(offered(), Err(error));
+            assert_eq!(!next.is_empty(), stays);
+        }
+        assert!(next_offer(offered(), Ok(Vec::new())).is_empty());
     }
 
     #[test]

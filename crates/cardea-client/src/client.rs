@@ -49,6 +49,25 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the daemon is not running, or is out of this process's reach: then there are no cards. All else says
+    /// nothing of them.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        use io::ErrorKind;
+        let Self::Unreachable { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::NotADirectory
+                | ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+        )
+    }
+}
+
 /// A client of the daemon.
 ///
 /// It keeps its connection from call to call and makes a new one when the daemon was restarted or this

@@ -17,6 +17,8 @@ mod certificates;
 mod creation;
 mod decryption;
 mod encryption;
+#[cfg(test)]
+mod fake_daemon;
 mod general;
 mod hashes;
 mod kdf;

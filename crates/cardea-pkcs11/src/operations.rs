@@ -261,12 +261,68 @@ impl Module {
                 if let Some(KeyReference::Session(name)) = key.reference {
                     self.state().slot(slot)?.forget_session_key(name);
                 }
-                let present = self.require_token(slot);
-                Err(present
-                    .err()
-                    .map_or(Rv(CKR_KEY_HANDLE_INVALID), |_| Rv(CKR_DEVICE_REMOVED)))
+                // A list that cannot be read says nothing of the card.
+                Err(match self.require_token(slot) {
+                    Ok(()) => Rv(CKR_KEY_HANDLE_INVALID),
+                    Err(Rv(CKR_TOKEN_NOT_PRESENT)) => Rv(CKR_DEVICE_REMOVED),
+                    Err(other) => other,
+                })
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cardea_client::message::{ConnectionRequest, Failure, FailureKind, Page};
+    use cardea_terms::PublicKey;
+
+    use super::*;
+    use crate::fake_daemon::FakeDaemon;
+
+    fn failed(kind: FailureKind) -> Option<Reply> {
+        Some(Reply::Failed(Failure {
+            kind,
+            message: String::new(),
+            tries_left: None,
+        }))
+    }
+
+    #[test]
+    fn key_is_missing_or_the_card_or_the_list_cannot_be_read() {
+        let key = Key {
+            reference: Some(KeyReference::Card(0x81)),
+            generated: true,
+            always: false,
+            sign_only: false,
+            public: PublicKey::Ec {
+                x: vec![1; 32],
+                y: vec![2; 32],
+            },
+            subject: Vec::new(),
+        };
+        for (list, expected) in [
+            (failed(FailureKind::Failed), CKR_DEVICE_ERROR),
+            (
+                Some(Reply::Overview(Page::cut(1, None, |_| std::iter::empty()))),
+                CKR_DEVICE_REMOVED,
+            ),
+        ] {
+            let daemon = FakeDaemon::new();
+            let list = std::sync::Mutex::new(list);
+            daemon.serve(move |request| match request {
+                Request::Card { .. } => failed(FailureKind::NotFound),
+                Request::Connection(ConnectionRequest::ShareLogins) => failed(FailureKind::Failed),
+                _ => crate::module::lock(&list).take(),
+            });
+            let (module, _, session) = daemon.logged_in();
+            let operation = Operation::Ecdh {
+                x: vec![1; 32],
+                y: vec![2; 32],
+            };
+            let used = module.use_key(session, &key, operation, None);
+            assert_eq!(used.unwrap_err(), Rv(expected));
         }
     }
 }

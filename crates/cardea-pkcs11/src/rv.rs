@@ -36,16 +36,10 @@ pub(crate) enum PoolError {
 
 impl From<&ClientError> for PoolError {
     fn from(error: &ClientError) -> Self {
-        use std::io::ErrorKind;
-        match error {
-            ClientError::Unreachable { source, .. } => match source.kind() {
-                ErrorKind::ConnectionRefused
-                | ErrorKind::NotADirectory
-                | ErrorKind::NotFound
-                | ErrorKind::PermissionDenied => Self::Absent,
-                _ => Self::Unreachable,
-            },
-            _ => Self::Unreachable,
+        if error.is_absent() {
+            Self::Absent
+        } else {
+            Self::Unreachable
         }
     }
 }

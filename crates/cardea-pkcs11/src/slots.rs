@@ -7,7 +7,7 @@ use cardea_client::message::{
     CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
 };
 use cardea_client::slot_number::{give_slot_numbers, is_usable, number_in};
-use cardea_terms::token_label;
+use cardea_terms::{tame, token_label};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
@@ -66,9 +66,9 @@ impl Module {
         let slot = state.slot(id)?;
         let present = if slot.present { CKF_TOKEN_PRESENT } else { 0 };
         let description = if slot.present || slot.reason.is_empty() {
-            format!("Cardea {}", slot.name)
+            format!("Cardea {}", tame(&slot.name))
         } else {
-            format!("Cardea {} ({})", slot.name, slot.reason)
+            format!("Cardea {} ({})", tame(&slot.name), tame(&slot.reason))
         };
         Ok(CK_SLOT_INFO {
             slotDescription: padded(&description),
@@ -329,18 +329,13 @@ fn pin_lengths(policy: Option<&[u8; 32]>) -> (CK_ULONG, CK_ULONG) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, Mutex};
-    use std::thread;
 
-    use cardea_client::ServerEnd;
     use cardea_client::message::{Failure, FailureKind, Page};
-    use cardea_client::slot_number::SlotNumbers;
 
     use super::*;
-
-    static NUMBERS: Mutex<SlotNumbers> = Mutex::new(SlotNumbers::new());
+    use crate::fake_daemon::FakeDaemon;
 
     fn card() -> CardOverview {
         CardOverview {
@@ -354,9 +349,8 @@ mod tests {
 
     #[test]
     fn list_that_the_daemon_cannot_give_is_not_an_empty_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let module = Module::at(path.clone(), &NUMBERS);
+        let daemon = FakeDaemon::new();
+        let module = daemon.module();
         let list = || module.slot_list(true, true);
         assert_eq!(
             list(),
@@ -364,23 +358,17 @@ mod tests {
             "without a daemon there are no cards"
         );
 
-        let listener = UnixListener::bind(&path).unwrap();
         let full = Arc::new(AtomicBool::new(false));
         let is_full = Arc::clone(&full);
-        let daemon = thread::spawn(move || {
-            let (client, _) = listener.accept().unwrap();
-            let mut end = ServerEnd::accept(client, LIMIT).unwrap();
-            while let Ok(Some(_)) = end.request(Some(LIMIT)) {
-                let reply = match is_full.load(Ordering::Relaxed) {
-                    true => Reply::Failed(Failure {
-                        kind: FailureKind::Failed,
-                        message: "the message is too long".to_owned(),
-                        tries_left: None,
-                    }),
-                    false => Reply::Overview(Page::cut(1, None, |_| [card()].into_iter())),
-                };
-                end.reply(&reply).unwrap();
-            }
+        daemon.serve(move |_| {
+            Some(match is_full.load(Ordering::Relaxed) {
+                true => Reply::Failed(Failure {
+                    kind: FailureKind::Failed,
+                    message: "the message is too long".to_owned(),
+                    tries_left: None,
+                }),
+                false => Reply::Overview(Page::cut(1, None, |_| [card()].into_iter())),
+            })
         });
         let slots = list().unwrap();
         assert_eq!(slots.len(), 1);
@@ -389,7 +377,27 @@ mod tests {
         assert_eq!(module.require_token(slots[0]), Err(Rv(CKR_DEVICE_ERROR)));
         full.store(false, Ordering::Relaxed);
         assert_eq!(module.require_token(slots[0]), Ok(()), "nothing was lost");
-        drop(module);
-        daemon.join().unwrap();
+    }
+
+    #[test]
+    fn names_of_cards_and_reasons_are_tamed() {
+        let daemon = FakeDaemon::new();
+        let module = daemon.module();
+        daemon.serve(|_| {
+            let page = Page::cut(1, None, |_| {
+                [CardOverview {
+                    name: "a\u{202E}b".to_owned(),
+                    state: cardea_client::message::CardState::Lost,
+                    reason: "c\u{2028}d".to_owned(),
+                    ..card()
+                }]
+                .into_iter()
+            });
+            Some(Reply::Overview(page))
+        });
+        let slots = module.slot_list(false, true).unwrap();
+        let shown = module.slot_info(slots[0]).unwrap().slotDescription;
+        let shown = String::from_utf8(shown.to_vec()).unwrap();
+        assert_eq!(shown.trim_end(), "Cardea a\u{FFFD}b (c\u{FFFD}d)");
     }
 }
