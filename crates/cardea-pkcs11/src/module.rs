@@ -11,7 +11,7 @@ use cryptoki_sys::{
     CK_SESSION_HANDLE, CK_SLOT_ID, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_USER_NOT_LOGGED_IN,
 };
 
-use crate::pool::{LIMIT, PERSON_LIMIT, Pool};
+use crate::pool::{LIMIT, PERSON_LIMIT, Pool, SHORT_LIMIT};
 use crate::rv::{About, PoolError, Result, Rv};
 use crate::state::{LoginState, State};
 
@@ -188,6 +188,21 @@ impl Module {
             && status.logged_in == Some(false)
         {
             self.forget_login(slot);
+        }
+        Ok(())
+    }
+
+    /// Like [`Self::check_login`], for a function that reports what is known: a daemon that does not answer soon says
+    /// nothing, and the login stays as it was.
+    pub(crate) fn look_at_login(&self, slot: CK_SLOT_ID) -> Result {
+        if !self.is_user(slot) {
+            return Ok(());
+        }
+        let request = Request::card(self.card(slot)?, CardRequest::Status);
+        match reply(self.pool.ask_beside(&request, SHORT_LIMIT), About::Token) {
+            Ok(Reply::Status(status)) if status.logged_in == Some(false) => self.forget_login(slot),
+            Err(Rv(CKR_USER_NOT_LOGGED_IN)) => self.forget_login(slot),
+            Ok(_) | Err(_) => {}
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ use crate::rv::PoolError;
 
 /// Time limit of a request that generates no key.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// Time limit of a question that can do without an answer.
+pub(crate) const SHORT_LIMIT: Duration = Duration::from_secs(1);
 /// Time limit of a request that generates a key.
 pub(crate) const LONG_LIMIT: Duration = Duration::from_secs(180);
 /// Time limit of a request that waits for a person, who gets two minutes for each of three tries.
@@ -151,7 +153,7 @@ impl Pool {
         let shared = self.lock().ticket.is_some();
         let need = if shared { Need::Any } else { Need::Primary };
         let mut lease = self.take(need, limit)?;
-        lease.join()?;
+        lease.join(LIMIT)?;
         let reply = lease.call(request, limit)?;
         if !is_refusal(&reply, FailureKind::NotLoggedIn) || !lease.has_reconnected() {
             return Ok(reply);
@@ -160,7 +162,31 @@ impl Pool {
         if lease.is_primary() {
             return Err(PoolError::LoginsLost);
         }
-        lease.join()?;
+        lease.join(LIMIT)?;
+        lease.call(request, limit)
+    }
+
+    /// Asks about a login, and never on the connection that has the logins: an answer that does not come in time ends
+    /// the connection. `Busy` if there is no other one.
+    pub(crate) fn ask_beside(
+        &self,
+        request: &Request,
+        limit: Duration,
+    ) -> Result<Reply, PoolError> {
+        let mut state = self.lock();
+        let losses = state.losses;
+        if state.ticket.is_none() {
+            return Err(PoolError::Busy);
+        }
+        let secondary = state.give_secondary(&self.path).ok_or(PoolError::Busy)?;
+        drop(state);
+        let mut lease = Lease::new(self, Taken::Secondary(secondary), losses);
+        lease.join(limit)?;
+        let reply = lease.call(request, limit)?;
+        if !lease.has_reconnected() {
+            return Ok(reply);
+        }
+        lease.join(limit)?;
         lease.call(request, limit)
     }
 
@@ -231,20 +257,24 @@ impl State {
         if let Some(primary) = self.primary.take() {
             return Some(Taken::Primary(primary));
         }
-        if need == Need::Primary {
-            return None;
+        match need {
+            Need::Any => self.give_secondary(path).map(Taken::Secondary),
+            Need::Primary => None,
         }
+    }
+
+    fn give_secondary(&mut self, path: &Path) -> Option<Secondary> {
         if let Some(secondary) = self.idle.pop() {
-            return Some(Taken::Secondary(secondary));
+            return Some(secondary);
         }
         if self.secondary >= MAX_SECONDARY {
             return None;
         }
         self.secondary += 1;
-        Some(Taken::Secondary(Secondary {
+        Some(Secondary {
             client: Client::new(path),
             joined: None,
-        }))
+        })
     }
 
     /// Returns a connection: to the first waiting thread that can use it, or to the free ones.
@@ -320,7 +350,7 @@ impl<'a> Lease<'a> {
     }
 
     /// Makes a secondary connection join the logins of the primary one.
-    fn join(&mut self) -> Result<(), PoolError> {
+    fn join(&mut self, limit: Duration) -> Result<(), PoolError> {
         let Some(Taken::Secondary(secondary)) = &self.taken else {
             return Ok(());
         };
@@ -333,7 +363,7 @@ impl<'a> Lease<'a> {
         };
         let reply = self.call(
             &Request::Connection(ConnectionRequest::JoinLogins { ticket }),
-            LIMIT,
+            limit,
         )?;
         match reply {
             Reply::Done => {

@@ -38,9 +38,10 @@ impl Module {
         let last = !state.sessions.values().any(|other| other.slot == slot);
         drop(state);
         drop(closed);
-        self.delete_session_keys(slot, keys);
         if last {
-            self.end_login(slot);
+            self.end_all(slot, keys);
+        } else {
+            self.delete_session_keys(slot, keys);
         }
         Ok(())
     }
@@ -51,24 +52,33 @@ impl Module {
         let keys = state.slot(slot)?.end_session_objects(|_, _| true);
         state.sessions.retain(|_, session| session.slot != slot);
         drop(state);
-        self.delete_session_keys(slot, keys);
-        self.end_login(slot);
+        self.end_all(slot, keys);
         Ok(())
     }
 
-    fn end_login(&self, slot: CK_SLOT_ID) {
+    /// Ends the login of a slot without sessions, and their keys: with the login, the daemon ends all of them.
+    fn end_all(&self, slot: CK_SLOT_ID, keys: Vec<u64>) {
+        if !self.end_login(slot) {
+            self.delete_session_keys(slot, keys);
+        }
+    }
+
+    /// Ends the login. Returns whether the daemon has ended a user's.
+    fn end_login(&self, slot: CK_SLOT_ID) -> bool {
         let before = self.login_state(slot).unwrap_or_default();
         self.forget_login(slot);
-        if let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) {
-            // If the daemon is gone, so is the login.
-            let _ = self.ask_primary(&Request::card(card, CardRequest::Logout), About::Object);
-        }
+        let (LoginState::User(_), Ok(card)) = (before, self.card(slot)) else {
+            return false;
+        };
+        // If the daemon is gone, so is the login.
+        let logout = Request::card(card, CardRequest::Logout);
+        self.ask_primary(&logout, About::Object).is_ok()
     }
 
     /// C_GetSessionInfo.
     pub(crate) fn session_info(&self, handle: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
         let slot = self.slot_of(handle)?;
-        self.check_login(slot)?;
+        self.look_at_login(slot)?;
         let login = self.login_state(slot)?;
         let read_write = self.state().session(handle)?.read_write;
         let state: CK_STATE = match (login, read_write) {
@@ -351,7 +361,75 @@ fn admin_key(digits: &[u8]) -> Option<SecretBytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use cardea_client::message::ConnectionRequest;
+    use cardea_terms::PublicKey;
+
     use super::*;
+    use crate::fake_daemon::FakeDaemon;
+    use crate::object::{Body, Given, Key, KeyReference};
+
+    #[test]
+    fn last_session_ends_its_keys_with_the_login() {
+        let daemon = FakeDaemon::new();
+        daemon.serve(|_| Some(Reply::Done));
+        for all in [false, true] {
+            let (module, slot, session) = daemon.logged_in();
+            let other = module.state().add_session(Session::new(slot, true));
+            for session in [session, other] {
+                let key = Key {
+                    reference: Some(KeyReference::Session(session)),
+                    generated: true,
+                    always: false,
+                    sign_only: false,
+                    public: PublicKey::Ec {
+                        x: vec![1; 32],
+                        y: vec![2; 32],
+                    },
+                    subject: Vec::new(),
+                };
+                let body = Body::PrivateKey(Arc::new(key));
+                let (label, id) = (String::new(), Vec::new());
+                let mut state = module.state();
+                state
+                    .add_object(session, label, id, Given::new(), body)
+                    .unwrap();
+            }
+            if all {
+                module.close_all_sessions(slot).unwrap();
+            } else {
+                module.close_session(other).unwrap();
+                let delete = format!("DeleteSessionKey {{ key: {other} }}");
+                assert_eq!(daemon.card_requests(), [delete]);
+                module.close_session(session).unwrap();
+            }
+            assert_eq!(daemon.card_requests(), ["Logout"], "{all}");
+        }
+    }
+
+    /// Programs call it while they draw a window.
+    #[test]
+    fn state_of_a_session_is_shown_though_the_daemon_does_not_answer() {
+        let daemon = FakeDaemon::new();
+        daemon.serve(|request| match request {
+            Request::Connection(ConnectionRequest::ShareLogins) => {
+                Some(Reply::Result(SecretBytes::new(vec![1; 16])))
+            }
+            Request::Connection(_) => Some(Reply::Done),
+            _ => None,
+        });
+        let (module, _, session) = daemon.logged_in();
+        module.pool.share(LIMIT).unwrap();
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || send.send(module.session_info(session)));
+        // Half of the limit of other requests.
+        let shown = receive.recv_timeout(LIMIT / 2).unwrap();
+        assert_eq!(shown.unwrap().state, CKS_RW_USER_FUNCTIONS);
+        assert_eq!(daemon.card_requests(), ["Status"]);
+    }
 
     #[test]
     fn admin_key_is_48_hexadecimal_digits() {
