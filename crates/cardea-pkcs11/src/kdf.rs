@@ -78,11 +78,7 @@ mod tests {
     use super::*;
 
     fn bytes(digits: &str) -> Vec<u8> {
-        let digit = |digit: u8| char::from(digit).to_digit(16).unwrap();
-        let pairs = digits.as_bytes().chunks_exact(2);
-        pairs
-            .map(|pair| u8::try_from(digit(pair[0]) << 4 | digit(pair[1])).unwrap())
-            .collect()
+        base16ct::lower::decode_vec(digits).unwrap()
     }
 
     /// Function, secret, shared information, key. Those of SHA-1 and SHA-256 are of NIST's `ansx963_2001.rsp`

@@ -2,6 +2,7 @@
 
 use cardea_client::message::{Authority, CardRequest, Reference, Reply, Request, SecretBytes};
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 use crate::module::Module;
 use crate::pool::{LIMIT, PERSON_LIMIT};
@@ -347,16 +348,9 @@ fn admin_key(digits: &[u8]) -> Option<SecretBytes> {
     if digits.len() != 48 {
         return None;
     }
-    let mut key = Vec::with_capacity(24);
-    for pair in digits.chunks_exact(2) {
-        let mut byte = 0;
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16)?;
-            byte = byte << 4 | u8::try_from(value).ok()?;
-        }
-        key.push(byte);
-    }
-    Some(SecretBytes::new(key))
+    let mut key = Zeroizing::new([0; 24]);
+    let read = base16ct::mixed::decode(digits, &mut *key).ok()?;
+    Some(SecretBytes::new(read.to_vec()))
 }
 
 #[cfg(test)]

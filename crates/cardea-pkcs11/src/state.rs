@@ -105,12 +105,8 @@ impl TokenSlot {
         Self {
             name: card.clone(),
             card,
-            present: false,
             reason: "removed".to_owned(),
-            login: LoginState::Nobody,
-            objects: BTreeMap::new(),
-            revision: 0,
-            gone: BTreeSet::new(),
+            ..Self::default()
         }
     }
 

@@ -179,7 +179,7 @@ fn keys(card: &CardDetails, findings: &mut Findings) {
     }
 }
 
-/// Whether one more card has room. False: the caller may not ask.
+/// Reports it if the TPM has no room for another card. Returns whether the caller may ask, which administrators may.
 fn room(client: &mut Client, findings: &mut Findings) -> bool {
     let Ok(Reply::Failed(failure)) = client.call(&Request::Tpm(TpmRequest::TryRoom), ANSWER_TIME)
     else {
