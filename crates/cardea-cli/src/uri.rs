@@ -3,7 +3,7 @@
 //! The values are those of the module's token and objects, so that the printed URIs find them there.
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
-use cardea_client::slot_number::slot_number;
+use cardea_client::slot_number::slot_number_of;
 use cardea_terms::token_label;
 
 use crate::on_card::label;
@@ -26,9 +26,7 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
 
 /// The number of its slot. `None` if the module shows no token for it.
 pub(crate) fn slot(card: &CardSummary) -> Option<u32> {
-    let mut id = [0; 16];
-    let read = base16ct::mixed::decode(&card.card_id, &mut id).ok()?;
-    (is_token(card) && read.len() == id.len()).then(|| slot_number(&id))
+    slot_number_of(&card.card_id).filter(|_| is_token(card))
 }
 
 /// Whether it is a token, or will be without anybody doing anything to it.

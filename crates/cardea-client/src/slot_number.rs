@@ -20,6 +20,12 @@ pub fn slot_number(id: &[u8; 16]) -> u32 {
     candidate(id, 0)
 }
 
+/// Like [`slot_number`], of an id in hexadecimal, as messages have it. `None` if it is not one.
+#[must_use]
+pub fn slot_number_of(card_id: &str) -> Option<u32> {
+    parse(card_id).map(|id| slot_number(&id))
+}
+
 /// Gives each card without a number the first of its numbers that no other card has.
 ///
 /// INVARIANT: which of two new cards with the same number keeps it must not depend on their order in the list, and
@@ -103,6 +109,10 @@ mod tests {
         let mut id = [0; 16];
         id[12..].copy_from_slice(&[0x92, 0x34, 0x56, 0x78]);
         assert_eq!(slot_number(&id), 0x1234_5678);
+        assert_eq!(slot_number_of(HIGH), Some(7));
+        for not_an_id in ["", &HIGH[2..], "x"] {
+            assert_eq!(slot_number_of(not_an_id), None, "{not_an_id}");
+        }
     }
 
     #[test]

@@ -43,10 +43,7 @@ fn verified() -> (Card, Connection, SoftwareCard) {
 /// Sends hexadecimal, gives hexadecimal.
 fn send(card: &mut Card, connection: &mut Connection, command: &str) -> String {
     let digits: String = command.split_whitespace().collect();
-    let bytes: Vec<u8> = (0..digits.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
-        .collect();
+    let bytes = base16ct::mixed::decode_vec(&digits).unwrap();
     card.transmit(connection, &bytes)
         .iter()
         .map(|byte| format!("{byte:02X}"))
