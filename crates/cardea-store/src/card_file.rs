@@ -302,11 +302,13 @@ impl CardFile {
 
     /// Writes the first generation. The caller holds the lock and knows that there is none.
     pub(crate) fn create(&self, record: &CardRecord) -> Result<(), StoreError> {
+        self.take_back()?;
         self.write(record, Aside::Nothing)
     }
 
     /// Puts a record in place of whatever is there: what is there is the same record.
     pub(crate) fn adopt(&self, record: &CardRecord) -> Result<(), StoreError> {
+        self.take_back()?;
         self.write(record, Aside::Overwrite)?;
         // Of the time before adoption.
         let old = with_suffix(&self.path, OLD);
@@ -319,6 +321,11 @@ impl CardFile {
     pub(crate) fn write_next(&self, record: &CardRecord) -> Result<(), StoreError> {
         let _changing = self.shared.change();
         self.take_back()?;
+        self.write_after(record)
+    }
+
+    /// Like [`CardFile::write_next`], when what was refused has been taken back.
+    pub(crate) fn write_after(&self, record: &CardRecord) -> Result<(), StoreError> {
         let id = id_of(&self.path);
         let aside = match self.shared.generation(&self.path, id) {
             None => Aside::Nothing,
@@ -342,7 +349,6 @@ impl CardFile {
     /// New file, sync, the current one goes aside, the new one becomes the current one, sync of the folder.
     /// At every moment a whole generation is there.
     fn write(&self, record: &CardRecord, aside: Aside) -> Result<(), StoreError> {
-        self.take_back()?;
         let disk = &*self.shared.disk;
         let bytes = encode(&self.shared.key, record)?;
         let new = with_suffix(&self.path, NEW);

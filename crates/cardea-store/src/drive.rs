@@ -206,7 +206,7 @@ impl DriveFolder {
         // First: it would be finished as an interrupted replacement.
         file.take_back()?;
         self.shared.recover(Path::new(&name_of(record.id)))?;
-        file.write_next(record)
+        file.write_after(record)
     }
 
     /// Puts a record in place of the file of another host, or one that was edited: an administrator has looked

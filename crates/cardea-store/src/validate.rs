@@ -9,6 +9,7 @@ use cardea_card::record::{
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+use cardea_terms::NO_SESSION_LIMIT;
 
 /// NV handles of cards (docs/design/tpm.md section 1): owner space away from the certificates of the maker.
 pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
@@ -34,8 +35,8 @@ const MAX_CLIENT_ID: usize = 255;
 /// Certificates without key and data objects.
 const MAX_CLIENT_OBJECTS: usize = 64;
 const MAX_CLIENT_OBJECT: usize = 64 * 1024;
-/// Ten years in seconds: a TPM's expiration is a signed 32-bit number.
-const MAX_TIME: u32 = 10 * 365 * 24 * 60 * 60;
+/// A TPM's expiration is a signed 32-bit number.
+const MAX_TIME: u32 = NO_SESSION_LIMIT;
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
