@@ -3,8 +3,7 @@
 //! A connection is a program of its own until it brings the ticket of another one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError, Weak};
 
 use cardea_card::{Connection, SessionKeyOwner};
 use cardea_client::message::{Failure, FailureKind, SecretBytes};
@@ -27,8 +26,6 @@ pub(crate) struct LoginGroup {
     /// Its ways to the cards of other machines, where its logins on those are.
     elsewhere: Mutex<Vec<Arc<RedirectedClient>>>,
     ticket: OnceLock<SecretBytes>,
-    /// How many logins and ways it has, for those who cannot wait for the locks.
-    held: AtomicUsize,
 }
 
 /// A card on which a program has verified the PIN, until it says so or goes away.
@@ -56,13 +53,12 @@ impl LoginGroup {
             session_keys: SessionKeyOwner::default(),
             elsewhere: Mutex::default(),
             ticket: OnceLock::new(),
-            held: AtomicUsize::new(0),
         })
     }
 
     /// Whether there is a login, a session key, or a way to cards of another machine, where logins may be.
     pub(crate) fn has_any(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > 0 || self.session_keys.has_any()
+        has_any(&self.logins) || has_any(&self.elsewhere) || self.session_keys.has_any()
     }
 
     pub(crate) fn login(&self, card: &Arc<HostedCard>) -> Option<Arc<Login>> {
@@ -77,21 +73,17 @@ impl LoginGroup {
         carrier: &Arc<Carrier>,
     ) -> Result<Arc<RedirectedClient>, Failure> {
         let mut ways = lock(&self.elsewhere);
-        let before = ways.len();
         ways.retain(|way| !way.is_lost());
-        self.held.fetch_sub(before - ways.len(), Ordering::Relaxed);
         if let Some(way) = ways.iter().find(|way| way.is_of(carrier)) {
             return Ok(Arc::clone(way));
         }
         let way = Arc::new(carrier.client()?);
         ways.push(Arc::clone(&way));
-        self.held.fetch_add(1, Ordering::Relaxed);
         Ok(way)
     }
 
     pub(crate) fn add(&self, login: Arc<Login>) {
         lock(&self.logins).push(login);
-        self.held.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Ends the login, if there is one. What is being done under it is done.
@@ -101,11 +93,18 @@ impl LoginGroup {
             .iter()
             .position(|login| Arc::ptr_eq(&login.card, card));
         let ended = position.map(|position| logins.swap_remove(position));
-        let count = usize::from(ended.is_some());
-        self.held.fetch_sub(count, Ordering::Relaxed);
         // Its end waits for the card, which the others need not.
         drop(logins);
         drop(ended);
+    }
+}
+
+/// Whether a list has entries, for those who cannot wait for its lock: one that is in use has some, or soon.
+fn has_any<T>(list: &Mutex<Vec<T>>) -> bool {
+    match list.try_lock() {
+        Ok(list) => !list.is_empty(),
+        Err(TryLockError::Poisoned(list)) => !list.into_inner().is_empty(),
+        Err(TryLockError::WouldBlock) => true,
     }
 }
 
@@ -168,5 +167,16 @@ mod tests {
         assert!(groups.find(&other, 1000).is_err());
         drop(one);
         assert!(groups.find(&ticket, 1000).is_err());
+    }
+
+    #[test]
+    fn list_in_use_counts_as_one_with_entries() {
+        let list = Mutex::new(Vec::new());
+        assert!(!has_any(&list));
+        let mut entries = lock(&list);
+        assert!(has_any(&list));
+        entries.push(());
+        drop(entries);
+        assert!(has_any(&list));
     }
 }
