@@ -6,6 +6,7 @@ use std::time::Duration;
 use cardea_card::pin_policy::{PinPolicy, PinRuleError};
 use cardea_card::secret::Pin;
 use cardea_client::dictation::{from_dictation, to_dictation};
+use cardea_client::{process_executable, process_start};
 use cardea_terms::{for_dialog, tame};
 
 use crate::pinentry::{Error, Open, Options, Pinentry};
@@ -342,17 +343,9 @@ fn program(hints: &Hints) -> String {
 /// The executable of a process of this user, which the daemon, a user of its own, cannot read. `started` is when the
 /// process that is meant began: one that has its id by now is another.
 fn executable(pid: u32, started: u64) -> Option<String> {
-    let is_the_same = || started > 0 && began(pid) == Some(started);
-    let path = is_the_same().then(|| std::fs::read_link(format!("/proc/{pid}/exe")).ok())??;
-    is_the_same().then(|| path.to_string_lossy().into_owned())
-}
-
-/// Field 22 of /proc/PID/stat (proc_pid_stat(5)); the second is a name in parentheses, which may contain any.
-fn began(pid: u32) -> Option<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let is_the_same = || started > 0 && process_start(pid) == Some(started);
+    let path = is_the_same().then(|| process_executable(pid))??;
+    is_the_same().then_some(path)
 }
 
 /// The text of the dialog.
@@ -470,7 +463,7 @@ mod tests {
             program: "[harmless]".into(),
             unit: "session-3.scope".into(),
             pid: child.id(),
-            started: began(child.id()).unwrap(),
+            started: process_start(child.id()).unwrap(),
             ..Hints::default()
         };
         let named = asker(&hints);

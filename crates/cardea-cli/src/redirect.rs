@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 
 use cardea_client::frame::{Channel, FRAME_TIME, FrameError, exactly};
 use cardea_client::message::{
-    CardName, CardOverview, CardRequest, CardState, CardsRequest, FailureKind, MAX_NAME,
-    MAX_PROGRAMS, MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, collect,
-    packed,
+    CardName, CardOverview, CardRequest, CardsRequest, FailureKind, MAX_NAME, MAX_PROGRAMS,
+    MAX_REDIRECTED, RedirectionRequest, Reply, Request, SIGN_OF_LIFE, collect, packed,
 };
 use cardea_client::{Client, ClientError};
 use nix::unistd::{Uid, User, gethostname};
@@ -185,12 +184,9 @@ impl Choice {
                 .any(|card| card.card_id == id && card.owner == *uid && card.from.is_none()),
             Self::These(ids) => ids.iter().any(|chosen| chosen == id),
         };
-        let usable = |card: &CardOverview| {
-            matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
-        };
         let mut cards: Vec<_> = states
             .into_iter()
-            .filter(|card| chosen(&card.card_id) && usable(card))
+            .filter(|card| chosen(&card.card_id) && card.is_usable())
             .collect();
         cards.truncate(MAX_REDIRECTED);
         cards

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::message::{CardOverview, CardState};
+use crate::message::CardOverview;
 
 /// Which card has which number.
 ///
@@ -35,7 +35,7 @@ pub fn give_slot_numbers(numbers: &mut SlotNumbers, cards: &[CardOverview]) {
     let mut new: Vec<_> = cards
         .iter()
         .filter(|card| number_in(numbers, &card.card_id).is_none())
-        .filter_map(|card| Some((!is_usable(card), parse(&card.card_id)?, &card.card_id)))
+        .filter_map(|card| Some((!card.is_usable(), parse(&card.card_id)?, &card.card_id)))
         .collect();
     new.sort_unstable();
     new.dedup();
@@ -53,12 +53,6 @@ pub fn number_in(numbers: &SlotNumbers, card_id: &str) -> Option<u32> {
     let mut entries = numbers.iter();
     let found = entries.find(|(_, card)| *card == card_id);
     found.map(|(number, _)| *number)
-}
-
-/// Whether a card can be a token.
-#[must_use]
-pub fn is_usable(card: &CardOverview) -> bool {
-    matches!(card.state, CardState::Ready | CardState::Blocked) && !card.uninitialised
 }
 
 /// The numbers of a card in the order in which they are tried: the last four bytes of its id, then in steps of the
@@ -82,6 +76,7 @@ const MAX: u32 = 0x7FFF_FFFF;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::CardState;
 
     fn card(id: &str, state: CardState) -> CardOverview {
         CardOverview {

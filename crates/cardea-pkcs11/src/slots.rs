@@ -6,7 +6,7 @@ use std::time::Duration;
 use cardea_client::message::{
     CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
 };
-use cardea_client::slot_number::{give_slot_numbers, is_usable, number_in};
+use cardea_client::slot_number::{give_slot_numbers, number_in};
 use cardea_terms::{tame, token_label};
 use cryptoki_sys::*;
 
@@ -115,7 +115,7 @@ impl Module {
         } = &mut *state;
         for (id, slot) in slots.iter_mut() {
             let card = cards.iter().find(|card| card.card_id == slot.card);
-            let usable = card.is_some_and(is_usable);
+            let usable = card.is_some_and(CardOverview::is_usable);
             slot.reason = card.map_or_else(|| "removed".to_owned(), reason);
             if let Some(card) = card {
                 slot.name.clone_from(&card.name);

@@ -531,6 +531,14 @@ pub struct CardOverview {
     pub uninitialised: bool,
 }
 
+impl CardOverview {
+    /// Whether the card can be a token: its keys can be used, once its PIN was verified.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        matches!(self.state, CardState::Ready | CardState::Blocked) && !self.uninitialised
+    }
+}
+
 /// What a card says of its PINs.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use cardea_client::{process_executable, process_start};
 use cardea_terms::tame;
 
 /// Longest path of a program in the audit.
@@ -27,28 +28,24 @@ pub(crate) struct CallerProcess {
 impl CallerProcess {
     /// The process with this id, as it is now.
     pub(crate) fn of(pid: u32) -> Self {
-        let Some(started) = started(pid) else {
+        let Some(started) = process_start(pid) else {
             return Self::default();
         };
         let found = Self {
-            program: executable(pid)
+            program: process_executable(pid)
+                .map(|path| path.chars().take(MAX_PROGRAM).collect())
                 .or_else(|| own_name(pid))
                 .unwrap_or_default(),
             unit: unit(pid).unwrap_or_default(),
             started,
         };
         // The id may have gone to another process in between, of which half of this is.
-        if self::started(pid) == Some(started) {
+        if process_start(pid) == Some(started) {
             found
         } else {
             Self::default()
         }
     }
-}
-
-fn executable(pid: u32) -> Option<String> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    Some(path.to_string_lossy().chars().take(MAX_PROGRAM).collect())
 }
 
 fn own_name(pid: u32) -> Option<String> {
@@ -69,14 +66,6 @@ fn unit_of(text: &str) -> Option<String> {
     let mut parts = paths.flat_map(|path| path.rsplit('/'));
     let unit = parts.find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
     Some(tame(unit).chars().take(MAX_UNIT).collect())
-}
-
-/// Field 22 of /proc/PID/stat (proc_pid_stat(5)); the second is a name in parentheses, which may contain any.
-fn started(pid: u32) -> Option<u64> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]

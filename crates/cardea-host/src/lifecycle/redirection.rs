@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
-use cardea_client::message::{
-    CardOverview, CardState, Failure, FailureKind, MAX_REDIRECTED, Reply,
-};
+use cardea_client::message::{CardOverview, Failure, FailureKind, MAX_REDIRECTED, Reply};
 
 use crate::failure::fail;
 use crate::host::Host;
@@ -120,8 +118,7 @@ impl<'a> Redirection<'a> {
             if !is_name(&card.name) {
                 return Err(fail(FailureKind::Invalid, "not the name of a card"));
             }
-            let usable = matches!(card.state, CardState::Ready | CardState::Blocked);
-            if usable && !card.uninitialised {
+            if card.is_usable() {
                 offered.push((id, card));
             }
         }
