@@ -236,9 +236,10 @@ fn wrong_options_make_no_card() {
 fn operation_that_is_cancelled_leaves_no_card() {
     let bench = Bench::new();
     let root = bench.client(0);
-    let agent = Agent::new(&bench, 0, |client, call| {
-        // It is being cancelled meanwhile; the answer comes all the same.
-        std::thread::sleep(std::time::Duration::from_millis(200));
+    let (cancel, cancelled) = std::sync::mpsc::channel();
+    let agent = Agent::new(&bench, 0, move |client, call| {
+        // It is cancelled meanwhile; the answer comes all the same.
+        cancelled.recv().unwrap();
         reply(client, call, &secret(PIN));
         false
     });
@@ -249,6 +250,7 @@ fn operation_that_is_cancelled_leaves_no_card() {
         .unwrap();
     root.call(operation.as_str(), "Operation.Cancel", &())
         .unwrap();
+    cancel.send(()).unwrap();
     let (ok, error, _) = root.finished(operation.as_str());
     assert!(!ok && error == "Cancelled", "{error}");
     agent.done();
