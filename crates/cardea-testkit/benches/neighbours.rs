@@ -61,8 +61,7 @@ const LABEL: &str = "victim";
 const LOGINS: usize = 4;
 const SIGNATURES: usize = 40;
 
-/// What was begun before an attacker is stopped or continued ends in this time, but for an RSA-3072 key, which the
-/// daemon makes while it waits for nobody.
+/// An attacker that is continued is at work again in this time.
 const CHANGE: Duration = Duration::from_millis(300);
 
 /// From its start an attacker is at work in this time: longer than any RSA-3072 key takes.
@@ -198,6 +197,19 @@ impl Place {
         command
     }
 
+    /// Waits until nothing that an attacker has begun is left in the daemon, which makes an RSA-3072 key to its end.
+    fn await_freedom(&self) {
+        wait_for("the daemon is free again", || {
+            let requests = [
+                Request::Cards(CardsRequest::List { from: None }),
+                Request::Tpm(TpmRequest::Status),
+            ];
+            requests
+                .iter()
+                .all(|request| timed(|| drop(self.ask(request))) < AT_ONCE)
+        });
+    }
+
     /// Blocks of the victim alone and beside an attacker.
     fn compare(&self, name: &str, rounds: usize) -> String {
         let module = self.programs.join("module.so");
@@ -209,12 +221,13 @@ impl Place {
         for round in 0..rounds {
             for turn in 0..2 {
                 let beside = (round + turn) % 2;
-                attacker.signal(if beside == 1 {
-                    Signal::CONT
+                if beside == 1 {
+                    attacker.signal(Signal::CONT);
+                    std::thread::sleep(CHANGE);
                 } else {
-                    Signal::STOP
-                });
-                std::thread::sleep(CHANGE);
+                    attacker.signal(Signal::STOP);
+                    self.await_freedom();
+                }
                 rows[beside].add(victim.ask(&order));
             }
         }
@@ -306,15 +319,7 @@ impl Attacker {
         let ended = self.child.try_wait().unwrap();
         assert!(ended.is_none(), "it has ended: {ended:?}\n{}", self.log());
         drop(self);
-        wait_for("the daemon is free again", || {
-            let requests = [
-                Request::Cards(CardsRequest::List { from: None }),
-                Request::Tpm(TpmRequest::Status),
-            ];
-            requests
-                .iter()
-                .all(|request| timed(|| drop(place.ask(request))) < AT_ONCE)
-        });
+        place.await_freedom();
     }
 
     fn signal(&self, signal: Signal) {
