@@ -28,6 +28,7 @@ mod cryptography;
 mod parse;
 mod pattern;
 pub mod pcscd;
+pub mod personalisation;
 
 use std::collections::BTreeMap;
 use std::fmt;

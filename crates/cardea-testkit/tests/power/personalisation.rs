@@ -3,42 +3,17 @@
 use cardea_card::record::CardRecord;
 use cardea_card::token::PinReference;
 use cardea_testkit::transcript::CardKind;
+use cardea_testkit::transcript::personalisation::{ACTIVATION, is_done, personalisation};
 
 use crate::world::{Machine, World};
 
-fn hex(text: &str) -> Vec<u8> {
-    base16ct::mixed::decode_vec(text).unwrap()
-}
-
 /// What `gids-tool --initialize` sends, or the rest of it: what is done already is refused and left.
 fn personalise(world: &World, machine: &mut Machine, puk: bool) -> Result<(), String> {
-    let value = |p2: u8, value: &[u8]| {
-        let length = u8::try_from(value.len()).unwrap();
-        [&[0, 0x24, 1, p2, length], value].concat()
-    };
-    let mut commands = vec![value(0x80, &world.pin)];
-    if puk {
-        commands.push(value(0x81, &world.puk));
-    }
-    commands.extend([
-        hex("00E000000E620C8201398302A0108C03033000"),
-        hex("00440000"),
-        hex("00E000001C621A8201188302B0808C04870020FFA50BA4098001028301809501C0"),
-        hex("00440000"),
-        [
-            &hex("00DB3FFF267024840180A51F8718")[..],
-            &world.admin_key,
-            &hex("8803B073DC"),
-        ]
-        .concat(),
-        hex("00A4000C023FFF"),
-        hex("00440000"),
-    ]);
-    for command in commands {
+    let puk = puk.then_some(&world.puk[..]);
+    let commands = personalisation(&world.pin, puk, &world.admin_key);
+    for command in [commands, ACTIVATION.map(<[u8]>::to_vec).into()].concat() {
         let response = machine.send(&command);
-        // Exists already; set already; no current file, because it existed already.
-        let good = [[0x90, 0x00], [0x6A, 0x89], [0x69, 0x85], [0x6A, 0x82]];
-        if !good.iter().any(|good| response == good) {
+        if !is_done(&response) {
             return Err(format!("{command:02X?}: {response:02X?}"));
         }
     }
@@ -91,7 +66,7 @@ fn finished(world: &World, machine: &mut Machine, puk: bool) {
 fn old_copy_opens_nothing(world: &mut World, begin: CardRecord) {
     let now = std::mem::replace(&mut world.record, begin);
     let mut machine = world.start();
-    let response = machine.send(&hex("0024018006393939393939"));
+    let response = machine.send(b"\x00\x24\x01\x80\x06999999");
     assert_ne!(response, [0x90, 0x00], "a copy of the file resets the PIN");
     drop(machine);
     world.record = now;
