@@ -1,8 +1,8 @@
 //! File operations at which a test may have the disk fail.
 //!
 //! In builds with debug assertions the environment variable `CARDEA_FAULT_DISK` names a file of the test with five
-//! words: a number of the run, whose files fail (`audit`, `store` or `both`), at which of their operations from the
-//! beginning of the run on, up to which, and with which error number.
+//! words: a number of the run, whose files fail (`audit`, `store` or `both`), from which of their operations of the
+//! run on, how many of those that can end so, and with which error number.
 //! All operations are written to the file of that name with `.trace` at its end.
 //! Release builds contain none of this.
 
@@ -68,8 +68,16 @@ mod testing {
 
     use super::{Area, Step};
 
-    /// Where the test says what is to fail, the run, and how many operations it has had.
-    type Progress = Option<(PathBuf, Mutex<(u64, u64)>)>;
+    /// A run: its number, how many operations it has had, and how many of them have failed.
+    #[derive(Default)]
+    struct Run {
+        number: u64,
+        operations: u64,
+        failed: u64,
+    }
+
+    /// Where the test says what is to fail, and the present run.
+    type Progress = Option<(PathBuf, Mutex<Run>)>;
 
     pub(super) fn step(area: Area, step: Step) -> io::Result<()> {
         static PROGRESS: OnceLock<Progress> = OnceLock::new();
@@ -86,20 +94,27 @@ mod testing {
         let mut trace = path.clone().into_os_string();
         trace.push(".trace");
         let trace = OpenOptions::new().append(true).create(true).open(trace);
-        drop(trace.and_then(|mut trace| writeln!(trace, "{} {area:?} {step:?}{mark}", progress.0)));
+        drop(
+            trace.and_then(|mut trace| {
+                writeln!(trace, "{} {area:?} {step:?}{mark}", progress.number)
+            }),
+        );
         outcome
     }
 
     /// The error of the next operation, if it is to fail.
-    fn next(path: &Path, progress: &mut (u64, u64), area: Area, step: Step) -> Option<io::Error> {
+    fn next(path: &Path, progress: &mut Run, area: Area, step: Step) -> Option<io::Error> {
         let plan = std::fs::read_to_string(path).ok()?;
         let mut words = plan.split_ascii_whitespace();
         let run = words.next()?.parse().ok()?;
         let areas = words.next()?;
         let mut number = || words.next()?.parse::<u64>().ok();
-        let (from, to, error) = (number()?, number()?, number()?);
-        if progress.0 != run {
-            *progress = (run, 0);
+        let (from, count, error) = (number()?, number()?, number()?);
+        if progress.number != run {
+            *progress = Run {
+                number: run,
+                ..Run::default()
+            };
         }
         let is_meant = match area {
             Area::Audit => areas != "store",
@@ -108,10 +123,13 @@ mod testing {
         if !is_meant {
             return None;
         }
-        progress.1 += 1;
+        progress.operations += 1;
         let error = i32::try_from(error).ok()?;
-        let fails = (from..=to).contains(&progress.1) && may_fail(step, error);
-        fails.then(|| io::Error::from_raw_os_error(error))
+        if progress.operations < from || progress.failed >= count || !may_fail(step, error) {
+            return None;
+        }
+        progress.failed += 1;
+        Some(io::Error::from_raw_os_error(error))
     }
 
     /// Whether an operation fails so on a real system.

@@ -15,7 +15,13 @@ use crate::keys::{keys, one_key};
 use crate::walk::{Operation, Told, Truth, walk};
 use crate::world::{CARD, World, secret, told};
 
-const OPERATIONS: &[&Operation] = &[&CREATION, &DESTRUCTION, &PROVISIONING, &AUTHORISATION];
+pub(crate) const OPERATIONS: &[&Operation] = &[
+    &CREATION,
+    &DESTRUCTION,
+    &PROVISIONING,
+    &AUTHORISATION,
+    &AUTHORISATIONS,
+];
 
 /// Card ids that a card has in turn.
 const IDS: [&str; 2] = [
@@ -71,11 +77,7 @@ const CREATION: Operation = Operation {
 const DESTRUCTION: Operation = Operation {
     name: "destruction",
     prepare: create,
-    truth: |world| match is_there(world) {
-        Truth::Broken => Truth::Broken,
-        Truth::New => Truth::Old,
-        Truth::Old => Truth::New,
-    },
+    truth: |world| is_there(world).opposite(),
     happened: |_| {},
     doors: &[
         (SOCKET, |world| {
@@ -127,27 +129,65 @@ const PROVISIONING: Operation = Operation {
 const AUTHORISATION: Operation = Operation {
     name: "owner authorisation of the TPM",
     prepare: |world| {
-        if is_owner_set(world) {
-            world.done(&authorisation("owner", ""));
+        if are_set(world).0 {
+            world.done(&authorisation(Hierarchy::Owner, "owner", ""));
         }
     },
-    truth: |world| Truth::of(!is_owner_set(world), is_owner_set(world)),
-    happened: |world| drop(world.done(&authorisation("owner", ""))),
-    doors: &[(SOCKET, |world| told(world.ask(&authorisation("", "owner"))))],
+    truth: |world| match are_set(world) {
+        (is_set, false) => Truth::of(!is_set, is_set),
+        _ => Truth::Broken,
+    },
+    happened: |world| drop(world.done(&authorisation(Hierarchy::Owner, "owner", ""))),
+    doors: &[
+        (SOCKET, |world| {
+            told(world.ask(&authorisation(Hierarchy::Owner, "", "owner")))
+        }),
+        (COMMAND_LINE, |world| {
+            let file = world.file("owner", "owner");
+            let words = ["tpm", "provision", "--yes", "--only", "owner"];
+            world.cardea(&[&words[..], &["--owner-auth-file", &file]].concat())
+        }),
+    ],
     stride: 1,
 };
 
-fn authorisation(old: &str, new: &str) -> Request {
+/// Of the TPM's owner and its lockout, after each other.
+const AUTHORISATIONS: Operation = Operation {
+    name: "both authorisations of the TPM",
+    prepare: |world| {
+        let (owner, lockout) = are_set(world);
+        for (is_set, hierarchy) in [(owner, Hierarchy::Owner), (lockout, Hierarchy::Lockout)] {
+            if is_set {
+                world.done(&authorisation(hierarchy, "both", ""));
+            }
+        }
+    },
+    truth: |world| match are_set(world) {
+        (false, false) => Truth::Old,
+        (true, true) => Truth::New,
+        _ => Truth::Broken,
+    },
+    happened: |_| {},
+    doors: &[(COMMAND_LINE, |world| {
+        let file = world.file("both", "both");
+        let files = ["--owner-auth-file", &file, "--lockout-auth-file", &file];
+        world.cardea(&[&["tpm", "provision", "--yes"][..], &files].concat())
+    })],
+    stride: 1,
+};
+
+fn authorisation(hierarchy: Hierarchy, old: &str, new: &str) -> Request {
     Request::Tpm(TpmRequest::SetHierarchyAuth {
-        hierarchy: Hierarchy::Owner,
+        hierarchy,
         old: secret(old),
         new: secret(new),
     })
 }
 
-fn is_owner_set(world: &World) -> bool {
+/// Whether the owner's and the lockout's are set.
+fn are_set(world: &World) -> (bool, bool) {
     match world.done(&Request::Tpm(TpmRequest::Status)) {
-        Reply::Tpm(status) => status.owner_auth_set,
+        Reply::Tpm(status) => (status.owner_auth_set, status.lockout_auth_set),
         other => panic!("{other:?}"),
     }
 }
@@ -166,7 +206,10 @@ where
     match begun {
         Ok(path) => match client.finished(path.as_str()) {
             (true, ..) => Told::Done,
-            (false, error, _) => Told::Failed(error),
+            (false, error, _) => {
+                let text = client.text(path.as_str(), "Operation", "ErrorMessage");
+                Told::Failed(format!("{error}: {text}"))
+            }
         },
         refused => doors::refused(refused),
     }

@@ -3,11 +3,11 @@
 use cardea_client::message::{CardRequest, Failure, FailureKind, NewObject, ObjectKind, Reply};
 
 use crate::doors::{self, COMMAND_LINE, PKCS11, READER, SOCKET};
-use crate::keys::{contents, keys, one_key, verify};
+use crate::keys::{contents, keys, one_key};
 use crate::walk::{Operation, Told, Truth, walk};
-use crate::world::{CARD, World, secret, told};
+use crate::world::{World, secret, told};
 
-const OPERATIONS: &[&Operation] = &[
+pub(crate) const OPERATIONS: &[&Operation] = &[
     &CERTIFICATE,
     &NO_CERTIFICATE,
     &OBJECT,
@@ -33,8 +33,8 @@ const CERTIFICATE: Operation = Operation {
             world.pkcs11("", &format!("certificate {file}"))
         }),
         (COMMAND_LINE, |world| {
-            let (pin, file) = (world.file("pin", &world.pin.now), made(world));
-            world.cardea(&doors::with_pin(&["cert", "import", &file], &pin))
+            let file = made(world);
+            doors::with_pin(world, &["cert", "import", &file])
         }),
     ],
     stride: 1,
@@ -48,7 +48,7 @@ const NO_CERTIFICATE: Operation = Operation {
             give_certificate(world).unwrap();
         }
     },
-    truth: |world| opposite(has_certificate(world)),
+    truth: |world| has_certificate(world).opposite(),
     happened: |_| {},
     doors: &[
         (SOCKET, |world| {
@@ -59,9 +59,7 @@ const NO_CERTIFICATE: Operation = Operation {
         }),
         (PKCS11, |world| world.pkcs11("", "delete-certificate")),
         (COMMAND_LINE, |world| {
-            let pin = world.file("pin", &world.pin.now);
-            let words = ["cert", "delete", "key", "--yes"];
-            world.cardea(&doors::with_pin(&words, &pin))
+            doors::with_pin(world, &["cert", "delete", "key", "--yes"])
         }),
     ],
     stride: 1,
@@ -86,7 +84,7 @@ const NO_OBJECT: Operation = Operation {
             give_object(world).unwrap();
         }
     },
-    truth: |world| opposite(has_object(world)),
+    truth: |world| has_object(world).opposite(),
     happened: |_| {},
     doors: &[
         (SOCKET, |world| {
@@ -119,17 +117,18 @@ const DATA: Operation = Operation {
     stride: 1,
 };
 
+const FILE_ID: [u8; 2] = [0xA0, 0x20];
+
 /// A file made: the operation is CREATE FILE.
 const FILE: Operation = Operation {
     name: "file created",
     prepare: |world| {
-        let select = vec![0, 0xA4, 0, 0x0C, 2, 0xA0, 0x20];
-        drop(world.transmit(&[verify(world), select, vec![0, 0xE4, 0, 0]]));
+        drop(doors::delete_file(world, FILE_ID));
     },
     truth: has_file,
     happened: |_| {},
     doors: &[(READER, |world| {
-        world.transmit(&[verify(world), create_file()])
+        world.transmit(&[doors::verify(world), create_file()])
     })],
     stride: 1,
 };
@@ -138,14 +137,11 @@ const FILE: Operation = Operation {
 const NO_FILE: Operation = Operation {
     name: "file removed",
     prepare: |world| {
-        drop(world.transmit(&[verify(world), create_file(), vec![0, 0x44, 0, 0]]));
+        drop(world.transmit(&[doors::verify(world), create_file(), vec![0, 0x44, 0, 0]]));
     },
-    truth: |world| opposite(has_file(world)),
+    truth: |world| has_file(world).opposite(),
     happened: |_| {},
-    doors: &[(READER, |world| {
-        let select = vec![0, 0xA4, 0, 0x0C, 2, 0xA0, 0x20];
-        world.transmit(&[verify(world), select, vec![0, 0xE4, 0, 0]])
-    })],
+    doors: &[(READER, |world| doors::delete_file(world, FILE_ID))],
     stride: 1,
 };
 
@@ -158,7 +154,7 @@ fn create_file() -> Vec<u8> {
 
 fn has_file(world: &mut World) -> Truth {
     let mut card = world.reader();
-    match card(&[0, 0xA4, 0, 0x0C, 2, 0xA0, 0x20]).as_slice() {
+    match card(&doors::select(FILE_ID)).as_slice() {
         [0x90, 0] => Truth::New,
         [0x6A, 0x82] => Truth::Old,
         _ => Truth::Broken,
@@ -167,15 +163,7 @@ fn has_file(world: &mut World) -> Truth {
 
 fn put(world: &World, value: [u8; 2]) -> Told {
     let put = [&[0, 0xDB, 0xA0, 0x10, 5, 0xDF, 0x24, 2][..], &value].concat();
-    world.transmit(&[verify(world), put])
-}
-
-fn opposite(truth: Truth) -> Truth {
-    match truth {
-        Truth::Broken => Truth::Broken,
-        Truth::New => Truth::Old,
-        Truth::Old => Truth::New,
-    }
+    world.transmit(&[doors::verify(world), put])
 }
 
 fn has_certificate(world: &mut World) -> Truth {
@@ -219,18 +207,8 @@ fn made(world: &World) -> String {
     let known = world.path("certified");
     let path = world.path("certificate.der");
     if std::fs::read_to_string(&known).ok().as_ref() != Some(&name) {
-        let pin = world.file("pin", &world.pin.now);
-        let signed = world.cardea(&[
-            "cert",
-            "self-sign",
-            CARD,
-            "--key",
-            "key",
-            "--subject",
-            "CN=card",
-            "--pin-file",
-            &pin,
-        ]);
+        let words = ["cert", "self-sign", "--key", "key", "--subject", "CN=card"];
+        let signed = doors::with_pin(world, &words);
         assert_eq!(signed, Told::Done);
         let read = world.done_card(CardRequest::ReadCertificate {
             reference: key.reference,

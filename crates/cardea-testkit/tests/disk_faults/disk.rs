@@ -13,9 +13,9 @@ pub(crate) enum Area {
 /// How long it goes on failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Length {
-    /// This operation alone.
+    /// The first operation that can end so.
     Once,
-    /// Until the disk is repaired.
+    /// All operations that can end so, until the disk is repaired.
     On,
 }
 
@@ -31,7 +31,7 @@ pub(crate) enum Errno {
 pub(crate) const ERRORS: [Errno; 4] =
     [Errno::Full, Errno::ReadOnly, Errno::Io, Errno::TooManyFiles];
 
-/// What fails: the place counts the file operations of the area from 1.
+/// What fails from a place on, which counts the file operations of the area from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fault {
     pub(crate) area: Area,
@@ -58,19 +58,19 @@ impl Disk {
         format!("CARDEA_FAULT_DISK={}", self.plan.display())
     }
 
-    /// From now on operations are counted, and this one fails.
+    /// From now on operations are counted, and they fail so.
     pub(crate) fn fail(&mut self, fault: Fault) {
         let area = match fault.area {
             Area::Audit => "audit",
             Area::Both => "both",
             Area::Store => "store",
         };
-        let last = match fault.length {
-            Length::Once => fault.place,
+        let count = match fault.length {
+            Length::Once => 1,
             Length::On => usize::MAX,
         };
         let error = fault.error as i32;
-        self.write(&format!("{area} {} {last} {error}", fault.place));
+        self.write(&format!("{area} {} {count} {error}", fault.place));
     }
 
     /// From now on operations are counted, and none fails.

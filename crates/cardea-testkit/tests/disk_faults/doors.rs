@@ -50,30 +50,49 @@ pub(crate) fn administered(world: &World, commands: &[Vec<u8>]) -> Told {
     let mut card = world.reader();
     let choose = vec![0, 0x22, 0xC1, 0xA4, 3, 0x83, 1, 0x80];
     let challenge = vec![0, 0x87, 0, 0, 4, 0x7C, 2, 0x81, 0, 0];
-    let mut last = Vec::new();
-    for command in [choose, challenge] {
-        last = card(&command);
-        if !last.ends_with(&[0x90, 0]) {
-            return status(&last);
-        }
-    }
-    let response = answer(world, &last[4..12]);
+    let challenge = match sent(&mut card, &[choose, challenge]) {
+        (Told::Done, response) => response,
+        (failed, _) => return failed,
+    };
+    let response = answer(world, &challenge[4..12]);
     let authenticate = [&[0, 0x87, 0, 0, 0x0C, 0x7C, 0x0A, 0x82, 8][..], &response].concat();
-    for command in [&[authenticate], commands].concat() {
-        last = card(&command);
-        if !last.ends_with(&[0x90, 0]) {
+    sent(&mut card, &[&[authenticate], commands].concat()).0
+}
+
+/// Sends commands up to the first that is refused, after which nobody sends the next one. The last response decides,
+/// and is returned.
+pub(crate) fn sent(
+    card: &mut impl FnMut(&[u8]) -> Vec<u8>,
+    commands: &[Vec<u8>],
+) -> (Told, Vec<u8>) {
+    let mut last = Vec::new();
+    for command in commands {
+        last = card(command);
+        if !last.ends_with(&[0x90, 0x00]) {
             break;
         }
     }
-    status(&last)
+    let told = match last.as_slice() {
+        [.., 0x90, 0x00] => Told::Done,
+        [.., high, low] => Told::Failed(format!("{high:02X}{low:02X}")),
+        _ => panic!("{last:?}"),
+    };
+    (told, last)
 }
 
-fn status(response: &[u8]) -> Told {
-    match response {
-        [.., 0x90, 0] => Told::Done,
-        [.., high, low] => Told::Failed(format!("{high:02X}{low:02X}")),
-        _ => panic!("{response:?}"),
-    }
+/// VERIFY with the card's PIN.
+pub(crate) fn verify(world: &World) -> Vec<u8> {
+    apdu([0, 0x20, 0, 0x80], &[&world.pin.now])
+}
+
+/// SELECT of a file.
+pub(crate) fn select([high, low]: [u8; 2]) -> Vec<u8> {
+    vec![0, 0xA4, 0, 0x0C, 2, high, low]
+}
+
+/// DELETE FILE at the reader.
+pub(crate) fn delete_file(world: &World, file: [u8; 2]) -> Told {
+    world.transmit(&[verify(world), select(file), vec![0, 0xE4, 0, 0]])
 }
 
 /// Path of the card on the bus.
@@ -148,10 +167,11 @@ impl BusObject {
     }
 }
 
-/// Arguments of a command of the card's with the file of its PIN.
-pub(crate) fn with_pin<'a>(words: &[&'a str], pin: &'a str) -> Vec<&'a str> {
-    let (noun, rest) = words.split_at(2);
-    [noun, &[CARD], rest, &["--pin-file", pin]].concat()
+/// Runs a command of the command line on the card, with the file of its PIN.
+pub(crate) fn with_pin(world: &World, words: &[&str]) -> Told {
+    let pin = world.file("pin", &world.pin.now);
+    let (command, rest) = words.split_at(2);
+    world.cardea(&[command, &[CARD], rest, &["--pin-file", &pin]].concat())
 }
 
 /// Whether the card's PIN is typed at the agent, and when it is in its reader.

@@ -11,7 +11,7 @@ use crate::doors::{self, COMMAND_LINE, PKCS11, READER, SOCKET};
 use crate::walk::{Operation, Truth, walk};
 use crate::world::{World, secret, told};
 
-const OPERATIONS: &[&Operation] = &[&GENERATION, &IMPORT, &DELETION, &RENAMING];
+pub(crate) const OPERATIONS: &[&Operation] = &[&GENERATION, &IMPORT, &DELETION, &RENAMING];
 
 /// Label of the key that is made or deleted, and the other one that it may get.
 const KEY: &str = "key";
@@ -36,9 +36,8 @@ const GENERATION: Operation = Operation {
         }),
         (PKCS11, |world| world.pkcs11("", "generate key")),
         (COMMAND_LINE, |world| {
-            let pin = world.file("pin", &world.pin.now);
             let words = ["key", "generate", "--algorithm", "p-256", "--label", KEY];
-            world.cardea(&doors::with_pin(&words, &pin))
+            doors::with_pin(world, &words)
         }),
     ],
     stride: 1,
@@ -84,7 +83,6 @@ const IMPORT: Operation = Operation {
         }),
         (PKCS11, |world| world.pkcs11("", "import key")),
         (COMMAND_LINE, |world| {
-            let pin = world.file("pin", &world.pin.now);
             let (scalar, x, y) = numbers();
             // RFC 5915, with prime256v1.
             let curve = [0xA0, 0x0A, 6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
@@ -92,8 +90,7 @@ const IMPORT: Operation = Operation {
             let point = [0xA1, 0x44, 3, 0x42, 0, 4];
             let key = [&head[..], &scalar, &curve, &point, &x, &y].concat();
             let key = world.file("key.der", key);
-            let words = ["key", "import", &key, "--label", KEY];
-            world.cardea(&doors::with_pin(&words, &pin))
+            doors::with_pin(world, &["key", "import", &key, "--label", KEY])
         }),
     ],
     stride: 1,
@@ -102,11 +99,7 @@ const IMPORT: Operation = Operation {
 const DELETION: Operation = Operation {
     name: "key deletion",
     prepare: one_key,
-    truth: |world| match one_or_none(world) {
-        Truth::New => Truth::Old,
-        Truth::Old => Truth::New,
-        Truth::Broken => Truth::Broken,
-    },
+    truth: |world| one_or_none(world).opposite(),
     happened: |_| {},
     doors: &[
         (SOCKET, |world| {
@@ -117,14 +110,11 @@ const DELETION: Operation = Operation {
         }),
         (READER, |world| {
             let number = keys(world)[0].reference;
-            let select = vec![0, 0xA4, 0, 0x0C, 2, 0xB0, number];
-            world.transmit(&[verify(world), select, vec![0, 0xE4, 0, 0]])
+            doors::delete_file(world, [0xB0, number])
         }),
         (PKCS11, |world| world.pkcs11("", "delete key")),
         (COMMAND_LINE, |world| {
-            let pin = world.file("pin", &world.pin.now);
-            let words = ["key", "delete", KEY, "--yes"];
-            world.cardea(&doors::with_pin(&words, &pin))
+            doors::with_pin(world, &["key", "delete", KEY, "--yes"])
         }),
     ],
     stride: 1,
@@ -172,10 +162,6 @@ fn numbers() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (vec![0x33; 32], x.to_vec(), y.to_vec())
 }
 
-pub(crate) fn verify(world: &World) -> Vec<u8> {
-    doors::apdu([0, 0x20, 0, 0x80], &[&world.pin.now])
-}
-
 /// The PIN, and the key file `81` for a P-256 key, which may be there already.
 fn key_file(world: &World) -> Vec<Vec<u8>> {
     let create = [
@@ -183,7 +169,7 @@ fn key_file(world: &World) -> Vec<Vec<u8>> {
         0x0B, 0xB6, 9, 0x80, 1, 0x1C, 0x83, 1, 0x81, 0x95, 1, 0x40,
     ];
     let create = [&[0, 0xE0, 0, 0, 0x1D][..], &create].concat();
-    vec![verify(world), create, vec![0, 0x44, 0, 0]]
+    vec![doors::verify(world), create, vec![0, 0x44, 0, 0]]
 }
 
 pub(crate) fn contents(world: &World) -> Contents {
@@ -227,8 +213,7 @@ pub(crate) fn delete_all(world: &mut World) {
         });
     }
     // What the reader's door has made before its key.
-    let select = vec![0, 0xA4, 0, 0x0C, 2, 0xB0, 0x81];
-    drop(world.transmit(&[verify(world), select, vec![0, 0xE4, 0, 0]]));
+    drop(doors::delete_file(world, [0xB0, 0x81]));
 }
 
 /// The key [`KEY`] and no other.

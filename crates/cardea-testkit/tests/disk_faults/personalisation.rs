@@ -3,13 +3,16 @@
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, NewContent, Reference, Reply, Request,
 };
+use cardea_testkit::transcript::personalisation::{
+    ACTIVATION as ACTIVATE, is_done, personalisation,
+};
 
 use crate::cards::destroy;
 use crate::doors::{self, READER};
 use crate::walk::{Operation, Truth, walk};
 use crate::world::{CARD, World};
 
-const OPERATIONS: &[&Operation] = &[&FIRST_PIN, &ACTIVATION];
+pub(crate) const OPERATIONS: &[&Operation] = &[&FIRST_PIN, &ACTIVATION];
 
 const FIRST_PIN: Operation = Operation {
     name: "first PIN of a card in initialisation state",
@@ -21,7 +24,9 @@ const FIRST_PIN: Operation = Operation {
         Truth::of(!is_set, is_set)
     },
     happened: destroy,
-    doors: &[(READER, |world| world.transmit(&[first_pin(world)]))],
+    doors: &[(READER, |world| {
+        world.transmit(&[doors::apdu([0, 0x24, 1, 0x80], &[&world.pin.now])])
+    })],
     stride: 2,
 };
 
@@ -29,29 +34,17 @@ const FIRST_PIN: Operation = Operation {
 const ACTIVATION: Operation = Operation {
     name: "activation of a card in initialisation state",
     prepare: |world| {
+        // What an activation that failed has left may not take an admin key any more.
+        destroy(world);
         uninitialised(world);
-        let key = [
-            &hex("00DB3FFF267024840180A51F8718")[..],
-            world.admin_key.now.as_bytes(),
-            &hex("8803B073DC"),
-        ];
-        let commands = [
-            first_pin(world),
-            doors::apdu([0, 0x24, 1, 0x81], &[&world.puk.now]),
-            hex("00E000000E620C8201398302A0108C03033000"),
-            hex("00440000"),
-            hex("00E000001C621A8201188302B0808C04870020FFA50BA4098001028301809501C0"),
-            hex("00440000"),
-            key.concat(),
-            hex("00A4000C023FFF"),
-        ];
         let mut card = world.reader();
-        for command in commands {
+        for command in personalisation(
+            world.pin.now.as_bytes(),
+            Some(world.puk.now.as_bytes()),
+            world.admin_key.now.as_bytes().try_into().unwrap(),
+        ) {
             let response = card(&command);
-            // What an attempt before has made already.
-            let good = [[0x90, 0x00], [0x6A, 0x89], [0x69, 0x85], [0x6A, 0x82]];
-            let good = good.iter().any(|good| response.ends_with(good));
-            assert!(good, "{command:02X?}: {response:02X?}");
+            assert!(is_done(&response), "{command:02X?}: {response:02X?}");
         }
     },
     truth: |world| {
@@ -64,18 +57,10 @@ const ACTIVATION: Operation = Operation {
     },
     happened: destroy,
     doors: &[(READER, |world| {
-        world.transmit(&[hex("00A4000C023FFF"), hex("00440000")])
+        world.transmit(&ACTIVATE.map(<[u8]>::to_vec))
     })],
     stride: 2,
 };
-
-fn hex(text: &str) -> Vec<u8> {
-    base16ct::mixed::decode_vec(text).unwrap()
-}
-
-fn first_pin(world: &World) -> Vec<u8> {
-    doors::apdu([0, 0x24, 1, 0x80], &[&world.pin.now])
-}
 
 fn uninitialised(world: &mut World) {
     if world.ask_card(CardRequest::Show).is_err() {

@@ -7,7 +7,7 @@ use crate::doors::{self, BUS, COMMAND_LINE, PKCS11, READER, SOCKET};
 use crate::walk::{Door, Operation, Told, Truth, walk};
 use crate::world::{CARD, World, secret, told};
 
-const OPERATIONS: &[&Operation] = &[&SAME_LENGTH, &OTHER_LENGTH, &PUK, &UNBLOCK_BY_PUK];
+pub(crate) const OPERATIONS: &[&Operation] = &[&SAME_LENGTH, &OTHER_LENGTH, &PUK, &UNBLOCK_BY_PUK];
 
 const SAME_LENGTH: Operation = Operation {
     name: "PIN change, same length",
@@ -21,8 +21,7 @@ const SAME_LENGTH: Operation = Operation {
 const OTHER_LENGTH: Operation = Operation {
     name: "PIN change, other length",
     prepare: |world| {
-        let length = if world.pin.now.len() == 6 { 9 } else { 6 };
-        world.pin.next = other(&world.pin.now, length);
+        world.pin.next = of_other_length(&world.pin.now, [6, 9]);
     },
     truth: pin_truth,
     happened: |world| world.pin.swap(),
@@ -65,9 +64,7 @@ const CHANGES: &[Door] = &[
 const PUK: Operation = Operation {
     name: "PUK change",
     prepare: |world| {
-        let length = if world.count.is_multiple_of(2) { 8 } else { 12 };
-        world.count += 1;
-        world.puk.next = other(&world.puk.now, length);
+        world.puk.next = of_other_length(&world.puk.now, [8, 12]);
     },
     truth: |world| world.which(Reference::Puk, &world.puk),
     happened: |world| world.puk.swap(),
@@ -101,7 +98,7 @@ const PUK: Operation = Operation {
 
 const UNBLOCK_BY_PUK: Operation = Operation {
     name: "unblocking by PUK",
-    prepare: |world| world.pin.next = other(&world.pin.now, 7),
+    prepare: |world| world.pin.next = of_other_length(&world.pin.now, [7, 9]),
     truth: pin_truth,
     happened: |world| world.pin.swap(),
     doors: &[
@@ -143,9 +140,17 @@ const UNBLOCK_BY_PUK: Operation = Operation {
     stride: 1,
 };
 
-const UNBLOCK_BY_ADMIN: Operation = Operation {
+/// On a card without PUK.
+pub(crate) const UNBLOCK_BY_ADMIN: Operation = Operation {
     name: "unblocking by the administrator",
-    prepare: |world| world.pin.next = other(&world.pin.now, 8),
+    prepare: |world| {
+        // A card has few challenges.
+        world.count += 1;
+        if world.count > 12 {
+            world.renew();
+        }
+        world.pin.next = of_other_length(&world.pin.now, [8, 6]);
+    },
     truth: pin_truth,
     happened: |world| world.pin.swap(),
     doors: &[
@@ -213,6 +218,12 @@ fn change(world: &World, reference: Reference) -> Told {
         new: secret(&values.next),
         reference,
     }))
+}
+
+/// Another value, of the one of two lengths that the present value does not have: with another length the card's file
+/// changes each time, and not in the first run alone.
+fn of_other_length(now: &str, [one, another]: [usize; 2]) -> String {
+    other(now, if now.len() == one { another } else { one })
 }
 
 /// Another value of this length.

@@ -10,14 +10,15 @@ use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, Failure, FailureKind, NewContent, PowerAction,
     Reference, Reply, Request, SecretBytes, SlotRequest,
 };
-use cardea_testkit::bus::{BusClient, SERVICE, SystemBus};
-use cardea_testkit::process::{run, wait_for};
+use cardea_testkit::bus::{BusClient, SystemBus};
+use cardea_testkit::process::run;
 use cardea_testkit::rig::{Daemon, bin_dir};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::transcript::ADMIN_KEY;
 use tempfile::TempDir;
 
 use crate::disk::{Disk, Fault};
+use crate::doors;
 use crate::walk::{Told, Truth};
 
 /// Name of the card that operations work on.
@@ -52,6 +53,7 @@ pub(crate) struct World {
     /// As 24 characters.
     pub(crate) admin_key: Secret,
     pub(crate) has_puk: bool,
+    has_card: bool,
     /// Path on the bus of a card whose name changes.
     pub(crate) bus_path: String,
     /// A number of what comes next, so that no name comes twice.
@@ -82,12 +84,10 @@ impl World {
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let disk = Disk::new(folder.path().join("disk"));
         let place = folder.path().join("daemon");
-        let mut daemon = match &bus {
-            Some(bus) => Daemon::start_on_bus(&place, &tpm.address(), "", &bus.address()),
-            None => Daemon::start(&place, &tpm.address(), ""),
-        };
-        daemon.wrap(&["env", &disk.variable()]);
-        let mut world = Self {
+        let address = bus.as_ref().map(SystemBus::address);
+        let wrapper = ["env", &disk.variable()];
+        let daemon = Daemon::start_with(&place, &tpm.address(), "", &wrapper, address.as_deref());
+        let world = Self {
             disk,
             daemon,
             pin: Secret::new("271828", "314159"),
@@ -97,18 +97,31 @@ impl World {
                 "another admin key, 24 by",
             ),
             has_puk: true,
+            has_card: false,
             bus_path: String::new(),
             count: 0,
             bus,
             _tpm: tpm,
             folder,
         };
-        world.restart();
+        world.await_service();
         world
+    }
+
+    /// Another TPM, another daemon and cards as at the beginning, where the present ones are of no use any more.
+    pub(crate) fn renew(&mut self) {
+        let mut new = if self.bus.is_some() {
+            Self::on_bus()
+        } else {
+            Self::empty()
+        };
+        new.has_puk = self.has_puk;
+        *self = if self.has_card { new.with_card() } else { new };
     }
 
     /// With a card that has PIN, PUK and administrator.
     pub(crate) fn with_card(mut self) -> Self {
+        self.has_card = true;
         self.create_card();
         self
     }
@@ -153,9 +166,12 @@ impl World {
         self.daemon.kill();
         self.disk.watch();
         self.daemon.restart();
-        if self.bus.is_some() {
-            let client = self.bus();
-            wait_for("the service is on the bus", || client.has_owner(SERVICE));
+        self.await_service();
+    }
+
+    fn await_service(&self) {
+        if let Some(bus) = &self.bus {
+            bus.await_service();
         }
     }
 
@@ -193,23 +209,9 @@ impl World {
         self.done(&Request::card(CARD, request))
     }
 
-    /// Sends commands on a connection of the reader's, the last of which is the operation; those before must succeed.
+    /// Sends commands on a connection of the reader's, the last of which is the operation.
     pub(crate) fn transmit(&self, commands: &[Vec<u8>]) -> Told {
-        let mut card = self.reader();
-        let mut told = Told::Failed(String::new());
-        for (at, command) in commands.iter().enumerate() {
-            let response = card(command);
-            told = match response.as_slice() {
-                [.., 0x90, 0x00] => Told::Done,
-                [.., high, low] => Told::Failed(format!("{high:02X}{low:02X}")),
-                _ => panic!("{response:?}"),
-            };
-            // What comes after a refused command is not sent by anybody.
-            if at + 1 < commands.len() && !matches!(told, Told::Done) {
-                return told;
-            }
-        }
-        told
+        doors::sent(&mut self.reader(), commands).0
     }
 
     /// A connection of the reader's: whole responses to commands.
