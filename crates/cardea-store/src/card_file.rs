@@ -220,8 +220,9 @@ impl Shared {
         let own = |path: &Path| match self.generation(path, Some(id)) {
             None => Own::Absent,
             Some(Ok(decoded)) if decoded.trusted => Own::Yes,
+            Some(Ok(_)) => Own::Foreign,
             Some(Err(CardFileError::Newer { .. } | CardFileError::Io(_))) => Own::Unknown,
-            Some(_) => Own::No,
+            Some(Err(_)) => Own::No,
         };
         if own(&new) != Own::Yes {
             // Half a file; or of another host key, and then perhaps the only one.
@@ -234,7 +235,8 @@ impl Shared {
         }
         let done = match (own(path), own(&with_suffix(path, OLD))) {
             (Own::Unknown, _) => return Ok(()),
-            (Own::Yes, _) | (Own::No, Own::Yes) => disk.remove(&new),
+            // Nobody was told that a foreign file is adopted, and it is whole.
+            (Own::Yes | Own::Foreign, _) | (Own::No, Own::Yes) => disk.remove(&new),
             (Own::Absent, _) => disk.rename(&new, path),
             (Own::No, _) => disk
                 .rename(path, &with_suffix(path, DAMAGED))
@@ -309,13 +311,22 @@ impl CardFile {
     /// Puts a record in place of whatever is there: what is there is the same record.
     pub(crate) fn adopt(&self, record: &CardRecord) -> Result<(), StoreError> {
         self.take_back()?;
-        self.write(record, Aside::Overwrite)?;
-        // Of the time before adoption.
+        let before = match self.shared.disk.read(&self.path, MAX_FILE) {
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("cannot read", &self.path)(error)),
+        };
+        self.write(
+            record,
+            before.as_deref().map_or(Aside::Nothing, Aside::Overwrite),
+        )?;
+        // Of the time before adoption. The record is on the disk, so nothing is refused any more; the next save
+        // replaces what is left.
         let old = with_suffix(&self.path, OLD);
-        self.shared
-            .disk
-            .remove(&old)
-            .map_err(failed("cannot remove", &old))
+        if let Err(error) = self.shared.disk.remove(&old) {
+            tracing::warn!(path = %old.display(), error = %error, "the generation from before the adoption is still there");
+        }
+        Ok(())
     }
 
     pub(crate) fn write_next(&self, record: &CardRecord) -> Result<(), StoreError> {
@@ -348,7 +359,7 @@ impl CardFile {
 
     /// New file, sync, the current one goes aside, the new one becomes the current one, sync of the folder.
     /// At every moment a whole generation is there.
-    fn write(&self, record: &CardRecord, aside: Aside) -> Result<(), StoreError> {
+    fn write(&self, record: &CardRecord, aside: Aside<'_>) -> Result<(), StoreError> {
         let disk = &*self.shared.disk;
         let bytes = encode(&self.shared.key, record)?;
         let new = with_suffix(&self.path, NEW);
@@ -377,11 +388,11 @@ impl CardFile {
         })
     }
 
-    fn replace(&self, new: &Path, aside: Aside) -> io::Result<()> {
+    fn replace(&self, new: &Path, aside: Aside<'_>) -> io::Result<()> {
         let disk = &*self.shared.disk;
         let kept = match aside {
             Aside::Damaged => Some(with_suffix(&self.path, DAMAGED)),
-            Aside::Nothing | Aside::Overwrite => None,
+            Aside::Nothing | Aside::Overwrite(_) => None,
             Aside::Previous => Some(with_suffix(&self.path, OLD)),
         };
         if let Some(kept) = &kept
@@ -404,8 +415,7 @@ impl CardFile {
                 new: new.to_owned(),
                 back: match (kept, aside) {
                     (Some(kept), _) => Back::Rename(kept),
-                    // The same record, and an administrator is there to see the error.
-                    (None, Aside::Overwrite) => Back::Nothing,
+                    (None, Aside::Overwrite(before)) => Back::Write(before.to_owned()),
                     (None, _) => Back::Remove,
                 },
             };
@@ -452,22 +462,31 @@ impl fmt::Debug for RefusedList {
 
 /// How the generation before comes back.
 enum Back {
-    Nothing,
     Remove,
     Rename(PathBuf),
+    Write(Vec<u8>),
 }
 
 impl Refused {
     /// May be repeated.
     fn take_back(&self, disk: &dyn Disk) -> io::Result<()> {
         match &self.back {
-            Back::Nothing => {}
             Back::Remove => disk.remove(&self.path)?,
             Back::Rename(kept) => match disk.rename(kept, &self.path) {
                 // It was back already, and its name not on the disk for certain.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             },
+            Back::Write(before) => {
+                if !disk.renames_whole() {
+                    sync_parent(disk, &self.path)?;
+                }
+                disk.write(&self.new, before)?;
+                if !disk.renames_whole() {
+                    sync_parent(disk, &self.new)?;
+                }
+                disk.rename(&self.new, &self.path)?;
+            }
         }
         disk.remove(&self.new)?;
         sync_parent(disk, &self.path)
@@ -482,6 +501,8 @@ pub(crate) const UNKNOWN: &str =
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Own {
     Absent,
+    /// A whole one that this host has not written.
+    Foreign,
     No,
     /// It is not for this version to say, or not now.
     Unknown,
@@ -490,13 +511,13 @@ enum Own {
 
 /// Where the file goes that has the name of the current generation.
 #[derive(Clone, Copy)]
-enum Aside {
+enum Aside<'a> {
     /// It is invalid and must not replace the previous generation.
     Damaged,
     /// There is none.
     Nothing,
-    /// Nowhere.
-    Overwrite,
+    /// Nowhere: this is its content, which comes back if the new file is refused.
+    Overwrite(&'a [u8]),
     /// It becomes the previous generation.
     Previous,
 }

@@ -151,13 +151,14 @@ impl DriveFolder {
         Ok(names)
     }
 
-    /// The card file of a name of [`names`](Self::names), after a replacement that was interrupted has been
-    /// finished; none when it has gone meanwhile.
+    /// The card file of a name of [`names`](Self::names), after what was refused has been taken back and a replacement
+    /// that was interrupted has been finished; none when it has gone meanwhile.
     ///
     /// # Errors
     ///
-    /// When that replacement cannot be finished.
+    /// When one of these cannot be done.
     pub fn card(&self, name: &Path) -> Result<Option<StoredCard>, StoreError> {
+        CardFile::new(name.to_owned(), Arc::clone(&self.shared)).take_back()?;
         self.shared.recover(name)?;
         Ok(self.shared.stored(name.to_owned()))
     }
@@ -210,11 +211,11 @@ impl DriveFolder {
     }
 
     /// Puts a record in place of the file of another host, or one that was edited: an administrator has looked
-    /// at what it says.
+    /// at what it says. When it returns, this survives a power cut.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; then it is as it was.
+    /// [`StoreError`]; then it is as it was, or is so again as soon as the disk works.
     pub fn adopt(&self, record: &CardRecord) -> Result<(), StoreError> {
         self.file(record.id).adopt(record)
     }

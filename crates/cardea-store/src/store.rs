@@ -319,6 +319,12 @@ impl Store {
         replace(&*self.shared.disk, &path, &bytes).map_err(failed("cannot write", &path))
     }
 
+    /// Whether a card is recorded as one of this host on a drive.
+    #[must_use]
+    pub fn has_known(&self, card: CardId) -> bool {
+        matches!(self.read_known(&self.known_path(card)), Ok(Some(_)))
+    }
+
     /// The cards of this host whose files are on drives. What this host did not write is logged and left alone.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Reply};
-use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoreError, StoredCard};
+use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoredCard};
 use cardea_terms::is_unsafe_to_show;
 use cardea_tpm::own_indices;
 
@@ -240,10 +240,11 @@ fn doomed(host: &Host, id: CardId) -> bool {
 /// Compares a card of this host with the TPM, and takes it into use. The caller holds the provisioning lock.
 fn insert(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>, drive: &Arc<Drive>) {
     if let Some(known) = card.known()
-        && known.name != record.name
+        && (known.name != record.name || !host.store.has_known(record.id))
         && let Err(error) = host.store.write_known(&self::known(&record))
     {
-        tracing::warn!(card = %card.selector(), error = chain(&error), "new name not recorded");
+        // The file on the drive has it all: the next time that it is attached, this is tried again.
+        tracing::warn!(card = %card.selector(), error = chain(&error), "card on a drive not recorded");
     }
     card.set_name(&record.name);
     card.set_visibility(record.settings.visibility);
@@ -264,20 +265,16 @@ fn newly_known(
     drive: &Arc<Drive>,
 ) -> Result<Arc<HostedCard>, Failure> {
     refuse_claims(host, &record)?;
-    let recorded = record_known(host, &record).map_err(|error| of_store(&error))?;
-    let card = list_known(host, recorded);
+    let known = known(&record);
+    host.store
+        .write_known(&known)
+        .map_err(|error| of_store(&error))?;
+    let card = list_known(host, known);
     insert(host, &card, record, drive);
     Ok(card)
 }
 
-/// Records a card as one on a drive of this host. The caller holds the provisioning lock.
-fn record_known(host: &Host, record: &CardRecord) -> Result<KnownCard, StoreError> {
-    let known = known(record);
-    host.store.write_known(&known)?;
-    Ok(known)
-}
-
-/// Lists a card that was recorded. The caller holds the provisioning lock.
+/// Lists a card on a drive of this host. The caller holds the provisioning lock.
 pub(crate) fn list_known(host: &Host, known: KnownCard) -> Arc<HostedCard> {
     let instance = host.store.instance(known.card).ok();
     let path = host.store.path(known.card);
@@ -527,19 +524,9 @@ pub(crate) fn adopt(
         .adopt(&record)
         .map_err(|error| of_drive_store(&error))?;
     drop(folder);
-    let recorded = record_known(host, &record).map_err(|error| {
-        // The file has changed its host, whatever happens here. The next one that attaches the drive finds it so.
-        host.audit
-            .event(Some(card), actor, Door::Socket, Kind::CardAdopted);
-        let failure = of_store(&error);
-        let message = format!(
-            "the card's file on the drive now belongs to this system, but this system could not record the card; attach the drive again ({})",
-            failure.message
-        );
-        Failure { message, ..failure }
-    })?;
+    // The file has changed its host, whatever happens from here on: it is this host's also where it cannot be recorded.
     host.forget(card);
-    let own = list_known(host, recorded);
+    let own = list_known(host, known(&record));
     insert(host, &own, Box::new(record), &drive);
     host.seat_cards();
     host.cards_changed();

@@ -109,7 +109,7 @@ fn brought(place: &Place, elsewhere: &Store) -> (Drive, String) {
 }
 
 #[test]
-fn adoption_that_cannot_be_recorded_is_reported_and_noted_and_made_good_by_attaching_again() {
+fn adoption_that_cannot_be_recorded_is_done_and_noted_and_recorded_when_attached_again() {
     let place = Place::new();
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = Store::open(folder.path()).unwrap();
@@ -117,25 +117,24 @@ fn adoption_that_cannot_be_recorded_is_reported_and_noted_and_made_good_by_attac
     let (mut holder, card) = attach(&place, &drive);
     assert_eq!(card.state, CardState::NotTrusted, "{card:?}");
 
-    let obstacle = place.state().join("drives").join(&id);
-    fs::create_dir(&obstacle).unwrap();
-    let failure = adopt(&place, (&mut holder, &drive), &id, OTHER).unwrap_err();
-    assert!(
-        failure.message.contains("attach the drive again"),
-        "{failure:?}"
-    );
-    // The file on the drive has changed its host: the audit has it, and the card has not gone.
+    let recorded = place.state().join("drives").join(&id);
+    fs::create_dir(&recorded).unwrap();
+    let adopted = adopt(&place, (&mut holder, &drive), &id, OTHER);
+    assert!(matches!(adopted, Ok(Reply::Card(_))), "{adopted:?}");
+    // The file on the drive has changed its host: the audit has it, and the card is listed.
     assert!(!drive.record(&elsewhere, &id).1);
     assert!(place.events().contains(&"card-adopted".to_owned()));
     let [listed_card] = &listed(&place)[..] else {
         panic!("the card is listed");
     };
-    assert_eq!(listed_card.state, CardState::NotTrusted);
+    assert_eq!(listed_card.owner, OTHER);
+    assert_ne!(listed_card.state, CardState::NotTrusted);
 
-    fs::remove_dir(&obstacle).unwrap();
+    fs::remove_dir(&recorded).unwrap();
     drop(holder);
     let (_holder, card) = attach(&place, &drive);
     assert_eq!(card.owner, OTHER);
     assert_ne!(card.state, CardState::NotTrusted, "{card:?}");
     assert_eq!(listed(&place).len(), 1);
+    assert!(recorded.is_file());
 }

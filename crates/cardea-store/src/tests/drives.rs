@@ -155,6 +155,51 @@ fn nothing_is_built_on_what_was_refused_when_the_folder_was_opened_before() {
     }
 }
 
+/// What another host has written, and what this host makes of it.
+#[test]
+fn adoption_that_failed_is_taken_back_and_one_that_is_done_stays() {
+    let theirs = |disk: &Arc<Model>| {
+        let key = HostKey::new([6; 32]);
+        let drives = Drives::new(Arc::new(key));
+        let folder = drives.on_disk(Arc::<Model>::clone(disk));
+        folder.create(&record("theirs")).unwrap();
+        disk.state().after_power_cut().swap_remove(0)
+    };
+    let seen = |folder: &DriveFolder| {
+        let stored = folder.card(&name()).unwrap().unwrap();
+        (stored.content.unwrap().name, stored.trusted)
+    };
+    let (old, new) = (("theirs".to_owned(), false), ("ours".to_owned(), true));
+    for make in [Model::new, Model::without_journal] {
+        let before = theirs(&make(State::default()));
+        for at in 0..30 {
+            let once = Failure::Once(at, std::io::ErrorKind::StorageFull);
+            for failure in [once, Failure::PowerCut(at)] {
+                let (drives, disk) = (drives(), make(before.clone()));
+                let folder = || drives.on_disk(Arc::<Model>::clone(&disk));
+                disk.fail(failure);
+                let done = folder().adopt(&record("ours"));
+                disk.fail(Failure::Never);
+                let left = seen(&self::folder(&make(disk.state())));
+                let expected = match &done {
+                    Ok(()) => &new,
+                    Err(_) => &old,
+                };
+                // Another daemon, which knows of no refusal, may find it where the answer has said so.
+                let is_not_known = done
+                    .as_ref()
+                    .is_err_and(|error| error.to_string().contains("not known"));
+                let expected_by_another = if is_not_known { &left } else { expected };
+                assert_eq!(&left, expected_by_another, "{failure:?} {done:?}");
+                assert!(failure != once || !is_not_known, "{failure:?}");
+                assert_eq!(&seen(&folder()), expected, "{failure:?} {done:?}");
+                folder().adopt(&record("ours")).unwrap();
+                assert_eq!(seen(&folder()), new);
+            }
+        }
+    }
+}
+
 fn opened(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
 }

@@ -227,7 +227,7 @@ pub(crate) fn destroy(world: &mut World) {
     }
 }
 
-fn cards(world: &World) -> Vec<CardSummary> {
+pub(crate) fn cards(world: &World) -> Vec<CardSummary> {
     match world.done(&Request::Cards(CardsRequest::List { from: None })) {
         Reply::Cards(Page { entries, .. }) => entries,
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::walk::{Found, is_recording};
-use crate::{administrator, cards, contents, keys, personalisation, pins};
+use crate::{administrator, adoption, cards, contents, keys, personalisation, pins};
 
 const HEAD: &str = "| operation | door | file operations | cases | restarts | answered \"done\" | answered with an error | of these unsettled | false |\n|---|---|---|---|---|---|---|---|---|\n";
 
@@ -34,6 +34,7 @@ fn start(operation: &str, door: &str) -> String {
 fn starts() -> BTreeSet<String> {
     let operations = [
         administrator::OPERATIONS,
+        adoption::OPERATIONS,
         cards::OPERATIONS,
         contents::OPERATIONS,
         keys::OPERATIONS,

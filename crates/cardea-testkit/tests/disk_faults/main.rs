@@ -13,6 +13,7 @@
 )]
 
 mod administrator;
+mod adoption;
 mod cards;
 mod contents;
 mod disk;

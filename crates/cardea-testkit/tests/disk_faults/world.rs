@@ -17,6 +17,7 @@ use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::transcript::ADMIN_KEY;
 use tempfile::TempDir;
 
+use crate::adoption::Drive;
 use crate::disk::{Disk, Fault};
 use crate::doors;
 use crate::walk::{Told, Truth};
@@ -58,6 +59,8 @@ pub(crate) struct World {
     pub(crate) bus_path: String,
     /// A number of what comes next, so that no name comes twice.
     pub(crate) count: u32,
+    /// What the card is on, where it is on a drive.
+    pub(crate) drive: Option<Drive>,
     bus: Option<SystemBus>,
     _tpm: Swtpm,
     folder: TempDir,
@@ -100,6 +103,7 @@ impl World {
             has_card: false,
             bus_path: String::new(),
             count: 0,
+            drive: None,
             bus,
             _tpm: tpm,
             folder,
