@@ -5,13 +5,13 @@
 //! of clients speak raw TPM commands. One whole command with its response goes through at a time, in the
 //! order of arrival, so that no client starves.
 //!
-//! **It is no resource manager.** Handles, sessions, persistent objects and the TPM's slots are shared by all
+//! **It is no resource manager** unless it is asked to be one ([`Multiplexer::manage_resources`]). Handles, sessions, persistent objects and the TPM's slots are shared by all
 //! clients: one sees what another loaded, may flush it (a daemon does so with leftovers when it connects),
 //! and takes room from it. Do not use two programs at once that both keep objects in the TPM, unless that is
 //! what the test is about.
 //!
-//! An [`Interposer`] can be put in the way, which sees and changes all that passes, and a [`Flaw`] makes the TPM
-//! behave as one with older firmware.
+//! An [`Interposer`] can be put in the way, which sees and changes all that passes; a [`Flaw`] makes the TPM
+//! behave as one with older firmware, and a [`Part`] as a chip that people have.
 //!
 //! When the TPM goes away, all clients lose their connections, as they would have without the multiplexer; the
 //! next one to connect finds the TPM that is there then.
@@ -20,6 +20,9 @@ mod client;
 mod flaw;
 mod interposer;
 mod message;
+mod part;
+mod profile;
+mod resource_manager;
 mod upstream;
 
 use std::fmt;
@@ -34,6 +37,9 @@ use std::time::{Duration, Instant};
 use self::client::Clients;
 pub use self::flaw::{Flaw, KnownCounter};
 pub use self::interposer::{Interposer, Passage};
+pub use self::part::Part;
+pub use self::profile::Profile;
+use self::resource_manager::ResourceManager;
 use self::upstream::Upstream;
 use crate::process::Outcome;
 use crate::swtpm::{Swtpm, initialise};
@@ -166,7 +172,8 @@ impl Multiplexer {
         let dispatcher = Dispatcher {
             tpm: tpm.socket(),
             upstream: None,
-            flaw: None,
+            nature: Nature::Itself,
+            resources: None,
             shared: Arc::clone(&shared),
         };
         let listener = UnixListener::bind(&socket).expect("the socket is made");
@@ -252,7 +259,31 @@ impl Multiplexer {
     ///
     /// When the multiplexer has ended.
     pub fn emulate(&self, flaw: Option<Flaw>) {
-        self.ask(|done| Job::Emulate { flaw, done })
+        self.become_another(flaw.map_or(Nature::Itself, Nature::Flawed));
+    }
+
+    /// Has the TPM behave as a part that people have, from now on and in whatever it does next. Its lockout is set up
+    /// as that part's is, if nobody has set its authorisation.
+    ///
+    /// # Panics
+    ///
+    /// When the multiplexer has ended.
+    pub fn play(&self, part: Part) {
+        self.become_another(Nature::Part(Box::new(part)));
+    }
+
+    /// Keeps the objects and sessions of its clients apart from now on, as Linux does for those of `/dev/tpmrm0`.
+    ///
+    /// # Panics
+    ///
+    /// When the multiplexer has ended.
+    pub fn manage_resources(&self) {
+        self.ask(|done| Job::Manage { done })
+            .expect("the dispatcher runs");
+    }
+
+    fn become_another(&self, nature: Nature) {
+        self.ask(|done| Job::Become { nature, done })
             .expect("the dispatcher runs");
     }
 
@@ -300,14 +331,23 @@ impl Drop for Multiplexer {
 /// What a fault or a client asks of the thread that owns the TPM's connection.
 enum Job {
     /// A client came: true if there is a TPM for it.
-    Admit { admitted: Sender<bool> },
+    Admit {
+        admitted: Sender<bool>,
+    },
     Command {
         client: u64,
         command: Vec<u8>,
         answer: Sender<Option<Vec<u8>>>,
     },
-    Emulate {
-        flaw: Option<Flaw>,
+    Become {
+        nature: Nature,
+        done: Sender<()>,
+    },
+    /// A client has gone.
+    Leave {
+        client: u64,
+    },
+    Manage {
         done: Sender<()>,
     },
     Power {
@@ -376,10 +416,18 @@ impl Log {
     }
 }
 
+/// As what the TPM behaves.
+enum Nature {
+    Itself,
+    Flawed(Flaw),
+    Part(Box<Part>),
+}
+
 struct Dispatcher {
     tpm: PathBuf,
     upstream: Option<Upstream>,
-    flaw: Option<Flaw>,
+    nature: Nature,
+    resources: Option<ResourceManager>,
     shared: Arc<Shared>,
 }
 
@@ -396,8 +444,21 @@ impl Dispatcher {
                     let response = self.execute(client, command);
                     drop(answer.send(response));
                 }
-                Job::Emulate { flaw, done } => {
-                    self.flaw = flaw;
+                Job::Become { nature, done } => {
+                    if let (Nature::Part(part), Some(tpm)) = (&nature, self.upstream()) {
+                        part.set_up(&mut |command| tpm.transact(command));
+                    }
+                    self.nature = nature;
+                    done.send(()).ok();
+                }
+                Job::Leave { client } => {
+                    if let Some(mut resources) = self.resources.take() {
+                        resources.leave(client, &mut |command| self.pass(client, command).1);
+                        self.resources = Some(resources);
+                    }
+                }
+                Job::Manage { done } => {
+                    self.resources.get_or_insert_default();
                     done.send(()).ok();
                 }
                 Job::Power { event, done } => drop(done.send(self.power(event))),
@@ -412,23 +473,38 @@ impl Dispatcher {
         }
         if self.upstream.is_none() {
             self.upstream = Upstream::connect(&self.tpm, &self.shared.clients).ok();
+            self.forget_contexts();
         }
         self.upstream.as_mut()
     }
 
-    /// A command on its way to the TPM, which has a flaw or not.
+    /// A command on its way to the TPM, whatever that behaves as.
     fn transact(&mut self, command: &[u8]) -> Option<Vec<u8>> {
-        let Some(mut flaw) = self.flaw.take() else {
-            return self.upstream()?.transact(command);
-        };
-        let response = self
-            .upstream()
-            .and_then(|tpm| flaw.transact(command, &mut |command| tpm.transact(command)));
-        self.flaw = Some(flaw);
+        let mut nature = std::mem::replace(&mut self.nature, Nature::Itself);
+        let response = self.upstream().and_then(|tpm| {
+            let mut tpm = |command: &[u8]| tpm.transact(command);
+            match &mut nature {
+                Nature::Itself => tpm(command),
+                Nature::Flawed(flaw) => flaw.transact(command, &mut tpm),
+                Nature::Part(part) => part.transact(command, &mut tpm),
+            }
+        });
+        self.nature = nature;
         response
     }
 
     /// What becomes of a command that no fault keeps from the TPM: whether the TPM executed it, and the answer.
+    fn manage(&mut self, client: u64, command: &[u8]) -> (bool, Option<Vec<u8>>) {
+        let Some(mut resources) = self.resources.take() else {
+            return self.pass(client, command);
+        };
+        let response =
+            resources.transact(client, command, &mut |command| self.pass(client, command).1);
+        self.resources = Some(resources);
+        (response.is_some(), response)
+    }
+
+    /// The same of a command on the bus.
     fn pass(&mut self, client: u64, command: &[u8]) -> (bool, Option<Vec<u8>>) {
         let shared = Arc::clone(&self.shared);
         let mut interposer = shared.interposer();
@@ -448,7 +524,7 @@ impl Dispatcher {
             Some(Fault::DropBefore) => (false, None),
             Some(Fault::Replace(response)) => (false, Some(response)),
             fault => {
-                let (executed, response) = self.pass(client, &command);
+                let (executed, response) = self.manage(client, &command);
                 let response = match fault {
                     Some(Fault::Change(change)) => response.map(change),
                     Some(Fault::Delay(time)) => {
@@ -472,6 +548,16 @@ impl Dispatcher {
         response
     }
 
+    /// The TPM has lost its sessions.
+    fn forget_contexts(&mut self) {
+        if let Some(resources) = &mut self.resources {
+            resources.restart();
+        }
+        if let Nature::Part(part) = &mut self.nature {
+            part.restart();
+        }
+    }
+
     fn power(&mut self, event: PowerEvent) -> Result<(), String> {
         let (shutdown, startup) = match event {
             PowerEvent::Cut => (None, CLEAR),
@@ -485,7 +571,13 @@ impl Dispatcher {
             tpm.succeed("Shutdown", &startup_type(SHUTDOWN, shutdown))?;
         }
         initialise(&control).map_err(|error| format!("initialisation: {error}"))?;
-        tpm.succeed("Startup", &startup_type(STARTUP, startup))
+        tpm.succeed("Startup", &startup_type(STARTUP, startup))?;
+        if shutdown != Some(STATE) {
+            self.forget_contexts();
+        } else if let Nature::Part(part) = &mut self.nature {
+            part.recover();
+        }
+        Ok(())
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn accept(listener: &UnixListener, shared: &Arc<Shared>, jobs: &Sende
         threads.push(std::thread::spawn(move || {
             serve(number, &stream, &jobs);
             shared.clients.leave(number);
+            jobs.send(Job::Leave { client: number }).ok();
         }));
     }
     // One that came in between was not there to be dropped.
