@@ -274,6 +274,10 @@ pub enum PinError {
     /// No tries are left; nothing was compared.
     #[error("blocked")]
     Blocked,
+    /// The card file could not be written where the count or the new value is in it; nothing was compared, or
+    /// changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Not a wrong PIN: something else failed and no try was spent, as far as can be known.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -357,13 +361,20 @@ pub trait KeyStore {
 }
 
 /// PIN and PUK. Bound to one card.
+///
+/// A TPM that counts keeps everything that changes; where it does not, counts and values are in the token's part of
+/// the card's record.
 pub trait PinAuthority {
     /// The counter, without spending a try and without authentication.
     ///
     /// # Errors
     ///
     /// `NotConfigured` for a PUK that the card has not; `Lost`, `Busy`, `Unavailable`, `Internal`.
-    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError>;
+    fn status(
+        &mut self,
+        record: &TpmRecord,
+        reference: PinReference,
+    ) -> Result<PinStatus, TokenError>;
 
     /// Compares. A right PIN lets session-class keys be used until [`logout`](Self::logout), the
     /// session limit or a reset of the TPM. A wrong one costs exactly one try and leaves an earlier
@@ -372,14 +383,25 @@ pub trait PinAuthority {
     /// # Errors
     ///
     /// [`PinError`].
-    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError>;
+    fn verify(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        pin: &Pin,
+    ) -> Result<(), PinError>;
 
     /// Replaces `old` by `new`; a wrong `old` costs one try. Ends every verification.
     ///
     /// # Errors
     ///
     /// [`PinError`].
-    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError>;
+    fn change(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        old: &Pin,
+        new: &Pin,
+    ) -> Result<(), PinError>;
 
     /// Sets the PIN and gives it its tries back, on the word of somebody who proved it less than 60 s ago:
     /// the PUK by [`verify`](Self::verify), the administrator by [`AdminAuthority::answer`].
@@ -387,23 +409,29 @@ pub trait PinAuthority {
     ///
     /// # Errors
     ///
-    /// `NotAuthenticated` without such a proof, `NotConfigured` when this authority does not unblock this
-    /// card; `Lost`, `Busy`, `Unavailable`, `Internal`.
-    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError>;
+    /// [`PinError::Token`] with `NotAuthenticated` without such a proof, `NotConfigured` when this authority does not
+    /// unblock this card; [`PinError`].
+    fn unblock(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        by: Unblocker,
+        new: &Pin,
+    ) -> Result<(), PinError>;
 
     /// Replaces the random first value of a card in initialisation state; `None` = by random bytes that
     /// nobody knows. May be repeated after an interruption.
     ///
     /// # Errors
     ///
-    /// `NotConfigured` for a PUK that the card does not have; `NotAuthenticated` when no first value works;
-    /// `Lost`, `Busy`, `Unavailable`, `Internal`.
+    /// [`PinError::Token`] with `NotConfigured` for a PUK that the card does not have, `NotAuthenticated` when no
+    /// first value works; [`PinError`].
     fn initialise(
         &mut self,
+        record: &mut dyn TokenRecord,
         reference: PinReference,
         provisional: &Provisional,
         new: Option<&Pin>,
-    ) -> Result<(), TokenError>;
+    ) -> Result<(), PinError>;
 
     /// Ends the verification: what would allow another operation is erased.
     fn logout(&mut self);

@@ -13,6 +13,7 @@
     reason = "fixtures fail by panicking and tell why on standard error"
 )]
 
+pub mod bare;
 pub mod browser;
 pub mod bus;
 pub mod fault_store;

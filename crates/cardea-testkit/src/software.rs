@@ -8,11 +8,11 @@ mod record;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cardea_card::record::{KeyRecord, Provisional};
+use cardea_card::record::{KeyRecord, Provisional, TpmRecord};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority, PinError, PinReference,
-    PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
+    PinStatus, PrivateOperation, TokenError, TokenErrorKind, TokenRecord, Unblocker,
 };
 use zeroize::Zeroizing;
 
@@ -295,7 +295,11 @@ impl KeyStore for SoftwareToken {
 }
 
 impl PinAuthority for SoftwareToken {
-    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError> {
+    fn status(
+        &mut self,
+        _record: &TpmRecord,
+        reference: PinReference,
+    ) -> Result<PinStatus, TokenError> {
         let mut chip = self.chip();
         chip.tally.statuses += 1;
         chip.fault()?;
@@ -306,7 +310,12 @@ impl PinAuthority for SoftwareToken {
         })
     }
 
-    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError> {
+    fn verify(
+        &mut self,
+        _record: &mut dyn TokenRecord,
+        reference: PinReference,
+        pin: &Pin,
+    ) -> Result<(), PinError> {
         let mut chip = self.chip();
         chip.tally.verifications += 1;
         chip.compare(reference, pin)?;
@@ -320,7 +329,13 @@ impl PinAuthority for SoftwareToken {
         Ok(())
     }
 
-    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError> {
+    fn change(
+        &mut self,
+        _record: &mut dyn TokenRecord,
+        reference: PinReference,
+        old: &Pin,
+        new: &Pin,
+    ) -> Result<(), PinError> {
         let mut chip = self.chip();
         if let Some(kind) = chip.fail_next_change.take() {
             return Err(TokenError::from(kind).into());
@@ -331,18 +346,23 @@ impl PinAuthority for SoftwareToken {
         Ok(())
     }
 
-    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
+    fn unblock(
+        &mut self,
+        _record: &mut dyn TokenRecord,
+        by: Unblocker,
+        new: &Pin,
+    ) -> Result<(), PinError> {
         let mut chip = self.chip();
         chip.fault()?;
         let proved = match by {
             Unblocker::Admin if chip.puk.is_some() => {
-                return Err(TokenErrorKind::NotConfigured.into());
+                return Err(TokenError::from(TokenErrorKind::NotConfigured).into());
             }
             Unblocker::Admin => chip.admin.is_proved(),
             Unblocker::Puk => chip.puk_proved,
         };
         if !proved {
-            return Err(TokenErrorKind::NotAuthenticated.into());
+            return Err(TokenError::from(TokenErrorKind::NotAuthenticated).into());
         }
         chip.pin = Secret::new(new.clone(), PIN_LIMIT);
         chip.end();
@@ -351,13 +371,15 @@ impl PinAuthority for SoftwareToken {
 
     fn initialise(
         &mut self,
+        _record: &mut dyn TokenRecord,
         reference: PinReference,
         _provisional: &Provisional,
         new: Option<&Pin>,
-    ) -> Result<(), TokenError> {
+    ) -> Result<(), PinError> {
         let mut chip = self.chip();
         chip.fault()?;
-        let nobody_knows = Pin::new(&[0xA5; 127]).map_err(|_| TokenErrorKind::Internal)?;
+        let nobody_knows =
+            Pin::new(&[0xA5; 127]).map_err(|_| TokenError::from(TokenErrorKind::Internal))?;
         chip.secret(reference)?.value = new.cloned().unwrap_or(nobody_knows);
         Ok(())
     }

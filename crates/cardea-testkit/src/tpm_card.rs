@@ -1,7 +1,7 @@
 //! Cards over a real token on a software TPM, in process.
 
 use cardea_card::Card;
-use cardea_card::record::{CardId, CardRecord, GidsRecord, Provisional};
+use cardea_card::record::{CardId, CardRecord, CounterMode, GidsRecord, Provisional};
 use cardea_card::secret::Pin;
 use cardea_tpm::{AdminKey, NewCard, NewSecrets, Service};
 
@@ -21,9 +21,21 @@ pub fn new_record(
     puk: Option<&[u8]>,
     admin_key: Option<&[u8; 24]>,
 ) -> CardRecord {
+    given(service, CounterMode::Nv, gids, pin, puk, admin_key)
+}
+
+fn given(
+    service: &Service,
+    mode: CounterMode,
+    gids: GidsRecord,
+    pin: &[u8],
+    puk: Option<&[u8]>,
+    admin_key: Option<&[u8; 24]>,
+) -> CardRecord {
     let secret = |typed: &[u8]| Pin::new(typed).expect("a PIN");
     let (mut record, _) = make(
         service,
+        mode,
         gids,
         NewSecrets::Given {
             pin: secret(pin),
@@ -37,6 +49,16 @@ pub fn new_record(
     record
 }
 
+/// The record of a new card of one of the kinds that transcripts name, whose counters are objects.
+///
+/// # Panics
+///
+/// When the TPM does not make it.
+#[must_use]
+pub fn record_in_objects(service: &Service, kind: CardKind) -> CardRecord {
+    of_kind(service, CounterMode::Object, kind)
+}
+
 /// The record of a new card in initialisation state, with an index for a PUK or without.
 ///
 /// # Panics
@@ -44,8 +66,12 @@ pub fn new_record(
 /// When the TPM does not make it.
 #[must_use]
 pub fn uninitialised_record(service: &Service, puk: bool) -> CardRecord {
+    uninitialised(service, CounterMode::Nv, puk)
+}
+
+fn uninitialised(service: &Service, mode: CounterMode, puk: bool) -> CardRecord {
     let gids = cardea_card::gids::uninitialised_card();
-    let (mut record, provisional) = make(service, gids, NewSecrets::Random { puk });
+    let (mut record, provisional) = make(service, mode, gids, NewSecrets::Random { puk });
     record.provisional = provisional;
     record.lengths.pin.clear();
     record
@@ -58,25 +84,41 @@ pub fn uninitialised_record(service: &Service, puk: bool) -> CardRecord {
 /// When the TPM does not make it.
 #[must_use]
 pub fn record_of_kind(service: &Service, kind: CardKind) -> CardRecord {
+    of_kind(service, CounterMode::Nv, kind)
+}
+
+fn of_kind(service: &Service, mode: CounterMode, kind: CardKind) -> CardRecord {
     let created = || cardea_card::gids::created_card(CardId::new(CARD_ID));
     match kind {
-        CardKind::Admin => new_record(service, created(), PIN, None, Some(ADMIN_KEY)),
-        CardKind::AdminAndPuk => new_record(service, created(), PIN, Some(PUK), Some(ADMIN_KEY)),
-        CardKind::Blank => new_record(service, cardea_card::gids::blank_card(), PIN, None, None),
-        CardKind::Created => new_record(service, created(), PIN, None, None),
-        CardKind::Uninitialised => uninitialised_record(service, false),
-        CardKind::UninitialisedWithPuk => uninitialised_record(service, true),
-        CardKind::WithPuk => new_record(service, created(), PIN, Some(PUK), None),
+        CardKind::Admin => given(service, mode, created(), PIN, None, Some(ADMIN_KEY)),
+        CardKind::AdminAndPuk => given(service, mode, created(), PIN, Some(PUK), Some(ADMIN_KEY)),
+        CardKind::Blank => given(
+            service,
+            mode,
+            cardea_card::gids::blank_card(),
+            PIN,
+            None,
+            None,
+        ),
+        CardKind::Created => given(service, mode, created(), PIN, None, None),
+        CardKind::Uninitialised => uninitialised(service, mode, false),
+        CardKind::UninitialisedWithPuk => uninitialised(service, mode, true),
+        CardKind::WithPuk => given(service, mode, created(), PIN, Some(PUK), None),
     }
 }
 
 fn make(
     service: &Service,
+    mode: CounterMode,
     gids: GidsRecord,
     secrets: NewSecrets,
 ) -> (CardRecord, Option<Provisional>) {
+    let new = NewCard {
+        mode,
+        ..NewCard::new(secrets)
+    };
     let prepared = service
-        .prepare_card(&[], NewCard::new(secrets))
+        .prepare_card(&[], new)
         .expect("the TPM is fit for cards");
     let provisional = prepared.provisional().cloned();
     let tpm = service

@@ -9,21 +9,23 @@ use std::time::Instant;
 use cardea_card::record::{IndexRole, ObjectBlob, TpmRecord, Vault, VaultKind};
 use cardea_card::secret::{AdminKeyBytes, Held};
 use cardea_card::token::{
-    AdminAnswer, AdminAuthority, AdminError, AdminForm, TokenError, TokenErrorKind, TokenRecord,
-    Unblocker,
+    AdminAnswer, AdminAuthority, AdminError, AdminForm, PinError, TokenError, TokenErrorKind,
+    TokenRecord, Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
 use crate::auth::AuthValue;
+use crate::counter_object;
 use crate::error::TpmError;
-use crate::operate::{self, Verdict};
+use crate::operate;
 use crate::policy::ApprovalId;
 use crate::proof::{self, AdminWork, Proof};
 use crate::random::random;
 use crate::seal::seal;
 use crate::token::CardToken;
 use crate::vault::{self, AdminKey};
+use crate::verdict::Verdict;
 
 /// A vault that may be the TPM's, with the sealed key that belongs to it.
 struct Candidate {
@@ -106,13 +108,16 @@ impl AdminAuthority for CardToken {
     ) -> Result<Option<[u8; 40]>, AdminError> {
         if record.current().vault.is_some() {
             // Before anything: an answer that comes too soon costs nothing, neither itself nor an earlier one.
-            self.wait_for_turn()?;
+            self.wait_for_turn(record.current())?;
         }
         self.end_administration();
         let answered = self.judge_and_rotate(record, challenge, answer);
         match &answered {
             Ok((proof, _)) => self.administration.proof = Some(*proof),
-            Err(_) => self.drop_grants(),
+            Err(_) => {
+                self.administration.value = None;
+                self.drop_grants();
+            }
         }
         answered.map(|(_, reply)| reply)
     }
@@ -131,6 +136,16 @@ impl AdminAuthority for CardToken {
             [VaultKind::External, VaultKind::Mutual].map(|kind| common_challenges(&vaults, kind));
         let value = random_value();
         let (vault, sealed) = self.make_vault(key, &value, &unused)?;
+        if let Some(present) = self.administration.value.clone() {
+            let changed = TpmRecord {
+                vault: Some(vault),
+                sealed_key: Some(sealed),
+                ..before
+            };
+            self.replace_in_object(record, changed, &present, value.clone())?;
+            self.administration.value = Some(value);
+            return Ok(());
+        }
         record.save(TpmRecord {
             vault: Some(vault),
             previous_vault: before.vault.clone(),
@@ -190,6 +205,10 @@ impl AdminAuthority for CardToken {
                 vault::closed()
             })
         });
+        if self.anchor.has_objects() {
+            let changed = TpmRecord { vault, ..before };
+            return self.replace_in_object(record, changed, &first, value);
+        }
         record.save(TpmRecord {
             vault,
             previous_vault: before.vault.clone(),
@@ -203,6 +222,7 @@ impl AdminAuthority for CardToken {
     }
 
     fn end_administration(&mut self) {
+        self.administration.value = None;
         let administrator = self.administration.proof.take();
         let puk = self.puk_proof.take();
         if administrator.is_some() || puk.is_some() {
@@ -235,7 +255,8 @@ impl CardToken {
         {
             return Err(refused(TokenErrorKind::NotAuthenticated));
         }
-        let (position, value, proof) = self.judge_answer(&vaults, kind, challenge, response)?;
+        let (position, value, proof) =
+            self.judge_answer(record, &vaults, kind, challenge, response)?;
         let Some(accepted) = vaults.get(position) else {
             return Err(refused(TokenErrorKind::Internal));
         };
@@ -268,9 +289,9 @@ impl CardToken {
 
     /// Refuses an answer that comes too soon after wrong ones. The count is the TPM's, so that a restart
     /// does not help.
-    fn wait_for_turn(&mut self) -> Result<(), AdminError> {
+    fn wait_for_turn(&mut self, record: &TpmRecord) -> Result<(), AdminError> {
         if self.administration.failures.is_none() {
-            self.count_failures()?;
+            self.count_failures(record)?;
         }
         let left = self
             .administration
@@ -301,9 +322,36 @@ impl CardToken {
         })
     }
 
-    fn count_failures(&mut self) -> Result<(), TokenError> {
-        let status = self
-            .run(|core, card, anchor| operate::read_counter(core, card, anchor, IndexRole::Adm))?;
+    /// Replaces the administrator's object by one with another value, and with it what else of the record belongs to
+    /// that value, in one write.
+    fn replace_in_object(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        changed: TpmRecord,
+        present: &AuthValue,
+        new: AuthValue,
+    ) -> Result<(), AdminError> {
+        let present = present.clone();
+        let object = self.run(move |core, card, anchor| {
+            let adm = anchor
+                .index(IndexRole::Adm)
+                .ok_or_else(|| TpmError::Lost("the card has no administrator".into()))?;
+            counter_object::change(core, card, anchor, adm, &present, &new)
+        })?;
+        let object = object.map_err(|_| AdminError::Wrong)?;
+        let changed = counter_object::with_counter(&changed, IndexRole::Adm, 0, Some(object));
+        record.save(changed)?;
+        self.take_objects(record.current());
+        Ok(())
+    }
+
+    fn count_failures(&mut self, record: &TpmRecord) -> Result<(), TokenError> {
+        let status = match self.anchor.has_objects() {
+            true => self.tries(record, IndexRole::Adm)?,
+            false => self.run(|core, card, anchor| {
+                operate::read_counter(core, card, anchor, IndexRole::Adm)
+            })?,
+        };
         let failures = status.limit.saturating_sub(status.left);
         #[cfg(feature = "weakened")]
         let failures = if weakened::has(Weakness::ForgottenFailures) {
@@ -318,6 +366,7 @@ impl CardToken {
     /// Every answer gives a candidate for the admin value, and the TPM decides and counts.
     fn judge_answer(
         &mut self,
+        record: &mut dyn TokenRecord,
         vaults: &[Candidate],
         kind: VaultKind,
         challenge: &[u8],
@@ -333,13 +382,10 @@ impl CardToken {
             let Some(value) = value else {
                 continue;
             };
-            let shown = value.clone();
-            let proved = self.run(move |core, card, anchor| {
-                proof::prove_admin(core, card, anchor, &shown, work)
-            })?;
-            match proved {
+            match self.prove_administrator(record, &value, work)? {
                 Ok(proof) => {
                     self.administration.count(0);
+                    self.administration.value = self.anchor.has_objects().then(|| value.clone());
                     return Ok((position, value, proof));
                 }
                 Err(Verdict::Blocked) => {
@@ -349,8 +395,32 @@ impl CardToken {
                 Err(Verdict::Right | Verdict::Wrong) => {}
             }
         }
-        self.count_failures()?;
+        self.count_failures(record.current())?;
         Err(AdminError::Wrong)
+    }
+
+    fn prove_administrator(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        value: &AuthValue,
+        work: AdminWork,
+    ) -> Result<Result<Proof, Verdict>, AdminError> {
+        let shown = value.clone();
+        let prove = move |token: &mut Self| {
+            token
+                .run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &shown, work))
+        };
+        if !self.anchor.has_objects() {
+            return Ok(prove(self)?);
+        }
+        match self.compare_counted(record, IndexRole::Adm, prove) {
+            Ok(proof) => Ok(Ok(proof)),
+            Err(PinError::Blocked) => Ok(Err(Verdict::Blocked)),
+            Err(PinError::Wrong { .. }) => Ok(Err(Verdict::Wrong)),
+            Err(PinError::Store(error)) => Err(error.into()),
+            Err(PinError::Token(error)) => Err(error.into()),
+            Err(_) => Err(refused(TokenErrorKind::Internal)),
+        }
     }
 
     /// The admin key, from what the TPM has sealed and what only this answer opens.
@@ -384,7 +454,13 @@ impl CardToken {
             return Err(refused(TokenErrorKind::Internal));
         };
         let common = |kind, known: &[u8]| vaults.iter().all(|other| other.vault.has(kind, known));
-        let new = random_value();
+        // Another value would not take an object's present one from an older file.
+        let in_object = self.anchor.has_objects();
+        let new = if in_object {
+            value.clone()
+        } else {
+            random_value()
+        };
         #[cfg(feature = "weakened")]
         let new = if weakened::has(Weakness::NoRotation) {
             value.clone()
@@ -418,15 +494,17 @@ impl CardToken {
         };
         record.save(TpmRecord {
             vault: vault.or_else(|| Some(vault::closed())),
-            previous_vault: Some(accepted.vault.clone()),
+            previous_vault: (!in_object).then(|| accepted.vault.clone()),
             sealed_key: accepted.sealed.clone(),
             previous_sealed_key: None,
             ..record.current().clone()
         })?;
-        self.run(move |core, card, anchor| {
-            proof::replace_value(core, card, anchor, ApprovalId::A0, &new)
-        })?;
-        self.forget_previous(record);
+        if !in_object {
+            self.run(move |core, card, anchor| {
+                proof::replace_value(core, card, anchor, ApprovalId::A0, &new)
+            })?;
+            self.forget_previous(record);
+        }
         if damaged {
             return Err(refused(TokenErrorKind::Lost));
         }

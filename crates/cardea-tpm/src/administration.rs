@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::auth::AuthValue;
 use crate::proof::Proof;
 
 /// Wrong answers after which further ones have to wait.
@@ -13,6 +14,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Administration {
     pub(crate) proof: Option<Proof>,
+    /// The admin value that was shown, where its holder alone can replace it: on a card with counter objects.
+    pub(crate) value: Option<AuthValue>,
     /// Wrong answers in a row, by the TPM's count; unknown before the first answer.
     pub(crate) failures: Option<u32>,
     /// When the next answer is looked at.

@@ -10,6 +10,7 @@ pub(crate) use sessions::SessionKind;
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
+use crate::auth::without_trailing_zeros;
 use crate::clock::TpmTime;
 use crate::code;
 use crate::crypto::Wrapped;
@@ -28,6 +29,15 @@ const ALG_NULL: u16 = 0x0010;
 const ALG_AES: u16 = 0x0006;
 const ALG_CFB: u16 = 0x0043;
 const ALG_ECDSA: u16 = 0x0018;
+
+/// What a new object is to keep (TPMS_SENSITIVE_CREATE).
+#[derive(Default)]
+pub(crate) struct Sensitive<'a> {
+    /// Its authorisation value.
+    pub(crate) auth: &'a [u8],
+    /// What is sealed in it.
+    pub(crate) data: &'a [u8],
+}
 
 /// What TPM2_Create makes.
 pub(crate) struct Created {
@@ -254,10 +264,13 @@ impl Tpm {
         &mut self,
         parent: &Parent,
         channel: &mut Session,
-        sealed: &[u8],
+        sensitive: &Sensitive<'_>,
         template: &[u8],
     ) -> Result<Created, TpmError> {
-        let sensitive = Writer::new().sized(&[]).sized(sealed).finish();
+        let sensitive = Writer::new()
+            .sized(without_trailing_zeros(sensitive.auth))
+            .sized(sensitive.data)
+            .finish();
         let response = self.with(
             Command {
                 name: "Create",
@@ -314,6 +327,35 @@ impl Tpm {
             });
         }
         Ok(response.handle)
+    }
+
+    /// TPM2_ObjectChangeAuth: the object with its new value, contents of TPM2B_PRIVATE; the loaded one keeps the old
+    /// value. Authorised by the policy session, with the present value if its policy asks for that; the new one
+    /// travels encrypted in the channel, which is associated with nothing. Ends the session.
+    pub(crate) fn object_change_auth(
+        &mut self,
+        object: Handle<'_>,
+        parent: &Parent,
+        (session, present): (&mut Session, &[u8]),
+        channel: &mut Session,
+        new: &[u8; 32],
+    ) -> Result<Vec<u8>, TpmError> {
+        let response = self.with(
+            Command {
+                name: "ObjectChangeAuth",
+                code: cc::OBJECT_CHANGE_AUTH,
+                handles: &[object, Handle::named(parent.handle, &parent.name)],
+                parameters: Writer::new().sized(without_trailing_zeros(new)),
+            },
+            &mut [
+                Use::session(session, present, 0),
+                Use::session(channel, &[], attribute::CONTINUE | attribute::DECRYPT),
+            ],
+        )?;
+        let mut reader = response.reader();
+        let private = reader.sized()?.to_vec();
+        reader.finish()?;
+        Ok(private)
     }
 
     /// TPM2_Import of an object in an outer wrap and, with a key for it, in an inner wrap: contents of

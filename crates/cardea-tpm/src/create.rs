@@ -13,6 +13,7 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
+use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
 use crate::intent::IntentIndex;
 use crate::policy::{
@@ -42,6 +43,8 @@ pub struct NewCard {
     pub pin_limit: u32,
     /// Tries of the PUK, 1 to 255: [`PUK_LIMIT`] unless somebody chose.
     pub puk_limit: u32,
+    /// Where tries are counted: in NV unless somebody chose.
+    pub mode: CounterMode,
 }
 
 /// First values of a card's indices.
@@ -71,6 +74,7 @@ impl NewCard {
             secrets,
             pin_limit: PIN_LIMIT,
             puk_limit: PUK_LIMIT,
+            mode: CounterMode::Nv,
         }
     }
 }
@@ -136,6 +140,10 @@ impl PreparedCard {
     /// What is going to be defined, for the intent record.
     #[must_use]
     pub fn intent(&self) -> Vec<IntentIndex> {
+        if self.new.mode == CounterMode::Object {
+            // Nothing is left in the TPM.
+            return Vec::new();
+        }
         let birth_name = name_of(&self.birth_public);
         self.roles()
             .map(|role| IntentIndex {
@@ -248,6 +256,9 @@ pub(crate) fn create(
 ) -> Result<TpmRecord, TpmError> {
     let srk = core.srk_record()?;
     core.channel()?;
+    if prepared.new.mode == CounterMode::Object {
+        return create_objects(core, prepared, srk, progress);
+    }
     progress(Step::LoadBirthKey);
     let birth = core.link()?.tpm.load_external(&prepared.birth_public)?;
     let made = create_with_birth(core, card, prepared, srk, birth, progress);
@@ -260,6 +271,48 @@ pub(crate) fn create(
         }
     }
     made
+}
+
+/// A card whose counters are objects. No birth key approves anything for it.
+fn create_objects(
+    core: &mut Core,
+    prepared: &PreparedCard,
+    srk: SrkRecord,
+    progress: &mut dyn FnMut(Step),
+) -> Result<TpmRecord, TpmError> {
+    let mut salt = [0; 16];
+    random(&mut salt);
+    let objects = counter_object::make_all(core, &prepared.values(&salt), progress)?;
+    let adm = objects.iter().find(|object| object.role == IndexRole::Adm);
+    let mut vault = None;
+    let mut sealed_key = None;
+    if let (Some(admin), Some(adm)) = (&prepared.admin, adm) {
+        progress(Step::SealAdminKey);
+        vault = Some(admin.vault.clone());
+        sealed_key = Some(seal(core, &name_of(&adm.object.public), &admin.masked_key)?);
+    }
+    let record = TpmRecord {
+        mode: CounterMode::Object,
+        srk,
+        salt,
+        birth_public: Vec::new(),
+        indices: Vec::new(),
+        approvals: Vec::new(),
+        vault,
+        previous_vault: None,
+        sealed_key,
+        attestation_key: None,
+        previous_sealed_key: None,
+        counter_objects: Some(objects),
+    };
+    made_as_asked(&record)?;
+    Ok(record)
+}
+
+fn made_as_asked(record: &TpmRecord) -> Result<(), TpmError> {
+    Anchor::from_tpm_record(record, 0)
+        .map(drop)
+        .map_err(|fault| TpmError::Unfit(format!("the TPM made something else: {fault}")))
 }
 
 fn create_with_birth(
@@ -336,8 +389,7 @@ fn create_with_birth(
         previous_sealed_key: None,
         counter_objects: None,
     };
-    Anchor::from_tpm_record(&record, 0)
-        .map_err(|fault| TpmError::Unfit(format!("the TPM made something else: {fault}")))?;
+    made_as_asked(&record)?;
     Ok(record)
 }
 

@@ -146,6 +146,15 @@ pub enum TpmError {
     /// The private and public parts of a key that was to be imported do not belong together.
     #[error("the parts of the key do not fit each other")]
     Mismatch,
+    /// Another failure could lock the TPM, with all its cards and for other programs; nothing was compared.
+    #[error("the TPM is near its lockout; {}", match seconds {
+        Some(seconds) => format!("the next PIN can be tried in at most {seconds} s"),
+        None => "an administrator has to reset its failures (`cardea tpm reset-lockout`)".into(),
+    })]
+    NearLockout {
+        /// At most so long until a comparison is allowed; none if that does not come by itself.
+        seconds: Option<u32>,
+    },
     /// Nobody has approved this within the last minute.
     #[error("nobody has approved this, or it was too long ago")]
     NotApproved,
@@ -262,6 +271,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
             return TokenErrorKind::NotAuthenticated;
         }
         TpmError::Mismatch => return TokenErrorKind::BadData,
+        TpmError::NearLockout { .. } => return TokenErrorKind::Lockout,
         TpmError::NvFull(_) => return TokenErrorKind::Full,
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,
         TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,

@@ -3,6 +3,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::commands::Sensitive;
 use crate::error::TpmError;
 use crate::service::Service;
 use crate::wire::Writer;
@@ -47,8 +48,12 @@ impl Service {
                 .u16(ALG_SHA256)
                 .sized(&[])
                 .finish();
+            let sensitive = Sensitive {
+                data: &*secret,
+                ..Sensitive::default()
+            };
             let (tpm, parent, channel) = core.link()?.parts()?;
-            let made = tpm.create(parent, channel, &*secret, &template)?;
+            let made = tpm.create(parent, channel, &sensitive, &template)?;
             Ok(HmacKey {
                 public: made.public,
                 private: made.private,

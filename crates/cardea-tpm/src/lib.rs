@@ -18,6 +18,7 @@ mod clock;
 mod code;
 mod commands;
 mod core;
+mod counter_object;
 mod create;
 mod crypto;
 mod error;
@@ -52,6 +53,7 @@ mod transport;
 mod trusted_record;
 mod turns;
 pub mod vault;
+mod verdict;
 mod wire;
 
 pub use chip::Chip;

@@ -9,7 +9,9 @@ use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
 use crate::auth::AuthValue;
+use crate::commands::Sensitive;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
+use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
 use crate::perform::perform;
 use crate::policy::{
@@ -21,25 +23,7 @@ use crate::session::attribute;
 use crate::status::is_owner_on;
 use crate::tpm::{Handle, Tpm};
 use crate::trusted_record::{Anchor, CardFault, Index};
-
-/// How a comparison by the TPM ended.
-pub(crate) enum Verdict {
-    Blocked,
-    Right,
-    Wrong,
-}
-
-pub(crate) fn verdict(result: Result<(), TpmError>) -> Result<Verdict, TpmError> {
-    match result {
-        Ok(()) => Ok(Verdict::Right),
-        Err(error) => match error.code() {
-            Some(ResponseCode::BAD_AUTH) => Ok(Verdict::Wrong),
-            Some(ResponseCode::AUTH_UNAVAILABLE) => Ok(Verdict::Blocked),
-            Some(ResponseCode::HANDLE) => Err(TpmError::Lost("an index was deleted".into())),
-            _ => Err(error),
-        },
-    }
-}
+use crate::verdict::{Verdict, verdict};
 
 /// Makes the card's storage root key the one in use: every value for the card travels to that key.
 pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), TpmError> {
@@ -49,7 +33,7 @@ pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), Tp
 /// Everything that a TPM can say against a card: nothing here spends a try. Without its administrator's or its
 /// PUK's index a card is a card all the same.
 pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
-    if core.resets_counts {
+    if core.resets_counts && !anchor.has_objects() {
         return Err(CardFault::CountReset);
     }
     #[cfg(feature = "weakened")]
@@ -68,11 +52,11 @@ fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
         Err(TpmError::Foreign) => return Err(CardFault::Foreign),
         other => other?,
     }
+    let Some((handle, _)) = anchor.pin.nv() else {
+        return Ok(counter_object::check(core, &anchor.pin)?);
+    };
     if let Some(what) = missing(core, &anchor.pin)? {
-        return Err(CardFault::Lost(format!(
-            "index 0x{:08X} {what}",
-            anchor.pin.handle
-        )));
+        return Err(CardFault::Lost(format!("index 0x{handle:08X} {what}")));
     }
     read_limit(core, anchor, IndexRole::Pin)?;
     for index in &anchor.others {
@@ -85,10 +69,13 @@ fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
 
 /// What became of an index that is not there as the card was made with it.
 pub(crate) fn missing(core: &mut Core, index: &Index) -> Result<Option<&'static str>, TpmError> {
-    match core.link()?.tpm.nv_read_public(index.handle) {
+    let Some((handle, policy)) = index.nv() else {
+        return Ok(None);
+    };
+    match core.link()?.tpm.nv_read_public(handle) {
         Err(error) if error.code() == Some(ResponseCode::HANDLE) => Ok(Some("was deleted")),
         Err(error) => Err(error),
-        Ok(public) if public == nv_public(index.handle, NV_WRITTEN, &index.policy) => Ok(None),
+        Ok(public) if public == nv_public(handle, NV_WRITTEN, policy) => Ok(None),
         Ok(_) => Ok(Some("is another one")),
     }
 }
@@ -133,6 +120,7 @@ pub(crate) fn read_counter(
 ) -> Result<PinStatus, TpmError> {
     let missing = || TpmError::Lost("an approval is missing".into());
     let index = anchor.index(role).ok_or_else(missing)?;
+    let (handle, _) = index.nv().ok_or_else(missing)?;
     let id = match role {
         IndexRole::Pin => ApprovalId::P6,
         IndexRole::Adm => ApprovalId::A1,
@@ -147,7 +135,7 @@ pub(crate) fn read_counter(
         .policy_command_code(&session, cc::NV_READ)
         .and_then(|()| {
             tpm.policy_authorize(&session, digest, role_ref(role), &anchor.birth_name, ticket)?;
-            tpm.nv_read(index.handle, &index.name, &mut session, channel)
+            tpm.nv_read(handle, &index.name, &mut session, channel)
         });
     if result.is_err() {
         core.flush(session.handle);
@@ -156,8 +144,8 @@ pub(crate) fn read_counter(
     // PUK and administrator can write a limit, and so can whoever had one of their sessions.
     if limit != index.limit && !believes_counters() {
         return Err(TpmError::Damaged(format!(
-            "index 0x{:08X} allows {limit} tries where {} were set",
-            index.handle, index.limit
+            "index 0x{handle:08X} allows {limit} tries where {} were set",
+            index.limit
         )));
     }
     Ok(PinStatus {
@@ -178,7 +166,8 @@ fn believes_counters() -> bool {
 /// Whether the TPM has counted a comparison with this index that it said it did not make; where that cannot be
 /// read, it may have.
 pub(crate) fn counted(core: &mut Core, card: u64, anchor: &Anchor, handle: u32) -> bool {
-    let Some(index) = anchor.indices().find(|index| index.handle == handle) else {
+    let is_it = |index: &&Index| index.nv().is_some_and(|(it, _)| it == handle);
+    let Some(index) = anchor.indices().find(is_it) else {
         return true;
     };
     let read = read_counter(core, card, anchor, index.role);
@@ -198,6 +187,19 @@ pub(crate) fn verify_pin(
     require_own_tpm(core, anchor)?;
     core.channel()?;
     core.disarm(card);
+    counter_object::with_handle(core, &anchor.pin, |core, handle| {
+        verify_at(core, card, anchor, handle, auth, once)
+    })
+}
+
+fn verify_at(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    handle: u32,
+    auth: &AuthValue,
+    once: bool,
+) -> Result<Verdict, TpmError> {
     for attempt in 0.. {
         ensure_session(core, card)?;
         let (link, runtime) = core.split(card)?;
@@ -210,7 +212,7 @@ pub(crate) fn verify_pin(
             runtime.armed = false;
         }
         let asked = tpm.policy_secret(
-            anchor.pin.handle,
+            handle,
             &anchor.pin.name,
             channel,
             &auth[..],
@@ -234,7 +236,7 @@ pub(crate) fn verify_pin(
             Err(error) if error.code() == Some(ResponseCode::EXPIRED) && attempt == 0 => {
                 let old = runtime.session.take().map(|session| session.handle);
                 old.into_iter().for_each(|handle| core.flush(handle));
-                if counted(core, card, anchor, anchor.pin.handle) {
+                if counted(core, card, anchor, handle) {
                     return Err(error);
                 }
                 core.channel()?;
@@ -245,18 +247,24 @@ pub(crate) fn verify_pin(
             }
         }
     }
-    if once && let Err(error) = arm_once(core, card, anchor, auth) {
+    if once && let Err(error) = arm_once(core, card, anchor, handle, auth) {
         tracing::warn!(error = %error, "the PIN is verified, but no single operation is armed");
     }
     Ok(Verdict::Right)
 }
 
-fn arm_once(core: &mut Core, card: u64, anchor: &Anchor, auth: &AuthValue) -> Result<(), TpmError> {
+fn arm_once(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    handle: u32,
+    auth: &AuthValue,
+) -> Result<(), TpmError> {
     let session = core.policy_session(card)?;
     let (tpm, _, channel) = core.link()?.parts()?;
     let seconds = i32::try_from(ONCE_TIME.as_secs()).unwrap_or(i32::MAX);
     let asked = tpm.policy_secret(
-        anchor.pin.handle,
+        handle,
         &anchor.pin.name,
         channel,
         &auth[..],
@@ -302,7 +310,8 @@ pub(crate) fn age(started: Instant, limit: u32) -> i32 {
     i32::try_from(age + u64::from(limit)).unwrap_or(i32::MAX)
 }
 
-/// Replaces PIN or PUK by its holder.
+/// Replaces PIN or PUK by its holder. A counter object comes back in its new form, which the card's file has to have
+/// before it counts.
 pub(crate) fn change(
     core: &mut Core,
     card: u64,
@@ -310,7 +319,14 @@ pub(crate) fn change(
     index: &Index,
     old: &AuthValue,
     new: &AuthValue,
-) -> Result<Verdict, TpmError> {
+) -> Result<Result<Option<ObjectBlob>, Verdict>, TpmError> {
+    let Some((handle, _)) = index.nv() else {
+        let changed = counter_object::change(core, card, anchor, index, old, new)?;
+        if changed.is_ok() {
+            core.logout(card);
+        }
+        return Ok(changed.map(Some));
+    };
     require_own_tpm(core, anchor)?;
     let id = match index.role {
         IndexRole::Puk => ApprovalId::U3,
@@ -323,7 +339,7 @@ pub(crate) fn change(
     let mut session = core.policy_session(card)?;
     let (tpm, _, channel) = core.link()?.parts()?;
     let asked = tpm.policy_secret(
-        index.handle,
+        handle,
         &index.name,
         channel,
         &old[..],
@@ -335,7 +351,7 @@ pub(crate) fn change(
         Ok(Verdict::Right) => Ok(()),
         other => {
             core.flush(session.handle);
-            return other;
+            return other.map(Err);
         }
     };
     let changed = compared
@@ -350,7 +366,7 @@ pub(crate) fn change(
             )
         })
         .and_then(|()| {
-            tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new)
+            tpm.nv_change_auth(handle, &index.name, &mut session, channel, new)
                 .map_err(|error| TpmError::ChangeUnknown(Box::new(error)))
         });
     if changed.is_err() {
@@ -358,7 +374,7 @@ pub(crate) fn change(
     }
     changed?;
     core.logout(card);
-    Ok(Verdict::Right)
+    Ok(Ok(None))
 }
 
 /// Makes a key below the SRK.
@@ -374,7 +390,7 @@ pub(crate) fn generate(
     core.room_for_key()?;
     let template = key_template(algorithm, KeyOrigin::Generated, anchor.policy(class));
     let (tpm, srk, channel) = core.link()?.parts()?;
-    let made = match tpm.create(srk, channel, &[], &template) {
+    let made = match tpm.create(srk, channel, &Sensitive::default(), &template) {
         Err(error) if error.code() == Some(ResponseCode::VALUE) => {
             return Err(TpmError::Unfit("it does not know this key size".into()));
         }

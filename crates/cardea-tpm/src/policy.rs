@@ -26,6 +26,10 @@ pub const KEY_GENERATED: u32 = 0x0006_0432;
 /// Attributes of an imported key: noDA, decrypt, sign.
 pub const KEY_IMPORTED: u32 = 0x0006_0400;
 
+/// Attributes of a counter object: fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, adminWithPolicy, sign.
+/// Without noDA its failures count towards the TPM's lockout.
+pub const COUNTER_OBJECT: u32 = 0x0004_00F2;
+
 /// policyRef of the first write of an index.
 pub const REF_INIT: &[u8] = b"init";
 
@@ -69,6 +73,12 @@ pub mod cc {
     pub const POLICY_COMMAND_CODE: u32 = TpmCc::PolicyCommandCode as u32;
     /// TPM2_NV_Certify.
     pub const NV_CERTIFY: u32 = TpmCc::NvCertify as u32;
+    /// TPM2_ObjectChangeAuth.
+    pub const OBJECT_CHANGE_AUTH: u32 = TpmCc::ObjectChangeAuth as u32;
+    /// TPM2_PolicyAuthValue.
+    pub const POLICY_AUTH_VALUE: u32 = TpmCc::PolicyAuthValue as u32;
+    /// TPM2_PolicyOR.
+    pub const POLICY_OR: u32 = TpmCc::PolicyOr as u32;
 }
 
 /// SHA-256 of the parts, one after the other.
@@ -110,9 +120,48 @@ pub fn authorize(name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
 }
 
 /// PolicyAuthValue (TPM 2.0 Part 3 §23.17).
-#[cfg(feature = "weakened")]
 fn auth_value() -> [u8; 32] {
-    hash(&[&ZERO, &0x16Bu32.to_be_bytes()])
+    hash(&[&ZERO, &cc::POLICY_AUTH_VALUE.to_be_bytes()])
+}
+
+/// PolicyOR (TPM 2.0 Part 3 §23.6).
+fn or(branches: &[[u8; 32]]) -> [u8; 32] {
+    hash(&[&ZERO, &cc::POLICY_OR.to_be_bytes(), &branches.concat()])
+}
+
+/// Policies under which the value of a counter object may be replaced: by itself, and by another authority if there is
+/// one, whose Name and role are given.
+#[must_use]
+pub fn counter_branches(authority: Option<(IndexRole, &[u8])>) -> Vec<[u8; 32]> {
+    let own = command_code(&auth_value(), cc::OBJECT_CHANGE_AUTH);
+    let other = authority.map(|(role, name)| {
+        let policy_ref = match role {
+            IndexRole::Puk => REF_PUK,
+            IndexRole::Adm | IndexRole::Pin => REF_ADMIN,
+        };
+        command_code(&secret(&ZERO, name, policy_ref), cc::OBJECT_CHANGE_AUTH)
+    });
+    std::iter::once(own).chain(other).collect()
+}
+
+/// The part of a counter object's TPMT_PUBLIC before the unique field: an HMAC key that nobody uses.
+#[must_use]
+pub fn counter_head(branches: &[[u8; 32]]) -> Vec<u8> {
+    let policy = match branches {
+        [only] => *only,
+        several => or(several),
+    };
+    let mut area = Area::new(ALG_KEYEDHASH, COUNTER_OBJECT, &policy);
+    area.u16s(&[ALG_HMAC, ALG_SHA256]);
+    area.0
+}
+
+/// TPMT_PUBLIC that makes a counter object.
+#[must_use]
+pub fn counter_template(branches: &[[u8; 32]]) -> Vec<u8> {
+    let mut area = Area(counter_head(branches));
+    area.u16s(&[0]);
+    area.0
 }
 
 fn update(old: &[u8; 32], code: u32, name: &[u8], policy_ref: &[u8]) -> [u8; 32] {
@@ -328,6 +377,7 @@ pub fn sealed_policy(adm_name: &[u8]) -> [u8; 32] {
 }
 
 const ALG_RSA: u16 = 0x0001;
+const ALG_HMAC: u16 = 0x0005;
 const ALG_AES: u16 = 0x0006;
 const ALG_KEYEDHASH: u16 = 0x0008;
 const ALG_SHA256: u16 = 0x000B;

@@ -9,14 +9,16 @@ use cardea_card::weakened::{self, Weakness};
 
 use crate::auth::AuthValue;
 use crate::core::Core;
+use crate::counter_object;
 use crate::error::TpmError;
 use crate::grant::{ApprovedSession, LIFE, Purpose};
-use crate::operate::{Verdict, age, require_own_tpm, verdict};
-use crate::policy::{ApprovalId, name_of, role_ref};
+use crate::operate::{self, age, require_own_tpm};
+use crate::policy::{ApprovalId, cc, name_of, role_ref};
 use crate::random::random;
 use crate::session::Session;
 use crate::tpm::Handle;
 use crate::trusted_record::{Anchor, Index};
+use crate::verdict::{Verdict, verdict};
 
 /// An authority whose value the TPM has found right less than a minute ago. What it approved is with the
 /// [`Core`], for one use each.
@@ -42,15 +44,21 @@ fn prove(
     value: &AuthValue,
     purposes: &[Purpose],
 ) -> Result<Result<Proof, Verdict>, TpmError> {
-    if purposes.is_empty() {
-        // Nothing would be compared.
-        return Err(TpmError::Lost("an approval is missing".into()));
-    }
     require_own_tpm(core, anchor)?;
     core.channel()?;
     let proof = Proof {
         since: Instant::now(),
     };
+    if purposes.is_empty() {
+        if !anchor.has_objects() {
+            // Nothing would be compared.
+            return Err(TpmError::Lost("an approval is missing".into()));
+        }
+        return Ok(match counter_object::compare(core, card, index, value)? {
+            Verdict::Right => Ok(proof),
+            refused => Err(refused),
+        });
+    }
     for purpose in purposes {
         let result = grant(core, card, anchor, index, value, *purpose);
         if !matches!(result, Ok(Verdict::Right)) {
@@ -74,7 +82,9 @@ fn grant(
     purpose: Purpose,
 ) -> Result<Verdict, TpmError> {
     let session = core.policy_session(card)?;
-    let result = approve(core, anchor, index, value, &session, purpose);
+    let result = counter_object::with_handle(core, index, |core, handle| {
+        approve(core, anchor, (index, handle), value, &session, purpose)
+    });
     let saved = match result {
         Ok(Verdict::Right) => core.link()?.tpm.context_save(session.handle),
         other => {
@@ -98,7 +108,7 @@ fn grant(
 fn approve(
     core: &mut Core,
     anchor: &Anchor,
-    index: &Index,
+    (index, handle): (&Index, u32),
     value: &AuthValue,
     session: &Session,
     purpose: Purpose,
@@ -108,7 +118,7 @@ fn approve(
     };
     let (tpm, _, channel) = core.link()?.parts()?;
     let asked = tpm.policy_secret(
-        index.handle,
+        handle,
         &index.name,
         channel,
         &value[..],
@@ -119,6 +129,11 @@ fn approve(
     match verdict(asked.map(drop))? {
         Verdict::Right => {}
         refused => return Ok(refused),
+    }
+    if let (Purpose::Approved(_), true) = (purpose, anchor.has_objects()) {
+        tpm.policy_command_code(session, cc::OBJECT_CHANGE_AUTH)?;
+        counter_object::choose_branch(core, session, &anchor.pin)?;
+        return Ok(Verdict::Right);
     }
     tpm.policy_command_code(session, purpose.command())?;
     if let Purpose::Approved(id) = purpose {
@@ -184,6 +199,8 @@ pub(crate) fn prove_admin(
         .index(IndexRole::Adm)
         .ok_or_else(|| TpmError::Lost("the card has no administrator".into()))?;
     let mut purposes = match work {
+        // An object's value is replaced by whoever knows it, without an approval.
+        AdminWork::Replacement if anchor.has_objects() => Vec::new(),
         AdminWork::Replacement => present(anchor, &[A0]),
         AdminWork::Answer | AdminWork::MutualAnswer => present(anchor, &[A0, A0, P2, P1]),
     };
@@ -193,10 +210,11 @@ pub(crate) fn prove_admin(
     prove(core, card, anchor, index, value, &purposes)
 }
 
-/// Those of the policies that the card has.
+/// Those of the policies that the card has. Of an object no more than its value is replaced; its tries are in the file.
 fn present(anchor: &Anchor, ids: &[ApprovalId]) -> Vec<Purpose> {
+    let in_objects = [ApprovalId::P2, ApprovalId::P5];
     ids.iter()
-        .filter(|id| anchor.approval(**id).is_some())
+        .filter(|id| anchor.allows(**id) && (!anchor.has_objects() || in_objects.contains(id)))
         .map(|id| Purpose::Approved(*id))
         .collect()
 }
@@ -214,7 +232,8 @@ fn approved_session(
     core.take_grant(card, purpose)?.ok_or(TpmError::NotApproved)
 }
 
-/// Gives an index a new value under an approved policy for NV_ChangeAuth.
+/// Gives what compares a secret a new value, under an approved policy. A counter object comes back in its new form,
+/// which the card's file has to have before it counts.
 ///
 /// # Errors
 ///
@@ -225,14 +244,21 @@ pub(crate) fn replace_value(
     anchor: &Anchor,
     id: ApprovalId,
     new: &AuthValue,
-) -> Result<(), TpmError> {
+) -> Result<Option<ObjectBlob>, TpmError> {
     let index = anchor
         .index(id.role())
         .ok_or_else(|| TpmError::Lost("an index is missing".into()))?;
     let mut session = approved_session(core, card, anchor, Purpose::Approved(id))?;
+    let Some((handle, _)) = index.nv() else {
+        let changed = counter_object::change_approved(core, index, &mut session, new);
+        if changed.is_err() {
+            core.flush(session.handle);
+        }
+        return changed.map(Some);
+    };
     let (tpm, _, channel) = core.link()?.parts()?;
-    let changed = tpm.nv_change_auth(index.handle, &index.name, &mut session, channel, new);
-    changed.map_err(|error| {
+    let changed = tpm.nv_change_auth(handle, &index.name, &mut session, channel, new);
+    changed.map(|()| None).map_err(|error| {
         core.flush(session.handle);
         TpmError::ChangeUnknown(Box::new(error))
     })
@@ -246,24 +272,29 @@ pub(crate) fn unblock(
     anchor: &Anchor,
     by: IndexRole,
     new: &AuthValue,
-) -> Result<(), TpmError> {
+) -> Result<Option<ObjectBlob>, TpmError> {
     let (value, tries) = match by {
         IndexRole::Puk => (ApprovalId::P5, ApprovalId::P4),
         IndexRole::Adm | IndexRole::Pin => (ApprovalId::P2, ApprovalId::P1),
     };
-    replace_value(core, card, anchor, value, new)?;
+    let object = replace_value(core, card, anchor, value, new)?;
     core.logout(card);
+    let Some((pin, _)) = anchor.pin.nv() else {
+        return Ok(object);
+    };
     // The new value holds; whoever is told no more than of a failure would go on with the old one.
-    give_tries(core, card, anchor, tries).map_err(|error| match error {
+    give_tries(core, card, anchor, pin, tries).map_err(|error| match error {
         TpmError::ChangeUnknown(_) => error,
         error => TpmError::ChangeUnknown(Box::new(error)),
-    })
+    })?;
+    Ok(None)
 }
 
 fn give_tries(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
+    pin: u32,
     tries: ApprovalId,
 ) -> Result<(), TpmError> {
     let mut session = approved_session(core, card, anchor, Purpose::Approved(tries))?;
@@ -271,7 +302,7 @@ fn give_tries(
     let (_, limit) = data.split_at_mut(4);
     limit.copy_from_slice(&anchor.pin.limit.to_be_bytes());
     let tpm = &mut core.link()?.tpm;
-    let written = tpm.nv_write(anchor.pin.handle, &anchor.pin.name, &mut session, 0, &data);
+    let written = tpm.nv_write(pin, &anchor.pin.name, &mut session, 0, &data);
     if written.is_err() {
         core.flush(session.handle);
     }
@@ -327,7 +358,7 @@ pub(crate) fn initialise(
     role: IndexRole,
     provisional: &Provisional,
     new: Option<&AuthValue>,
-) -> Result<(), TpmError> {
+) -> Result<Option<ObjectBlob>, TpmError> {
     use ApprovalId::{P1, P2, P4, P5};
     let mut random_value = AuthValue::zeroed();
     random(&mut *random_value);
@@ -362,8 +393,6 @@ pub(crate) fn initialise(
     ) else {
         return Err(TpmError::FirstValueGone);
     };
-    match crate::operate::change(core, card, anchor, index, &first, target)? {
-        Verdict::Right => Ok(()),
-        Verdict::Blocked | Verdict::Wrong => Err(TpmError::FirstValueGone),
-    }
+    operate::change(core, card, anchor, index, &first, target)?
+        .map_err(|_| TpmError::FirstValueGone)
 }

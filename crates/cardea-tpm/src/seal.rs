@@ -2,6 +2,7 @@
 
 use cardea_card::record::ObjectBlob;
 
+use crate::commands::Sensitive;
 use crate::core::Core;
 use crate::error::TpmError;
 use crate::policy::{sealed_policy, sealed_template};
@@ -16,7 +17,11 @@ pub(crate) fn seal(
     core.channel()?;
     core.room_for_key()?;
     let (tpm, srk, channel) = core.link()?.parts()?;
-    let sealed = tpm.create(srk, channel, masked, &template)?;
+    let sensitive = Sensitive {
+        data: masked,
+        ..Sensitive::default()
+    };
+    let sealed = tpm.create(srk, channel, &sensitive, &template)?;
     if sealed.public.get(..template.len() - 2) != template.get(..template.len() - 2) {
         return Err(TpmError::Protocol {
             command: "Create",

@@ -4,13 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cardea_card::record::{CardRecord, SrkRecord, TpmRecord};
+use cardea_card::record::{CardRecord, CounterMode, SrkRecord, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use cardea_terms::Step;
 
 use crate::clock::TpmTime;
 use crate::core::Core;
+use crate::counter_object;
 use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::HierarchyAuth;
@@ -207,9 +208,17 @@ impl Service {
     /// [`TpmError::Unfit`] and others.
     pub fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {
         let taken = taken.to_vec();
-        let base = self.run(move |core| {
-            probe(core, &taken)?;
-            free_base(core, &taken)
+        let mode = new.mode;
+        let base = self.run(move |core| match mode {
+            CounterMode::Nv => {
+                probe(core, &taken)?;
+                free_base(core, &taken)
+            }
+            CounterMode::Object => {
+                counter_object::require_commands(core)?;
+                core.use_new_srk()?;
+                Ok(0)
+            }
         })?;
         PreparedCard::new(new, base)
     }

@@ -70,6 +70,39 @@ const MAX_AUTH_FAIL: u32 = 0x20F;
 const LOCKOUT_INTERVAL: u32 = 0x210;
 const LOCKOUT_RECOVERY: u32 = 0x211;
 
+/// Protection against dictionary attacks (TPM 2.0 Part 1 §19.8).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lockout {
+    /// Failures that count at the moment.
+    pub(crate) count: u32,
+    /// Failures that lock the TPM.
+    pub(crate) max: u32,
+    /// Seconds after which one failure is forgotten; 0: never.
+    recovery: u32,
+}
+
+impl Lockout {
+    pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
+        let properties = core.link()?.tpm.properties(LOCKOUT_COUNTER)?;
+        let get = |wanted| {
+            let mut properties = properties.iter();
+            let found = properties.find(|(property, _)| *property == wanted);
+            found.map(|(_, value)| *value).ok_or(NO_STATE)
+        };
+        Ok(Self {
+            count: get(LOCKOUT_COUNTER)?,
+            max: get(MAX_AUTH_FAIL)?,
+            recovery: get(LOCKOUT_INTERVAL)?,
+        })
+    }
+
+    /// At most so many seconds until fewer failures count than these. None: they do not go by themselves.
+    pub(crate) fn seconds_until_below(self, failures: u32) -> Option<u32> {
+        let excess = self.count.saturating_sub(failures).saturating_add(1);
+        (self.recovery > 0 && failures > 0).then(|| self.recovery.saturating_mul(excess))
+    }
+}
+
 impl Status {
     pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
         let mut properties = core.link()?.tpm.properties(0x100)?;

@@ -1,14 +1,16 @@
 //! A card's keys and PINs, as the card applications see them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cardea_card::record::{IndexRole, KeyRecord, Provisional};
+use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob, Provisional, TpmRecord};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     AdminAuthority as _, KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority,
-    PinError, PinReference, PinStatus, PrivateOperation, TokenError, TokenErrorKind, Unblocker,
+    PinError, PinReference, PinStatus, PrivateOperation, StoreError, TokenError, TokenErrorKind,
+    TokenRecord, Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -17,10 +19,11 @@ use zeroize::Zeroizing;
 use crate::administration::Administration;
 use crate::auth::{AuthValue, auth_value};
 use crate::core::Core;
+use crate::counter_object;
 use crate::error::{TpmError, token_error};
 use crate::import::{self, Incoming};
 use crate::inner::Inner;
-use crate::operate::{self, Verdict};
+use crate::operate;
 use crate::operation::OwnedOperation;
 use crate::policy::ApprovalId;
 use crate::probe::probe;
@@ -28,6 +31,7 @@ use crate::proof::{self, Proof};
 use crate::rsa_key;
 use crate::trusted_record::{Anchor, Index};
 use crate::turns::{Lane, Length};
+use crate::verdict::Verdict;
 
 /// How long a counter that was read is shown again without asking the TPM: clients poll it.
 const COUNTER_TIME: Duration = Duration::from_secs(1);
@@ -36,12 +40,14 @@ const COUNTER_TIME: Duration = Duration::from_secs(1);
 pub struct CardToken {
     service: Arc<Inner>,
     lane: Lane,
-    anchor: Arc<Anchor>,
+    pub(crate) anchor: Arc<Anchor>,
     /// Whether the card has keys that want the PIN every time.
     always: AtomicBool,
     pub(crate) administration: Administration,
     pub(crate) puk_proof: Option<Proof>,
     counters: [Option<(Instant, PinStatus)>; 2],
+    /// Counts in the card's file that are lower by now.
+    counts: BTreeMap<IndexRole, u32>,
 }
 
 impl CardToken {
@@ -59,6 +65,7 @@ impl CardToken {
             administration: Administration::default(),
             puk_proof: None,
             counters: [None; 2],
+            counts: BTreeMap::new(),
         }
     }
 
@@ -111,17 +118,28 @@ impl CardToken {
         }
     }
 
-    /// After a comparison the TPM's counter may have moved.
-    fn judge(&mut self, reference: PinReference, verdict: Verdict) -> Result<(), PinError> {
+    /// Compares a PIN or PUK. The TPM counts; or the card's file does, before the TPM is asked.
+    fn compare<R>(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        work: impl FnOnce(&mut Self) -> Result<Result<R, Verdict>, TokenError>,
+    ) -> Result<R, PinError> {
+        if self.anchor.has_objects() {
+            let role = self.index(reference)?.role;
+            return self.compare_counted(record, role, work);
+        }
+        let compared = work(self)?;
+        // The TPM's counter may have moved.
         *self.counter(reference) = None;
-        match verdict {
-            Verdict::Right => Ok(()),
-            Verdict::Blocked => {
+        match compared {
+            Ok(done) => Ok(done),
+            Err(Verdict::Blocked) => {
                 self.end_if_pin(reference);
                 Err(PinError::Blocked)
             }
-            Verdict::Wrong => {
-                let PinStatus { left, limit } = self.status(reference)?;
+            Err(Verdict::Right | Verdict::Wrong) => {
+                let PinStatus { left, limit } = self.status(record.current(), reference)?;
                 if left == limit {
                     return Err(self.uncounted().into());
                 }
@@ -133,11 +151,97 @@ impl CardToken {
         }
     }
 
+    /// Compares under the count in the card's file. It has the try before the TPM is asked, so that a power cut gives
+    /// none back.
+    pub(crate) fn compare_counted<R>(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        role: IndexRole,
+        work: impl FnOnce(&mut Self) -> Result<Result<R, Verdict>, TokenError>,
+    ) -> Result<R, PinError> {
+        let PinStatus { left, limit } = self.tries(record.current(), role)?;
+        if left == 0 {
+            self.end_if_blocked(role);
+            return Err(PinError::Blocked);
+        }
+        self.run(|core, _, _| counter_object::keep_from_lockout(core))?;
+        let before = limit - left;
+        counter_object::save_count(record, role, before + 1)?;
+        self.counts.remove(&role);
+        match work(self) {
+            Ok(Ok(done)) => {
+                self.set_count(record, role, 0);
+                Ok(done)
+            }
+            Ok(Err(_)) => {
+                if left == 1 {
+                    self.end_if_blocked(role);
+                }
+                Err(PinError::Wrong { left: left - 1 })
+            }
+            Err(error) => {
+                // It was not compared. What else fails may have been.
+                if error.kind() == TokenErrorKind::Lockout {
+                    self.set_count(record, role, before);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The count in the card's file, or a lower one that could not be written there.
+    pub(crate) fn tries(
+        &self,
+        record: &TpmRecord,
+        role: IndexRole,
+    ) -> Result<PinStatus, TokenError> {
+        let counter = counter_object::counter(record, role).ok_or(TokenErrorKind::NotConfigured)?;
+        let count = self.counts.get(&role).copied().unwrap_or(counter.count);
+        Ok(PinStatus {
+            left: counter.limit.saturating_sub(count),
+            limit: counter.limit,
+        })
+    }
+
+    /// What the TPM has decided holds, whether the file can be written or not.
+    fn set_count(&mut self, record: &mut dyn TokenRecord, role: IndexRole, count: u32) {
+        if let Err(error) = counter_object::save_count(record, role, count) {
+            tracing::warn!(error = %error, "the count of tries is not in the card file yet");
+            self.counts.insert(role, count);
+        }
+    }
+
+    /// A counter object has another value as soon as the card's file has its new form.
+    pub(crate) fn keep(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        role: IndexRole,
+        object: Option<ObjectBlob>,
+    ) -> Result<(), StoreError> {
+        let Some(object) = object else {
+            return Ok(());
+        };
+        let changed = counter_object::with_counter(record.current(), role, 0, Some(object));
+        record.save(changed)?;
+        self.counts.remove(&role);
+        self.take_objects(record.current());
+        Ok(())
+    }
+
+    /// Goes on with the counter objects of a record that was saved.
+    pub(crate) fn take_objects(&mut self, record: &TpmRecord) {
+        match Anchor::from_tpm_record(record, self.anchor.session_limit) {
+            Ok(anchor) => self.anchor = Arc::new(anchor),
+            Err(fault) => tracing::error!(fault = %fault, "the card's new objects are not used"),
+        }
+    }
+
     /// A wrong value was not counted: the TPM does not keep the count, or somebody has put that answer in place of
     /// another. The TPM is asked which; where the owner alone may ask, it is not known.
     fn uncounted(&self) -> TokenError {
         let asked = self.run(|core, _, anchor| {
-            let taken: Vec<u32> = anchor.indices().map(|index| index.handle).collect();
+            let indices = anchor.indices().filter_map(Index::nv);
+            let taken: Vec<u32> = indices.map(|(handle, _)| handle).collect();
             core.probed = false;
             probe(core, &taken)
         });
@@ -153,6 +257,12 @@ impl CardToken {
     /// The reference is blocked: nothing goes on under an earlier verification of it.
     fn end_if_pin(&mut self, reference: PinReference) {
         if reference == PinReference::Pin {
+            self.logout();
+        }
+    }
+
+    fn end_if_blocked(&mut self, role: IndexRole) {
+        if role == IndexRole::Pin {
             self.logout();
         }
     }
@@ -272,8 +382,15 @@ impl KeyStore for CardToken {
 }
 
 impl PinAuthority for CardToken {
-    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError> {
+    fn status(
+        &mut self,
+        record: &TpmRecord,
+        reference: PinReference,
+    ) -> Result<PinStatus, TokenError> {
         let role = self.index(reference)?.role;
+        if self.anchor.has_objects() {
+            return self.tries(record, role);
+        }
         if let Some((read, status)) = self.counter(reference)
             && read.elapsed() < COUNTER_TIME
         {
@@ -285,68 +402,93 @@ impl PinAuthority for CardToken {
         Ok(status)
     }
 
-    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError> {
+    fn verify(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        pin: &Pin,
+    ) -> Result<(), PinError> {
         let auth = self.auth(reference, pin)?;
         let once = self.always.load(Ordering::Relaxed);
-        let verdict = match reference {
-            PinReference::Pin => self.run(move |core, card, anchor| {
-                operate::verify_pin(core, card, anchor, &auth, once)
-            })?,
+        match reference {
+            PinReference::Pin => self.compare(record, reference, |token| {
+                let verdict = token.run(move |core, card, anchor| {
+                    operate::verify_pin(core, card, anchor, &auth, once)
+                })?;
+                Ok(match verdict {
+                    Verdict::Right => Ok(()),
+                    refused => Err(refused),
+                })
+            }),
             PinReference::Puk => {
                 self.end_administration();
-                let proved = self
-                    .run(move |core, card, anchor| proof::prove_puk(core, card, anchor, &auth))?;
-                match proved {
-                    Ok(proof) => {
-                        self.puk_proof = Some(proof);
-                        Verdict::Right
-                    }
-                    Err(verdict) => verdict,
-                }
+                let proof = self.compare(record, reference, |token| {
+                    token.run(move |core, card, anchor| proof::prove_puk(core, card, anchor, &auth))
+                })?;
+                self.puk_proof = Some(proof);
+                Ok(())
             }
-        };
-        self.judge(reference, verdict)
+        }
     }
 
-    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError> {
+    fn change(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        old: &Pin,
+        new: &Pin,
+    ) -> Result<(), PinError> {
         let (old, new) = (self.auth(reference, old)?, self.auth(reference, new)?);
         let index = self.index(reference)?.clone();
-        let verdict = self.run(move |core, card, anchor| {
-            operate::change(core, card, anchor, &index, &old, &new)
+        let role = index.role;
+        let object = self.compare(record, reference, |token| {
+            token.run(move |core, card, anchor| {
+                operate::change(core, card, anchor, &index, &old, &new)
+            })
         })?;
-        self.judge(reference, verdict)
+        Ok(self.keep(record, role, object)?)
     }
 
-    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
+    fn unblock(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        by: Unblocker,
+        new: &Pin,
+    ) -> Result<(), PinError> {
         let (ids, role) = match by {
             Unblocker::Admin => ([ApprovalId::P2, ApprovalId::P1], IndexRole::Adm),
             Unblocker::Puk => ([ApprovalId::P5, ApprovalId::P4], IndexRole::Puk),
         };
+        let refused = |kind: TokenErrorKind| PinError::from(TokenError::from(kind));
         if !self.is_proven(by) {
-            return Err(TokenErrorKind::NotAuthenticated.into());
+            return Err(refused(TokenErrorKind::NotAuthenticated));
         }
-        if ids.iter().any(|id| self.anchor.approval(*id).is_none()) {
-            return Err(TokenErrorKind::NotConfigured.into());
+        if ids.iter().any(|id| !self.anchor.allows(*id)) {
+            return Err(refused(TokenErrorKind::NotConfigured));
         }
         let auth = self.auth(PinReference::Pin, new)?;
         *self.counter(PinReference::Pin) = None;
-        self.run(move |core, card, anchor| proof::unblock(core, card, anchor, role, &auth))
+        let object =
+            self.run(move |core, card, anchor| proof::unblock(core, card, anchor, role, &auth))?;
+        Ok(self.keep(record, IndexRole::Pin, object)?)
     }
 
     fn initialise(
         &mut self,
+        record: &mut dyn TokenRecord,
         reference: PinReference,
         provisional: &Provisional,
         new: Option<&Pin>,
-    ) -> Result<(), TokenError> {
+    ) -> Result<(), PinError> {
         let role = self.index(reference)?.role;
         let auth = new.map(|new| self.auth(reference, new)).transpose()?;
         let provisional = provisional.clone();
         *self.counter(PinReference::Pin) = None;
         *self.counter(PinReference::Puk) = None;
-        self.run(move |core, card, anchor| {
+        let object = self.run(move |core, card, anchor| {
             proof::initialise(core, card, anchor, role, &provisional, auth.as_ref())
-        })
+        })?;
+        Ok(self.keep(record, role, object)?)
     }
 
     fn disarm(&mut self) {

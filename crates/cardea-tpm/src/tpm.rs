@@ -310,7 +310,7 @@ impl Tpm {
             }
             // The HMAC of a retried command is made anew: the TPM keeps its nonces, ours are fresh.
             if code_word.asks_for_retry()
-                && may_be_sent_again(code)
+                && may_be_sent_again(code, handles)
                 && Instant::now() + pause < deadline
             {
                 thread::sleep(pause);
@@ -382,14 +382,17 @@ impl Tpm {
     }
 }
 
-/// Whether a warning in place of the answer may be followed blindly. What compares a value with a counter's may
-/// have been executed, and counted, all the same.
-fn may_be_sent_again(code: u32) -> bool {
+/// Whether a warning in place of the answer may be followed blindly. What compares a value with an index's may have
+/// been executed, and counted, all the same. Of an object the card's file counts one try, whatever the TPM does; and
+/// after each start the TPM answers the first comparison with such a warning (TPM 2.0 Part 1 §19.8.5).
+fn may_be_sent_again(code: u32, handles: &[Handle<'_>]) -> bool {
+    const TRANSIENT: u32 = 0x80;
     #[cfg(feature = "weakened")]
     if weakened::has(Weakness::RepeatedSecrets) {
         return true;
     }
-    code != cc::POLICY_SECRET
+    let first = handles.first().map(|handle| handle.value >> 24);
+    code != cc::POLICY_SECRET || first == Some(TRANSIENT)
 }
 
 /// Whether areas, sessions and sizes of a successful response fit its command.

@@ -1,6 +1,9 @@
 //! A card's TPM record, parsed: what the operations need, and the checks before it is trusted.
 
-use cardea_card::record::{CardRecord, CounterMode, IndexRecord, IndexRole, KeyRecord, TpmRecord};
+use cardea_card::record::{
+    CardRecord, CounterMode, CounterObject, IndexRecord, IndexRole, KeyRecord, ObjectBlob,
+    TpmRecord,
+};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -8,7 +11,8 @@ use cardea_card::weakened::{self, Weakness};
 use crate::error::TpmError;
 use crate::intent::IntentIndex;
 use crate::policy::{
-    ApprovalId, NV_WRITTEN, Names, index_policy, key_head, key_policy, name_of, nv_public,
+    ApprovalId, NV_WRITTEN, Names, counter_branches, counter_head, index_policy, key_head,
+    key_policy, name_of, nv_public,
 };
 use crate::wire::Reader;
 
@@ -40,14 +44,35 @@ pub enum CardFault {
     Tpm(#[from] TpmError),
 }
 
-/// An index with its policy.
+/// What compares a secret: an index, or an object.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) role: IndexRole,
-    pub(crate) handle: u32,
     pub(crate) name: [u8; 34],
-    pub(crate) policy: [u8; 32],
     pub(crate) limit: u32,
+    pub(crate) place: Place,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In NV, where the TPM counts.
+    Nv { handle: u32, policy: [u8; 32] },
+    /// In an object, with the policies under which its value may be replaced.
+    Object {
+        blob: ObjectBlob,
+        branches: Vec<[u8; 32]>,
+    },
+}
+
+impl Index {
+    /// Handle and policy of one in NV.
+    pub(crate) fn nv(&self) -> Option<(u32, &[u8; 32])> {
+        match &self.place {
+            Place::Nv { handle, policy } => Some((*handle, policy)),
+            Place::Object { .. } => None,
+        }
+    }
 }
 
 /// Everything constant about a card in its TPM.
@@ -76,14 +101,19 @@ impl Anchor {
         session_limit: u32,
     ) -> Result<Self, CardFault> {
         let damaged = |what: &str| CardFault::Damaged(what.to_owned());
-        if record.mode != CounterMode::Nv {
-            return Err(damaged("its counter mode is not supported"));
-        }
         let birth_name = name_of(&record.birth_public);
-        let mut indices = Vec::new();
-        for index in &record.indices {
-            indices.push(self_consistent(index, &birth_name)?);
-        }
+        let objects = record.counter_objects.as_deref().unwrap_or_default();
+        let mut indices = match record.mode {
+            CounterMode::Nv if objects.is_empty() => {
+                let indices = record.indices.iter();
+                let indices = indices.map(|index| self_consistent(index, &birth_name));
+                indices.collect::<Result<Vec<_>, _>>()?
+            }
+            CounterMode::Object if record.indices.is_empty() && record.approvals.is_empty() => {
+                counter_objects(objects)?
+            }
+            _ => return Err(damaged("it has counters of both kinds")),
+        };
         let mut roles: Vec<_> = indices.iter().map(|index| index.role).collect();
         roles.sort_unstable();
         roles.dedup();
@@ -146,6 +176,20 @@ impl Anchor {
         self.indices().find(|index| index.role == role)
     }
 
+    /// Whether its counters are objects.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.pin.nv().is_none()
+    }
+
+    /// Whether somebody may do what this approval is for.
+    pub(crate) fn allows(&self, id: ApprovalId) -> bool {
+        let has = |role| self.index(role).is_some();
+        match self.has_objects() {
+            false => self.approval(id).is_some(),
+            true => ApprovalId::present(has(IndexRole::Adm), has(IndexRole::Puk)).contains(&id),
+        }
+    }
+
     pub(crate) fn approval(&self, id: ApprovalId) -> Option<(&[u8; 32], &[u8])> {
         self.approvals
             .iter()
@@ -203,9 +247,10 @@ pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
         .indices
         .iter()
         .filter_map(|index| self_consistent(index, &birth_name).ok())
-        .map(|index| IntentIndex {
-            handle: index.handle,
-            policy: index.policy,
+        .filter_map(|index| {
+            let (handle, policy) = index.nv()?;
+            let policy = *policy;
+            Some(IntentIndex { handle, policy })
         })
         .collect()
 }
@@ -226,11 +271,45 @@ fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, 
     }
     Ok(Index {
         role: index.role,
-        handle: index.handle,
         name,
-        policy,
         limit: index.limit,
+        place: Place::Nv {
+            handle: index.handle,
+            policy,
+        },
     })
+}
+
+/// Counter objects whose public areas are the templates that follow from each other's Names.
+fn counter_objects(objects: &[CounterObject]) -> Result<Vec<Index>, CardFault> {
+    let find = |role| objects.iter().find(|object| object.role == role);
+    let authority = [IndexRole::Puk, IndexRole::Adm].into_iter().find_map(find);
+    let authority = authority.map(|it| (it.role, name_of(&it.object.public)));
+    let objects = objects.iter().map(|object| {
+        let authority = match object.role {
+            IndexRole::Pin => authority.as_ref().map(|(role, name)| (*role, &name[..])),
+            IndexRole::Adm | IndexRole::Puk => None,
+        };
+        let branches = counter_branches(authority);
+        let public = &object.object.public;
+        // The unique field: a digest.
+        let unique = public.strip_prefix(&counter_head(&branches)[..]);
+        if !unique.is_some_and(|unique| unique.len() == 2 + 32 && unique.starts_with(&[0, 32])) {
+            return Err(CardFault::Damaged(
+                "a counter object is not of the card's template".into(),
+            ));
+        }
+        Ok(Index {
+            role: object.role,
+            name: name_of(public),
+            limit: object.limit,
+            place: Place::Object {
+                blob: object.object.clone(),
+                branches,
+            },
+        })
+    });
+    objects.collect()
 }
 
 fn unique_field(algorithm: KeyAlgorithm, unique: &[u8]) -> Option<PublicKey> {

@@ -6,8 +6,8 @@ use crate::event::Event;
 use crate::record::{CardRecord, TpmRecord};
 use crate::secret::AdminKeyBytes;
 use crate::token::{
-    AdminAnswer, AdminError, AdminForm, CardStore, PinReference, StoreError, Token, TokenErrorKind,
-    TokenRecord,
+    AdminAnswer, AdminError, AdminForm, CardStore, PinError, PinReference, StoreError, Token,
+    TokenErrorKind, TokenRecord,
 };
 
 /// The record and its store as the token sees them: its own part, saved before it is current.
@@ -149,10 +149,14 @@ impl Card {
                 continue;
             }
             self.forget_status(reference);
-            match self.token.initialise(reference, &provisional, None) {
+            let done = self.with_ledger(|token, ledger| {
+                token.initialise(ledger, reference, &provisional, None)
+            });
+            match done {
                 Ok(()) => {}
                 // An interrupted CHANGE REFERENCE DATA had reached the TPM.
-                Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {}
+                Err(PinError::Token(error)) if error.kind() == TokenErrorKind::NotAuthenticated => {
+                }
                 Err(error) => return Err(error.into()),
             }
             self.first_value_gone(reference);
@@ -177,10 +181,10 @@ impl Card {
         self.note_done(record);
     }
 
-    fn with_ledger<R>(
+    pub(super) fn with_ledger<R, E>(
         &mut self,
-        work: impl FnOnce(&mut dyn Token, &mut Ledger<'_>) -> Result<R, AdminError>,
-    ) -> Result<R, AdminError> {
+        work: impl FnOnce(&mut dyn Token, &mut dyn TokenRecord) -> Result<R, E>,
+    ) -> Result<R, E> {
         let mut ledger = Ledger {
             record: &mut self.record,
             store: self.store.as_mut(),

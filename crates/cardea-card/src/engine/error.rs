@@ -41,6 +41,7 @@ pub enum CardError {
 impl From<PinError> for CardError {
     fn from(error: PinError) -> Self {
         match error {
+            PinError::Store(error) => Self::Store(error),
             PinError::Token(error) => Self::Token(error),
             error => Self::Pin(error),
         }

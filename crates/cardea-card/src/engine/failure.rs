@@ -88,6 +88,7 @@ pub enum Failure {
 impl From<PinError> for Failure {
     fn from(error: PinError) -> Self {
         match error {
+            PinError::Store(error) => Self::Store(error),
             PinError::Token(error) => Self::Token(error),
             error => Self::Pin(error),
         }
@@ -192,6 +193,7 @@ fn admin_status(error: &AdminError) -> StatusWord {
 fn pin_status(error: &PinError) -> StatusWord {
     match error {
         PinError::Blocked => StatusWord::AUTHENTICATION_BLOCKED,
+        PinError::Store(_) => StatusWord::MEMORY_FAILURE,
         PinError::Token(error) => token_status(error.kind()),
         PinError::Wrong { left } => StatusWord::tries_left(*left),
     }

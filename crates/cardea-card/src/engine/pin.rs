@@ -49,7 +49,7 @@ impl Card {
     /// [`CardError::Token`], `NotConfigured` for the PUK of a card without one.
     pub fn pin_status(&mut self, reference: PinReference) -> Result<PinStatus, CardError> {
         self.must_have(reference)?;
-        let status = self.token.status(reference)?;
+        let status = self.token.status(&self.record.tpm, reference)?;
         *self.statuses.entry(reference) = Some((self.clock.now(), status));
         Ok(status)
     }
@@ -243,7 +243,7 @@ impl Card {
             return Err(error);
         }
         self.forget_status(reference);
-        let changed = self.token.change(reference, old, new);
+        let changed = self.with_ledger(|token, ledger| token.change(ledger, reference, old, new));
         // The token has ended every verification, whatever it answered.
         self.change_security(Security::clear);
         if let Err(error) = changed {
@@ -257,7 +257,7 @@ impl Card {
         self.settle_length(reference, new.len());
         // The comparison counts as verification (GIDS 2.0, CHANGE REFERENCE DATA). The change itself
         // is done: if this fails, the client is merely asked for the PIN again.
-        match self.token.verify(reference, new) {
+        match self.with_ledger(|token, ledger| token.verify(ledger, reference, new)) {
             Ok(()) => self.grant(connection, reference),
             Err(error) => tracing::warn!(
                 error = &error as &dyn Error,
@@ -333,7 +333,7 @@ impl Card {
         candidates.extend(self.record.lengths.pin.first());
         self.announce_change(PinReference::Pin, candidates, noted_by)?;
         self.forget_status(PinReference::Pin);
-        let done = self.token.unblock(by, new);
+        let done = self.with_ledger(|token, ledger| token.unblock(ledger, by, new));
         // The present PIN may be another one now, whatever the token answered.
         self.end_all_verifications();
         done?;
@@ -355,8 +355,11 @@ impl Card {
         };
         self.announce_change(reference, vec![new.len()], NotedBy::Client)?;
         self.forget_status(reference);
-        match self.token.initialise(reference, &provisional, Some(new)) {
-            Err(error) if error.kind() == TokenErrorKind::NotAuthenticated => {
+        let done = self.with_ledger(|token, ledger| {
+            token.initialise(ledger, reference, &provisional, Some(new))
+        });
+        match done {
+            Err(PinError::Token(error)) if error.kind() == TokenErrorKind::NotAuthenticated => {
                 // Set before, and nobody is left who could set it again.
                 return Err(CardError::Conflict("this value is set already".into()));
             }
@@ -390,7 +393,8 @@ impl Card {
             return Err(self.refuse_form(connection, reference, rule));
         }
         self.forget_status(reference);
-        let Err(error) = self.token.verify(reference, pin) else {
+        let compared = self.with_ledger(|token, ledger| token.verify(ledger, reference, pin));
+        let Err(error) = compared else {
             return Ok(());
         };
         if let PinError::Wrong { left } = &error {
@@ -413,7 +417,7 @@ impl Card {
                     security.revoke(&connection.mark, reference.into())
                 });
             }
-            (PinError::Token(_), _) => {}
+            (PinError::Store(_) | PinError::Token(_), _) => {}
         }
         Err(error.into())
     }

@@ -1,6 +1,6 @@
 //! Requests about all cards: lists, creation, the audit.
 
-use cardea_terms::Visibility;
+use cardea_terms::{CounterMode, Visibility};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -111,6 +111,9 @@ pub struct CreateCard {
     /// Whether its file goes into the folder whose descriptor comes along.
     #[n(12)]
     pub drive: bool,
+    /// Where wrong PINs are counted; absent = in NV, and never anywhere else instead.
+    #[n(13)]
+    pub counter_mode: Option<CounterMode>,
 }
 
 impl CreateCard {
@@ -131,6 +134,7 @@ impl CreateCard {
             visibility: None,
             card_id: None,
             drive: false,
+            counter_mode: None,
         }
     }
 }

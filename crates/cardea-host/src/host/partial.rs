@@ -214,36 +214,59 @@ impl KeyStore for Partial {
 }
 
 impl PinAuthority for Partial {
-    fn status(&mut self, reference: PinReference) -> Result<PinStatus, TokenError> {
-        self.about(role_of(reference), |token| token.status(reference))
+    fn status(
+        &mut self,
+        record: &TpmRecord,
+        reference: PinReference,
+    ) -> Result<PinStatus, TokenError> {
+        self.about(role_of(reference), |token| token.status(record, reference))
     }
 
-    fn verify(&mut self, reference: PinReference, pin: &Pin) -> Result<(), PinError> {
-        self.about_pin(role_of(reference), |token| token.verify(reference, pin))
-    }
-
-    fn change(&mut self, reference: PinReference, old: &Pin, new: &Pin) -> Result<(), PinError> {
+    fn verify(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        pin: &Pin,
+    ) -> Result<(), PinError> {
         self.about_pin(role_of(reference), |token| {
-            token.change(reference, old, new)
+            token.verify(record, reference, pin)
         })
     }
 
-    fn unblock(&mut self, by: Unblocker, new: &Pin) -> Result<(), TokenError> {
+    fn change(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        reference: PinReference,
+        old: &Pin,
+        new: &Pin,
+    ) -> Result<(), PinError> {
+        self.about_pin(role_of(reference), |token| {
+            token.change(record, reference, old, new)
+        })
+    }
+
+    fn unblock(
+        &mut self,
+        record: &mut dyn TokenRecord,
+        by: Unblocker,
+        new: &Pin,
+    ) -> Result<(), PinError> {
         let role = match by {
             Unblocker::Admin => IndexRole::Adm,
             Unblocker::Puk => IndexRole::Puk,
         };
-        self.about(role, |token| token.unblock(by, new))
+        self.about_pin(role, |token| token.unblock(record, by, new))
     }
 
     fn initialise(
         &mut self,
+        record: &mut dyn TokenRecord,
         reference: PinReference,
         provisional: &Provisional,
         new: Option<&Pin>,
-    ) -> Result<(), TokenError> {
-        self.about(role_of(reference), |token| {
-            token.initialise(reference, provisional, new)
+    ) -> Result<(), PinError> {
+        self.about_pin(role_of(reference), |token| {
+            token.initialise(record, reference, provisional, new)
         })
     }
 

@@ -17,7 +17,7 @@ use cardea_client::message::{
 };
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
-use cardea_terms::{NO_SESSION_LIMIT, Step};
+use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
 use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
@@ -450,6 +450,7 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
             secrets,
             pin_limit,
             puk_limit,
+            mode: request.counter_mode.unwrap_or(CounterMode::Nv),
         },
         owner_auth: request.owner_auth,
         card_id: request.card_id.map(CardId::new),

@@ -1,7 +1,8 @@
 //! Responses that are replaced or changed on the way.
 
 use cardea_card::record::IndexRole;
-use cardea_card::token::{PinAuthority as _, PinReference};
+use cardea_card::token::PinReference;
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::{Fault, Passage, Trigger};
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 

@@ -2,10 +2,9 @@
 
 use cardea_card::record::{CardId, CardRecord, IndexRecord, IndexRole};
 use cardea_card::secret::Pin;
-use cardea_card::token::{
-    KeyAlgorithm, KeyClass, PinAuthority as _, PinError, PinReference, PrivateOperation,
-};
+use cardea_card::token::{KeyAlgorithm, KeyClass, PinError, PinReference, PrivateOperation};
 use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey, gids};
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::software::{ManualClock, MemoryStore, SeededRng};
 use cardea_testkit::swtpm::Swtpm;

@@ -1,7 +1,8 @@
 //! The interposer's own session in place of the one in which a value is compared.
 
 use cardea_card::record::CardRecord;
-use cardea_card::token::{AdminForm, KeyClass, PinAuthority as _, PinReference};
+use cardea_card::token::{AdminForm, KeyClass, PinReference};
+use cardea_testkit::bare::BarePins as _;
 
 use crate::bench::{Bench, Kind, Outcome, PIN, PUK, SECOND_PIN, THIRD_PIN, pin, succeeds_if};
 use crate::exploit;

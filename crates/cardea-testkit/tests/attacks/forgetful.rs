@@ -2,7 +2,8 @@
 //! further guesses. The multiplexer emulates it.
 
 use cardea_card::record::{CardRecord, IndexRole};
-use cardea_card::token::{PinAuthority as _, PinReference};
+use cardea_card::token::PinReference;
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::{Flaw, KnownCounter};
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 use cardea_tpm::{NewCard, NewSecrets, PIN_LIMIT, TpmError};

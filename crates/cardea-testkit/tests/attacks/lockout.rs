@@ -1,6 +1,7 @@
 //! Wrong PINs on one card, and what they do to everybody else.
 
-use cardea_card::token::{PinAuthority as _, PinReference};
+use cardea_card::token::PinReference;
+use cardea_testkit::bare::BarePins as _;
 
 use crate::bench::{Bench, Kind, Outcome, PIN, PUK, WRONG_PIN, pin, succeeds_if};
 

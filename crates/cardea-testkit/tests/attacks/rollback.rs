@@ -1,8 +1,9 @@
 //! Older card files put back.
 
 use cardea_card::record::{CardRecord, Provisional};
-use cardea_card::token::{AdminForm, KeyClass, PinAuthority as _, PinReference};
+use cardea_card::token::{AdminForm, KeyClass, PinReference};
 use cardea_card::{Card, KeyNumber};
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::tpm_card;
 
 use crate::bench::{

@@ -1,7 +1,8 @@
 //! Sessions of the daemon, used by another process that has the TPM device.
 
 use cardea_card::record::IndexRole;
-use cardea_card::token::{KeyClass, PinAuthority as _, PinReference};
+use cardea_card::token::{KeyClass, PinReference};
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::{Fault, Trigger};
 use cardea_testkit::process::wait_for;
 use cardea_tpm::policy::name_of;

@@ -1,7 +1,8 @@
 //! Recordings of the bus while the PUK is entered or the administrator responds, used by somebody with the device.
 
 use cardea_card::record::CardRecord;
-use cardea_card::token::{AdminForm, KeyClass, PinAuthority as _, PinReference};
+use cardea_card::token::{AdminForm, KeyClass, PinReference};
+use cardea_testkit::bare::BarePins as _;
 
 use crate::bench::{Bench, Kind, Outcome, PUK, pin, succeeds_if};
 use crate::exploit;

@@ -1,8 +1,9 @@
 //! The administrator's vault: answers, and what they must not open.
 
 use cardea_card::record::{CardRecord, IndexRole, VaultKind};
-use cardea_card::token::{AdminAnswer, AdminError, AdminForm, PinAuthority as _, Unblocker};
+use cardea_card::token::{AdminAnswer, AdminError, AdminForm, Unblocker};
 use cardea_card::{Card, CardError, Connection};
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::ADM_LIMIT;
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 

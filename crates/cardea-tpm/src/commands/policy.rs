@@ -115,6 +115,34 @@ impl Tpm {
         .map(drop)
     }
 
+    /// TPM2_PolicyAuthValue: the command that follows shows the object's value.
+    pub(crate) fn policy_auth_value(&mut self, session: &Session) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyAuthValue",
+            code: cc::POLICY_AUTH_VALUE,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new(),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyOR.
+    pub(crate) fn policy_or(
+        &mut self,
+        session: &Session,
+        branches: &[[u8; 32]],
+    ) -> Result<(), TpmError> {
+        let count = u32::try_from(branches.len()).unwrap_or(u32::MAX);
+        let branches = branches.iter();
+        self.plain(Command {
+            name: "PolicyOR",
+            code: cc::POLICY_OR,
+            handles: &[Handle::plain(session.handle)],
+            parameters: branches.fold(Writer::new().u32(count), |out, digest| out.sized(digest)),
+        })
+        .map(drop)
+    }
+
     /// TPM2_PolicyAuthorize.
     pub(crate) fn policy_authorize(
         &mut self,

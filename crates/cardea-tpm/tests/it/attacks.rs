@@ -1,7 +1,7 @@
 //! What the design's attackers try, as far as it is the TPM's side.
 
-use cardea_card::token::PinAuthority as _;
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyStore, PinReference};
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::CardFault;
 use cardea_tpm::policy::{
     ApprovalId, NV_DEFINED, NV_WRITTEN, cc, index_policy, name_of, nv_public, role_ref,

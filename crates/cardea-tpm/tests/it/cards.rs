@@ -1,6 +1,7 @@
 //! Creation, PINs and their counters, destruction.
 
-use cardea_card::token::{PinAuthority, PinError, PinReference, PinStatus, TokenErrorKind};
+use cardea_card::token::{PinError, PinReference, PinStatus, TokenErrorKind};
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::CardFault;
 
 use crate::support::{Kind, PIN, PUK, Swtpm, make, new_card, pin, record, token};

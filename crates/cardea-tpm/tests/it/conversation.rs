@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use cardea_card::record::{CardRecord, IndexRecord, IndexRole};
 use cardea_card::token::{
-    AdminAuthority as _, KeyAlgorithm, KeyClass, KeyStore, PinAuthority, PinError, PinReference,
+    AdminAuthority as _, KeyAlgorithm, KeyClass, KeyStore, PinError, PinReference,
     PrivateOperation, TokenErrorKind, Unblocker,
 };
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::policy::{ApprovalId, SrkForm, name_of, role_ref, srk_head};
 use cardea_tpm::{CardFault, Service};
 

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use cardea_card::record::{CardRecord, IndexRole};
 use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyStore, PinAuthority, PinError, PinReference, PrivateOperation,
-    PublicKey, TokenErrorKind,
+    KeyAlgorithm, KeyClass, KeyStore, PinError, PinReference, PrivateOperation, PublicKey,
+    TokenErrorKind,
 };
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::{CardToken, Service};
 
 use crate::proxy::{Proxy, code_of, honest, refusal};

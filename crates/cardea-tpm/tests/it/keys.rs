@@ -2,9 +2,10 @@
 
 use cardea_card::record::KeyRecord;
 use cardea_card::token::{
-    HashAlgorithm, KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, KeyStore, PinAuthority,
-    PinReference, PrivateOperation, PublicKey, TokenErrorKind,
+    HashAlgorithm, KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, KeyStore, PinReference,
+    PrivateOperation, PublicKey, TokenErrorKind,
 };
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::CardToken;
 use rsa::traits::SignatureScheme as _;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};

@@ -1,8 +1,9 @@
 //! More keys and cards than slots; a TPM that goes away.
 
 use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyStore, PinAuthority, PinReference, PrivateOperation, TokenErrorKind,
+    KeyAlgorithm, KeyClass, KeyStore, PinReference, PrivateOperation, TokenErrorKind,
 };
+use cardea_testkit::bare::BarePins as _;
 
 use crate::support::{Kind, PIN, Swtpm, make, pin, token};
 

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use cardea_card::token::{
-    KeyAlgorithm, KeyClass, KeyStore, PinAuthority, PinReference, PrivateOperation,
-};
+use cardea_card::token::{KeyAlgorithm, KeyClass, KeyStore, PinReference, PrivateOperation};
+use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::policy::{SrkForm, srk_head, srk_template};
 use cardea_tpm::{CardFault, CardToken, Service};
 

@@ -2,7 +2,8 @@
 
 use cardea_card::gids;
 use cardea_card::record::{CardRecord, IndexRole, TpmRecord};
-use cardea_card::token::{AdminForm, PinAuthority as _, PinReference, Unblocker};
+use cardea_card::token::{AdminForm, PinReference, Unblocker};
+use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::software::card_record;
 use cardea_tpm::policy::{
     NV_DEFINED, REF_INIT, ZERO, a_hash, index_policy, init_policy, name_of, nv_public, role_ref,

@@ -3,10 +3,9 @@
 use std::error::Error;
 
 use cardea_card::record::{CardRecord, IndexRole};
-use cardea_card::token::{
-    KeyAlgorithm, KeyClass, PinAuthority as _, PinReference, PrivateOperation, PublicKey,
-};
+use cardea_card::token::{KeyAlgorithm, KeyClass, PinReference, PrivateOperation, PublicKey};
 use cardea_card::{Card, CardError, Connection, KeyNumber};
+use cardea_testkit::bare::BarePins as _;
 
 use super::adversary::Conversation;
 use super::rules;
