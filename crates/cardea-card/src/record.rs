@@ -196,6 +196,15 @@ pub struct TpmRecord {
     pub counter_objects: Option<Vec<CounterObject>>,
 }
 
+impl TpmRecord {
+    /// Whose secrets the card has, in NV indices or in objects.
+    pub fn roles(&self) -> impl Iterator<Item = IndexRole> {
+        let indices = self.indices.iter().map(|index| index.role);
+        let objects = self.counter_objects.iter().flatten();
+        indices.chain(objects.map(|object| object.role))
+    }
+}
+
 /// An object whose authorisation value is a secret that the TPM's global lockout protects.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cardea_client::message::Visibility;
+use cardea_terms::CounterMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -256,6 +257,10 @@ pub(crate) struct CreateArguments {
     /// Consecutive wrong PUKs that block the PUK, 1 to 255 [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) puk_tries: Option<u32>,
+    /// Where wrong PINs are counted: `nv` (counters of the card in the TPM) or `object` (the TPM's lockout, for TPMs
+    /// without such counters or without room for them; promises less, see the page on TPMs) [default: nv]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) counter_mode: Option<Counters>,
     /// Longest time that a verified PIN stays valid: 30s, 10m, 8h, or none [default: 8h; none for the card of a system
     /// account other than root]
     #[arg(long, value_name = "DURATION", value_parser = session_limit)]
@@ -314,6 +319,24 @@ pub(crate) struct OutputArguments {
 pub(crate) enum Switch {
     Off,
     On,
+}
+
+/// Where wrong PINs are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Counters {
+    /// In counters of the card in the TPM
+    Nv,
+    /// In the TPM's lockout
+    Object,
+}
+
+impl From<Counters> for CounterMode {
+    fn from(counters: Counters) -> Self {
+        match counters {
+            Counters::Nv => Self::Nv,
+            Counters::Object => Self::Object,
+        }
+    }
 }
 
 /// When a card is shown in its reader.

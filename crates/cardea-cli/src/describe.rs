@@ -229,7 +229,12 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         ),
         (
             "counter",
-            card.counter_mode.map_or("", CounterMode::word).to_owned(),
+            match card.counter_mode {
+                Some(CounterMode::Nv) => "nv",
+                Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
+                None => "",
+            }
+            .to_owned(),
         ),
     ]);
     if let Some(number) = uri::slot(summary) {

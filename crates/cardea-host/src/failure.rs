@@ -77,7 +77,9 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         {
             fail(
                 FailureKind::Full,
-                format!("this TPM has no PIN counters in NV and cannot hold cards ({cause})"),
+                format!(
+                    "this TPM has no counters for PINs ({cause}); `cardea card create --counter-mode object` makes a card under the TPM's lockout instead, which promises less"
+                ),
             )
         }
         TpmError::NvFull(_) => full(&cause),

@@ -1,5 +1,6 @@
 //! Why the store fails.
 
+use crate::validate::Claim;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +16,10 @@ pub enum StoreError {
     #[error("the card cannot be stored")]
     Card(#[from] CardFileError),
     /// The card file claims an index of another card of this host.
-    #[error("the card file claims index {handle:#010x}, which belongs to card {owner}")]
+    #[error("the card file claims {claim}, which belongs to card {owner}")]
     Claimed {
         /// The index.
-        handle: u32,
+        claim: Claim,
         /// Whose it is.
         owner: CardId,
     },

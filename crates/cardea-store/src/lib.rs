@@ -38,7 +38,7 @@ pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
 pub use known::{KnownCard, KnownIndex};
 pub use store::Store;
-pub use validate::{RecordFault, conflicts, validate};
+pub use validate::{Claim, RecordFault, conflicts, validate};
 
 #[cfg(test)]
 mod tests;

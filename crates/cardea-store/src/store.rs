@@ -206,10 +206,10 @@ impl Store {
         for stored in self.stored_cards()? {
             if let (true, Ok(other)) = (stored.trusted, &stored.content)
                 && other.id != record.id
-                && let Some((owner, _, handle)) = conflicts(&[other, &record]).first()
+                && let Some((owner, _, claim)) = conflicts(&[other, &record]).first()
             {
                 return Err(StoreError::Claimed {
-                    handle: *handle,
+                    claim: *claim,
                     owner: *owner,
                 });
             }

@@ -1,11 +1,12 @@
 //! Bounds that every record keeps, whoever wrote it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use cardea_card::record::{
-    CardId, CardRecord, FileRecord, IndexRole, KeyRecord, ObjectRecord, TpmRecord, Vault,
-    VaultEntry, VaultKind,
+    CardId, CardRecord, CounterMode, FileRecord, IndexRole, KeyRecord, ObjectRecord, TpmRecord,
+    Vault, VaultEntry, VaultKind,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -153,12 +154,21 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
         tpm.srk.template.len() <= MAX_BLOB && tpm.birth_public.len() <= MAX_BLOB,
         "a public area is too large",
     )?;
+    let is_pin = |role: Option<IndexRole>| role == Some(IndexRole::Pin);
+    let objects = tpm.counter_objects.as_deref().unwrap_or_default();
+    let (first, last) = match tpm.mode {
+        CounterMode::Nv => (
+            tpm.indices.first().map(|index| index.role),
+            objects.first().map(|object| object.role),
+        ),
+        CounterMode::Object => (
+            objects.first().map(|object| object.role),
+            tpm.indices.first().map(|index| index.role),
+        ),
+    };
     require(
-        tpm.indices
-            .first()
-            .is_some_and(|index| index.role == IndexRole::Pin)
-            && tpm.indices.len() <= MAX_INDICES,
-        "the indices are not a card's",
+        is_pin(first) && last.is_none() && tpm.indices.len() <= MAX_INDICES,
+        "the counters are not a card's",
     )?;
     for index in &tpm.indices {
         require(
@@ -184,7 +194,7 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     )?;
     let mut vaults = tpm.vault.iter().chain(&tpm.previous_vault);
     vaults.try_for_each(validate_vault)?;
-    let counters = tpm.counter_objects.as_deref().unwrap_or_default();
+    let counters = objects;
     require(
         counters.len() <= MAX_INDICES && all_different(counters.iter().map(|object| object.role)),
         "the counters in objects are not a card's",
@@ -254,10 +264,28 @@ fn is_name(name: &[u8]) -> bool {
     name.len() == 34 && name.starts_with(&[0x00, 0x0B])
 }
 
+/// What two cards claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// An NV index.
+    Index(u32),
+    /// The counter object of one of them.
+    Object(IndexRole),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(handle) => write!(f, "index {handle:#010x}"),
+            Self::Object(role) => write!(f, "the counter object of `{}`", role.word()),
+        }
+    }
+}
+
 /// Pairs of cards that claim one index, with its handle. Such a pair can be a file that copies another
 /// card's handle, Name and birth key, which passes every check of the TPM.
 #[must_use]
-pub fn conflicts(records: &[&CardRecord]) -> Vec<(CardId, CardId, u32)> {
+pub fn conflicts(records: &[&CardRecord]) -> Vec<(CardId, CardId, Claim)> {
     let mut found = Vec::new();
     #[cfg(feature = "weakened")]
     if weakened::has(Weakness::ManyClaimants) {
@@ -272,7 +300,18 @@ pub fn conflicts(records: &[&CardRecord]) -> Vec<(CardId, CardId, u32)> {
                     .iter()
                     .any(|claimed| claimed.handle == index.handle)
                 {
-                    found.push((one.id, other.id, index.handle));
+                    found.push((one.id, other.id, Claim::Index(index.handle)));
+                }
+            }
+            let objects =
+                |record: &CardRecord| record.tpm.counter_objects.clone().unwrap_or_default();
+            let claimed = objects(other);
+            for object in objects(one) {
+                if claimed
+                    .iter()
+                    .any(|it| it.object.public == object.object.public)
+                {
+                    found.push((one.id, other.id, Claim::Object(object.role)));
                 }
             }
         }

@@ -82,13 +82,7 @@ impl Card {
     /// Whether the card has a PUK.
     #[must_use]
     pub fn has_puk(&self) -> bool {
-        let tpm = &self.record.tpm;
-        let mut roles = tpm.indices.iter().map(|index| index.role).chain(
-            tpm.counter_objects
-                .iter()
-                .flatten()
-                .map(|object| object.role),
-        );
+        let mut roles = self.record.tpm.roles();
         !self.record.lengths.puk.is_empty() || roles.any(|role| role == IndexRole::Puk)
     }
 

@@ -7,6 +7,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, CardState, CardsRequest, CreateCard, NewContent, Reply, Request,
     SecretBytes, Visibility,
 };
+use cardea_terms::CounterMode;
 use nix::errno::Errno;
 use nix::unistd::User;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::admin_key::escrow;
 use crate::admin_key::master::Master;
 use crate::admin_key::settle;
 use crate::arguments::{
-    AdminKeySource, CardVerb, CreateArguments, OutputArguments, OwnerArguments, Switch,
+    AdminKeySource, CardVerb, Counters, CreateArguments, OutputArguments, OwnerArguments, Switch,
 };
 use crate::daemon::Daemon;
 use crate::describe::{details_json, details_text, list_text, summary_json};
@@ -72,6 +73,10 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
 fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Result<(), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
+    if arguments.counter_mode == Some(Counters::Object) {
+        // Before anybody types a PIN for it.
+        note(IN_OBJECTS)?;
+    }
     // Chosen here: a derived key depends on it.
     let mut id = [0; 16];
     getrandom::fill(&mut id)
@@ -96,6 +101,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
         pin_policy: arguments.pin_policy.map(Policy::to_bytes),
         pin_tries: arguments.pin_tries,
         puk_tries: arguments.puk_tries,
+        counter_mode: arguments.counter_mode.map(CounterMode::from),
         session_limit: arguments.session_limit.map(|limit| limit.0),
         idle_limit: arguments.idle_limit.map(|limit| limit.0),
         pin_pad: arguments.pin_pad,
@@ -134,6 +140,13 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     }
     Ok(())
 }
+
+/// What a card whose counters are objects cannot promise.
+const IN_OBJECTS: &str = "\
+note: wrong PINs of this card are counted in its file and in the TPM's lockout, which all such cards and other programs share.
+  Whoever has kept a copy of the card's file can use it with the PIN that was valid then: a changed PIN does not end that.
+  Root can give such a copy its tries back, and guess as fast as the lockout allows; without a lockout authorisation, faster
+  (`cardea tpm provision` sets one).";
 
 /// Asks for the card's first secrets, in the order of Microsoft's tool: admin key, PIN, PUK.
 /// Also returns the file in which a random key is kept.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cardea_card::Card;
-use cardea_card::record::CardRecord;
+use cardea_card::record::{CardRecord, CounterMode};
 use cardea_card::token::{CardStore, TokenErrorKind};
 use cardea_client::message::CardState;
 use cardea_tpm::{CardFault, Chip, TpmError};
@@ -81,6 +81,8 @@ pub(crate) fn compare(
             Ok(Err(view_of_fault(&CardFault::CountReset)))
         }
         Err(fault) => Err(fault),
+        // Its wrong PINs are counted in the lockout, which every TPM has.
+        Ok(gone) if record.tpm.mode == CounterMode::Object => Ok(Ok(gone)),
         Ok(gone) => match host.counters.examine(host, &for_keeper(chip)) {
             Verdict::Usable => Ok(Ok(gone)),
             Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
@@ -226,7 +228,11 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said
     if matches!(examined, Err(CardFault::CountReset)) {
         host.counters.found(host, &TpmError::CountReset);
     }
-    let view = match (host.counters.unsafe_reason(), examined) {
+    let unsafe_reason = match record.tpm.mode {
+        CounterMode::Nv => host.counters.unsafe_reason(),
+        CounterMode::Object => None,
+    };
+    let view = match (unsafe_reason, examined) {
         (Some(reason), _) => View::unsafe_tpm(reason),
         (None, Ok(gone)) => {
             card.gone().set(&gone);

@@ -603,5 +603,5 @@ pub(crate) fn has_reference(record: &CardRecord, reference: PinReference) -> boo
         PinReference::Pin => IndexRole::Pin,
         PinReference::Puk => IndexRole::Puk,
     };
-    record.tpm.indices.iter().any(|index| index.role == role)
+    record.tpm.roles().any(|has| has == role)
 }

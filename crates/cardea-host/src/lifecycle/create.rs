@@ -235,7 +235,8 @@ fn write(
     };
     file.require_free(host, id)?;
 
-    if let Some(reason) = host.counters.unsafe_reason() {
+    let in_nv = order.secrets.mode == CounterMode::Nv;
+    if let Some(reason) = host.counters.unsafe_reason().filter(|_| in_nv) {
         return Err(fail(FailureKind::UnsafeTpm, reason));
     }
     progress(Step::PrepareCard);
@@ -245,7 +246,9 @@ fn write(
             host.counters.found(host, &error);
             owner.failure(&error)
         })?;
-    host.counters.found_good();
+    if in_nv {
+        host.counters.found_good();
+    }
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,

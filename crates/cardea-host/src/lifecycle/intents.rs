@@ -130,8 +130,10 @@ pub(crate) fn known_indices(known: &KnownCard) -> Vec<(u32, [u8; 32])> {
     indices.map(|index| (index.handle, index.policy)).collect()
 }
 
+/// A card whose counters are objects has no index, and so has its intent.
 fn are_named(intent: &Intent, indices: &[(u32, [u8; 32])]) -> bool {
-    !indices.is_empty() && indices.iter().all(|index| intent.indices.contains(index))
+    indices.is_empty() == intent.indices.is_empty()
+        && indices.iter().all(|index| intent.indices.contains(index))
 }
 
 fn remove_files(host: &Host, card: CardId) -> Result<(), StoreError> {

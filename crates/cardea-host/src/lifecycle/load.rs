@@ -89,7 +89,7 @@ fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
             .get(id)
             .map(|(trusted, record)| (!trusted, record.created, record.id))
     };
-    for (one, other, handle) in cardea_store::conflicts(&records) {
+    for (one, other, claim) in cardea_store::conflicts(&records) {
         let (winner, loser) = if rank(&one) <= rank(&other) {
             (one, other)
         } else {
@@ -97,7 +97,7 @@ fn refusals(stored: &[StoredCard]) -> HashMap<CardId, String> {
         };
         refused.insert(
             loser,
-            format!("the card file claims index {handle:#010x}, which belongs to card {winner}"),
+            format!("the card file claims {claim}, which belongs to card {winner}"),
         );
     }
     refused

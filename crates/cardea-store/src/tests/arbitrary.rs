@@ -116,7 +116,7 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             template,
         },
     );
-    let counters = vec((object(), any::<(u32, u32)>()), 0..=3).prop_map(|given| {
+    let counters = vec((object(), any::<(u32, u32)>()), 1..=3).prop_map(|given| {
         let roles = [IndexRole::Pin, IndexRole::Adm, IndexRole::Puk];
         let given = roles.into_iter().zip(given);
         given
@@ -132,7 +132,7 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
         option::of(object()),
         option::of(object()),
         option::of(object()),
-        option::of(counters),
+        counters,
     );
     let vaults = (option::of(vault()), option::of(vault()));
     let first = (mode, srk, any::<[u8; 16]>(), bytes(90), indices());
@@ -142,14 +142,17 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             srk,
             salt,
             birth_public,
-            indices,
+            indices: match mode {
+                CounterMode::Nv => indices,
+                CounterMode::Object => Vec::new(),
+            },
             approvals,
             vault: vaults.0,
             previous_vault: vaults.1,
             sealed_key: objects.0,
             attestation_key: objects.1,
             previous_sealed_key: objects.2,
-            counter_objects: objects.3,
+            counter_objects: (mode == CounterMode::Object).then_some(objects.3),
         },
     )
 }

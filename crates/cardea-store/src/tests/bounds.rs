@@ -4,7 +4,7 @@ use cardea_card::record::{CardId, CardRecord, DataObject};
 
 use super::arbitrary::full;
 use super::record;
-use crate::{conflicts, validate};
+use crate::{Claim, conflicts, validate};
 
 type Change = fn(&mut CardRecord);
 
@@ -151,12 +151,18 @@ fn two_claimants_of_an_index_are_found() {
     let one = record("one");
     let mut two = record("two");
     two.id = CardId::new([2; 16]);
-    assert_eq!(conflicts(&[&one, &two]), [(one.id, two.id, 0x01C2_0000)]);
+    assert_eq!(
+        conflicts(&[&one, &two]),
+        [(one.id, two.id, Claim::Index(0x01C2_0000))]
+    );
     two.tpm.indices[0].handle = 0x01C2_0003;
     assert!(conflicts(&[&one, &two]).is_empty());
     // Whatever its role.
     two.tpm.indices = full("").tpm.indices;
     two.tpm.indices[0].handle = 0x01C2_0009;
     two.tpm.indices[2].handle = 0x01C2_0000;
-    assert_eq!(conflicts(&[&one, &two]), [(one.id, two.id, 0x01C2_0000)]);
+    assert_eq!(
+        conflicts(&[&one, &two]),
+        [(one.id, two.id, Claim::Index(0x01C2_0000))]
+    );
 }

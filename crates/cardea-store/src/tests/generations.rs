@@ -6,7 +6,7 @@ use cardea_card::record::CardId;
 use cardea_card::token::CardStore as _;
 
 use super::{id, only_card, record};
-use crate::{CardFileError, Store, StoreError, StoredCard};
+use crate::{CardFileError, Claim, Store, StoreError, StoredCard};
 
 /// A card with two generations, “first” and “second”.
 fn two_generations() -> (tempfile::TempDir, Store, PathBuf) {
@@ -174,7 +174,7 @@ fn adoption_replaces_no_card_and_takes_no_index() {
     let refused = ours.adopt(&outside).unwrap_err();
     assert!(matches!(
         refused,
-        StoreError::Claimed { handle: 0x01C2_0000, owner } if owner == claimant.id
+        StoreError::Claimed { claim: Claim::Index(0x01C2_0000), owner } if owner == claimant.id
     ));
     assert_eq!(only_card(&ours).name, "older claimant");
     ours.remove(&ours.path(claimant.id)).unwrap();

@@ -11,6 +11,7 @@
 mod counters;
 mod gone;
 mod hierarchies;
+mod objects;
 mod raised;
 mod unknown;
 
