@@ -4,8 +4,8 @@
 use std::fs;
 
 use cardea_client::message::{
-    Authority, CardDetails, CardRequest, CardsRequest, CounterMode, CreateCard, Failure, FailureKind,
-    NewContent, Reference, Reply, Request, TpmRequest,
+    Authority, CardDetails, CardRequest, CardsRequest, CounterMode, CreateCard, Failure,
+    FailureKind, NewContent, Reference, Reply, Request, TpmRequest,
 };
 use cardea_testkit::multiplexer::{Part, Profile};
 use cardea_testkit::process::wait_for;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cardea_client::message::{
     self, CardDetails, CardRequest, CreateCard, NewContent, SecretBytes, TpmRequest,
 };
+use cardea_terms::CounterMode;
 use cardea_terms::tpmvsc::Status;
 use zbus::ObjectPath;
 
@@ -36,6 +37,7 @@ struct Order {
     card_id: Option<[u8; 16]>,
     owner: u32,
     owner_auth: Option<SecretBytes>,
+    counter_mode: CounterMode,
 }
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
@@ -202,6 +204,7 @@ fn make(
         pin_policy: Some(order.policy),
         owner_auth: order.owner_auth,
         card_id: order.card_id,
+        counter_mode: Some(order.counter_mode),
         ..CreateCard::new(order.name, content)
     };
     let mut progress = |step| operation.step(link, Status::while_creating(step));
@@ -281,6 +284,13 @@ fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusErr
             return Err(BusError::invalid(format!("unknown attestation {other}")));
         }
     }
+    let counter_mode = match options.take_text("counter-mode")?.as_deref() {
+        None | Some("nv") => CounterMode::Nv,
+        Some("object") => CounterMode::Object,
+        Some(other) => {
+            return Err(BusError::invalid(format!("unknown counter-mode {other}")));
+        }
+    };
     let card_id = options.take_text("card-id")?;
     let card_id = card_id.map(|text| parse_guid(&text)).transpose()?;
     let order = Order {
@@ -293,6 +303,7 @@ fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusErr
         card_id: card_id.map(|id| *id.as_bytes()),
         owner,
         owner_auth: take_secret(options, "owner-auth-fd")?,
+        counter_mode,
     };
     options.nothing_left()?;
     Ok(order)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cardea_client::message::CardState;
 use cardea_host::CardId;
 use cardea_host::PinPolicy;
-use cardea_terms::hierarchy_word;
+use cardea_terms::{CounterMode, hierarchy_word};
 
 use super::challenge::ChallengeContext;
 use super::clients::Client;
@@ -176,6 +176,10 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
             count(details.keys.iter().filter(|key| key.certificate).count()),
         ),
         entry("CertificatesIssued", live.certificates_issued),
+        entry(
+            "CounterMode",
+            details.counter_mode.map_or("", CounterMode::word),
+        ),
         entry("Created", details.created),
         entry("Formatted", live.card_id.is_some()),
         entry("FriendlyName", summary.name),
