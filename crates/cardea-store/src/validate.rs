@@ -154,22 +154,19 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
         tpm.srk.template.len() <= MAX_BLOB && tpm.birth_public.len() <= MAX_BLOB,
         "a public area is too large",
     )?;
+    let counters = tpm.counter_objects.as_deref().unwrap_or_default();
     let is_pin = |role: Option<IndexRole>| role == Some(IndexRole::Pin);
-    let objects = tpm.counter_objects.as_deref().unwrap_or_default();
-    let (first, last) = match tpm.mode {
-        CounterMode::Nv => (
-            tpm.indices.first().map(|index| index.role),
-            objects.first().map(|object| object.role),
-        ),
-        CounterMode::Object => (
-            objects.first().map(|object| object.role),
-            tpm.indices.first().map(|index| index.role),
-        ),
-    };
-    require(
-        is_pin(first) && last.is_none() && tpm.indices.len() <= MAX_INDICES,
-        "the counters are not a card's",
-    )?;
+    let first = tpm.indices.first().map(|index| index.role);
+    match tpm.mode {
+        CounterMode::Nv => require(
+            is_pin(first) && tpm.indices.len() <= MAX_INDICES,
+            "the indices are not a card's",
+        )?,
+        CounterMode::Object => require(
+            first.is_none() && is_pin(counters.first().map(|object| object.role)),
+            "the counters in objects are not a card's",
+        )?,
+    }
     for index in &tpm.indices {
         require(
             INDEX_HANDLES.contains(&index.handle),
@@ -194,7 +191,6 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     )?;
     let mut vaults = tpm.vault.iter().chain(&tpm.previous_vault);
     vaults.try_for_each(validate_vault)?;
-    let counters = objects;
     require(
         counters.len() <= MAX_INDICES && all_different(counters.iter().map(|object| object.role)),
         "the counters in objects are not a card's",

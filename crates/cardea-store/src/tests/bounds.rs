@@ -1,6 +1,6 @@
 //! What no record may be, whoever wrote it.
 
-use cardea_card::record::{CardId, CardRecord, DataObject};
+use cardea_card::record::{CardId, CardRecord, CounterMode, DataObject};
 
 use super::arbitrary::full;
 use super::record;
@@ -17,7 +17,7 @@ fn fault(change: Change) -> Option<String> {
 
 #[test]
 fn every_bound_is_kept() {
-    let faults: [(Change, &str); 38] = [
+    let faults: [(Change, &str); 40] = [
         (|r| r.name.clear(), "the name is"),
         (|r| r.name = "x".repeat(128), "the name is"),
         (|r| r.name = "ä".repeat(64), "the name is"),
@@ -39,6 +39,18 @@ fn every_bound_is_kept() {
         (
             |r| r.tpm.indices.push(r.tpm.indices[0].clone()),
             "the indices are",
+        ),
+        (
+            |r| r.tpm.mode = CounterMode::Object,
+            "the counters in objects",
+        ),
+        (
+            |r| {
+                r.tpm.mode = CounterMode::Object;
+                r.tpm.indices.clear();
+                r.tpm.counter_objects = None;
+            },
+            "the counters in objects",
         ),
         (|r| r.tpm.indices[1].handle = 0x01C1_FFFF, "an index is out"),
         (|r| r.tpm.indices[1].handle = 0x01C3_0000, "an index is out"),
