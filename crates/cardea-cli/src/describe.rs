@@ -152,6 +152,14 @@ fn id_length(cards: &[CardSummary]) -> usize {
         .unwrap_or(32)
 }
 
+fn counter_text(mode: Option<CounterMode>) -> &'static str {
+    match mode {
+        Some(CounterMode::Nv) => "nv",
+        Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
+        None => "",
+    }
+}
+
 /// One card, a line per property.
 pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     let summary = &card.summary;
@@ -227,15 +235,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             }
             .to_owned(),
         ),
-        (
-            "counter",
-            match card.counter_mode {
-                Some(CounterMode::Nv) => "nv",
-                Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
-                None => "",
-            }
-            .to_owned(),
-        ),
+        ("counter", counter_text(card.counter_mode).to_owned()),
     ]);
     if let Some(number) = uri::slot(summary) {
         lines.push(("PKCS#11 slot", number.to_string()));
