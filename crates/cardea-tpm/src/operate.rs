@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob};
-use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin, PinStatus, PrivateOperation};
+use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinStatus, PrivateOperation};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
@@ -409,13 +409,22 @@ pub(crate) fn generate(
         certificate_label: None,
         inner_wrapped: None,
     };
-    match anchor.describe(&key) {
+    check_generated(anchor.describe(&key), algorithm, class)?;
+    Ok(key)
+}
+
+/// Whether what the TPM has made is the key that was asked for, and not one that others can compute.
+fn check_generated(
+    made: Option<KeyInfo>,
+    algorithm: KeyAlgorithm,
+    class: KeyClass,
+) -> Result<(), TpmError> {
+    match made {
         Some(info) if info.algorithm == algorithm && info.class == class => {
-            rsa_key::refuse_weak(&info)?;
-            Ok(key)
+            rsa_key::refuse_weak(&info)
         }
         #[cfg(feature = "weakened")]
-        Some(_) if weakened::has(Weakness::LaxPolicy) => Ok(key),
+        Some(_) if weakened::has(Weakness::LaxPolicy) => Ok(()),
         _ => Err(TpmError::Protocol {
             command: "Create",
             what: "not the template's key",
@@ -568,5 +577,31 @@ pub(crate) fn arm(core: &mut Core, card: u64) -> Result<bool, TpmError> {
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_key_is_the_one_that_was_asked_for_and_not_weak() {
+        let check = |modulus: &[u8], algorithm, class| {
+            let made = rsa_key::tests::generated(modulus.to_vec());
+            check_generated(Some(made), algorithm, class)
+        };
+        let weak = rsa_key::tests::weak_modulus();
+        let mut other = weak.clone();
+        other[255] ^= 2;
+        check(&other, KeyAlgorithm::Rsa2048, KeyClass::Session).unwrap();
+        let refused = check(&weak, KeyAlgorithm::Rsa2048, KeyClass::Session);
+        assert!(matches!(refused, Err(TpmError::WeakRsaKey)), "{refused:?}");
+        for refused in [
+            check(&other, KeyAlgorithm::Rsa3072, KeyClass::Session),
+            check(&other, KeyAlgorithm::Rsa2048, KeyClass::Always),
+            check_generated(None, KeyAlgorithm::Rsa2048, KeyClass::Session),
+        ] {
+            assert!(matches!(refused, Err(TpmError::Protocol { .. })));
+        }
     }
 }

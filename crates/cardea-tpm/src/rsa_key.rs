@@ -102,8 +102,21 @@ pub(crate) mod tests {
         bytes(MODULUS)
     }
 
+    /// A key of 2,048 bits that the TPM has made.
+    pub(crate) fn generated(modulus: Vec<u8>) -> KeyInfo {
+        KeyInfo {
+            algorithm: KeyAlgorithm::Rsa2048,
+            class: KeyClass::Session,
+            origin: KeyOrigin::Generated,
+            public: PublicKey::Rsa {
+                modulus,
+                exponent: 65537,
+            },
+        }
+    }
+
     fn bytes(digits: &str) -> Vec<u8> {
-        base16ct::lower::decode_vec(digits).unwrap()
+        base16ct::lower::decode_vec(digits.replace('\n', "")).unwrap()
     }
 
     /// The product of two numbers, by the library that checks it.
@@ -144,21 +157,12 @@ pub(crate) mod tests {
             check_import(&modulus, &prime),
             Err(TpmError::WeakRsaKey)
         ));
-        let key = |modulus| KeyInfo {
-            algorithm: KeyAlgorithm::Rsa2048,
-            class: KeyClass::Session,
-            origin: KeyOrigin::Generated,
-            public: PublicKey::Rsa {
-                modulus,
-                exponent: 65537,
-            },
-        };
         assert!(matches!(
-            refuse_weak(&key(modulus)),
+            refuse_weak(&generated(modulus)),
             Err(TpmError::WeakRsaKey)
         ));
         let [p, q] = [PRIME_P, PRIME_Q].map(bytes);
-        refuse_weak(&key(product(&p, &q))).unwrap();
+        refuse_weak(&generated(product(&p, &q))).unwrap();
     }
 
     #[test]
@@ -184,19 +188,10 @@ pub(crate) mod tests {
     }
 
     /// The product of two 1,024-bit primes k·M + (65537^a mod M), M being the product of the first 126 primes.
-    const MODULUS: &str = "\
-        e084e1921a804de66478e7159b3fad8a61a7ec4a20bab64a4489c2ad25e6a8a01328e614b8541b616b150304c998db09\
-        4679ca7e82ce531d7eb220b7c35bbde8c3fd0e106ee37a91332ffa8a886bcd187f831134d7871475e83fbea6ec77eb8e\
-        21b6e87c8c9536cc1098a526c28cde8cc51afb3cda28a2731fe653e5c13de666abff3298402b41da64f6d9bce256e702\
-        db8b7aa57e9315f741462b8bc0499d241bbd486ca414ed614eb258d5064aa5ea986c85fb8b868289e4c88f9130eaedff\
-        1979969e333141335a643000b101163f73d085a079111fd9801b4097f5e21bff9934d769673def7052fa2ffa8a1efbad\
-        d30f65ed81c9e91b43b5c4f0dee74aef";
+    const MODULUS: &str = include_str!("../tests/weak_rsa/modulus.hex");
 
     /// One of its primes.
-    const WEAK_PRIME: &str = "\
-        ff956be5947dd8e77ef5828f22be534f7142dcbab54b2a26812290291a5f046bb9600bbbdff605250cd09c33998b6838\
-        bd7066b6f86f0e93afd5bcd84092b0c694c8766eae1c5e691dfc37f9b88e27949382861442c465b26b0c26ec01a5c82c\
-        ede7c3b31858d1ad8d821b32543749d15bd613ab46c89619d25aef9cc7f54f99";
+    const WEAK_PRIME: &str = include_str!("../tests/weak_rsa/prime.hex");
 
     /// Primes of 1,024 bits.
     const PRIME_P: &str = "\

@@ -80,6 +80,11 @@ impl Parent {
         })
     }
 
+    /// One that new cards may have, as far as the public area tells.
+    fn usable(handle: u32, public: &[u8]) -> Option<Self> {
+        Self::from_public(handle, public).filter(|parent| !parent.is_weak())
+    }
+
     /// Whether anybody can compute its private part, and so what is wrapped or salted to it.
     fn is_weak(&self) -> bool {
         match &self.key {
@@ -183,8 +188,7 @@ fn suitable(tpm: &mut Tpm) -> Result<Vec<Parent>, TpmError> {
             continue;
         }
         let public = tpm.read_public(handle)?;
-        if let Some(parent) = Parent::from_public(handle, &public)
-            && !parent.is_weak()
+        if let Some(parent) = Parent::usable(handle, &public)
             && tpm.authorises_empty(handle, &parent.name)?
         {
             found.push(parent);
@@ -276,11 +280,12 @@ mod tests {
     fn weak_storage_root_key_is_recognised() {
         let public = |modulus: &[u8]| [&srk_head(SrkForm::Rsa)[..], &[1, 0], modulus].concat();
         let parent = |modulus: &[u8]| Parent::from_public(SRK, &public(modulus)).unwrap();
+        let is_usable = |modulus: &[u8]| Parent::usable(SRK, &public(modulus)).is_some();
         let weak = rsa_key::tests::weak_modulus();
-        assert!(parent(&weak).is_weak());
+        assert!(parent(&weak).is_weak() && !is_usable(&weak));
         let mut other = weak.clone();
         other[255] ^= 2;
-        assert!(!parent(&other).is_weak());
+        assert!(!parent(&other).is_weak() && is_usable(&other));
     }
 
     #[test]

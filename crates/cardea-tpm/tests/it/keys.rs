@@ -1,6 +1,7 @@
 //! Every algorithm and operation, checked with other implementations.
 
 use cardea_card::record::KeyRecord;
+use cardea_card::secret::PrivateKey;
 use cardea_card::token::{
     HashAlgorithm, KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, KeyStore, PinReference,
     PrivateOperation, PublicKey, TokenErrorKind,
@@ -11,6 +12,7 @@ use rsa::traits::SignatureScheme as _;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
+use zeroize::Zeroizing;
 
 use crate::support::{Kind, PIN, Swtpm, make, pin, token};
 
@@ -419,4 +421,20 @@ fn armed_signature_is_one_command() {
         drop(token.describe(&key));
         assert_eq!(count.get() - before, own + 1);
     }
+}
+
+/// Others could compute its private part (CVE-2017-15361), so it is refused before the TPM gets it.
+#[test]
+fn weak_rsa_key_is_not_imported() {
+    let number = |digits: &str| base16ct::lower::decode_vec(digits.replace('\n', "")).unwrap();
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let card = make(&service, Kind::Plain);
+    let key = PrivateKey::Rsa {
+        algorithm: KeyAlgorithm::Rsa2048,
+        modulus: number(include_str!("../weak_rsa/modulus.hex")),
+        prime: Zeroizing::new(number(include_str!("../weak_rsa/prime.hex"))),
+    };
+    let imported = token(&service, &card).import(0x81, &key, KeyClass::Session);
+    assert_eq!(imported.unwrap_err().kind(), TokenErrorKind::WeakKey);
 }
