@@ -484,6 +484,9 @@ fn price(card: Option<&HostedCard>, door: Door, kind: Kind) -> Price {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use serde_json::json;
 
     use cardea_card::KeyNumber;
@@ -616,6 +619,52 @@ mod tests {
                 50
             );
         }
+    }
+
+    #[test]
+    fn records_that_wait_for_the_disk_are_written_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        let is_queued = || lock(&audit.queue).pushed == 8;
+        // As a thread that the disk keeps waiting.
+        let disk = lock(&audit.writer);
+        std::thread::scope(|scope| {
+            for uid in 0..8 {
+                let actor = Actor { uid, ..actor() };
+                let audit = &audit;
+                scope.spawn(move || audit.event(None, &actor, Door::Socket, Kind::LockoutReset));
+            }
+            let limit = Instant::now() + Duration::from_secs(60);
+            while !is_queued() && Instant::now() < limit {
+                std::thread::yield_now();
+            }
+            let queued = is_queued();
+            drop(disk);
+            assert!(queued, "they wait one after the other");
+        });
+        assert_eq!(lines(&audit).len(), 8);
+        assert_eq!(lock(&audit.writer).log.writes(), 1);
+    }
+
+    #[test]
+    fn what_is_only_counted_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        let denied = || audit.event(None, &actor(), Door::Socket, Kind::Denied);
+        denied();
+        let (sender, receiver) = mpsc::channel();
+        let disk = lock(&audit.writer);
+        let counted = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                denied();
+                sender.send(())
+            });
+            let counted = receiver.recv_timeout(Duration::from_secs(60));
+            drop(disk);
+            counted
+        });
+        assert_eq!(counted, Ok(()));
+        assert_eq!(lines(&audit).len(), 1);
     }
 
     #[test]

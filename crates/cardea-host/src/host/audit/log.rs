@@ -46,6 +46,8 @@ pub(super) struct Log {
     max_file: u64,
     #[cfg(test)]
     fails: bool,
+    #[cfg(test)]
+    writes: u32,
 }
 
 impl Log {
@@ -78,6 +80,8 @@ impl Log {
             max_file: MAX_FILE,
             #[cfg(test)]
             fails: false,
+            #[cfg(test)]
+            writes: 0,
         };
         log.reserve();
         Ok(log)
@@ -131,6 +135,10 @@ impl Log {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
+        {
+            self.writes += 1;
+        }
+        #[cfg(test)]
         if self.fails {
             self.file.write_all(b"{\"half of a record")?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -149,6 +157,12 @@ impl Log {
     #[cfg(test)]
     pub(super) fn fail(&mut self, fails: bool) {
         self.fails = fails;
+    }
+
+    /// How often records were appended.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u32 {
+        self.writes
     }
 
     /// Removes what a failed write may have left.
@@ -403,6 +417,33 @@ mod tests {
         log.max_file = 1;
         append(&mut log, 2);
         assert_eq!(chained(&log).len(), 5);
+    }
+
+    #[test]
+    fn disk_keeps_room_for_the_next_records() {
+        use std::os::unix::fs::MetadataExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let other = File::create(folder.path().join("other")).unwrap();
+        if rustix::fs::fallocate(&other, FallocateFlags::KEEP_SIZE, 0, 4096).is_err() {
+            // This file system cannot do it.
+            return;
+        }
+        let mut log = Log::open(folder.path()).unwrap();
+        let room = |log: &Log| {
+            let metadata = log.file.metadata().unwrap();
+            assert_eq!(metadata.len(), log.length);
+            metadata.blocks() * 512 - metadata.len()
+        };
+        assert!(room(&log) >= RESERVE);
+        // Also when the room has been used, and after a write that failed.
+        while log.length < RESERVE {
+            append(&mut log, 100);
+        }
+        assert!(room(&log) >= RESERVE / 2);
+        log.fail(true);
+        assert!(log.append(vec![record(1)]).is_err());
+        assert!(room(&log) >= RESERVE / 2);
     }
 
     #[test]
