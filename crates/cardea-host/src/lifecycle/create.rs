@@ -543,7 +543,12 @@ fn weakness(key: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use cardea_tpm::Address;
+
     use super::*;
+    use crate::host::always_away::AlwaysAway;
+    use crate::host::presence::ActiveUsers;
+    use crate::lifecycle::load::tests::host_with;
 
     fn request() -> CreateCard {
         CreateCard::new(
@@ -611,6 +616,32 @@ mod tests {
         for owner in [0, 1000] {
             assert_eq!(limit(owner, None), 8 * 60 * 60, "{owner}");
         }
+    }
+
+    #[test]
+    fn each_reason_for_no_reader_has_its_own_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Simulator(None);
+        let connect = Box::new(move || Ok(Arc::new(AlwaysAway(address.clone())) as Arc<_>));
+        let host = host_with(folder.path(), connect);
+        let named = |name| Arc::new(HostedCard::for_test(None, None, name, Some(1000)));
+        let (card, other) = (named("card"), named("other"));
+        card.set_visibility(ReaderVisibility::OwnerSession);
+        host.slots.insert(&other).unwrap();
+        for (sessions, words) in [
+            (
+                ActiveUsers::Known([1001].into()),
+                "while its owner is signed in",
+            ),
+            (ActiveUsers::Awaited, "it is not known yet who is signed in"),
+            (ActiveUsers::Known([1000].into()), "all 1 slots are taken"),
+        ] {
+            host.presence.set(sessions);
+            let why = why_in_no_reader(&host, &card).unwrap();
+            assert!(why.contains(words), "{why}");
+            assert_eq!(why.contains("taken"), words.contains("taken"), "{why}");
+        }
+        assert_eq!(why_in_no_reader(&host, &other), None);
     }
 
     /// Random numbers that are known beforehand.
