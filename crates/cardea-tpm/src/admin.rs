@@ -176,11 +176,17 @@ impl AdminAuthority for CardToken {
         let first = AuthValue::copy_of(first_value);
         let proved = self.prove_first(&first)?;
         self.drop_grants();
-        proved.map_err(|_| AdminError::Wrong)?;
+        if proved.is_err() {
+            // An activation was interrupted after the TPM had its new value.
+            self.forget_previous(record);
+            return Err(AdminError::Wrong);
+        }
         let (vault, sealed) = self.make_vault(key, &first, &[Vec::new(), Vec::new()])?;
         record.save(TpmRecord {
             vault: Some(vault),
+            previous_vault: None,
             sealed_key: Some(sealed),
+            previous_sealed_key: None,
             ..record.current().clone()
         })?;
         Ok(())
@@ -199,19 +205,29 @@ impl AdminAuthority for CardToken {
         }
         let value = random_value();
         let before = record.current().clone();
-        let vault = before.vault.as_ref().map(|vault| {
-            vault::rotate(vault, |_| true, &first, &value, &mut random).unwrap_or_else(|error| {
-                tracing::error!(error = %error, "the card has no administrator");
-                vault::closed()
-            })
+        // Interrupted before the TPM had its new value, the vault is for that one, and the previous one for the first.
+        let vaults = [&before.vault, &before.previous_vault];
+        let rotated = vaults.into_iter().flatten().find_map(|vault| {
+            let rotated = vault::rotate(vault, |_| true, &first, &value, &mut random).ok()?;
+            Some((rotated, vault.clone()))
         });
+        let (vault, previous_vault) = match rotated {
+            Some((rotated, accepted)) => (Some(rotated), Some(accepted)),
+            None if before.vault.is_none() => (None, None),
+            None => {
+                tracing::error!(
+                    "the card has no administrator: its vault was changed by another program"
+                );
+                (Some(vault::closed()), before.vault.clone())
+            }
+        };
         if self.anchor.has_objects() {
             let changed = TpmRecord { vault, ..before };
             return self.replace_in_object(record, changed, &first, value);
         }
         record.save(TpmRecord {
             vault,
-            previous_vault: before.vault.clone(),
+            previous_vault,
             ..before
         })?;
         self.run(move |core, card, anchor| {

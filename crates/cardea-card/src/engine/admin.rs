@@ -118,12 +118,17 @@ impl Card {
             .provisional
             .as_ref()
             .and_then(|values| values.adm);
-        let Some(first) = first.map(zeroize::Zeroizing::new) else {
-            return Err(CardError::Conflict(
-                "the card's first admin value is replaced already".into(),
-            ));
-        };
-        Ok(self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, key))?)
+        let is_replaced =
+            || CardError::Conflict("the card's first admin value is replaced already".into());
+        let first = first.map(zeroize::Zeroizing::new).ok_or_else(is_replaced)?;
+        match self.with_ledger(|token, ledger| token.initialise_key(ledger, &first, key)) {
+            Err(AdminError::Wrong) => {
+                // By an activation that could not be saved: as in a life of the host that knows of it.
+                self.first_admin_value_gone();
+                Err(is_replaced())
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Ends the initialisation state. Every first value that is left becomes random bytes that nobody knows: else a

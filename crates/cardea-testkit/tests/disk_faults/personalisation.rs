@@ -9,7 +9,7 @@ use cardea_testkit::transcript::personalisation::{
 
 use crate::cards::destroy;
 use crate::doors::{self, READER};
-use crate::walk::{Operation, Truth, walk};
+use crate::walk::{Operation, Told, Truth, walk};
 use crate::world::{CARD, World};
 
 pub(crate) const OPERATIONS: &[&Operation] = &[&FIRST_PIN, &ACTIVATION];
@@ -34,36 +34,59 @@ const FIRST_PIN: Operation = Operation {
 const ACTIVATION: Operation = Operation {
     name: "activation of a card in initialisation state",
     prepare: |world| {
-        // What an activation that failed has left may not take an admin key any more.
+        if is_uninitialised(world) == Some(true) {
+            // What one that failed has left is personalised from the beginning again.
+            personalise(world);
+            assert_eq!(activate(world), Told::Done);
+            assert!(works(world), "the card that was personalised again");
+        }
         destroy(world);
         uninitialised(world);
-        let mut card = world.reader();
-        for command in personalisation(
-            world.pin.now.as_bytes(),
-            Some(world.puk.now.as_bytes()),
-            world.admin_key.now.as_bytes().try_into().unwrap(),
-        ) {
-            let response = card(&command);
-            assert!(is_done(&response), "{command:02X?}: {response:02X?}");
-        }
+        personalise(world);
     },
     truth: |world| {
-        let Reply::Card(card) = world.done_card(CardRequest::Show) else {
-            panic!("no card")
-        };
+        let is_old = is_uninitialised(world).unwrap();
         // Before, only the reader compares it.
-        let works = || card.uninitialised || world.takes(Reference::Pin, &world.pin.now);
-        Truth::of(card.uninitialised, !card.uninitialised && works())
+        Truth::of(is_old, !is_old && works(world))
     },
     happened: destroy,
-    doors: &[(READER, |world| {
-        world.transmit(&ACTIVATE.map(<[u8]>::to_vec))
-    })],
+    doors: &[(READER, |world| activate(world))],
     stride: 2,
 };
 
+/// None without a card.
+fn is_uninitialised(world: &World) -> Option<bool> {
+    match world.ask_card(CardRequest::Show) {
+        Ok(Reply::Card(card)) => Some(card.uninitialised),
+        _ => None,
+    }
+}
+
+/// All that precedes the activation, or the rest of it.
+fn personalise(world: &World) {
+    let mut card = world.reader();
+    for command in personalisation(
+        world.pin.now.as_bytes(),
+        Some(world.puk.now.as_bytes()),
+        world.admin_key.now.as_bytes().try_into().unwrap(),
+    ) {
+        let response = card(&command);
+        assert!(is_done(&response), "{command:02X?}: {response:02X?}");
+    }
+}
+
+fn activate(world: &World) -> Told {
+    world.transmit(&ACTIVATE.map(<[u8]>::to_vec))
+}
+
+fn works(world: &World) -> bool {
+    world.takes(Reference::Pin, &world.pin.now)
+        && world.takes(Reference::Puk, &world.puk.now)
+        && doors::administered(world, &[]) == Told::Done
+}
+
 fn uninitialised(world: &mut World) {
-    if world.ask_card(CardRequest::Show).is_err() {
+    if is_uninitialised(world).is_none() {
         let order = CreateCard::new(CARD, NewContent::Uninitialised { puk: true });
         world.done(&Request::Cards(CardsRequest::Create(Box::new(order))));
     }

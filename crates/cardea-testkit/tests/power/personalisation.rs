@@ -52,6 +52,49 @@ fn interrupted(kind: CardKind, puk: bool) {
     assert!(acknowledged_once && moments > 28);
 }
 
+/// The last command alone is stopped at each moment, and then either given once more or everything begun again.
+fn interrupted_activation(again: impl Fn(&World, &mut Machine) -> Result<(), String>) {
+    let mut interruptions = 0;
+    // Between two changes of TPM and file there are more moments than that.
+    for moments in (0..).step_by(3) {
+        let mut attempt = World::new(CardKind::Uninitialised);
+        let begin = attempt.record.clone();
+        let mut machine = attempt.start();
+        for command in personalisation(&attempt.pin, None, &attempt.admin_key) {
+            assert_eq!(machine.send(&command), [0x90, 0x00], "{command:02X?}");
+        }
+        machine.stop_after(moments);
+        let acknowledged = activate(&mut machine).is_ok();
+        let stopped = machine.has_stopped();
+        attempt.stop(machine);
+        let mut machine = attempt.start();
+        if !machine.card.is_operational() {
+            interruptions += 1;
+            assert!(!acknowledged, "an acknowledged activation is gone");
+            if let Err(problem) = again(&attempt, &mut machine) {
+                panic!("stopped after {moments} moments, then stuck: {problem}");
+            }
+        }
+        finished(&attempt, &mut machine, false);
+        attempt.stop(machine);
+        old_copy_opens_nothing(&mut attempt, begin);
+        if !stopped {
+            break;
+        }
+    }
+    assert!(interruptions > 4, "{interruptions}");
+}
+
+fn activate(machine: &mut Machine) -> Result<(), String> {
+    for command in ACTIVATION {
+        let response = machine.send(command);
+        if response != [0x90, 0x00] {
+            return Err(format!("{command:02X?}: {response:02X?}"));
+        }
+    }
+    Ok(())
+}
+
 fn finished(world: &World, machine: &mut Machine, puk: bool) {
     assert!(machine.card.is_operational() && machine.card.record().provisional.is_none());
     assert!(machine.verify(PinReference::Pin, &world.pin), "the PIN");
@@ -82,4 +125,14 @@ fn interrupted_personalisation_is_taken_up_again() {
 #[test]
 fn interrupted_personalisation_with_a_puk_is_taken_up_again() {
     interrupted(CardKind::UninitialisedWithPuk, true);
+}
+
+#[test]
+fn interrupted_activation_is_finished_by_another_one() {
+    interrupted_activation(|_, machine| activate(machine));
+}
+
+#[test]
+fn personalisation_is_begun_again_after_an_interrupted_activation() {
+    interrupted_activation(|world, machine| personalise(world, machine, false));
 }
