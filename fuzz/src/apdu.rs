@@ -361,7 +361,7 @@ impl Host {
         if saves != self.saves {
             self.saves = saves;
             let mut saved = self.parts.store.record().expect("it was saved");
-            if self.store_may_fail {
+            if self.store_may_fail && saved.provisional.is_some() {
                 // That a first value is gone is noted after the token has replaced it: the note may be unsaved.
                 saved.provisional = self.card.record().provisional.clone();
             }
