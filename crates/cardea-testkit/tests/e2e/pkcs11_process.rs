@@ -1,4 +1,5 @@
-//! The module in a program that changes its own process under it (`programs/pkcs11-process.c`).
+//! The module in a program that changes its own process under it (`programs/pkcs11-process.c`), and both libraries in
+//! one that runs with the rights of its file's owner.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,8 +13,13 @@ use cardea_testkit::rig::{PIN, bin_dir};
 use cardea_testkit::workplace::Workplace;
 
 fn compiled(folder: &Path) -> PathBuf {
-    let program = folder.join("pkcs11-process");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs/pkcs11-process.c");
+    compiled_from(folder, "pkcs11-process")
+}
+
+fn compiled_from(folder: &Path, name: &str) -> PathBuf {
+    let program = folder.join(name);
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs");
+    let source = programs.join(format!("{name}.c"));
     let mut compiler = Command::new("cc");
     compiler
         .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o"])
@@ -184,19 +190,21 @@ fn slot_has_the_number_that_the_command_line_shows_for_every_user() {
     }
 }
 
-#[test]
-fn setuid_program_does_not_ask_the_daemon_that_its_caller_names() {
+/// Runs a setuid program of root's with one of our libraries, as somebody else and as root, who both name a socket and
+/// a log of their own. Only root's are used.
+fn ask_setuid_program(source: &str, library: &str, arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     open(folder.path(), 0o755);
-    let program = compiled(folder.path());
+    let program = compiled_from(folder.path(), source);
     chown(&program, Some(0), Some(0)).unwrap();
     open(&program, 0o4755);
-    let copy = folder.path().join("libcardea_pkcs11.so");
-    fs::copy(module(), &copy).unwrap();
+    let copy = folder.path().join(library);
+    fs::copy(bin_dir().join(library), &copy).unwrap();
     open(&copy, 0o755);
+    let log = folder.path().join("log");
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -205,8 +213,9 @@ fn setuid_program_does_not_ask_the_daemon_that_its_caller_names() {
         let mut command = Command::new(&program);
         command
             .arg(&copy)
-            .args([PIN, "slots"])
+            .args(arguments)
             .env("CARDEA_SOCKET", &socket)
+            .env("CARDEA_IFD_LOG", &log)
             .uid(uid)
             .gid(uid);
         process::run(&mut command)
@@ -214,8 +223,20 @@ fn setuid_program_does_not_ask_the_daemon_that_its_caller_names() {
     let nobody = run(65_534);
     assert!(nobody.text.contains("as 0: "), "{}", nobody.text);
     assert!(listener.accept().is_err(), "it was asked");
+    assert!(!log.exists(), "there is a log");
     // The same program without rights of others asks: the test would notice.
     let root = run(0);
     assert!(root.success, "{}", root.text);
     assert!(listener.accept().is_ok(), "it was not asked");
+    assert_eq!(log.exists(), library.contains("ifd"));
+}
+
+#[test]
+fn setuid_program_does_not_ask_the_daemon_that_its_caller_names() {
+    ask_setuid_program("pkcs11-process", "libcardea_pkcs11.so", &[PIN, "slots"]);
+}
+
+#[test]
+fn setuid_program_with_the_readers_driver_uses_nothing_that_its_caller_names() {
+    ask_setuid_program("reader-driver", "libifdcardea.so", &[]);
 }
