@@ -1,4 +1,4 @@
-/* A name service that is installed and has nobody to ask, as libnss-sss is without sssd. */
+/* A name service that is installed and has nobody to ask, as libnss-sss is without sssd: it ends with ERROR. */
 #include <errno.h>
 #include <grp.h>
 #include <nss.h>
@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 static enum nss_status absent(int *error) {
-	*error = ENOENT;
+	*error = ERROR;
 	return NSS_STATUS_UNAVAIL;
 }
 
