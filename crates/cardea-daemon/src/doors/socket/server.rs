@@ -14,6 +14,7 @@ use cardea_client::ServerEnd;
 use cardea_client::frame::FrameError;
 use cardea_client::message::{FailureKind, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
 
 use crate::doors::socket::arrivals::Arrivals;
 use crate::doors::socket::client;
@@ -318,16 +319,27 @@ fn take(
         let user = shared.counter.host().accounts().of(uid);
         if let Err(arrival) = arrivals.add(user, arrival, Instant::now()) {
             tracing::warn!(uid = user, refused = true, "too many new connections");
-            // When even those who are refused are too many, closing is answer enough.
-            let _ = refusals.try_send(Arc::new(arrival.stream));
+            if !is_gone(&arrival.stream) {
+                // When even those who are refused are too many, closing is answer enough.
+                let _ = refusals.try_send(Arc::new(arrival.stream));
+            }
         }
     }
     Ok(())
 }
 
+/// Whether a client has hung up and left nothing to be read: it takes no thread and no answer.
+fn is_gone(stream: &UnixStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(recv(stream, &mut [0; 1], flags), Ok((_, 0)))
+}
+
 /// Gives a connection its thread, or refuses it.
 fn admit(shared: &Arc<Shared>, arrival: Arrival, refusals: &SyncSender<Arc<UnixStream>>) {
     let Arrival { uid, stream } = arrival;
+    if is_gone(&stream) {
+        return;
+    }
     let stream = Arc::new(stream);
     let accounts = shared.counter.host().accounts();
     let place = Arc::clone(&stream);
@@ -455,6 +467,19 @@ mod tests {
         let of_flood = order.iter().filter(|uid| **uid == MALLORY).count();
         assert_eq!(of_flood + refused.try_iter().count(), flood.len());
         drop((flood, later));
+    }
+
+    #[test]
+    fn client_that_has_hung_up_without_a_word_takes_no_thread() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        assert!(!is_gone(&ours), "it may still speak");
+        theirs.write_all(b"x").unwrap();
+        drop(theirs);
+        assert!(!is_gone(&ours), "it has spoken");
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert!(is_gone(&ours));
+        assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]
