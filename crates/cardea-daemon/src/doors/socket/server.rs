@@ -37,6 +37,10 @@ const STOP_TIME: Duration = Duration::from_secs(20);
 /// After an error of accept(2) that would come again at once, like too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that the kernel keeps for the listener. It has one queue for all users, and whoever connects waits for
+/// what is in it: it is taken in one go, and whoever connects without a pause waits for room.
+const QUEUE: i32 = 128;
+
 /// Connections taken from the kernel before those whose turn it is get their threads.
 const TAKEN_AT_ONCE: usize = 128;
 
@@ -137,6 +141,7 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     make_folder(path)?;
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
+    rustix::net::listen(&listener, QUEUE)?;
     let socket = SocketFile::new(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o666))?;
     listener.set_nonblocking(true)?;
