@@ -407,6 +407,7 @@ mod tests {
     use cardea_host::{Audit, Host, Roles};
     use cardea_store::Store;
     use cardea_tpm::{Address, Chip, Service};
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
     use rustix::thread::{Uid, set_thread_res_uid};
     use tempfile::TempDir;
 
@@ -472,6 +473,31 @@ mod tests {
         let of_flood = order.iter().filter(|uid| **uid == MALLORY).count();
         assert_eq!(of_flood + refused.try_iter().count(), flood.len());
         drop((flood, later));
+    }
+
+    #[test]
+    fn kernel_keeps_no_more_connections_than_are_taken_in_one_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (listener, _socket) = listen(&path).unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let connect = || {
+            let flags = SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            rustix::net::connect(&socket, &address).map(|()| socket)
+        };
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match connect() {
+                Ok(socket) if waiting.len() < 2 * TAKEN_AT_ONCE => waiting.push(socket),
+                other => break other.err(),
+            }
+        };
+        assert_eq!(refused, Some(rustix::io::Errno::AGAIN));
+        // Linux keeps one more than it was told.
+        assert!(waiting.len() <= TAKEN_AT_ONCE + 1, "{}", waiting.len());
+        listener.accept().unwrap();
+        connect().unwrap();
     }
 
     #[test]
