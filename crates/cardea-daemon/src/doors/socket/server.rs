@@ -39,10 +39,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel keeps for the listener. It has one queue for all users, and whoever connects waits for
 /// what is in it: it is taken in one go, and whoever connects without a pause waits for room.
-const QUEUE: i32 = 128;
+const QUEUE: u8 = 32;
+
+/// Before more are taken, when most of them are of users who have begun too many: whoever connects without a pause
+/// waits for room meanwhile, and the processors are others'. Everybody else waits so long at most.
+const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Connections taken from the kernel before those whose turn it is get their threads.
-const TAKEN_AT_ONCE: usize = 128;
+const TAKEN_AT_ONCE: usize = QUEUE as usize;
 
 /// Connections that get their threads before more are taken.
 const ADMITTED_AT_ONCE: usize = 8;
@@ -141,7 +145,7 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     make_folder(path)?;
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
-    rustix::net::listen(&listener, QUEUE)?;
+    rustix::net::listen(&listener, QUEUE.into())?;
     let socket = SocketFile::new(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o666))?;
     listener.set_nonblocking(true)?;
@@ -254,7 +258,7 @@ fn accept(
         }
         if retry.is_due(Instant::now()) {
             let taken = take(shared, listener, &mut arrivals, refusals);
-            retry.after(taken.is_ok(), Instant::now());
+            retry.after(&taken, Instant::now());
         }
         for _ in 0..ADMITTED_AT_ONCE {
             let Some(arrival) = arrivals.next(Instant::now()) else {
@@ -283,12 +287,18 @@ impl Retry {
         Some(at - now)
     }
 
-    fn after(&mut self, is_ok: bool, now: Instant) {
-        self.at = (!is_ok).then(|| now + ACCEPT_PAUSE);
+    /// After connections were taken, so many of which were refused.
+    fn after(&mut self, taken: &io::Result<usize>, now: Instant) {
+        self.at = match taken {
+            Ok(refused) if *refused > TAKEN_AT_ONCE / 2 => Some(now + FLOOD_PAUSE),
+            Ok(_) => None,
+            Err(_) => Some(now + ACCEPT_PAUSE),
+        };
     }
 }
 
-/// Takes connections from the kernel's queue and sorts them by user. Must cost little: see [`Arrivals`].
+/// Takes connections from the kernel's queue and sorts them by user: how many were refused. Must cost little: see
+/// [`Arrivals`].
 ///
 /// # Errors
 ///
@@ -298,7 +308,8 @@ fn take(
     listener: &UnixListener,
     arrivals: &mut Arrivals<Arrival>,
     refusals: &SyncSender<Arc<UnixStream>>,
-) -> io::Result<()> {
+) -> io::Result<usize> {
+    let mut count = 0;
     for _ in 0..TAKEN_AT_ONCE {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -323,6 +334,7 @@ fn take(
         }
         let user = shared.counter.host().accounts().of(uid);
         if let Err(arrival) = arrivals.add(user, arrival, Instant::now()) {
+            count += 1;
             tracing::warn!(uid = user, refused = true, "too many new connections");
             if !is_gone(&arrival.stream) {
                 // When even those who are refused are too many, closing is answer enough.
@@ -330,7 +342,7 @@ fn take(
             }
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Whether a client has hung up and left nothing to be read: it takes no thread and no answer.
@@ -460,7 +472,7 @@ mod tests {
         let path = folder.path().join("socket");
         let (listener, _socket) = listen(&path).unwrap();
         let shared = shared(&folder);
-        let flood = connect_as(MALLORY, &path, 100);
+        let flood = connect_as(MALLORY, &path, TAKEN_AT_ONCE - 2);
         let later = connect_as(ALICE, &path, 1);
         let mut arrivals = Arrivals::default();
         let (refusals, refused) = sync_channel(flood.len());
@@ -523,14 +535,17 @@ mod tests {
             let now = start + Duration::from_millis(milliseconds);
             if retry.is_due(now) {
                 tries += 1;
-                retry.after(false, now);
+                retry.after(&Err(ErrorKind::Other.into()), now);
             }
             assert!(retry.pause(now).is_some_and(|pause| !pause.is_zero()));
         }
         assert_eq!(tries, 10);
         let later = start + Duration::from_secs(1);
         assert!(retry.is_due(later));
-        retry.after(true, later);
+        retry.after(&Ok(0), later);
         assert_eq!((retry.is_due(later), retry.pause(later)), (true, None));
+        retry.after(&Ok(TAKEN_AT_ONCE), later);
+        assert_eq!(retry.pause(later), Some(FLOOD_PAUSE), "a flood");
+        assert!(retry.is_due(later + FLOOD_PAUSE));
     }
 }
