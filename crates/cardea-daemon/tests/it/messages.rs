@@ -185,12 +185,14 @@ fn storm_of_connections_is_one_line_in_the_log() {
     });
     place.client().create("work");
     let clients = holding(&place);
-    for _ in 0..2000 {
-        drop(Client::raw(&place.socket()));
+    for _ in 0..4 {
+        // They stay until they are refused: one that is gone by then is no refusal.
+        let storm: Vec<_> = (0..499).map(|_| Client::raw(&place.socket())).collect();
+        // The kernel's queue is one: when the last connection has been refused, all others have been.
+        let mut last = Client::raw(&place.socket());
+        while last.frame().is_some() {}
+        drop(storm);
     }
-    // The kernel's queue is one: when the last connection has been refused, all others have been.
-    let mut last = Client::raw(&place.socket());
-    while last.frame().is_some() {}
     let lines = |what: &str| {
         let text = std::fs::read_to_string(&log).unwrap();
         let lines = text.lines().filter(|line| line.contains(what));
@@ -215,8 +217,8 @@ fn storm_of_connections_is_one_line_in_the_log() {
         times.split(' ').next()?.parse::<usize>().ok()
     };
     let withheld: usize = refusals().concat().iter().filter_map(times).sum();
-    // Also the one that found all places taken, and the last.
-    assert_eq!(told.len() + withheld, 2002);
+    // Also the one that found all places taken.
+    assert_eq!(told.len() + withheld, 2001);
 }
 
 #[test]
