@@ -495,7 +495,7 @@ impl Refused {
 
 /// What a failure says that leaves both possible until the disk works again.
 pub(crate) const UNKNOWN: &str =
-    "it is not known whether the disk has the change or not: it failed after the replacement of";
+    "it is not known whether the disk has the change or not: it failed at the replacement of";
 
 /// Whether a file is a whole one of this host.
 #[derive(Clone, Copy, PartialEq, Eq)]

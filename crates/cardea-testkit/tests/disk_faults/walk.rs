@@ -199,8 +199,8 @@ fn has_failed(world: &World) -> bool {
     }
 }
 
-/// Whether the disk has taken a change, then said that it has failed, and taken nothing any more: what it has is not
-/// known until it works, and the door says so where it has words.
+/// Whether the disk has taken a change, or a whole new file under another name, then said that it has failed, and taken
+/// nothing any more: what it has is not known until it works, and the door says so where it has words.
 fn is_unsettled(door: &str, told: &Told, operations: &[String]) -> bool {
     let Told::Failed(text) = told else {
         return false;
@@ -209,9 +209,10 @@ fn is_unsettled(door: &str, told: &Told, operations: &[String]) -> bool {
         .iter()
         .filter(|operation| operation.ends_with(FAILED));
     let has_words = ![doors::READER, doors::PKCS11].contains(&door);
-    failed
-        .next()
-        .is_some_and(|first| first == "Store SyncFolder failed")
+    let is_late = |first: &String| {
+        first == "Store SyncFolder failed" || has_words && first == "Store Rename failed"
+    };
+    failed.next().is_some_and(is_late)
         && failed.next().is_some()
         && (!has_words || text.contains("not known"))
 }
