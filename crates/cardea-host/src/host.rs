@@ -241,13 +241,16 @@ impl Host {
         for card in self.cards() {
             let live = match card.carrier() {
                 Some(carrier) => carrier.in_reader,
-                // A card at work is a live one.
                 None => card
                     .try_body()
-                    .is_none_or(|body| matches!(*body, Body::Live(_))),
+                    .map_or_else(|| card.looks_live(), |body| matches!(*body, Body::Live(_))),
             };
             if live && card.is_here() && self.presence.admits(&card) {
                 self.slots.insert(&card);
+                // Whoever has the card may have put it out of use meanwhile.
+                if card.carrier().is_none() && !card.looks_live() {
+                    self.slots.remove(&card);
+                }
             } else if self.slots.remove(&card) {
                 tracing::debug!(card = %card.selector(), "removed from its reader");
             }

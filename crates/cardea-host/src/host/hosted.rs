@@ -592,6 +592,15 @@ impl HostedCard {
         lock(&self.shown).view.clone()
     }
 
+    /// Whether it is shown in a state that a live card can have. Of a card at work nothing else can be seen.
+    pub(crate) fn looks_live(&self) -> bool {
+        let state = self.view().state;
+        matches!(
+            state,
+            CardState::Blocked | CardState::Ready | CardState::TpmAway
+        )
+    }
+
     pub(crate) fn set_view(&self, view: View) {
         lock(&self.shown).view = view;
     }

@@ -213,6 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn card_out_of_use_that_somebody_looks_at_is_in_no_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host_without_tpm(folder.path());
+        let card = add_waiting(&host, 1);
+        let looked_at = card.body();
+        host.seat_cards();
+        assert_eq!(host.slots.slot_of(&card), Some(0), "it may be a live one");
+        card.set_view(View::new(CardState::Unreadable, "damaged"));
+        host.seat_cards();
+        assert_eq!(host.slots.slot_of(&card), None);
+        drop(looked_at);
+    }
+
+    #[test]
     fn card_waits_for_a_chip_of_another_kind_that_is_away() {
         let folder = tempfile::tempdir().unwrap();
         let host = host_without_tpm(folder.path());
