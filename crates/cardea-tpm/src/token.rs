@@ -87,12 +87,8 @@ impl CardToken {
     }
 
     fn index(&self, reference: PinReference) -> Result<&Index, TokenError> {
-        let role = match reference {
-            PinReference::Pin => IndexRole::Pin,
-            PinReference::Puk => IndexRole::Puk,
-        };
         self.anchor
-            .index(role)
+            .index(role_of(reference))
             .ok_or_else(|| TokenErrorKind::NotConfigured.into())
     }
 
@@ -135,7 +131,7 @@ impl CardToken {
         match compared {
             Ok(done) => Ok(done),
             Err(Verdict::Blocked) => {
-                self.end_if_pin(reference);
+                self.end_if_blocked(role_of(reference));
                 Err(PinError::Blocked)
             }
             Err(Verdict::Right | Verdict::Wrong) => {
@@ -144,7 +140,7 @@ impl CardToken {
                     return Err(self.uncounted().into());
                 }
                 if left == 0 {
-                    self.end_if_pin(reference);
+                    self.end_if_blocked(role_of(reference));
                 }
                 Err(PinError::Wrong { left })
             }
@@ -254,17 +250,18 @@ impl CardToken {
         }
     }
 
-    /// The reference is blocked: nothing goes on under an earlier verification of it.
-    fn end_if_pin(&mut self, reference: PinReference) {
-        if reference == PinReference::Pin {
-            self.logout();
-        }
-    }
-
+    /// The value of this role is blocked: nothing goes on under an earlier verification of it.
     fn end_if_blocked(&mut self, role: IndexRole) {
         if role == IndexRole::Pin {
             self.logout();
         }
+    }
+}
+
+fn role_of(reference: PinReference) -> IndexRole {
+    match reference {
+        PinReference::Pin => IndexRole::Pin,
+        PinReference::Puk => IndexRole::Puk,
     }
 }
 
