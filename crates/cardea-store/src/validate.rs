@@ -36,8 +36,6 @@ const MAX_CLIENT_ID: usize = 255;
 /// Certificates without key and data objects.
 const MAX_CLIENT_OBJECTS: usize = 64;
 const MAX_CLIENT_OBJECT: usize = 64 * 1024;
-/// A TPM's expiration is a signed 32-bit number.
-const MAX_TIME: u32 = NO_SESSION_LIMIT;
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +62,7 @@ pub fn validate(record: &CardRecord) -> Result<(), RecordFault> {
     )?;
     let settings = &record.settings;
     require(
-        settings.session_limit <= MAX_TIME && settings.idle_limit <= MAX_TIME,
+        settings.session_limit <= NO_SESSION_LIMIT && settings.idle_limit <= NO_SESSION_LIMIT,
         "a time limit is impossible",
     )?;
     for lengths in [&record.lengths.pin, &record.lengths.puk] {

@@ -26,6 +26,7 @@ impl CounterMode {
 }
 
 /// The session limit of a card that has none, in seconds: ten years, the longest that a card file takes.
+/// Fits into a TPM's expiration, which is a signed 32-bit number.
 pub const NO_SESSION_LIMIT: u32 = 10 * 365 * 24 * 60 * 60;
 
 /// Whose secret an NV index counts.

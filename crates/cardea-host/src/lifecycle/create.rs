@@ -41,9 +41,6 @@ const OPENSC_MAX_PIN: usize = 15;
 /// Most tries that can be chosen for PIN or PUK.
 const MAX_TRIES: u32 = 255;
 
-/// Longest time limit.
-const MAX_SECONDS: u32 = NO_SESSION_LIMIT;
-
 /// A request whose values were all checked.
 struct Order {
     name: String,
@@ -434,8 +431,8 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
         },
     };
     if settings.session_limit == 0
-        || settings.session_limit > MAX_SECONDS
-        || settings.idle_limit > MAX_SECONDS
+        || settings.session_limit > NO_SESSION_LIMIT
+        || settings.idle_limit > NO_SESSION_LIMIT
     {
         return Err(invalid(
             "a session must last at least a second, and the maximum of a limit is ten years".into(),

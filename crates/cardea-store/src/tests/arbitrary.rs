@@ -5,6 +5,7 @@ use cardea_card::record::{
     IndexRecord, IndexRole, KeyRecord, ObjectBlob, ObjectKind, ObjectRecord, Provisional,
     ReaderVisibility, SecretLengths, Settings, SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
 };
+use cardea_terms::NO_SESSION_LIMIT;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -26,7 +27,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         Just(ReaderVisibility::Always),
         Just(ReaderVisibility::OwnerSession)
     ];
-    let limit = 0..=10 * 365 * 24 * 60 * 60u32;
+    let limit = 0..=NO_SESSION_LIMIT;
     (
         any::<Option<[u8; 32]>>(),
         visibility,
