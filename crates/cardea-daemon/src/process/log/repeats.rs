@@ -127,7 +127,7 @@ struct Entry {
     since: Instant,
     count: u64,
     limit: u64,
-    message: String,
+    line: String,
 }
 
 /// Lines that were not written.
@@ -135,17 +135,14 @@ struct Entry {
 struct Withheld {
     uid: Option<u64>,
     times: u64,
-    message: String,
+    line: String,
 }
 
 impl Withheld {
     fn tell(self) {
-        let Self {
-            uid,
-            times,
-            message,
-        } = self;
-        tracing::warn!(target: NUMBERS, uid, times, message, "repeated and not logged each time");
+        let Self { uid, times, line } = self;
+        // Not as the field `message`: that is the text of the event itself.
+        tracing::warn!(target: NUMBERS, uid, times, line, "repeated and not logged each time");
     }
 }
 
@@ -170,7 +167,7 @@ impl Counts {
         (place, uid): (Identifier, Option<u64>),
         limit: u64,
         now: Instant,
-        message: impl FnOnce() -> String,
+        line: impl FnOnce() -> String,
     ) -> bool {
         let mut key = (place, uid);
         if self.entries.len() >= MAX_ENTRIES && !self.entries.contains_key(&key) {
@@ -181,7 +178,7 @@ impl Counts {
             since: now,
             count: 0,
             limit,
-            message: message(),
+            line: line(),
         });
         entry.count += 1;
         entry.count <= entry.limit
@@ -219,7 +216,7 @@ impl Entry {
         (times > 0).then(|| Withheld {
             uid,
             times,
-            message: std::mem::take(&mut self.message),
+            line: std::mem::take(&mut self.line),
         })
     }
 }
@@ -344,13 +341,68 @@ mod tests {
             };
             assert_eq!((note.uid, note.times), (Some(1000), 100 - LINES));
             assert_eq!((storm.uid, storm.times), (Some(1000), 99_999));
-            assert_eq!(storm.message, "too many connections");
+            assert_eq!(storm.line, "too many connections");
         });
         *now.lock().unwrap() += INTERVAL;
         let later = *now.lock().unwrap();
         let mut counts = counts.lock().unwrap();
         assert_eq!(counts.sweep(later), [], "nothing was withheld since");
         assert!(counts.entries.is_empty());
+    }
+
+    /// The fields of each event, by name.
+    struct Fields(Sender<Vec<(&'static str, String)>>);
+
+    struct Names(Vec<(&'static str, String)>);
+
+    impl Visit for Names {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.push((field.name(), format!("{value:?}")));
+        }
+    }
+
+    impl Subscriber for Fields {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            let mut names = Names(Vec::new());
+            event.record(&mut names);
+            self.0.send(names.0).unwrap();
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn number_of_a_line_has_one_message_and_the_line_beside_it() {
+        let (sender, told) = channel();
+        let withheld = Withheld {
+            uid: Some(1000),
+            times: 7,
+            line: "too many connections".into(),
+        };
+        tracing::subscriber::with_default(Fields(sender), || withheld.tell());
+        let mut told = told.recv().unwrap();
+        told.sort();
+        let expected = [
+            ("line", "\"too many connections\""),
+            ("message", "repeated and not logged each time"),
+            ("times", "7"),
+            ("uid", "1000"),
+        ];
+        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
     }
 
     #[test]
