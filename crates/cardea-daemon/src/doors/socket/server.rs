@@ -424,6 +424,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::doors::socket::arrivals::MAX_WAITING_OF_USER;
 
     const MALLORY: u32 = 4711;
     const ALICE: u32 = 4712;
@@ -472,18 +473,32 @@ mod tests {
         let path = folder.path().join("socket");
         let (listener, _socket) = listen(&path).unwrap();
         let shared = shared(&folder);
-        let flood = connect_as(MALLORY, &path, TAKEN_AT_ONCE - 2);
-        let later = connect_as(ALICE, &path, 1);
         let mut arrivals = Arrivals::default();
-        let (refusals, refused) = sync_channel(flood.len());
-        take(&shared, &listener, &mut arrivals, &refusals).unwrap();
+        let (refusals, refused) = sync_channel(2 * MAX_WAITING_OF_USER);
+        let mut flood = Vec::new();
+        let mut counted = 0;
+        let mut take = || take(&shared, &listener, &mut arrivals, &refusals).unwrap();
+        // As many as may wait, and as many again.
+        while flood.len() < 2 * MAX_WAITING_OF_USER {
+            flood.extend(connect_as(MALLORY, &path, TAKEN_AT_ONCE));
+            counted += take();
+        }
+        assert_eq!(counted, flood.len() - MAX_WAITING_OF_USER);
+        // The rest of the flood is before it in the kernel's queue.
+        flood.extend(connect_as(MALLORY, &path, TAKEN_AT_ONCE / 2));
+        let later = connect_as(ALICE, &path, 1);
+        counted += take();
         let now = Instant::now();
         let order: Vec<u32> = std::iter::from_fn(|| arrivals.next(now))
             .map(|arrival| arrival.uid)
             .collect();
         assert_eq!(order.get(..3), Some(&[MALLORY, ALICE, MALLORY][..]));
         let of_flood = order.iter().filter(|uid| **uid == MALLORY).count();
-        assert_eq!(of_flood + refused.try_iter().count(), flood.len());
+        assert_eq!(of_flood, MAX_WAITING_OF_USER);
+        assert_eq!(order.len(), MAX_WAITING_OF_USER + 1);
+        // Nobody else was refused, and each refused connection gets an answer.
+        assert_eq!(counted, flood.len() - MAX_WAITING_OF_USER);
+        assert_eq!(refused.try_iter().count(), counted);
         drop((flood, later));
     }
 
