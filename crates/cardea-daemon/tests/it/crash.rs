@@ -82,6 +82,68 @@ fn killed_creation_leaves_all_of_a_card_or_nothing() {
 }
 
 #[test]
+fn unreadable_file_of_a_creation_that_was_killed_keeps_its_indices_for_the_card() {
+    let place = Place::new();
+    assert!(create_and_crash(&place, "create-file"));
+    let folder = place.state_dir().join("cards");
+    let mut files = std::fs::read_dir(folder).unwrap();
+    let path = files.next().unwrap().unwrap().path();
+    let whole = std::fs::read(&path).unwrap();
+    let foreign = {
+        let mut bytes = whole.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    for (content, state) in [
+        (&whole[..40], CardState::Unreadable),
+        (&foreign, CardState::NotTrusted),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let process = place.spawn(None);
+        let cards = place.client().list();
+        assert!(
+            matches!(&cards[..], [card] if card.state == state),
+            "{cards:?}"
+        );
+        process.kill();
+        assert_eq!(place.tpm.indices().len(), 3, "the file may come back");
+        assert_eq!(intents(&place), Some(1));
+    }
+
+    // It comes back: a whole card.
+    std::fs::write(&path, &whole).unwrap();
+    let process = place.spawn(None);
+    let cards = place.client().list();
+    assert!(
+        matches!(&cards[..], [card] if card.state == CardState::Ready),
+        "{cards:?}"
+    );
+    place.client().done(&destruction("new"));
+    process.kill();
+
+    // It does not: whoever destroys the card destroys its indices, too.
+    for damage in [40, whole.len()] {
+        assert!(create_and_crash(&place, "create-file"));
+        let mut files = std::fs::read_dir(place.state_dir().join("cards")).unwrap();
+        let path = files.next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(damage);
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let process = place.spawn(None);
+        let mut client = place.client();
+        let [card] = &client.list()[..] else {
+            panic!("{damage}");
+        };
+        client.done(&destruction(&card.card_id));
+        assert_eq!(client.list(), []);
+        process.kill();
+        assert_eq!(place.tpm.indices().len(), 0, "{damage}");
+        assert_eq!(intents(&place), Some(0));
+    }
+}
+
+#[test]
 fn killed_between_tpm_commands_of_a_creation_leaves_no_index() {
     let place = Place::new();
     let process = place.spawn(None);

@@ -85,8 +85,16 @@ pub(crate) fn destroy(
             }
         }
         _ => {
-            // Its indices, if there are any, are not known to be its own.
-            tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
+            match unsettled_creation(host, &card)? {
+                Some(created) => {
+                    let owner = at_hand.insert(Owner::new(host, owner_auth)?);
+                    undo_creation(owner, &created, progress)?;
+                }
+                // Its indices, if there are any, are not known to be its own.
+                None => {
+                    tracing::warn!(card = %card.selector(), handles = ?card.handles, "only the file is removed");
+                }
+            }
             let before = std::mem::replace(&mut *body, Body::Gone);
             drop(body);
             progress(Step::RemoveFile);
@@ -105,6 +113,29 @@ pub(crate) fn destroy(
     }
     end(host, caller, &card, at_hand.as_ref(), left);
     Ok(())
+}
+
+/// What its creation has defined, of a card whose file does not tell: the intent is still there.
+fn unsettled_creation(host: &Host, card: &HostedCard) -> Result<Option<Intent>, Failure> {
+    if card.is_guest() {
+        return Ok(None);
+    }
+    let intents = host.store.intents().map_err(|error| of_store(&error))?;
+    let is_its =
+        |intent: &Intent| Some(intent.card) == card.id && intent.kind == IntentKind::Create;
+    Ok(intents.into_iter().find(is_its))
+}
+
+/// The intent stays until the file has gone, so this can be repeated.
+fn undo_creation(
+    owner: &Owner,
+    created: &Intent,
+    progress: &mut dyn FnMut(Step),
+) -> Result<(), Failure> {
+    owner.require_on()?;
+    progress(Step::DeleteObjects);
+    let undone = owner.chip.undo_intent(&indices(created));
+    undone.map_err(|error| owner.failure(&error))
 }
 
 /// The card is gone, and so are its files, unless something is left with the intent that names it.

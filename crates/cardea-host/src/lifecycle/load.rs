@@ -19,20 +19,13 @@ pub fn load(host: &Host) -> Result<(), StoreError> {
     let known = host.store.known_cards()?;
     let mut open = Vec::new();
     for intent in host.store.intents()? {
-        // What cannot be read at the moment may be the card that was made. One with other indices is not.
-        let is_file = |card: &StoredCard| {
-            let content = card.content.as_ref();
-            card.id == Some(intent.card)
-                && content.map_or(true, |record| intents::is_made(&intent, record))
-        };
-        let is_known =
-            |known: &KnownCard| known.card == intent.card && intents::is_known_made(&intent, known);
-        let has_file = stored.iter().any(is_file) || known.iter().any(is_known);
-        if intent.kind == IntentKind::Create && has_file {
+        match standing(&intent, &stored, &known) {
             // The file is written after the last index: creation was complete.
-            host.store.remove_intent(intent.card)?;
-        } else {
-            open.push(intent);
+            Standing::Complete => host.store.remove_intent(intent.card)?,
+            Standing::Open => open.push(intent),
+            Standing::Undecided => {
+                tracing::warn!(card = %intent.card, "not known whether the card's creation was complete: its file cannot be read or is not this system's");
+            }
         }
     }
     let mut refusals = refusals(&stored);
@@ -54,6 +47,38 @@ pub fn load(host: &Host) -> Result<(), StoreError> {
     }
     *lock(&host.intents) = open;
     Ok(())
+}
+
+/// What became of an operation that has an intent.
+enum Standing {
+    /// A creation that has made its card.
+    Complete,
+    /// To be finished or undone.
+    Open,
+    /// Not to be seen from the file that is there. Undoing would destroy a card whose file comes back, so the intent
+    /// stays: it is the only thing that says which indices are the card's.
+    Undecided,
+}
+
+fn standing(intent: &Intent, stored: &[StoredCard], known: &[KnownCard]) -> Standing {
+    if intent.kind != IntentKind::Create {
+        return Standing::Open;
+    }
+    let is_known =
+        |known: &KnownCard| known.card == intent.card && intents::is_known_made(intent, known);
+    if known.iter().any(is_known) {
+        return Standing::Complete;
+    }
+    match stored.iter().find(|card| card.id == Some(intent.card)) {
+        None => Standing::Open,
+        Some(card) => match &card.content {
+            Err(_) => Standing::Undecided,
+            // One with other indices is of another card.
+            Ok(record) if !intents::is_made(intent, record) => Standing::Open,
+            Ok(_) if card.trusted => Standing::Complete,
+            Ok(_) => Standing::Undecided,
+        },
+    }
 }
 
 /// Whether a card is being destroyed. What a creation has not made only has the same id.
