@@ -215,13 +215,18 @@ impl Host {
 
     /// Waits until nobody else makes or destroys cards; `waiting` is called when that takes time.
     pub(crate) fn provision(&self, waiting: &mut dyn FnMut(Step)) -> MutexGuard<'_, ()> {
+        self.try_provision().unwrap_or_else(|| {
+            waiting(Step::WaitForTurn);
+            lock(&self.provisioning)
+        })
+    }
+
+    /// Like [`Self::provision`] where nobody else does.
+    pub(crate) fn try_provision(&self) -> Option<MutexGuard<'_, ()>> {
         match self.provisioning.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                waiting(Step::WaitForTurn);
-                lock(&self.provisioning)
-            }
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct HostedCard {
     pad_pace: PadPace,
     /// It is no longer one of the host's cards.
     forgotten: AtomicBool,
+    /// Its drive has gone while it was at work: whoever has it next finds it away.
+    leaving: AtomicBool,
 }
 
 /// Where a card is kept.
@@ -213,6 +215,7 @@ impl HostedCard {
             doubted: AtomicBool::new(false),
             pad_pace: PadPace::default(),
             forgotten: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -567,16 +570,42 @@ impl HostedCard {
     /// Waits until the card is free. The engine answers every request with a status word and leaves no
     /// half-made state behind, so a poisoned lock is taken over.
     pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+        self.left(self.body.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// `None` when the card is at work.
     pub(crate) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
         match self.body.try_lock() {
-            Ok(body) => Some(body),
-            Err(TryLockError::Poisoned(body)) => Some(body.into_inner()),
+            Ok(body) => Some(self.left(body)),
+            Err(TryLockError::Poisoned(body)) => Some(self.left(body.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Takes it out of use because its drive has gone, without waiting for what it is at work on: its sessions and
+    /// tickets end when that does. The caller holds the provisioning lock.
+    pub(crate) fn leave(&self) {
+        self.set_view(View::drive_away());
+        self.leaving.store(true, Ordering::Release);
+        drop(self.try_body());
+    }
+
+    /// Whether it is still at work from before its drive went.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    fn left<'a>(&self, mut body: MutexGuard<'a, Body>) -> MutexGuard<'a, Body> {
+        if self.is_leaving() {
+            *body = match self.known() {
+                Some(_) => Body::Away,
+                None => Body::Gone,
+            };
+            // Again: its work may have changed it.
+            self.set_view(View::drive_away());
+            self.leaving.store(false, Ordering::Release);
+        }
+        body
     }
 
     /// Whether it waited for its personalisation when it was last looked at.

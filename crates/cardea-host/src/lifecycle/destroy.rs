@@ -1,6 +1,6 @@
 //! Destroying a card, and removing the file of one that cannot be used.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardState, Failure, FailureKind, SecretBytes};
@@ -28,13 +28,40 @@ pub(crate) fn destroy(
     owner_auth: Option<&SecretBytes>,
     progress: &mut dyn FnMut(Step),
 ) -> Result<(), Failure> {
-    let _guard = host.provision(progress);
-    let card = host.current(card);
+    let mut guard = host.provision(progress);
     progress(Step::WaitForCard);
-    let mut body = card.body();
+    loop {
+        let card = host.current(card);
+        if let Some(body) = card.try_body() {
+            return destroy_at_rest(host, caller, (&card, body), owner_auth, progress);
+        }
+        // A card can be at work for as long as its TPM makes a key, or whoever holds its drive likes. Others want the
+        // provisioning lock meanwhile.
+        drop(guard);
+        let body = card.body();
+        // Against the order of locks, so it is not waited for.
+        match host.try_provision() {
+            Some(free) if Arc::ptr_eq(&card, &host.current(&card)) => {
+                let _guard = free;
+                return destroy_at_rest(host, caller, (&card, body), owner_auth, progress);
+            }
+            _ => drop(body),
+        }
+        guard = host.provision(&mut |_| {});
+    }
+}
+
+/// Like [`destroy`]. The caller holds the provisioning lock.
+fn destroy_at_rest(
+    host: &Host,
+    caller: Caller,
+    (card, mut body): (&Arc<HostedCard>, MutexGuard<'_, Body>),
+    owner_auth: Option<&SecretBytes>,
+    progress: &mut dyn FnMut(Step),
+) -> Result<(), Failure> {
     if matches!(*body, Body::Away) {
         drop(body);
-        return free(host, caller, &card, owner_auth, progress);
+        return free(host, caller, card, owner_auth, progress);
     }
     let state = card.view().state;
     let (record, indices) = match &*body {
@@ -64,7 +91,7 @@ pub(crate) fn destroy(
             // From here on no connection reaches the card any more.
             let before = std::mem::replace(&mut *body, Body::Gone);
             drop(body);
-            host.slots.remove(&card);
+            host.slots.remove(card);
             drop(before);
             match undefine(host, id, &record, (state, begun, owner), progress) {
                 Ok(intent) => begun_intent = Some(intent),
@@ -78,14 +105,14 @@ pub(crate) fn destroy(
                                 again: false,
                             });
                         }
-                        Begun::Now => put_back(host, &card, record),
+                        Begun::Now => put_back(host, card, record),
                     }
                     return Err(failure);
                 }
             }
         }
         _ => {
-            match unsettled_creation(host, &card)? {
+            match unsettled_creation(host, card)? {
                 Some(created) => {
                     let owner = at_hand.insert(Owner::new(host, owner_auth)?);
                     undo_creation(owner, &created, progress)?;
@@ -98,7 +125,7 @@ pub(crate) fn destroy(
             let before = std::mem::replace(&mut *body, Body::Gone);
             drop(body);
             progress(Step::RemoveFile);
-            if let Err(failure) = remove_file(host, &card) {
+            if let Err(failure) = remove_file(host, card) {
                 *card.body() = before;
                 return Err(failure);
             }
@@ -107,11 +134,11 @@ pub(crate) fn destroy(
     let mut left = None;
     if let Some(intent) = begun_intent {
         progress(Step::RemoveFile);
-        if let Err(failure) = remove_file(host, &card) {
+        if let Err(failure) = remove_file(host, card) {
             left = Some((intent, failure.message));
         }
     }
-    end(host, caller, &card, at_hand.as_ref(), left);
+    end(host, caller, card, at_hand.as_ref(), left);
     Ok(())
 }
 
@@ -346,5 +373,51 @@ fn put_back(host: &Host, card: &Arc<HostedCard>, record: Box<CardRecord>) {
         host.seat_cards();
     } else {
         host.wake_keeper();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lifecycle::load::tests::{host_with, stored};
+
+    #[test]
+    fn destruction_of_a_card_at_work_keeps_the_provisioning_lock_from_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host_with(folder.path(), Box::new(|| Err(TpmError::Stopped)));
+        let record = stored(1, 1, 0x01C2_0000, true).content.unwrap();
+        let place = Place {
+            id: Some(record.id),
+            path: host.store.path(record.id),
+            instance: None,
+        };
+        let body = Body::Waiting(Box::new(record.clone()));
+        let card = Arc::new(HostedCard::new(place, &record, body, View::ready()));
+        host.add(Arc::clone(&card));
+        let root = Caller::for_test(0, true, false);
+
+        let at_work = card.body();
+        let ((step, steps), (got, taken)) = (mpsc::channel(), mpsc::channel());
+        thread::scope(|threads| {
+            let destroying = threads.spawn(|| {
+                let mut progress = |now| step.send(now).unwrap();
+                destroy(&host, root, &card, None, &mut progress)
+            });
+            let first = steps.recv_timeout(Duration::from_secs(30));
+            threads.spawn(|| {
+                drop(host.provision(&mut |_| {}));
+                got.send(()).unwrap();
+            });
+            let taken = taken.recv_timeout(Duration::from_secs(30));
+            drop(at_work);
+            let failure = destroying.join().unwrap().unwrap_err();
+            assert_eq!((first, taken), (Ok(Step::WaitForCard), Ok(())));
+            assert_eq!(failure.kind, FailureKind::NoTpm, "{failure:?}");
+        });
+        assert!(matches!(*card.body(), Body::Waiting(_)), "nothing was done");
     }
 }

@@ -190,6 +190,7 @@ fn admit(
         let text = "the card belongs to another user; its owner or an administrator may attach it";
         return Err(fail(FailureKind::Denied, text));
     }
+    wait_until_left(host, record.id);
     let _guard = host.provision(&mut |_| {});
     // An id that somebody else has is no obstacle for what this host has not written, and not told.
     let is_told = |card: &HostedCard| stored.trusted || caller.may_see(card.owner);
@@ -197,6 +198,17 @@ fn admit(
         Some(card) => return_home(host, &card, record, stored.trusted, drive).map(|()| card),
         None if stored.trusted => newly_known(host, record, drive),
         None => stranger(host, caller, &record, drive),
+    }
+}
+
+/// Waits until a card that returns is no longer at work from before its drive went, and not under the provisioning
+/// lock, which others want meanwhile.
+fn wait_until_left(host: &Host, card: CardId) {
+    remove_absent(host);
+    if let Some(card) = host.own_card(card)
+        && card.is_leaving()
+    {
+        drop(card.body());
     }
 }
 
@@ -415,18 +427,14 @@ pub(crate) fn remove_absent(host: &Host) {
                 lease.end();
             }
         }
-        let before = std::mem::replace(
-            &mut *card.body(),
-            match card.known() {
-                Some(_) => Body::Away,
-                None => Body::Gone,
-            },
-        );
         card.set_drive(None);
-        card.set_view(View::drive_away());
+        // Not waited for: others want the provisioning lock, and a card can be at work for as long as its TPM makes a
+        // key.
+        card.leave();
+        if card.is_leaving() {
+            host.wake_keeper();
+        }
         host.slots.remove(card);
-        // Its sessions and tickets end here.
-        drop(before);
         if card.known().is_none() {
             host.forget(card);
         }
@@ -564,9 +572,10 @@ fn plain(place: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::sync::OnceLock;
+    use std::sync::{OnceLock, mpsc};
+    use std::thread;
 
-    use cardea_tpm::{Address, Service};
+    use cardea_tpm::{Address, Service, TpmError};
 
     use super::*;
     use crate::host::accounts::Accounts;
@@ -604,6 +613,53 @@ mod tests {
         let failure = stranger(&host, caller, &record, &drive).unwrap_err();
         assert_eq!(failure.message, REDIRECTED);
         assert_eq!(host.cards().len(), 1);
+    }
+
+    #[test]
+    fn card_at_work_on_a_drive_that_has_gone_keeps_the_provisioning_lock_from_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let connect = Box::new(|| Err(TpmError::Stopped));
+        let host = Arc::new(host_with(folder.path(), connect));
+        let record = stored(1, 1, 0x01C2_0000, true).content.unwrap();
+        let guard = host.provision(&mut |_| {});
+        let card = list_known(&host, known(&record));
+        let drive = Arc::new(Drive::new(&host, (1, 1), String::new()));
+        card.set_drive(Some(Arc::clone(&drive)));
+        *card.body() = Body::Waiting(Box::new(record.clone()));
+        card.set_view(View::ready());
+        drop(guard);
+
+        let at_work = card.body();
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                remove_absent(&host);
+                drop(host.provision(&mut |_| {}));
+                sender.send(()).unwrap();
+            });
+            let done = receiver.recv_timeout(Duration::from_secs(30));
+            // Its work says how it is, and ends.
+            assert_eq!(card.view(), View::drive_away());
+            card.set_view(View::ready());
+            assert!(matches!(*at_work, Body::Waiting(_)));
+            drop(at_work);
+            assert_eq!(done, Ok(()));
+        });
+        assert!(
+            matches!(*card.body(), Body::Away),
+            "for whoever has it next"
+        );
+        assert_eq!(card.view(), View::drive_away());
+        assert!(card.drive().is_none() && !card.is_leaving());
+
+        // It returns once; what it was at work on before does not end it again.
+        let lease = Lease::new(Caller::for_test(record.owner, false, false)).unwrap();
+        lock(&drive.leases).push(Arc::new(lease));
+        let guard = host.provision(&mut |_| {});
+        insert(&host, &card, Box::new(record), &drive);
+        drop(guard);
+        remove_absent(&host);
+        assert!(matches!(*card.body(), Body::Waiting(_)));
     }
 
     #[test]
