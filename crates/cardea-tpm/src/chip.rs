@@ -9,6 +9,7 @@ use cardea_terms::Step;
 use crate::clock::TpmTime;
 use crate::create::{NewCard, PreparedCard};
 use crate::error::TpmError;
+use crate::examination::Examination;
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
 use crate::hierarchy_admin::{DefinedIndex, HierarchyPolicy, LockoutParameters};
 use crate::intent::IntentIndex;
@@ -120,12 +121,12 @@ pub trait Chip: Send + Sync {
     /// [`TpmError`].
     fn remove_leftovers(&self, taken: &[u32]) -> Result<usize, TpmError>;
 
-    /// Whether it counts wrong PINs: see [`Service::check_counters`].
+    /// Finds out what it can do, and whether it counts wrong PINs: see [`Service::examine`].
     ///
     /// # Errors
     ///
-    /// [`TpmError::CountReset`], [`TpmError::Unfit`] and others.
-    fn check_counters(&self, taken: &[u32]) -> Result<(), TpmError>;
+    /// [`TpmError::Unfit`] and others.
+    fn examine(&self, taken: &[u32]) -> Result<Examination, TpmError>;
 
     /// Chooses what a new card is made of; nothing is in the TPM yet.
     ///
@@ -272,8 +273,8 @@ impl Chip for Service {
         self.remove_leftovers(taken)
     }
 
-    fn check_counters(&self, taken: &[u32]) -> Result<(), TpmError> {
-        self.check_counters(taken)
+    fn examine(&self, taken: &[u32]) -> Result<Examination, TpmError> {
+        self.examine(taken)
     }
 
     fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {

@@ -31,7 +31,6 @@ pub(crate) fn probe(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
         return Ok(());
     }
     for (command, name) in [
-        (crate::code::POLICY_TICKET, "PolicyTicket"),
         (cc::POLICY_AUTHORIZE, "PolicyAuthorize"),
         (cc::NV_CHANGE_AUTH, "NV_ChangeAuth"),
     ] {

@@ -14,6 +14,8 @@ use crate::core::Core;
 use crate::counter_object;
 use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::{ResponseCode, TpmError};
+use crate::examination::{Examination, Obstacle, OptionalCommand};
+use crate::examine::examine;
 use crate::hierarchy::HierarchyAuth;
 use crate::inner::Inner;
 use crate::intent::IntentIndex;
@@ -168,6 +170,18 @@ impl Service {
         self.run(move |core| probe(core, &taken))
     }
 
+    /// Finds out what cards need to know of the TPM: tries what no property tells, with an index that it removes again,
+    /// and asks for the rest. What was not found out is an error.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::Unfit`] where it does something that no TPM should; [`TpmError::NvFull`], [`TpmError::AuthMissing`]
+    /// and others, where it is to be tried again.
+    pub fn examine(&self, taken: &[u32]) -> Result<Examination, TpmError> {
+        let taken = taken.to_vec();
+        self.run(move |core| examine(core, &taken))
+    }
+
     /// 32 bytes of the TPM's random number generator. They cross the bus in the clear: to be mixed with others.
     ///
     /// # Errors
@@ -211,6 +225,7 @@ impl Service {
         let mode = new.mode;
         let base = self.run(move |core| match mode {
             CounterMode::Nv => {
+                require_ticket(core)?;
                 probe(core, &taken)?;
                 free_base(core, &taken)
             }
@@ -400,6 +415,14 @@ impl Service {
 
     fn next_card(&self) -> u64 {
         self.inner.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn require_ticket(core: &mut Core) -> Result<(), TpmError> {
+    let ticket = OptionalCommand::PolicyTicket;
+    match core.link()?.tpm.has(ticket)? {
+        true => Ok(()),
+        false => Err(TpmError::Unfit(Obstacle::Lacks(ticket).to_string())),
     }
 }
 

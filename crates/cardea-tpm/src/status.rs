@@ -51,17 +51,27 @@ pub struct Status {
     pub owner_enabled: bool,
     /// Keys that cards can have.
     pub algorithms: Vec<KeyAlgorithm>,
+    /// Saves of other sessions that a saved session survives; 0: the TPM does not tell.
+    pub context_gap: u32,
+    /// Persistent objects that there is still room for, if the TPM tells.
+    pub persistent_left: Option<u32>,
+    /// Year and day of the year of the specification.
+    pub date: (u32, u32),
     /// Its time after everything else was asked.
     pub time: TpmTime,
 }
 
 const REVISION: u32 = 0x102;
+const DAY_OF_YEAR: u32 = 0x103;
+const YEAR: u32 = 0x104;
 const MANUFACTURER: u32 = 0x105;
 const VENDOR: std::ops::RangeInclusive<u32> = 0x106..=0x109;
 const FIRMWARE_1: u32 = 0x10B;
 const FIRMWARE_2: u32 = 0x10C;
 const TRANSIENT_MIN: u32 = 0x10E;
 const LOADED_MIN: u32 = 0x110;
+const CONTEXT_GAP: u32 = 0x114;
+const PERSISTENT_LEFT: u32 = 0x209;
 pub(crate) const PERMANENT: u32 = 0x200;
 pub(crate) const STARTUP_CLEAR: u32 = 0x201;
 const NV_INDICES: u32 = 0x202;
@@ -109,12 +119,12 @@ impl Status {
         properties.extend(core.link()?.tpm.properties(0x200)?);
         let mut card_indices = core.link()?.tpm.handles(*NV_RANGE.start())?;
         card_indices.retain(|handle| NV_RANGE.contains(handle));
-        let get = |wanted| {
-            properties
-                .iter()
-                .find(|(property, _)| *property == wanted)
-                .map_or(0, |(_, value)| *value)
+        let find = |wanted| {
+            let mut properties = properties.iter();
+            let found = properties.find(|(property, _)| *property == wanted);
+            found.map(|(_, value)| *value)
         };
+        let get = |wanted| find(wanted).unwrap_or(0);
         let text = |value: u32| {
             value
                 .to_be_bytes()
@@ -144,6 +154,9 @@ impl Status {
             hierarchy_policies: None,
             owner_enabled: is_owner_enabled(get(STARTUP_CLEAR)),
             algorithms: Vec::new(),
+            context_gap: get(CONTEXT_GAP),
+            persistent_left: find(PERSISTENT_LEFT),
+            date: (get(YEAR), get(DAY_OF_YEAR)),
             time: TpmTime::default(),
         };
         for algorithm in [

@@ -375,6 +375,10 @@ fn to_json(status: &TpmStatus) -> Value {
         "known_indices": status.known_indices,
         "clock_deviation_permille": status.clock_deviation,
         "algorithms": algorithms(status),
+        "lacking_commands": status.lacking,
+        "context_gap": (status.context_gap > 0).then_some(status.context_gap),
+        "persistent_left": status.persistent_left,
+        "specification_date": date(status),
         "owner_auth_set": status.owner_auth_set,
         "endorsement_auth_set": status.endorsement_auth_set,
         "lockout_auth_set": status.lockout_auth_set,
@@ -409,7 +413,10 @@ fn to_text(status: &TpmStatus) -> String {
         ("firmware", firmware(status.firmware)),
         (
             "revision",
-            format!("{}.{:02}", status.revision / 100, status.revision % 100),
+            match date(status) {
+                Some(date) => format!("{} of {date}", revision(status)),
+                None => revision(status),
+            },
         ),
         (
             "slots",
@@ -418,6 +425,8 @@ fn to_text(status: &TpmStatus) -> String {
                 status.transient_slots, status.session_slots
             ),
         ),
+        ("persistent", persistent_text(status)),
+        ("context gap", gap_text(status)),
         (
             "NV indices",
             format!(
@@ -427,6 +436,7 @@ fn to_text(status: &TpmStatus) -> String {
             ),
         ),
         ("algorithms", algorithms(status).join(", ")),
+        ("commands", commands_text(status)),
         ("owner auth", owner_text(status).to_owned()),
         (
             "endorsement",
@@ -466,6 +476,52 @@ fn policies_text(status: &TpmStatus) -> String {
         text.push_str("; the platform hierarchy, which is the firmware's, has one");
     }
     text
+}
+
+fn revision(status: &TpmStatus) -> String {
+    format!("{}.{:02}", status.revision / 100, status.revision % 100)
+}
+
+/// Date of the specification, as ISO 8601 has it; the year alone where the TPM reports no possible day.
+fn date(status: &TpmStatus) -> Option<String> {
+    let (year, mut day) = status.date;
+    if year == 0 {
+        return None;
+    }
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = 28 + u32::from(is_leap);
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    for (month, length) in (1..).zip(months) {
+        if (1..=length).contains(&day) {
+            return Some(format!("{year:04}-{month:02}-{day:02}"));
+        }
+        day = day.saturating_sub(length);
+    }
+    Some(format!("{year:04}"))
+}
+
+fn persistent_text(status: &TpmStatus) -> String {
+    match status.persistent_left {
+        None => "this TPM does not report how many more objects it can keep".to_owned(),
+        Some(0) => "no more objects can be kept".to_owned(),
+        Some(left) => format!("{left} more objects can be kept; cards need one in all"),
+    }
+}
+
+fn gap_text(status: &TpmStatus) -> String {
+    match status.context_gap {
+        0 => "this TPM does not report how long saved sessions of other programs last".to_owned(),
+        gap => format!("sessions that other programs have saved last for {gap} saves"),
+    }
+}
+
+/// Commands that not every TPM has.
+fn commands_text(status: &TpmStatus) -> String {
+    match status.lacking.as_deref() {
+        None => "not tested yet".to_owned(),
+        Some([]) => "all that cards use".to_owned(),
+        Some(lacking) => format!("lacks {}", printable(&lacking.join(", "))),
+    }
 }
 
 /// Whether wrong PINs are counted.
@@ -552,14 +608,8 @@ fn firmware(version: u64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn firmware_is_four_numbers() {
-        assert_eq!(firmware(0x0001_0002_000A_FFFF), "1.2.10.65535");
-    }
-
-    #[test]
-    fn longest_lockout_follows_from_count_and_recovery() {
-        let mut status = TpmStatus {
+    fn status() -> TpmStatus {
+        TpmStatus {
             address: String::new(),
             manufacturer: String::new(),
             vendor: String::new(),
@@ -584,7 +634,38 @@ mod tests {
             counters: cardea_client::message::CounterCheck::Unknown,
             counters_reason: String::new(),
             algorithms: Vec::new(),
+            lacking: None,
+            context_gap: 0,
+            persistent_left: None,
+            date: (0, 0),
+        }
+    }
+
+    #[test]
+    fn firmware_is_four_numbers() {
+        assert_eq!(firmware(0x0001_0002_000A_FFFF), "1.2.10.65535");
+    }
+
+    #[test]
+    fn date_of_the_specification_is_shown_as_far_as_it_is_reported() {
+        let shown = |year, day| {
+            let status = TpmStatus {
+                date: (year, day),
+                ..status()
+            };
+            date(&status)
         };
+        assert_eq!(shown(0, 8), None);
+        assert_eq!(shown(2018, 0).as_deref(), Some("2018"));
+        assert_eq!(shown(2018, 8).as_deref(), Some("2018-01-08"));
+        assert_eq!(shown(2020, 275).as_deref(), Some("2020-10-01"));
+        assert_eq!(shown(2019, 365).as_deref(), Some("2019-12-31"));
+        assert_eq!(shown(2019, 366).as_deref(), Some("2019"));
+    }
+
+    #[test]
+    fn longest_lockout_follows_from_count_and_recovery() {
+        let mut status = status();
         assert_eq!(longest(&status), Some(1200));
         assert!(lockout_text(&status).contains("at most 1200 s"));
         for never in [0, u32::MAX] {

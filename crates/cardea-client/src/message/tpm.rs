@@ -222,6 +222,18 @@ pub struct TpmStatus {
     /// Why that is not known, or what is wrong; empty otherwise.
     #[n(23)]
     pub counters_reason: String,
+    /// Commands that it lacks, of those that not every TPM has; absent while it was not examined.
+    #[n(24)]
+    pub lacking: Option<Vec<String>>,
+    /// Saves of other sessions that a saved session survives (TPM_PT_CONTEXT_GAP_MAX); 0 = not reported.
+    #[n(25)]
+    pub context_gap: u32,
+    /// Persistent objects that there is still room for; absent = not reported.
+    #[n(26)]
+    pub persistent_left: Option<u32>,
+    /// Year and day of the year of the specification that it follows; 0 = not reported.
+    #[n(27)]
+    pub date: (u32, u32),
 }
 
 /// An NV index in the cards' range.

@@ -6,8 +6,8 @@ use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
 use cardea_terms::Step;
 use cardea_tpm::{
-    Address, CardFault, Chip, DefinedIndex, Hierarchy, HierarchyAuth, HierarchyPolicy, IntentIndex,
-    LockoutParameters, NewCard, PreparedCard, Status, TpmError, TpmTime,
+    Address, CardFault, Chip, DefinedIndex, Examination, Hierarchy, HierarchyAuth, HierarchyPolicy,
+    IntentIndex, LockoutParameters, NewCard, PreparedCard, Status, TpmError, TpmTime,
 };
 
 /// It is there, and every request to it fails.
@@ -81,7 +81,7 @@ impl Chip for AlwaysAway {
         Err(TpmError::Stopped)
     }
 
-    fn check_counters(&self, _taken: &[u32]) -> Result<(), TpmError> {
+    fn examine(&self, _taken: &[u32]) -> Result<Examination, TpmError> {
         Err(TpmError::Stopped)
     }
 

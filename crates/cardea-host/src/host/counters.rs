@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::CounterCheck;
-use cardea_tpm::{Chip, Hierarchy, TpmError};
+use cardea_tpm::{Chip, CounterFinding, Examination, Hierarchy, TpmError};
 
 use crate::failure::{chain, unsafe_tpm};
 use crate::host::Host;
@@ -20,7 +20,10 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// What is known of it.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<Known>);
+pub(crate) struct Counters {
+    known: Mutex<Known>,
+    examination: Mutex<Option<Examination>>,
+}
 
 #[derive(Debug, Default)]
 enum Known {
@@ -46,9 +49,14 @@ pub(crate) enum Verdict {
 }
 
 impl Counters {
+    /// What was found out about the TPM, if anything was.
+    pub(crate) fn examination(&self) -> Option<Examination> {
+        lock(&self.examination).clone()
+    }
+
     /// In the words of the socket, and the reason.
     pub(crate) fn told(&self) -> (CounterCheck, String) {
-        match &*lock(&self.0) {
+        match &*lock(&self.known) {
             Known::Nothing => (CounterCheck::Unknown, String::new()),
             Known::Good => (CounterCheck::Good, String::new()),
             Known::Outstanding(_, reason) => (CounterCheck::Outstanding, reason.clone()),
@@ -58,19 +66,19 @@ impl Counters {
 
     /// Why cards may not be used, if that was found.
     pub(crate) fn unsafe_reason(&self) -> Option<String> {
-        match &*lock(&self.0) {
+        match &*lock(&self.known) {
             Known::Unsafe(_, reason) => Some(reason.clone()),
             _ => None,
         }
     }
 
     pub(crate) fn is_outstanding(&self) -> bool {
-        matches!(&*lock(&self.0), Known::Outstanding(..))
+        matches!(&*lock(&self.known), Known::Outstanding(..))
     }
 
     /// Finds out, if it is not known. `service` has the owner's authorisation, if there is one.
     pub(crate) fn examine(&self, host: &Host, chip: &Arc<dyn Chip>) -> Verdict {
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         match &*known {
             Known::Good => return Verdict::Usable,
             Known::Outstanding(tried, _) if tried.elapsed() < RETRY => return Verdict::Usable,
@@ -81,7 +89,15 @@ impl Counters {
             },
             Known::Nothing | Known::Outstanding(..) => {}
         }
-        match chip.check_counters(&host.claimed_handles()) {
+        let examined = chip.examine(&host.claimed_handles());
+        if let Ok(found) = &examined {
+            *lock(&self.examination) = Some(found.clone());
+        }
+        let examined = examined.and_then(|found| match found.counters {
+            CounterFinding::Resets => Err(TpmError::CountReset),
+            CounterFinding::Absent(_) | CounterFinding::Sound => Ok(()),
+        });
+        match examined {
             Ok(()) => {
                 if !matches!(*known, Known::Nothing) {
                     tracing::info!("the TPM counts wrong PINs");
@@ -115,7 +131,7 @@ impl Counters {
     /// Tries at once what was outstanding: somebody has given the authorisation that it takes.
     pub(crate) fn catch_up(&self, host: &Host, owner: &Arc<dyn Chip>) {
         {
-            let mut known = lock(&self.0);
+            let mut known = lock(&self.known);
             if !matches!(*known, Known::Outstanding(..)) {
                 return;
             }
@@ -126,7 +142,7 @@ impl Counters {
 
     /// A card was prepared, which takes the same trial.
     pub(crate) fn found_good(&self) {
-        *lock(&self.0) = Known::Good;
+        *lock(&self.known) = Known::Good;
     }
 
     /// Something else has found that they do not count.
@@ -138,7 +154,7 @@ impl Counters {
         let chip = host.tpm.chip().ok();
         let run = chip.and_then(|chip| chip.time().ok());
         let before = std::mem::replace(
-            &mut *lock(&self.0),
+            &mut *lock(&self.known),
             Known::Unsafe(run.map(|time| time.resets), reason.clone()),
         );
         if !matches!(before, Known::Unsafe(..)) {

@@ -267,6 +267,13 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
         owner_auth_set: status.owner_auth_set,
         lockout_auth_set: status.lockout_auth_set,
         algorithms: status.algorithms,
+        lacking: host.counters.examination().map(|found| {
+            let lacking = found.lacking.iter();
+            lacking.map(|command| command.name().to_owned()).collect()
+        }),
+        context_gap: status.context_gap,
+        persistent_left: status.persistent_left,
+        date: status.date,
     }
 }
 

@@ -2,16 +2,25 @@
 
 use super::{ALG_NULL, ALG_RSA};
 use crate::code;
-use crate::error::TpmError;
+use crate::error::{ResponseCode, TpmError};
+use crate::examination::OptionalCommand;
+use crate::policy::cc;
 use crate::tpm::{Command, Response, Tpm};
-use crate::wire::Writer;
+use crate::wire::{Reader, Writer};
 
 /// Permanent handles, to the last one that can have a policy (TPM 2.0 Part 2 §7.4).
+/// TPM_RH_NULL (TPM 2.0 Part 2 §7.4).
+const NULL_HIERARCHY: u32 = 0x4000_0007;
+
+/// A resource manager puts its own number above the code.
+const WITHOUT_LAYER: u32 = 0xFFFF;
+
 const FIRST_PERMANENT: u32 = 0x4000_0000;
 const LAST_PERMANENT: u32 = 0x4000_011F;
 
 /// A capability list entry of 32-bit values.
 pub(crate) enum Capability {
+    Algorithms = 0,
     Commands = 2,
     Handles = 1,
     Properties = 6,
@@ -113,6 +122,60 @@ impl Tpm {
         let mut reader = response.reader();
         reader.raw(5)?;
         Ok(reader.u32()? == 1 && reader.u32()? & 0xFFFF == command)
+    }
+
+    /// Whether a command is both listed and known when it comes: where the list is not true, cards could be made that
+    /// cannot be used.
+    pub(crate) fn has(&mut self, command: OptionalCommand) -> Result<bool, TpmError> {
+        let (code, handles) = match command {
+            OptionalCommand::NvCertify => (cc::NV_CERTIFY, 3),
+            OptionalCommand::PolicyAuthorizeNv => (code::POLICY_AUTHORIZE_NV, 3),
+            OptionalCommand::PolicyCounterTimer => (code::POLICY_COUNTER_TIMER, 1),
+            OptionalCommand::PolicyTicket => (code::POLICY_TICKET, 1),
+        };
+        Ok(self.implements(code)? && self.knows(command.name(), code, handles)?)
+    }
+
+    /// Whether the TPM answers to a command with anything but that there is no such command. Each handle is the null
+    /// hierarchy's, which none of the optional commands takes: nothing is done.
+    fn knows(
+        &mut self,
+        name: &'static str,
+        command: u32,
+        handles: usize,
+    ) -> Result<bool, TpmError> {
+        let size = 10 + 4 * handles;
+        let mut asked = vec![0x80, 0x01];
+        asked.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
+        asked.extend_from_slice(&command.to_be_bytes());
+        for _ in 0..handles {
+            asked.extend_from_slice(&NULL_HIERARCHY.to_be_bytes());
+        }
+        let mut response = Vec::new();
+        self.raw(&asked, &mut response)
+            .map_err(|source| TpmError::Transport {
+                command: name,
+                source,
+            })?;
+        let mut reader = Reader::new(name, &response);
+        reader.raw(6)?;
+        let code = ResponseCode(reader.u32()?);
+        if code.asks_for_retry() {
+            return Err(TpmError::Response {
+                command: name,
+                handle: None,
+                code,
+            });
+        }
+        Ok(code.0 & WITHOUT_LAYER != ResponseCode::COMMAND_CODE.0)
+    }
+
+    /// Whether an algorithm is implemented.
+    pub(crate) fn has_algorithm(&mut self, algorithm: u16) -> Result<bool, TpmError> {
+        let response = self.capability(Capability::Algorithms, algorithm.into(), 1)?;
+        let mut reader = response.reader();
+        reader.raw(5)?;
+        Ok(reader.u32()? == 1 && reader.u16()? == algorithm)
     }
 
     /// Curves that the TPM knows (TPM_ECC_CURVE).

@@ -12,6 +12,7 @@ mod attacks;
 mod cards;
 mod care;
 mod conversation;
+mod examination;
 mod faults;
 mod hmac;
 mod keys;
