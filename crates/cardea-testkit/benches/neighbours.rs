@@ -1,8 +1,8 @@
 //! A user beside another one who uses the daemon as hard as it lets him: `cargo xtask bench --only neighbours`.
 //!
 //! The victim is a program with the PKCS#11 module and a P-256 key; a login is that of a program that starts.
-//! Each attacker is another user, in processes of low priority, which are stopped and continued: a block alone and a
-//! block beside it alternate in one run.
+//! Each attacker is another user, in processes that run while a processor has nothing else to do (SCHED_IDLE) and are
+//! stopped and continued: a block alone and a block beside it alternate in one run.
 //! Everything is printed as medians and ratios; nothing here passes or fails. Needs root.
 
 #![expect(
@@ -188,7 +188,19 @@ impl Place {
     }
 
     fn program(&self, uid: u32) -> Command {
-        let mut command = Command::new(self.programs.join("neighbours"));
+        self.user(uid, Command::new(self.programs.join("neighbours")))
+    }
+
+    /// Which process has a processor is the scheduler's decision and not the daemon's.
+    fn idle_program(&self, uid: u32) -> Command {
+        let mut command = Command::new("chrt");
+        command
+            .args(["--idle", "0"])
+            .arg(self.programs.join("neighbours"));
+        self.user(uid, command)
+    }
+
+    fn user(&self, uid: u32, mut command: Command) -> Command {
         command
             .uid(uid)
             .gid(uid)
@@ -283,8 +295,11 @@ impl Attacker {
         let files = place.folder.path().join("files");
         attackers::prepare(name, &files, ATTACKER);
         let log = place.folder.path().join(format!("{name}.log"));
-        let mut child = place
-            .program(ATTACKER)
+        let mut command = match name {
+            "busy" => place.program(ATTACKER),
+            _ => place.idle_program(ATTACKER),
+        };
+        let mut child = command
             .process_group(0)
             .arg("--attacker")
             .arg(name)

@@ -31,7 +31,7 @@ pub(crate) const LABEL: &str = "attacker";
 pub(crate) const ATTACKERS: &[(&str, &str)] = &[
     (
         "idle",
-        "nothing but two busy threads of the attackers' low priority (what the machine itself costs)",
+        "nothing but two busy threads of the attackers' priority (what the machine itself costs)",
     ),
     ("busy", "nothing but two busy threads of ordinary priority"),
     (
@@ -105,10 +105,6 @@ pub(crate) fn attack(arguments: &[String]) {
         bus: bus.clone(),
         files: files.into(),
     };
-    // Whoever has the processor is the scheduler's business, not the daemon's.
-    if name != "busy" {
-        let _ = rustix::process::nice(19);
-    }
     match name.as_str() {
         "busy" | "idle" => at_once(2, || {
             std::hint::black_box((0..1_000_000_u64).sum::<u64>());

@@ -38,12 +38,13 @@ const STOP_TIME: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel keeps for the listener. It has one queue for all users, and whoever connects waits for
-/// what is in it: it is taken in one go, and whoever connects without a pause waits for room.
-const QUEUE: u8 = 32;
+/// what is in it: it is short and taken in one go, and whoever connects without a pause waits for room.
+const QUEUE: u8 = 12;
 
 /// Before more are taken, when most of them are of users who have begun too many: whoever connects without a pause
-/// waits for room meanwhile, and the processors are others'. Everybody else waits so long at most.
-const FLOOD_PAUSE: Duration = Duration::from_millis(2);
+/// waits for room meanwhile, and the processors are others'. Everybody else waits so long, and again when others took
+/// the room: a pause of 2 ms doubled the time of a login.
+const FLOOD_PAUSE: Duration = Duration::from_micros(250);
 
 /// Connections taken from the kernel before those whose turn it is get their threads.
 const TAKEN_AT_ONCE: usize = QUEUE as usize;
