@@ -375,6 +375,9 @@ impl CardFile {
             return Err(failed("cannot write", &new)(error));
         }
         self.replace(&new, aside).map_err(|error| {
+            if matches!(aside, Aside::Nothing) && error.kind() == io::ErrorKind::AlreadyExists {
+                return StoreError::Exists(record.id);
+            }
             let what = match self
                 .shared
                 .refused()
@@ -405,9 +408,18 @@ impl CardFile {
             (Some(_), false) => sync_parent(disk, &self.path),
             _ => Ok(()),
         };
-        let replaced = apart
-            .and_then(|()| disk.rename(new, &self.path))
-            .and_then(|()| sync_parent(disk, &self.path));
+        let renamed = apart.and_then(|()| match aside {
+            Aside::Nothing => disk.rename_new(new, &self.path),
+            Aside::Damaged | Aside::Overwrite(_) | Aside::Previous => disk.rename(new, &self.path),
+        });
+        if let (Aside::Nothing, Err(error)) = (aside, &renamed)
+            && error.kind() == io::ErrorKind::AlreadyExists
+        {
+            // What somebody else has made meanwhile stays.
+            self.forget(new);
+            return renamed;
+        }
+        let replaced = renamed.and_then(|()| sync_parent(disk, &self.path));
         if replaced.is_err() {
             // The caller goes on with the old record, so the old file must be the one found next time.
             let refused = Refused {

@@ -21,6 +21,8 @@ pub(crate) trait Disk: Send + Sync {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Renames, replacing the target; not yet on the disk.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames to a name that nothing has, else fails with `AlreadyExists` and changes nothing; not yet on the disk.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file, one that is not there is fine; not yet on the disk.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Brings a folder's names to the disk.
@@ -87,6 +89,15 @@ impl Disk for FileSystem {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fault(Step::Rename)?;
         std::fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // Nobody else writes in this folder, which may be on a file system that cannot do it in one step.
+        match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(error) => Err(error),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

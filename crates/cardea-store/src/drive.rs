@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cardea_card::record::{CardId, CardRecord};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::card_file::{CardFile, RefusedList, Shared, StoredCard, base_name, name_of};
@@ -237,7 +237,7 @@ impl DriveFolder {
 }
 
 /// File operations on names in a folder.
-struct FolderDisk {
+pub(crate) struct FolderDisk {
     folder: OwnedFd,
     identity: (u64, u64),
     journal: bool,
@@ -245,7 +245,7 @@ struct FolderDisk {
 }
 
 impl FolderDisk {
-    fn new(given: OwnedFd, kind: io::Result<&str>) -> io::Result<Self> {
+    pub(crate) fn new(given: OwnedFd, kind: io::Result<&str>) -> io::Result<Self> {
         let stat = rustix::fs::fstat(&given)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"));
@@ -261,6 +261,17 @@ impl FolderDisk {
             journal: !WITHOUT_JOURNAL.contains(&kind),
             read_only: flags.contains(StatVfsMountFlags::RDONLY),
         })
+    }
+
+    fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+        let (old, new) = (single(from)?, single(to)?);
+        fault(Step::Rename)?;
+        rustix::fs::renameat_with(&self.folder, old, &self.folder, new, flags).map_err(told)?;
+        if !self.journal {
+            // vfat writes the new name with no content at first; where the content is follows with the file.
+            self.open(new)?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// A regular file of this folder, for reading.
@@ -350,14 +361,12 @@ impl Disk for FolderDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (old, new) = (single(from)?, single(to)?);
-        fault(Step::Rename)?;
-        rustix::fs::renameat(&self.folder, old, &self.folder, new).map_err(told)?;
-        if !self.journal {
-            // vfat writes the new name with no content at first; where the content is follows with the file.
-            self.open(new)?.sync_all()?;
-        }
-        Ok(())
+        self.rename_with(from, to, RenameFlags::empty())
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // In one step: others write on a drive, too. All of `FILE_SYSTEMS` can do it.
+        self.rename_with(from, to, RenameFlags::NOREPLACE)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Folders on drives: what lies there, power cuts without a journal, and what this host knows of its cards.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use cardea_card::record::{CardId, IndexRole};
 
 use super::model::{Failure, Model, State};
 use super::{id, record};
-use crate::drive::{DriveFolder, Drives};
+use crate::disk::Disk;
+use crate::drive::{DriveFolder, Drives, FolderDisk};
 use crate::format::HostKey;
 use crate::{CardFileError, KnownCard, KnownIndex, Store, StoreError};
 
@@ -46,6 +48,65 @@ fn two_generations() -> State {
         drive.create(&record("older")).unwrap();
         drive.save(&record("first")).unwrap();
     })
+}
+
+/// A folder in which somebody makes a file of the card's name as soon as the new one is written.
+struct Intruded(FolderDisk, PathBuf);
+
+impl Disk for Intruded {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        self.0.read(path, limit)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(path, bytes)?;
+        fs::write(&self.1, "somebody else's")
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename_new(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_folder(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.0.list(path)
+    }
+
+    fn renames_whole(&self) -> bool {
+        self.0.renames_whole()
+    }
+}
+
+#[test]
+fn file_that_somebody_makes_during_a_creation_stays() {
+    for kind in ["ext4", "vfat"] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(name());
+        let disk = FolderDisk::new(File::open(place.path()).unwrap().into(), Ok(kind)).unwrap();
+        let drive = drives().on_disk(Arc::new(Intruded(disk, path.clone())));
+        let refused = drive.create(&record("new"));
+        assert!(
+            matches!(refused, Err(StoreError::Exists(card)) if card == id()),
+            "{kind} {refused:?}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"somebody else's", "{kind}");
+        let left = fs::read_dir(place.path()).unwrap().count();
+        assert_eq!(left, 1, "{kind}: nothing of the new one is left");
+        // Nothing was remembered that would remove it later.
+        drop(drive.card(&name()).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"somebody else's", "{kind}");
+    }
 }
 
 #[test]
