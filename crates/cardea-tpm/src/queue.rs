@@ -221,6 +221,12 @@ impl Queue {
         expectation.wait().ok_or(TpmError::Stopped)
     }
 
+    /// See [`Turns::booked`].
+    #[cfg(test)]
+    pub(crate) fn booked(&self) -> Vec<u32> {
+        self.shared.lock().turns.booked()
+    }
+
     /// Runs a short job in turn without waiting.
     pub(crate) fn post(&self, lane: Lane, job: Job) {
         self.enqueue((lane, Length::Short), job);

@@ -43,7 +43,7 @@ const SERVICE: Lane = Lane {
 /// begun anew and PINs must be verified again.
 #[derive(Clone)]
 pub struct Service {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     owner: Option<Arc<HierarchyAuth>>,
 }
 

@@ -274,7 +274,126 @@ impl Tpm {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
+    use crate::code;
+    use crate::promise::Wake;
+    use crate::tpm::{CommandCount, ProgressMark};
+    use crate::transport::Transport;
+
+    /// A TPM with one persistent key, which it makes again from each RSA template. It makes no other.
+    struct OneKey {
+        public: Vec<u8>,
+        /// Templates that it was asked to make something from.
+        asked: Arc<Mutex<Vec<SrkForm>>>,
+    }
+
+    impl Transport for OneKey {
+        fn transact(
+            &mut self,
+            command: &[u8],
+            response: &mut Vec<u8>,
+            _: Duration,
+            _: &dyn Fn(),
+        ) -> io::Result<()> {
+            const TRANSIENT: u32 = 0x8000_0000;
+            let sized = |bytes: &[u8]| {
+                let length = u16::try_from(bytes.len()).unwrap();
+                [&length.to_be_bytes()[..], bytes].concat()
+            };
+            let number = |at: usize| u32::from_be_bytes(command[at..at + 4].try_into().unwrap());
+            let answer = match number(6) {
+                code::GET_CAPABILITY => {
+                    [&[0][..], &[0, 0, 0, 1, 0, 0, 0, 1], &SRK.to_be_bytes()].concat()
+                }
+                code::READ_PUBLIC => sized(&self.public),
+                code::FLUSH_CONTEXT => Vec::new(),
+                code::CREATE_PRIMARY => {
+                    let has = |form| {
+                        let head = srk_head(form);
+                        command.windows(head.len()).any(|part| part == head)
+                    };
+                    let form = SrkForm::ALL.into_iter().find(|form| has(*form)).unwrap();
+                    self.asked.lock().unwrap().push(form);
+                    match form {
+                        SrkForm::Ecc => Vec::new(),
+                        SrkForm::Rsa => {
+                            let parameters = sized(&self.public);
+                            let length = u32::try_from(parameters.len()).unwrap();
+                            let session = [0, 0, 1, 0, 0];
+                            [
+                                &TRANSIENT.to_be_bytes()[..],
+                                &length.to_be_bytes(),
+                                &parameters,
+                                &session,
+                            ]
+                            .concat()
+                        }
+                    }
+                }
+                // Load, with which is asked whether a key has an empty authorisation: bad size.
+                _ => Vec::new(),
+            };
+            let is_refused = answer.is_empty() && number(6) != code::FLUSH_CONTEXT;
+            let tag = if command[1] == 2 && !is_refused { 2 } else { 1 };
+            let code: u32 = if is_refused { 0x95 } else { 0 };
+            let length = u32::try_from(10 + answer.len()).unwrap();
+            *response = [
+                &[0x80, tag][..],
+                &length.to_be_bytes(),
+                &code.to_be_bytes(),
+                &answer,
+            ]
+            .concat();
+            Ok(())
+        }
+
+        fn alive(&self) -> bool {
+            true
+        }
+
+        fn shares_handles(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn new_card_does_not_hang_from_a_weak_key_that_other_cards_have_recorded() {
+        let choose = |modulus: &[u8]| {
+            let public = [&srk_head(SrkForm::Rsa)[..], &[1, 0], modulus].concat();
+            let recorded = RecordedRoot {
+                name: name_of(&public),
+                template: srk_template(SrkForm::Rsa),
+            };
+            let asked = Arc::default();
+            let key = OneKey {
+                public,
+                asked: Arc::clone(&asked),
+            };
+            let mut tpm = Tpm::new(
+                Box::new(key),
+                CommandCount::default(),
+                ProgressMark::default(),
+                Wake::default(),
+            );
+            // A card that has it keeps it.
+            let own = of_card(&mut tpm, &recorded.name, &recorded.template, false);
+            assert_eq!(own.unwrap().name, recorded.name);
+            let chosen = for_new_cards(&mut tpm, std::slice::from_ref(&recorded));
+            let is_recorded = chosen.map(|chosen| chosen.name == recorded.name).ok();
+            let asked = asked.lock().unwrap().clone();
+            (is_recorded, asked)
+        };
+        let weak = rsa_key::tests::weak_modulus();
+        let mut other = weak.clone();
+        other[255] ^= 2;
+        assert_eq!(choose(&other), (Some(true), vec![SrkForm::Rsa]));
+        // Another one is made, which this TPM cannot.
+        assert_eq!(choose(&weak), (None, vec![SrkForm::Ecc]));
+    }
 
     #[test]
     fn weak_storage_root_key_is_recognised() {

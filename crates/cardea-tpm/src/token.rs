@@ -512,3 +512,125 @@ impl Drop for CardToken {
             .post(self.lane, Box::new(move |core| core.remove(card)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use cardea_card::record::{CardId, GidsRecord, SecretLengths, Settings, SrkRecord};
+    use cardea_card::record::{CardRecord, CounterMode, IndexRecord};
+
+    use super::*;
+    use crate::policy::{NV_WRITTEN, index_policy, name_of, nv_public};
+    use crate::service::Service;
+    use crate::turns::SERVICE_USER;
+
+    const OWNER: u32 = 1000;
+    const OTHER: u32 = 1001;
+
+    /// A card that contradicts nothing.
+    fn record(id: u8, owner: u32) -> CardRecord {
+        let birth_public = vec![id; 88];
+        let handle = 0x01C2_0000 + u32::from(id);
+        let policy = index_policy(&name_of(&birth_public), IndexRole::Pin);
+        CardRecord {
+            id: CardId::new([id; 16]),
+            name: "card".into(),
+            owner,
+            created: 1,
+            settings: Settings::default(),
+            lengths: SecretLengths::default(),
+            tpm: TpmRecord {
+                mode: CounterMode::Nv,
+                srk: SrkRecord {
+                    handle: 0x8100_0001,
+                    name: vec![7; 34],
+                    template: vec![1],
+                },
+                salt: [0; 16],
+                indices: vec![IndexRecord {
+                    role: IndexRole::Pin,
+                    handle,
+                    name: name_of(&nv_public(handle, NV_WRITTEN, &policy)).to_vec(),
+                    limit: 5,
+                }],
+                birth_public,
+                approvals: Vec::new(),
+                vault: None,
+                previous_vault: None,
+                sealed_key: None,
+                attestation_key: None,
+                previous_sealed_key: None,
+                counter_objects: None,
+            },
+            keys: Vec::new(),
+            gids: GidsRecord {
+                life_cycle: 5,
+                files: Vec::new(),
+            },
+            certificates_written: 0,
+            objects: None,
+            provisional: None,
+        }
+    }
+
+    fn service() -> Service {
+        Service::start(&"swtpm:unix=/nonexistent".parse().unwrap()).unwrap()
+    }
+
+    /// Has one job done. That there is no TPM changes nothing.
+    fn work(token: &CardToken, length: Length) {
+        let failed = match length {
+            Length::Long => token.run_long(|_, _, _| Ok(())),
+            Length::Short => token.run(|_, _, _| Ok(())),
+        };
+        assert!(failed.is_err());
+    }
+
+    #[test]
+    fn jobs_of_a_card_are_on_the_balance_of_its_owner() {
+        for length in [Length::Short, Length::Long] {
+            let service = service();
+            let booked = || service.inner.queue.booked();
+            let token = service.token(&record(1, OWNER)).unwrap();
+            assert!(booked().is_empty());
+            // At once.
+            work(&token, length);
+            assert_eq!(booked(), [OWNER]);
+            let other = service.token(&record(2, OWNER)).unwrap();
+            work(&other, length);
+            assert_eq!(booked(), [OWNER], "another card of the same user");
+            let other = service.token(&record(3, OTHER)).unwrap();
+            work(&other, length);
+            assert_eq!(booked(), [OWNER, OTHER]);
+            assert!(service.run(|_| Ok(())).is_err());
+            assert_eq!(booked(), [OWNER, OTHER, SERVICE_USER]);
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_for_their_turn_are_on_the_balance_of_the_card_s_owner() {
+        for length in [Length::Short, Length::Long] {
+            let service = service();
+            let booked = || service.inner.queue.booked();
+            let token = service.token(&record(1, OWNER)).unwrap();
+            let (gate, wait) = mpsc::channel::<()>();
+            let at_work = Lane {
+                card: 0,
+                user: SERVICE_USER,
+            };
+            let job = Box::new(move |_: &mut Core| wait.recv().unwrap_or_default());
+            service.inner.queue.post(at_work, job);
+            thread::scope(|threads| {
+                threads.spawn(|| work(&token, length));
+                while booked() == [SERVICE_USER] {
+                    thread::yield_now();
+                }
+                assert_eq!(booked(), [OWNER, SERVICE_USER]);
+                drop(gate);
+            });
+            assert_eq!(booked(), [OWNER, SERVICE_USER]);
+        }
+    }
+}

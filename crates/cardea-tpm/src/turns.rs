@@ -157,6 +157,12 @@ impl<J> Turns<J> {
         !self.has_ready(now) && self.is_allowed(lane.user, length, now)
     }
 
+    /// Those who have jobs on their balance.
+    #[cfg(test)]
+    pub(crate) fn booked(&self) -> Vec<u32> {
+        self.users.keys().copied().collect()
+    }
+
     /// A job waits for its turn.
     pub(crate) fn push(&mut self, lane: Lane, length: Length, job: J, now: Instant) {
         let user = self.user(lane.user, now);
