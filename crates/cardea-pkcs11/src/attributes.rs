@@ -341,17 +341,7 @@ mod tests {
     #[test]
     fn unique_id_is_never_that_of_the_next_key_with_the_same_reference() {
         let private = |x| {
-            let key = Key {
-                reference: Some(KeyReference::Card(0x81)),
-                generated: true,
-                always: false,
-                sign_only: false,
-                public: PublicKey::Ec {
-                    x: vec![x; 32],
-                    y: vec![7; 32],
-                },
-                subject: Vec::new(),
-            };
+            let key = Key::for_test(KeyReference::Card(0x81), x);
             object(Location::Key(0x81), Body::PrivateKey(Arc::new(key)))
         };
         assert_eq!(unique(&private(1)), unique(&private(1)));

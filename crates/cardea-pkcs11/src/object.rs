@@ -79,6 +79,22 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// One that a card has made, with a number as its public half.
+    #[cfg(test)]
+    pub(crate) fn for_test(reference: KeyReference, public: u8) -> Self {
+        Self {
+            reference: Some(reference),
+            generated: true,
+            always: false,
+            sign_only: false,
+            public: PublicKey::Ec {
+                x: vec![public; 32],
+                y: vec![7; 32],
+            },
+            subject: Vec::new(),
+        }
+    }
+
     pub(crate) fn new(summary: &KeySummary, subject: Vec<u8>) -> Self {
         Self {
             reference: Some(KeyReference::Card(summary.reference)),

@@ -276,7 +276,6 @@ impl Module {
 #[cfg(test)]
 mod tests {
     use cardea_client::message::{ConnectionRequest, Failure, FailureKind, Page};
-    use cardea_terms::PublicKey;
 
     use super::*;
     use crate::fake_daemon::FakeDaemon;
@@ -291,17 +290,7 @@ mod tests {
 
     #[test]
     fn key_is_missing_or_the_card_or_the_list_cannot_be_read() {
-        let key = Key {
-            reference: Some(KeyReference::Card(0x81)),
-            generated: true,
-            always: false,
-            sign_only: false,
-            public: PublicKey::Ec {
-                x: vec![1; 32],
-                y: vec![2; 32],
-            },
-            subject: Vec::new(),
-        };
+        let key = Key::for_test(KeyReference::Card(0x81), 1);
         for (list, expected) in [
             (failed(FailureKind::Failed), CKR_DEVICE_ERROR),
             (

@@ -360,7 +360,6 @@ mod tests {
     use std::thread;
 
     use cardea_client::message::ConnectionRequest;
-    use cardea_terms::PublicKey;
 
     use super::*;
     use crate::fake_daemon::FakeDaemon;
@@ -374,17 +373,7 @@ mod tests {
             let (module, slot, session) = daemon.logged_in();
             let other = module.state().add_session(Session::new(slot, true));
             for session in [session, other] {
-                let key = Key {
-                    reference: Some(KeyReference::Session(session)),
-                    generated: true,
-                    always: false,
-                    sign_only: false,
-                    public: PublicKey::Ec {
-                        x: vec![1; 32],
-                        y: vec![2; 32],
-                    },
-                    subject: Vec::new(),
-                };
+                let key = Key::for_test(KeyReference::Session(session), 1);
                 let body = Body::PrivateKey(Arc::new(key));
                 let (label, id) = (String::new(), Vec::new());
                 let mut state = module.state();

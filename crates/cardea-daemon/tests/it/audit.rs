@@ -1,10 +1,11 @@
 //! What is written down of cards, whichever door it came by.
 
 use cardea_client::message::{
-    AuditHead, CardRequest, CardsRequest, FailureKind, NewKey, Operation, Reference, Reply, Request,
+    AuditHead, CardRequest, CardsRequest, FailureKind, KeyAlgorithm, KeyClass, Operation,
+    Reference, Reply, Request,
 };
 
-use crate::support::{Client, PIN, Place, destruction, on_card, secret};
+use crate::support::{Client, PIN, Place, destruction, generation, on_card, secret};
 
 /// All records as text, and the newest as the daemon knows it.
 fn records(client: &mut Client) -> (Vec<String>, AuditHead) {
@@ -38,16 +39,7 @@ fn every_door_leaves_its_records_and_they_survive_the_daemon() {
     let daemon = place.start();
     let mut client = place.client();
     client.create("work");
-    let key = on_card(CardRequest::GenerateKey {
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: None,
-            class: cardea_client::message::KeyClass::Session,
-            sign_only: false,
-            id: None,
-        },
-        algorithm: cardea_terms::KeyAlgorithm::P256,
-    });
+    let key = generation(KeyAlgorithm::P256, KeyClass::Session);
     assert!(matches!(client.call(&key), Reply::Key(_)));
     let sign = on_card(CardRequest::UseKey {
         pin: Some(secret(PIN)),
@@ -117,17 +109,7 @@ const NO_CRYPTOGRAM: [u8; 256] = [0x11; 256];
 
 /// Makes a key that wants the PIN every time, and returns its reference.
 fn every_time(client: &mut Client) -> u8 {
-    let generate = CardRequest::GenerateKey {
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: None,
-            class: cardea_client::message::KeyClass::Always,
-            sign_only: false,
-            id: None,
-        },
-        algorithm: cardea_terms::KeyAlgorithm::Rsa2048,
-    };
-    match client.call(&on_card(generate)) {
+    match client.call(&generation(KeyAlgorithm::Rsa2048, KeyClass::Always)) {
         Reply::Key(key) => key.reference,
         other => panic!("{other:?}"),
     }

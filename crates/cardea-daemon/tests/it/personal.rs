@@ -1,24 +1,11 @@
 //! What the socket says to holders and administrators of cards.
 
 use cardea_client::message::{
-    AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, KeyAlgorithm, NewContent,
-    NewKey, Reference, Reply, Request,
+    AdminAnswer, CardRequest, CardsRequest, CreateCard, FailureKind, KeyAlgorithm, KeyClass,
+    NewContent, Reference, Reply, Request,
 };
 
-use crate::support::{PIN, Place, administered, on_card, secret};
-
-fn generation(algorithm: KeyAlgorithm) -> Request {
-    on_card(CardRequest::GenerateKey {
-        pin: Some(secret(PIN)),
-        key: NewKey {
-            label: None,
-            class: cardea_client::message::KeyClass::Session,
-            sign_only: false,
-            id: None,
-        },
-        algorithm,
-    })
-}
+use crate::support::{PIN, Place, administered, generation, on_card, secret};
 
 #[test]
 fn card_in_initialisation_state_spends_no_tries() {
@@ -39,7 +26,7 @@ fn card_in_initialisation_state_spends_no_tries() {
         assert!(failure.message.contains("personalise"), "{failure:?}");
     }
     assert_eq!(
-        client.kind(&generation(KeyAlgorithm::P256)),
+        client.kind(&generation(KeyAlgorithm::P256, KeyClass::Session)),
         FailureKind::Invalid,
         "no key either"
     );
@@ -76,10 +63,10 @@ fn full_card_is_not_called_a_full_tpm() {
     let mut client = place.client();
     client.create("work");
     for _ in 0..30 {
-        let reply = client.call(&generation(KeyAlgorithm::P256));
+        let reply = client.call(&generation(KeyAlgorithm::P256, KeyClass::Session));
         assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
     }
-    let failure = client.failure(&generation(KeyAlgorithm::P256));
+    let failure = client.failure(&generation(KeyAlgorithm::P256, KeyClass::Session));
     assert_eq!(failure.kind, FailureKind::Full);
     assert!(failure.message.contains("delete a key"), "{failure:?}");
 }

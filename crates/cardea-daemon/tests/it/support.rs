@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use cardea_client::message::{
     CardDetails, CardRequest, CardSummary, CardsRequest, CreateCard, Failure, FailureKind, Hello,
-    MAGIC, NewContent, PowerAction, ReaderRequest, Reply, Request, SecretBytes, SlotRequest,
-    VERSION,
+    KeyAlgorithm, KeyClass, MAGIC, NewContent, NewKey, PowerAction, ReaderRequest, Reply, Request,
+    SecretBytes, SlotRequest, VERSION,
 };
 use cardea_daemon::{Config, Daemon};
 use cardea_tpm::{Address, Service};
@@ -402,6 +402,20 @@ pub(crate) fn on_card(request: CardRequest) -> Request {
 /// The PIN, for as long as the program is there.
 pub(crate) fn login() -> Request {
     on_card(CardRequest::Login { pin: secret(PIN) })
+}
+
+/// A key of the card `work`, after its PIN.
+pub(crate) fn generation(algorithm: KeyAlgorithm, class: KeyClass) -> Request {
+    on_card(CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: None,
+            class,
+            sign_only: false,
+            id: None,
+        },
+        algorithm,
+    })
 }
 
 pub(crate) fn order(name: &str) -> CreateCard {

@@ -263,26 +263,16 @@ mod tests {
 
     use super::*;
 
-    /// Counts the lines that come through, without the process's own counts.
-    struct Lines {
-        counts: Arc<Mutex<Counts>>,
-        now: Arc<Mutex<Instant>>,
-        written: Sender<bool>,
-        withheld: Sender<Withheld>,
-    }
+    /// Hands each event on.
+    struct Events<F>(F);
 
-    impl Subscriber for Lines {
+    impl<F: Fn(&Event<'_>) + 'static> Subscriber for Events<F> {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
             true
         }
 
         fn event(&self, event: &Event<'_>) {
-            let now = *self.now.lock().unwrap();
-            let (written, withheld) = self.counts.lock().unwrap().judge(event, now);
-            self.written.send(written).unwrap();
-            for withheld in withheld {
-                self.withheld.send(withheld).unwrap();
-            }
+            (self.0)(event);
         }
 
         fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -296,6 +286,30 @@ mod tests {
         fn enter(&self, _: &span::Id) {}
 
         fn exit(&self, _: &span::Id) {}
+    }
+
+    /// Counts the lines that come through, without the process's own counts.
+    struct Lines {
+        counts: Arc<Mutex<Counts>>,
+        now: Arc<Mutex<Instant>>,
+        written: Sender<bool>,
+        withheld: Sender<Withheld>,
+    }
+
+    impl Lines {
+        fn count(&self, event: &Event<'_>) {
+            let now = *self.now.lock().unwrap();
+            let (written, withheld) = self.counts.lock().unwrap().judge(event, now);
+            self.written.send(written).unwrap();
+            for withheld in withheld {
+                self.withheld.send(withheld).unwrap();
+            }
+        }
+    }
+
+    fn counted_by(lines: Lines, work: impl FnOnce()) {
+        let events = Events(move |event: &Event<'_>| lines.count(event));
+        tracing::subscriber::with_default(events, work);
     }
 
     fn refused(uid: u32) {
@@ -319,7 +333,7 @@ mod tests {
             withheld,
         };
         let count = || written.try_iter().filter(|written| *written).count();
-        tracing::subscriber::with_default(lines, || {
+        counted_by(lines, || {
             for _ in 0..100_000 {
                 refused(1000);
             }
@@ -350,39 +364,14 @@ mod tests {
         assert!(counts.entries.is_empty());
     }
 
-    /// The fields of each event, by name.
-    struct Fields(Sender<Vec<(&'static str, String)>>);
+    /// The fields of an event, by name.
+    #[derive(Default)]
+    struct Fields(Vec<(&'static str, String)>);
 
-    struct Names(Vec<(&'static str, String)>);
-
-    impl Visit for Names {
+    impl Visit for Fields {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             self.0.push((field.name(), format!("{value:?}")));
         }
-    }
-
-    impl Subscriber for Fields {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn event(&self, event: &Event<'_>) {
-            let mut names = Names(Vec::new());
-            event.record(&mut names);
-            self.0.send(names.0).unwrap();
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
     }
 
     #[test]
@@ -393,7 +382,12 @@ mod tests {
             times: 7,
             line: "too many connections".into(),
         };
-        tracing::subscriber::with_default(Fields(sender), || withheld.tell());
+        let events = Events(move |event: &Event<'_>| {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            sender.send(fields.0).unwrap();
+        });
+        tracing::subscriber::with_default(events, || withheld.tell());
         let mut told = told.recv().unwrap();
         told.sort();
         let expected = [
@@ -416,7 +410,7 @@ mod tests {
             written: sender,
             withheld,
         };
-        tracing::subscriber::with_default(lines, || (0..20_000).for_each(refused));
+        counted_by(lines, || (0..20_000).for_each(refused));
         assert!(counts.lock().unwrap().entries.len() <= MAX_ENTRIES + 10);
         let lines = written.iter().filter(|written| *written).count();
         assert!(lines <= MAX_ENTRIES + 10, "{lines}");
