@@ -177,6 +177,7 @@ impl Card {
             seconds => Some(Duration::from_secs(seconds.into())),
         };
         self.change_security(|security| security.expire(now, Limits { session, idle }));
+        self.token.expire_administration();
         self.expire_session_keys();
     }
 

@@ -516,6 +516,10 @@ pub trait AdminAuthority {
 
     /// Erases the proofs of administrator and PUK.
     fn end_administration(&mut self);
+
+    /// Erases what is kept of an administrator whose proof is over, whether or not the role still is in use. Called from
+    /// time to time.
+    fn expire_administration(&mut self);
 }
 
 /// A card's token: keys, PINs and administrator of the same TPM.

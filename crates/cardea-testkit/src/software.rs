@@ -55,6 +55,8 @@ struct Chip {
 /// How often the token was asked for something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// `expire_administration`.
+    pub administration_looks: u32,
     /// `logout`.
     pub logouts: u32,
     /// `forget`.

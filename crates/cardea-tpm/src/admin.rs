@@ -245,6 +245,10 @@ impl AdminAuthority for CardToken {
             self.drop_grants();
         }
     }
+
+    fn expire_administration(&mut self) {
+        self.administration.expire();
+    }
 }
 
 impl CardToken {

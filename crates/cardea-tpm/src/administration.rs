@@ -27,6 +27,14 @@ impl Administration {
         self.proof.is_some_and(Proof::is_fresh)
     }
 
+    /// The value goes with its proof: it is of no use afterwards, and a secret.
+    pub(crate) fn expire(&mut self) {
+        if !self.is_fresh() {
+            self.proof = None;
+            self.value = None;
+        }
+    }
+
     /// The TPM's count is known: how long the next answer has to wait.
     pub(crate) fn count(&mut self, failures: u32) {
         self.failures = Some(failures);
@@ -34,5 +42,31 @@ impl Administration {
             let wait = Duration::from_secs(1 << beyond.min(10));
             Instant::now() + wait.min(LONGEST_WAIT)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::LIFE;
+
+    #[test]
+    fn shown_value_is_kept_as_long_as_its_proof() {
+        let shown = |age: Duration| {
+            let mut administration = Administration {
+                proof: Instant::now().checked_sub(age).map(Proof::new),
+                value: Some(AuthValue::zeroed()),
+                failures: Some(3),
+                next: None,
+            };
+            assert!(administration.proof.is_some());
+            administration.expire();
+            administration
+        };
+        let fresh = shown(Duration::ZERO);
+        assert!(fresh.is_fresh() && fresh.value.is_some());
+        let over = shown(Duration::from_secs(LIFE.into()));
+        assert!(over.proof.is_none() && over.value.is_none());
+        assert_eq!(over.failures, Some(3), "the count is no secret");
     }
 }

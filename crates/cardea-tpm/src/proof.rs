@@ -28,6 +28,11 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
+    /// By a comparison that has begun at this time.
+    pub(crate) fn new(since: Instant) -> Self {
+        Self { since }
+    }
+
     /// Whether it is worth showing to the TPM, which decides.
     pub(crate) fn is_fresh(self) -> bool {
         self.since.elapsed().as_secs() < u64::from(LIFE)
@@ -46,9 +51,7 @@ fn prove(
 ) -> Result<Result<Proof, Verdict>, TpmError> {
     require_own_tpm(core, anchor)?;
     core.channel()?;
-    let proof = Proof {
-        since: Instant::now(),
-    };
+    let proof = Proof::new(Instant::now());
     if purposes.is_empty() {
         if !anchor.has_objects() {
             // Nothing would be compared.

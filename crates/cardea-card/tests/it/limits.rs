@@ -66,6 +66,19 @@ fn verification_ends_without_use_and_polling_is_no_use() {
     assert_eq!(send(&mut card, &mut connection, PUT), "6982");
 }
 
+/// A role that is used goes on for longer than the proof behind it.
+#[test]
+fn timer_and_every_command_have_the_token_look_at_its_administrator() {
+    let (mut card, parts) = card(|_| {});
+    let looks = || parts.token.tally().administration_looks;
+    let before = looks();
+    card.expire();
+    assert_eq!(looks(), before + 1);
+    let mut connection = card.connect();
+    assert_eq!(send(&mut card, &mut connection, QUERY), "63C5");
+    assert!(looks() > before + 1);
+}
+
 #[test]
 fn new_pins_obey_the_recorded_policy() {
     // 6 to 8 digits, nothing else.

@@ -322,6 +322,10 @@ impl AdminAuthority for Partial {
     fn end_administration(&mut self) {
         self.token.end_administration();
     }
+
+    fn expire_administration(&mut self) {
+        self.token.expire_administration();
+    }
 }
 
 #[cfg(test)]

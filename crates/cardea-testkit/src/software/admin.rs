@@ -156,4 +156,8 @@ impl AdminAuthority for SoftwareToken {
         chip.admin.proved = false;
         chip.puk_proved = false;
     }
+
+    fn expire_administration(&mut self) {
+        self.chip().tally.administration_looks += 1;
+    }
 }
