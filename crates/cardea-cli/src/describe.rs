@@ -1,7 +1,7 @@
 //! Cards and keys as text and JSON.
 
 use cardea_client::message::{
-    CardDetails, CardState, CardSummary, KeySummary, Part, PublicKey, Tries,
+    CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey, Tries,
 };
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT};
 use nix::unistd::{Uid, User};
@@ -86,6 +86,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "reader_visibility": card.visibility.word(),
         "idle_limit": (card.idle_limit != 0).then_some(card.idle_limit),
         "counter_mode": card.counter_mode.map_or("", CounterMode::word),
+        "lockout": card.lockout.map(|room| json!({ "left": room.left, "limit": room.limit, "wait": room.wait })),
         "keys": keys,
         "warnings": card.warnings,
         "pkcs11_slot": uri::slot(&card.summary),
@@ -157,6 +158,21 @@ fn counter_text(mode: Option<CounterMode>) -> &'static str {
         Some(CounterMode::Nv) => "nv",
         Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
         None => "",
+    }
+}
+
+fn lockout_text(room: LockoutRoom) -> String {
+    match (room.left, room.wait) {
+        (0, Some(seconds)) => {
+            format!("near: PIN, PUK and administrator have to wait for at most {seconds} s")
+        }
+        (0, None) => {
+            "near: PIN, PUK and administrator have to wait until it is reset (`cardea tpm reset-lockout`)".to_owned()
+        }
+        (left, _) => format!(
+            "{left} of {} wrong PINs of all such cards and other programs until they have to wait",
+            room.limit
+        ),
     }
 }
 
@@ -237,6 +253,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         ),
         ("counter", counter_text(card.counter_mode).to_owned()),
     ]);
+    lines.extend(card.lockout.map(|room| ("lockout", lockout_text(room))));
     if let Some(number) = uri::slot(summary) {
         lines.push(("PKCS#11 slot", number.to_string()));
     }
@@ -353,6 +370,7 @@ mod tests {
             reason: "TPM cleared".into(),
             slot: None,
             drive: None,
+            counter_mode: None,
             reader: None,
             from: None,
             gone: Vec::new(),

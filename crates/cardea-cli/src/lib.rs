@@ -16,6 +16,7 @@ mod duration;
 mod exit;
 mod file;
 mod hex;
+mod object_mode;
 mod on_card;
 mod policy;
 mod redirect;

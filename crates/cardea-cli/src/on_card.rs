@@ -474,6 +474,7 @@ mod tests {
                 from: None,
                 gone: Vec::new(),
                 drive: None,
+                counter_mode: None,
             },
             created: 0,
             pin: None,
@@ -488,6 +489,7 @@ mod tests {
             uninitialised: false,
             pin_pad: false,
             visibility: Visibility::Always,
+            lockout: None,
         }
     }
 

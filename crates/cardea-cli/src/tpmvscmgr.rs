@@ -12,10 +12,12 @@ use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes,
 };
+use cardea_terms::CounterMode;
 use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
 use crate::exit::{self, Exit};
+use crate::object_mode::note_of_limits;
 use crate::policy::Policy;
 use crate::terminal::output::{note, print};
 use crate::terminal::progress::words;
@@ -105,6 +107,9 @@ fn make(create: &Create) -> Result<(), Failure> {
             NOT_SUPPORTED,
         ));
     }
+    if create.counter_mode == Some(CounterMode::Object) {
+        note(&note_of_limits())?;
+    }
     // In the order of Microsoft's tool: administrator key, PIN, PUK.
     let admin_key = match create.admin_key {
         AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
@@ -122,6 +127,7 @@ fn make(create: &Create) -> Result<(), Failure> {
         .transpose()?;
     let order = CreateCard {
         pin_policy: Some(policy.to_bytes()),
+        counter_mode: create.counter_mode,
         ..CreateCard::new(
             create.name.clone(),
             NewContent::Personalised {
@@ -143,6 +149,9 @@ fn make(create: &Create) -> Result<(), Failure> {
         "TPM Smart Card created.\nSmart Card Reader Device Instance ID = {}\n",
         card.summary.instance_id
     ))?;
+    if card.counter_mode == Some(CounterMode::Object) {
+        print("Counter Mode = OBJECT\n")?;
+    }
     Ok(())
 }
 
@@ -338,6 +347,7 @@ tpmvscmgr create [/quiet] /name NAME
                  [/pin { DEFAULT | PROMPT }] [/puk { DEFAULT | PROMPT }]
                  [/generate] [/machine HOST]
                  [/pinpolicy POLICY...] [/attestation { AIK_AND_CERT | AIK_ONLY }]
+                 [/countermode { NV | OBJECT }]
 
   /name         Name of the card, shown to people.
   /adminkey     DEFAULT: 010203040506070801020304050607080102030405060708, publicly known.
@@ -348,6 +358,9 @@ tpmvscmgr create [/quiet] /name NAME
   /generate     Writes the file system. Without it the card is for a management system.
   /pinpolicy    With /pin PROMPT: minlen N, maxlen N (4 to 127); uppercase, lowercase, digits, specialchars
                 with ALLOWED, DISALLOWED or REQUIRED. Without it 8 to 127 printable characters.
+  /countermode  Not an option of Microsoft's tool. NV: wrong PINs are counted in counters of the card in the TPM,
+                as without /countermode. OBJECT: in the card's file and the TPM's lockout, as Microsoft's cards
+                are; for TPMs without such counters. Such a card promises less, which is printed first.
   /attestation  Not available yet.
   /machine      Another machine: not available yet.
   /quiet        No progress.

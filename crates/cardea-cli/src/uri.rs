@@ -4,7 +4,7 @@
 
 use cardea_client::message::{CardState, CardSummary, KeySummary};
 use cardea_client::slot_number::slot_number_of;
-use cardea_terms::token_label;
+use cardea_terms::{token_label, token_model};
 
 use crate::on_card::label;
 
@@ -18,7 +18,8 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
     }
     let serial = card.card_id.get(..SERIAL)?;
     Some(format!(
-        "pkcs11:model=TPM%20card;manufacturer=Cardea;serial={};token={}",
+        "pkcs11:model={};manufacturer=Cardea;serial={};token={}",
+        escaped(token_model(card.counter_mode)),
         escaped(serial),
         escaped(&token_label(&card.name))
     ))
@@ -92,6 +93,7 @@ mod tests {
             from: None,
             gone: Vec::new(),
             drive: None,
+            counter_mode: None,
         }
     }
 

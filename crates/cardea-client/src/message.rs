@@ -28,7 +28,7 @@ use crate::error::FrameError;
 
 pub use self::card::{
     AdminAnswer, Authority, CardDetails, CardOverview, CardRequest, CardState, CardStatus,
-    CardSummary, Part, Reference, Tries,
+    CardSummary, LockoutRoom, Part, Reference, Tries,
 };
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
 pub use self::connection::ConnectionRequest;

@@ -77,12 +77,16 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         {
             fail(
                 FailureKind::Full,
-                format!(
-                    "this TPM has no counters for PINs ({cause}); `cardea card create --counter-mode object` makes a card under the TPM's lockout instead, which promises less"
-                ),
+                format!("this TPM has no counters for PINs ({cause}); {IN_OBJECT_MODE}"),
             )
         }
-        TpmError::NvFull(_) => full(&cause),
+        TpmError::NvFull(_) => {
+            let failure = full(&cause);
+            fail(
+                failure.kind,
+                format!("{}; or {IN_OBJECT_MODE}", failure.message),
+            )
+        }
         TpmError::Stopped | TpmError::Transport { .. } => fail(
             FailureKind::NoTpm,
             format!("the TPM cannot be reached: {cause}"),
@@ -110,6 +114,13 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
 /// The message if the owner's authorisation is set and was not given.
 pub(crate) const OWNER_MISSING: &str = "the TPM's owner authorisation is set, and creating and destroying cards needs it: pass it with \
      --owner-auth-file or --owner-auth-fd, or keep it as the daemon's service credential `owner-auth`";
+
+/// What can be done where the TPM has no counters for PINs, or no room for them, by whichever door the card is made,
+/// and its price.
+const IN_OBJECT_MODE: &str = "create the card in object mode (`--counter-mode object` of `cardea card create`, \
+     `/countermode OBJECT` of `tpmvscmgr`, option `counter-mode` over D-Bus), which needs none and promises less: an \
+     older copy of its file works with the PIN that was valid then, and whoever has its file and this TPM can guess \
+     PINs as fast as the TPM's lockout allows";
 
 /// The owner hierarchy is off: nothing is lost, and nothing can be done but wait for the restart.
 pub(crate) const SWITCHED_OFF: &str = "the TPM's owner hierarchy is switched off until the computer is restarted; nothing is lost, and the cards are available again after the restart";
@@ -262,7 +273,7 @@ fn lockout(cause: &str) -> Failure {
     fail(
         FailureKind::Lockout,
         format!(
-            "the TPM is in lockout (the PIN is not blocked): `cardea tpm status` shows the longest wait, `cardea tpm reset-lockout` ends it ({cause})"
+            "the TPM is in lockout or near it (the PIN is not blocked, and was not compared): `cardea tpm status` shows the longest wait, `cardea tpm reset-lockout` ends it ({cause})"
         ),
     )
 }

@@ -7,7 +7,7 @@ use cardea_client::message::{
     CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
 };
 use cardea_client::slot_number::{give_slot_numbers, number_in};
-use cardea_terms::{tame, token_label};
+use cardea_terms::{tame, token_label, token_model};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
@@ -239,7 +239,7 @@ impl Module {
         Ok(CK_TOKEN_INFO {
             label: padded(&token_label(&status.overview.name)),
             manufacturerID: padded(MANUFACTURER),
-            model: padded("TPM card"),
+            model: padded(token_model(status.counter_mode)),
             serialNumber: padded(serial),
             flags,
             ulMaxSessionCount: CK_EFFECTIVELY_INFINITE,

@@ -3,7 +3,7 @@
 //!
 //! CBOR and the host's HMAC, as intents have it: these records say what an administrator may have undefined.
 
-use cardea_card::record::{CardId, CardRecord, IndexRole};
+use cardea_card::record::{CardId, CardRecord, CounterMode, IndexRole};
 use hmac::Mac;
 use minicbor::{Decode, Encode};
 
@@ -54,6 +54,15 @@ pub struct KnownIndex {
 }
 
 impl KnownCard {
+    /// Where its wrong PINs are counted: a card in object mode has no indices, any other has its PIN's.
+    #[must_use]
+    pub fn mode(&self) -> CounterMode {
+        match self.indices.is_empty() {
+            true => CounterMode::Object,
+            false => CounterMode::Nv,
+        }
+    }
+
     /// Whether a record is of this card: what never changes is the same.
     #[must_use]
     pub fn is_of(&self, record: &CardRecord) -> bool {

@@ -26,4 +26,4 @@ pub use key::{Hash, KeyAlgorithm, KeyClass, Origin, PublicKey};
 pub use rsa_numbers::{RsaMisfit, RsaNumbers};
 pub use shown::{SHOWN_COLUMNS, for_dialog, is_unsafe_to_show, tame, tame_within};
 pub use step::Step;
-pub use token_label::{token_label, unsafe_in_label};
+pub use token_label::{token_label, token_model, unsafe_in_label};

@@ -1,8 +1,9 @@
-//! The label of a card's token in PKCS#11.
+//! The label and the model of a card's token in PKCS#11.
 //!
 //! Programs find a token by its label, and split text at characters that a label may have: NSS writes
 //! `token:nickname`, MIT krb5 `PKCS11:module_name=…:token=…`. Blanks at the end are the field's padding.
 
+use crate::card::CounterMode;
 use crate::shown::is_unsafe_to_show;
 
 /// Length of the field in bytes (PKCS#11 3.1 §3.2, `CK_TOKEN_INFO`).
@@ -34,6 +35,16 @@ pub fn token_label(name: &str) -> String {
         label.push(REPLACEMENT);
     }
     label
+}
+
+/// The model of a card's token, at most 16 bytes: it shows where wrong PINs are counted. A card in object mode promises
+/// less, and a program that is to use others only can ask for their model by its URI.
+#[must_use]
+pub fn token_model(mode: Option<CounterMode>) -> &'static str {
+    match mode {
+        Some(CounterMode::Object) => "TPM object card",
+        Some(CounterMode::Nv) | None => "TPM card",
+    }
 }
 
 /// Why a new card should not have this name: its token could not be found by it.

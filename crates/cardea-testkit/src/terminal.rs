@@ -12,8 +12,12 @@ use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::process::{Outcome, PATIENCE};
 
-/// What a program is told when the last line that it has shown has these words and a colon at its end.
+/// What a program is told when the last line that it has shown has these words and ends in a colon, or in the choice
+/// between yes and no.
 pub type Answer<'a> = (&'a str, &'a str);
+
+/// The end of a question that is answered by yes or no.
+const CHOICE: &str = "[y/N]";
 
 /// How a program at a terminal has ended.
 #[derive(Clone, Debug)]
@@ -24,7 +28,7 @@ pub struct Dialogue {
     pub answers: usize,
 }
 
-/// Runs a program at a terminal of its own, and answers what it asks with the echo off.
+/// Runs a program at a terminal of its own, and answers what it asks: with the echo off, or by yes or no.
 ///
 /// The program is started by `setsid --ctty`, which `command` must end in: `Command::new("setsid").arg("--ctty")`,
 /// then the program.
@@ -115,12 +119,13 @@ impl Screen {
         let new = self.text.get(self.seen..).unwrap_or_default();
         let line = new.lines().next_back().unwrap_or_default().trim_end();
         let found = answers.iter().find(|(words, _)| line.contains(words));
-        let Some((_, answer)) = found.filter(|_| line.ends_with(':')) else {
+        let is_choice = line.ends_with(CHOICE);
+        let Some((_, answer)) = found.filter(|_| is_choice || line.ends_with(':')) else {
             return;
         };
-        // Some drop what was typed before they turn the echo off.
+        // Some drop what was typed before they turn the echo off. A choice may be seen.
         let mode = tcgetattr(&self.master).expect("a terminal has a mode");
-        if mode.local_modes.contains(LocalModes::ECHO) {
+        if !is_choice && mode.local_modes.contains(LocalModes::ECHO) {
             return;
         }
         let line = format!("{answer}\n");
@@ -159,6 +164,10 @@ mod tests {
         assert_eq!(done.outcome.code, Some(3));
         assert_eq!(done.answers, 2);
         assert_eq!(done.outcome.text.matches("<swordfish>").count(), 2);
+        let choose = "printf 'Really? [y/N] '; read -r word; echo \"<$word>\"";
+        let done = shell(choose, &[("Really", "y")]);
+        assert_eq!(done.answers, 1);
+        assert!(done.outcome.text.contains("<y>"), "{}", done.outcome.text);
         let done = shell("echo 'The word:'; tty", &[("word", "swordfish")]);
         assert_eq!(done.answers, 0, "{}", done.outcome.text);
         assert!(done.outcome.text.contains("/dev/pts/"));

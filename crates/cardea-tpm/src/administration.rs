@@ -67,6 +67,6 @@ mod tests {
         assert!(fresh.is_fresh() && fresh.value.is_some());
         let over = shown(Duration::from_secs(LIFE.into()));
         assert!(over.proof.is_none() && over.value.is_none());
-        assert_eq!(over.failures, Some(3), "the count is no secret");
+        assert_eq!(over.failures, Some(3), "the count is public");
     }
 }

@@ -7,6 +7,7 @@ use cardea_card::token::Token;
 use cardea_terms::Step;
 
 use crate::clock::TpmTime;
+use crate::counter_object::LockoutRoom;
 use crate::create::{NewCard, PreparedCard};
 use crate::error::TpmError;
 use crate::examination::Examination;
@@ -32,6 +33,13 @@ pub trait Chip: Send + Sync {
     ///
     /// [`TpmError`].
     fn status(&self) -> Result<Status, TpmError>;
+
+    /// Wrong values until cards with counter objects have to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    fn lockout_room(&self) -> Result<LockoutRoom, TpmError>;
 
     /// Its time.
     ///
@@ -210,6 +218,10 @@ impl Chip for Service {
 
     fn status(&self) -> Result<Status, TpmError> {
         self.status()
+    }
+
+    fn lockout_room(&self) -> Result<LockoutRoom, TpmError> {
+        self.lockout_room()
     }
 
     fn time(&self) -> Result<TpmTime, TpmError> {

@@ -38,7 +38,7 @@ pub(crate) fn require_commands(core: &mut Core) -> Result<(), TpmError> {
     let lockout = Lockout::read(core)?;
     if lockout.max <= KEPT_FAILURES {
         return Err(TpmError::Unfit(format!(
-            "it locks itself after {} wrong PINs of all cards together; `cardea tpm provision` sets another number",
+            "it locks itself after {} wrong PINs of all cards together; `cardea tpm provision --max-tries 32` sets another number",
             lockout.max
         )));
     }
@@ -73,16 +73,39 @@ pub(crate) fn make(
     })
 }
 
+/// Wrong values that the TPM can still be shown before cards with counter objects have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockoutRoom {
+    /// So many now, of all such cards and other programs together.
+    pub left: u32,
+    /// So many while the TPM counts no failure.
+    pub limit: u32,
+    /// Where none is left: at most so many seconds until one is; none if that does not come by itself.
+    pub wait: Option<u32>,
+}
+
+impl LockoutRoom {
+    pub(crate) fn read(core: &mut Core) -> Result<Self, TpmError> {
+        let lockout = Lockout::read(core)?;
+        let limit = lockout.max.saturating_sub(KEPT_FAILURES);
+        let left = limit.saturating_sub(lockout.count);
+        Ok(Self {
+            left,
+            limit,
+            wait: match left {
+                0 => lockout.seconds_until_below(limit),
+                _ => None,
+            },
+        })
+    }
+}
+
 /// Refuses a comparison that could bring the TPM near its lockout, which would lock out every card and other programs.
 pub(crate) fn keep_from_lockout(core: &mut Core) -> Result<(), TpmError> {
-    let lockout = Lockout::read(core)?;
-    let allowed = lockout.max.saturating_sub(KEPT_FAILURES);
-    if lockout.count < allowed {
-        return Ok(());
+    match LockoutRoom::read(core)? {
+        LockoutRoom { left: 0, wait, .. } => Err(TpmError::NearLockout { seconds: wait }),
+        _ => Ok(()),
     }
-    Err(TpmError::NearLockout {
-        seconds: lockout.seconds_until_below(allowed),
-    })
 }
 
 /// Runs something with the handle of what compares a secret. An object is loaded for that time only: it takes a slot.

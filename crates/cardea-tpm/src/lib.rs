@@ -60,6 +60,7 @@ mod wire;
 
 pub use chip::Chip;
 pub use clock::TpmTime;
+pub use counter_object::LockoutRoom;
 pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
 pub use examination::{Capacity, CounterFinding, Examination, Model, Obstacle, OptionalCommand};

@@ -11,7 +11,7 @@ use cardea_terms::Step;
 
 use crate::clock::TpmTime;
 use crate::core::Core;
-use crate::counter_object;
+use crate::counter_object::{self, LockoutRoom};
 use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
 use crate::error::{ResponseCode, TpmError};
 use crate::examination::{Examination, Obstacle, OptionalCommand};
@@ -123,6 +123,15 @@ impl Service {
     /// [`TpmError`] when the TPM does not answer.
     pub fn status(&self) -> Result<Status, TpmError> {
         self.run(Status::read)
+    }
+
+    /// Wrong values until cards with counter objects have to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`] when the TPM does not answer.
+    pub fn lockout_room(&self) -> Result<LockoutRoom, TpmError> {
+        self.run(LockoutRoom::read)
     }
 
     /// The TPM's time.

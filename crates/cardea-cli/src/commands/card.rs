@@ -1,6 +1,7 @@
 //! `cardea card …`
 
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use cardea_client::message::{
@@ -22,6 +23,7 @@ use crate::arguments::{
 use crate::daemon::Daemon;
 use crate::describe::{details_json, details_text, list_text, summary_json};
 use crate::exit::{Exit, Failure};
+use crate::object_mode::note_of_limits;
 use crate::policy::Policy;
 use crate::terminal::output::{Colour, note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
@@ -75,7 +77,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     if arguments.counter_mode == Some(Counters::Object) {
         // Before anybody types a PIN for it.
-        note(IN_OBJECTS)?;
+        note(&note_of_limits())?;
     }
     // Chosen here: a derived key depends on it.
     let mut id = [0; 16];
@@ -96,7 +98,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     let folder = store
         .map(|place| drive::prepare(socket, place))
         .transpose()?;
-    let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard {
+    let mut request = Request::Cards(CardsRequest::Create(Box::new(CreateCard {
         owner,
         pin_policy: arguments.pin_policy.map(Policy::to_bytes),
         pin_tries: arguments.pin_tries,
@@ -111,12 +113,18 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
         drive: folder.is_some(),
         ..CreateCard::new(arguments.name.clone(), content)
     })));
-    let reply = match &folder {
-        None => daemon.call(&request, "creating the card"),
-        Some((path, opened)) => daemon
-            .call_with_folder(&request, opened.as_fd(), "creating the card")
-            .inspect_err(|_| drive::forget(path)),
-    };
+    let opened = folder.as_ref().map(|(_, opened)| opened.as_fd());
+    let mut reply = order_card(&request, opened, daemon);
+    if let Err(failure) = &reply
+        && prefers_object_mode(failure, arguments)?
+        && let Request::Cards(CardsRequest::Create(order)) = &mut request
+    {
+        order.counter_mode = Some(CounterMode::Object);
+        reply = order_card(&request, opened, daemon);
+    }
+    if let (Err(_), Some((path, _))) = (&reply, &folder) {
+        drive::forget(path);
+    }
     if let (Err(failure), Some(path)) = (&reply, &kept) {
         settle(path, failure)?;
     }
@@ -141,12 +149,29 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     Ok(())
 }
 
-/// What a card whose counters are objects cannot promise.
-const IN_OBJECTS: &str = "\
-note: wrong PINs of this card are counted in its file and in the TPM's lockout, which all such cards and other programs share.
-  Whoever has kept a copy of the card's file can use it with the PIN that was valid then: a changed PIN does not end that.
-  Root can give such a copy its tries back, and guess as fast as the lockout allows; without a lockout authorisation, faster
-  (`cardea tpm provision` sets one).";
+fn order_card(
+    request: &Request,
+    folder: Option<BorrowedFd<'_>>,
+    daemon: &mut Daemon,
+) -> Result<Reply, Failure> {
+    match folder {
+        None => daemon.call(request, "creating the card"),
+        Some(folder) => daemon.call_with_folder(request, folder, "creating the card"),
+    }
+}
+
+/// The TPM has no counters for PINs, or no room for them: asks, where somebody can be asked, whether the card shall be
+/// made without them, after saying what such a card does not promise.
+fn prefers_object_mode(failure: &Failure, arguments: &CreateArguments) -> Result<bool, Failure> {
+    let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if failure.exit != Exit::Full || arguments.counter_mode.is_some() || !can_ask {
+        return Ok(false);
+    }
+    note(&failure.to_string())?;
+    note(&note_of_limits())?;
+    let question = "create the card in object mode instead (--counter-mode object)?";
+    Ok(confirm(question, "no card created").is_ok())
+}
 
 /// Asks for the card's first secrets, in the order of Microsoft's tool: admin key, PIN, PUK.
 /// Also returns the file in which a random key is kept.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use cardea_terms::CounterMode;
+
 use crate::policy::Policy;
 
 /// What is to be done.
@@ -31,6 +33,8 @@ pub(super) struct Create {
     pub(super) machine: Option<String>,
     pub(super) policy: Option<Policy>,
     pub(super) attestation: bool,
+    /// Not of Microsoft's grammar, whose cards are all in object mode.
+    pub(super) counter_mode: Option<CounterMode>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -114,7 +118,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
 fn create(words: &mut Words) -> Result<Command, String> {
     let (mut quiet, mut generate) = (false, false);
     let (mut name, mut admin_key, mut pin, mut puk) = (None, None, None, None);
-    let (mut machine, mut policy, mut attestation) = (None, None, None);
+    let (mut machine, mut policy, mut attestation, mut counter_mode) = (None, None, None, None);
     while let Some(word) = words.next() {
         let option = word.to_lowercase();
         match option.as_str() {
@@ -134,6 +138,11 @@ fn create(words: &mut Words) -> Result<Command, String> {
                 let value = keyword(words, &option, &["aik_and_cert", "aik_only"])?;
                 once(&mut attestation, value, &option)?;
             }
+            "/countermode" => {
+                let value = keyword(words, &option, &["nv", "object"])?;
+                let mode = [CounterMode::Nv, CounterMode::Object];
+                once(&mut counter_mode, mode.get(value).copied(), &option)?;
+            }
             "/pinpolicy" => once(&mut policy, pin_policy(words)?, &option)?,
             _ => return Err(format!("unknown option {word}")),
         }
@@ -151,6 +160,7 @@ fn create(words: &mut Words) -> Result<Command, String> {
         machine,
         policy,
         attestation: attestation.is_some(),
+        counter_mode: counter_mode.flatten(),
     }))
 }
 
@@ -267,6 +277,7 @@ mod tests {
         assert_eq!(create.admin_key, AdminKey::Default);
         assert_eq!((create.pin, create.puk), (Given::Prompt, None));
         assert!(create.generate && !create.quiet && create.policy.is_none());
+        assert_eq!(create.counter_mode, None);
 
         let unmanaged = parsed(
             "create /name VSC /pin PROMPT /pinpolicy minlen 4 maxlen 8 /AdminKey DEFAULT /attestation AIK_AND_CERT /generate",
@@ -316,6 +327,19 @@ mod tests {
             parsed("destroy /instance x /?"),
             Ok(Command::Help(Some(Verb::Destroy)))
         );
+    }
+
+    #[test]
+    fn counter_mode_is_an_option_of_ours() {
+        for (word, mode) in [("OBJECT", CounterMode::Object), ("nv", CounterMode::Nv)] {
+            let line = format!("create /name x /adminkey random /countermode {word}");
+            let Ok(Command::Create(create)) = parsed(&line) else {
+                panic!("{line}");
+            };
+            assert_eq!(create.counter_mode, Some(mode));
+        }
+        let refused = refused("create /name x /adminkey random /countermode file");
+        assert!(refused.contains("NV, OBJECT"), "{refused}");
     }
 
     #[test]

@@ -508,6 +508,9 @@ pub struct CardSummary {
     /// Parts that it had and has no more: their indices in the TPM were deleted or replaced.
     #[n(13)]
     pub gone: Vec<Part>,
+    /// Where wrong PINs are counted; absent without a readable card file, and for cards of other machines.
+    #[n(14)]
+    pub counter_mode: Option<CounterMode>,
 }
 
 /// A card as last known.
@@ -564,6 +567,9 @@ pub struct CardStatus {
     /// Whether the PIN is verified for the caller's program now; absent = unknown.
     #[n(6)]
     pub logged_in: Option<bool>,
+    /// Where wrong PINs are counted; absent without a readable card file.
+    #[n(7)]
+    pub counter_mode: Option<CounterMode>,
 }
 
 /// Everything about a card.
@@ -612,6 +618,25 @@ pub struct CardDetails {
     /// When it is in its reader.
     #[n(13)]
     pub visibility: Visibility,
+    /// How near the TPM is to its lockout, which the card keeps away from; absent unless the card is in object mode, and
+    /// when the TPM cannot say.
+    #[n(14)]
+    pub lockout: Option<LockoutRoom>,
+}
+
+/// Wrong values that the TPM can still be shown before cards in object mode have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LockoutRoom {
+    /// So many now, of all such cards and other programs together.
+    #[n(0)]
+    pub left: u32,
+    /// So many while the TPM counts no failure.
+    #[n(1)]
+    pub limit: u32,
+    /// Where none is left: at most so many seconds until one is; absent if that does not come by itself.
+    #[n(2)]
+    pub wait: Option<u32>,
 }
 
 /// A counter.

@@ -37,6 +37,7 @@ impl CardVisit<'_> {
             pin_policy: None,
             pin_pad: false,
             logged_in: Some(false),
+            counter_mode: card.mode,
         };
         if let Body::Live(live) = &mut *body {
             let tries = |reference, live: &mut Card| {

@@ -7,7 +7,7 @@ use cardea_card::token::Token;
 use cardea_terms::Step;
 use cardea_tpm::{
     Address, CardFault, Chip, DefinedIndex, Examination, Hierarchy, HierarchyAuth, HierarchyPolicy,
-    IntentIndex, LockoutParameters, NewCard, PreparedCard, Status, TpmError, TpmTime,
+    IntentIndex, LockoutParameters, LockoutRoom, NewCard, PreparedCard, Status, TpmError, TpmTime,
 };
 
 /// It is there, and every request to it fails.
@@ -19,6 +19,10 @@ impl Chip for AlwaysAway {
     }
 
     fn status(&self) -> Result<Status, TpmError> {
+        Err(TpmError::Stopped)
+    }
+
+    fn lockout_room(&self) -> Result<LockoutRoom, TpmError> {
         Err(TpmError::Stopped)
     }
 

@@ -6,7 +6,8 @@ use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility, Vault
 use cardea_card::token::{KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind};
 use cardea_card::{Card, KeyNumber, KeyUsage};
 use cardea_client::message::{
-    CardDetails, CardOverview, CardState, CardSummary, KeySummary, TpmStatus, Tries,
+    CardDetails, CardOverview, CardState, CardSummary, CounterMode, KeySummary, LockoutRoom,
+    TpmStatus, Tries,
 };
 
 use cardea_tpm::TpmError;
@@ -72,6 +73,11 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         warnings.extend(warning_of_vault(record));
     }
     warnings.extend(keys.iter().filter(|key| key.import_exposed).map(exposed));
+    let lockout = match card.mode {
+        Some(CounterMode::Object) => lockout_room(host),
+        Some(CounterMode::Nv) | None => None,
+    };
+    warnings.extend(lockout.zip(pin).and_then(warning_of_lockout));
     CardDetails {
         summary: summary(host, card),
         created: card.created,
@@ -82,7 +88,8 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
                 .as_ref()
                 .is_some_and(|record| record.tpm.vault.is_some()),
         keys,
-        counter_mode: record.as_ref().map(|record| record.tpm.mode),
+        counter_mode: card.mode,
+        lockout,
         warnings,
         pin_policy: record
             .as_ref()
@@ -146,7 +153,34 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
         from: card.carrier().map(|carrier| carrier.from.clone()),
         drive: card.place(),
         gone: card.gone().parts(),
+        counter_mode: card.mode,
     }
+}
+
+/// How near the TPM is to its lockout, if it can be reached.
+fn lockout_room(host: &Host) -> Option<LockoutRoom> {
+    let room = host.tpm.chip().and_then(|chip| chip.lockout_room());
+    let room = room
+        .inspect_err(|error| {
+            tracing::debug!(error = crate::failure::chain(error), "lockout not read")
+        })
+        .ok()?;
+    Some(LockoutRoom {
+        left: room.left,
+        limit: room.limit,
+        wait: room.wait,
+    })
+}
+
+/// A TPM that locks itself early has a card wait before its own tries are spent.
+fn warning_of_lockout((room, pin): (LockoutRoom, PinStatus)) -> Option<String> {
+    (room.limit < pin.limit).then(|| {
+        format!(
+            "the TPM locks itself after few wrong PINs of all cards and programs together: after {} of them cards in \
+             object mode have to wait; `cardea tpm provision --max-tries 32` sets another number",
+            room.limit
+        )
+    })
 }
 
 /// A card as last known.

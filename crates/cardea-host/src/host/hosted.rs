@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cardea_card::Card;
 use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility};
 use cardea_card::token::{PinReference, PinStatus};
-use cardea_client::message::{CardState, Failure, FailureKind, Part};
+use cardea_client::message::{CardState, CounterMode, Failure, FailureKind, Part};
 use cardea_store::KnownCard;
 
 use crate::failure::{SWITCHED_OFF, fail, no_such_card};
@@ -34,6 +34,8 @@ pub struct HostedCard {
     pub owner: Option<u32>,
     /// Seconds since 1970.
     pub(crate) created: u64,
+    /// Where its wrong PINs are counted; absent when the file cannot be read, and for cards of other machines.
+    pub(crate) mode: Option<CounterMode>,
     /// NV handles that it claims.
     pub(crate) handles: Vec<u32>,
     /// What they are for, in the same order.
@@ -200,6 +202,7 @@ impl HostedCard {
             instance: place.instance,
             owner: None,
             created: 0,
+            mode: None,
             handles: Vec::new(),
             roles: Vec::new(),
             home,
@@ -224,6 +227,7 @@ impl HostedCard {
         Self {
             owner: Some(record.owner),
             created: record.created,
+            mode: Some(record.tpm.mode),
             uninitialised: AtomicBool::new(record.provisional.is_some()),
             session_bound: AtomicBool::new(bound),
             ..self
@@ -251,6 +255,7 @@ impl HostedCard {
         Self {
             owner: Some(known.owner),
             created: known.created,
+            mode: Some(known.mode()),
             handles: known.indices.iter().map(|index| index.handle).collect(),
             roles: known.indices.iter().map(|index| index.role).collect(),
             ..Self::at(

@@ -151,6 +151,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             ("FriendlyName", "s"),
             ("InstanceId", "s"),
             ("KeyCount", "u"),
+            ("LockoutSeconds", "u"),
             ("MissingParts", "as"),
             ("Owner", "u"),
             ("PinBlocked", "b"),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use cardea_client::message::CardState;
+use cardea_client::message::{CardState, LockoutRoom};
 use cardea_host::CardId;
 use cardea_host::PinPolicy;
 use cardea_terms::{CounterMode, hierarchy_word};
@@ -185,6 +185,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
         entry("FriendlyName", summary.name),
         entry("InstanceId", summary.instance_id),
         entry("KeyCount", count(details.keys.len())),
+        entry("LockoutSeconds", lockout_seconds(details.lockout)),
         entry("MissingParts", missing),
         entry("Owner", summary.owner),
         entry("PinBlocked", pin_left == 0),
@@ -204,6 +205,14 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
         value(policy(&chosen.unwrap_or_default())),
     );
     properties
+}
+
+/// At most so long until the card's next comparison.
+fn lockout_seconds(room: Option<LockoutRoom>) -> u32 {
+    match room {
+        Some(LockoutRoom { left: 0, wait, .. }) => wait.unwrap_or(UNKNOWN),
+        Some(_) | None => 0,
+    }
 }
 
 fn manager_properties(counter: &Counter) -> Dictionary {
