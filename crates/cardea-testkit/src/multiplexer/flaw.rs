@@ -14,6 +14,7 @@
 //!   refuses what compares the value, as the TPM would.
 
 use super::code_of;
+use super::message::{plain, refusal};
 
 /// What is wrong with the TPM: policies set the counts of PIN indices back.
 pub struct Flaw {
@@ -220,16 +221,6 @@ fn is_wrong_value(code: u32) -> bool {
 fn is_past_authorisation(code: u32) -> bool {
     const OF_A_PARAMETER: u32 = 0xC0;
     code == 0 || code == NV_AUTHORIZATION || code & OF_A_PARAMETER == OF_A_PARAMETER
-}
-
-fn refusal(code: u32) -> Vec<u8> {
-    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
-}
-
-/// A command with one handle and no session.
-fn plain(code: u32, handle: u32) -> Vec<u8> {
-    let header = [&[0x80, 1, 0, 0, 0, 14][..], &code.to_be_bytes()].concat();
-    [&header[..], &handle.to_be_bytes()].concat()
 }
 
 /// A command whose first handle a password authorises.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::message::{refusal, u16_at, u32_at};
 use super::profile::Profile;
 use super::{Flaw, KnownCounter, code_of};
 
@@ -297,20 +298,6 @@ fn with_empty_password(code: u32, handle: u32, parameters: &[u8]) -> Vec<u8> {
     let length = u32::try_from(command.len()).unwrap_or(u32::MAX);
     command[2..6].copy_from_slice(&length.to_be_bytes());
     command
-}
-
-fn refusal(code: u32) -> Vec<u8> {
-    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_be_bytes(four.try_into().ok()?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let two = bytes.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(two.try_into().ok()?))
 }
 
 // TPM_CC (TPM 2.0 Part 2 §6.5.2).

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::code_of;
+use super::message::{plain, refusal, u32_at};
 
 /// Sends a command to the TPM.
 type Send<'a> = dyn FnMut(&[u8]) -> Option<Vec<u8>> + 'a;
@@ -87,7 +88,7 @@ impl ResourceManager {
     pub(super) fn leave(&mut self, client: u64, tpm: &mut Send<'_>) {
         if let Some(space) = self.spaces.remove(&client) {
             for session in space.sessions {
-                tpm(&with_handle(FLUSH_CONTEXT, session.handle));
+                tpm(&plain(FLUSH_CONTEXT, session.handle));
             }
         }
     }
@@ -140,7 +141,7 @@ impl Space {
         if handle >> 24 != TRANSIENT {
             let known = self.sessions.iter().any(|session| session.handle == handle);
             if self.sessions.len() >= SLOTS && !known {
-                tpm(&with_handle(FLUSH_CONTEXT, handle));
+                tpm(&plain(FLUSH_CONTEXT, handle));
                 return None;
             }
             if !known {
@@ -150,7 +151,7 @@ impl Space {
             return Some(response);
         }
         let Some(free) = self.objects.iter().position(Option::is_none) else {
-            tpm(&with_handle(FLUSH_CONTEXT, handle));
+            tpm(&plain(FLUSH_CONTEXT, handle));
             return None;
         };
         self.objects[free] = Some(Object {
@@ -196,10 +197,10 @@ impl Space {
         let saved = self.save_all(tpm);
         if saved.is_none() {
             for object in self.objects.iter_mut().filter_map(Option::take) {
-                tpm(&with_handle(FLUSH_CONTEXT, object.handle));
+                tpm(&plain(FLUSH_CONTEXT, object.handle));
             }
             for session in self.sessions.drain(..) {
-                tpm(&with_handle(FLUSH_CONTEXT, session.handle));
+                tpm(&plain(FLUSH_CONTEXT, session.handle));
             }
         }
         saved
@@ -207,16 +208,16 @@ impl Space {
 
     fn save_all(&mut self, tpm: &mut Send<'_>) -> Option<()> {
         for object in self.objects.iter_mut().flatten() {
-            let response = tpm(&with_handle(CONTEXT_SAVE, object.handle))?;
+            let response = tpm(&plain(CONTEXT_SAVE, object.handle))?;
             if code_of(&response) != 0 {
                 return None;
             }
             object.context = response.get(10..)?.to_vec();
-            tpm(&with_handle(FLUSH_CONTEXT, object.handle))?;
+            tpm(&plain(FLUSH_CONTEXT, object.handle))?;
         }
         let mut kept = Vec::new();
         for mut session in std::mem::take(&mut self.sessions) {
-            let response = tpm(&with_handle(CONTEXT_SAVE, session.handle))?;
+            let response = tpm(&plain(CONTEXT_SAVE, session.handle))?;
             match code_of(&response) {
                 0 => {
                     session.context = response.get(10..)?.to_vec();
@@ -269,11 +270,6 @@ fn commands(tpm: &mut Send<'_>) -> Option<BTreeMap<u32, Handles>> {
     (commands.len() > 1).then_some(commands)
 }
 
-fn with_handle(code: u32, handle: u32) -> Vec<u8> {
-    let header = [&[0x80, 1, 0, 0, 0, 14][..], &code.to_be_bytes()].concat();
-    [&header[..], &handle.to_be_bytes()].concat()
-}
-
 fn with_context(context: &[u8]) -> Vec<u8> {
     let length = u32::try_from(10 + context.len()).unwrap_or(u32::MAX);
     let header = [
@@ -283,15 +279,6 @@ fn with_context(context: &[u8]) -> Vec<u8> {
     ]
     .concat();
     [&header[..], context].concat()
-}
-
-fn refusal(code: u32) -> Vec<u8> {
-    [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_be_bytes(four.try_into().ok()?))
 }
 
 /// TPM_RC_REFERENCE_H0 or TPM_RC_HANDLE of the only handle.

@@ -43,11 +43,11 @@ fn begin_session() -> Vec<u8> {
 }
 
 fn flush(handle: u32) -> Vec<u8> {
-    super::with_handle(super::FLUSH_CONTEXT, handle)
+    super::plain(super::FLUSH_CONTEXT, handle)
 }
 
 fn restart_policy(session: u32) -> Vec<u8> {
-    super::with_handle(0x180, session)
+    super::plain(0x180, session)
 }
 
 fn handle(response: &[u8]) -> u32 {
