@@ -193,7 +193,10 @@ pub(crate) fn on_card(error: &CardError) -> Failure {
         ),
         Some(TokenErrorKind::Unsupported) => fail(
             FailureKind::Failed,
-            "the TPM does not support this algorithm; `cardea tpm status` shows those it supports",
+            format!(
+                "{}; `cardea tpm status` shows what the TPM has",
+                chain(error)
+            ),
         ),
         _ => failure,
     }

@@ -1,7 +1,8 @@
 //! Creation of objects from templates, and changes of attributes (PKCS#11 3.1 §5.7, §5.18.4).
 
 use cardea_client::message::{
-    CardRequest, NewObject, ObjectKind, PrivateKey, Reply, Request, SessionKeyMaterial, Thing,
+    CardRequest, KeyAlgorithm, NewObject, ObjectKind, PrivateKey, Reply, Request,
+    SessionKeyMaterial, Thing,
 };
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -146,6 +147,10 @@ impl Module {
     ) -> Result<CK_OBJECT_HANDLE> {
         template.require_sensitive()?;
         require_same_public(template, &material)?;
+        // The daemon refuses other sizes.
+        if let Some(algorithm) = algorithm_of(&material) {
+            self.require_algorithm(self.slot_of(session)?, algorithm)?;
+        }
         if !template.is_for_token()? {
             self.require_user(session)?;
             let material = SessionKeyMaterial::Imported(material);
@@ -273,6 +278,20 @@ impl Module {
         let mut objects = state.slot(slot)?.objects.iter();
         let found = objects.find(|(_, object)| wanted(&object.body, object.location));
         found.map(|(handle, _)| *handle).ok_or(Rv(CKR_DEVICE_ERROR))
+    }
+}
+
+fn algorithm_of(key: &PrivateKey) -> Option<KeyAlgorithm> {
+    let (size, is_rsa) = match key {
+        PrivateKey::Ec { x, .. } => (x.len(), false),
+        PrivateKey::Rsa { modulus, .. } => (modulus.len(), true),
+    };
+    match (is_rsa, size) {
+        (false, 32) => Some(KeyAlgorithm::P256),
+        (false, 48) => Some(KeyAlgorithm::P384),
+        (true, 256) => Some(KeyAlgorithm::Rsa2048),
+        (true, 384) => Some(KeyAlgorithm::Rsa3072),
+        _ => None,
     }
 }
 

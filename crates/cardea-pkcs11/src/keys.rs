@@ -31,7 +31,7 @@ impl Module {
         public: &Template,
         private: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-        self.slot_of(session)?;
+        let slot = self.slot_of(session)?;
         let (row, _) = mechanism.for_function(CKF_GENERATE_KEY_PAIR)?;
         let (algorithm, key_type) = match row.keys {
             Keys::Ec => (ec_algorithm(public)?, CKK_EC),
@@ -43,6 +43,7 @@ impl Module {
             template.require_long(CKA_KEY_TYPE, key_type)?;
         }
         private.require_sensitive()?;
+        self.require_algorithm(slot, algorithm)?;
         if !private.is_for_token()? {
             let material = SessionKeyMaterial::Generated(algorithm);
             return self.make_session_pair(session, material, public, private);

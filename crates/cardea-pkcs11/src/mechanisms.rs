@@ -1,7 +1,7 @@
 //! The mechanisms: one row each. C_GetMechanismList, C_GetMechanismInfo and every function that takes a mechanism
 //! read this table; nothing else in the module lists mechanisms.
 
-use cardea_client::message::Hash;
+use cardea_client::message::{Hash, KeyAlgorithm};
 use cryptoki_sys::*;
 
 use crate::hashes;
@@ -128,13 +128,16 @@ impl Keys {
         }
     }
 
-    /// Shortest and longest key in bits.
-    pub(crate) const fn sizes(self) -> (CK_ULONG, CK_ULONG) {
-        match self {
-            Self::Ec => (256, 384),
-            Self::None => (0, 0),
-            Self::Rsa => (2048, 3072),
-        }
+    /// Shortest and longest key in bits, of a card that has these algorithms.
+    pub(crate) fn sizes(self, algorithms: &[KeyAlgorithm]) -> (CK_ULONG, CK_ULONG) {
+        let bits = algorithms.iter().filter_map(|algorithm| match algorithm {
+            KeyAlgorithm::P256 => (self == Self::Ec).then_some(256),
+            KeyAlgorithm::P384 => (self == Self::Ec).then_some(384),
+            KeyAlgorithm::Rsa2048 => (self == Self::Rsa).then_some(2048),
+            KeyAlgorithm::Rsa3072 => (self == Self::Rsa).then_some(3072),
+        });
+        let (shortest, longest) = (bits.clone().min(), bits.max());
+        (shortest.unwrap_or(0), longest.unwrap_or(0))
     }
 }
 
@@ -232,6 +235,16 @@ mod tests {
                 Some(*hash)
             );
         }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_algorithms_that_the_card_has() {
+        let few = [KeyAlgorithm::P256, KeyAlgorithm::Rsa2048];
+        assert_eq!(Keys::Ec.sizes(&few), (256, 256));
+        assert_eq!(Keys::Rsa.sizes(&few), (2048, 2048));
+        assert_eq!(Keys::Ec.sizes(&KeyAlgorithm::ALL), (256, 384));
+        assert_eq!(Keys::Rsa.sizes(&KeyAlgorithm::ALL), (2048, 3072));
+        assert_eq!(Keys::None.sizes(&KeyAlgorithm::ALL), (0, 0));
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardOverview, CardRequest, CardStatus, CardsRequest, Reply, Request, Unsettled, collect,
+    CardOverview, CardRequest, CardStatus, CardsRequest, KeyAlgorithm, Reply, Request, Unsettled,
+    collect,
 };
 use cardea_client::slot_number::{give_slot_numbers, number_in};
 use cardea_terms::{tame, token_label, token_model};
 use cryptoki_sys::*;
 
 use crate::general::{LIBRARY, MANUFACTURER, padded};
-use crate::mechanisms::{self, MECHANISMS};
+use crate::mechanisms::{self, Keys, MECHANISMS};
 use crate::module::{Module, lock};
 use crate::pool::LIMIT;
 use crate::rv::{About, PoolError, Result, Rv};
@@ -297,12 +298,40 @@ impl Module {
         self.ensure_listed()?;
         self.known_token(id)?;
         let row = mechanisms::find(mechanism).ok_or(Rv(CKR_MECHANISM_INVALID))?;
-        let (shortest, longest) = row.keys.sizes();
+        let (shortest, longest) = match row.keys {
+            Keys::None => (0, 0),
+            Keys::Ec | Keys::Rsa => row.keys.sizes(&self.algorithms(id)?),
+        };
         Ok(CK_MECHANISM_INFO {
             ulMinKeySize: shortest,
             ulMaxKeySize: longest,
             flags: row.flags,
         })
+    }
+}
+
+impl Module {
+    /// Algorithms of keys that the card's TPM makes and takes; all, where the daemon does not know.
+    pub(crate) fn algorithms(&self, id: CK_SLOT_ID) -> Result<Vec<KeyAlgorithm>> {
+        if let Some(known) = &self.state().slot(id)?.algorithms {
+            return Ok(known.clone());
+        }
+        let Some(asked) = self.status(id)?.algorithms else {
+            return Ok(KeyAlgorithm::ALL.to_vec());
+        };
+        self.state().slot(id)?.algorithms = Some(asked.clone());
+        Ok(asked)
+    }
+
+    /// Refuses a key that the card's TPM has not, before anything is made.
+    pub(crate) fn require_algorithm(&self, id: CK_SLOT_ID, algorithm: KeyAlgorithm) -> Result {
+        if self.algorithms(id)?.contains(&algorithm) {
+            return Ok(());
+        }
+        Err(Rv(match algorithm {
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 => CKR_CURVE_NOT_SUPPORTED,
+            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => CKR_KEY_SIZE_RANGE,
+        }))
     }
 }
 

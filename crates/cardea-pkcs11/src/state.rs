@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cardea_client::Client;
-use cardea_client::message::SecretBytes;
+use cardea_client::message::{KeyAlgorithm, SecretBytes};
 use cardea_client::slot_number::SlotNumbers;
 use cryptoki_sys::*;
 
@@ -40,6 +40,8 @@ pub(crate) struct TokenSlot {
     pub(crate) objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
     /// Revision of the objects.
     pub(crate) revision: u64,
+    /// Algorithms of keys that its TPM makes and takes, once they were asked for.
+    pub(crate) algorithms: Option<Vec<KeyAlgorithm>>,
     /// Handles of halves of keys that went with the half that was destroyed.
     pub(crate) gone: BTreeSet<CK_OBJECT_HANDLE>,
 }

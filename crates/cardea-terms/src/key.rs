@@ -21,6 +21,9 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Rsa2048, Self::Rsa3072];
+
     /// Length in bytes of the RSA modulus or of an elliptic-curve coordinate.
     #[must_use]
     pub fn size(self) -> usize {

@@ -1,8 +1,8 @@
 //! A card's keys and PINs, as the card applications see them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob, Provisional, TpmRecord};
@@ -46,6 +46,8 @@ pub struct CardToken {
     pub(crate) administration: Administration,
     pub(crate) puk_proof: Option<Proof>,
     counters: [Option<(Instant, PinStatus)>; 2],
+    /// Whether the TPM has each algorithm, as far as it was asked: whoever looks at a card does not wait for it again.
+    supported: [(KeyAlgorithm, OnceLock<bool>); 4],
     /// Counts in the card's file that are lower by now.
     counts: BTreeMap<IndexRole, u32>,
 }
@@ -65,6 +67,7 @@ impl CardToken {
             administration: Administration::default(),
             puk_proof: None,
             counters: [None; 2],
+            supported: KeyAlgorithm::ALL.map(|algorithm| (algorithm, OnceLock::new())),
             counts: BTreeMap::new(),
         }
     }
@@ -288,8 +291,16 @@ fn run<R: Send + 'static>(
 
 impl KeyStore for CardToken {
     fn supports(&self, algorithm: KeyAlgorithm) -> bool {
+        let mut supported = self.supported.iter();
+        let Some((_, known)) = supported.find(|(found, _)| *found == algorithm) else {
+            return false;
+        };
+        if let Some(known) = known.get() {
+            return *known;
+        }
+        // What cannot be asked now may be asked later.
         self.run(move |core, _, _| core.supports(algorithm))
-            .unwrap_or(false)
+            .is_ok_and(|is_supported| *known.get_or_init(|| is_supported))
     }
 
     fn generate(

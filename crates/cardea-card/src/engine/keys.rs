@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::key_number::KeyNumber;
 use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
-use crate::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, TokenErrorKind};
+use crate::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, TokenError, TokenErrorKind};
 
 /// What a new key is made of.
 #[derive(Clone, Copy)]
@@ -50,6 +50,26 @@ impl Card {
         self.token.supports(algorithm)
     }
 
+    /// The algorithms of keys that the token makes and takes.
+    #[must_use]
+    pub fn algorithms(&self) -> Vec<KeyAlgorithm> {
+        let all = KeyAlgorithm::ALL.into_iter();
+        all.filter(|algorithm| self.supports(*algorithm)).collect()
+    }
+
+    /// The refusal of a key that the token can neither make nor take: it names those that it can.
+    fn unsupported(&self, algorithm: KeyAlgorithm) -> TokenError {
+        let others: Vec<_> = self.algorithms().iter().map(|it| it.word()).collect();
+        match others.as_slice() {
+            // The token cannot be asked at the moment.
+            [] => TokenErrorKind::Unsupported.into(),
+            others => TokenError::new(
+                TokenErrorKind::Unsupported,
+                format!("no {} keys, only {}", algorithm.word(), others.join(", ")),
+            ),
+        }
+    }
+
     /// Makes a key, in place of an earlier one of this number, which works until the new one is saved.
     /// Who may is decided by the caller. `arrange` changes what else of the record belongs to it.
     ///
@@ -80,7 +100,7 @@ impl Card {
         class: KeyClass,
     ) -> Result<KeyRecord, CardError> {
         if !self.supports(material.algorithm()) {
-            return Err(TokenErrorKind::Unsupported.into());
+            return Err(self.unsupported(material.algorithm()).into());
         }
         Ok(match material {
             Material::Generated(algorithm) => self.token.generate(number, algorithm, class)?,

@@ -570,6 +570,9 @@ pub struct CardStatus {
     /// Where wrong PINs are counted; absent without a readable card file.
     #[n(7)]
     pub counter_mode: Option<CounterMode>,
+    /// Algorithms of keys that the card's TPM makes and takes; absent = unknown.
+    #[n(8)]
+    pub algorithms: Option<Vec<KeyAlgorithm>>,
 }
 
 /// Everything about a card.

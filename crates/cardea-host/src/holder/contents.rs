@@ -38,6 +38,7 @@ impl CardVisit<'_> {
             pin_pad: false,
             logged_in: Some(false),
             counter_mode: card.mode,
+            algorithms: None,
         };
         if let Body::Live(live) = &mut *body {
             let tries = |reference, live: &mut Card| {
@@ -61,6 +62,7 @@ impl CardVisit<'_> {
                 record.tpm.vault.is_some() && !card.gone().has(record::IndexRole::Adm);
             status.pin_policy = record.settings.pin_policy;
             status.pin_pad = record.settings.pin_pad;
+            status.algorithms = Some(live.algorithms()).filter(|known| !known.is_empty());
             status.overview.uninitialised = record.provisional.is_some();
         }
         Ok(Reply::Status(Box::new(status)))
