@@ -24,6 +24,7 @@ use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
 use crate::probe::{probe, remove_leftovers, room};
 use crate::queue::Queue;
+use crate::srk::makes;
 use crate::status::Status;
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
@@ -319,17 +320,23 @@ impl Service {
         })
     }
 
-    /// Whether this TPM has a storage root key with the recorded Name at the recorded handle. Changes nothing.
+    /// Whether this TPM has a storage root key with the recorded Name at the recorded handle, or makes it from the
+    /// recorded template. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`TpmError`].
     pub fn has_root(&self, srk: &SrkRecord) -> Result<bool, TpmError> {
-        let (handle, name) = (srk.handle, srk.name.clone());
-        self.run(move |core| match core.link()?.tpm.read_public(handle) {
-            Ok(public) => Ok(name_of(&public)[..] == name[..]),
-            Err(error) if error.code() == Some(ResponseCode::HANDLE) => Ok(false),
-            Err(error) => Err(error),
+        let srk = srk.clone();
+        self.run(move |core| {
+            match core.link()?.tpm.read_public(srk.handle) {
+                Ok(public) if name_of(&public)[..] == srk.name[..] => return Ok(true),
+                Err(error) if error.code() != Some(ResponseCode::HANDLE) => return Err(error),
+                // It may have no persistent slot, or another one.
+                _ => {}
+            }
+            core.unload_all();
+            makes(&mut core.link()?.tpm, &srk.name, &srk.template)
         })
     }
 

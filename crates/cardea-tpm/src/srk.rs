@@ -14,7 +14,7 @@ use crate::rsa_key;
 use crate::tpm::Tpm;
 use crate::wire::Reader;
 
-/// The usual persistent handle of the storage root key.
+/// The usual persistent handle of the storage root key; recorded for one that has no persistent slot, too.
 const SRK: u32 = 0x8100_0001;
 /// Last handle that a storage root key may move to.
 const LAST_SRK: u32 = 0x8100_FFFF;
@@ -25,6 +25,8 @@ pub(crate) struct Parent {
     pub(crate) handle: u32,
     pub(crate) name: [u8; 34],
     pub(crate) key: StorageKey,
+    /// Whether it lives as long as the connection: there was no persistent slot for it.
+    pub(crate) is_transient: bool,
     /// What makes it again; not asked yet where it was found.
     template: Option<Vec<u8>>,
 }
@@ -76,6 +78,7 @@ impl Parent {
             handle,
             name: name_of(public),
             key,
+            is_transient: false,
             template: None,
         })
     }
@@ -104,7 +107,7 @@ impl Parent {
     pub(crate) fn record(&mut self, tpm: &mut Tpm) -> Result<SrkRecord, TpmError> {
         self.can_be_made_again(tpm)?;
         Ok(SrkRecord {
-            handle: self.handle,
+            handle: if self.is_transient { SRK } else { self.handle },
             name: self.name.to_vec(),
             template: self.template.clone().unwrap_or_default(),
         })
@@ -216,10 +219,7 @@ pub(crate) fn of_card(
         return Err(TpmError::Foreign);
     }
     // A file does not make the TPM create what no card has.
-    if !SrkForm::ALL
-        .into_iter()
-        .any(|form| form.templates().iter().any(|known| known == template))
-    {
+    if !is_known(template) {
         return Err(TpmError::Foreign);
     }
     let (transient, public) = tpm.create_primary(template)?;
@@ -235,26 +235,64 @@ fn make(tpm: &mut Tpm, template: &[u8]) -> Result<Parent, TpmError> {
     keep(tpm, template, transient, &public)
 }
 
-/// Makes a primary key persistent at the first free handle.
-fn keep(tpm: &mut Tpm, template: &[u8], transient: u32, public: &[u8]) -> Result<Parent, TpmError> {
-    let taken = persistent(tpm)?;
-    let made = (SRK..=LAST_SRK)
-        .find(|handle| !taken.contains(handle))
-        .ok_or_else(|| {
-            TpmError::Unfit("no persistent handle is free for the storage root key".into())
-        })
-        .and_then(|free| {
-            let mut made = Parent::from_public(free, public).ok_or(TpmError::Protocol {
-                command: "CreatePrimary",
-                what: "not the template's key",
-            })?;
-            made.template = Some(template.to_vec());
-            tpm.persist(transient, &made.name, free)?;
-            tracing::info!(handle = format!("0x{free:08X}"), "made a storage root key");
-            Ok(made)
-        });
+/// Whether this template makes the storage root key with this Name. Nothing is kept.
+pub(crate) fn makes(tpm: &mut Tpm, name: &[u8], template: &[u8]) -> Result<bool, TpmError> {
+    if !is_known(template) {
+        return Ok(false);
+    }
+    let (transient, public) = match tpm.create_primary(template) {
+        // It is not known, and cannot be without the authorisation.
+        Err(error) if error.refuses_owner() => return Ok(false),
+        other => other?,
+    };
     tpm.flush(transient)?;
-    made
+    Ok(name_of(&public)[..] == *name)
+}
+
+fn is_known(template: &[u8]) -> bool {
+    let mut forms = SrkForm::ALL.into_iter();
+    forms.any(|form| form.templates().iter().any(|known| known == template))
+}
+
+/// Makes a primary key persistent at the first free handle. Where the TPM has no slot for it, which laptops come with
+/// few of, the key stays loaded for as long as the connection lasts, and is made again for the next.
+fn keep(tpm: &mut Tpm, template: &[u8], transient: u32, public: &[u8]) -> Result<Parent, TpmError> {
+    let kept = persist(tpm, template, transient, public);
+    if !matches!(&kept, Ok(parent) if parent.is_transient) {
+        tpm.flush(transient)?;
+    }
+    kept
+}
+
+fn persist(
+    tpm: &mut Tpm,
+    template: &[u8],
+    transient: u32,
+    public: &[u8],
+) -> Result<Parent, TpmError> {
+    let taken = persistent(tpm)?;
+    let free = (SRK..=LAST_SRK).find(|handle| !taken.contains(handle));
+    let mut made = Parent::from_public(transient, public).ok_or(TpmError::Protocol {
+        command: "CreatePrimary",
+        what: "not the template's key",
+    })?;
+    made.template = Some(template.to_vec());
+    match free.map(|free| (free, tpm.persist(transient, &made.name, free))) {
+        Some((free, Ok(()))) => {
+            tracing::info!(handle = format!("0x{free:08X}"), "made a storage root key");
+            made.handle = free;
+        }
+        Some((_, Err(error))) if error.code() != Some(ResponseCode::NV_SPACE) => {
+            return Err(error);
+        }
+        _ => {
+            tracing::warn!(
+                "the TPM has no persistent slot for the storage root key, which is made again at each start"
+            );
+            made.is_transient = true;
+        }
+    }
+    Ok(made)
 }
 
 impl Tpm {

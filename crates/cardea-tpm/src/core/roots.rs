@@ -87,12 +87,15 @@ impl Core {
     /// Storage root keys are looked for again when they are needed.
     pub(super) fn forget_roots(&mut self) {
         let Some(link) = &mut self.link else { return };
+        let transient = link.srks.iter().filter(|srk| srk.is_transient);
+        let transient: Vec<u32> = transient.map(|srk| srk.handle).collect();
         link.srks.clear();
         link.srk = None;
         link.new_srk = None;
         link.recorded_srk = None;
-        if let Some(channel) = link.channel.take() {
-            self.flush(channel.handle);
+        let channel = link.channel.take().map(|channel| channel.handle);
+        for handle in transient.into_iter().chain(channel) {
+            self.flush(handle);
         }
     }
 
