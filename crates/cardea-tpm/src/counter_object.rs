@@ -13,6 +13,7 @@ use crate::code;
 use crate::commands::Sensitive;
 use crate::core::Core;
 use crate::error::TpmError;
+use crate::examination::{Obstacle, OptionalCommand};
 use crate::policy::{cc, counter_branches, counter_template, name_of};
 use crate::session::Session;
 use crate::status::Lockout;
@@ -32,7 +33,10 @@ pub(crate) fn require_commands(core: &mut Core) -> Result<(), TpmError> {
         (cc::OBJECT_CHANGE_AUTH, "ObjectChangeAuth"),
     ] {
         if !core.link()?.tpm.implements(command)? {
-            return Err(TpmError::Unfit(format!("it has no {name}")));
+            return Err(TpmError::Unfit(match command {
+                code::POLICY_TICKET => Obstacle::Lacks(OptionalCommand::PolicyTicket).to_string(),
+                _ => format!("it has no {name}"),
+            }));
         }
     }
     let lockout = Lockout::read(core)?;

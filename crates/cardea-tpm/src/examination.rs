@@ -153,6 +153,9 @@ impl fmt::Display for Obstacle {
             Self::CountReset => f.write_str(
                 "its firmware sets the count of wrong PINs back whenever a counter is read",
             ),
+            Self::Lacks(OptionalCommand::PolicyTicket) => f.write_str(
+                "it has no PolicyTicket, so that each use of a key would need the PIN; newer firmware may have it",
+            ),
             Self::Lacks(command) => write!(f, "it has no {}", command.name()),
             Self::NoCounters(code) => write!(f, "it has no indices that count wrong PINs: {code}"),
         }
