@@ -86,6 +86,10 @@ pub(crate) struct ProvisionArguments {
     /// restarted
     #[arg(long, value_name = "DURATION", visible_alias = "lockout-recovery-time")]
     pub(crate) lockout_recovery: Option<Seconds>,
+    /// Leave the lockout as it is where nobody has set it up [default: 32 failures, 2h, 24h in place of 3 failures,
+    /// 1000s, 1000s]
+    #[arg(long, conflicts_with_all = ["max_tries", "recovery_time", "lockout_recovery"])]
+    pub(crate) keep_lockout: bool,
     /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,

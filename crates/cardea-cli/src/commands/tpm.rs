@@ -57,9 +57,19 @@ struct Plan {
     changes: Vec<Change>,
     /// Present lockout authorisation, tries, recovery, recovery of the authorisation.
     parameters: Option<(SecretBytes, [u32; 3])>,
+    /// Whether nobody has asked for these parameters.
+    is_proposed: bool,
     /// The random values, for the file.
     kept: Zeroizing<String>,
 }
+
+/// The lockout of the reference code, which TPMs in firmware are delivered with: failures, seconds until one is
+/// forgotten, seconds for which a wrong lockout authorisation disables itself. With so few failures others keep cards in
+/// object mode from being used.
+const UNSET_LOCKOUT: [u32; 3] = [3, 1000, 1000];
+
+/// What discrete chips are delivered with, and what Windows sets.
+const USUAL_LOCKOUT: [u32; 3] = [32, 7200, 86_400];
 
 /// Sets random or given values. Random ones are on the disk before the TPM has them: an unused file is
 /// harmless, a TPM with a lost authorisation is not.
@@ -71,6 +81,17 @@ fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), 
         "asking the TPM",
     )?;
     let plan = plan(arguments, &status)?;
+    if let (Some((_, [tries, recovery, lockout_recovery])), true) =
+        (&plan.parameters, plan.is_proposed)
+    {
+        let [present, ..] = UNSET_LOCKOUT;
+        note(&format!(
+            "nobody has set up the TPM's lockout: it locks after {present} failures of all programs together; it is \
+             going to be set to {tries} failures, one of them forgotten every {recovery} s, and a wrong lockout \
+             authorisation disables that for {lockout_recovery} s (others: --max-tries, --recovery-time, \
+             --lockout-recovery; as it is: --keep-lockout)"
+        ))?;
+    }
     if !arguments.yes {
         confirm(
             "set the TPM's authorisations? Creating and destroying cards will need the owner authorisation, and \
@@ -164,9 +185,19 @@ fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Fail
         status.lockout_recovery,
         status.lockout_auth_recovery,
     ];
-    let parameters = if parameters.iter().any(Option::is_some) {
+    let is_asked_for = parameters.iter().any(Option::is_some);
+    // Values that somebody has chosen stay.
+    let is_proposed = !is_asked_for
+        && !arguments.keep_lockout
+        && arguments.only != Some(Which::Owner)
+        && present_parameters == UNSET_LOCKOUT;
+    let parameters = if is_asked_for || is_proposed {
         fits(status, Hierarchy::Lockout, &old_lockout)?;
-        let mut values = present_parameters;
+        let mut values = if is_proposed {
+            USUAL_LOCKOUT
+        } else {
+            present_parameters
+        };
         for (value, given) in values.iter_mut().zip(parameters) {
             *value = given.unwrap_or(*value);
         }
@@ -177,6 +208,7 @@ fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Fail
     Ok(Plan {
         changes,
         parameters,
+        is_proposed,
         kept,
     })
 }
