@@ -1,5 +1,6 @@
 //! What whoever uses the TPM holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
 
+mod rest;
 mod roots;
 mod sessions;
 
@@ -25,6 +26,10 @@ use crate::transport::{Address, open};
 const LOADED_SESSIONS: usize = 3;
 /// TPM_PT_HR_TRANSIENT_MIN.
 const TRANSIENT_MIN: u32 = 0x10E;
+/// TPM_PT_CONTEXT_GAP_MAX.
+const CONTEXT_GAP: u32 = 0x114;
+/// The least that the PC Client profile allows, where a TPM reports none.
+const SMALLEST_GAP: u32 = 255;
 /// Longest time for a software TPM of our own to take its state over.
 const SIMULATOR_TIME: Duration = Duration::from_secs(5);
 /// Before an operation is done again because the TPM asked for it.
@@ -107,6 +112,8 @@ pub(crate) struct Link {
     keys: Vec<LoadedKey>,
     key_slots: usize,
     algorithms: Vec<(KeyAlgorithm, bool)>,
+    /// How long sessions may be left alone.
+    idle_time: Duration,
 }
 
 /// The TPM and what is known of it, used by one caller at a time.
@@ -232,11 +239,13 @@ impl Core {
         if tpm.shares_handles() {
             flush_leftovers(&mut tpm)?;
         }
-        let slots = tpm
-            .properties(TRANSIENT_MIN)?
-            .first()
-            .filter(|(property, _)| *property == TRANSIENT_MIN)
-            .map_or(3, |(_, slots)| *slots);
+        let properties = tpm.properties(TRANSIENT_MIN)?;
+        let property = |wanted| {
+            let mut properties = properties.iter();
+            let found = properties.find(|(property, _)| *property == wanted);
+            found.map(|(_, value)| *value)
+        };
+        let slots = property(TRANSIENT_MIN).unwrap_or(3);
         // A persistent key takes a slot while it is used: loading a key needs one for the SRK.
         let key_slots = usize::try_from(slots).unwrap_or(3).saturating_sub(1).max(1);
         self.link = Some(Link {
@@ -250,6 +259,7 @@ impl Core {
             keys: Vec::new(),
             key_slots,
             algorithms: Vec::new(),
+            idle_time: rest::idle_time(property(CONTEXT_GAP).unwrap_or(SMALLEST_GAP)),
         });
         Ok(())
     }

@@ -103,6 +103,18 @@ impl Grants {
         over
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.values().all(Vec::is_empty)
+    }
+
+    /// Forgets those that are not to be kept.
+    pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&mut ApprovedSession) -> bool) {
+        for grants in self.0.values_mut() {
+            grants.retain_mut(&mut is_kept);
+        }
+    }
+
     /// They went with the connection.
     pub(crate) fn clear(&mut self) {
         self.0.clear();

@@ -75,15 +75,25 @@ struct State {
     due: bool,
     /// Whether the thread sleeps until it is called.
     asleep: bool,
+    /// Whether it wakes by itself, to look after sessions that are left alone.
+    watches: bool,
+    /// When sessions have been left alone for too long.
+    rest_at: Option<Instant>,
     stopping: bool,
 }
 
 impl State {
     /// Somebody has worked with the core.
     fn put(&mut self, core: Box<Core>, due: bool) {
+        self.rest_at = core.rest_after().map(|time| Instant::now() + time);
         self.core = Some(core);
         self.uses = self.uses.wrapping_add(1);
         self.due = due;
+    }
+
+    /// Whether the thread sleeps although sessions have to be looked after.
+    fn is_unwatched(&self) -> bool {
+        self.rest_at.is_some() && self.asleep && !self.watches
     }
 }
 
@@ -118,7 +128,9 @@ impl Shared {
         if let Some((lane, length, began)) = job {
             state.turns.charge(lane, length, began, now);
         }
-        let call = state.turns.has_ready(now) || (due && state.asleep && !DEFERRED.get());
+        let call = state.turns.has_ready(now)
+            || state.is_unwatched()
+            || (due && state.asleep && !DEFERRED.get());
         drop(state);
         if call {
             self.work.notify_one();
@@ -148,6 +160,8 @@ impl Queue {
                 uses: 0,
                 due: false,
                 asleep: false,
+                watches: false,
+                rest_at: None,
                 stopping: false,
             }),
             work: Condvar::new(),
@@ -254,7 +268,7 @@ impl Queue {
             state = self.shared.lock();
             state.put(core, worked.unwrap_or(false));
         }
-        if state.turns.has_ready(Instant::now()) {
+        if state.turns.has_ready(Instant::now()) || state.is_unwatched() {
             drop(state);
             self.shared.work.notify_one();
         }
@@ -317,19 +331,39 @@ fn serve(shared: &Shared) {
             }
             continue;
         }
+        let now = Instant::now();
+        // Whoever works with the core says anew when it may rest.
+        let rest_at = state.rest_at.filter(|_| state.core.is_some());
+        if rest_at.is_some_and(|at| at <= now)
+            && !is_ready
+            && let Some(mut core) = state.core.take()
+        {
+            drop(state);
+            shared.work(&mut core, Core::rest);
+            erase_stack();
+            shared.give_back(core, false, None);
+            state = shared.lock();
+            seen = state.uses;
+            continue;
+        }
+        let rest = rest_at.map(|at| at.saturating_duration_since(now));
+        // All that waits is to pause. Whoever else used the TPM may be gone before its end.
+        let pause = (!state.turns.is_empty() && !is_ready)
+            .then(|| state.turns.pause(now).max(PAUSE).min(LONGEST_WAIT));
         state.asleep = true;
-        state = if state.turns.is_empty() || is_ready {
-            shared
+        state.watches = rest.is_some();
+        state = match rest.into_iter().chain(pause).min() {
+            None => shared
                 .work
                 .wait(state)
-                .unwrap_or_else(PoisonError::into_inner)
-        } else {
-            // All that waits is to pause. Whoever else used the TPM may be gone before its end.
-            let pause = state.turns.pause(Instant::now()).max(PAUSE);
-            let waited = shared.work.wait_timeout(state, pause.min(LONGEST_WAIT));
-            waited.unwrap_or_else(PoisonError::into_inner).0
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(time) => {
+                let waited = shared.work.wait_timeout(state, time);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
         state.asleep = false;
+        state.watches = false;
     }
 }
 

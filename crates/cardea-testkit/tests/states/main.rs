@@ -9,10 +9,12 @@
 )]
 
 mod counters;
+mod gap;
 mod gone;
 mod hierarchies;
 mod objects;
 mod raised;
+mod slots;
 mod unknown;
 
 use std::time::Duration;
@@ -23,7 +25,7 @@ use cardea_client::message::{
     NewKey, Operation, Page, PowerAction, Reference, Reply, Request, SecretBytes, SlotRequest,
     TpmRequest,
 };
-use cardea_testkit::multiplexer::{Fault, Multiplexer, PowerEvent, Trigger};
+use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, PowerEvent, Profile, Trigger};
 use cardea_testkit::rig::Daemon;
 use cardea_testkit::swtpm::Swtpm;
 
@@ -51,6 +53,18 @@ impl Place {
             chip,
             folder,
         }
+    }
+
+    /// With a TPM that plays a part, behind Linux' resource manager or not.
+    fn with_part(profile: Profile, managed: bool) -> Self {
+        let mut place = Self::new();
+        place.daemon.kill();
+        place.tpm.play(Part::new(profile));
+        if managed {
+            place.tpm.manage_resources();
+        }
+        place.daemon.restart();
+        place
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Failure> {
@@ -119,6 +133,11 @@ impl Place {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Four bytes of a command or response.
+fn number_at(message: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(message[at..at + 4].try_into().unwrap())
 }
 
 fn secret(bytes: &[u8]) -> SecretBytes {

@@ -8,7 +8,7 @@ use cardea_client::message::{
     Authority, CardDetails, CardRequest, CardsRequest, CounterMode, CreateCard, Failure,
     FailureKind, LockoutRoom, NewContent, Page, Reference, Reply, Request, TpmRequest,
 };
-use cardea_testkit::multiplexer::{Part, Profile};
+use cardea_testkit::multiplexer::Profile;
 use cardea_testkit::process::{Outcome, run, wait_for};
 use cardea_testkit::rig::bin_dir;
 use cardea_testkit::terminal::converse;
@@ -20,14 +20,10 @@ const PUK: &[u8] = b"31415926";
 impl Place {
     /// With a TPM that plays a part.
     fn playing(profile: &str) -> Self {
-        let mut place = Self::new();
-        place.daemon.kill();
-        place.tpm.play(Part::new(Profile::named(profile)));
-        place.daemon.restart();
-        place
+        Self::with_part(Profile::named(profile), false)
     }
 
-    fn create_in_object(&self, name: &str) -> Result<Reply, Failure> {
+    pub(crate) fn create_in_object(&self, name: &str) -> Result<Reply, Failure> {
         let content = NewContent::Personalised {
             pin: secret(PIN),
             puk: Some(secret(PUK)),

@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// Flushes the sessions for one operation, and those of authorities, whose time is over.
-    fn drop_old(&mut self) {
+    pub(super) fn drop_old(&mut self) {
         for handle in self.grants.take_old() {
             self.flush(handle);
         }
@@ -252,6 +252,12 @@ impl Core {
     /// Frees every slot that we hold; tickets stay, so cards stay verified.
     pub(super) fn make_room(&mut self) {
         self.unload_all();
+        self.park_all();
+        self.end_sessions();
+    }
+
+    /// Takes every session for one operation out of the TPM's slots.
+    pub(super) fn park_all(&mut self) {
         let armed: Vec<u64> = self
             .cards
             .iter()
@@ -261,6 +267,10 @@ impl Core {
         for card in armed {
             self.park(card);
         }
+    }
+
+    /// Ends the sessions that can be begun anew: the channel, and those that a ticket arms.
+    pub(super) fn end_sessions(&mut self) {
         let sessions: Vec<Session> = self
             .cards
             .values_mut()
