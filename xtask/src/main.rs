@@ -16,6 +16,7 @@ mod sizes;
 mod soak;
 mod tokens;
 mod tools;
+mod tpms;
 mod uses;
 mod weakened;
 mod words;
@@ -48,6 +49,8 @@ enum Task {
     Sizes,
     /// Eight clients against one daemon for a long time
     Soak(soak::Arguments),
+    /// Run tests over each TPM that people have, and compare the table or write it
+    Tpms(tpms::Arguments),
     /// Remove what `install` has put in place
     Uninstall(install::UninstallArguments),
     /// Compare the table of uses with what the tests have shown, or write it
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Install(arguments) => install::install(&arguments),
         Task::Sizes => shell::Workspace::locate().and_then(|workspace| sizes::run(&workspace)),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Tpms(arguments) => tpms::run(&arguments),
         Task::Uninstall(arguments) => install::uninstall(&arguments),
         Task::Uses(arguments) => uses::run(&arguments),
         Task::Words => words::run(),

@@ -23,6 +23,7 @@ pub mod multiplexer;
 pub mod namespace;
 pub mod page;
 pub mod pcscd;
+pub mod played;
 pub mod power_cut;
 pub mod process;
 pub mod rdp;

@@ -157,13 +157,22 @@ pub enum PowerEvent {
 }
 
 impl Multiplexer {
-    /// Takes the TPM's one connection when the first client comes, and listens in `folder`, which is made.
+    /// Takes the TPM's one connection when the first client comes, and listens in `folder`, which is made. The TPM
+    /// plays the part of this run, if there is one.
     ///
     /// # Panics
     ///
     /// When its sockets cannot be made.
     #[must_use]
     pub fn start(folder: &Path, tpm: &Swtpm) -> Self {
+        let started = Self::start_bare(folder, tpm);
+        if let Some(profile) = Profile::of_run() {
+            started.play(Part::new(profile));
+        }
+        started
+    }
+
+    fn start_bare(folder: &Path, tpm: &Swtpm) -> Self {
         std::fs::create_dir_all(folder).expect("the folder is made");
         let socket = folder.join("mux");
         let control = control_of(&socket);

@@ -13,8 +13,8 @@ use cardea_client::message::{CardsRequest, CreateCard, NewContent, Reply, Reques
 use tempfile::TempDir;
 
 use crate::pcscd::Pcscd;
+use crate::played::{self, Chip};
 use crate::process::{Memory, Outcome, Running, run, wait_for};
-use crate::swtpm::Swtpm;
 use crate::transcript::ADMIN_KEY;
 
 /// PIN of the cards that a rig makes.
@@ -298,7 +298,7 @@ pub struct Rig {
     /// The daemon.
     pub daemon: Daemon,
     /// The TPM.
-    pub tpm: Swtpm,
+    pub tpm: Chip,
     cards: Vec<String>,
     folder: TempDir,
 }
@@ -331,7 +331,7 @@ impl Rig {
             .prefix("cardea-rig")
             .tempdir()
             .expect("a folder");
-        let tpm = Swtpm::start(&folder.path().join("tpm"));
+        let tpm = Chip::start(&folder.path().join("tpm"));
         let daemon = Daemon::start_from(
             programs,
             &folder.path().join("daemon"),
@@ -386,6 +386,7 @@ impl Rig {
             &pin,
             "--json",
         ];
+        arguments.extend_from_slice(played::create_arguments());
         arguments.extend_from_slice(further);
         let made = self.daemon.cardea(&arguments);
         assert!(made.success, "{}", made.text);
@@ -399,7 +400,8 @@ impl Rig {
     /// # Panics
     ///
     /// When the card cannot be made or does not appear.
-    pub fn order(&mut self, order: CreateCard) -> String {
+    pub fn order(&mut self, mut order: CreateCard) -> String {
+        order.counter_mode.get_or_insert_with(played::counter_mode);
         let mut client = Client::connect(&self.daemon.socket()).expect("the daemon answers");
         let reply = client
             .call_with_progress(

@@ -5,6 +5,7 @@ use cardea_card::record::{CardId, CardRecord, CounterMode, GidsRecord, Provision
 use cardea_card::secret::Pin;
 use cardea_tpm::{AdminKey, NewCard, NewSecrets, Service};
 
+use crate::played;
 use crate::software::{CARD_ID, ManualClock, MemoryStore, SeededRng, card_record};
 use crate::transcript::{ADMIN_KEY, CardKind, PIN, PUK};
 
@@ -21,7 +22,7 @@ pub fn new_record(
     puk: Option<&[u8]>,
     admin_key: Option<&[u8; 24]>,
 ) -> CardRecord {
-    given(service, CounterMode::Nv, gids, pin, puk, admin_key)
+    given(service, played::counter_mode(), gids, pin, puk, admin_key)
 }
 
 fn given(
@@ -66,7 +67,7 @@ pub fn record_in_objects(service: &Service, kind: CardKind) -> CardRecord {
 /// When the TPM does not make it.
 #[must_use]
 pub fn uninitialised_record(service: &Service, puk: bool) -> CardRecord {
-    uninitialised(service, CounterMode::Nv, puk)
+    uninitialised(service, played::counter_mode(), puk)
 }
 
 fn uninitialised(service: &Service, mode: CounterMode, puk: bool) -> CardRecord {
@@ -84,7 +85,7 @@ fn uninitialised(service: &Service, mode: CounterMode, puk: bool) -> CardRecord 
 /// When the TPM does not make it.
 #[must_use]
 pub fn record_of_kind(service: &Service, kind: CardKind) -> CardRecord {
-    of_kind(service, CounterMode::Nv, kind)
+    of_kind(service, played::counter_mode(), kind)
 }
 
 fn of_kind(service: &Service, mode: CounterMode, kind: CardKind) -> CardRecord {

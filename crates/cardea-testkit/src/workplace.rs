@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::multiplexer::Profile;
+use crate::played::{self, Chip};
 use crate::process::{self, Outcome};
 use crate::rig::{Daemon, PIN, bin_dir};
 use crate::swtpm::Swtpm;
@@ -34,7 +36,7 @@ pub const KEYS: [&str; 2] = ["rsa", "ec"];
 pub struct Workplace {
     /// The daemon.
     pub daemon: Daemon,
-    _tpm: Swtpm,
+    _tpm: Chip,
     folder: TempDir,
 }
 
@@ -63,8 +65,19 @@ impl Workplace {
         Self::around(folder, "", None)
     }
 
+    /// Without a card, with a TPM that plays a part.
+    pub fn playing(profile: Profile) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tpm = Chip::start_as(&folder.path().join("tpm"), Some(profile));
+        Self::on(tpm, folder, "", None)
+    }
+
     fn around(folder: TempDir, configuration: &str, bus: Option<&str>) -> Self {
-        let tpm = Swtpm::start(&folder.path().join("tpm"));
+        let tpm = Chip::start(&folder.path().join("tpm"));
+        Self::on(tpm, folder, configuration, bus)
+    }
+
+    fn on(tpm: Chip, folder: TempDir, configuration: &str, bus: Option<&str>) -> Self {
         let place = folder.path().join("daemon");
         let daemon = match bus {
             Some(bus) => Daemon::start_on_bus(&place, &tpm.address(), configuration, bus),
@@ -124,7 +137,8 @@ impl Workplace {
     pub fn create(&self, name: &str) {
         let (pin, puk) = (self.text("pin"), self.text("puk"));
         let create = ["card", "create", "--name", name, "--pin-file", &pin];
-        self.cardea(&[&create[..], &["--puk-file", &puk]].concat());
+        let further = [&["--puk-file", &puk], played::create_arguments()].concat();
+        self.cardea(&[&create[..], &further].concat());
     }
 
     /// Makes a key on the card "Alice".

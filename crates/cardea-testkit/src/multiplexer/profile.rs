@@ -95,7 +95,21 @@ const FILES: [(&str, &str); 19] = profiles![
     "swtpm",
 ];
 
+/// Names the part of a test run.
+const OF_RUN: &str = "CARDEA_TPM_PROFILE";
+
 impl Profile {
+    /// The part that every TPM of this run plays, if there is one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such profile.
+    #[must_use]
+    pub fn of_run() -> Option<Self> {
+        let name = std::env::var(OF_RUN).ok()?;
+        Some(Self::named(&name))
+    }
+
     /// Short names of all profiles, in alphabetical order.
     pub fn names() -> impl Iterator<Item = &'static str> {
         FILES.iter().map(|(name, _)| *name)
