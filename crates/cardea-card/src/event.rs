@@ -28,8 +28,8 @@ pub enum Event {
     PinChanged,
     /// A wrong PIN.
     PinFailed {
-        /// Tries left.
-        left: u32,
+        /// Tries left; none: the count is hidden.
+        left: Option<u32>,
     },
     /// The PIN was set by the PUK or the administrator.
     PinUnblocked,
@@ -39,8 +39,8 @@ pub enum Event {
     PukChanged,
     /// A wrong PUK.
     PukFailed {
-        /// Tries left.
-        left: u32,
+        /// Tries left; none: the count is hidden.
+        left: Option<u32>,
     },
     /// A key of a session was made in the token.
     SessionKeyGenerated,

@@ -122,6 +122,8 @@ pub enum TokenErrorKind {
     /// The answer to a change of PIN or PUK was lost or refused after the old value was accepted: the old or the
     /// new one holds.
     ChangeUnknown,
+    /// The TPM shows the count of wrong tries to its owner alone, whose authorisation is not known here.
+    CountHidden,
     /// A counter in the TPM is not as the card was made: somebody has written it.
     Damaged,
     /// No room for another object.
@@ -186,6 +188,9 @@ impl fmt::Display for TokenError {
             TokenErrorKind::Busy => "the TPM has no resources free at the moment",
             TokenErrorKind::ChangeUnknown => {
                 "the TPM's answer was lost: it is not known whether the old or the new PIN holds"
+            }
+            TokenErrorKind::CountHidden => {
+                "the number of tries left is shown to the owner of the TPM alone"
             }
             TokenErrorKind::Damaged => "a counter of the card in the TPM was changed",
             TokenErrorKind::Full => "the TPM has no room left",
@@ -282,10 +287,10 @@ pub enum PinError {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// Wrong; the TPM has counted it.
-    #[error("wrong, {left} tries left")]
+    #[error("wrong{}", left.map(|left| format!(", {left} tries left")).unwrap_or_default())]
     Wrong {
-        /// Tries left, read after the failure.
-        left: u32,
+        /// Tries left, read after the failure; none: the count is hidden.
+        left: Option<u32>,
     },
 }
 
@@ -369,7 +374,7 @@ pub trait PinAuthority {
     ///
     /// # Errors
     ///
-    /// `NotConfigured` for a PUK that the card has not; `Lost`, `Busy`, `Unavailable`, `Internal`.
+    /// `NotConfigured` for a PUK that the card has not; `CountHidden`, `Lost`, `Busy`, `Unavailable`, `Internal`.
     fn status(
         &mut self,
         record: &TpmRecord,

@@ -257,8 +257,9 @@ pub(crate) struct CreateArguments {
     /// Consecutive wrong PUKs that block the PUK, 1 to 255 [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) puk_tries: Option<u32>,
-    /// Where wrong PINs are counted: `nv` (counters of the card in the TPM) or `object` (the TPM's lockout, for TPMs
-    /// without such counters or without room for them; promises less, see the page on TPMs) [default: nv]
+    /// Where wrong PINs are counted: `nv` (counters of the card in the TPM), `nv-owner` (the same, and only the TPM's
+    /// owner can read them: what `nv` makes on TPMs that need it) or `object` (the TPM's lockout, for TPMs without such
+    /// counters or without room for them; promises less, see the page on TPMs) [default: nv]
     #[arg(long, value_name = "MODE")]
     pub(crate) counter_mode: Option<Counters>,
     /// Longest time that a verified PIN stays valid: 30s, 10m, 8h, or none [default: 8h; none for the card of a system
@@ -326,6 +327,8 @@ pub(crate) enum Switch {
 pub(crate) enum Counters {
     /// In counters of the card in the TPM
     Nv,
+    /// The same, which only the TPM's owner can read
+    NvOwner,
     /// In the TPM's lockout
     Object,
 }
@@ -334,6 +337,7 @@ impl From<Counters> for CounterMode {
     fn from(counters: Counters) -> Self {
         match counters {
             Counters::Nv => Self::Nv,
+            Counters::NvOwner => Self::NvOwner,
             Counters::Object => Self::Object,
         }
     }

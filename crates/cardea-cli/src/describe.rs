@@ -156,6 +156,7 @@ fn id_length(cards: &[CardSummary]) -> usize {
 fn counter_text(mode: Option<CounterMode>) -> &'static str {
     match mode {
         Some(CounterMode::Nv) => "nv",
+        Some(CounterMode::NvOwner) => "nv-owner: read with the TPM's owner authorisation only",
         Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
         None => "",
     }
@@ -183,8 +184,9 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         tries.map_or_else(
             || without.to_owned(),
             |tries| match tries.left {
-                0 => format!("blocked (limit {})", tries.limit),
-                left => format!("{left} of {} tries left", tries.limit),
+                None => format!("tries left not known (limit {})", tries.limit),
+                Some(0) => format!("blocked (limit {})", tries.limit),
+                Some(left) => format!("{left} of {} tries left", tries.limit),
             },
         )
     };

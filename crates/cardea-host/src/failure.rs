@@ -61,7 +61,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
     let cause = chain(error);
     tracing::warn!(error = cause, "TPM");
     match error {
-        TpmError::CountReset => fail(FailureKind::UnsafeTpm, unsafe_tpm(&cause)),
+        TpmError::CountReset => fail(FailureKind::UnsafeTpm, resetting_tpm(&cause)),
         TpmError::FailureMode | TpmError::Protocol { .. } => fail(FailureKind::Broken, cause),
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::HIERARCHY => {
@@ -132,6 +132,13 @@ pub(crate) fn unsafe_tpm(cause: &str) -> String {
     )
 }
 
+/// A policy that reads a counter sets it back: what that means for cards. `cause` says the first.
+pub(crate) fn resetting_tpm(cause: &str) -> String {
+    format!(
+        "{cause}, so that PINs could be guessed without limit where anybody may read it; such cards are not used until the TPM's firmware is updated (ask the manufacturer of the TPM or the computer), and new cards have counters that only the TPM's owner can read"
+    )
+}
+
 /// Whether it is only that the TPM cannot be reached at the moment.
 pub(crate) fn is_away(error: &TpmError) -> bool {
     matches!(error, TpmError::Stopped | TpmError::Transport { .. })
@@ -141,19 +148,19 @@ pub(crate) fn is_away(error: &TpmError) -> bool {
 pub(crate) fn of_card(error: &CardError) -> Failure {
     match error {
         CardError::Pin(PinError::Blocked) => blocked(),
-        CardError::Pin(PinError::Wrong { left: 0 }) => Failure {
+        CardError::Pin(PinError::Wrong { left: Some(0) }) => Failure {
             tries_left: Some(0),
             ..blocked()
         },
         CardError::Pin(PinError::Wrong { left }) => Failure {
             kind: FailureKind::PinWrong,
             message: format!("wrong PIN; {}", tries_left(*left)),
-            tries_left: Some(*left),
+            tries_left: *left,
         },
         CardError::PinForm { rule, left } => Failure {
             kind: FailureKind::PinWrong,
             message: format!("{rule}; this one was not tried, {}", tries_left(*left)),
-            tries_left: Some(*left),
+            tries_left: *left,
         },
         CardError::Admin(AdminError::Delayed { seconds }) => fail(
             FailureKind::AdminDelayed,
@@ -203,10 +210,11 @@ pub(crate) fn on_card(error: &CardError) -> Failure {
 }
 
 /// In words.
-pub(crate) fn tries_left(tries: u32) -> String {
+pub(crate) fn tries_left(tries: Option<u32>) -> String {
     match tries {
-        1 => "1 try left".to_owned(),
-        _ => format!("{tries} tries left"),
+        None => "how many tries are left is not known".to_owned(),
+        Some(1) => "1 try left".to_owned(),
+        Some(tries) => format!("{tries} tries left"),
     }
 }
 
@@ -246,8 +254,9 @@ fn of_kind(kind: TokenErrorKind, cause: &str) -> Failure {
         TokenErrorKind::NotAuthenticated => fail(FailureKind::NotLoggedIn, cause),
         TokenErrorKind::NotConfigured => fail(FailureKind::Invalid, cause),
         TokenErrorKind::Unavailable => fail(FailureKind::NoTpm, cause),
-        TokenErrorKind::Unsafe => fail(FailureKind::UnsafeTpm, unsafe_tpm(cause)),
-        TokenErrorKind::Damaged
+        TokenErrorKind::Unsafe => fail(FailureKind::UnsafeTpm, resetting_tpm(cause)),
+        TokenErrorKind::CountHidden
+        | TokenErrorKind::Damaged
         | TokenErrorKind::Gone
         | TokenErrorKind::Unsupported
         | TokenErrorKind::WeakKey => fail(FailureKind::Failed, cause),
@@ -345,6 +354,7 @@ mod tests {
             (TokenErrorKind::BadData, FailureKind::BadData),
             (TokenErrorKind::Busy, FailureKind::Busy),
             (TokenErrorKind::ChangeUnknown, FailureKind::ChangeUnknown),
+            (TokenErrorKind::CountHidden, FailureKind::Failed),
             (TokenErrorKind::Damaged, FailureKind::Failed),
             (TokenErrorKind::Full, FailureKind::Full),
             (TokenErrorKind::Gone, FailureKind::Failed),
@@ -366,13 +376,13 @@ mod tests {
 
     #[test]
     fn pin_failures_tell_the_tries() {
-        let wrong = of_card(&CardError::Pin(PinError::Wrong { left: 3 }));
+        let wrong = of_card(&CardError::Pin(PinError::Wrong { left: Some(3) }));
         assert_eq!(
             (wrong.kind, wrong.tries_left),
             (FailureKind::PinWrong, Some(3))
         );
         assert!(wrong.message.contains("3 tries left"));
-        let last = of_card(&CardError::Pin(PinError::Wrong { left: 0 }));
+        let last = of_card(&CardError::Pin(PinError::Wrong { left: Some(0) }));
         assert_eq!(
             (last.kind, last.tries_left),
             (FailureKind::Blocked, Some(0))

@@ -11,6 +11,8 @@ impl StatusWord {
     pub const SUCCESS: Self = Self(0x9000);
     /// `62 85`: the selected file is terminated.
     pub const SELECTED_FILE_TERMINATED: Self = Self(0x6285);
+    /// `63 00`: wrong PIN or PUK, and nothing is said of its counter.
+    pub const VERIFICATION_FAILED: Self = Self(0x6300);
     /// `64 00`: execution failed, nothing changed.
     pub const EXECUTION_ERROR_UNCHANGED: Self = Self(0x6400);
     /// `65 81`: what was to be stored could not be.

@@ -213,17 +213,17 @@ impl Module {
         }
         if let Some(tries) = status.pin {
             flags |= match tries.left {
-                0 => CKF_USER_PIN_LOCKED,
-                1 => CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW,
-                left if left < tries.limit => CKF_USER_PIN_COUNT_LOW,
+                Some(0) => CKF_USER_PIN_LOCKED,
+                Some(1) => CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW,
+                Some(left) if left < tries.limit => CKF_USER_PIN_COUNT_LOW,
                 _ => 0,
             };
         }
         if let Some(tries) = status.puk {
             flags |= match tries.left {
-                0 => CKF_SO_PIN_LOCKED,
-                1 => CKF_SO_PIN_FINAL_TRY | CKF_SO_PIN_COUNT_LOW,
-                left if left < tries.limit => CKF_SO_PIN_COUNT_LOW,
+                Some(0) => CKF_SO_PIN_LOCKED,
+                Some(1) => CKF_SO_PIN_FINAL_TRY | CKF_SO_PIN_COUNT_LOW,
+                Some(left) if left < tries.limit => CKF_SO_PIN_COUNT_LOW,
                 _ => 0,
             };
         }

@@ -156,7 +156,7 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     let is_pin = |role: Option<IndexRole>| role == Some(IndexRole::Pin);
     let first = tpm.indices.first().map(|index| index.role);
     match tpm.mode {
-        CounterMode::Nv => require(
+        CounterMode::Nv | CounterMode::NvOwner => require(
             is_pin(first) && tpm.indices.len() <= MAX_INDICES,
             "the indices are not a card's",
         )?,

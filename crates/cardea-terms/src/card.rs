@@ -6,12 +6,16 @@ use minicbor::{Decode, Encode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum CounterMode {
-    /// PIN_FAIL NV index of the card.
+    /// PIN_FAIL NV index of the card, whose count anybody may read.
     #[n(0)]
     Nv,
     /// The TPM's global lockout.
     #[n(1)]
     Object,
+    /// PIN_FAIL NV index of the card, whose count the TPM's owner may read: for TPMs on which a policy that reads it
+    /// sets it back.
+    #[n(2)]
+    NvOwner,
 }
 
 impl CounterMode {
@@ -20,7 +24,17 @@ impl CounterMode {
     pub fn word(self) -> &'static str {
         match self {
             Self::Nv => "nv",
+            Self::NvOwner => "nv-owner",
             Self::Object => "object",
+        }
+    }
+
+    /// Whether the card has NV indices.
+    #[must_use]
+    pub fn is_in_nv(self) -> bool {
+        match self {
+            Self::Nv | Self::NvOwner => true,
+            Self::Object => false,
         }
     }
 }

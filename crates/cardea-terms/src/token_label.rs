@@ -43,7 +43,7 @@ pub fn token_label(name: &str) -> String {
 pub fn token_model(mode: Option<CounterMode>) -> &'static str {
     match mode {
         Some(CounterMode::Object) => "TPM object card",
-        Some(CounterMode::Nv) | None => "TPM card",
+        Some(CounterMode::Nv | CounterMode::NvOwner) | None => "TPM card",
     }
 }
 

@@ -71,6 +71,7 @@ impl DerefMut for Chip {
 pub fn counter_mode() -> CounterMode {
     match std::env::var(MODE).as_deref() {
         Err(_) | Ok("nv") => CounterMode::Nv,
+        Ok("nv-owner") => CounterMode::NvOwner,
         Ok("object") => CounterMode::Object,
         Ok(other) => panic!("{MODE} is {other}"),
     }
@@ -81,6 +82,7 @@ pub fn counter_mode() -> CounterMode {
 pub fn create_arguments() -> &'static [&'static str] {
     match counter_mode() {
         CounterMode::Nv => &[],
+        CounterMode::NvOwner => &["--counter-mode", "nv-owner"],
         CounterMode::Object => &["--counter-mode", "object"],
     }
 }

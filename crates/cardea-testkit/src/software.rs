@@ -167,7 +167,9 @@ impl Secret {
         }
         if *pin != self.value {
             self.left -= 1;
-            return Err(PinError::Wrong { left: self.left });
+            return Err(PinError::Wrong {
+                left: Some(self.left),
+            });
         }
         self.left = self.limit;
         Ok(())

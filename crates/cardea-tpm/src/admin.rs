@@ -367,12 +367,17 @@ impl CardToken {
 
     fn count_failures(&mut self, record: &TpmRecord) -> Result<(), TokenError> {
         let status = match self.anchor.has_objects() {
-            true => self.tries(record, IndexRole::Adm)?,
+            true => self.tries(record, IndexRole::Adm),
             false => self.run(|core, card, anchor| {
                 operate::read_counter(core, card, anchor, IndexRole::Adm)
-            })?,
+            }),
         };
-        let failures = status.limit.saturating_sub(status.left);
+        let failures = match status {
+            Err(error) if error.kind() == TokenErrorKind::CountHidden => {
+                self.administration.hidden_failures()
+            }
+            status => status.map(|status| status.limit.saturating_sub(status.left))?,
+        };
         #[cfg(feature = "weakened")]
         let failures = if weakened::has(Weakness::ForgottenFailures) {
             self.administration.failures.map_or(0, |known| known + 1)

@@ -16,7 +16,7 @@ pub(crate) struct Administration {
     pub(crate) proof: Option<Proof>,
     /// The admin value that was shown, where its holder alone can replace it: on a card with counter objects.
     pub(crate) value: Option<AuthValue>,
-    /// Wrong answers in a row, by the TPM's count; unknown before the first answer.
+    /// Wrong answers in a row, by the TPM's count if it shows that; unknown before the first answer.
     pub(crate) failures: Option<u32>,
     /// When the next answer is looked at.
     pub(crate) next: Option<Instant>,
@@ -32,6 +32,15 @@ impl Administration {
         if !self.is_fresh() {
             self.proof = None;
             self.value = None;
+        }
+    }
+
+    /// Failures where the TPM's count is hidden: those that were seen. A restart, before which there may have been any
+    /// number, lets one answer pass.
+    pub(crate) fn hidden_failures(&self) -> u32 {
+        match self.failures {
+            None => FREE_FAILURES - 1,
+            Some(known) => known.saturating_add(1),
         }
     }
 

@@ -17,8 +17,8 @@ use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
 use crate::intent::IntentIndex;
 use crate::policy::{
-    ApprovalId, NV_DEFINED, NV_WRITTEN, Names, REF_INIT, a_hash, birth_public, cc, index_policy,
-    init_policy, name_of, nv_public, role_ref, signed_hash,
+    ApprovalId, NV_FORMS, Names, REF_INIT, a_hash, birth_public, cc, index_policy, init_policy,
+    name_of, nv_defined, nv_public, nv_written, role_ref, signed_hash,
 };
 use crate::random::random;
 use crate::seal::seal;
@@ -43,7 +43,8 @@ pub struct NewCard {
     pub pin_limit: u32,
     /// Tries of the PUK, 1 to 255: [`PUK_LIMIT`] unless somebody chose.
     pub puk_limit: u32,
-    /// Where tries are counted: in NV unless somebody chose.
+    /// Where tries are counted: in NV unless somebody chose. Where a policy that reads a count sets it back, the owner
+    /// alone reads those in NV.
     pub mode: CounterMode,
 }
 
@@ -151,6 +152,12 @@ impl PreparedCard {
                 policy: index_policy(&birth_name, role),
             })
             .collect()
+    }
+
+    /// Where tries will be counted: in NV, as this TPM needs it.
+    #[must_use]
+    pub fn mode(&self) -> CounterMode {
+        self.new.mode
     }
 
     /// The random first values of a card in initialisation state, for its file.
@@ -353,7 +360,7 @@ fn create_with_birth(
     };
     progress(Step::ApprovePolicies);
     let mut approvals = Vec::new();
-    for id in ApprovalId::present(names.adm.is_some(), names.puk.is_some()) {
+    for id in ApprovalId::present(prepared.new.mode, names.adm.is_some(), names.puk.is_some()) {
         let Some(digest) = id.digest(&names) else {
             continue;
         };
@@ -376,7 +383,7 @@ fn create_with_birth(
     }
 
     let record = TpmRecord {
-        mode: CounterMode::Nv,
+        mode: prepared.new.mode,
         srk,
         salt,
         birth_public: prepared.birth_public.clone(),
@@ -406,7 +413,7 @@ fn make_index(
     let birth_name = name_of(&prepared.birth_public);
     let handle = prepared.handle(role);
     let policy = index_policy(&birth_name, role);
-    let defined = nv_public(handle, NV_DEFINED, &policy);
+    let defined = nv_public(handle, nv_defined(prepared.new.mode), &policy);
     let (tpm, _, channel) = core.link()?.parts()?;
     tpm.nv_define(channel, auth, &defined).map_err(full)?;
     if tpm.nv_read_public(handle)? != defined {
@@ -421,7 +428,7 @@ fn make_index(
     }
     written?;
     let public = core.link()?.tpm.nv_read_public(handle)?;
-    if public != nv_public(handle, NV_WRITTEN, &policy) {
+    if public != nv_public(handle, nv_written(prepared.new.mode), &policy) {
         return Err(TpmError::Unfit(
             "a written index has another public area than expected".into(),
         ));
@@ -457,7 +464,7 @@ fn write_first(
     let handle = prepared.handle(role);
     let name = name_of(&nv_public(
         handle,
-        NV_DEFINED,
+        nv_defined(prepared.new.mode),
         &index_policy(&birth_name, role),
     ));
     let mut data = [0; 8];
@@ -495,7 +502,7 @@ pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmE
         return Ok(());
     }
     let is_ours = |public: &[u8]| {
-        [NV_DEFINED, NV_WRITTEN]
+        NV_FORMS
             .iter()
             .any(|attributes| public == nv_public(intent.handle, *attributes, &intent.policy))
     };

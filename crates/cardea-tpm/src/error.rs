@@ -122,6 +122,9 @@ pub enum TpmError {
     /// The TPM was asked to replace a value and did not say, in a way that can be believed, that it is done.
     #[error("it is not known whether the old or the new value holds: {0}")]
     ChangeUnknown(#[source] Box<TpmError>),
+    /// Only the owner may read this count, and the owner's authorisation is set and not known here.
+    #[error("the TPM shows this card's counters to its owner alone")]
+    CountHidden,
     /// The TPM sets the count of wrong PINs back whenever a policy of their index is authorised: anybody can guess
     /// without end.
     #[error("this TPM's firmware sets the count of wrong PINs back whenever the counter is read")]
@@ -265,6 +268,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
         TpmError::Foreign | TpmError::Lost(_) => return TokenErrorKind::Lost,
         TpmError::AuthMissing(_) | TpmError::AuthNotSet(_) => return TokenErrorKind::Internal,
         TpmError::ChangeUnknown(_) => return TokenErrorKind::ChangeUnknown,
+        TpmError::CountHidden => return TokenErrorKind::CountHidden,
         TpmError::CountReset => return TokenErrorKind::Unsafe,
         TpmError::Damaged(_) => return TokenErrorKind::Damaged,
         TpmError::FirstValueGone | TpmError::NotApproved => {

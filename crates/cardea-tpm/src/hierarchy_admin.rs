@@ -10,10 +10,10 @@ use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
 use crate::operate::missing;
 use crate::owner::private_session;
-use crate::policy::{NV_DEFINED, NV_WRITTEN, nv_public};
+use crate::policy::{NV_FORMS, nv_public};
 use crate::service::Service;
 use crate::session::Session;
-use crate::status::{NO_STATE, PERMANENT, is_owner_on};
+use crate::status::{is_owner_on, is_set};
 use crate::trusted_record::{Anchor, CardFault, NV_RANGE};
 
 /// What became of the policy of a hierarchy. Whoever meets a policy that was set before needs no authorisation.
@@ -177,7 +177,7 @@ impl Service {
         let (lost, on) = self.run(move |core| {
             let mut lost = Vec::new();
             for index in &anchor.others {
-                if missing(core, index)?.is_some() {
+                if missing(core, &anchor, index)?.is_some() {
                     lost.push(index.role);
                 }
             }
@@ -233,15 +233,10 @@ impl Service {
 /// The policy of a public area of a card's form.
 fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
     let policy: [u8; 32] = public.get(12..44)?.try_into().ok()?;
-    [NV_DEFINED, NV_WRITTEN]
+    NV_FORMS
         .iter()
         .any(|attributes| *public == nv_public(handle, *attributes, &policy))
         .then_some(policy)
-}
-
-fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
-    let permanent = core.link()?.tpm.property(PERMANENT)?.ok_or(NO_STATE)?;
-    Ok(hierarchy.is_set_in(permanent))
 }
 
 /// A TPM that has no such command has no such policies.

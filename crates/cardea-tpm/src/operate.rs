@@ -13,14 +13,16 @@ use crate::commands::Sensitive;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
 use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
+use crate::hierarchy::Hierarchy;
+use crate::owner::{begin_owner, end_owner};
 use crate::perform::perform;
 use crate::policy::{
-    ApprovalId, NV_WRITTEN, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of,
-    nv_public, role_ref,
+    ApprovalId, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of, nv_public,
+    nv_written, role_ref,
 };
 use crate::rsa_key;
 use crate::session::attribute;
-use crate::status::is_owner_on;
+use crate::status::{is_owner_on, is_set};
 use crate::tpm::{Handle, Tpm};
 use crate::trusted_record::{Anchor, CardFault, Index};
 use crate::verdict::{Verdict, verdict};
@@ -33,7 +35,7 @@ pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), Tp
 /// Everything that a TPM can say against a card: nothing here spends a try. Without its administrator's or its
 /// PUK's index a card is a card all the same.
 pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
-    if core.resets_counts && !anchor.has_objects() {
+    if core.resets_counts && anchor.has_open_counters() {
         return Err(CardFault::CountReset);
     }
     #[cfg(feature = "weakened")]
@@ -55,12 +57,12 @@ fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
     let Some((handle, _)) = anchor.pin.nv() else {
         return Ok(counter_object::check(core, &anchor.pin)?);
     };
-    if let Some(what) = missing(core, &anchor.pin)? {
+    if let Some(what) = missing(core, anchor, &anchor.pin)? {
         return Err(CardFault::Lost(format!("index 0x{handle:08X} {what}")));
     }
     read_limit(core, anchor, IndexRole::Pin)?;
     for index in &anchor.others {
-        if missing(core, index)?.is_none() {
+        if missing(core, anchor, index)?.is_none() {
             read_limit(core, anchor, index.role)?;
         }
     }
@@ -68,22 +70,27 @@ fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
 }
 
 /// What became of an index that is not there as the card was made with it.
-pub(crate) fn missing(core: &mut Core, index: &Index) -> Result<Option<&'static str>, TpmError> {
+pub(crate) fn missing(
+    core: &mut Core,
+    anchor: &Anchor,
+    index: &Index,
+) -> Result<Option<&'static str>, TpmError> {
     let Some((handle, policy)) = index.nv() else {
         return Ok(None);
     };
     match core.link()?.tpm.nv_read_public(handle) {
         Err(error) if error.code() == Some(ResponseCode::HANDLE) => Ok(Some("was deleted")),
         Err(error) => Err(error),
-        Ok(public) if public == nv_public(handle, NV_WRITTEN, policy) => Ok(None),
+        Ok(public) if public == nv_public(handle, nv_written(anchor.mode), policy) => Ok(None),
         Ok(_) => Ok(Some("is another one")),
     }
 }
 
-/// That the limit in an index is the recorded one, and that the card's approvals are this TPM's.
+/// That the limit in an index is the recorded one, and that the card's approvals are this TPM's. Where the count is
+/// hidden nobody can say.
 fn read_limit(core: &mut Core, anchor: &Anchor, role: IndexRole) -> Result<(), CardFault> {
     match read_counter(core, u64::MAX, anchor, role) {
-        Ok(_) => Ok(()),
+        Ok(_) | Err(TpmError::CountHidden) => Ok(()),
         Err(TpmError::Damaged(what)) => Err(CardFault::Damaged(what)),
         Err(TpmError::Response {
             command: "PolicyAuthorize",
@@ -111,23 +118,53 @@ fn looks_gone(fault: &CardFault) -> bool {
     }
 }
 
-/// Reads a counter: no authorisation, no try. The answer has an HMAC.
+/// Reads a counter: no try is spent. The answer has an HMAC.
+///
+/// # Errors
+///
+/// [`TpmError::CountHidden`] where only the owner may, whose authorisation is not known.
 pub(crate) fn read_counter(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
     role: IndexRole,
 ) -> Result<PinStatus, TpmError> {
-    let missing = || TpmError::Lost("an approval is missing".into());
+    let missing = || TpmError::Lost("an index is missing".into());
     let index = anchor.index(role).ok_or_else(missing)?;
     let (handle, _) = index.nv().ok_or_else(missing)?;
+    require_own_tpm(core, anchor)?;
+    let (count, limit) = match anchor.has_open_counters() {
+        true => read_by_policy(core, card, anchor, (index, handle))?,
+        false => read_as_owner(core, anchor, (index, handle))?,
+    };
+    // PUK and administrator can write a limit, and so can whoever had one of their sessions.
+    if limit != index.limit && !believes_counters() {
+        return Err(TpmError::Damaged(format!(
+            "index 0x{handle:08X} allows {limit} tries where {} were set",
+            index.limit
+        )));
+    }
+    Ok(PinStatus {
+        left: limit.saturating_sub(count),
+        limit,
+    })
+}
+
+/// Count and limit, under the approval that asks for no secret.
+fn read_by_policy(
+    core: &mut Core,
+    card: u64,
+    anchor: &Anchor,
+    (index, handle): (&Index, u32),
+) -> Result<(u32, u32), TpmError> {
+    let missing = || TpmError::Lost("an approval is missing".into());
+    let role = index.role;
     let id = match role {
         IndexRole::Pin => ApprovalId::P6,
         IndexRole::Adm => ApprovalId::A1,
         IndexRole::Puk => ApprovalId::U6,
     };
     let (digest, ticket) = anchor.approval(id).ok_or_else(missing)?;
-    require_own_tpm(core, anchor)?;
     core.channel()?;
     let mut session = core.open_policy_session(card)?;
     let (tpm, _, channel) = core.link()?.parts()?;
@@ -140,17 +177,35 @@ pub(crate) fn read_counter(
     if result.is_err() {
         core.flush(session.handle);
     }
-    let (count, limit) = result?;
-    // PUK and administrator can write a limit, and so can whoever had one of their sessions.
-    if limit != index.limit && !believes_counters() {
-        return Err(TpmError::Damaged(format!(
-            "index 0x{handle:08X} allows {limit} tries where {} were set",
-            index.limit
-        )));
+    result
+}
+
+/// Count and limit, with the owner's authorisation, which changes no count with any firmware: it is empty, or the one
+/// that the card's token was given.
+fn read_as_owner(
+    core: &mut Core,
+    anchor: &Anchor,
+    (index, handle): (&Index, u32),
+) -> Result<(u32, u32), TpmError> {
+    let is_shown = core.link()?.tpm.owner.is_some();
+    let own = match &anchor.owner {
+        _ if is_shown || !is_set(core, Hierarchy::Owner)? => None,
+        None => return Err(TpmError::CountHidden),
+        own => own.clone(),
+    };
+    if let Some(value) = &own {
+        begin_owner(core, value)?;
     }
-    Ok(PinStatus {
-        left: limit.saturating_sub(count),
-        limit,
+    let read = core.channel().and_then(|()| {
+        let (tpm, _, channel) = core.link()?.parts()?;
+        tpm.nv_read_as_owner(handle, &index.name, channel)
+    });
+    if own.is_some() {
+        end_owner(core);
+    }
+    read.map_err(|error| match error.refuses_owner() {
+        true => TpmError::CountHidden,
+        false => error,
     })
 }
 

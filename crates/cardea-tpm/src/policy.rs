@@ -4,7 +4,7 @@
 //! The TPM's own values are compared with these at creation, and a card file is checked against them
 //! before it is believed. All hashes are SHA-256.
 
-use cardea_card::record::IndexRole;
+use cardea_card::record::{CounterMode, IndexRole};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -19,6 +19,36 @@ pub const NV_DEFINED: u32 = 0x0208_0088;
 
 /// The same once WRITTEN.
 pub const NV_WRITTEN: u32 = NV_DEFINED | 0x2000_0000;
+
+/// OWNERREAD.
+pub const NV_OWNER_READ: u32 = 0x0002_0000;
+
+/// Attributes of a card's index once WRITTEN: the owner may read the counts that a policy must not.
+#[must_use]
+pub fn nv_written(mode: CounterMode) -> u32 {
+    NV_WRITTEN
+        | match mode {
+            CounterMode::Nv | CounterMode::Object => 0,
+            CounterMode::NvOwner => NV_OWNER_READ,
+        }
+}
+
+/// The same before the first write.
+#[must_use]
+pub fn nv_defined(mode: CounterMode) -> u32 {
+    nv_written(mode) & NV_DEFINED_BITS
+}
+
+/// All but WRITTEN.
+const NV_DEFINED_BITS: u32 = !(NV_DEFINED ^ NV_WRITTEN);
+
+/// What an index of a card can have, in any mode, written or not.
+pub const NV_FORMS: [u32; 4] = [
+    NV_DEFINED,
+    NV_WRITTEN,
+    NV_DEFINED | NV_OWNER_READ,
+    NV_WRITTEN | NV_OWNER_READ,
+];
 
 /// Attributes of a generated key: fixedTPM, fixedParent, sensitiveDataOrigin, noDA, decrypt, sign.
 pub const KEY_GENERATED: u32 = 0x0006_0432;
@@ -256,6 +286,13 @@ impl ApprovalId {
         }
     }
 
+    /// Whether anybody may use it, without a secret. Firmware with the flaw of docs/design/tpm.md section 9 sets an
+    /// index's count back for whoever does.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self.policy().0.is_none()
+    }
+
     /// Short name in the card file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -284,10 +321,13 @@ impl ApprovalId {
 
     /// Those that a card has: the administrator and the PUK exclude each other as unblockers of the PIN,
     /// and the administrator does not repair the PUK.
+    ///
+    /// Where only the owner may read counts, nothing is approved for everybody.
     #[must_use]
-    pub fn present(has_adm: bool, has_puk: bool) -> Vec<Self> {
+    pub fn present(mode: CounterMode, has_adm: bool, has_puk: bool) -> Vec<Self> {
         Self::ALL
             .into_iter()
+            .filter(|id| mode != CounterMode::NvOwner || !id.is_open())
             .filter(|id| match id {
                 Self::A0 | Self::A1 => has_adm,
                 Self::P1 | Self::P2 => has_adm && !has_puk,
@@ -550,15 +590,36 @@ mod tests {
 
     #[test]
     fn card_has_the_approvals_of_its_secrets_and_no_others() {
-        let present = |has_adm, has_puk| {
-            let ids = ApprovalId::present(has_adm, has_puk);
+        let present = |mode, has_adm, has_puk| {
+            let ids = ApprovalId::present(mode, has_adm, has_puk);
             let names: Vec<_> = ids.into_iter().map(ApprovalId::as_str).collect();
             names.join(" ")
         };
-        assert_eq!(present(false, false), "P3 P6 P7");
-        assert_eq!(present(true, false), "A0 A1 P1 P2 P3 P6 P7");
-        assert_eq!(present(false, true), "P3 P4 P5 P6 P7 U3 U6");
-        assert_eq!(present(true, true), "A0 A1 P3 P4 P5 P6 P7 U3 U6");
+        let open = |has_adm, has_puk| present(CounterMode::Nv, has_adm, has_puk);
+        assert_eq!(open(false, false), "P3 P6 P7");
+        assert_eq!(open(true, false), "A0 A1 P1 P2 P3 P6 P7");
+        assert_eq!(open(false, true), "P3 P4 P5 P6 P7 U3 U6");
+        assert_eq!(open(true, true), "A0 A1 P3 P4 P5 P6 P7 U3 U6");
+        let closed = |has_adm, has_puk| present(CounterMode::NvOwner, has_adm, has_puk);
+        assert_eq!(closed(false, false), "P3");
+        assert_eq!(closed(true, false), "A0 P1 P2 P3");
+        assert_eq!(closed(false, true), "P3 P4 P5 U3");
+        assert_eq!(closed(true, true), "A0 P3 P4 P5 U3");
+    }
+
+    #[test]
+    fn only_reading_and_certifying_are_approved_for_everybody() {
+        let open = ApprovalId::ALL.into_iter().filter(|id| id.is_open());
+        let names: Vec<_> = open.map(ApprovalId::as_str).collect();
+        assert_eq!(names, ["A1", "P6", "P7", "U6"]);
+    }
+
+    #[test]
+    fn index_that_the_owner_reads_differs_in_that_attribute_alone() {
+        assert_eq!(nv_defined(CounterMode::Nv), NV_DEFINED);
+        assert_eq!(nv_written(CounterMode::Nv), NV_WRITTEN);
+        assert_eq!(nv_defined(CounterMode::NvOwner), 0x020A_0088);
+        assert_eq!(nv_written(CounterMode::NvOwner), 0x220A_0088);
     }
 
     #[test]
@@ -571,7 +632,7 @@ mod tests {
                 adm: has_adm.then_some(&name),
                 puk: has_puk.then_some(&name),
             };
-            for id in ApprovalId::present(has_adm, has_puk) {
+            for id in ApprovalId::present(CounterMode::Nv, has_adm, has_puk) {
                 assert!(id.digest(&names).is_some(), "{id:?}");
             }
             assert_eq!(ApprovalId::P1.digest(&names).is_some(), has_adm);

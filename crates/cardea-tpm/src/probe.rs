@@ -14,7 +14,8 @@ use crate::random::random;
 use crate::session::Session;
 use crate::trusted_record::NV_RANGE;
 
-/// Whether this TPM keeps the promises that cards build on (once per service).
+/// Whether this TPM keeps the promises that cards build on (once per service). [`TpmError::CountReset`] is the last of
+/// all that is looked for: such a TPM keeps every other one.
 ///
 /// A throw-away index shows what no property tells: that failures block, that a right value gives a ticket, that
 /// nobody can bind a session to the index and guess without being counted, and that nothing but the right value
@@ -171,20 +172,41 @@ impl Probe {
 
     fn ask(&self, core: &mut Core) -> Result<(), TpmError> {
         self.in_session(core, Self::first_wrong)?;
-        if read_is_asked() {
-            self.read_by_policy(core)?;
-            if self.count(core)? != (1, LIMIT) {
-                return Err(TpmError::CountReset);
-            }
+        let resets = self.reading_resets(core)?;
+        if resets {
+            // What is left of it is that failures block, which the owner's reading does not change.
+            self.in_session(core, Self::counted_wrong)?;
         }
         self.in_session(core, Self::second_wrong)?;
-        if read_is_asked() {
-            self.read_by_policy(core)?;
-            if !self.in_session(core, Self::refuses_right)? {
-                return Err(TpmError::CountReset);
-            }
+        if self.count(core)? != (LIMIT, LIMIT) || !self.in_session(core, Self::refuses_right)? {
+            return Err(TpmError::Unfit(
+                "reading by the owner changes a count".into(),
+            ));
         }
-        self.bind(core)
+        let opens = !resets && self.reading_opens(core)?;
+        self.bind(core)?;
+        match resets || opens {
+            true => Err(TpmError::CountReset),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a policy's reading changes the count of one failure.
+    fn reading_resets(&self, core: &mut Core) -> Result<bool, TpmError> {
+        if !read_is_asked() {
+            return Ok(false);
+        }
+        self.read_by_policy(core)?;
+        Ok(self.count(core)? != (1, LIMIT))
+    }
+
+    /// Whether a policy's reading opens an index that is blocked.
+    fn reading_opens(&self, core: &mut Core) -> Result<bool, TpmError> {
+        if !read_is_asked() {
+            return Ok(false);
+        }
+        self.read_by_policy(core)?;
+        Ok(!self.in_session(core, Self::refuses_right)?)
     }
 
     /// In a session that is gone afterwards: with the owner's and the channel there is room for one.
@@ -204,6 +226,10 @@ impl Probe {
         if timeout.is_empty() || ticket.len() < 10 {
             return Err(TpmError::Unfit("a PIN index gives no ticket".into()));
         }
+        self.counted_wrong(core, session)
+    }
+
+    fn counted_wrong(&self, core: &mut Core, session: &Session) -> Result<(), TpmError> {
         self.wrong(core, session)?;
         if self.count(core)? != (1, LIMIT) {
             return Err(TpmError::Unfit("a wrong PIN is not counted".into()));

@@ -232,20 +232,24 @@ impl Service {
     /// [`TpmError::Unfit`] and others.
     pub fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {
         let taken = taken.to_vec();
-        let mode = new.mode;
-        let base = self.run(move |core| match mode {
-            CounterMode::Nv => {
+        let asked = new.mode;
+        let (mode, base) = self.run(move |core| match asked {
+            CounterMode::Nv | CounterMode::NvOwner => {
                 require_ticket(core)?;
-                probe(core, &taken)?;
-                free_base(core, &taken)
+                let mode = match probe(core, &taken) {
+                    // The rest of it is fit.
+                    Err(TpmError::CountReset) => CounterMode::NvOwner,
+                    other => other.map(|()| asked)?,
+                };
+                Ok((mode, free_base(core, &taken)?))
             }
             CounterMode::Object => {
                 counter_object::require_commands(core)?;
                 core.use_new_srk()?;
-                Ok(0)
+                Ok((asked, 0))
             }
         })?;
-        PreparedCard::new(new, base)
+        PreparedCard::new(NewCard { mode, ..new }, base)
     }
 
     /// Makes the card's objects. The intent must be on disk before. What fails leaves nothing in NV.
@@ -399,7 +403,7 @@ impl Service {
                 card: self.next_card(),
                 user: record.owner,
             },
-            Anchor::new(record)?,
+            Anchor::new(record)?.read_by(self.owner.clone()),
             &record.keys,
         ))
     }

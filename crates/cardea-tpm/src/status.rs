@@ -5,6 +5,7 @@ use cardea_card::token::KeyAlgorithm;
 use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::error::TpmError;
+use crate::hierarchy::Hierarchy;
 use crate::trusted_record::NV_RANGE;
 
 /// State of the TPM.
@@ -184,6 +185,12 @@ pub(crate) const NO_STATE: TpmError = TpmError::Protocol {
     command: "GetCapability",
     what: "the TPM does not tell its state",
 };
+
+/// Whether a hierarchy has an authorisation.
+pub(crate) fn is_set(core: &mut Core, hierarchy: Hierarchy) -> Result<bool, TpmError> {
+    let permanent = core.link()?.tpm.property(PERMANENT)?.ok_or(NO_STATE)?;
+    Ok(hierarchy.is_set_in(permanent))
+}
 
 /// Whether the owner hierarchy is switched on.
 pub(crate) fn is_owner_on(core: &mut Core) -> Result<bool, TpmError> {

@@ -1,6 +1,6 @@
 //! A card's keys and PINs, as the card applications see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -50,6 +50,9 @@ pub struct CardToken {
     supported: [(KeyAlgorithm, OnceLock<bool>); 4],
     /// Counts in the card's file that are lower by now.
     counts: BTreeMap<IndexRole, u32>,
+    /// What the TPM has refused as blocked, and nothing has unblocked since: all that is known of a count that is
+    /// hidden.
+    blocked: BTreeSet<IndexRole>,
 }
 
 impl CardToken {
@@ -69,6 +72,7 @@ impl CardToken {
             counters: [None; 2],
             supported: KeyAlgorithm::ALL.map(|algorithm| (algorithm, OnceLock::new())),
             counts: BTreeMap::new(),
+            blocked: BTreeSet::new(),
         }
     }
 
@@ -128,24 +132,32 @@ impl CardToken {
             let role = self.index(reference)?.role;
             return self.compare_counted(record, role, work);
         }
+        let role = self.index(reference)?.role;
         let compared = work(self)?;
         // The TPM's counter may have moved.
         *self.counter(reference) = None;
+        self.blocked.remove(&role);
         match compared {
             Ok(done) => Ok(done),
             Err(Verdict::Blocked) => {
-                self.end_if_blocked(role_of(reference));
+                self.blocked.insert(role);
+                self.end_if_blocked(role);
                 Err(PinError::Blocked)
             }
             Err(Verdict::Right | Verdict::Wrong) => {
-                let PinStatus { left, limit } = self.status(record.current(), reference)?;
+                let PinStatus { left, limit } = match self.status(record.current(), reference) {
+                    Err(error) if error.kind() == TokenErrorKind::CountHidden => {
+                        return Err(PinError::Wrong { left: None });
+                    }
+                    status => status?,
+                };
                 if left == limit {
                     return Err(self.uncounted().into());
                 }
                 if left == 0 {
                     self.end_if_blocked(role_of(reference));
                 }
-                Err(PinError::Wrong { left })
+                Err(PinError::Wrong { left: Some(left) })
             }
         }
     }
@@ -176,7 +188,9 @@ impl CardToken {
                 if left == 1 {
                     self.end_if_blocked(role);
                 }
-                Err(PinError::Wrong { left: left - 1 })
+                Err(PinError::Wrong {
+                    left: Some(left - 1),
+                })
             }
             Err(error) => {
                 // It was not compared. What else fails may have been.
@@ -238,6 +252,16 @@ impl CardToken {
     /// A wrong value was not counted: the TPM does not keep the count, or somebody has put that answer in place of
     /// another. The TPM is asked which; where the owner alone may ask, it is not known.
     fn uncounted(&self) -> TokenError {
+        let untrue = || {
+            TokenError::new(
+                TokenErrorKind::Internal,
+                "the TPM refused the value and did not count it",
+            )
+        };
+        if !self.anchor.has_open_counters() {
+            // The card was made for a TPM that resets counts by policies, and has none that would.
+            return untrue();
+        }
         let asked = self.run(|core, _, anchor| {
             let indices = anchor.indices().filter_map(Index::nv);
             let taken: Vec<u32> = indices.map(|(handle, _)| handle).collect();
@@ -246,10 +270,7 @@ impl CardToken {
         });
         match asked {
             Err(error) if error.kind() == TokenErrorKind::Unsafe => error,
-            _ => TokenError::new(
-                TokenErrorKind::Internal,
-                "the TPM refused the value and did not count it",
-            ),
+            _ => untrue(),
         }
     }
 
@@ -404,8 +425,17 @@ impl PinAuthority for CardToken {
         {
             return Ok(*status);
         }
-        let status =
-            self.run(move |core, card, anchor| operate::read_counter(core, card, anchor, role))?;
+        let read =
+            self.run(move |core, card, anchor| operate::read_counter(core, card, anchor, role));
+        let status = match read {
+            Err(error)
+                if error.kind() == TokenErrorKind::CountHidden && self.blocked.contains(&role) =>
+            {
+                let limit = self.index(reference)?.limit;
+                PinStatus { left: 0, limit }
+            }
+            other => other?,
+        };
         *self.counter(reference) = Some((Instant::now(), status));
         Ok(status)
     }
@@ -476,6 +506,7 @@ impl PinAuthority for CardToken {
         }
         let auth = self.auth(PinReference::Pin, new)?;
         *self.counter(PinReference::Pin) = None;
+        self.blocked.remove(&IndexRole::Pin);
         let object =
             self.run(move |core, card, anchor| proof::unblock(core, card, anchor, role, &auth))?;
         Ok(self.keep(record, IndexRole::Pin, object)?)
@@ -493,6 +524,7 @@ impl PinAuthority for CardToken {
         let provisional = provisional.clone();
         *self.counter(PinReference::Pin) = None;
         *self.counter(PinReference::Puk) = None;
+        self.blocked.clear();
         let object = self.run(move |core, card, anchor| {
             proof::initialise(core, card, anchor, role, &provisional, auth.as_ref())
         })?;

@@ -1,5 +1,7 @@
 //! A card's TPM record, parsed: what the operations need, and the checks before it is trusted.
 
+use std::sync::Arc;
+
 use cardea_card::record::{
     CardRecord, CounterMode, CounterObject, IndexRecord, IndexRole, KeyRecord, ObjectBlob,
     TpmRecord,
@@ -9,10 +11,11 @@ use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PublicKey};
 use cardea_card::weakened::{self, Weakness};
 
 use crate::error::TpmError;
+use crate::hierarchy::HierarchyAuth;
 use crate::intent::IntentIndex;
 use crate::policy::{
-    ApprovalId, NV_WRITTEN, Names, counter_branches, counter_head, index_policy, key_head,
-    key_policy, name_of, nv_public,
+    ApprovalId, Names, counter_branches, counter_head, index_policy, key_head, key_policy, name_of,
+    nv_public, nv_written,
 };
 use crate::wire::Reader;
 
@@ -78,6 +81,7 @@ impl Index {
 /// Everything constant about a card in its TPM.
 #[derive(Clone, Debug)]
 pub(crate) struct Anchor {
+    pub(crate) mode: CounterMode,
     pub(crate) srk_name: [u8; 34],
     pub(crate) srk_template: Vec<u8>,
     pub(crate) salt: [u8; 16],
@@ -88,6 +92,8 @@ pub(crate) struct Anchor {
     session_policy: [u8; 32],
     once_policy: [u8; 32],
     pub(crate) session_limit: u32,
+    /// The owner's authorisation, for reading counts that others may not.
+    pub(crate) owner: Option<Arc<HierarchyAuth>>,
 }
 
 impl Anchor {
@@ -104,9 +110,9 @@ impl Anchor {
         let birth_name = name_of(&record.birth_public);
         let objects = record.counter_objects.as_deref().unwrap_or_default();
         let mut indices = match record.mode {
-            CounterMode::Nv if objects.is_empty() => {
+            CounterMode::Nv | CounterMode::NvOwner if objects.is_empty() => {
                 let indices = record.indices.iter();
-                let indices = indices.map(|index| self_consistent(index, &birth_name));
+                let indices = indices.map(|index| self_consistent(index, &birth_name, record.mode));
                 indices.collect::<Result<Vec<_>, _>>()?
             }
             CounterMode::Object if record.indices.is_empty() && record.approvals.is_empty() => {
@@ -145,6 +151,9 @@ impl Anchor {
             if id.digest(&names) != Some(approval.digest) {
                 return Err(damaged("an approved policy is not this card's"));
             }
+            if record.mode == CounterMode::NvOwner && id.is_open() {
+                return Err(damaged("it approves what sets its counts back"));
+            }
             approvals.push((id, approval.digest, approval.ticket.clone()));
         }
         let srk_name = record
@@ -154,6 +163,7 @@ impl Anchor {
             .try_into()
             .map_err(|_| damaged("the Name of its storage root key is malformed"))?;
         Ok(Self {
+            mode: record.mode,
             srk_name,
             srk_template: record.srk.template.clone(),
             salt: record.salt,
@@ -164,7 +174,13 @@ impl Anchor {
             others: indices,
             approvals,
             session_limit,
+            owner: None,
         })
+    }
+
+    /// With the owner's authorisation, if it is known.
+    pub(crate) fn read_by(self, owner: Option<Arc<HierarchyAuth>>) -> Self {
+        Self { owner, ..self }
     }
 
     /// The PIN's first.
@@ -181,12 +197,18 @@ impl Anchor {
         self.pin.nv().is_none()
     }
 
+    /// Whether anybody may read its counters.
+    pub(crate) fn has_open_counters(&self) -> bool {
+        self.mode == CounterMode::Nv
+    }
+
     /// Whether somebody may do what this approval is for.
     pub(crate) fn allows(&self, id: ApprovalId) -> bool {
         let has = |role| self.index(role).is_some();
         match self.has_objects() {
             false => self.approval(id).is_some(),
-            true => ApprovalId::present(has(IndexRole::Adm), has(IndexRole::Puk)).contains(&id),
+            true => ApprovalId::present(self.mode, has(IndexRole::Adm), has(IndexRole::Puk))
+                .contains(&id),
         }
     }
 
@@ -246,7 +268,7 @@ pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
     record
         .indices
         .iter()
-        .filter_map(|index| self_consistent(index, &birth_name).ok())
+        .filter_map(|index| self_consistent(index, &birth_name, record.mode).ok())
         .filter_map(|index| {
             let (handle, policy) = index.nv()?;
             let policy = *policy;
@@ -255,7 +277,11 @@ pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
         .collect()
 }
 
-fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, CardFault> {
+fn self_consistent(
+    index: &IndexRecord,
+    birth_name: &[u8; 34],
+    mode: CounterMode,
+) -> Result<Index, CardFault> {
     if !NV_RANGE.contains(&index.handle) {
         return Err(CardFault::Damaged(format!(
             "0x{:08X} is not an index of a card",
@@ -263,7 +289,7 @@ fn self_consistent(index: &IndexRecord, birth_name: &[u8; 34]) -> Result<Index, 
         )));
     }
     let policy = index_policy(birth_name, index.role);
-    let name = name_of(&nv_public(index.handle, NV_WRITTEN, &policy));
+    let name = name_of(&nv_public(index.handle, nv_written(mode), &policy));
     if name[..] != index.name[..] {
         return Err(CardFault::Damaged(
             "the Name of an index does not follow from its birth key".into(),

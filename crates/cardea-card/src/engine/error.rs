@@ -24,8 +24,8 @@ pub enum CardError {
     PinForm {
         /// The rule that it breaks.
         rule: PinRuleError,
-        /// Tries left.
-        left: u32,
+        /// Tries left; none: the count is hidden.
+        left: Option<u32>,
     },
     /// The new PIN is not one that the card's policy allows.
     #[error(transparent)]
@@ -36,6 +36,14 @@ pub enum CardError {
     /// The token failed.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+impl CardError {
+    /// Whether it is only that the count of wrong tries cannot be read here.
+    #[must_use]
+    pub fn is_hidden_count(&self) -> bool {
+        matches!(self, Self::Token(error) if error.kind() == TokenErrorKind::CountHidden)
+    }
 }
 
 impl From<PinError> for CardError {

@@ -195,7 +195,9 @@ fn pin_status(error: &PinError) -> StatusWord {
         PinError::Blocked => StatusWord::AUTHENTICATION_BLOCKED,
         PinError::Store(_) => StatusWord::MEMORY_FAILURE,
         PinError::Token(error) => token_status(error.kind()),
-        PinError::Wrong { left } => StatusWord::tries_left(*left),
+        // ISO/IEC 7816-4 §5.6: no information given.
+        PinError::Wrong { left: None } => StatusWord::VERIFICATION_FAILED,
+        PinError::Wrong { left: Some(left) } => StatusWord::tries_left(*left),
     }
 }
 
@@ -205,6 +207,7 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
         TokenErrorKind::Busy | TokenErrorKind::Unavailable => StatusWord::EXECUTION_ERROR_UNCHANGED,
         TokenErrorKind::Full => StatusWord::NOT_ENOUGH_MEMORY,
         TokenErrorKind::ChangeUnknown
+        | TokenErrorKind::CountHidden
         | TokenErrorKind::Damaged
         | TokenErrorKind::Internal
         | TokenErrorKind::Lost
@@ -222,10 +225,11 @@ mod tests {
     use super::*;
     use crate::pin_policy::PinRuleError;
 
-    const KINDS: [TokenErrorKind; 16] = [
+    const KINDS: [TokenErrorKind; 17] = [
         TokenErrorKind::BadData,
         TokenErrorKind::Busy,
         TokenErrorKind::ChangeUnknown,
+        TokenErrorKind::CountHidden,
         TokenErrorKind::Damaged,
         TokenErrorKind::Full,
         TokenErrorKind::Gone,
@@ -247,6 +251,7 @@ mod tests {
             TokenErrorKind::BadData => 0x6A80,
             TokenErrorKind::Busy => 0x6400,
             TokenErrorKind::ChangeUnknown => 0x6F00,
+            TokenErrorKind::CountHidden => 0x6F00,
             TokenErrorKind::Damaged => 0x6F00,
             TokenErrorKind::Full => 0x6A84,
             TokenErrorKind::Gone => 0x6A88,
@@ -304,9 +309,12 @@ mod tests {
             (16, 0x63CF),
             (u32::MAX, 0x63CF),
         ] {
+            let left = Some(left);
             let failure = Failure::from(CardError::from(PinError::Wrong { left }));
             assert_eq!(failure.status(), StatusWord::new(status));
         }
+        let hidden = Failure::from(CardError::from(PinError::Wrong { left: None }));
+        assert_eq!(hidden.status(), StatusWord::new(0x6300));
         let blocked = Failure::from(CardError::from(PinError::Blocked));
         assert_eq!(blocked.status(), StatusWord::new(0x6983));
     }
@@ -343,7 +351,7 @@ mod tests {
             (
                 CardError::PinForm {
                     rule: PinRuleError::Characters,
-                    left: 3,
+                    left: Some(3),
                 }
                 .into(),
                 0x63C3,

@@ -79,6 +79,18 @@ impl Card {
         }
     }
 
+    /// Wrong tries that block, as the record has it; none: the card has no such index.
+    #[must_use]
+    pub fn pin_limit(&self, reference: PinReference) -> Option<u32> {
+        let role = match reference {
+            PinReference::Pin => IndexRole::Pin,
+            PinReference::Puk => IndexRole::Puk,
+        };
+        let mut indices = self.record.tpm.indices.iter();
+        let index = indices.find(|index| index.role == role);
+        index.map(|index| index.limit)
+    }
+
     /// Whether the card has a PUK.
     #[must_use]
     pub fn has_puk(&self) -> bool {
@@ -206,7 +218,8 @@ impl Card {
                 }
                 Err(CardError::Pin(PinError::Wrong { left })) => {
                     refused = CardError::Pin(PinError::Wrong { left });
-                    if left <= 1 || position + 1 == lengths.len() {
+                    // A count that is hidden may be the last.
+                    if left.is_none_or(|left| left <= 1) || position + 1 == lengths.len() {
                         break;
                     }
                 }
@@ -398,12 +411,12 @@ impl Card {
                 PinReference::Puk => (Event::PukFailed { left }, Event::PukBlocked),
             };
             self.happened(failed);
-            if left == 0 {
+            if left == Some(0) {
                 self.happened(blocked);
             }
         }
         match (&error, reference) {
-            (PinError::Wrong { left: 0 } | PinError::Blocked, PinReference::Pin) => {
+            (PinError::Wrong { left: Some(0) } | PinError::Blocked, PinReference::Pin) => {
                 self.end_all_verifications();
             }
             (PinError::Wrong { .. }, _) | (PinError::Blocked, PinReference::Puk) => {
@@ -427,7 +440,11 @@ impl Card {
         self.change_security(|security| security.revoke(&connection.mark, reference.into()));
         match self.known_pin_status(reference) {
             Ok(PinStatus { left: 0, .. }) => PinError::Blocked.into(),
-            Ok(PinStatus { left, .. }) => CardError::PinForm { rule, left },
+            Ok(PinStatus { left, .. }) => CardError::PinForm {
+                rule,
+                left: Some(left),
+            },
+            Err(error) if error.is_hidden_count() => CardError::PinForm { rule, left: None },
             Err(error) => error,
         }
     }

@@ -158,13 +158,20 @@ fn application(
     request.answer(candidates)
 }
 
-/// Tries left (`97`) and limit (`93`).
+/// Tries left (`97`), unless the count is hidden, and limit (`93`). Clients take what they find: OpenSC shows no number
+/// of tries without the first.
 fn pin_status(card: &mut Card, reference: PinReference) -> Result<Vec<u8>, Failure> {
-    let status = card.recent_pin_status(reference)?;
-    let byte = |count| u8::try_from(count).unwrap_or(u8::MAX);
+    let (left, limit) = match card.recent_pin_status(reference) {
+        Ok(status) => (Some(status.left), Some(status.limit)),
+        Err(error) if error.is_hidden_count() => (None, card.pin_limit(reference)),
+        Err(error) => return Err(error.into()),
+    };
     let mut value = Vec::new();
-    tlv::write(&mut value, 0x97, &[byte(status.left)]);
-    tlv::write(&mut value, 0x93, &[byte(status.limit)]);
+    for (tag, count) in [(0x97, left), (0x93, limit)] {
+        if let Some(count) = count {
+            tlv::write(&mut value, tag, &[u8::try_from(count).unwrap_or(u8::MAX)]);
+        }
+    }
     Ok(value)
 }
 

@@ -37,12 +37,15 @@ fn status(
     if card.has_role(connection, reference) {
         return Ok(Reply::Done);
     }
-    let status = card.recent_pin_status(reference)?;
-    Err(if status.left == 0 {
-        Failure::Pin(PinError::Blocked)
-    } else {
-        Failure::Pin(PinError::Wrong { left: status.left })
-    })
+    let left = match card.recent_pin_status(reference) {
+        Ok(status) => Some(status.left),
+        Err(error) if error.is_hidden_count() => None,
+        Err(error) => return Err(error.into()),
+    };
+    Err(Failure::Pin(match left {
+        Some(0) => PinError::Blocked,
+        left => PinError::Wrong { left },
+    }))
 }
 
 /// CHANGE REFERENCE DATA.

@@ -646,9 +646,9 @@ pub struct LockoutRoom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Tries {
-    /// Tries left.
+    /// Tries left; none: the TPM does not show the number.
     #[n(0)]
-    pub left: u32,
+    pub left: Option<u32>,
     /// Tries after a success.
     #[n(1)]
     pub limit: u32,

@@ -29,7 +29,7 @@ fn card_is_made_used_and_destroyed_without_a_trace_in_the_tpm() {
         Some("Cardea Virtual Smart Card 00 00")
     );
     assert_eq!(card.summary.instance_id, "ROOT\\SMARTCARDREADER\\0000");
-    assert_eq!(card.pin.unwrap().left, 5);
+    assert_eq!(card.pin.unwrap().left, Some(5));
     assert!(card.puk.is_none() && !card.administrator && card.warnings.is_empty());
     client.power(0);
     assert_eq!(client.verify(0, PIN), 0x9000);
@@ -53,7 +53,7 @@ fn card_with_puk_and_admin_key_has_all_three_indices() {
         other => panic!("{other:?}"),
     };
     assert!(card.administrator);
-    assert_eq!(card.puk.unwrap().left, 10);
+    assert_eq!(card.puk.unwrap().left, Some(10));
     daemon.stop();
     assert_eq!(place.tpm.indices().len(), 3);
 }
@@ -248,7 +248,7 @@ fn pin_is_changed_with_the_old_one_only_and_wrong_ones_cost_tries() {
     assert_eq!(wrong.kind, FailureKind::PinWrong);
     assert_eq!(wrong.tries_left, Some(4));
     assert_eq!(client.kind(&change(b"654321", b"123")), FailureKind::Rule);
-    assert_eq!(client.show("work").pin.unwrap().left, 4);
+    assert_eq!(client.show("work").pin.unwrap().left, Some(4));
     client.power(0);
     assert_eq!(client.verify(0, b"654321"), 0x9000);
     for _ in 0..4 {

@@ -31,8 +31,8 @@ fn card_in_initialisation_state_spends_no_tries() {
         "no key either"
     );
     let shown = client.show("work");
-    assert_eq!(shown.pin.unwrap().left, 5);
-    assert_eq!(shown.puk.unwrap().left, 10);
+    assert_eq!(shown.pin.unwrap().left, Some(5));
+    assert_eq!(shown.puk.unwrap().left, Some(10));
 }
 
 #[test]

@@ -42,8 +42,8 @@ impl CardVisit<'_> {
         };
         if let Body::Live(live) = &mut *body {
             let tries = |reference, live: &mut Card| {
-                let known = live.known_pin_status(reference).ok();
-                known.map(describe::tries)
+                let known = live.known_pin_status(reference);
+                describe::tries(live, reference, known)
             };
             live.expire();
             status.logged_in = Some(login.as_ref().is_some_and(|login| {

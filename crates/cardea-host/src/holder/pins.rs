@@ -98,7 +98,7 @@ impl CardVisit<'_> {
                     of_puk(*rule),
                     tries_left(*left)
                 ),
-                tries_left: Some(*left),
+                tries_left: *left,
             },
             (Reference::Puk, error) if token_kind(error) == Some(TokenErrorKind::NotConfigured) => {
                 fail(FailureKind::Invalid, "this card has no PUK")
@@ -304,10 +304,7 @@ fn of_puk(rule: PinRuleError) -> String {
 fn about(reference: Reference, failure: Failure) -> Failure {
     match (reference, failure.kind) {
         (Reference::Puk, FailureKind::PinWrong) => Failure {
-            message: format!(
-                "wrong PUK; {}",
-                tries_left(failure.tries_left.unwrap_or_default())
-            ),
+            message: format!("wrong PUK; {}", tries_left(failure.tries_left)),
             ..failure
         },
         (Reference::Puk, FailureKind::Blocked) => Failure {

@@ -9,11 +9,11 @@ use cardea_card::token::{CardStore, TokenErrorKind};
 use cardea_client::message::CardState;
 use cardea_tpm::{CardFault, Chip, TpmError};
 
-use crate::failure::unsafe_tpm;
+use crate::failure::resetting_tpm;
 use crate::host::Host;
 use crate::host::audit::{Actor, Door, Kind};
 use crate::host::counters::Verdict;
-use crate::host::credential::for_keeper;
+use crate::host::credential::{credential, for_keeper};
 use crate::host::drive::DriveStore;
 use crate::host::hosted::{Body, HostedCard, Indices, Refused, View};
 use crate::host::partial::Partial;
@@ -66,7 +66,7 @@ pub(crate) fn compare(
         _ => return true,
     };
     let examined = |chip: &Arc<dyn Chip>| {
-        chip.check_card(&record)?;
+        reader(chip, record.tpm.mode).check_card(&record)?;
         chip.lost_parts(&record.tpm)
     };
     let examined = match examined(chip) {
@@ -85,7 +85,10 @@ pub(crate) fn compare(
         Ok(gone) if record.tpm.mode == CounterMode::Object => Ok(Ok(gone)),
         Ok(gone) => match host.counters.examine(host, &for_keeper(chip)) {
             Verdict::Usable => Ok(Ok(gone)),
-            Verdict::Unsafe(reason) => Ok(Err(View::unsafe_tpm(reason))),
+            Verdict::Unsafe => match host.counters.unsafe_reason(record.tpm.mode) {
+                None => Ok(Ok(gone)),
+                Some(reason) => Ok(Err(View::unsafe_tpm(reason))),
+            },
             Verdict::Away(error) => Err(CardFault::Tpm(error)),
         },
     };
@@ -162,7 +165,7 @@ fn refused(record: Box<CardRecord>, fault: &View) -> Body {
 /// What a fault means for people.
 fn view_of_fault(fault: &CardFault) -> View {
     match fault {
-        CardFault::CountReset => View::unsafe_tpm(unsafe_tpm(&fault.to_string())),
+        CardFault::CountReset => View::unsafe_tpm(resetting_tpm(&fault.to_string())),
         CardFault::Foreign => View::new(
             CardState::Foreign,
             "made by another TPM, or the TPM was cleared",
@@ -174,6 +177,14 @@ fn view_of_fault(fault: &CardFault) -> View {
     }
 }
 
+/// The TPM, with the authorisation that reading the counters of such a card takes now.
+fn reader(chip: &Arc<dyn Chip>, mode: CounterMode) -> Arc<dyn Chip> {
+    match mode {
+        CounterMode::Nv | CounterMode::Object => Arc::clone(chip),
+        CounterMode::NvOwner => for_keeper(chip),
+    }
+}
+
 /// The card over its token and its file.
 pub(crate) fn open(
     host: &Host,
@@ -181,7 +192,12 @@ pub(crate) fn open(
     record: &CardRecord,
     chip: &Arc<dyn Chip>,
 ) -> Result<Card, String> {
-    let token = chip
+    let reader = match record.tpm.mode {
+        CounterMode::Nv | CounterMode::Object => Arc::clone(chip),
+        // It asks each time whether reading takes the authorisation.
+        CounterMode::NvOwner => chip.with_owner(credential()),
+    };
+    let token = reader
         .token(record)
         .map_err(|fault| crate::failure::chain(&fault))?;
     let gone = Arc::clone(card.gone());
@@ -228,10 +244,7 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said
     if matches!(examined, Err(CardFault::CountReset)) {
         host.counters.found(host, &TpmError::CountReset);
     }
-    let unsafe_reason = match record.tpm.mode {
-        CounterMode::Nv => host.counters.unsafe_reason(),
-        CounterMode::Object => None,
-    };
+    let unsafe_reason = host.counters.unsafe_reason(record.tpm.mode);
     let view = match (unsafe_reason, examined) {
         (Some(reason), _) => View::unsafe_tpm(reason),
         (None, Ok(gone)) => {

@@ -181,7 +181,9 @@ impl Kind {
         let Self::OnCard(event) = self else { return };
         match event {
             Event::PinFailed { left } | Event::PukFailed { left } => {
-                record.insert("left".into(), left.into());
+                if let Some(left) = left {
+                    record.insert("left".into(), left.into());
+                }
             }
             Event::KeyGenerated(key)
             | Event::KeyImported(key)
@@ -523,7 +525,7 @@ mod tests {
         assert_eq!(audit.stored_head(), None);
         for kind in [
             Kind::LockoutReset,
-            Kind::OnCard(Event::PinFailed { left: 3 }),
+            Kind::OnCard(Event::PinFailed { left: Some(3) }),
         ] {
             audit.event(None, &actor(), Door::Socket, kind);
         }

@@ -1,16 +1,18 @@
 //! Whether this TPM counts wrong PINs as cards need it: found out before the first card is taken into use.
 //!
-//! Firmware is about that sets a count back whenever the counter is read. On such a TPM no card is made, and those
-//! that are there are not used: their PINs could be guessed without end. The trial takes an index of its own, and so
-//! the owner's authorisation where one is set; without it the cards are used, and the trial stays outstanding.
+//! Firmware is about that sets a count back whenever a policy reads the counter. On such a TPM cards are made whose
+//! counters the TPM's owner reads, and others are not used: their PINs could be guessed without end. The trial takes an
+//! index of its own, and so the owner's authorisation where one is set; without it the cards are used, and the trial
+//! stays outstanding.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::CounterCheck;
+use cardea_terms::CounterMode;
 use cardea_tpm::{Chip, CounterFinding, Examination, Hierarchy, TpmError};
 
-use crate::failure::{chain, unsafe_tpm};
+use crate::failure::{chain, resetting_tpm, unsafe_tpm};
 use crate::host::Host;
 use crate::host::audit::{Actor, Door, Kind};
 use crate::sync::lock;
@@ -35,7 +37,16 @@ enum Known {
     Outstanding(Instant, String),
     /// They do not count, as found in a run of the TPM with this number of resets: an update of the firmware ends
     /// with one.
-    Unsafe(Option<u32>, String),
+    Unsafe(Fault, Option<u32>, String),
+}
+
+/// What is wrong with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// A policy that reads a counter sets it back.
+    Resets,
+    /// Nothing can be said for any of them.
+    Unfit,
 }
 
 /// Whether cards may be used.
@@ -44,8 +55,8 @@ pub(crate) enum Verdict {
     Away(TpmError),
     /// They may, as far as is known.
     Usable,
-    /// They may not, in words.
-    Unsafe(String),
+    /// Some may not: [`Counters::unsafe_reason`] says which, and why.
+    Unsafe,
 }
 
 impl Counters {
@@ -60,14 +71,18 @@ impl Counters {
             Known::Nothing => (CounterCheck::Unknown, String::new()),
             Known::Good => (CounterCheck::Good, String::new()),
             Known::Outstanding(_, reason) => (CounterCheck::Outstanding, reason.clone()),
-            Known::Unsafe(_, reason) => (CounterCheck::Unsafe, reason.clone()),
+            Known::Unsafe(_, _, reason) => (CounterCheck::Unsafe, reason.clone()),
         }
     }
 
-    /// Why cards may not be used, if that was found.
-    pub(crate) fn unsafe_reason(&self) -> Option<String> {
-        match &*lock(&self.known) {
-            Known::Unsafe(_, reason) => Some(reason.clone()),
+    /// Why cards with such counters may not be used, if that was found.
+    pub(crate) fn unsafe_reason(&self, mode: CounterMode) -> Option<String> {
+        match (&*lock(&self.known), mode) {
+            // Wrong PINs are counted in the lockout, which every TPM has.
+            (_, CounterMode::Object)
+            // No policy reads them.
+            | (Known::Unsafe(Fault::Resets, ..), CounterMode::NvOwner) => None,
+            (Known::Unsafe(_, _, reason), _) => Some(reason.clone()),
             _ => None,
         }
     }
@@ -82,8 +97,8 @@ impl Counters {
         match &*known {
             Known::Good => return Verdict::Usable,
             Known::Outstanding(tried, _) if tried.elapsed() < RETRY => return Verdict::Usable,
-            Known::Unsafe(run, reason) => match chip.time() {
-                Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe(reason.clone()),
+            Known::Unsafe(_, run, _) => match chip.time() {
+                Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe,
                 Ok(_) => {}
                 Err(error) => return Verdict::Away(error),
             },
@@ -106,15 +121,15 @@ impl Counters {
                 Verdict::Usable
             }
             Err(error) => match outcome(&error) {
-                Outcome::Unsafe(reason) => {
+                Outcome::Unsafe(fault, reason) => {
                     let was = matches!(*known, Known::Unsafe(..));
                     let run = chip.time().ok().map(|time| time.resets);
-                    *known = Known::Unsafe(run, reason.clone());
+                    *known = Known::Unsafe(fault, run, reason.clone());
                     drop(known);
                     if !was {
                         announce(host, &reason);
                     }
-                    Verdict::Unsafe(reason)
+                    Verdict::Unsafe
                 }
                 Outcome::Outstanding(reason) => {
                     if !matches!(&*known, Known::Outstanding(_, told) if *told == reason) {
@@ -150,12 +165,12 @@ impl Counters {
         if !matches!(error, TpmError::CountReset) {
             return;
         }
-        let reason = unsafe_tpm(&chain(error));
+        let reason = resetting_tpm(&chain(error));
         let chip = host.tpm.chip().ok();
         let run = chip.and_then(|chip| chip.time().ok());
         let before = std::mem::replace(
             &mut *lock(&self.known),
-            Known::Unsafe(run.map(|time| time.resets), reason.clone()),
+            Known::Unsafe(Fault::Resets, run.map(|time| time.resets), reason.clone()),
         );
         if !matches!(before, Known::Unsafe(..)) {
             announce(host, &reason);
@@ -166,12 +181,13 @@ impl Counters {
 enum Outcome {
     Away,
     Outstanding(String),
-    Unsafe(String),
+    Unsafe(Fault, String),
 }
 
 fn outcome(error: &TpmError) -> Outcome {
     match error {
-        TpmError::CountReset | TpmError::Unfit(_) => Outcome::Unsafe(unsafe_tpm(&chain(error))),
+        TpmError::CountReset => Outcome::Unsafe(Fault::Resets, resetting_tpm(&chain(error))),
+        TpmError::Unfit(_) => Outcome::Unsafe(Fault::Unfit, unsafe_tpm(&chain(error))),
         TpmError::NvFull(_) => Outcome::Outstanding(format!(
             "the test of the TPM's counters needs room for one index, and there is none ({}): `cardea tpm indices` lists what was left behind",
             chain(error)
@@ -189,7 +205,7 @@ const OWNER_NEEDED: &str = "the test of the TPM's counters needs the owner autho
 fn announce(host: &Host, reason: &str) {
     tracing::error!(
         reason,
-        "this TPM does not count wrong PINs; cards are not used"
+        "this TPM does not count wrong PINs as cards need it"
     );
     host.audit
         .event(None, &Actor::daemon(), Door::Daemon, Kind::TpmUnsafe);
@@ -216,8 +232,8 @@ mod tests {
     #[test]
     fn only_a_tpm_that_was_seen_not_to_count_is_unsafe() {
         for (error, expected) in [
-            (TpmError::CountReset, "unsafe"),
-            (TpmError::Unfit("wrong PINs do not block".into()), "unsafe"),
+            (TpmError::CountReset, "resets"),
+            (TpmError::Unfit("wrong PINs do not block".into()), "unfit"),
             (TpmError::AuthMissing(Hierarchy::Owner), "outstanding"),
             (response(0x4000_0001, 0x9A2), "outstanding"),
             (
@@ -230,7 +246,8 @@ mod tests {
             let found = match outcome(&error) {
                 Outcome::Away => "away",
                 Outcome::Outstanding(_) => "outstanding",
-                Outcome::Unsafe(_) => "unsafe",
+                Outcome::Unsafe(Fault::Resets, _) => "resets",
+                Outcome::Unsafe(Fault::Unfit, _) => "unfit",
             };
             assert_eq!(found, expected, "{error}");
         }

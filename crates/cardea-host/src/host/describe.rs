@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility, VaultKind};
 use cardea_card::token::{KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind};
-use cardea_card::{Card, KeyNumber, KeyUsage};
+use cardea_card::{Card, CardError, KeyNumber, KeyUsage};
 use cardea_client::message::{
     CardDetails, CardOverview, CardState, CardSummary, CounterMode, KeySummary, LockoutRoom,
     TpmStatus, Tries,
@@ -51,7 +51,8 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
     let record = match &mut *body {
         Body::Live(live) => {
             if has_reference(live.record(), PinReference::Puk) {
-                puk = live.pin_status(PinReference::Puk).ok();
+                let read = live.pin_status(PinReference::Puk);
+                puk = tries(live, PinReference::Puk, read);
             }
             match live.keys() {
                 Ok(known) => {
@@ -71,18 +72,21 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
     drop(body);
     if let Some(record) = &record {
         warnings.extend(warning_of_vault(record));
+        if pin.is_some_and(|tries| tries.left.is_none()) {
+            warnings.push(HIDDEN.to_owned());
+        }
     }
     warnings.extend(keys.iter().filter(|key| key.import_exposed).map(exposed));
     let lockout = match card.mode {
         Some(CounterMode::Object) => lockout_room(host),
-        Some(CounterMode::Nv) | None => None,
+        Some(CounterMode::Nv | CounterMode::NvOwner) | None => None,
     };
     warnings.extend(lockout.zip(pin).and_then(warning_of_lockout));
     CardDetails {
         summary: summary(host, card),
         created: card.created,
-        pin: pin.map(tries),
-        puk: puk.map(tries),
+        pin,
+        puk,
         administrator: !card.gone().has(IndexRole::Adm)
             && record
                 .as_ref()
@@ -115,7 +119,7 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
 }
 
 /// Asks a live card's TPM for the PIN counter and keeps what follows from it.
-fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinStatus> {
+fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<Tries> {
     ask_again(host, card, body);
     let Body::Live(live) = &mut *body else {
         return None;
@@ -123,7 +127,12 @@ fn refresh(host: &Host, card: &Arc<HostedCard>, body: &mut Body) -> Option<PinSt
     match live.pin_status(PinReference::Pin) {
         Ok(status) => {
             card.set_view(View::of_status(status));
-            Some(status)
+            tries(live, PinReference::Pin, Ok(status))
+        }
+        // Not blocked, as far as is known.
+        Err(error) if error.is_hidden_count() => {
+            card.set_view(View::ready());
+            tries(live, PinReference::Pin, Err(error))
         }
         Err(error) => {
             match token_kind(&error) {
@@ -173,7 +182,7 @@ fn lockout_room(host: &Host) -> Option<LockoutRoom> {
 }
 
 /// A TPM that locks itself early has a card wait before its own tries are spent.
-fn warning_of_lockout((room, pin): (LockoutRoom, PinStatus)) -> Option<String> {
+fn warning_of_lockout((room, pin): (LockoutRoom, Tries)) -> Option<String> {
     (room.limit < pin.limit).then(|| {
         format!(
             "the TPM locks itself after few wrong PINs of all cards and programs together: after {} of them cards in \
@@ -205,6 +214,9 @@ pub(crate) fn overview(card: &HostedCard) -> CardOverview {
     }
 }
 
+/// What is said of a card whose tries cannot be counted out.
+const HIDDEN: &str = "the number of tries left is not known: the TPM shows it to its owner alone, whose authorisation is set; keep it as the daemon's service credential `owner-auth` to have the number shown";
+
 /// What is said of a key that was imported without an inner wrap.
 fn exposed(key: &KeySummary) -> String {
     format!(
@@ -233,10 +245,22 @@ fn warning_of_vault(record: &CardRecord) -> Option<String> {
     })
 }
 
-pub(crate) fn tries(status: PinStatus) -> Tries {
-    Tries {
-        left: status.left,
-        limit: status.limit,
+/// A counter as it was read; without the number if that is hidden.
+pub(crate) fn tries(
+    live: &Card,
+    reference: PinReference,
+    read: Result<PinStatus, CardError>,
+) -> Option<Tries> {
+    match read {
+        Ok(status) => Some(Tries {
+            left: Some(status.left),
+            limit: status.limit,
+        }),
+        Err(error) if error.is_hidden_count() => {
+            let limit = live.pin_limit(reference)?;
+            Some(Tries { left: None, limit })
+        }
+        Err(_) => None,
     }
 }
 

@@ -18,7 +18,7 @@ use cardea_client::message::{
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
-use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
+use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, TpmError};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
 use crate::fault;
@@ -96,6 +96,9 @@ pub(crate) fn create(
     tracing::info!(card = %card.selector(), name = card.name(), owner = card.owner, by = caller.uid(), "card created");
     fault::point("create-seated");
     let mut details = describe::details(host, &card);
+    if details.counter_mode == Some(CounterMode::NvOwner) {
+        warnings.push(READ_BY_OWNER.to_owned());
+    }
     warnings.append(&mut details.warnings);
     details.warnings = warnings;
     Ok((card, details))
@@ -173,6 +176,9 @@ fn make_on_drive(
     Ok(drive::list_known(host, drive::known(&record)))
 }
 
+/// What a card cannot tell whose counts the owner alone reads.
+const READ_BY_OWNER: &str = "this card's counters can be read with the TPM's owner authorisation only: if that is set and the daemon does not have it, the number of tries left is not shown, and a changed limit of tries is not noticed";
+
 /// Where a new card's file goes.
 enum NewFile<'a> {
     Here,
@@ -232,8 +238,14 @@ fn write(
     };
     file.require_free(host, id)?;
 
-    let in_nv = order.secrets.mode == CounterMode::Nv;
-    if let Some(reason) = host.counters.unsafe_reason().filter(|_| in_nv) {
+    let asked = order.secrets.mode;
+    // In NV it is made as this TPM needs it, if there is a way.
+    let least = if asked.is_in_nv() {
+        CounterMode::NvOwner
+    } else {
+        asked
+    };
+    if let Some(reason) = host.counters.unsafe_reason(least) {
         return Err(fail(FailureKind::UnsafeTpm, reason));
     }
     progress(Step::PrepareCard);
@@ -243,9 +255,7 @@ fn write(
             host.counters.found(host, &error);
             owner.failure(&error)
         })?;
-    if in_nv {
-        host.counters.found_good();
-    }
+    note_counters(host, asked, prepared.mode());
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,
@@ -309,6 +319,15 @@ fn write(
     }
     fault::point("create-intent-removed");
     Ok((record, Arc::clone(&owner.chip)))
+}
+
+/// What the preparation has found of the TPM's counters.
+fn note_counters(host: &Host, asked: CounterMode, made: CounterMode) {
+    match (asked, made) {
+        (CounterMode::Nv, CounterMode::Nv) => host.counters.found_good(),
+        (CounterMode::Nv, _) => host.counters.found(host, &TpmError::CountReset),
+        _ => {}
+    }
 }
 
 /// The file of a creation that failed may be there all the same (a folder that could not be synced): it goes first,

@@ -109,7 +109,11 @@ fn vault() -> impl Strategy<Value = Vault> {
 }
 
 fn tpm() -> impl Strategy<Value = TpmRecord> {
-    let mode = prop_oneof![Just(CounterMode::Nv), Just(CounterMode::Object)];
+    let mode = prop_oneof![
+        Just(CounterMode::Nv),
+        Just(CounterMode::NvOwner),
+        Just(CounterMode::Object)
+    ];
     let srk = (0x8100_0000..=0x81FF_FFFFu32, tpm_name(), bytes(100)).prop_map(
         |(handle, name, template)| SrkRecord {
             handle,
@@ -144,7 +148,7 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             salt,
             birth_public,
             indices: match mode {
-                CounterMode::Nv => indices,
+                CounterMode::Nv | CounterMode::NvOwner => indices,
                 CounterMode::Object => Vec::new(),
             },
             approvals,

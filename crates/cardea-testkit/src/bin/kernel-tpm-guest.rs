@@ -340,7 +340,11 @@ fn show(daemon: &Daemon, card: &str) -> CardDetails {
 
 /// PIN tries left on the first card.
 fn left(daemon: &Daemon) -> u32 {
-    show(daemon, &name(0)).pin.expect("a counter").left
+    show(daemon, &name(0))
+        .pin
+        .expect("a counter")
+        .left
+        .expect("a number")
 }
 
 fn public_keys(daemon: &Daemon) {

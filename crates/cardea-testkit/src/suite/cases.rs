@@ -123,12 +123,18 @@ fn errors_of_the_other_door(make_card: MakeCard<'_>) -> Outcome {
     let wrong = pin(b"000000")?;
     let refused = card.verify_pin(&mut connection, PinReference::Pin, &wrong);
     ensure!(
-        matches!(refused, Err(CardError::Pin(PinError::Wrong { left: 4 }))),
+        matches!(
+            refused,
+            Err(CardError::Pin(PinError::Wrong { left: Some(4) }))
+        ),
         "{refused:?}"
     );
     let refused = card.change_pin(&mut connection, PinReference::Pin, &wrong, &pin(b"999")?);
     ensure!(
-        matches!(refused, Err(CardError::Pin(PinError::Wrong { left: 3 }))),
+        matches!(
+            refused,
+            Err(CardError::Pin(PinError::Wrong { left: Some(3) }))
+        ),
         "{refused:?}"
     );
     let refused = card.change_pin(
@@ -145,7 +151,7 @@ fn errors_of_the_other_door(make_card: MakeCard<'_>) -> Outcome {
     for left in (0..5).rev() {
         let refused = card.verify_pin(&mut connection, PinReference::Pin, &wrong);
         ensure!(
-            matches!(refused, Err(CardError::Pin(PinError::Wrong { left: l })) if l == left),
+            matches!(refused, Err(CardError::Pin(PinError::Wrong { left: l })) if l == Some(left)),
             "{refused:?}"
         );
     }
@@ -169,18 +175,18 @@ fn impossible_pins_cost_no_try(make_card: MakeCard<'_>) -> Outcome {
         ] {
             let refused = card.verify_pin(&mut connection, reference, value);
             ensure!(
-                matches!(refused, Err(CardError::PinForm { left, .. }) if left == expected),
+                matches!(refused, Err(CardError::PinForm { left, .. }) if left == Some(expected)),
                 "{reference:?}: {refused:?}"
             );
             let changed = card.change_pin(&mut connection, reference, value, &pin(b"87654321")?);
             ensure!(
-                matches!(changed, Err(CardError::PinForm { left, .. }) if left == expected),
+                matches!(changed, Err(CardError::PinForm { left, .. }) if left == Some(expected)),
                 "{reference:?}: {changed:?}"
             );
         }
         let unblocked = card.unblock_by_puk(&mut connection, &short_puk, &pin(b"87654321")?);
         ensure!(
-            matches!(unblocked, Err(CardError::PinForm { left: 10, .. })),
+            matches!(unblocked, Err(CardError::PinForm { left: Some(10), .. })),
             "{unblocked:?}"
         );
         let status = [0x63, 0xC0 | u8::try_from(left).unwrap_or(0)];
@@ -188,14 +194,14 @@ fn impossible_pins_cost_no_try(make_card: MakeCard<'_>) -> Outcome {
         expect(&mut card, &mut connection, &verify, status)?;
         let wrong = card.verify_pin(&mut connection, PinReference::Pin, &pin(b"000000")?);
         ensure!(
-            matches!(wrong, Err(CardError::Pin(PinError::Wrong { left: l })) if l == left - 1),
+            matches!(wrong, Err(CardError::Pin(PinError::Wrong { left: l })) if l == Some(left - 1)),
             "{wrong:?}"
         );
     }
     verify(&mut card, &mut connection)?;
     let refused = card.verify_pin(&mut connection, PinReference::Pin, &short_pin);
     ensure!(
-        matches!(refused, Err(CardError::PinForm { left: 5, .. })),
+        matches!(refused, Err(CardError::PinForm { left: Some(5), .. })),
         "{refused:?}"
     );
     ensure!(

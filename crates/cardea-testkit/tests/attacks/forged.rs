@@ -83,7 +83,7 @@ fn state(client: &mut Client, name: &str) -> CardState {
 fn tries_left(client: &mut Client, card: &str) -> u32 {
     let request = Request::card(card, CardRequest::Show);
     match client.call(&request, PATIENCE).unwrap() {
-        Reply::Card(card) => card.pin.unwrap().left,
+        Reply::Card(card) => card.pin.unwrap().left.unwrap(),
         other => panic!("{other:?}"),
     }
 }

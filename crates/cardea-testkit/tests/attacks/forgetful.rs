@@ -6,25 +6,135 @@ use cardea_card::token::PinReference;
 use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::{Flaw, KnownCounter};
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
-use cardea_tpm::{NewCard, NewSecrets, PIN_LIMIT, TpmError};
+use cardea_tpm::{PIN_LIMIT, TpmError};
 
 use crate::bench::{Bench, Kind, Outcome, PIN, WRONG_PIN, index, pin, succeeds_if, value};
-use crate::raw::{Auth, Entity, cc};
+use crate::raw::{Auth, Beginning, EMPTY, Entity, NULL, OWNER, PLATFORM, SessionKind, cc};
 
-/// A card is created in such a TPM.
+/// A card is created in such a TPM. Whoever has the device, the card file and the owner's authorisation, which is empty,
+/// tries everything on its blocked counters that a policy may authorise, to have them set back.
 pub(crate) fn creation_with_forgetful_firmware() -> Outcome {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     bench.mux.emulate(Some(Flaw::forgetful_counters(vec![])));
-    let new = NewCard::new(NewSecrets::Given {
-        pin: pin(PIN),
-        puk: None,
-        admin_key: None,
-    });
-    let Err(error) = bench.service.prepare_card(&[], new) else {
-        return Err("the TPM is considered fit for cards".into());
-    };
-    assert!(matches!(error, TpmError::CountReset), "{error}");
+    let record = bench.record(Kind::Both);
+    // The daemon's sessions would occupy the slots.
+    bench.restart();
+    bench.mux.emulate(Some(forgetful(&record)));
+    let counter = Counter::of(&bench, &record);
+    counter.fail(PIN_LIMIT);
+    assert_eq!(counter.compare(PIN), BLOCKED);
+    for approval in &record.tpm.approvals {
+        let id = ApprovalId::parse(&approval.id).unwrap();
+        let code = under(&bench, &record, id);
+        succeeds_if!(
+            counter.compare(PIN) != BLOCKED,
+            "after {PIN_LIMIT} wrong PINs and the use of {} another one is compared",
+            approval.id
+        );
+        succeeds_if!(code == 0, "{} is used without a secret", approval.id);
+    }
+    for role in [IndexRole::Pin, IndexRole::Adm, IndexRole::Puk] {
+        let entity = entity(&record, role);
+        for command in [
+            cc::NV_READ,
+            cc::NV_CERTIFY,
+            cc::NV_WRITE,
+            cc::NV_CHANGE_AUTH,
+        ] {
+            let session = bench.policy_session();
+            bench.policy_command_code(&session, command);
+            let code = authorised(&bench, command, &entity, Auth::Session(&session, &[]));
+            bench.flush(session.handle);
+            succeeds_if!(code == 0, "{command:#x} of {role:?} without an approval");
+        }
+        // Deleting is the platform's, and no index of a card allows it by policy.
+        let session = bench.policy_session();
+        bench.policy_command_code(&session, cc::NV_UNDEFINE_SPACE_SPECIAL);
+        let entities = [entity.clone(), Entity::plain(PLATFORM)];
+        let auth = [Auth::Session(&session, &[]), EMPTY];
+        let deleted = bench.send(cc::NV_UNDEFINE_SPACE_SPECIAL, &entities, &auth, &[]);
+        bench.flush(session.handle);
+        succeeds_if!(deleted.code == 0, "{role:?} is deleted by policy");
+        // A policy cannot stand for the value.
+        let session = bench.policy_session();
+        let by_policy = bench.policy_session();
+        let auth = Auth::Session(&by_policy, &[]);
+        let code = bench.policy_secret(&entity, auth, &session, b"sess");
+        bench.flush(session.handle);
+        bench.flush(by_policy.handle);
+        succeeds_if!(code == 0, "a policy stands for the value of {role:?}");
+        let beginning = Beginning::new(SessionKind::Hmac, None, Some((&entity, &[])));
+        let bound = bench.bytes(&beginning.command);
+        succeeds_if!(bound.code == 0, "a session is bound to {role:?}");
+        // What the owner may do, and what that changes.
+        for command in [cc::NV_READ, cc::NV_CERTIFY] {
+            authorised_by(&bench, command, (&Entity::plain(OWNER), &entity), EMPTY);
+        }
+        succeeds_if!(
+            counter.compare(PIN) != BLOCKED,
+            "after {PIN_LIMIT} wrong PINs and what else {role:?} allows another one is compared"
+        );
+    }
     Ok(())
+}
+
+fn entity(record: &CardRecord, role: IndexRole) -> Entity {
+    let index = index(record, role);
+    Entity::named(index.handle, &index.name)
+}
+
+/// Uses an approval of the card file for its command, without the secret that it may ask for.
+fn under(bench: &Bench, record: &CardRecord, id: ApprovalId) -> u32 {
+    let (_, command) = id.policy();
+    let mut approvals = record.tpm.approvals.iter();
+    let approval = approvals.find(|it| it.id == id.as_str()).unwrap();
+    let birth = name_of(&record.tpm.birth_public);
+    let session = bench.policy_session();
+    bench.policy_command_code(&session, command);
+    bench.policy_authorize(
+        &session,
+        &approval.digest,
+        role_ref(id.role()),
+        &birth,
+        &approval.ticket,
+    );
+    let entity = entity(record, id.role());
+    let code = authorised(bench, command, &entity, Auth::Session(&session, &[]));
+    bench.flush(session.handle);
+    code
+}
+
+/// A command that the index itself authorises.
+fn authorised(bench: &Bench, command: u32, index: &Entity, auth: Auth<'_>) -> u32 {
+    authorised_by(bench, command, (index, index), auth)
+}
+
+fn authorised_by(
+    bench: &Bench,
+    command: u32,
+    (by, index): (&Entity, &Entity),
+    auth: Auth<'_>,
+) -> u32 {
+    /// No failures, and many tries.
+    const OPEN: [u8; 12] = [0, 8, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0];
+    let both = [by.clone(), index.clone()];
+    let answer = match command {
+        cc::NV_READ => bench.send(command, &both, &[auth], &[0, 8, 0, 0]),
+        cc::NV_CERTIFY => {
+            let [by, index] = both;
+            // Signed by nobody: no data, no scheme.
+            let parameters = [0, 0, 0, 0x10, 0, 8, 0, 0];
+            let entities = [Entity::plain(NULL), by, index];
+            bench.send(command, &entities, &[EMPTY, auth], &parameters)
+        }
+        cc::NV_WRITE => bench.send(command, &both, &[auth], &OPEN),
+        cc::NV_CHANGE_AUTH => {
+            let [by, _] = both;
+            bench.send(command, &[by], &[auth], &[0, 1, 7])
+        }
+        other => panic!("{other:#x}"),
+    };
+    answer.code
 }
 
 /// The PIN of an existing card in such a TPM is guessed.

@@ -133,7 +133,7 @@ fn recorded_import_gives_the_key_if_it_has_no_inner_wrap() {
 }
 
 #[test]
-fn card_is_created_with_forgetful_firmware_if_it_is_not_probed() {
+fn new_card_is_guessed_with_forgetful_firmware_if_it_is_not_probed() {
     succeeds(
         Weakness::UncheckedCounters,
         forgetful::creation_with_forgetful_firmware,

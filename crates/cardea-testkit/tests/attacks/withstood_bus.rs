@@ -94,7 +94,7 @@ fn recorded_import_gives_no_key() {
 }
 
 #[test]
-fn no_card_is_made_with_firmware_that_forgets_wrong_pins() {
+fn card_made_with_firmware_that_forgets_wrong_pins_stays_blocked() {
     withstood(forgetful::creation_with_forgetful_firmware());
 }
 

@@ -1,8 +1,10 @@
 //! A TPM that does not count wrong PINs, and one of which that is not known.
 
+mod owner;
+
 use cardea_client::message::{
-    CardState, CardsRequest, CounterCheck, CreateCard, FailureKind, Hierarchy, NewContent, Reply,
-    Request, TpmRequest, TpmStatus,
+    CardState, CardsRequest, CounterCheck, CounterMode, CreateCard, FailureKind, Hierarchy,
+    NewContent, Reply, Request, TpmRequest, TpmStatus,
 };
 use cardea_testkit::multiplexer::{Fault, Flaw, KnownCounter, PowerEvent, Trigger};
 use cardea_testkit::process::wait_for;
@@ -108,7 +110,7 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
 }
 
 #[test]
-fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_none_is_made() {
+fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_a_new_one_is() {
     let mut place = Place::new();
     place.create("card").unwrap();
     place.daemon.kill();
@@ -119,15 +121,30 @@ fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_none_is_made() {
     wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
     let told = place.daemon.cardea(&["card", "show", "card"]).text;
     assert!(told.contains("guessed without limit"), "{told}");
-    let refused = place.create("second").unwrap_err();
-    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
+    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
+    let Ok(Reply::Card(second)) = place.create("second") else {
+        panic!("no card is made")
+    };
+    assert_eq!(second.counter_mode, Some(CounterMode::NvOwner));
+    assert_eq!(second.summary.state, CardState::Ready);
+    assert_eq!(second.pin.and_then(|tries| tries.left), Some(5));
+    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
     assert_eq!(place.audited("tpm-unsafe"), 1);
     // The chip is as it was, and the daemon that starts with the computer finds it mended.
     place.daemon.kill();
     place.tpm.emulate(None);
     place.daemon.restart();
     wait_for("the card", || place.verify(PIN).is_ok());
-    place.create("second").unwrap();
+    let Ok(Reply::Card(third)) = place.create("third") else {
+        panic!("no card is made")
+    };
+    assert_eq!(third.counter_mode, Some(CounterMode::Nv));
+    // A card keeps its form.
+    let listed = place.daemon.printed(&["card", "show", "second"]);
+    assert!(
+        listed.contains("nv-owner") && listed.contains("ready"),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -151,9 +168,8 @@ fn card_in_use_is_put_out_of_it_by_a_wrong_pin_that_does_not_count() {
     assert_eq!(place.state().0, CardState::UnsafeTpm);
     assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
     // Nor is it used after the keeper's next look.
-    let refused = place.create("second").unwrap_err();
-    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
-    assert_eq!(place.state().0, CardState::UnsafeTpm);
+    place.create("second").unwrap();
+    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
     assert_eq!(
         (place.audited("tpm-unsafe"), place.audited("card-lost")),
         (1, 0)

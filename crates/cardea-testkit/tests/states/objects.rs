@@ -323,7 +323,7 @@ fn cards_stay_away_from_the_lockout_and_say_how_long() {
     let told = place.daemon.printed(&["card", "show", "card"]);
     assert!(told.contains("have to wait for at most 1000 s"), "{told}");
     assert_eq!(
-        place.details().pin.map(|tries| tries.left),
+        place.details().pin.and_then(|tries| tries.left),
         Some(4),
         "nothing was compared"
     );
@@ -356,7 +356,7 @@ fn block_over(profile: &str, waits: u32) {
         match wrong.kind {
             FailureKind::Lockout => {
                 waited += 1;
-                assert_eq!(place.details().pin.map(|tries| tries.left), Some(left));
+                assert_eq!(place.details().pin.and_then(|tries| tries.left), Some(left));
                 assert!(place.daemon.cardea(&["tpm", "reset-lockout"]).success);
             }
             FailureKind::Blocked | FailureKind::PinWrong => {
@@ -406,7 +406,7 @@ fn failures_of_other_programs_keep_the_card_waiting_and_spend_none_of_its_tries(
         refused.message
     );
     assert_eq!(place.failures(), 8, "two are left to them");
-    assert_eq!(place.details().pin.map(|tries| tries.left), Some(5));
+    assert_eq!(place.details().pin.and_then(|tries| tries.left), Some(5));
     place.guess_at_another_object(1);
     let room = place.details().lockout.unwrap();
     assert_eq!(room.wait, Some(14400), "two failures have to go");

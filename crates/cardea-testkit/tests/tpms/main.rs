@@ -25,6 +25,18 @@ const MODES: [(&str, &[&str]); 2] = [
     ("object mode", &["--counter-mode", "object"]),
 ];
 
+/// What the table calls a card's counter mode.
+fn mode_of(workplace: &Workplace, name: &str) -> &'static str {
+    let shown = workplace.daemon.printed(&["card", "show", name, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    match shown.get("counter_mode").and_then(Value::as_str) {
+        Some("nv") => "NV mode",
+        Some("nv-owner") => "NV mode, read by the owner",
+        Some("object") => "object mode",
+        _ => panic!("{shown}"),
+    }
+}
+
 /// More cards than this are not made to see how many fit.
 const MANY: usize = 10;
 
@@ -36,7 +48,7 @@ fn row(name: &str) -> String {
     for (mode, arguments) in MODES {
         let made = create(&workplace, "Alice", arguments);
         if made.success {
-            chosen = Some((mode, arguments));
+            chosen = Some((mode_of(&workplace, "Alice"), arguments));
             break;
         }
         refusals.push(format!("{mode}: {}", cause(&made.text)));

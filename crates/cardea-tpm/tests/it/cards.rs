@@ -119,7 +119,7 @@ fn wrong_pin_costs_exactly_one_try_and_the_right_one_gives_them_back() {
     assert_eq!(token.status(PinReference::Pin).unwrap(), status(5));
     for left in [4, 3] {
         let refused = token.verify(PinReference::Pin, &pin(b"000000"));
-        assert!(matches!(refused, Err(PinError::Wrong { left: counted }) if counted == left));
+        assert!(matches!(refused, Err(PinError::Wrong { left: counted }) if counted == Some(left)));
         assert_eq!(token.status(PinReference::Pin).unwrap(), status(left));
     }
     token.verify(PinReference::Pin, &pin(PIN)).unwrap();
@@ -171,11 +171,11 @@ fn changed_pin_replaces_the_old_one() {
     let mut token = token(&service, &card);
     let new = pin(&[b'x'; 127]);
     let refused = token.change(PinReference::Pin, &pin(b"999999"), &new);
-    assert!(matches!(refused, Err(PinError::Wrong { left: 4 })));
+    assert!(matches!(refused, Err(PinError::Wrong { left: Some(4) })));
     token.change(PinReference::Pin, &pin(PIN), &new).unwrap();
     assert!(matches!(
         token.verify(PinReference::Pin, &pin(PIN)),
-        Err(PinError::Wrong { left: 4 })
+        Err(PinError::Wrong { left: Some(4) })
     ));
     token.verify(PinReference::Pin, &new).unwrap();
 }
@@ -188,7 +188,7 @@ fn puk_has_its_own_counter() {
     let mut with = token(&service, &card);
     with.verify(PinReference::Puk, &pin(PUK)).unwrap();
     let refused = with.verify(PinReference::Puk, &pin(b"00000000"));
-    assert!(matches!(refused, Err(PinError::Wrong { left: 9 })));
+    assert!(matches!(refused, Err(PinError::Wrong { left: Some(9) })));
     assert_eq!(with.status(PinReference::Pin).unwrap().left, 5);
     with.change(PinReference::Puk, &pin(PUK), &pin(b"11223344"))
         .unwrap();

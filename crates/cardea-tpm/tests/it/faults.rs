@@ -69,6 +69,12 @@ fn uses(service: &Service, record: &CardRecord) -> bool {
             .is_ok()
 }
 
+/// The null hierarchy for each handle and nothing else asks whether the TPM has the command.
+fn asks_whether_it_is_there(command: &[u8]) -> bool {
+    let mut handles = command[10..].chunks(4);
+    handles.len() > 0 && handles.all(|handle| handle == [0x40, 0, 0, 7])
+}
+
 #[test]
 fn every_command_and_response_is_what_the_codec_knows() {
     use tpm2_protocol::frame::{TpmCommandView, TpmResponse};
@@ -81,6 +87,7 @@ fn every_command_and_response_is_what_the_codec_knows() {
         let response = tpm(command);
         seen.fetch_add(1, Ordering::Relaxed);
         let fault = match TpmCommandView::cast_frame(command) {
+            _ if asks_whether_it_is_there(command) => None,
             Err(error) => Some(format!("{error:?}")),
             Ok(view) => typed(&view, &response)
                 .and_then(|()| TpmResponse::cast(&response)?.validate(view.cc()))

@@ -286,6 +286,7 @@ fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusErr
     }
     let counter_mode = match options.take_text("counter-mode")?.as_deref() {
         None | Some("nv") => CounterMode::Nv,
+        Some("nv-owner") => CounterMode::NvOwner,
         Some("object") => CounterMode::Object,
         Some(other) => {
             return Err(BusError::invalid(format!("unknown counter-mode {other}")));

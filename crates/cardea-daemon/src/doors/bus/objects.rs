@@ -156,7 +156,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     let summary = details.summary;
     let live = InUse::of(card);
     let tries = |tries: Option<cardea_client::message::Tries>| match tries {
-        Some(tries) => (tries.left, tries.limit),
+        Some(tries) => (tries.left.unwrap_or(UNKNOWN), tries.limit),
         None => (UNKNOWN, UNKNOWN),
     };
     let (pin_left, pin_max) = tries(details.pin);
