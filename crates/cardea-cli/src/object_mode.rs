@@ -3,8 +3,8 @@
 /// Who can do what, in the words of docs/threat-model.md ("Cards in object mode"), where each has the attack that shows it.
 const LIMITS: [(&str, &str); 4] = [
     (
-        "whoever has kept an older copy of the card file, and has the machine",
-        "use the card with the PIN, the PUK or the admin key that were valid then, also after a change, an unblocking or the destruction of the card",
+        "whoever has kept an older copy of the card file or of the drive that it is on, and has the machine",
+        "use the card with the PIN, the PUK or the admin key and with the tries that it had then, also after a change, an unblocking or the destruction of the card",
     ),
     (
         "whoever has the card file and the TPM device",
@@ -20,11 +20,12 @@ const LIMITS: [(&str, &str); 4] = [
     ),
 ];
 
-/// The note that whoever makes such a card reads first.
-pub(crate) fn note_of_limits() -> String {
-    let mut text = "note: this card is in object mode: its PIN, its PUK and its count of wrong ones are in its file, under the TPM's lockout\n  and not in counters of the TPM. Its keys stay in the TPM, but:".to_owned();
-    for (who, can) in LIMITS {
-        text.push_str(&format!("\n  - {who}, can {can}"));
-    }
-    text
+/// The lines that whoever makes such a card reads first.
+pub(crate) fn lines_of_limits() -> impl Iterator<Item = String> {
+    let head = [
+        "note: this card is in object mode: its PIN, its PUK and its count of wrong ones are in its file, under the TPM's lockout",
+        "  and not in counters of the TPM. Its keys stay in the TPM, but:",
+    ];
+    let limits = LIMITS.map(|(who, can)| format!("  - {who}, can {can}"));
+    head.map(str::to_owned).into_iter().chain(limits)
 }

@@ -17,9 +17,9 @@ use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
 use crate::exit::{self, Exit};
-use crate::object_mode::note_of_limits;
+use crate::object_mode::lines_of_limits;
 use crate::policy::Policy;
-use crate::terminal::output::{note, print};
+use crate::terminal::output::{note, note_lines, print};
 use crate::terminal::progress::words;
 use crate::terminal::secret::{self, Source};
 
@@ -108,7 +108,7 @@ fn make(create: &Create) -> Result<(), Failure> {
         ));
     }
     if create.counter_mode == Some(CounterMode::Object) {
-        note(&note_of_limits())?;
+        note_lines(lines_of_limits())?;
     }
     // In the order of Microsoft's tool: administrator key, PIN, PUK.
     let admin_key = match create.admin_key {

@@ -23,9 +23,9 @@ use crate::arguments::{
 use crate::daemon::Daemon;
 use crate::describe::{details_json, details_text, list_text, summary_json};
 use crate::exit::{Exit, Failure};
-use crate::object_mode::note_of_limits;
+use crate::object_mode::lines_of_limits;
 use crate::policy::Policy;
-use crate::terminal::output::{Colour, note, print, print_json, printable};
+use crate::terminal::output::{Colour, note, note_lines, print, print_json, printable};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret::{self, Source};
 
@@ -77,7 +77,7 @@ fn create(arguments: &CreateArguments, socket: &Path, daemon: &mut Daemon) -> Re
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     if arguments.counter_mode == Some(Counters::Object) {
         // Before anybody types a PIN for it.
-        note(&note_of_limits())?;
+        note_lines(lines_of_limits())?;
     }
     // Chosen here: a derived key depends on it.
     let mut id = [0; 16];
@@ -168,7 +168,7 @@ fn prefers_object_mode(failure: &Failure, arguments: &CreateArguments) -> Result
         return Ok(false);
     }
     note(&failure.to_string())?;
-    note(&note_of_limits())?;
+    note_lines(lines_of_limits())?;
     let question = "create the card in object mode instead (--counter-mode object)?";
     Ok(confirm(question, "no card created").is_ok())
 }

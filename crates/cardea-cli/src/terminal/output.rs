@@ -52,6 +52,11 @@ pub(crate) fn note(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", printable(text))
 }
 
+/// Lines for people.
+pub(crate) fn note_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
+    lines.into_iter().try_for_each(|line| note(&line))
+}
+
 /// One JSON value and a newline on stdout.
 pub(crate) fn print_json(value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
