@@ -25,6 +25,22 @@ pub fn new_record(
     given(service, played::counter_mode(), gids, pin, puk, admin_key)
 }
 
+/// Like [`new_record`], with objects as counters.
+///
+/// # Panics
+///
+/// When the TPM does not make it.
+#[must_use]
+pub fn new_record_in_objects(
+    service: &Service,
+    gids: GidsRecord,
+    pin: &[u8],
+    puk: Option<&[u8]>,
+    admin_key: Option<&[u8; 24]>,
+) -> CardRecord {
+    given(service, CounterMode::Object, gids, pin, puk, admin_key)
+}
+
 fn given(
     service: &Service,
     mode: CounterMode,

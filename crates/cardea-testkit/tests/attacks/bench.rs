@@ -1,6 +1,8 @@
 //! A software TPM with a service on it, and a second client for the attacker.
 
-use cardea_card::record::{CardId, CardRecord, IndexRecord, IndexRole};
+use std::cell::Cell;
+
+use cardea_card::record::{CardId, CardRecord, CounterObject, IndexRecord, IndexRole};
 use cardea_card::secret::Pin;
 use cardea_card::token::{KeyAlgorithm, KeyClass, PinError, PinReference, PrivateOperation};
 use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey, gids};
@@ -9,8 +11,12 @@ use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::software::{ManualClock, MemoryStore, SeededRng};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::tpm_card;
-use cardea_tpm::{AdminKey, Service};
+use cardea_testkit::transcript::CardKind;
+use cardea_tpm::policy::name_of;
+use cardea_tpm::{AdminKey, HierarchyAuth, LockoutParameters, Service};
 use tempfile::TempDir;
+
+use crate::raw::{Entity, TRANSIENT};
 
 /// What an attack came to: nothing, or what the attacker got.
 pub(crate) type Outcome = Result<(), String>;
@@ -50,10 +56,24 @@ pub(crate) enum Kind {
     Puk,
 }
 
+thread_local! {
+    static OBJECTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Carries out an attack against cards in object mode.
+pub(crate) fn in_object_mode(attack: impl FnOnce() -> Outcome) -> Outcome {
+    OBJECTS.set(true);
+    let outcome = attack();
+    OBJECTS.set(false);
+    outcome
+}
+
 /// Goes from its last field to its first.
 pub(crate) struct Bench {
     pub(crate) service: Service,
     pub(crate) mux: Multiplexer,
+    /// Its cards are in object mode.
+    objects: bool,
     _tpm: Swtpm,
     _folder: TempDir,
 }
@@ -64,9 +84,20 @@ impl Bench {
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let mux = Multiplexer::start(folder.path(), &tpm);
         let service = service(&mux);
+        let objects = OBJECTS.get();
+        if objects {
+            let nothing = HierarchyAuth::new(&[]).unwrap();
+            let usual = LockoutParameters {
+                max_tries: 32,
+                recovery: 7200,
+                lockout_recovery: 86_400,
+            };
+            service.set_lockout_parameters(&nothing, usual).unwrap();
+        }
         Self {
             service,
             mux,
+            objects,
             _tpm: tpm,
             _folder: folder,
         }
@@ -84,7 +115,11 @@ impl Bench {
     /// Cards of one bench have different numbers.
     pub(crate) fn numbered(&self, kind: Kind, number: u8) -> CardRecord {
         let id = CardId::new([number; 16]);
-        let mut record = tpm_card::new_record(
+        let make = match self.objects {
+            false => tpm_card::new_record,
+            true => tpm_card::new_record_in_objects,
+        };
+        let mut record = make(
             &self.service,
             gids::created_card(id),
             PIN,
@@ -93,6 +128,39 @@ impl Bench {
         );
         record.id = id;
         record
+    }
+
+    /// A card that waits for its personalisation.
+    pub(crate) fn uninitialised(&self, puk: bool) -> CardRecord {
+        let kind = match puk {
+            true => CardKind::UninitialisedWithPuk,
+            false => CardKind::Uninitialised,
+        };
+        match self.objects {
+            false => tpm_card::uninitialised_record(&self.service, puk),
+            true => tpm_card::record_in_objects(&self.service, kind),
+        }
+    }
+
+    /// What compares a card's secret; an object is loaded, until [`Bench::put_away`].
+    pub(crate) fn counter(&self, record: &CardRecord, role: IndexRole) -> Entity {
+        match counter_object(record, role) {
+            Some(counter) => {
+                let blob = &counter.object;
+                self.load(&blob.private, &blob.public).unwrap()
+            }
+            None => {
+                let index = index(record, role);
+                Entity::named(index.handle, &index.name)
+            }
+        }
+    }
+
+    /// Flushes what was loaded.
+    pub(crate) fn put_away(&self, counter: &Entity) {
+        if counter.handle >= TRANSIENT {
+            self.flush(counter.handle);
+        }
     }
 
     pub(crate) fn open(&self, record: &CardRecord) -> Card {
@@ -131,6 +199,13 @@ impl Bench {
     }
 
     pub(crate) fn failures_of(&self, record: &CardRecord, reference: PinReference) -> u32 {
+        let role = match reference {
+            PinReference::Pin => IndexRole::Pin,
+            PinReference::Puk => IndexRole::Puk,
+        };
+        if let Some(counter) = counter_object(record, role) {
+            return counter.count;
+        }
         let mut token = self.service.token(record).unwrap();
         let status = token.status(reference).unwrap();
         status.limit - status.left
@@ -141,6 +216,12 @@ impl Bench {
         let Ok(mut token) = self.service.token(record) else {
             return false;
         };
+        if self.objects {
+            let mut card = self.open_unchecked(record);
+            let mut connection = card.connect();
+            let verified = card.verify_pin(&mut connection, PinReference::Pin, &pin(typed));
+            return verified.is_ok();
+        }
         match token.verify(PinReference::Pin, &pin(typed)) {
             Ok(()) => true,
             Err(PinError::Wrong { .. } | PinError::Blocked | PinError::Token(_)) => false,
@@ -181,6 +262,20 @@ pub(crate) fn signs_with(bench: &Bench, record: &CardRecord, typed: &[u8], refer
 pub(crate) fn index(record: &CardRecord, role: IndexRole) -> &IndexRecord {
     let mut indices = record.tpm.indices.iter();
     indices.find(|index| index.role == role).unwrap()
+}
+
+/// The object of a card in object mode.
+pub(crate) fn counter_object(record: &CardRecord, role: IndexRole) -> Option<&CounterObject> {
+    let mut objects = record.tpm.counter_objects.iter().flatten();
+    objects.find(|object| object.role == role)
+}
+
+/// The Name of what compares a card's secret.
+pub(crate) fn counter_name(record: &CardRecord, role: IndexRole) -> Vec<u8> {
+    match counter_object(record, role) {
+        Some(counter) => name_of(&counter.object.public).to_vec(),
+        None => index(record, role).name.clone(),
+    }
 }
 
 /// What the right PIN or PUK is to the TPM.

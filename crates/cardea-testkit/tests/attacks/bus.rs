@@ -6,7 +6,6 @@ use cardea_card::secret::PrivateKey;
 use cardea_card::token::{AdminForm, KeyAlgorithm, KeyClass, PinReference, PrivateOperation};
 use cardea_testkit::multiplexer::Multiplexer;
 use cardea_testkit::software::{SeededRng, rsa_public_key};
-use cardea_testkit::tpm_card;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use rsa::traits::PrivateKeyParts as _;
 use rsa::traits::PublicKeyParts as _;
@@ -201,7 +200,7 @@ fn with_puk(bench: &Bench, secrets: &mut Needles) {
 }
 
 fn personalised(bench: &Bench, secrets: &mut Needles) {
-    let record = tpm_card::uninitialised_record(&bench.service, true);
+    let record = bench.uninitialised(true);
     let first = record.provisional.clone().unwrap();
     for value in [first.pin, first.adm, first.puk].into_iter().flatten() {
         secrets.add("a first value", &value);

@@ -32,6 +32,8 @@ mod lockout;
 mod matrix;
 mod memory;
 mod needles;
+#[cfg(not(feature = "weakened"))]
+mod objects;
 mod raw;
 mod rollback;
 mod roots;

@@ -27,6 +27,9 @@ const PASSWORD: u32 = 0x4000_0009;
 /// First handle of loaded objects.
 pub(crate) const TRANSIENT: u32 = 0x8000_0000;
 
+/// TPM_RC_RETRY, the answer to the first comparison with an object's value after a start.
+pub(crate) const RETRY: u32 = 0x922;
+
 /// An empty password.
 pub(crate) const EMPTY: Auth<'_> = Auth::Password(&[]);
 

@@ -6,7 +6,7 @@ use cardea_card::record::{CardRecord, IndexRole, KeyRecord};
 use cardea_card::token::{KeyClass, PinReference};
 use cardea_testkit::multiplexer::PowerEvent;
 
-use crate::bench::{Bench, Kind, Outcome, PIN, index, pin, signs, succeeds_if};
+use crate::bench::{Bench, Kind, Outcome, PIN, counter_name, pin, signs, succeeds_if};
 use crate::raw::{Auth, EMPTY, Entity, OWNER, Reader, Ticket, cc};
 
 struct Heard {
@@ -62,8 +62,8 @@ impl Heard {
         let bench = &self.bench;
         let loaded = bench.load(&key.object.private, &key.object.public).unwrap();
         let session = bench.policy_session();
-        let name = &index(&self.record, IndexRole::Pin).name;
-        bench.policy_ticket(&session, &self.ticket, policy_ref, name);
+        let name = counter_name(&self.record, IndexRole::Pin);
+        bench.policy_ticket(&session, &self.ticket, policy_ref, &name);
         let code = bench.sign(&loaded, Auth::Session(&session, &[]));
         bench.flush(session.handle);
         bench.flush(loaded.handle);

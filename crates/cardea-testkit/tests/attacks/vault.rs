@@ -240,11 +240,11 @@ pub(crate) fn xor(one: &[u8], other: &[u8]) -> Vec<u8> {
 /// K ⊕ m, with the administrator's value.
 pub(crate) fn unseal(bench: &Bench, record: &CardRecord, adm: &[u8; 32]) -> Option<Vec<u8>> {
     let sealed = record.tpm.sealed_key.as_ref().unwrap();
-    let object = bench.load(&sealed.private, &sealed.public).ok()?;
     let session = bench.policy_session();
-    let counter = index(record, IndexRole::Adm);
-    let counter = Entity::named(counter.handle, &counter.name);
+    let counter = bench.counter(record, IndexRole::Adm);
     bench.policy_secret(&counter, Auth::Password(adm), &session, b"adm");
+    bench.put_away(&counter);
+    let object = bench.load(&sealed.private, &sealed.public).ok()?;
     bench.policy_command_code(&session, cc::UNSEAL);
     let auth = [Auth::Session(&session, &[])];
     let answer = bench.send(cc::UNSEAL, std::slice::from_ref(&object), &auth, &[]);
@@ -341,8 +341,7 @@ pub(crate) fn planted_entry() -> Outcome {
     let mut answer = planted.challenge.clone();
     own_key.encrypt(&mut answer);
     let adm = candidate(vault, entry, &answer).unwrap();
-    let counter = index(&after, IndexRole::Adm);
-    let counter = Entity::named(counter.handle, &counter.name);
+    let counter = bench.counter(&after, IndexRole::Adm);
     let session = bench.policy_session();
     let code = bench.policy_secret(&counter, Auth::Password(&*adm), &session, b"adm");
     succeeds_if!(code == 0, "root reads the next admin value from the file");

@@ -1,6 +1,6 @@
 //! Policy commands into a session.
 
-use super::{Answer, Auth, Entity, Reader, Session, Ticket, cc, sized};
+use super::{Answer, Auth, Entity, RETRY, Reader, Session, Ticket, cc, sized};
 use crate::bench::Bench;
 
 impl Bench {
@@ -19,8 +19,11 @@ impl Bench {
     ) -> u32 {
         let parameters = [&[0; 4][..], &sized(policy_ref), &[0; 4]].concat();
         let entities = [entity.clone(), Entity::plain(session.handle)];
-        self.send(cc::POLICY_SECRET, &entities, &[auth], &parameters)
-            .code
+        let send = || self.send(cc::POLICY_SECRET, &entities, &[auth], &parameters);
+        match send().code {
+            RETRY => send().code,
+            code => code,
+        }
     }
 
     /// The same, with a ticket for so many seconds.
