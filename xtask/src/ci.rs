@@ -117,14 +117,17 @@ fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
     shell::run(fuzz.args(deny))
 }
 
-/// Ignored tests are run too: a skipped test is a failed one.
+/// Ignored tests are run too: a skipped test is a failed one. There is one test more than processors at a time, as many
+/// wait for programs and disks.
 fn tests(workspace: &Workspace, _: &Arguments) -> Result<()> {
     uses::forget(workspace)?;
     let nextest = tools::NEXTEST.ensure(workspace)?;
+    let threads = std::thread::available_parallelism()?.get() + 1;
     let mut command = std::process::Command::new(nextest);
     command
         .current_dir(&workspace.root)
         .args(["nextest", "run", "--workspace", "--locked"])
+        .args(["--test-threads", &threads.to_string()])
         .args(["--run-ignored", "all", "--no-fail-fast"]);
     shell::run(&mut command).context("see the tests that failed above")
 }
