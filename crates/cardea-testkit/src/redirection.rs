@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bus::SystemBus;
+use crate::multiplexer::Profile;
 use crate::namespace::Namespace;
 use crate::process::{self, Outcome, Running, wait_for};
 use crate::rig::{PIN, bin_dir};
@@ -168,7 +169,7 @@ impl Sshd {
 /// A system bus with the agent of a person who types what a file says.
 pub struct Person {
     _agent: Running,
-    _bus: SystemBus,
+    bus: SystemBus,
     folder: PathBuf,
 }
 
@@ -176,6 +177,12 @@ impl Person {
     /// Types this PIN from now on; nothing = says no.
     pub fn types(&self, pin: &str) {
         fs::write(self.folder.join("pin-to-type"), pin).unwrap();
+    }
+
+    /// The address of the bus.
+    #[must_use]
+    pub fn bus(&self) -> String {
+        self.bus.address()
     }
 
     /// Consents from now on, or does not.
@@ -225,12 +232,26 @@ impl Redirection {
         Self::over(there, None)
     }
 
+    /// With an agent here, where the TPM plays a part and the cards are in object mode.
+    #[must_use]
+    pub fn in_object_mode(profile: Profile) -> Self {
+        Self::with_agent("", None, |bus| Workplace::in_object_mode(profile, bus))
+    }
+
     /// The same over a network of its own.
     #[must_use]
     pub fn over(there: &str, network: Option<Namespace>) -> Self {
+        Self::with_agent(there, network, |bus| Workplace::with("", Some(bus)))
+    }
+
+    fn with_agent(
+        there: &str,
+        network: Option<Namespace>,
+        here: impl FnOnce(&str) -> Workplace,
+    ) -> Self {
         let (there, sshd) = Self::other(there, network);
         let bus = SystemBus::start(&there.path("bus"), "");
-        let here = Workplace::with("", Some(&bus.address()));
+        let here = here(&bus.address());
         let folder = here.path("person");
         fs::create_dir_all(&folder).unwrap();
         let pinentry = folder.join("pinentry");
@@ -246,7 +267,7 @@ impl Redirection {
         agent.wait_ready(|agent| agent.log().contains("registered"));
         let person = Person {
             _agent: agent,
-            _bus: bus,
+            bus,
             folder,
         };
         person.types(PIN);

@@ -36,6 +36,8 @@ pub const KEYS: [&str; 2] = ["rsa", "ec"];
 pub struct Workplace {
     /// The daemon.
     pub daemon: Daemon,
+    /// Arguments of `card create` for its cards.
+    create_arguments: &'static [&'static str],
     _tpm: Chip,
     folder: TempDir,
 }
@@ -72,6 +74,16 @@ impl Workplace {
         Self::on(tpm, folder, "", None)
     }
 
+    /// Without a card, with a TPM that plays a part and a daemon on a system bus; its cards are in object mode.
+    pub fn in_object_mode(profile: Profile, bus: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tpm = Chip::start_as(&folder.path().join("tpm"), Some(profile));
+        Self {
+            create_arguments: &["--counter-mode", "object"],
+            ..Self::on(tpm, folder, "", Some(bus))
+        }
+    }
+
     fn around(folder: TempDir, configuration: &str, bus: Option<&str>) -> Self {
         let tpm = Chip::start(&folder.path().join("tpm"));
         Self::on(tpm, folder, configuration, bus)
@@ -94,6 +106,7 @@ impl Workplace {
         }
         Self {
             daemon,
+            create_arguments: played::create_arguments(),
             _tpm: tpm,
             folder,
         }
@@ -137,7 +150,7 @@ impl Workplace {
     pub fn create(&self, name: &str) {
         let (pin, puk) = (self.text("pin"), self.text("puk"));
         let create = ["card", "create", "--name", name, "--pin-file", &pin];
-        let further = [&["--puk-file", &puk], played::create_arguments()].concat();
+        let further = [&["--puk-file", &puk], self.create_arguments].concat();
         self.cardea(&[&create[..], &further].concat());
     }
 

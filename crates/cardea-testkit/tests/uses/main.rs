@@ -11,6 +11,7 @@ mod authority;
 mod browsers;
 mod disk_encryption;
 mod kerberos;
+mod object_mode;
 mod pam;
 mod redirect_ssh;
 mod remote_desktop;
