@@ -211,7 +211,7 @@ fn is_unblocked_and_changed(here: &Workplace) {
 }
 
 fn is_redirected(machines: &Redirection) {
-    let mut redirect = machines.start(&[]);
+    let mut redirect = machines.start(&["--card", "Alice"]);
     let signed = machines.sign("rsa");
     assert!(signed.success, "{}", signed.text);
     machines.check("rsa");
