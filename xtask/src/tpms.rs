@@ -55,7 +55,7 @@ const COLUMNS: [Column; 4] = [
         name: "attacks",
         nv: "binary(=attacks) and not test(/^(interposer|matrix|forgetful)::/)",
         owner: "binary(=attacks) and test(/^forgetful::/) or binary(=states) and test(/^counters::/)",
-        object: "binary(=states) and test(/^objects::/)",
+        object: "(binary(=attacks) or binary(=states)) and test(/^objects::/)",
     },
 ];
 
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let row = row(&workspace, part, mode)?;
         let page = fs::read_to_string(&path)?;
         if arguments.record {
-            fs::write(&path, with_row(&page, part, &row)?)
+            fs::write(&path, with_row(&page, part, &row))
                 .with_context(|| path.display().to_string())?;
         } else if !page.contains(&row) {
             say(&format!("   not in {PAGE}: {}", row.trim_end()));
@@ -196,10 +196,16 @@ fn counts(summary: &str) -> Option<(u32, u32)> {
 }
 
 /// The page with a row in place of the part's former one.
-fn with_row(page: &str, part: &str, row: &str) -> Result<String> {
-    let (before, rest) = page
-        .split_once(HEAD)
-        .with_context(|| format!("{PAGE} has no table of runs"))?;
+fn with_row(page: &str, part: &str, row: &str) -> String {
+    let whole;
+    let (before, rest) = match page.split_once(HEAD) {
+        Some(parts) => parts,
+        // The first row begins the table.
+        None => {
+            whole = format!("{page}\n");
+            (whole.as_str(), "")
+        }
+    };
     let is_row = |line: &&str| line.starts_with("| ");
     let start = format!("| `{part}` |");
     let mut rows: Vec<&str> = rest.split_inclusive('\n').take_while(is_row).collect();
@@ -207,7 +213,7 @@ fn with_row(page: &str, part: &str, row: &str) -> Result<String> {
     rows.push(row);
     rows.sort_unstable();
     let after: String = rest.split_inclusive('\n').skip_while(is_row).collect();
-    Ok(format!("{before}{HEAD}{}{after}", rows.concat()))
+    format!("{before}{HEAD}{}{after}", rows.concat())
 }
 
 #[cfg(test)]
@@ -227,10 +233,12 @@ mod tests {
     #[test]
     fn row_takes_the_place_of_the_former_one_of_its_part() {
         let page = format!("text\n\n{HEAD}| `a` | old |\n| `c` | other |\n\nmore\n");
-        let written = with_row(&page, "a", "| `a` | new |\n").unwrap();
-        let written = with_row(&written, "b", "| `b` | first |\n").unwrap();
+        let written = with_row(&page, "a", "| `a` | new |\n");
+        let written = with_row(&written, "b", "| `b` | first |\n");
         let rows = "| `a` | new |\n| `b` | first |\n| `c` | other |\n";
         assert_eq!(written, format!("text\n\n{HEAD}{rows}\nmore\n"));
+        let begun = with_row("text\n", "a", "| `a` | new |\n");
+        assert_eq!(begun, format!("text\n\n{HEAD}| `a` | new |\n"));
     }
 
     #[test]
