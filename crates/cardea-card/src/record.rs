@@ -191,7 +191,8 @@ pub struct TpmRecord {
     /// The sealed key that belongs to the vault before an unfinished change of the admin key.
     #[n(10)]
     pub previous_sealed_key: Option<ObjectBlob>,
-    /// In object mode: what stands for the indices.
+    /// In object mode: what stands for the indices. In NV mode: counts of a card whose TPM sets its own back, each with
+    /// an empty object.
     #[n(11)]
     pub counter_objects: Option<Vec<CounterObject>>,
 }
@@ -200,7 +201,9 @@ impl TpmRecord {
     /// Whose secrets the card has, in NV indices or in objects.
     pub fn roles(&self) -> impl Iterator<Item = IndexRole> {
         let indices = self.indices.iter().map(|index| index.role);
+        let has_objects = self.mode == CounterMode::Object;
         let objects = self.counter_objects.iter().flatten();
+        let objects = objects.filter(move |_| has_objects);
         indices.chain(objects.map(|object| object.role))
     }
 }

@@ -141,6 +141,11 @@ pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure
     }
 }
 
+/// What is shown of a card that was made before it was known that its TPM sets counts back.
+pub(crate) const COUNTED_HERE: &str = "this TPM's firmware sets the count of wrong PINs back whenever a counter is \
+     read, so they are counted in the card's file; whoever has an older copy of that file and this TPM can guess the \
+     PIN without limit: create a new card, and replace this one while its keys can still be used";
+
 /// The consequence of a missing part of a usable card.
 pub(crate) fn part_gone(part: Part) -> &'static str {
     match part {

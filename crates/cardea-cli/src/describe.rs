@@ -8,7 +8,7 @@ use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
 use crate::arguments::OutputArguments;
-use crate::daemon::part_gone;
+use crate::daemon::{COUNTED_HERE, part_gone};
 use crate::duration::Seconds;
 use crate::exit::Failure;
 use crate::on_card::{Stored, label, pin_words, public_key};
@@ -46,6 +46,7 @@ pub(crate) fn summary_json(card: &CardSummary) -> Value {
         "slot": card.slot,
         "reader": card.reader,
         "drive": card.drive,
+        "counted_here": card.counted_here,
         "gone": card.gone.iter().map(|part| part.word()).collect::<Vec<_>>(),
     });
     if let (Some(value), Some(from)) = (value.as_object_mut(), &card.from) {
@@ -130,6 +131,9 @@ pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
         for part in &card.gone {
             text.push_str(&format!("{id}: {}\n", part_gone(*part)));
         }
+        if card.counted_here {
+            text.push_str(&format!("{id}: {COUNTED_HERE}\n"));
+        }
     }
     for card in cards {
         if let Some(from) = &card.from {
@@ -153,8 +157,11 @@ fn id_length(cards: &[CardSummary]) -> usize {
         .unwrap_or(32)
 }
 
-fn counter_text(mode: Option<CounterMode>) -> &'static str {
-    match mode {
+fn counter_text(card: &CardDetails) -> &'static str {
+    match card.counter_mode {
+        _ if card.summary.counted_here => {
+            "nv, and the card's file, since this TPM sets its own counts back"
+        }
         Some(CounterMode::Nv) => "nv",
         Some(CounterMode::NvOwner) => "nv-owner: read with the TPM's owner authorisation only",
         Some(CounterMode::Object) => "object: the card's file and the TPM's lockout",
@@ -253,7 +260,7 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
             }
             .to_owned(),
         ),
-        ("counter", counter_text(card.counter_mode).to_owned()),
+        ("counter", counter_text(card).to_owned()),
     ]);
     lines.extend(card.lockout.map(|room| ("lockout", lockout_text(room))));
     if let Some(number) = uri::slot(summary) {
@@ -376,6 +383,7 @@ mod tests {
             reader: None,
             from: None,
             gone: Vec::new(),
+            counted_here: false,
         }
     }
 

@@ -473,6 +473,7 @@ mod tests {
                 reader: None,
                 from: None,
                 gone: Vec::new(),
+                counted_here: false,
                 drive: None,
                 counter_mode: None,
             },

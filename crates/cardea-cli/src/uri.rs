@@ -92,6 +92,7 @@ mod tests {
             reader: None,
             from: None,
             gone: Vec::new(),
+            counted_here: false,
             drive: None,
             counter_mode: None,
         }

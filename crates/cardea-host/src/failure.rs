@@ -135,9 +135,14 @@ pub(crate) fn unsafe_tpm(cause: &str) -> String {
 /// A policy that reads a counter sets it back: what that means for cards. `cause` says the first.
 pub(crate) fn resetting_tpm(cause: &str) -> String {
     format!(
-        "{cause}, so that PINs could be guessed without limit where anybody may read it; such cards are not used until the TPM's firmware is updated (ask the manufacturer of the TPM or the computer), and new cards have counters that only the TPM's owner can read"
+        "{cause}, so that PINs could be guessed without limit where anybody may read it; new cards have counters that only the TPM's owner can read; {COUNTED_HERE}"
     )
 }
+
+/// What it means for cards that were made before it was known.
+pub(crate) const COUNTED_HERE: &str = "wrong PINs of a card made before this was known are counted in its file, and \
+     whoever has an older copy of that file and this TPM can guess the PIN without limit: create a new card, and \
+     destroy the old one while its keys can still be used";
 
 /// Whether it is only that the TPM cannot be reached at the moment.
 pub(crate) fn is_away(error: &TpmError) -> bool {

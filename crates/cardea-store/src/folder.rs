@@ -151,6 +151,10 @@ pub(crate) fn registry_path(folder: &Path) -> PathBuf {
     folder.join("registry")
 }
 
+pub(crate) fn examination_path(folder: &Path) -> PathBuf {
+    folder.join("tpm-examination")
+}
+
 fn host_key_path(folder: &Path) -> PathBuf {
     folder.join("host.key")
 }

@@ -18,6 +18,9 @@ use crate::known::{self, KnownCard, MAX_KNOWN};
 use crate::registry::Registry;
 use crate::validate::conflicts;
 
+/// Largest form of what was found out about a TPM.
+const MAX_EXAMINATION: usize = 4096;
+
 /// The state folder, locked for the life of the value and of every [`CardFile`] that came from it.
 pub struct Store {
     folder: PathBuf,
@@ -378,6 +381,30 @@ impl Store {
         disk.remove(&path)
             .and_then(|()| sync_parent(disk, &path))
             .map_err(failed("cannot remove", &path))
+    }
+
+    /// Keeps what was found out about the TPM. When it returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then the earlier one is still there.
+    pub fn write_examination(&self, kept: &[u8]) -> Result<(), StoreError> {
+        let path = folder::examination_path(&self.folder);
+        replace(&*self.shared.disk, &path, kept).map_err(failed("cannot write", &path))
+    }
+
+    /// What was kept of the TPM, unless it is too long. Whoever has the folder may have written it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it cannot be read.
+    pub fn examination(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = folder::examination_path(&self.folder);
+        match self.shared.disk.read(&path, MAX_EXAMINATION) {
+            Ok(kept) => Ok(Some(kept).filter(|kept| kept.len() <= MAX_EXAMINATION)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("cannot read", &path)(error)),
+        }
     }
 
     /// The card's instance number: the one it has, or the lowest free one.

@@ -366,7 +366,7 @@ impl CardToken {
     }
 
     fn count_failures(&mut self, record: &TpmRecord) -> Result<(), TokenError> {
-        let status = match self.anchor.has_objects() {
+        let status = match self.anchor.is_counted_in_file() {
             true => self.tries(record, IndexRole::Adm),
             false => self.run(|core, card, anchor| {
                 operate::read_counter(core, card, anchor, IndexRole::Adm)
@@ -435,7 +435,7 @@ impl CardToken {
             token
                 .run(move |core, card, anchor| proof::prove_admin(core, card, anchor, &shown, work))
         };
-        if !self.anchor.has_objects() {
+        if !self.anchor.is_counted_in_file() {
             return Ok(prove(self)?);
         }
         match self.compare_counted(record, IndexRole::Adm, prove) {

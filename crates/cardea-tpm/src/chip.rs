@@ -136,6 +136,20 @@ pub trait Chip: Send + Sync {
     /// [`TpmError::Unfit`] and others.
     fn examine(&self, taken: &[u32]) -> Result<Examination, TpmError>;
 
+    /// A form of an examination to be kept: see [`Service::keep_examination`].
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    fn keep_examination(&self, examination: &Examination) -> Result<Vec<u8>, TpmError>;
+
+    /// An examination of this very chip in a form that was kept: see [`Service::recall_examination`].
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    fn recall_examination(&self, kept: &[u8]) -> Result<Option<Examination>, TpmError>;
+
     /// Chooses what a new card is made of; nothing is in the TPM yet.
     ///
     /// # Errors
@@ -174,6 +188,13 @@ pub trait Chip: Send + Sync {
     ///
     /// [`CardFault`].
     fn check_card(&self, record: &CardRecord) -> Result<(), CardFault>;
+
+    /// The same, without reading its counters: see [`Service::check_presence`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn check_presence(&self, record: &CardRecord) -> Result<(), CardFault>;
 
     /// Administrator and PUK of a card, as far as they are gone.
     ///
@@ -289,6 +310,14 @@ impl Chip for Service {
         self.examine(taken)
     }
 
+    fn keep_examination(&self, examination: &Examination) -> Result<Vec<u8>, TpmError> {
+        self.keep_examination(examination)
+    }
+
+    fn recall_examination(&self, kept: &[u8]) -> Result<Option<Examination>, TpmError> {
+        self.recall_examination(kept)
+    }
+
     fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {
         self.prepare_card(taken, new)
     }
@@ -311,6 +340,10 @@ impl Chip for Service {
 
     fn check_card(&self, record: &CardRecord) -> Result<(), CardFault> {
         self.check_card(record)
+    }
+
+    fn check_presence(&self, record: &CardRecord) -> Result<(), CardFault> {
+        self.check_presence(record)
     }
 
     fn lost_parts(&self, record: &TpmRecord) -> Result<Vec<IndexRole>, CardFault> {

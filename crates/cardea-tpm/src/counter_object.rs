@@ -5,7 +5,7 @@
 //! card's file and put there before the TPM is asked. A new value makes a new object of the same Name, which is in the
 //! file alone: whoever has kept an older file has the older value too, and nothing in the TPM knows better.
 
-use cardea_card::record::{CounterObject, IndexRole, ObjectBlob, TpmRecord};
+use cardea_card::record::{Approval, CounterMode, CounterObject, IndexRole, ObjectBlob, TpmRecord};
 use cardea_card::token::TokenRecord;
 
 use crate::auth::AuthValue;
@@ -14,7 +14,7 @@ use crate::commands::Sensitive;
 use crate::core::Core;
 use crate::error::TpmError;
 use crate::examination::{Obstacle, OptionalCommand};
-use crate::policy::{cc, counter_branches, counter_template, name_of};
+use crate::policy::{ApprovalId, cc, counter_branches, counter_template, name_of};
 use crate::session::Session;
 use crate::status::Lockout;
 use crate::tpm::Handle;
@@ -251,6 +251,33 @@ pub(crate) fn with_counter(
         }
     }
     record
+}
+
+/// The record of a card that can be used on a TPM which sets counts back: without the approvals that anybody can use,
+/// and with counts in its file. None: it has no such approvals.
+///
+/// What the TPM has counted is not known, and cannot be read without being set back: the counts begin at 0, and the
+/// TPM blocks the card sooner if others came before.
+#[must_use]
+pub fn without_open_approvals(record: &TpmRecord) -> Option<TpmRecord> {
+    let is_open =
+        |approval: &Approval| ApprovalId::parse(&approval.id).is_some_and(ApprovalId::is_open);
+    if record.mode != CounterMode::Nv || !record.approvals.iter().any(is_open) {
+        return None;
+    }
+    let mut record = record.clone();
+    record.approvals.retain(|approval| !is_open(approval));
+    let counts = record.indices.iter().map(|index| CounterObject {
+        role: index.role,
+        object: ObjectBlob {
+            private: Vec::new(),
+            public: Vec::new(),
+        },
+        limit: index.limit,
+        count: 0,
+    });
+    record.counter_objects = Some(counts.collect());
+    Some(record)
 }
 
 /// Saves a count.

@@ -64,7 +64,7 @@ pub enum CounterFinding {
     /// There are no indices that count: their definition is refused with this response code.
     #[n(0)]
     Absent(#[n(0)] u32),
-    /// Every policy of an index sets its count back, so that whoever may read it can guess without end.
+    /// Every policy of an index sets its count back, so that whoever may read it by one can guess without end.
     #[n(1)]
     Resets,
     /// It counts, blocks, and nothing but the correct value sets the count back.
@@ -118,13 +118,24 @@ impl Examination {
         !self.lacking.contains(&command)
     }
 
-    /// Why no card can have its counters in NV; none: a card can.
+    /// Why no card can have counters that anybody may read; none: a card can.
+    #[must_use]
+    pub fn why_not_open(&self) -> Option<Obstacle> {
+        match self.counters {
+            CounterFinding::Resets => self.why_no_card().or(Some(Obstacle::CountReset)),
+            CounterFinding::Absent(_) | CounterFinding::Sound => self.why_not_nv(),
+        }
+    }
+
+    /// Why no card can have its counters in NV; none: a card can, though perhaps its counters are for the owner to read.
     #[must_use]
     pub fn why_not_nv(&self) -> Option<Obstacle> {
         match self.counters {
-            CounterFinding::Absent(code) => Some(Obstacle::NoCounters(ResponseCode(code))),
-            CounterFinding::Resets => Some(Obstacle::CountReset),
-            CounterFinding::Sound => self.why_no_card(),
+            CounterFinding::Absent(code) => {
+                let none = Obstacle::NoCounters(ResponseCode(code));
+                self.why_no_card().or(Some(none))
+            }
+            CounterFinding::Resets | CounterFinding::Sound => self.why_no_card(),
         }
     }
 

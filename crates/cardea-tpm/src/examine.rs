@@ -56,7 +56,8 @@ pub(crate) fn examine(core: &mut Core, taken: &[u32]) -> Result<Examination, Tpm
     })
 }
 
-fn properties(core: &mut Core) -> Result<(Model, Capacity), TpmError> {
+/// What is among the properties.
+pub(crate) fn properties(core: &mut Core) -> Result<(Model, Capacity), TpmError> {
     let properties = core.link()?.tpm.properties(FIXED)?;
     let get = |wanted| {
         let mut properties = properties.iter();

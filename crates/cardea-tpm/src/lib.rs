@@ -31,6 +31,7 @@ mod hmac_key;
 mod import;
 mod inner;
 mod intent;
+mod kept_examination;
 mod operate;
 mod operation;
 mod owner;
@@ -60,7 +61,7 @@ mod wire;
 
 pub use chip::Chip;
 pub use clock::TpmTime;
-pub use counter_object::LockoutRoom;
+pub use counter_object::{LockoutRoom, without_open_approvals};
 pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use error::{ResponseCode, TpmError};
 pub use examination::{Capacity, CounterFinding, Examination, Model, Obstacle, OptionalCommand};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob};
+use cardea_card::record::{CounterMode, IndexRole, KeyRecord, ObjectBlob};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinStatus, PrivateOperation};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -32,24 +32,33 @@ pub(crate) fn require_own_tpm(core: &mut Core, anchor: &Anchor) -> Result<(), Tp
     core.use_srk(&anchor.srk_name, &anchor.srk_template)
 }
 
+/// What is compared of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Limits too, which takes reading its counters.
+    Counters,
+    /// Whether it is there.
+    Presence,
+}
+
 /// Everything that a TPM can say against a card: nothing here spends a try. Without its administrator's or its
 /// PUK's index a card is a card all the same.
-pub(crate) fn check(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
-    if core.resets_counts && anchor.has_open_counters() {
+pub(crate) fn check(core: &mut Core, anchor: &Anchor, depth: Depth) -> Result<(), CardFault> {
+    if depth == Depth::Counters && core.resets_counts && anchor.has_open_counters() {
         return Err(CardFault::CountReset);
     }
     #[cfg(feature = "weakened")]
     if weakened::has(Weakness::SwitchedOffIsLost) {
-        return compare(core, anchor);
+        return compare(core, anchor, depth);
     }
-    match compare(core, anchor) {
+    match compare(core, anchor, depth) {
         // What is in a hierarchy that is switched off looks as if it were gone.
         Err(fault) if looks_gone(&fault) && !is_owner_on(core)? => Err(CardFault::SwitchedOff),
         other => other,
     }
 }
 
-fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
+fn compare(core: &mut Core, anchor: &Anchor, depth: Depth) -> Result<(), CardFault> {
     match require_own_tpm(core, anchor) {
         Err(TpmError::Foreign) => return Err(CardFault::Foreign),
         other => other?,
@@ -59,6 +68,10 @@ fn compare(core: &mut Core, anchor: &Anchor) -> Result<(), CardFault> {
     };
     if let Some(what) = missing(core, anchor, &anchor.pin)? {
         return Err(CardFault::Lost(format!("index 0x{handle:08X} {what}")));
+    }
+    // What the card's file counts is not read in the TPM.
+    if depth == Depth::Presence || anchor.is_counted_in_file() {
+        return Ok(());
     }
     read_limit(core, anchor, IndexRole::Pin)?;
     for index in &anchor.others {
@@ -130,12 +143,18 @@ pub(crate) fn read_counter(
     role: IndexRole,
 ) -> Result<PinStatus, TpmError> {
     let missing = || TpmError::Lost("an index is missing".into());
+    // Whatever asked for it: the TPM would give all tries back.
+    if core.resets_counts && anchor.has_open_counters() {
+        return Err(TpmError::CountReset);
+    }
     let index = anchor.index(role).ok_or_else(missing)?;
     let (handle, _) = index.nv().ok_or_else(missing)?;
     require_own_tpm(core, anchor)?;
-    let (count, limit) = match anchor.has_open_counters() {
-        true => read_by_policy(core, card, anchor, (index, handle))?,
-        false => read_as_owner(core, anchor, (index, handle))?,
+    let (count, limit) = match anchor.mode {
+        CounterMode::NvOwner => read_as_owner(core, anchor, (index, handle))?,
+        CounterMode::Nv | CounterMode::Object => {
+            read_by_policy(core, card, anchor, (index, handle))?
+        }
     };
     // PUK and administrator can write a limit, and so can whoever had one of their sessions.
     if limit != index.limit && !believes_counters() {

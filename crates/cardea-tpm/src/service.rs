@@ -19,7 +19,7 @@ use crate::examine::examine;
 use crate::hierarchy::HierarchyAuth;
 use crate::inner::Inner;
 use crate::intent::IntentIndex;
-use crate::operate::{arm, check};
+use crate::operate::{Depth, arm, check};
 use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
 use crate::probe::{probe, remove_leftovers, room};
@@ -350,6 +350,19 @@ impl Service {
     ///
     /// [`CardFault`].
     pub fn check_card(&self, record: &CardRecord) -> Result<(), CardFault> {
+        self.check_at(record, Depth::Counters)
+    }
+
+    /// The same without the limits in its counters: reading those is for a TPM that does not set counts back for it.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn check_presence(&self, record: &CardRecord) -> Result<(), CardFault> {
+        self.check_at(record, Depth::Presence)
+    }
+
+    fn check_at(&self, record: &CardRecord, depth: Depth) -> Result<(), CardFault> {
         #[cfg(feature = "weakened")]
         if weakened::has(Weakness::BelievedRecords) {
             return Ok(());
@@ -365,26 +378,24 @@ impl Service {
         }
         let mut fault = None;
         let owner = self.owner.clone();
-        let checked = self
-            .inner
-            .queue
-            .run((SERVICE, Length::Short), move |core| {
-                core.attempt(|core| {
-                    as_owner(
-                        core,
-                        owner.as_deref(),
-                        &mut |core| match check(core, &anchor) {
+        let checked =
+            self.inner
+                .queue
+                .run((SERVICE, Length::Short), move |core| {
+                    core.attempt(|core| {
+                        as_owner(core, owner.as_deref(), &mut |core| match check(
+                            core, &anchor, depth,
+                        ) {
                             Err(CardFault::Tpm(error)) => Err(error),
                             Err(other) => {
                                 fault = Some(other);
                                 Ok(())
                             }
                             Ok(()) => Ok(()),
-                        },
-                    )
-                })
-                .map(|()| fault.take())
-            })?;
+                        })
+                    })
+                    .map(|()| fault.take())
+                })?;
         match checked? {
             None => Ok(()),
             Some(fault) => Err(fault),

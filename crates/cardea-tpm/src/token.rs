@@ -128,7 +128,7 @@ impl CardToken {
         reference: PinReference,
         work: impl FnOnce(&mut Self) -> Result<Result<R, Verdict>, TokenError>,
     ) -> Result<R, PinError> {
-        if self.anchor.has_objects() {
+        if self.anchor.is_counted_in_file() {
             let role = self.index(reference)?.role;
             return self.compare_counted(record, role, work);
         }
@@ -175,7 +175,9 @@ impl CardToken {
             self.end_if_blocked(role);
             return Err(PinError::Blocked);
         }
-        self.run(|core, _, _| counter_object::keep_from_lockout(core))?;
+        if self.anchor.has_objects() {
+            self.run(|core, _, _| counter_object::keep_from_lockout(core))?;
+        }
         let before = limit - left;
         counter_object::save_count(record, role, before + 1)?;
         self.counts.remove(&role);
@@ -184,7 +186,13 @@ impl CardToken {
                 self.set_count(record, role, 0);
                 Ok(done)
             }
-            Ok(Err(_)) => {
+            Ok(Err(Verdict::Blocked)) => {
+                // By wrong values that this file knows nothing of.
+                self.set_count(record, role, limit);
+                self.end_if_blocked(role);
+                Err(PinError::Blocked)
+            }
+            Ok(Err(Verdict::Right | Verdict::Wrong)) => {
                 if left == 1 {
                     self.end_if_blocked(role);
                 }
@@ -232,6 +240,9 @@ impl CardToken {
         object: Option<ObjectBlob>,
     ) -> Result<(), StoreError> {
         let Some(object) = object else {
+            if self.anchor.is_counted_in_file() {
+                self.set_count(record, role, 0);
+            }
             return Ok(());
         };
         let changed = counter_object::with_counter(record.current(), role, 0, Some(object));
@@ -417,7 +428,7 @@ impl PinAuthority for CardToken {
         reference: PinReference,
     ) -> Result<PinStatus, TokenError> {
         let role = self.index(reference)?.role;
-        if self.anchor.has_objects() {
+        if self.anchor.is_counted_in_file() {
             return self.tries(record, role);
         }
         if let Some((read, status)) = self.counter(reference)

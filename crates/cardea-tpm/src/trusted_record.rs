@@ -89,6 +89,8 @@ pub(crate) struct Anchor {
     pub(crate) pin: Index,
     pub(crate) others: Vec<Index>,
     approvals: Vec<(ApprovalId, [u8; 32], Vec<u8>)>,
+    /// Whether the card's file has the counts.
+    is_counted_in_file: bool,
     session_policy: [u8; 32],
     once_policy: [u8; 32],
     pub(crate) session_limit: u32,
@@ -110,7 +112,10 @@ impl Anchor {
         let birth_name = name_of(&record.birth_public);
         let objects = record.counter_objects.as_deref().unwrap_or_default();
         let mut indices = match record.mode {
-            CounterMode::Nv | CounterMode::NvOwner if objects.is_empty() => {
+            CounterMode::Nv | CounterMode::NvOwner
+                if objects.is_empty()
+                    || record.mode == CounterMode::Nv && are_counts(objects, &record.indices) =>
+            {
                 let indices = record.indices.iter();
                 let indices = indices.map(|index| self_consistent(index, &birth_name, record.mode));
                 indices.collect::<Result<Vec<_>, _>>()?
@@ -156,6 +161,10 @@ impl Anchor {
             }
             approvals.push((id, approval.digest, approval.ticket.clone()));
         }
+        let is_counted_in_file = !objects.is_empty();
+        if is_counted_in_file && approvals.iter().any(|(id, ..)| id.is_open()) {
+            return Err(damaged("it has counters of both kinds"));
+        }
         let srk_name = record
             .srk
             .name
@@ -173,6 +182,7 @@ impl Anchor {
             pin,
             others: indices,
             approvals,
+            is_counted_in_file,
             session_limit,
             owner: None,
         })
@@ -197,9 +207,14 @@ impl Anchor {
         self.pin.nv().is_none()
     }
 
-    /// Whether anybody may read its counters.
+    /// Whether the card's file has its counts: its counters are objects, or its TPM sets counts back and it had open ones.
+    pub(crate) fn is_counted_in_file(&self) -> bool {
+        self.is_counted_in_file
+    }
+
+    /// Whether anybody may read its counters, by policies that ask for no secret.
     pub(crate) fn has_open_counters(&self) -> bool {
-        self.mode == CounterMode::Nv
+        self.approvals.iter().any(|(id, ..)| id.is_open())
     }
 
     /// Whether somebody may do what this approval is for.
@@ -304,6 +319,15 @@ fn self_consistent(
             policy,
         },
     })
+}
+
+/// Whether these are counts for indices and nothing else.
+fn are_counts(objects: &[CounterObject], indices: &[IndexRecord]) -> bool {
+    let fits = |(count, index): (&CounterObject, &IndexRecord)| {
+        let is_empty = count.object.private.is_empty() && count.object.public.is_empty();
+        is_empty && count.role == index.role && count.limit == index.limit
+    };
+    objects.len() == indices.len() && objects.iter().zip(indices).all(fits)
 }
 
 /// Counter objects whose public areas are the templates that follow from each other's Names.

@@ -559,6 +559,11 @@ fn commands_text(status: &TpmStatus) -> String {
 /// Whether wrong PINs are counted.
 fn counters_text(status: &TpmStatus) -> String {
     match status.counters {
+        CounterCheck::Absent => {
+            "none: this TPM has no counters for PINs; wrong PINs of cards with `--counter-mode object` are counted in their files"
+                .to_owned()
+        }
+        CounterCheck::Resets => format!("set back: {}", printable(&status.counters_reason)),
         CounterCheck::Good => "tested: wrong PINs are counted and block the PIN".to_owned(),
         CounterCheck::Outstanding => {
             format!("not tested yet: {}", printable(&status.counters_reason))

@@ -242,8 +242,8 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
     }
     policies(status, findings);
     match status.counters {
-        CounterCheck::Good | CounterCheck::Unknown => {}
-        CounterCheck::Outstanding => {
+        CounterCheck::Absent | CounterCheck::Good | CounterCheck::Unknown => {}
+        CounterCheck::Outstanding | CounterCheck::Resets => {
             findings.warning("tpm-counters", status.counters_reason.clone());
         }
         CounterCheck::Unsafe => {
@@ -265,6 +265,10 @@ fn card(card: &CardSummary, findings: &mut Findings) {
     for part in &card.gone {
         let text = crate::daemon::part_gone(*part);
         findings.fault("card-part", format!("card {name}: {text}"), None);
+    }
+    if card.counted_here {
+        let text = crate::daemon::COUNTED_HERE;
+        findings.fault("card-counted", format!("card {name}: {text}"), None);
     }
     match card.state {
         CardState::Ready => findings.fine("card", format!("card {name} is ready")),

@@ -511,6 +511,9 @@ pub struct CardSummary {
     /// Where wrong PINs are counted; absent without a readable card file, and for cards of other machines.
     #[n(14)]
     pub counter_mode: Option<CounterMode>,
+    /// Whether the daemon counts its wrong PINs, because its TPM sets its own counts back.
+    #[n(15)]
+    pub counted_here: bool,
 }
 
 /// A card as last known.

@@ -129,6 +129,13 @@ pub enum CounterCheck {
     /// It does not; cards are neither made nor used.
     #[n(3)]
     Unsafe,
+    /// It has no indices that count; cards have objects as their counters.
+    #[n(4)]
+    Absent,
+    /// It does, and sets counts back whenever a policy of the index is used. New cards have counters that only the owner
+    /// reads, and those that anybody may read are counted by the daemon.
+    #[n(5)]
+    Resets,
 }
 
 impl CounterCheck {
@@ -136,7 +143,9 @@ impl CounterCheck {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Absent => "absent",
             Self::Good => "good",
+            Self::Resets => "resets",
             Self::Outstanding => "outstanding",
             Self::Unknown => "unknown",
             Self::Unsafe => "unsafe",

@@ -56,7 +56,7 @@ pub(crate) fn compare(
     body: &mut Body,
     chip: &Arc<dyn Chip>,
 ) -> bool {
-    let record = match body {
+    let mut record = match body {
         Body::Waiting(record)
         | Body::Refused(Refused {
             record: Some(record),
@@ -66,7 +66,8 @@ pub(crate) fn compare(
         _ => return true,
     };
     let examined = |chip: &Arc<dyn Chip>| {
-        reader(chip, record.tpm.mode).check_card(&record)?;
+        // Its counters are not read before it is known that this changes nothing.
+        chip.check_presence(&record)?;
         chip.lost_parts(&record.tpm)
     };
     let examined = match examined(chip) {
@@ -75,22 +76,12 @@ pub(crate) fn compare(
         examined => examined,
     };
     let examined = match examined {
-        // As a comparison or a creation has found.
-        Err(CardFault::CountReset) => {
-            host.counters.found(host, &TpmError::CountReset);
-            Ok(Err(view_of_fault(&CardFault::CountReset)))
-        }
         Err(fault) => Err(fault),
         // Its wrong PINs are counted in the lockout, which every TPM has.
         Ok(gone) if record.tpm.mode == CounterMode::Object => Ok(Ok(gone)),
-        Ok(gone) => match host.counters.examine(host, &for_keeper(chip)) {
-            Verdict::Usable => Ok(Ok(gone)),
-            Verdict::Unsafe => match host.counters.unsafe_reason(record.tpm.mode) {
-                None => Ok(Ok(gone)),
-                Some(reason) => Ok(Err(View::unsafe_tpm(reason))),
-            },
-            Verdict::Away(error) => Err(CardFault::Tpm(error)),
-        },
+        Ok(gone) => {
+            count_as_found(host, card, &mut record, chip).map(|usable| usable.map(|()| gone))
+        }
     };
     let fault = match examined {
         Ok(Err(view)) => {
@@ -185,6 +176,69 @@ fn reader(chip: &Arc<dyn Chip>, mode: CounterMode) -> Arc<dyn Chip> {
     }
 }
 
+/// Has a card with counters in NV counted as its TPM allows. The view: it may not be used.
+fn count_as_found(
+    host: &Host,
+    card: &Arc<HostedCard>,
+    record: &mut CardRecord,
+    chip: &Arc<dyn Chip>,
+) -> Result<Result<(), View>, CardFault> {
+    match host.counters.examine(host, &for_keeper(chip)) {
+        Verdict::Usable => {}
+        Verdict::Closed => close(host, card, record),
+        Verdict::Unsafe(reason) => return Ok(Err(View::unsafe_tpm(reason))),
+        Verdict::Away(error) => return Err(CardFault::Tpm(error)),
+    }
+    match reader(chip, record.tpm.mode).check_card(record) {
+        // As something else has found meanwhile.
+        Err(CardFault::CountReset) => {
+            host.counters.found(host, &TpmError::CountReset);
+            Ok(Err(view_of_fault(&CardFault::CountReset)))
+        }
+        other => other.map(Ok),
+    }
+}
+
+/// Takes from a card what lets its counters be read, which sets them back on this TPM, and gives its file the counts.
+/// The card is used in this form whether its file has it or not: nothing is compared before a count is saved, and
+/// then it has all of it.
+fn close(host: &Host, card: &Arc<HostedCard>, record: &mut CardRecord) {
+    let Some(closed) = cardea_tpm::without_open_approvals(&record.tpm) else {
+        return;
+    };
+    record.tpm = closed;
+    card.set_counted_here();
+    let saved = card_store(host, card, record).and_then(|mut store| {
+        store
+            .save(record)
+            .map_err(|error| crate::failure::chain(&error))
+    });
+    match saved {
+        Ok(()) => tracing::warn!(
+            card = %card.selector(),
+            "the TPM sets counts back when they are read; wrong PINs of this card are counted in its file now"
+        ),
+        Err(error) => tracing::warn!(
+            card = %card.selector(),
+            error,
+            "the card file still allows its counters to be read"
+        ),
+    }
+}
+
+/// Where a card's file is.
+fn card_store(
+    host: &Host,
+    card: &HostedCard,
+    record: &CardRecord,
+) -> Result<Box<dyn CardStore>, String> {
+    match card.drive() {
+        Some(drive) => Ok(Box::new(DriveStore(drive))),
+        None if card.known().is_some() => Err(View::drive_away().reason),
+        None => Ok(Box::new(host.store.card(record.id))),
+    }
+}
+
 /// The card over its token and its file.
 pub(crate) fn open(
     host: &Host,
@@ -202,11 +256,7 @@ pub(crate) fn open(
         .map_err(|fault| crate::failure::chain(&fault))?;
     let gone = Arc::clone(card.gone());
     let token = Partial::new(token, chip.clone(), &record.tpm, gone);
-    let store: Box<dyn CardStore> = match card.drive() {
-        Some(drive) => Box::new(DriveStore(drive)),
-        None if card.known().is_some() => return Err(View::drive_away().reason),
-        None => Box::new(host.store.card(record.id)),
-    };
+    let store = card_store(host, card, record)?;
     Card::open(
         record.clone(),
         Box::new(token),
@@ -238,13 +288,18 @@ pub(crate) fn recheck(host: &Host, card: &Arc<HostedCard>, body: &mut Body, said
     if said == TokenErrorKind::Unsafe {
         host.counters.found(host, &TpmError::CountReset);
     }
-    let examined = chip
+    let examined = reader(&chip, record.tpm.mode)
         .check_card(&record)
         .and_then(|()| chip.lost_parts(&record.tpm));
     if matches!(examined, Err(CardFault::CountReset)) {
         host.counters.found(host, &TpmError::CountReset);
     }
-    let unsafe_reason = host.counters.unsafe_reason(record.tpm.mode);
+    let is_open = cardea_tpm::without_open_approvals(&record.tpm).is_some();
+    let unsafe_reason = match is_open && host.counters.are_reset() {
+        // It comes back without what is open.
+        true => Some(resetting_tpm(&TpmError::CountReset.to_string())),
+        false => host.counters.unsafe_reason(record.tpm.mode),
+    };
     let view = match (unsafe_reason, examined) {
         (Some(reason), _) => View::unsafe_tpm(reason),
         (None, Ok(gone)) => {

@@ -109,6 +109,18 @@ impl Chip for AlwaysAway {
         Err(TpmError::Stopped)
     }
 
+    fn keep_examination(&self, _examination: &Examination) -> Result<Vec<u8>, TpmError> {
+        Err(TpmError::Stopped)
+    }
+
+    fn recall_examination(&self, _kept: &[u8]) -> Result<Option<Examination>, TpmError> {
+        Err(TpmError::Stopped)
+    }
+
+    fn check_presence(&self, _record: &CardRecord) -> Result<(), CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
     fn check_card(&self, _record: &CardRecord) -> Result<(), CardFault> {
         Err(TpmError::Stopped.into())
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cardea_card::Event;
-use cardea_client::message::FailureKind;
+use cardea_client::message::{CounterCheck, FailureKind};
 use serde_json::{Map, Value};
 
 use crate::host::accounts::Accounts;
@@ -127,6 +127,8 @@ pub(crate) enum Kind {
     /// Records that a user has caused beyond what one user may.
     RecordsWithheld,
     TpmAway,
+    /// What it was found to be.
+    TpmExamined(CounterCheck),
     TpmLockedOut,
     TpmUnsafe,
 }
@@ -150,6 +152,7 @@ impl Kind {
             Self::TpmLockedOut => (504, "tpm-locked-out"),
             Self::TpmAway => (505, "tpm-away"),
             Self::TpmUnsafe => (506, "tpm-unsafe"),
+            Self::TpmExamined(_) => (507, "tpm-examined"),
             Self::Denied => (601, "denied"),
             Self::RecordsLost => (701, "records-lost"),
             Self::RecordsWithheld => (702, "records-withheld"),
@@ -178,6 +181,9 @@ impl Kind {
     }
 
     fn detail(self, record: &mut Map<String, Value>) {
+        if let Self::TpmExamined(found) = self {
+            record.insert("counters".into(), found.word().into());
+        }
         let Self::OnCard(event) = self else { return };
         match event {
             Event::PinFailed { left } | Event::PukFailed { left } => {

@@ -1,20 +1,22 @@
 //! Whether this TPM counts wrong PINs as cards need it: found out before the first card is taken into use.
 //!
 //! Firmware is about that sets a count back whenever a policy reads the counter. On such a TPM cards are made whose
-//! counters the TPM's owner reads, and others are not used: their PINs could be guessed without end. The trial takes an
-//! index of its own, and so the owner's authorisation where one is set; without it the cards are used, and the trial
-//! stays outstanding.
+//! counters the TPM's owner reads, and those that were made before lose what lets anybody read, and their files have the
+//! counts. The trial takes an index of its own, and so the owner's authorisation where one is set; without it the cards
+//! are used, and the trial stays outstanding. What it has found is kept for as long as the TPM and its firmware are the
+//! same.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cardea_client::message::CounterCheck;
 use cardea_terms::CounterMode;
-use cardea_tpm::{Chip, CounterFinding, Examination, Hierarchy, TpmError};
+use cardea_tpm::{Chip, CounterFinding, Examination, Hierarchy, ResponseCode, TpmError};
 
 use crate::failure::{chain, resetting_tpm, unsafe_tpm};
 use crate::host::Host;
 use crate::host::audit::{Actor, Door, Kind};
+use crate::host::credential::for_keeper;
 use crate::sync::lock;
 
 /// Between two attempts at a trial that is outstanding.
@@ -31,32 +33,25 @@ pub(crate) struct Counters {
 enum Known {
     #[default]
     Nothing,
-    /// They count.
-    Good,
+    /// As it was examined, now or by a daemon before this one.
+    Found(CounterFinding),
     /// Nobody could try, when, and why.
     Outstanding(Instant, String),
     /// They do not count, as found in a run of the TPM with this number of resets: an update of the firmware ends
-    /// with one.
-    Unsafe(Fault, Option<u32>, String),
+    /// with one. It may be somebody on the way, so it is not kept.
+    Unsafe(Option<u32>, String),
 }
 
-/// What is wrong with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// A policy that reads a counter sets it back.
-    Resets,
-    /// Nothing can be said for any of them.
-    Unfit,
-}
-
-/// Whether cards may be used.
+/// Whether cards with counters in NV may be used.
 pub(crate) enum Verdict {
     /// The TPM could not say.
     Away(TpmError),
+    /// Those whose counters no policy reads.
+    Closed,
     /// They may, as far as is known.
     Usable,
-    /// Some may not: [`Counters::unsafe_reason`] says which, and why.
-    Unsafe,
+    /// They may not, in words.
+    Unsafe(String),
 }
 
 impl Counters {
@@ -69,77 +64,143 @@ impl Counters {
     pub(crate) fn told(&self) -> (CounterCheck, String) {
         match &*lock(&self.known) {
             Known::Nothing => (CounterCheck::Unknown, String::new()),
-            Known::Good => (CounterCheck::Good, String::new()),
+            Known::Found(finding) => (word(*finding), reason(*finding)),
             Known::Outstanding(_, reason) => (CounterCheck::Outstanding, reason.clone()),
-            Known::Unsafe(_, _, reason) => (CounterCheck::Unsafe, reason.clone()),
+            Known::Unsafe(_, reason) => (CounterCheck::Unsafe, reason.clone()),
         }
     }
 
     /// Why cards with such counters may not be used, if that was found.
     pub(crate) fn unsafe_reason(&self, mode: CounterMode) -> Option<String> {
-        match (&*lock(&self.known), mode) {
+        match &*lock(&self.known) {
             // Wrong PINs are counted in the lockout, which every TPM has.
-            (_, CounterMode::Object)
-            // No policy reads them.
-            | (Known::Unsafe(Fault::Resets, ..), CounterMode::NvOwner) => None,
-            (Known::Unsafe(_, _, reason), _) => Some(reason.clone()),
+            Known::Unsafe(_, reason) if mode.is_in_nv() => Some(reason.clone()),
             _ => None,
         }
+    }
+
+    /// Whether the TPM sets counts back.
+    pub(crate) fn are_reset(&self) -> bool {
+        matches!(&*lock(&self.known), Known::Found(CounterFinding::Resets))
     }
 
     pub(crate) fn is_outstanding(&self) -> bool {
         matches!(&*lock(&self.known), Known::Outstanding(..))
     }
 
-    /// Finds out, if it is not known. `service` has the owner's authorisation, if there is one.
+    /// What an earlier daemon has found out about this very TPM with this firmware, if nothing is known yet.
+    pub(crate) fn recall(&self, host: &Host, chip: &Arc<dyn Chip>) {
+        let mut known = lock(&self.known);
+        if matches!(*known, Known::Nothing)
+            && let Ok(Some(finding)) = self.recalled(host, chip)
+        {
+            *known = Known::Found(finding);
+        }
+    }
+
+    /// Finds out, if it is not known. `chip` has the owner's authorisation, if there is one.
     pub(crate) fn examine(&self, host: &Host, chip: &Arc<dyn Chip>) -> Verdict {
         let mut known = lock(&self.known);
         match &*known {
-            Known::Good => return Verdict::Usable,
+            Known::Found(finding) => return verdict(*finding),
             Known::Outstanding(tried, _) if tried.elapsed() < RETRY => return Verdict::Usable,
-            Known::Unsafe(_, run, _) => match chip.time() {
-                Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe,
+            Known::Unsafe(run, reason) => match chip.time() {
+                Ok(time) if Some(time.resets) == *run => return Verdict::Unsafe(reason.clone()),
                 Ok(_) => {}
                 Err(error) => return Verdict::Away(error),
             },
-            Known::Nothing | Known::Outstanding(..) => {}
-        }
-        let examined = chip.examine(&host.claimed_handles());
-        if let Ok(found) = &examined {
-            *lock(&self.examination) = Some(found.clone());
-        }
-        let examined = examined.and_then(|found| match found.counters {
-            CounterFinding::Resets => Err(TpmError::CountReset),
-            CounterFinding::Absent(_) | CounterFinding::Sound => Ok(()),
-        });
-        match examined {
-            Ok(()) => {
-                if !matches!(*known, Known::Nothing) {
-                    tracing::info!("the TPM counts wrong PINs");
+            Known::Nothing => match self.recalled(host, chip) {
+                Ok(Some(finding)) => {
+                    *known = Known::Found(finding);
+                    return verdict(finding);
                 }
-                *known = Known::Good;
+                Ok(None) => {}
+                Err(error) => return Verdict::Away(error),
+            },
+            Known::Outstanding(..) => {}
+        }
+        let error = match chip.examine(&host.claimed_handles()) {
+            Ok(found) => {
+                let finding = found.counters;
+                *known = Known::Found(finding);
+                drop(known);
+                self.keep(host, chip, found);
+                return verdict(finding);
+            }
+            Err(error) => error,
+        };
+        match outcome(&error) {
+            Outcome::Unsafe(reason) => {
+                let was = matches!(*known, Known::Unsafe(..));
+                let run = chip.time().ok().map(|time| time.resets);
+                *known = Known::Unsafe(run, reason.clone());
+                drop(known);
+                if !was {
+                    announce(host, &reason);
+                }
+                Verdict::Unsafe(reason)
+            }
+            Outcome::Outstanding(reason) => {
+                if !matches!(&*known, Known::Outstanding(_, told) if *told == reason) {
+                    tracing::warn!(reason, "it is unknown whether this TPM counts wrong PINs");
+                }
+                *known = Known::Outstanding(Instant::now(), reason);
                 Verdict::Usable
             }
-            Err(error) => match outcome(&error) {
-                Outcome::Unsafe(fault, reason) => {
-                    let was = matches!(*known, Known::Unsafe(..));
-                    let run = chip.time().ok().map(|time| time.resets);
-                    *known = Known::Unsafe(fault, run, reason.clone());
-                    drop(known);
-                    if !was {
-                        announce(host, &reason);
-                    }
-                    Verdict::Unsafe
-                }
-                Outcome::Outstanding(reason) => {
-                    if !matches!(&*known, Known::Outstanding(_, told) if *told == reason) {
-                        tracing::warn!(reason, "it is unknown whether this TPM counts wrong PINs");
-                    }
-                    *known = Known::Outstanding(Instant::now(), reason);
-                    Verdict::Usable
-                }
-                Outcome::Away => Verdict::Away(error),
-            },
+            Outcome::Away => Verdict::Away(error),
+        }
+    }
+
+    /// From the state folder. What cannot be read there, or was not written for this TPM, is as if it were not there.
+    fn recalled(
+        &self,
+        host: &Host,
+        chip: &Arc<dyn Chip>,
+    ) -> Result<Option<CounterFinding>, TpmError> {
+        let kept = match host.store.examination() {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "what was found out about the TPM cannot be read"
+                );
+                return Ok(None);
+            }
+        };
+        let recalled = chip.recall_examination(&kept)?;
+        if recalled.is_none() {
+            tracing::info!("the TPM or its firmware is another one; it is tested again");
+        }
+        let finding = recalled.as_ref().map(|found| found.counters);
+        *lock(&self.examination) = recalled;
+        Ok(finding)
+    }
+
+    /// The TPM was examined. What has changed is recorded, and all of it kept for the next start; where that fails, the
+    /// TPM is examined again then.
+    fn keep(&self, host: &Host, chip: &Arc<dyn Chip>, found: Examination) {
+        let before = lock(&self.examination).replace(found.clone());
+        if before.as_ref() == Some(&found) {
+            return;
+        }
+        tracing::info!(examination = ?found, "the TPM was examined");
+        let kept = chip.keep_examination(&found).map_err(|error| chain(&error));
+        let kept = kept.and_then(|kept| {
+            let written = host.store.write_examination(&kept);
+            written.map_err(|error| chain(&error))
+        });
+        if let Err(error) = kept {
+            tracing::warn!(
+                error,
+                "what was found out about the TPM is not kept; it is tested again at the next start"
+            );
+        }
+        let event = Kind::TpmExamined(word(found.counters));
+        host.audit
+            .event(None, &Actor::daemon(), Door::Daemon, event);
+        if found.counters == CounterFinding::Resets {
+            announce(host, &reason(found.counters));
         }
     }
 
@@ -155,39 +216,87 @@ impl Counters {
         self.examine(host, owner);
     }
 
-    /// A card was prepared, which takes the same trial.
-    pub(crate) fn found_good(&self) {
-        *lock(&self.known) = Known::Good;
+    /// A card was prepared, for which the TPM was tried: what that has shown is known and kept from now on, whatever was
+    /// known before.
+    pub(crate) fn tried(&self, host: &Host, chip: &Arc<dyn Chip>) {
+        if matches!(&*lock(&self.known), Known::Found(CounterFinding::Sound)) {
+            return;
+        }
+        // The trial itself is not repeated.
+        if let Ok(found) = chip.examine(&host.claimed_handles()) {
+            *lock(&self.known) = Known::Found(found.counters);
+            self.keep(host, chip, found);
+        }
     }
 
     /// Something else has found that they do not count.
     pub(crate) fn found(&self, host: &Host, error: &TpmError) {
-        if !matches!(error, TpmError::CountReset) {
+        if matches!(error, TpmError::CountReset) {
+            let chip = host.tpm.chip().ok();
+            self.found_resets(host, chip.as_ref().map(for_keeper).as_ref());
+        }
+    }
+
+    /// The TPM sets counts back, as something else has found. `chip` has the owner's authorisation, if there is one.
+    pub(crate) fn found_resets(&self, host: &Host, chip: Option<&Arc<dyn Chip>>) {
+        if self.are_reset() {
             return;
         }
-        let reason = resetting_tpm(&chain(error));
-        let chip = host.tpm.chip().ok();
-        let run = chip.and_then(|chip| chip.time().ok());
-        let before = std::mem::replace(
-            &mut *lock(&self.known),
-            Known::Unsafe(Fault::Resets, run.map(|time| time.resets), reason.clone()),
-        );
-        if !matches!(before, Known::Unsafe(..)) {
-            announce(host, &reason);
+        let finding = CounterFinding::Resets;
+        *lock(&self.known) = Known::Found(finding);
+        let examined = chip.map(|chip| (chip, chip.examine(&host.claimed_handles())));
+        match examined {
+            Some((chip, Ok(found))) if found.counters == finding => self.keep(host, chip, found),
+            // It holds for this run of the daemon.
+            _ => announce(host, &reason(finding)),
         }
+    }
+}
+
+fn verdict(finding: CounterFinding) -> Verdict {
+    match finding {
+        CounterFinding::Resets => Verdict::Closed,
+        CounterFinding::Absent(_) | CounterFinding::Sound => Verdict::Usable,
+    }
+}
+
+/// In the words of the socket.
+fn word(finding: CounterFinding) -> CounterCheck {
+    match finding {
+        CounterFinding::Absent(_) => CounterCheck::Absent,
+        CounterFinding::Resets => CounterCheck::Resets,
+        CounterFinding::Sound => CounterCheck::Good,
+    }
+}
+
+/// For people; empty where there is nothing to say.
+fn reason(finding: CounterFinding) -> String {
+    match finding {
+        CounterFinding::Absent(_) => {
+            "this TPM has no counters for PINs: cards need `--counter-mode object`".to_owned()
+        }
+        CounterFinding::Resets => resetting_tpm(&TpmError::CountReset.to_string()),
+        CounterFinding::Sound => String::new(),
     }
 }
 
 enum Outcome {
     Away,
     Outstanding(String),
-    Unsafe(Fault, String),
+    Unsafe(String),
 }
 
 fn outcome(error: &TpmError) -> Outcome {
     match error {
-        TpmError::CountReset => Outcome::Unsafe(Fault::Resets, resetting_tpm(&chain(error))),
-        TpmError::Unfit(_) => Outcome::Unsafe(Fault::Unfit, unsafe_tpm(&chain(error))),
+        TpmError::CountReset | TpmError::Unfit(_) => Outcome::Unsafe(unsafe_tpm(&chain(error))),
+        // It passes, and nothing was found out.
+        error
+            if error
+                .code()
+                .is_some_and(|code| code == ResponseCode::LOCKOUT) =>
+        {
+            Outcome::Outstanding(LOCKED_OUT.to_owned())
+        }
         TpmError::NvFull(_) => Outcome::Outstanding(format!(
             "the test of the TPM's counters needs room for one index, and there is none ({}): `cardea tpm indices` lists what was left behind",
             chain(error)
@@ -197,6 +306,8 @@ fn outcome(error: &TpmError) -> Outcome {
         _ => Outcome::Away,
     }
 }
+
+const LOCKED_OUT: &str = "the TPM is in lockout, and its counters are tested when that is over: `cardea tpm status` shows the time, and `cardea tpm reset-lockout` ends it";
 
 /// What lets the trial be done.
 const OWNER_NEEDED: &str = "the test of the TPM's counters needs the owner authorisation: keep it as the daemon's service credential `owner-auth`, or pass it with --owner-auth-file to the next `cardea card create` or `card destroy`";
@@ -217,8 +328,6 @@ fn announce(host: &Host, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use cardea_tpm::ResponseCode;
-
     use super::*;
 
     fn response(handle: u32, code: u32) -> TpmError {
@@ -232,22 +341,22 @@ mod tests {
     #[test]
     fn only_a_tpm_that_was_seen_not_to_count_is_unsafe() {
         for (error, expected) in [
-            (TpmError::CountReset, "resets"),
-            (TpmError::Unfit("wrong PINs do not block".into()), "unfit"),
+            (TpmError::CountReset, "unsafe"),
+            (TpmError::Unfit("wrong PINs do not block".into()), "unsafe"),
             (TpmError::AuthMissing(Hierarchy::Owner), "outstanding"),
             (response(0x4000_0001, 0x9A2), "outstanding"),
             (
                 TpmError::NvFull(Box::new(response(0x4000_0001, 0x14B))),
                 "outstanding",
             ),
+            (response(0x4000_0001, 0x921), "outstanding"),
             (TpmError::Stopped, "away"),
             (response(0x4000_0001, 0x922), "away"),
         ] {
             let found = match outcome(&error) {
                 Outcome::Away => "away",
                 Outcome::Outstanding(_) => "outstanding",
-                Outcome::Unsafe(Fault::Resets, _) => "resets",
-                Outcome::Unsafe(Fault::Unfit, _) => "unfit",
+                Outcome::Unsafe(_) => "unsafe",
             };
             assert_eq!(found, expected, "{error}");
         }

@@ -12,7 +12,7 @@ use cardea_client::message::{
 
 use cardea_tpm::TpmError;
 
-use crate::failure::token_kind;
+use crate::failure::{COUNTED_HERE, token_kind};
 use crate::host::Host;
 use crate::host::admission::{ask_again, calls_for_recheck, recheck};
 use crate::host::hosted::{Body, HostedCard, View, has_reference};
@@ -75,6 +75,9 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         if pin.is_some_and(|tries| tries.left.is_none()) {
             warnings.push(HIDDEN.to_owned());
         }
+    }
+    if card.is_counted_here() {
+        warnings.push(counted_here());
     }
     warnings.extend(keys.iter().filter(|key| key.import_exposed).map(exposed));
     let lockout = match card.mode {
@@ -163,6 +166,7 @@ fn summary(host: &Host, card: &Arc<HostedCard>) -> CardSummary {
         drive: card.place(),
         gone: card.gone().parts(),
         counter_mode: card.mode,
+        counted_here: card.is_counted_here(),
     }
 }
 
@@ -224,6 +228,11 @@ fn exposed(key: &KeySummary) -> String {
          key; replace it",
         key.reference
     )
+}
+
+/// What is said of a card whose TPM sets its counts back.
+fn counted_here() -> String {
+    format!("{}: {COUNTED_HERE}", TpmError::CountReset)
 }
 
 fn warning_of_vault(record: &CardRecord) -> Option<String> {
@@ -291,6 +300,7 @@ fn is_inner_wrapped(card: &Card, number: KeyNumber) -> bool {
 pub(crate) fn tpm(host: &Host) -> Result<TpmStatus, TpmError> {
     let chip = host.tpm.chip()?;
     let status = chip.status()?;
+    host.counters.recall(host, &chip);
     Ok(tpm_status(host, chip.address().to_string(), status))
 }
 

@@ -45,6 +45,8 @@ pub struct HostedCard {
     /// What was last known, so that a list need not wait for a card at work.
     shown: Mutex<Shown>,
     uninitialised: AtomicBool,
+    /// Whether its file has its counts because its TPM sets its own back.
+    counted_here: AtomicBool,
     /// Only in its reader while its owner has an active session.
     session_bound: AtomicBool,
     /// Parts that it is without.
@@ -213,6 +215,7 @@ impl HostedCard {
                 asked: None,
             }),
             uninitialised: AtomicBool::new(false),
+            counted_here: AtomicBool::new(false),
             session_bound: AtomicBool::new(false),
             gone: Arc::default(),
             doubted: AtomicBool::new(false),
@@ -229,6 +232,7 @@ impl HostedCard {
             created: record.created,
             mode: Some(record.tpm.mode),
             uninitialised: AtomicBool::new(record.provisional.is_some()),
+            counted_here: AtomicBool::new(is_counted_here(record)),
             session_bound: AtomicBool::new(bound),
             ..self
         }
@@ -613,6 +617,15 @@ impl HostedCard {
         body
     }
 
+    /// Whether the daemon counts its wrong PINs because its TPM sets its own counts back.
+    pub(crate) fn is_counted_here(&self) -> bool {
+        self.counted_here.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_counted_here(&self) {
+        self.counted_here.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it waited for its personalisation when it was last looked at.
     pub(crate) fn is_uninitialised(&self) -> bool {
         self.uninitialised.load(Ordering::Relaxed)
@@ -638,6 +651,10 @@ impl HostedCard {
     pub(crate) fn set_view(&self, view: View) {
         lock(&self.shown).view = view;
     }
+}
+
+fn is_counted_here(record: &CardRecord) -> bool {
+    record.tpm.mode == CounterMode::Nv && record.tpm.counter_objects.is_some()
 }
 
 /// Whether the record has a counter for this reference.

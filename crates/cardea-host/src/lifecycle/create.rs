@@ -18,7 +18,7 @@ use cardea_client::message::{
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
-use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, TpmError};
+use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
 use crate::fault;
@@ -239,13 +239,7 @@ fn write(
     file.require_free(host, id)?;
 
     let asked = order.secrets.mode;
-    // In NV it is made as this TPM needs it, if there is a way.
-    let least = if asked.is_in_nv() {
-        CounterMode::NvOwner
-    } else {
-        asked
-    };
-    if let Some(reason) = host.counters.unsafe_reason(least) {
+    if let Some(reason) = host.counters.unsafe_reason(asked) {
         return Err(fail(FailureKind::UnsafeTpm, reason));
     }
     progress(Step::PrepareCard);
@@ -255,7 +249,7 @@ fn write(
             host.counters.found(host, &error);
             owner.failure(&error)
         })?;
-    note_counters(host, asked, prepared.mode());
+    note_counters(host, chip, asked, prepared.mode());
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
         card: id,
@@ -322,10 +316,10 @@ fn write(
 }
 
 /// What the preparation has found of the TPM's counters.
-fn note_counters(host: &Host, asked: CounterMode, made: CounterMode) {
+fn note_counters(host: &Host, chip: &Arc<dyn Chip>, asked: CounterMode, made: CounterMode) {
     match (asked, made) {
-        (CounterMode::Nv, CounterMode::Nv) => host.counters.found_good(),
-        (CounterMode::Nv, _) => host.counters.found(host, &TpmError::CountReset),
+        (CounterMode::Nv, CounterMode::Nv) => host.counters.tried(host, chip),
+        (CounterMode::Nv, _) => host.counters.found_resets(host, Some(chip)),
         _ => {}
     }
 }

@@ -152,6 +152,8 @@ pub(crate) fn try_room(host: &Host) -> Result<Reply, Failure> {
     let _guard = host.provision(&mut |_| {});
     let owner = Owner::new(host, None)?;
     owner.require()?;
+    // Whoever asks for room wants to know what cards this TPM can have, too.
+    host.counters.examine(host, &owner.chip);
     let tried = owner.chip.room_for_card(&host.claimed_handles());
     tried.map_err(|error| owner.failure(&error))?;
     Ok(Reply::Done)

@@ -3,10 +3,10 @@
 mod owner;
 
 use cardea_client::message::{
-    CardState, CardsRequest, CounterCheck, CounterMode, CreateCard, FailureKind, Hierarchy,
-    NewContent, Reply, Request, TpmRequest, TpmStatus,
+    CardState, CardsRequest, CounterCheck, CreateCard, FailureKind, Hierarchy, NewContent, Reply,
+    Request, TpmRequest, TpmStatus,
 };
-use cardea_testkit::multiplexer::{Fault, Flaw, KnownCounter, PowerEvent, Trigger};
+use cardea_testkit::multiplexer::{Fault, PowerEvent, Trigger};
 use cardea_testkit::process::wait_for;
 
 use crate::{PIN, POLICY_SECRET, Place, secret};
@@ -15,7 +15,7 @@ use crate::{PIN, POLICY_SECRET, Place, secret};
 const NOT_COUNTED: [u8; 10] = [0x80, 1, 0, 0, 0, 10, 0, 0, 0x09, 0x21];
 
 impl Place {
-    fn status(&self) -> TpmStatus {
+    pub(crate) fn status(&self) -> TpmStatus {
         match self.ask(&Request::Tpm(TpmRequest::Status)) {
             Ok(Reply::Tpm(status)) => *status,
             other => panic!("{other:?}"),
@@ -51,7 +51,16 @@ impl Place {
         .unwrap();
     }
 
-    fn audited(&self, event: &str) -> usize {
+    /// What was found out about the TPM is not there at the next start.
+    fn forget_examination(&self) {
+        std::fs::remove_file(self.examination()).unwrap();
+    }
+
+    pub(crate) fn examination(&self) -> std::path::PathBuf {
+        self.daemon.state().join("tpm-examination")
+    }
+
+    pub(crate) fn audited(&self, event: &str) -> usize {
         let audit = self.daemon.printed(&["audit", "--json"]);
         audit.matches(&format!("\"{event}\"")).count()
     }
@@ -68,9 +77,14 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
     assert_eq!(place.status().counters, CounterCheck::Good);
 
     place.daemon.kill();
+    place.forget_examination();
     place.stop_counting();
     place.daemon.restart();
     wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
+    assert!(
+        !place.examination().exists(),
+        "it may be somebody on the way"
+    );
     let (_, reason) = place.state();
     assert!(
         reason.contains("guessed without limit") && reason.contains("firmware is updated"),
@@ -110,77 +124,11 @@ fn card_of_a_tpm_that_does_not_count_is_not_used_until_it_does() {
 }
 
 #[test]
-fn card_of_a_tpm_that_sets_counts_back_is_not_used_and_a_new_one_is() {
-    let mut place = Place::new();
-    place.create("card").unwrap();
-    place.daemon.kill();
-    place
-        .tpm
-        .emulate(Some(Flaw::forgetful_counters(Vec::new())));
-    place.daemon.restart();
-    wait_for("the trial", || place.state().0 == CardState::UnsafeTpm);
-    let told = place.daemon.cardea(&["card", "show", "card"]).text;
-    assert!(told.contains("guessed without limit"), "{told}");
-    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
-    let Ok(Reply::Card(second)) = place.create("second") else {
-        panic!("no card is made")
-    };
-    assert_eq!(second.counter_mode, Some(CounterMode::NvOwner));
-    assert_eq!(second.summary.state, CardState::Ready);
-    assert_eq!(second.pin.and_then(|tries| tries.left), Some(5));
-    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
-    assert_eq!(place.audited("tpm-unsafe"), 1);
-    // The chip is as it was, and the daemon that starts with the computer finds it mended.
-    place.daemon.kill();
-    place.tpm.emulate(None);
-    place.daemon.restart();
-    wait_for("the card", || place.verify(PIN).is_ok());
-    let Ok(Reply::Card(third)) = place.create("third") else {
-        panic!("no card is made")
-    };
-    assert_eq!(third.counter_mode, Some(CounterMode::Nv));
-    // A card keeps its form.
-    let listed = place.daemon.printed(&["card", "show", "second"]);
-    assert!(
-        listed.contains("nv-owner") && listed.contains("ready"),
-        "{listed}"
-    );
-}
-
-#[test]
-fn card_in_use_is_put_out_of_it_by_a_wrong_pin_that_does_not_count() {
-    let place = Place::new();
-    place.create("card").unwrap();
-    place.verify(PIN).unwrap();
-    let record = place.record();
-    let index = &record.tpm.indices[0];
-    let value = cardea_tpm::auth::auth_value(&record.tpm.salt, index.role, PIN);
-    let counter = KnownCounter {
-        index: index.handle,
-        value: value.to_vec(),
-        limit: index.limit,
-    };
-    place
-        .tpm
-        .emulate(Some(Flaw::forgetful_counters(vec![counter])));
-    let refused = place.verify(b"000000").unwrap_err();
-    assert_eq!(refused.kind, FailureKind::UnsafeTpm, "{refused:?}");
-    assert_eq!(place.state().0, CardState::UnsafeTpm);
-    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
-    // Nor is it used after the keeper's next look.
-    place.create("second").unwrap();
-    assert_eq!(place.verify(PIN).unwrap_err().kind, FailureKind::UnsafeTpm);
-    assert_eq!(
-        (place.audited("tpm-unsafe"), place.audited("card-lost")),
-        (1, 0)
-    );
-}
-
-#[test]
 fn trial_that_takes_the_owners_authorisation_is_outstanding_until_somebody_gives_it() {
     let mut place = Place::new();
     place.create("card").unwrap();
     place.set_owner(b"", b"owner");
+    place.forget_examination();
     place.daemon.restart();
     // The card is used all the same.
     wait_for("the card", || place.verify(PIN).is_ok());
@@ -206,6 +154,7 @@ fn card_in_use_is_put_out_of_it_when_the_trial_that_was_outstanding_fails() {
     let mut place = Place::new();
     place.create("card").unwrap();
     place.set_owner(b"", b"owner");
+    place.forget_examination();
     place.daemon.restart();
     wait_for("the card", || place.verify(PIN).is_ok());
     place.stop_counting();

@@ -9,6 +9,8 @@
 )]
 
 mod counters;
+mod examined;
+mod flawed;
 mod gap;
 mod gone;
 mod hierarchies;

@@ -1,6 +1,6 @@
 //! What is found out about TPM parts that people have, and about one that contradicts itself.
 
-use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, Profile, Trigger};
+use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, PowerEvent, Profile, Trigger};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_tpm::{CounterFinding, Examination, Obstacle, OptionalCommand, Service, TpmError};
 
@@ -72,11 +72,19 @@ fn every_part_is_found_to_be_what_its_profile_says() {
             assert_eq!(found.capacity.context_gap, limits.context_gap, "{name}");
             assert_eq!(found.capacity.objects, limits.transient, "{name}");
         }
-        assert_eq!(
-            found.why_not_nv().is_none(),
-            expected == CounterFinding::Sound && found.has(OptionalCommand::PolicyTicket),
-            "{name}"
-        );
+        let takes_cards = found.has(OptionalCommand::PolicyTicket);
+        let has_counters = !matches!(expected, CounterFinding::Absent(_));
+        let ways = [
+            found.why_not_open(),
+            found.why_not_nv(),
+            found.why_no_card(),
+        ];
+        let expected = [
+            takes_cards && expected == CounterFinding::Sound,
+            takes_cards && has_counters,
+            takes_cards,
+        ];
+        assert_eq!(ways.map(|way| way.is_none()), expected, "{name}");
     }
 }
 
@@ -108,4 +116,89 @@ fn memory_that_is_full_is_not_a_finding() {
     let refused = bench.examine().unwrap_err();
     assert!(matches!(refused, TpmError::NvFull(_)), "{refused}");
     assert_eq!(bench.examine().unwrap().counters, CounterFinding::Sound);
+}
+
+#[test]
+fn kept_form_is_believed_as_it_was_written_and_for_one_tpm_only() {
+    let bench = Bench::new();
+    let service = bench.service();
+    let found = service.examine(&[]).unwrap();
+    let kept = service.keep_examination(&found).unwrap();
+    assert_eq!(
+        bench.service().recall_examination(&kept).unwrap(),
+        Some(found.clone())
+    );
+    for position in fields(&kept) {
+        let mut changed = kept.clone();
+        changed[position] ^= 1;
+        let recalled = service.recall_examination(&changed).unwrap();
+        assert_eq!(recalled, None, "byte {position} of {kept:02x?}");
+    }
+    for length in [0, 1, kept.len() / 2, kept.len() - 1] {
+        let recalled = service.recall_examination(&kept[..length]).unwrap();
+        assert_eq!(recalled, None, "{length} bytes");
+    }
+    let other = Bench::new();
+    assert_eq!(other.service().recall_examination(&kept).unwrap(), None);
+    // The same TPM with other firmware.
+    let updated = Profile {
+        firmware: Some("2026.11.30.1".into()),
+        ..Profile::named("swtpm")
+    };
+    bench.mux.play(Part::new(updated));
+    assert_eq!(bench.service().recall_examination(&kept).unwrap(), None);
+}
+
+#[test]
+fn power_cut_at_any_command_leaves_no_index_and_no_finding() {
+    let bench = Bench::new();
+    let (mut cut, mut command) = (0, 0);
+    loop {
+        let service = bench.service();
+        service.status().unwrap();
+        let fault = match command % 2 {
+            0 => Fault::DropBefore,
+            _ => Fault::DropAfter,
+        };
+        bench.mux.inject(Trigger::next().after(command), fault);
+        let examined = service.examine(&[]);
+        if bench.mux.waiting_faults() > 0 {
+            assert_eq!(examined.unwrap().counters, CounterFinding::Sound);
+            break;
+        }
+        assert!(examined.is_err(), "cut at command {command}");
+        cut += 1;
+        drop(service);
+        bench.mux.power(PowerEvent::Cut);
+        let found = bench.examine().unwrap();
+        assert_eq!(found.counters, CounterFinding::Sound, "command {command}");
+        command += 1;
+    }
+    assert!(cut > 20, "{cut}");
+}
+
+/// Where each CBOR item of a kept form ends, which is in its value: one byte of each field, key and count.
+fn fields(kept: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut at = 0;
+    while at < kept.len() {
+        let (kind, information) = (kept[at] >> 5, kept[at] & 0x1F);
+        let size = match information {
+            0..24 => 0,
+            _ => 1 << (information - 24),
+        };
+        let value = &kept[at + 1..at + 1 + size];
+        let value = value
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let content = match (kind, size) {
+            (2 | 3, 0) => usize::from(information),
+            (2 | 3, _) => value,
+            _ => 0,
+        };
+        at += 1 + size + content;
+        ends.push(at - 1);
+    }
+    assert!(ends.len() > 30 && at == kept.len(), "{ends:?}");
+    ends
 }

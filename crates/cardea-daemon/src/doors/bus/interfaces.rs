@@ -145,6 +145,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
             ("CardId", "s"),
             ("CertificateCount", "u"),
             ("CertificatesIssued", "u"),
+            ("CountedHere", "b"),
             ("CounterMode", "s"),
             ("Created", "t"),
             ("Formatted", "b"),

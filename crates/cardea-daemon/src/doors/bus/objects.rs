@@ -176,6 +176,7 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
             count(details.keys.iter().filter(|key| key.certificate).count()),
         ),
         entry("CertificatesIssued", live.certificates_issued),
+        entry("CountedHere", summary.counted_here),
         entry(
             "CounterMode",
             details.counter_mode.map_or("", CounterMode::word),

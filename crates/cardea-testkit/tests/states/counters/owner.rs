@@ -41,7 +41,7 @@ impl Place {
         }
     }
 
-    fn shown(&self) -> CardDetails {
+    pub(crate) fn shown(&self) -> CardDetails {
         match self.ask(&Request::card("card", CardRequest::Show)) {
             Ok(Reply::Card(details)) => *details,
             other => panic!("{other:?}"),
@@ -140,11 +140,11 @@ fn count_is_hidden_while_the_owners_authorisation_is_set_and_the_card_works() {
 #[test]
 fn memory_that_is_full_while_such_a_card_is_made_leaves_nothing() {
     let place = Place::resetting();
-    // The trial's index and the PIN's have room, and the PUK's has not.
+    // The trial's index, when the card is prepared and for what is kept of it, and the PIN's have room; the PUK's has not.
     let fault = Fault::Replace(NO_ROOM.to_vec());
     place
         .tpm
-        .inject(Trigger::command(NV_DEFINE_SPACE).after(2), fault);
+        .inject(Trigger::command(NV_DEFINE_SPACE).after(3), fault);
     let refused = place.create_with_puk().unwrap_err();
     assert_eq!(refused.kind, FailureKind::Full, "{refused:?}");
     assert_eq!(place.status().card_indices, 0);
