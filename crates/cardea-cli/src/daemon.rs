@@ -5,11 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardDetails, CardRequest, CardState, CardSummary, CardsRequest, Part, Reply, Request, collect,
+    CardDetails, CardRequest, CardState, CardSummary, CardsRequest, CardsTaken, Part, Reply,
+    Request, collect,
 };
 use cardea_client::{Client, ClientError};
+use cardea_terms::CounterMode;
 
 use crate::exit::{Exit, Failure};
+use crate::terminal::output::printable;
 use crate::terminal::progress::{Progress, words};
 
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
@@ -145,6 +148,24 @@ pub(crate) fn require_part(card: &CardDetails, part: Part) -> Result<(), Failure
 pub(crate) const COUNTED_HERE: &str = "this TPM's firmware sets the count of wrong PINs back whenever a counter is \
      read, so they are counted in the card's file; whoever has an older copy of that file and this TPM can guess the \
      PIN without limit: create a new card, and replace this one while its keys can still be used";
+
+/// What cards a TPM takes, and why none that promise more.
+pub(crate) fn cards_text(cards: &CardsTaken) -> String {
+    let taken = match cards.mode {
+        Some(CounterMode::Nv) => "with counters in the TPM (nv)",
+        Some(CounterMode::NvOwner) => {
+            "with counters in the TPM that only its owner can read (nv-owner)"
+        }
+        Some(CounterMode::Object) => {
+            "in object mode only, which promises less (`card create --counter-mode object`)"
+        }
+        None => "none",
+    };
+    match cards.reason.as_str() {
+        "" => taken.to_owned(),
+        reason => format!("{taken}: {}", printable(reason)),
+    }
+}
 
 /// The consequence of a missing part of a usable card.
 pub(crate) fn part_gone(part: Part) -> &'static str {

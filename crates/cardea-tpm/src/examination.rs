@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use cardea_card::record::CounterMode;
 use cardea_card::token::KeyAlgorithm;
 use minicbor::{Decode, Encode};
 
@@ -112,6 +113,17 @@ pub struct Capacity {
 }
 
 impl Examination {
+    /// What counts wrong PINs of the best cards that it takes; none: it takes no cards.
+    #[must_use]
+    pub fn best_mode(&self) -> Option<CounterMode> {
+        match (self.why_no_card(), self.why_not_nv(), self.why_not_open()) {
+            (Some(_), ..) => None,
+            (None, Some(_), _) => Some(CounterMode::Object),
+            (None, None, Some(_)) => Some(CounterMode::NvOwner),
+            (None, None, None) => Some(CounterMode::Nv),
+        }
+    }
+
     /// Whether it has a command that not every TPM has.
     #[must_use]
     pub fn has(&self, command: OptionalCommand) -> bool {

@@ -7,12 +7,12 @@ use cardea_client::message::{
     CounterCheck, Hierarchy, IndexSummary, Reply, Request, SecretBytes, TpmRequest, TpmStatus,
     collect,
 };
-use cardea_terms::{IndexRole, PLATFORM, hierarchy_word};
+use cardea_terms::{CounterMode, IndexRole, PLATFORM, hierarchy_word};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::arguments::{IndicesArguments, OutputArguments, ProvisionArguments, TpmVerb, Which};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, cards_text};
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
@@ -418,6 +418,10 @@ fn to_json(status: &TpmStatus) -> Value {
         "owner_enabled": status.owner_enabled,
         "counters": status.counters.word(),
         "counters_reason": (!status.counters_reason.is_empty()).then_some(&status.counters_reason),
+        "cards": status.cards.as_ref().map(|cards| json!({
+            "counter_mode": cards.mode.map(CounterMode::word),
+            "reason": (!cards.reason.is_empty()).then_some(&cards.reason),
+        })),
         "lockout": {
             "locked": status.in_lockout,
             "count": status.lockout_count,
@@ -482,6 +486,13 @@ fn to_text(status: &TpmStatus) -> String {
         ("lockout auth", lockout_auth_text(status)),
         ("policies", policies_text(status)),
         ("PIN counters", counters_text(status)),
+        (
+            "cards",
+            match &status.cards {
+                None => "not tested yet".to_owned(),
+                Some(cards) => cards_text(cards),
+            },
+        ),
         ("lockout", lockout_text(status)),
     ]
     .iter()
@@ -675,6 +686,7 @@ mod tests {
             context_gap: 0,
             persistent_left: None,
             date: (0, 0),
+            cards: None,
         }
     }
 

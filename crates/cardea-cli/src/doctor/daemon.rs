@@ -5,14 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::message::{
-    CardDetails, CardRequest, CardState, CardSummary, CounterCheck, FailureKind, ReaderRequest,
-    Reply, Request, TpmRequest, TpmStatus,
+    CardDetails, CardRequest, CardState, CardSummary, CardsTaken, CounterCheck, FailureKind,
+    ReaderRequest, Reply, Request, TpmRequest, TpmStatus,
 };
 use cardea_client::{Client, ClientError};
-use cardea_terms::{NO_SESSION_LIMIT, PLATFORM, hierarchy_word};
+use cardea_terms::{CounterMode, NO_SESSION_LIMIT, PLATFORM, hierarchy_word};
 use nix::unistd::{Gid, Group, User, getgrouplist};
 
 use super::{Findings, below};
+use crate::daemon::cards_text;
 use crate::duration::Seconds;
 use crate::terminal::output::printable;
 
@@ -72,8 +73,16 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         }
     };
     findings.fine("daemon", "the daemon answers");
+    // First, because it has the TPM tested.
+    let tried = client.call(&Request::Tpm(TpmRequest::TryRoom), ANSWER_TIME);
+    let mut takes_counters = true;
     match client.call(&Request::Tpm(TpmRequest::Status), ANSWER_TIME) {
-        Ok(Reply::Tpm(status)) => tpm(&status, findings),
+        Ok(Reply::Tpm(status)) => {
+            tpm(&status, findings);
+            let taken = status.cards.as_ref();
+            takes_counters =
+                taken.is_none_or(|taken| taken.mode.is_some_and(CounterMode::is_in_nv));
+        }
         Ok(Reply::Failed(failure)) if failure.kind == FailureKind::NoTpm => {
             findings.fault("tpm-away", failure.message, Some("journalctl -u cardea"));
             device(root, findings);
@@ -114,7 +123,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
     }
     Told {
         slots: Some(slots),
-        administrator: room(&mut client, findings),
+        administrator: room(tried, takes_counters, findings),
     }
 }
 
@@ -180,19 +189,18 @@ fn keys(card: &CardDetails, findings: &mut Findings) {
 }
 
 /// Reports it if the TPM has no room for another card. Returns whether the caller may ask, which administrators may.
-fn room(client: &mut Client, findings: &mut Findings) -> bool {
-    let Ok(Reply::Failed(failure)) = client.call(&Request::Tpm(TpmRequest::TryRoom), ANSWER_TIME)
-    else {
+fn room(tried: Result<Reply, ClientError>, takes_counters: bool, findings: &mut Findings) -> bool {
+    let Ok(Reply::Failed(failure)) = tried else {
         return true;
     };
     match failure.kind {
         FailureKind::Denied => return false,
-        FailureKind::Full => findings.fault(
+        FailureKind::Full if takes_counters => findings.fault(
             "nv-full",
             format!("the TPM has no room for another card: {}", failure.message),
             Some("cardea tpm indices"),
         ),
-        // Faults of the TPM have been reported.
+        // Faults of the TPM, and what it lacks, have been reported.
         _ => {}
     }
     true
@@ -242,13 +250,20 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
     }
     policies(status, findings);
     match status.counters {
-        CounterCheck::Absent | CounterCheck::Good | CounterCheck::Unknown => {}
-        CounterCheck::Outstanding | CounterCheck::Resets => {
+        // What they mean is told with the cards that it takes.
+        CounterCheck::Absent
+        | CounterCheck::Good
+        | CounterCheck::Resets
+        | CounterCheck::Unknown => {}
+        CounterCheck::Outstanding => {
             findings.warning("tpm-counters", status.counters_reason.clone());
         }
         CounterCheck::Unsafe => {
             findings.fault("tpm-unsafe", status.counters_reason.clone(), None);
         }
+    }
+    if let Some(taken) = &status.cards {
+        cards(taken, findings);
     }
     if status.card_indices > status.known_indices {
         let left = status.card_indices - status.known_indices;
@@ -257,6 +272,17 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
             format!("{left} counters in the TPM do not belong to any known card"),
             "cardea tpm indices",
         );
+    }
+}
+
+/// What cards the TPM takes.
+fn cards(taken: &CardsTaken, findings: &mut Findings) {
+    const NAME: &str = "tpm-cards";
+    let text = format!("cards on this TPM: {}", cards_text(taken));
+    match taken.mode {
+        Some(CounterMode::Nv) => findings.fine(NAME, text),
+        Some(CounterMode::NvOwner | CounterMode::Object) => findings.warning(NAME, text),
+        None => findings.fault(NAME, text, None),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests about the TPM, and what describes it.
 
-use cardea_terms::{IndexRole, KeyAlgorithm};
+use cardea_terms::{CounterMode, IndexRole, KeyAlgorithm};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -243,6 +243,21 @@ pub struct TpmStatus {
     /// Year and day of the year of the specification that it follows; 0 = not reported.
     #[n(27)]
     pub date: (u32, u32),
+    /// What cards it takes; absent while it was not examined.
+    #[n(28)]
+    pub cards: Option<CardsTaken>,
+}
+
+/// What cards a TPM takes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CardsTaken {
+    /// What counts wrong PINs of the best that it takes; absent: it takes none.
+    #[n(0)]
+    pub mode: Option<CounterMode>,
+    /// Why it takes none that promise more; empty: these promise most.
+    #[n(1)]
+    pub reason: String,
 }
 
 /// An NV index in the cards' range.

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use cardea_card::Event;
 use cardea_client::message::{CounterCheck, FailureKind};
+use cardea_terms::CounterMode;
 use serde_json::{Map, Value};
 
 use crate::host::accounts::Accounts;
@@ -128,7 +129,12 @@ pub(crate) enum Kind {
     RecordsWithheld,
     TpmAway,
     /// What it was found to be.
-    TpmExamined(CounterCheck),
+    TpmExamined {
+        counters: CounterCheck,
+        firmware: [u32; 2],
+        /// Of the best cards that it takes.
+        cards: Option<CounterMode>,
+    },
     TpmLockedOut,
     TpmUnsafe,
 }
@@ -152,7 +158,7 @@ impl Kind {
             Self::TpmLockedOut => (504, "tpm-locked-out"),
             Self::TpmAway => (505, "tpm-away"),
             Self::TpmUnsafe => (506, "tpm-unsafe"),
-            Self::TpmExamined(_) => (507, "tpm-examined"),
+            Self::TpmExamined { .. } => (507, "tpm-examined"),
             Self::Denied => (601, "denied"),
             Self::RecordsLost => (701, "records-lost"),
             Self::RecordsWithheld => (702, "records-withheld"),
@@ -181,8 +187,19 @@ impl Kind {
     }
 
     fn detail(self, record: &mut Map<String, Value>) {
-        if let Self::TpmExamined(found) = self {
-            record.insert("counters".into(), found.word().into());
+        if let Self::TpmExamined {
+            counters,
+            firmware,
+            cards,
+        } = self
+        {
+            let parts = firmware.map(|half| format!("{}.{}", half >> 16, half & 0xFFFF));
+            record.insert("counters".into(), counters.word().into());
+            record.insert("firmware".into(), parts.join(".").into());
+            record.insert(
+                "cards".into(),
+                cards.map_or("none", CounterMode::word).into(),
+            );
         }
         let Self::OnCard(event) = self else { return };
         match event {

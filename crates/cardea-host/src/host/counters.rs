@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cardea_client::message::CounterCheck;
+use cardea_client::message::{CardsTaken, CounterCheck};
 use cardea_terms::CounterMode;
 use cardea_tpm::{Chip, CounterFinding, Examination, Hierarchy, ResponseCode, TpmError};
 
@@ -58,6 +58,24 @@ impl Counters {
     /// What was found out about the TPM, if anything was.
     pub(crate) fn examination(&self) -> Option<Examination> {
         lock(&self.examination).clone()
+    }
+
+    /// What cards the TPM takes, if it was examined.
+    pub(crate) fn cards(&self) -> Option<CardsTaken> {
+        let Known::Found(finding) = *lock(&self.known) else {
+            return None;
+        };
+        // What else was found out stays when something else has shown that counts are set back.
+        let found = Examination {
+            counters: finding,
+            ..self.examination()?
+        };
+        Some(CardsTaken {
+            mode: found.best_mode(),
+            reason: found
+                .why_not_open()
+                .map_or_else(String::new, |obstacle| obstacle.to_string()),
+        })
     }
 
     /// In the words of the socket, and the reason.
@@ -196,7 +214,11 @@ impl Counters {
                 "what was found out about the TPM is not kept; it is tested again at the next start"
             );
         }
-        let event = Kind::TpmExamined(word(found.counters));
+        let event = Kind::TpmExamined {
+            counters: word(found.counters),
+            firmware: found.model.firmware,
+            cards: found.best_mode(),
+        };
         host.audit
             .event(None, &Actor::daemon(), Door::Daemon, event);
         if found.counters == CounterFinding::Resets {

@@ -342,6 +342,7 @@ fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmSt
         context_gap: status.context_gap,
         persistent_left: status.persistent_left,
         date: status.date,
+        cards: host.counters.cards(),
     }
 }
 

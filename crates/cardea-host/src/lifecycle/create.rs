@@ -247,6 +247,10 @@ fn write(
         .prepare_card(&host.claimed_handles(), order.secrets)
         .map_err(|error| {
             host.counters.found(host, &error);
+            if asked.is_in_nv() {
+                // Whoever asks what cards the TPM takes is told from now on.
+                host.counters.examine(host, chip);
+            }
             owner.failure(&error)
         })?;
     note_counters(host, chip, asked, prepared.mode());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cardea_client::message::{CounterCheck, TpmRequest};
+use cardea_client::message::{CounterCheck, CounterMode, TpmRequest};
 use cardea_testkit::multiplexer::{Fault, Part, Profile, Trigger};
 use cardea_testkit::process::wait_for;
 
@@ -53,6 +53,7 @@ fn tpm_is_examined_once_and_again_with_other_firmware() {
     assert_eq!(place.restarted(), 1, "another firmware");
     assert_ne!(fs::read(place.examination()).unwrap(), kept);
     assert_eq!(place.audited("tpm-examined"), 2);
+    assert_eq!(place.audited("2026.11.30.1"), 1, "it is recorded");
     assert_eq!(place.restarted(), 0);
     assert_eq!(place.indices(), 1, "the card's");
 }
@@ -110,7 +111,16 @@ fn tpm_that_denies_its_counters_is_tried_again_when_a_card_is_made() {
         .inject(Trigger::command(NV_DEFINE_SPACE), refusal(0x2C2));
     drop(place.ask(&cardea_client::message::Request::Tpm(TpmRequest::TryRoom)));
     assert_eq!(place.status().counters, CounterCheck::Absent);
+    let taken = place.status().cards.unwrap();
+    assert_eq!(taken.mode, Some(CounterMode::Object));
+    assert!(taken.reason.contains("0x2C2"), "{taken:?}");
     place.create("card").unwrap();
-    assert_eq!(place.status().counters, CounterCheck::Good);
+    let status = place.status();
+    assert_eq!(status.counters, CounterCheck::Good);
+    let taken = status.cards.unwrap();
+    assert_eq!(
+        (taken.mode, taken.reason.as_str()),
+        (Some(CounterMode::Nv), "")
+    );
     assert_eq!(place.audited("tpm-examined"), 2);
 }

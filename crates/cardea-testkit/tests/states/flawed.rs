@@ -202,12 +202,15 @@ fn new_card_beside_one_that_is_counted_here_is_read_by_the_owner() {
     wait_for("the card", || place.verify(PIN).is_ok());
     for arguments in [&["tpm", "status"][..], &["doctor"]] {
         let told = place.daemon.cardea(arguments).text;
-        assert!(told.contains("only the TPM's owner can read"), "{told}");
+        assert!(told.contains("owner can read"), "{told}");
     }
     let made = |name: &str| match place.create(name) {
         Ok(Reply::Card(details)) => *details,
         other => panic!("{other:?}"),
     };
+    let taken = place.status().cards.unwrap();
+    assert_eq!(taken.mode, Some(CounterMode::NvOwner));
+    assert!(taken.reason.contains("sets the count"), "{taken:?}");
     let second = made("second");
     assert_eq!(second.counter_mode, Some(CounterMode::NvOwner));
     assert_eq!(second.summary.state, CardState::Ready);

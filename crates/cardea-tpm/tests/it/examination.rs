@@ -1,5 +1,6 @@
 //! What is found out about TPM parts that people have, and about one that contradicts itself.
 
+use cardea_card::record::CounterMode;
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, PowerEvent, Profile, Trigger};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_tpm::{CounterFinding, Examination, Obstacle, OptionalCommand, Service, TpmError};
@@ -85,6 +86,13 @@ fn every_part_is_found_to_be_what_its_profile_says() {
             takes_cards,
         ];
         assert_eq!(ways.map(|way| way.is_none()), expected, "{name}");
+        let best = match expected {
+            [true, ..] => Some(CounterMode::Nv),
+            [_, true, _] => Some(CounterMode::NvOwner),
+            [.., true] => Some(CounterMode::Object),
+            _ => None,
+        };
+        assert_eq!(found.best_mode(), best, "{name}");
     }
 }
 
