@@ -1,7 +1,8 @@
 //! What cards can do on the TPMs that people have: one card's life through PKCS#11 on each part that the multiplexer
 //! plays, in the mode that the part has room and counters for.
 //!
-//! `docs/tpms.md` has a row for each; `CARDEA_RECORD=1` writes them. `cargo xtask tpms` runs more than this over each.
+//! `docs/tpms.md` has a row for each, and `shown` what `cardea tpm status` and `cardea doctor` say there;
+//! `CARDEA_RECORD=1` writes them. `cargo xtask tpms` runs more than this over each.
 
 #![expect(
     clippy::panic,
@@ -11,6 +12,7 @@
 
 mod life;
 mod page;
+mod shown;
 
 use cardea_testkit::multiplexer::Profile;
 use cardea_testkit::process::Outcome;
@@ -53,6 +55,7 @@ fn row(name: &str) -> String {
         }
         refusals.push(format!("{mode}: {}", cause(&made.text)));
     }
+    shown::compare(name, &workplace);
     let status = status(&workplace);
     let lockout = |member| status.pointer(&format!("/lockout/{member}")).unwrap();
     let lockout = format!(
