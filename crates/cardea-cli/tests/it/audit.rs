@@ -16,7 +16,7 @@ fn records_are_shown_and_every_kind_of_tampering_is_found() {
 
     let told = place.run(&["audit"]);
     assert_eq!(told.code, 0, "{}", told.err);
-    assert_eq!(told.out.lines().count(), 4, "{}", told.out);
+    assert_eq!(told.out.lines().count(), 5, "{}", told.out);
     assert!(
         told.out.contains("pin-failed  card one  tries left 4"),
         "{}",
@@ -28,12 +28,13 @@ fn records_are_shown_and_every_kind_of_tampering_is_found() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(records[3]["id"], 202);
-    assert_eq!(records[0]["event"], "card-created");
+    assert_eq!(records[4]["id"], 202);
+    assert_eq!(records[0]["event"], "tpm-examined");
+    assert_eq!(records[1]["event"], "card-created");
 
     let whole = place.run(&["audit", "--verify"]);
     assert_eq!(whole.code, 0, "{}", whole.err);
-    assert!(whole.out.starts_with("4 records"), "{}", whole.out);
+    assert!(whole.out.starts_with("5 records"), "{}", whole.out);
     let checked = place.run(&["audit", "--verify", "--json"]).json();
     assert_eq!(checked["whole"], true);
 
@@ -47,16 +48,16 @@ fn records_are_shown_and_every_kind_of_tampering_is_found() {
             .collect::<String>()
     };
     let edited = good.replace("\"two\"", "\"owt\"");
-    let deleted = join(&[lines[0], lines[2], lines[3]]);
-    let reordered = join(&[lines[1], lines[0], lines[2], lines[3]]);
-    let truncated = join(&lines[..3]);
+    let deleted = join(&[lines[0], lines[2], lines[3], lines[4]]);
+    let reordered = join(&[lines[1], lines[0], lines[2], lines[3], lines[4]]);
+    let truncated = join(&lines[..4]);
     let last_edited = good.replace("\"left\":4", "\"left\":5");
     for (how, content, record) in [
-        ("edited", edited, 3),
+        ("edited", edited, 4),
         ("deleted", deleted, 2),
         ("reordered", reordered, 1),
-        ("truncated", truncated, 4),
-        ("last edited", last_edited, 4),
+        ("truncated", truncated, 5),
+        ("last edited", last_edited, 5),
         ("emptied", String::new(), 1),
     ] {
         fs::write(&file, content).unwrap();

@@ -91,5 +91,8 @@ fn new_door_has_permission_and_audit_by_the_counter() {
     );
     assert_eq!(other.answer("destroy work"), "what?");
 
-    assert_eq!(place.events(), ["card-created", "pin-failed", "denied"]);
+    assert_eq!(
+        place.events(),
+        ["tpm-examined", "card-created", "pin-failed", "denied"]
+    );
 }
