@@ -547,6 +547,7 @@ fn persistent_text(status: &TpmStatus) -> String {
     match status.persistent_left {
         None => "this TPM does not report how many more objects it can keep".to_owned(),
         Some(0) => "no more objects can be kept".to_owned(),
+        Some(1) => "one more object can be kept; cards need one in all".to_owned(),
         Some(left) => format!("{left} more objects can be kept; cards need one in all"),
     }
 }

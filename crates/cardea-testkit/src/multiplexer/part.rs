@@ -202,7 +202,16 @@ impl Part {
         if code_of(&response) != 0 {
             return Some(response);
         }
-        let entries = self.entries(kind, &response);
+        let persistent_left = match self.profile.limits {
+            Some(limits) if kind == PROPERTIES => {
+                let used = handles(PERSISTENT_FIRST, tpm)?;
+                u32::try_from(limits.persistent.saturating_sub(used)).ok()
+            }
+            _ => None,
+        };
+        let mut shown = self.profile.properties();
+        shown.extend(persistent_left.map(|left| (PERSISTENT_LEFT, left)));
+        let entries = self.entries(kind, &response, &shown);
         let told = entries.len().min(count as usize);
         let more = told < entries.len() || response.get(10) != Some(&0);
         let mut answer = vec![0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0, u8::from(more)];
@@ -214,15 +223,14 @@ impl Part {
         Some(answer)
     }
 
-    /// The list of a response to GetCapability, as the part has it.
-    fn entries(&self, kind: u32, response: &[u8]) -> Vec<Vec<u8>> {
+    /// The list of a response to GetCapability, as the part has it; `shown` are properties that it has otherwise.
+    fn entries(&self, kind: u32, response: &[u8], shown: &[(u32, u32)]) -> Vec<Vec<u8>> {
         let size = match kind {
             PROPERTIES => 8,
             CURVES => 2,
             _ => 4,
         };
         let list = response.get(19..).unwrap_or_default().chunks_exact(size);
-        let shown = self.profile.properties();
         list.filter(|entry| match kind {
             COMMANDS => !self
                 .profile
@@ -322,6 +330,9 @@ const COMMANDS: u32 = 2;
 const PROPERTIES: u32 = 6;
 const CURVES: u32 = 8;
 const AUTH_POLICIES: u32 = 9;
+
+/// TPM_PT_HR_PERSISTENT_AVAIL (TPM 2.0 Part 2 §6.13).
+const PERSISTENT_LEFT: u32 = 0x209;
 
 // TPM_RC (TPM 2.0 Part 2 §6.6), some with the number of the parameter.
 const FAILURE: u32 = 0x101;

@@ -140,8 +140,11 @@ fn persistent_slots_run_out() {
     let context = bench.path("context");
     bench.done("tpm2_createprimary", &["-C", "o", "-c", &context]);
     let evict = |handle| bench.run("tpm2_evictcontrol", &["-C", "o", "-c", &context, handle]);
+    let left = || bench.shown("tpm2_getcap", &["properties-variable"]);
+    assert!(left().contains("TPM2_PT_HR_PERSISTENT_AVAIL: 0x2\n"));
     assert!(evict("0x81000001").success);
     assert!(evict("0x81000002").success);
+    assert!(left().contains("TPM2_PT_HR_PERSISTENT_AVAIL: 0x0\n"));
     assert!(!evict("0x81000003").success);
     bench.done("tpm2_evictcontrol", &["-C", "o", "-c", "0x81000002"]);
     assert!(evict("0x81000003").success);
