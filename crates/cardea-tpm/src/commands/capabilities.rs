@@ -8,13 +8,13 @@ use crate::policy::cc;
 use crate::tpm::{Command, Response, Tpm};
 use crate::wire::{Reader, Writer};
 
-/// Permanent handles, to the last one that can have a policy (TPM 2.0 Part 2 §7.4).
 /// TPM_RH_NULL (TPM 2.0 Part 2 §7.4).
 const NULL_HIERARCHY: u32 = 0x4000_0007;
 
 /// A resource manager puts its own number above the code.
 const WITHOUT_LAYER: u32 = 0xFFFF;
 
+/// Permanent handles, to the last one that can have a policy (TPM 2.0 Part 2 §7.4).
 const FIRST_PERMANENT: u32 = 0x4000_0000;
 const LAST_PERMANENT: u32 = 0x4000_011F;
 
