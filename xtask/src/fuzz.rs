@@ -117,9 +117,10 @@ fn host() -> Result<String> {
         .context("rustc does not tell its host")
 }
 
-/// Runs as many at the same time as there are processors; gives the names of those that failed.
+/// Runs one more at the same time than there are processors, so that none is left alone at the end; gives the names of
+/// those that failed.
 fn run_all(runs: Vec<Run>) -> Vec<String> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let workers = thread::available_parallelism().map_or(1, usize::from) + 1;
     let queue = Mutex::new(VecDeque::from(runs));
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
