@@ -1,7 +1,7 @@
 //! Cardea as it is after `cargo xtask install`, so that the commands of the pages run as they stand.
 //!
-//! What: the programs of a [`Workplace`] in namespaces of their own, where the module, its pkg-config file, the command
-//! and the daemon's socket are at their installed places, and root's home is the workplace's folder.
+//! What: the programs of a [`Workplace`] in namespaces of their own, where the module, its files for pkg-config and
+//! p11-kit, the command and the daemon's socket are at their installed places, and root's home is the workplace's folder.
 //! What not: the installation itself, which `cargo xtask ci` rehearses.
 
 use std::fs;
@@ -56,10 +56,15 @@ impl Installed {
         let description = template.replace("@libraries@", &libraries);
         let description = description.replace("@version@", env!("CARGO_PKG_VERSION"));
         write(&folder.join("pkgconfig/cardea-pkcs11.pc"), &description);
+        fs::create_dir(folder.join("p11-kit")).expect("a folder");
+        let template = include_str!("../../../packaging/cardea.module");
+        let registered = template.replace("@libraries@", &libraries);
+        write(&folder.join("p11-kit/cardea.module"), &registered);
         let script = format!(
             "cd {folder}\n\
              cp -a {libraries}/pkcs11 modules\ncp {module} modules/libcardea_pkcs11.so\n\
              mount --bind modules {libraries}/pkcs11\n\
+             mount --bind p11-kit /usr/share/p11-kit/modules\n\
              for name in passwd group hosts; do mount --bind etc/$name /etc/$name; done\n\
              mount -t tmpfs run /run\nmkdir -p /run/cardea /run/sshd /run/pcscd\n\
              ln -s {socket} /run/cardea/cardea.sock\n\
@@ -76,6 +81,12 @@ impl Installed {
             folder,
             path,
         }
+    }
+
+    /// An absolute path of the machine, as it is reached from outside.
+    #[must_use]
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.namespace.path(inside)
     }
 
     /// A program inside, in the workplace's folder, as it is for somebody who has just signed in; not yet started.

@@ -51,6 +51,22 @@ impl Page {
             .1
     }
 
+    /// The first command that begins so, of those in code, shell or not.
+    #[must_use]
+    pub fn line(&self, beginning: &str) -> Option<String> {
+        let mut lines = self.text.lines().map(str::trim);
+        lines
+            .find(|line| line.starts_with(beginning))
+            .map(str::to_owned)
+    }
+
+    /// The first block of code in a language.
+    #[must_use]
+    pub fn block(&self, language: &str) -> Option<&str> {
+        let (_, rest) = self.text.split_once(&format!("```{language}\n"))?;
+        rest.split("```").next()
+    }
+
     /// Whether the page says this, whatever the line breaks.
     #[must_use]
     pub fn says(&self, words: &str) -> bool {

@@ -11,7 +11,9 @@ mod authority;
 mod browsers;
 mod disk_encryption;
 mod kerberos;
+mod network;
 mod object_mode;
+mod openvpn;
 mod pam;
 mod redirect_ssh;
 mod remote_desktop;
@@ -20,6 +22,7 @@ mod signing;
 mod smime;
 mod ssh;
 mod tls;
+mod wifi;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/uses");
 
