@@ -240,7 +240,13 @@ pub(crate) struct CreateArguments {
     /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with a PUK can only be unblocked with the PUK
     #[arg(long, conflicts_with_all = ["puk_file", "puk_fd"])]
     pub(crate) puk: bool,
-    /// File with a PUK [default: no PUK]
+    /// Generate a PUK of 12 digits, and show it once on the terminal
+    #[arg(long, conflicts_with_all = ["puk", "puk_file", "puk_fd"])]
+    pub(crate) generate_puk: bool,
+    /// No PUK, without asking for one: without PUK and administrator, a blocked PIN cannot be unblocked
+    #[arg(long, conflicts_with_all = ["puk", "puk_file", "puk_fd", "generate_puk"])]
+    pub(crate) no_puk: bool,
+    /// File with a PUK [default: asked on a terminal, else no PUK]
     #[arg(long, value_name = "FILE", conflicts_with = "puk_fd")]
     pub(crate) puk_file: Option<PathBuf>,
     /// Open file descriptor to read a PUK from
@@ -272,7 +278,9 @@ pub(crate) struct CreateArguments {
     /// Leave the card in initialisation state: PIN and admin key are set by whoever personalises it
     #[arg(
         long,
-        conflicts_with_all = ["pin_file", "pin_fd", "puk", "puk_file", "puk_fd", "admin_key", "blank"]
+        conflicts_with_all = [
+            "pin_file", "pin_fd", "puk", "generate_puk", "no_puk", "puk_file", "puk_fd", "admin_key", "blank"
+        ]
     )]
     pub(crate) uninitialised: bool,
     /// With `--uninitialised`: reserve a PUK
@@ -280,7 +288,9 @@ pub(crate) struct CreateArguments {
     #[arg(
         long,
         requires = "uninitialised",
-        conflicts_with_all = ["pin_file", "pin_fd", "puk", "puk_file", "puk_fd", "admin_key", "blank"]
+        conflicts_with_all = [
+            "pin_file", "pin_fd", "puk", "generate_puk", "no_puk", "puk_file", "puk_fd", "admin_key", "blank"
+        ]
     )]
     pub(crate) with_puk: bool,
     /// Owner of the card, by name or user id [default: you]

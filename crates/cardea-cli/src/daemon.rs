@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cardea_client::message::{
     CardDetails, CardRequest, CardState, CardSummary, CardsRequest, CardsTaken, Part, Reply,
-    Request, collect,
+    Request, Tries, collect,
 };
 use cardea_client::{Client, ClientError};
 use cardea_terms::CounterMode;
@@ -130,10 +130,35 @@ impl Daemon {
         ))
     }
 
+    /// Like [`Daemon::usable`], for a command that needs the card's PIN: a blocked one is reported before anybody
+    /// types it.
+    pub(crate) fn usable_by_pin(&mut self, card: &str) -> Result<CardDetails, Failure> {
+        let details = self.usable(card)?;
+        match details.pin {
+            Some(Tries { left: Some(0), .. }) => Err(pin_blocked(&details)),
+            _ => Ok(details),
+        }
+    }
+
     /// A reply that does not belong to the request.
     pub(crate) fn unexpected() -> Failure {
         Failure::new(Exit::Failed, "unexpected reply from the daemon")
     }
+}
+
+/// The PIN has no tries left: who can unblock it.
+fn pin_blocked(card: &CardDetails) -> Failure {
+    let name = printable(&card.summary.name);
+    let way = match (&card.puk, card.administrator) {
+        (Some(_), _) => format!("unblock it with the PUK: `cardea pin unblock {name}`"),
+        (None, true) => {
+            format!("the card's administrator can unblock it: `cardea pin unblock {name}`")
+        }
+        (None, false) => {
+            "it cannot be unblocked, because the card has neither PUK nor administrator".to_owned()
+        }
+    };
+    Failure::new(Exit::Blocked, format!("the PIN is blocked; {way}"))
 }
 
 /// Refuses an operation that needs a part that the card has lost, before anybody types a secret for it.

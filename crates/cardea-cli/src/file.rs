@@ -61,10 +61,7 @@ pub(crate) fn write_secret(path: &Path, data: &[u8]) -> Result<(), Failure> {
         .mode(0o600)
         .open(path)
         .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Failure::usage(format!(
-                "{} already exists; name a new file",
-                path.display()
-            )),
+            io::ErrorKind::AlreadyExists => exists(path),
             _ => not_written(path, &error),
         })?;
     let written = file
@@ -76,6 +73,14 @@ pub(crate) fn write_secret(path: &Path, data: &[u8]) -> Result<(), Failure> {
         let _ = std::fs::remove_file(path);
         not_written(path, &error)
     })
+}
+
+/// A file that was to be new.
+pub(crate) fn exists(path: &Path) -> Failure {
+    Failure::usage(format!(
+        "{} already exists; name a new file",
+        path.display()
+    ))
 }
 
 fn folder_of(path: &Path) -> &Path {

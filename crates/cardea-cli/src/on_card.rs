@@ -7,7 +7,7 @@ use cardea_client::message::{
     CardDetails, CardRequest, Hash, KeySummary, Operation, PublicKey, Reply, Request, SecretBytes,
 };
 use cardea_pki::{Certificate, Curve, DigestAlgorithm, SignatureAlgorithm, Signed, ToBeSigned};
-use cardea_terms::{KeyClass, is_unsafe_to_show};
+use cardea_terms::{KeyClass, MAX_KEYS, is_unsafe_to_show};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -44,6 +44,19 @@ pub(crate) fn select<'a>(card: &'a CardDetails, selector: &str) -> Result<&'a Ke
         (None, _) => Err(Failure::new(
             Exit::NotFound,
             format!("the card has no key {selector}; `cardea key list` shows its keys"),
+        )),
+    }
+}
+
+/// Refuses another key for a full card, before anybody types a secret for it.
+pub(crate) fn must_have_room(card: &CardDetails) -> Result<(), Failure> {
+    match card.keys.len() < MAX_KEYS {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Full,
+            format!(
+                "the card has {MAX_KEYS} keys, which is as many as fit; `cardea key delete` makes room"
+            ),
         )),
     }
 }

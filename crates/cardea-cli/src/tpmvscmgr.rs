@@ -11,9 +11,10 @@ use std::time::Duration;
 use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes,
+    TpmRequest,
 };
-use cardea_terms::CounterMode;
 use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
+use cardea_terms::{CounterMode, invalid_card_name};
 
 use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
 use crate::exit::{self, Exit};
@@ -110,6 +111,12 @@ fn make(create: &Create) -> Result<(), Failure> {
     if create.counter_mode == Some(CounterMode::Object) {
         note_lines(lines_of_limits())?;
     }
+    let types = create.admin_key == AdminKey::Prompt
+        || create.pin == Given::Prompt
+        || create.puk == Some(Given::Prompt);
+    if types {
+        expect_room(create)?;
+    }
     // In the order of Microsoft's tool: administrator key, PIN, PUK.
     let admin_key = match create.admin_key {
         AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
@@ -155,6 +162,19 @@ fn make(create: &Create) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What would refuse the card is found before anybody types a secret for it.
+fn expect_room(create: &Create) -> Result<(), Failure> {
+    if let Some(reason) = invalid_card_name(&create.name) {
+        let (end, hresult) = kinds(FailureKind::Invalid);
+        return Err(Failure::new(end, reason, hresult));
+    }
+    ask(&Request::Cards(CardsRequest::Defaults), create.quiet)?;
+    if create.counter_mode != Some(CounterMode::Object) {
+        ask(&Request::Tpm(TpmRequest::TryRoom), create.quiet)?;
+    }
+    Ok(())
+}
+
 fn unmake(destroy: &Destroy) -> Result<(), Failure> {
     local(destroy.machine.as_deref())?;
     // Only the instance id: a name may mean another card tomorrow.
@@ -185,6 +205,7 @@ fn unmake(destroy: &Destroy) -> Result<(), Failure> {
 const ASKED: Source<'static> = Source {
     file: None,
     fd: None,
+    options: "a terminal",
 };
 
 fn given(what: &str, given: Given, policy: &Policy) -> Result<SecretBytes, Failure> {

@@ -2,28 +2,15 @@
 
 use cardea_client::message::{Failure, FailureKind, MAX_NAME};
 
-use cardea_terms::unsafe_in_label;
+use cardea_terms::invalid_card_name;
 use nix::unistd::{Uid, User};
 
 use crate::failure::fail;
 
-/// Longest name of a card in bytes.
-const MAX_CARD_NAME: usize = 127;
-
 /// Whether a card can have this name.
 pub fn check_name(name: &str) -> Result<(), Failure> {
-    let invalid = |text: String| fail(FailureKind::Invalid, text);
-    if name.is_empty() || name.len() > MAX_CARD_NAME {
-        return Err(invalid(format!(
-            "a name must have 1 to {MAX_CARD_NAME} bytes, not {}",
-            name.len()
-        )));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(invalid("a name must not have control characters".into()));
-    }
-    match unsafe_in_label(name) {
-        Some(reason) => Err(invalid(reason.into())),
+    match invalid_card_name(name) {
+        Some(reason) => Err(fail(FailureKind::Invalid, reason)),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use cardea_card::record::{
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
-use cardea_terms::NO_SESSION_LIMIT;
+use cardea_terms::{MAX_KEYS, NO_SESSION_LIMIT};
 
 /// NV handles of cards (docs/design/tpm.md section 1): owner space away from the certificates of the maker.
 pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
@@ -20,7 +20,6 @@ pub(crate) const MAX_INDICES: usize = 3;
 /// Persistent objects of the owner (TPM 2.0 Part 2 §7.5).
 const SRK_HANDLES: RangeInclusive<u32> = 0x8100_0000..=0x81FF_FFFF;
 const MAX_NAME: usize = 127;
-const MAX_KEYS: usize = 30;
 /// Above the card applications' own bounds: what they accept must be readable again.
 const MAX_FILES: usize = 256;
 const MAX_OBJECTS: usize = 512;

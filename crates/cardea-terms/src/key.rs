@@ -2,6 +2,9 @@
 
 use minicbor::{Decode, Encode};
 
+/// Most keys of a card: as many as GIDS key references (`81` to `9E`).
+pub const MAX_KEYS: usize = 30;
+
 /// Algorithm and size of a private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]

@@ -9,6 +9,9 @@ use crate::shown::is_unsafe_to_show;
 /// Length of the field in bytes (PKCS#11 3.1 §3.2, `CK_TOKEN_INFO`).
 const FIELD: usize = 32;
 
+/// Longest name of a card in bytes.
+const MAX_CARD_NAME: usize = 127;
+
 /// What programs take for the end of a token's name.
 const SEPARATOR: char = ':';
 
@@ -45,6 +48,21 @@ pub fn token_model(mode: Option<CounterMode>) -> &'static str {
         Some(CounterMode::Object) => "TPM object card",
         Some(CounterMode::Nv | CounterMode::NvOwner) | None => "TPM card",
     }
+}
+
+/// Why no card can be given this name.
+#[must_use]
+pub fn invalid_card_name(name: &str) -> Option<String> {
+    if name.is_empty() || name.len() > MAX_CARD_NAME {
+        return Some(format!(
+            "a name must have 1 to {MAX_CARD_NAME} bytes, not {}",
+            name.len()
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return Some("a name must not have control characters".into());
+    }
+    unsafe_in_label(name).map(str::to_owned)
 }
 
 /// Why a new card should not have this name: its token could not be found by it.
@@ -93,6 +111,10 @@ mod tests {
         for name in ["Alice", "Käthe's card", "a b", "x=y;z"] {
             assert_eq!(unsafe_in_label(name), None, "{name:?}");
             assert_eq!(token_label(name), name);
+            assert_eq!(invalid_card_name(name), None);
+        }
+        for name in ["", "a\nb", &"x".repeat(128), "work:Alice"] {
+            assert!(invalid_card_name(name).is_some(), "{name:?}");
         }
         for name in ["work:Alice", ":", " Ada", "Ada ", "Ada\u{a0}"] {
             assert!(unsafe_in_label(name).is_some(), "{name:?}");

@@ -51,6 +51,14 @@ pub(crate) fn make(path: &Path, keeper: &Keeper, card: &[u8; 16]) -> Result<Admi
     Ok(key)
 }
 
+/// Refuses a place where a file is, before anybody types a passphrase for it.
+pub(crate) fn must_be_new(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(file::exists(path)),
+        Err(_) => Ok(()),
+    }
+}
+
 fn seal(content: &[u8], keeper: &Keeper) -> Result<Vec<u8>, Failure> {
     match keeper {
         Keeper::Certificate(certificate) => {

@@ -10,7 +10,7 @@ use crate::terminal::secret::Source;
 
 /// A secret's two options; without them it is asked for.
 macro_rules! secret_arguments {
-    ($name:ident, $what:literal, $file:ident, $fd:ident) => {
+    ($name:ident, $what:literal, $file:ident, $fd:ident, $options:literal) => {
         #[derive(Debug, Args)]
         pub(crate) struct $name {
             #[arg(
@@ -33,21 +33,47 @@ macro_rules! secret_arguments {
                 Source {
                     file: self.$file.as_deref(),
                     fd: self.$fd,
+                    options: $options,
                 }
             }
         }
     };
 }
 
-secret_arguments!(PinArguments, "PIN", pin_file, pin_fd);
-secret_arguments!(NewPinArguments, "new PIN", new_pin_file, new_pin_fd);
-secret_arguments!(PukArguments, "PUK", puk_file, puk_fd);
-secret_arguments!(NewPukArguments, "new PUK", new_puk_file, new_puk_fd);
+secret_arguments!(
+    PinArguments,
+    "PIN",
+    pin_file,
+    pin_fd,
+    "--pin-file or --pin-fd"
+);
+secret_arguments!(
+    NewPinArguments,
+    "new PIN",
+    new_pin_file,
+    new_pin_fd,
+    "--new-pin-file or --new-pin-fd"
+);
+secret_arguments!(
+    PukArguments,
+    "PUK",
+    puk_file,
+    puk_fd,
+    "--puk-file or --puk-fd"
+);
+secret_arguments!(
+    NewPukArguments,
+    "new PUK",
+    new_puk_file,
+    new_puk_fd,
+    "--new-puk-file or --new-puk-fd"
+);
 secret_arguments!(
     PassphraseArguments,
     "passphrase",
     passphrase_file,
-    passphrase_fd
+    passphrase_fd,
+    "--passphrase-file or --passphrase-fd"
 );
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +198,7 @@ impl AdminArguments {
         let source = Source {
             file: self.admin_key_file.as_deref(),
             fd: self.admin_key_fd,
+            options: "--admin-key-file or --admin-key-fd",
         };
         source.is_given().then_some(source)
     }

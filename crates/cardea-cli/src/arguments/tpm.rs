@@ -117,6 +117,7 @@ impl OwnerArguments {
         Source {
             file: self.owner_auth_file.as_deref(),
             fd: self.owner_auth_fd,
+            options: "--owner-auth-file or --owner-auth-fd",
         }
     }
 }
@@ -137,6 +138,7 @@ impl LockoutArguments {
         Source {
             file: self.lockout_auth_file.as_deref(),
             fd: self.lockout_auth_fd,
+            options: "--lockout-auth-file or --lockout-auth-fd",
         }
     }
 }

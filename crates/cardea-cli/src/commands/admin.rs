@@ -78,6 +78,7 @@ fn change_key(
             let source = Source {
                 file: new.new_key_file.as_deref(),
                 fd: new.new_key_fd,
+                options: "--new-key-file, --new-key-fd or --new-key-random",
             };
             secret::admin_key("new admin key", &source)?
         }

@@ -32,7 +32,7 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             yes,
             pin,
         } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             let stored = find(&card, which, daemon)?;
             delete(&card, &stored, *yes, pin, daemon)
         }
@@ -53,7 +53,7 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             keep,
             pin,
         } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             let key = key.as_deref().map(|key| select(&card, key)).transpose()?;
             import(&card, file, key, *keep, pin, daemon)
         }
@@ -70,7 +70,7 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             yes,
             pin,
         } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             let key = select(&card, key)?;
             if key.certificate && !keep && !yes {
                 let question = format!(

@@ -23,7 +23,7 @@ pub(crate) fn run(verb: &CsrVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             out,
             pin,
         } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             let key = select(&card, key)?;
             create(&card, key, wanted, (*format, out.as_deref()), pin, daemon)
         }

@@ -80,6 +80,18 @@ pub(crate) fn prepare(socket: &Path, place: &Path) -> Result<(PathBuf, OwnedFd),
     })
 }
 
+/// Refuses a place where no drive can be, before anybody types a secret for a card on it.
+pub(crate) fn must_be_mounted(place: &Path) -> Result<(), Failure> {
+    match place.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::usage(format!(
+            "{} is not a folder; --store names the one where the drive is mounted",
+            place.display()
+        ))),
+        Err(error) => Err(failed(&format!("{}", place.display()), &error)),
+    }
+}
+
 /// A folder that was made for a card that could not be made; one with anything in it stays.
 pub(crate) fn forget(folder: &Path) {
     let _ = std::fs::remove_dir(folder);

@@ -83,6 +83,7 @@ fn answer(arguments: &RespondArguments) -> Result<(), Failure> {
             let source = Source {
                 file: arguments.admin_key_file.as_deref(),
                 fd: None,
+                options: "--admin-key-file",
             };
             (secret::present_admin_key(&source)?, None)
         }
@@ -115,6 +116,7 @@ fn escrowed(arguments: &RespondArguments) -> Result<AdminKey, Failure> {
     let source = Source {
         file: arguments.passphrase_file.as_deref(),
         fd: None,
+        options: "--passphrase-file",
     };
     let (id, key) = escrow::open(path, || secret::passphrase(&source))?;
     if let Some(wanted) = &arguments.card_id

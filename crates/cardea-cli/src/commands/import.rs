@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 use crate::describe::print_new;
 use crate::exit::{Exit, Failure};
 use crate::file;
-use crate::on_card::{self, Stored, public_key, shortened, title};
+use crate::on_card::{self, Stored, must_have_room, public_key, shortened, title};
 use crate::terminal::output::note;
 use crate::terminal::secret;
 
@@ -53,6 +53,7 @@ pub(crate) fn run(
     if let Some(certificate) = &found.certificate {
         on_card::check_length(certificate.der())?;
     }
+    must_have_room(card)?;
     let pin = secret::present("PIN", source.pin)?;
     let request = Request::card(
         card.summary.card_id.clone(),

@@ -12,7 +12,9 @@ use crate::arguments::{
 use crate::daemon::Daemon;
 use crate::describe::{key_json, print_new};
 use crate::exit::Failure;
-use crate::on_card::{self, MAX_LABEL, Stored, label, pin_words, public_key, select, title};
+use crate::on_card::{
+    self, MAX_LABEL, Stored, label, must_have_room, pin_words, public_key, select, title,
+};
 use crate::terminal::output::{note, print, print_json, printable, table};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
@@ -26,7 +28,7 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             yes,
             pin,
         } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             delete(&card, select(&card, &key.key)?, *yes, pin, daemon)
         }
         KeyVerb::ExportPublic {
@@ -46,7 +48,7 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             output,
         } => {
             let key = new_key(options, *algorithm)?;
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             generate(&card, *algorithm, key, pin, *output, daemon)
         }
         KeyVerb::Import {
@@ -58,7 +60,7 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             output,
         } => {
             check_label(options)?;
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             let source = import::Source {
                 file,
                 passphrase: &passphrase.source(),
@@ -109,6 +111,7 @@ fn generate(
     output: OutputArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
+    must_have_room(card)?;
     let request = Request::card(
         card.summary.card_id.clone(),
         CardRequest::GenerateKey {

@@ -2,12 +2,14 @@
 
 use std::io::{self, IsTerminal};
 
-use cardea_client::message::{Authority, CardDetails, CardRequest, Part, Reference, Request};
+use cardea_client::message::{
+    Authority, CardDetails, CardRequest, Part, Reference, Request, Tries,
+};
 
 use crate::admin_key::answer::answer;
 use crate::arguments::{PinVerb, PukVerb, UnblockArguments};
 use crate::daemon::{Daemon, require_part};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::policy::Policy;
 use crate::terminal::output::note;
 use crate::terminal::secret::{self, Source};
@@ -15,12 +17,12 @@ use crate::terminal::secret::{self, Source};
 pub(crate) fn run(verb: &PinVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
         PinVerb::Change { card, old, new } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             change(&card, Reference::Pin, &old.source(), &new.source(), daemon)
         }
         PinVerb::Unblock(arguments) => unblock(arguments, daemon),
         PinVerb::Verify { card, pin } => {
-            let card = daemon.usable(&card.card)?;
+            let card = daemon.usable_by_pin(&card.card)?;
             verify(&card, Reference::Pin, &pin.source(), daemon)
         }
     }
@@ -134,6 +136,10 @@ fn unblock(arguments: &UnblockArguments, daemon: &mut Daemon) -> Result<(), Fail
 fn must_have_puk(card: &CardDetails) -> Result<(), Failure> {
     require_part(card, Part::Puk)?;
     match card.puk {
+        Some(Tries { left: Some(0), .. }) => Err(Failure::new(
+            Exit::Blocked,
+            "the PUK is permanently blocked; a blocked PIN can no longer be unblocked",
+        )),
         Some(_) => Ok(()),
         None => Err(Failure::usage("this card has no PUK")),
     }

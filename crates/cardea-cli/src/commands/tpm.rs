@@ -134,6 +134,7 @@ fn plan(arguments: &ProvisionArguments, status: &TpmStatus) -> Result<Plan, Fail
         Source {
             file: path.as_deref(),
             fd: None,
+            options: "a file",
         }
     }
     let old_lockout = file(&arguments.old_lockout_auth_file);

@@ -43,6 +43,34 @@ pub(crate) fn ask_shown(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     read_line(&terminal)
 }
 
+/// Asks for one of several answers, the first of which is also that of an empty line. `text` explains them; `options`
+/// say the same without a terminal.
+pub(crate) fn choose<T: Copy>(
+    text: &str,
+    what: &str,
+    answers: &[(&str, T)],
+    options: &str,
+) -> Result<T, Failure> {
+    let words: Vec<_> = answers.iter().map(|(word, _)| *word).collect();
+    let words = words.join("/");
+    let mut prompt = format!("{text}{what} [{words}]: ");
+    loop {
+        let typed = ask_shown(&prompt).map_err(|error| {
+            Failure::usage(format!(
+                "cannot ask for the {what} on a terminal ({error}); use {options}"
+            ))
+        })?;
+        let typed = typed.trim_ascii();
+        let chosen = answers
+            .iter()
+            .find(|(word, _)| word.as_bytes().eq_ignore_ascii_case(typed));
+        match chosen.or(answers.first().filter(|_| typed.is_empty())) {
+            Some((_, answer)) => return Ok(*answer),
+            None => prompt = format!("please answer with one of {words}: "),
+        }
+    }
+}
+
 /// Asks before a change that cannot be undone. `refused` says what was not done.
 pub(crate) fn confirm(question: &str, refused: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {

@@ -29,6 +29,8 @@ pub(crate) type AdminKey = Zeroizing<[u8; ADMIN_KEY_LENGTH]>;
 pub(crate) struct Source<'a> {
     pub(crate) file: Option<&'a Path>,
     pub(crate) fd: Option<u32>,
+    /// The options that name the two, for whoever has no terminal.
+    pub(crate) options: &'static str,
 }
 
 impl Source<'_> {
@@ -52,7 +54,7 @@ impl Source<'_> {
 pub(crate) fn present(what: &str, source: &Source<'_>) -> Result<SecretBytes, Failure> {
     let typed = match source.path() {
         Some(path) => read(&path, what)?,
-        None => prompt(&format!("{what}: "), what)?,
+        None => prompt(&format!("{what}: "), what, source)?,
     };
     if typed.is_empty() || typed.len() > MAX_PIN {
         return Err(Failure::usage(format!(
@@ -76,7 +78,7 @@ pub(crate) fn new(
             check(&typed)?;
             typed
         }
-        None => ask_twice(what, check)?,
+        None => ask_twice(what, source, check)?,
     };
     Ok(SecretBytes::new(typed.to_vec()))
 }
@@ -85,7 +87,7 @@ pub(crate) fn new(
 pub(crate) fn passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match source.path() {
         Some(path) => read(&path, "passphrase"),
-        None => prompt("passphrase of the file: ", "passphrase"),
+        None => prompt("passphrase of the file: ", "passphrase", source),
     }
 }
 
@@ -101,7 +103,7 @@ pub(crate) fn new_passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, 
             long_enough(&typed)?;
             Ok(typed)
         }
-        None => ask_twice("passphrase", long_enough),
+        None => ask_twice("passphrase", source, long_enough),
     }
 }
 
@@ -109,7 +111,9 @@ pub(crate) fn new_passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, 
 pub(crate) fn admin_key(what: &str, source: &Source<'_>) -> Result<AdminKey, Failure> {
     let content = match source.path() {
         Some(path) => read_whole(&path, what)?,
-        None => ask_twice(&format!("{what} (48 hexadecimal digits)"), |_| Ok(()))?,
+        None => ask_twice(&format!("{what} (48 hexadecimal digits)"), source, |_| {
+            Ok(())
+        })?,
     };
     if source.is_given()
         && let Ok(bytes) = content.as_slice().try_into()
@@ -189,11 +193,12 @@ fn without_newline(content: &[u8]) -> &[u8] {
 
 fn ask_twice(
     what: &str,
+    source: &Source<'_>,
     check: impl FnOnce(&[u8]) -> Result<(), Failure>,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let first = prompt(&format!("{what}: "), what)?;
+    let first = prompt(&format!("{what}: "), what, source)?;
     check(&first)?;
-    let again = prompt(&format!("{what} again: "), what)?;
+    let again = prompt(&format!("{what} again: "), what, source)?;
     if *first != *again {
         return Err(Failure::usage(format!(
             "the two entries of the {what} do not match"
@@ -202,11 +207,12 @@ fn ask_twice(
     Ok(first)
 }
 
-fn prompt(text: &str, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn prompt(text: &str, what: &str, source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     crate::terminal::prompt::ask(text).map_err(|error| match error.kind() {
         std::io::ErrorKind::Interrupted => Failure::new(Exit::Failed, "interrupted"),
         _ => Failure::usage(format!(
-            "cannot ask for the {what} on a terminal ({error}); use a file or a descriptor"
+            "cannot ask for the {what} on a terminal ({error}); use {}",
+            source.options
         )),
     })
 }
@@ -237,6 +243,7 @@ mod tests {
         let source = Source {
             file: Some(&path),
             fd: None,
+            options: "",
         };
         present("PIN", &source)
     }
@@ -248,6 +255,7 @@ mod tests {
         let source = Source {
             file: Some(&path),
             fd: None,
+            options: "",
         };
         admin_key("admin key", &source)
     }
@@ -279,6 +287,7 @@ mod tests {
         let source = Source {
             file: None,
             fd: Some(u32::try_from(std::os::fd::AsRawFd::as_raw_fd(&reader)).unwrap()),
+            options: "",
         };
         let secret = present("PIN", &source).unwrap();
         assert_eq!(secret.expose(), b"4711");

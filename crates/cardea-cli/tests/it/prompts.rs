@@ -13,7 +13,7 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    fn run(place: &Place, arguments: &str) -> Self {
+    pub(crate) fn run(place: &Place, arguments: &str) -> Self {
         Self::run_program(place, &place.program(), arguments)
     }
 
@@ -39,7 +39,7 @@ impl Terminal {
     }
 
     /// What was shown up to this.
-    fn wait_for(&mut self, prompt: &str) -> String {
+    pub(crate) fn wait_for(&mut self, prompt: &str) -> String {
         let start = self.seen.len();
         let out = self.child.stdout.as_mut().unwrap();
         let mut byte = [0];
@@ -50,7 +50,7 @@ impl Terminal {
         self.seen[start..].to_owned()
     }
 
-    fn type_line(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         writeln!(input, "{line}").unwrap();
     }
@@ -76,6 +76,7 @@ fn pin_is_asked_twice_and_not_echoed() {
     let mut terminal = Terminal::run(&place, "card create --name typed");
     terminal.answer("PIN: ", "48151623");
     terminal.answer("PIN again: ", "48151623");
+    terminal.answer("PUK [g/t/n]: ", "n");
     let (code, seen) = terminal.end();
     assert_eq!(code, 0, "{seen}");
     assert!(!seen.contains("48151623"), "{seen}");
@@ -131,12 +132,192 @@ fn prompt_is_for_the_card_that_had_the_name_before_it() {
     assert_eq!(left(third["card_id"].as_str().unwrap()), 5);
 }
 
-/// Whoever may not create a card, or has no daemon for it, is not asked for its PIN.
+/// Whoever may not create a card, or has no daemon for it, is not asked for its PIN; nor is anybody whose card would
+/// be refused afterwards.
 #[test]
 fn creation_that_is_refused_asks_for_nothing() {
+    let refused = |place: &Place, arguments: &str, code: i32, text: &str| {
+        let (seen_code, seen) = Terminal::run(place, arguments).end();
+        assert_eq!(seen_code, code, "{arguments}: {seen}");
+        assert!(seen.contains(text), "{arguments}: {seen}");
+        assert!(
+            !seen.contains("PIN: ") && !seen.contains("phrase: "),
+            "{seen}"
+        );
+    };
     let place = Place::without_daemon();
-    let run = place.run(&["card", "create", "--name", "typed"]);
-    assert_eq!(run.code, 3, "{run:?}");
+    refused(
+        &place,
+        "card create --name typed",
+        3,
+        "is cardea-daemon running",
+    );
+    refused(&place, "card create --name a:b", 2, "must not have a colon");
+    let place = Place::new();
+    let there = place.file("there", "");
+    for (arguments, text) in [
+        (format!("--admin-key escrowed:{there}"), "already exists"),
+        (format!("--store {there}"), "is not a folder; --store"),
+        ("--store /nonexistent".to_owned(), "/nonexistent"),
+        ("--owner no-such-user".to_owned(), "no user no-such-user"),
+    ] {
+        let command = format!("card create --name typed {arguments}");
+        let code = if text == "/nonexistent" { 1 } else { 2 };
+        refused(&place, &command, code, text);
+    }
+    // The TPM would not let the card be made.
+    let auth = place.path("auth");
+    let provision = ["tpm", "provision", "--yes", "--out", auth.to_str().unwrap()];
+    assert_eq!(place.run(&provision).code, 0);
+    refused(
+        &place,
+        "card create --name typed",
+        6,
+        "--owner-auth-file or --owner-auth-fd",
+    );
+    assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
+    let given = format!(
+        "card create --name typed --no-puk --owner-auth-file {}",
+        auth.display()
+    );
+    let mut terminal = Terminal::run(&place, &given);
+    terminal.answer("PIN: ", "48151623");
+    terminal.answer("PIN again: ", "48151623");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+}
+
+#[test]
+fn name_that_another_card_has_is_said_before_the_prompt() {
+    let place = Place::new();
+    let id = place.create("work", &[])["card_id"].clone();
+    let mut terminal = Terminal::run(&place, "card create --name work");
+    let seen = terminal.wait_for("PIN: ");
+    assert!(seen.contains("already a card work"), "{seen}");
+    assert!(seen.contains(id.as_str().unwrap()), "{seen}");
+    terminal.type_line("\x03");
+    assert_eq!(terminal.end().0, 1);
+}
+
+/// What blocked the PIN is known before anybody types one.
+#[test]
+fn blocked_pin_and_puk_are_said_before_the_prompt() {
+    let place = Place::new();
+    let puk = place.file("puk", "87654321");
+    let wrong = place.file("wrong", "99999999");
+    place.create(
+        "with",
+        &["--puk-file", &puk, "--pin-tries", "1", "--puk-tries", "1"],
+    );
+    place.create("without", &["--pin-tries", "1"]);
+    place.create(
+        "administered",
+        &["--pin-tries", "1", "--admin-key", "default"],
+    );
+    for (card, way) in [
+        ("with", "cardea pin unblock with"),
+        ("without", "neither PUK nor administrator"),
+        ("administered", "administrator can unblock it"),
+    ] {
+        place.run(&["pin", "verify", card, "--pin-file", &wrong]);
+        for command in ["pin verify", "pin change", "key generate --algorithm p-256"] {
+            let (code, seen) = Terminal::run(&place, &format!("{command} {card}")).end();
+            assert_eq!(code, 5, "{command} {card}: {seen}");
+            assert!(seen.contains(way) && !seen.contains("PIN: "), "{seen}");
+        }
+    }
+    place.run(&["puk", "verify", "with", "--puk-file", &wrong]);
+    for command in ["puk verify with", "puk change with", "pin unblock with"] {
+        let (code, seen) = Terminal::run(&place, command).end();
+        assert_eq!(code, 5, "{command}: {seen}");
+        assert!(!seen.contains("PUK: "), "{seen}");
+    }
+}
+
+/// Nobody loses a first card by five typing errors without having chosen that.
+#[test]
+fn puk_is_offered_and_shown_once() {
+    let place = Place::new();
+    let mut terminal = Terminal::run(&place, "card create --name typed");
+    terminal.answer("PIN: ", "48151623");
+    terminal.answer("PIN again: ", "48151623");
+    let offer = terminal.wait_for("PUK [g/t/n]: ");
+    assert!(offer.contains("the card and its keys are lost"), "{offer}");
+    terminal.type_line("x");
+    terminal.answer("one of g/t/n: ", "");
+    let shown = terminal.wait_for("press Enter. ");
+    assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
+    terminal.type_line("");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, 0, "{seen}");
+    let puk = shown
+        .split("PUK: ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .trim();
+    assert!(
+        puk.len() == 12 && puk.bytes().all(|byte| byte.is_ascii_digit()),
+        "{shown}"
+    );
+    assert_eq!(seen.matches(puk).count(), 1, "{seen}");
+    let wrong = place.file("wrong", "00000000");
+    for _ in 0..5 {
+        place.run(&["pin", "verify", "typed", "--pin-file", &wrong]);
+    }
+    let (pin, puk) = (place.path("pin"), place.file("puk", puk));
+    let unblock = ["pin", "unblock", "typed", "--puk-file", &puk];
+    let unblock = [&unblock[..], &["--new-pin-file", pin.to_str().unwrap()]].concat();
+    let run = place.run(&unblock);
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
+fn puk_is_typed_or_refused_knowingly() {
+    let place = Place::new();
+    let create = |name: &str, answer: &str, options: &str| {
+        let command = format!("card create --name {name} {options}");
+        let mut terminal = Terminal::run(&place, &command);
+        terminal.answer("PIN: ", "48151623");
+        terminal.answer("PIN again: ", "48151623");
+        if !answer.is_empty() {
+            terminal.answer("PUK [g/t/n]: ", answer);
+        }
+        if answer == "t" {
+            terminal.answer("PUK: ", "87654321");
+            terminal.answer("PUK again: ", "87654321");
+        }
+        let (code, seen) = terminal.end();
+        assert_eq!(code, 0, "{seen}");
+        let card = place.run(&["card", "show", "--json", name]).json();
+        (!card["puk"].is_null(), seen)
+    };
+    assert!(create("typed", "t", "").0);
+    assert!(!create("none", "N", "").0);
+    let (has_puk, seen) = create("silent", "", "--no-puk");
+    let (said, asked) = (seen.find("cannot be unblocked"), seen.find("PIN: "));
+    assert!(!has_puk && said.unwrap() < asked.unwrap(), "{seen}");
+    // Somebody else can unblock it.
+    assert!(!create("administered", "", "--admin-key default").0);
+}
+
+#[test]
+fn interrupt_while_the_puk_is_shown_makes_nothing() {
+    let place = Place::new();
+    for (answer, typed) in [("", "\x03"), ("\x03", "")] {
+        let mut terminal = Terminal::run(&place, "card create --name typed");
+        terminal.answer("PIN: ", "48151623");
+        terminal.answer("PIN again: ", "48151623");
+        terminal.answer("PUK [g/t/n]: ", answer);
+        if !typed.is_empty() {
+            terminal.answer("press Enter. ", typed);
+        }
+        let (code, seen) = terminal.end();
+        assert_ne!(code, 0, "{seen}");
+        assert_eq!(place.run(&["card", "list", "--json"]).out.trim(), "[]");
+    }
 }
 
 #[test]

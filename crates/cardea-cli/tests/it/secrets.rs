@@ -156,14 +156,19 @@ fn no_prompt_for_a_card_that_does_not_exist_or_has_no_such_secret() {
 #[test]
 fn prompts_without_a_terminal_are_refused() {
     let scene = Scene::with_puk();
-    for line in [
-        "pin verify work",
-        "pin change work",
-        "pin change work --pin-file @pin",
-        "pin unblock work",
-        "pin unblock work --puk-file @puk",
-        "puk verify work",
-        "puk change work --puk-file @puk",
+    for (line, option) in [
+        ("pin verify work", "--pin-file or --pin-fd"),
+        ("pin change work", "--pin-file or"),
+        ("pin change work --pin-file @pin", "--new-pin-file or"),
+        ("pin unblock work", "--puk-file or"),
+        ("pin unblock work --puk-file @puk", "--new-pin-file or"),
+        ("puk verify work", "--puk-file or"),
+        ("puk change work --puk-file @puk", "--new-puk-file or"),
+        ("card create --name new", "--pin-file or --pin-fd"),
+        (
+            "card create --name new --pin-file @pin --generate-puk",
+            "--puk-file or --no-puk",
+        ),
     ] {
         let mut command = scene.place.command(&[]);
         command.args(scene.files(&line.split(' ').collect::<Vec<_>>()));
@@ -179,7 +184,7 @@ fn prompts_without_a_terminal_are_refused() {
                 .unwrap(),
         );
         assert_eq!(run.code, 2, "{line}: {run:?}");
-        assert!(run.err.contains("use a file or a descriptor"), "{run:?}");
+        assert!(run.err.contains(&format!("use {option}")), "{run:?}");
     }
     assert_eq!((scene.left("pin"), scene.left("puk")), (5, 10));
 }

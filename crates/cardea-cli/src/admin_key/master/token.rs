@@ -138,6 +138,7 @@ fn pin(uri: &Uri, label: &str) -> Result<cryptoki::types::AuthPin, Failure> {
     let source = Source {
         file: uri.pin.as_deref(),
         fd: None,
+        options: "`pin-source` in the URI",
     };
     let pin = secret::present(&format!("PIN of token {label}"), &source)?;
     let text = std::str::from_utf8(pin.expose())
