@@ -192,6 +192,14 @@ pub(crate) enum CardVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
+    /// Give a card another name (administrators)
+    Rename {
+        #[command(flatten)]
+        card: CardArgument,
+        /// The new name, 1 to 127 bytes
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Change settings of a card (administrators)
     Set {
         #[command(flatten)]

@@ -6,6 +6,7 @@ mod puk;
 use std::path::Path;
 
 use cardea_client::message::{CardDetails, CardRequest, CardState, Reply, Request, Visibility};
+use cardea_terms::invalid_card_name;
 use nix::errno::Errno;
 use nix::unistd::User;
 use serde_json::Value;
@@ -49,6 +50,7 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
             daemon.order(&request, "changing the card")?;
             Ok(note("card changed")?)
         }
+        CardVerb::Rename { card, name } => rename(&card.card, name, daemon),
         CardVerb::Destroy {
             card,
             tpm_owner,
@@ -77,6 +79,24 @@ fn user_id(user: &str) -> Result<u32, Failure> {
             format!("the user database cannot be read: {error}"),
         )),
     }
+}
+
+fn rename(card: &str, name: &str, daemon: &mut Daemon) -> Result<(), Failure> {
+    if let Some(reason) = invalid_card_name(name) {
+        return Err(Failure::usage(reason));
+    }
+    let card = daemon.show(card)?.summary;
+    let request = Request::card(
+        card.card_id,
+        CardRequest::RenameCard {
+            name: name.to_owned(),
+        },
+    );
+    daemon.order(&request, "renaming the card")?;
+    Ok(note(&format!(
+        "card {} is now {name}",
+        printable(&card.name)
+    ))?)
 }
 
 fn destroy(

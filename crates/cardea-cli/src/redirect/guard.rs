@@ -85,6 +85,7 @@ pub(crate) fn judge(
         | CardRequest::ChangeAdminKey { .. }
         | CardRequest::Configure { .. }
         | CardRequest::Destroy { .. }
+        | CardRequest::RenameCard { .. }
         | CardRequest::VerifyAdmin { .. }
         | CardRequest::VerifyAdminKey { .. } => return Err(Refused::Never(ADMINISTRATION)),
         CardRequest::DeleteCertificate { .. }

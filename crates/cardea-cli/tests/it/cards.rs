@@ -276,6 +276,34 @@ fn card_is_destroyed_after_a_yes() {
 }
 
 #[test]
+fn card_is_renamed_by_administrators() {
+    let place = Place::new();
+    let id = place.create("work", &["--owner", "daemon"])["card_id"].clone();
+    let run = place.run(&["card", "rename", "work", "home office"]);
+    assert_eq!(
+        (run.code, run.notes().as_str()),
+        (0, "card work is now home office\n")
+    );
+    let card = place.run(&["card", "show", "--json", "home office"]).json();
+    assert_eq!(card["card_id"], id);
+    assert!(
+        card["uri"]
+            .as_str()
+            .unwrap()
+            .contains("token=home%20office")
+    );
+    for name in ["", "a:b", " a", "a\nb", &"x".repeat(128)] {
+        let run = place.run(&["card", "rename", "home office", name]);
+        assert_eq!(run.code, 2, "{run:?}");
+    }
+    assert_eq!(place.run(&["card", "rename", "work", "other"]).code, 7);
+    if let Some(run) = place.run_as_other(&["card", "rename", "home office", "mine"]) {
+        assert_eq!(run.code, 6, "{run:?}");
+    }
+    assert_eq!(place.run(&["card", "show", "home office"]).code, 0);
+}
+
+#[test]
 fn owner_sees_and_uses_only_own_cards() {
     let place = Place::new();
     place.create("roots", &[]);

@@ -317,6 +317,13 @@ pub enum CardRequest {
         #[n(1)]
         new: NewKey,
     },
+    /// Gives the card another name.
+    #[n(37)]
+    RenameCard {
+        /// 1 to 127 bytes; see `cardea_terms::invalid_card_name`.
+        #[n(0)]
+        name: String,
+    },
     /// Like `UseKey`, with a session key. Needs `Login` on this connection: [`Reply::Result`].
     #[n(35)]
     UseSessionKey {
@@ -361,6 +368,7 @@ impl CardRequest {
             | Self::MakeSessionKey { .. }
             | Self::Power { .. }
             | Self::Rename { .. }
+            | Self::RenameCard { .. }
             | Self::StoreCertificate { .. }
             | Self::StoreObject { .. }
             | Self::Transmit { .. }

@@ -103,6 +103,7 @@ impl Counter {
                 label,
                 id,
             } => visit.rename(pin.as_ref(), thing, label.as_deref(), id.as_deref()),
+            CardRequest::RenameCard { name } => visit.rename_card(&name),
             CardRequest::Show => Ok(Reply::Card(Box::new(describe::details(&self.host, card)))),
             CardRequest::Status => visit.status(),
             CardRequest::StoreCertificate {

@@ -68,6 +68,7 @@ fn of_card(request: &CardRequest) -> Audience {
         CardRequest::Adopt { .. } => Audience::Administrator,
         CardRequest::Configure { .. } => Audience::Administrator,
         CardRequest::Destroy { .. } => Audience::Administrator,
+        CardRequest::RenameCard { .. } => Audience::Administrator,
         CardRequest::AdminChallenge => Audience::Owner,
         CardRequest::AskConsent { .. } => Audience::Owner,
         CardRequest::ChangeAdminKey { .. } => Audience::Owner,

@@ -327,6 +327,12 @@ fn table() -> Vec<(Request, [bool; 4])> {
                 visibility: None,
             },
         ),
+        Request::card(
+            card(),
+            CardRequest::RenameCard {
+                name: "other".into(),
+            },
+        ),
         Request::Tpm(TpmRequest::RemoveIndex {
             handle: 0,
             owner_auth: None,
@@ -532,6 +538,10 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::KeepSessionKey { .. },
             ..
         } => 64,
+        Request::Card {
+            request: CardRequest::RenameCard { .. },
+            ..
+        } => 65,
     }
 }
 
