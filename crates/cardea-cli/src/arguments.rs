@@ -3,6 +3,8 @@
 //! Secrets come by prompt, file or descriptor: no argument takes one, which a test below checks.
 
 mod certificates;
+mod create;
+mod examples;
 mod keys;
 mod redirect;
 mod secrets;
@@ -17,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
+pub(crate) use self::create::CreateArguments;
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::redirect::RedirectArguments;
 pub(crate) use self::secrets::{
@@ -24,26 +27,26 @@ pub(crate) use self::secrets::{
     PinArguments, PinVerb, PukVerb, RespondArguments, UnblockArguments,
 };
 pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments, TpmVerb, Which};
-use crate::duration::{Seconds, session_limit};
-use crate::policy::Policy;
 
 /// Where pcscd's handler is installed.
 const DEFAULT_HANDLER: &str = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
 
-/// Virtual smart cards in the machine's TPM.
+/// Virtual smart cards in the machine's TPM
 #[derive(Debug, Parser)]
 #[command(
     name = "cardea",
     version,
     about,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no daemon or no TPM, 4 PIN, PUK, response or passphrase wrong, 5 blocked, \
-                  6 denied, 7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout, 12 busy, 13 declined, 14 no agent."
+    term_width = 80,
+    after_help = examples::BEGIN,
+    after_long_help = examples::CARDEA
 )]
 pub(crate) struct Cli {
     /// Socket of the daemon
     #[arg(
         long,
         global = true,
+        help_heading = "Daemon",
         env = "CARDEA_SOCKET",
         value_name = "PATH",
         default_value = cardea_client::DEFAULT_SOCKET
@@ -60,6 +63,7 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Admin(AdminVerb),
     /// Show what happened, when, to which card and by whom
+    #[command(after_long_help = examples::AUDIT)]
     Audit {
         #[command(flatten)]
         output: OutputArguments,
@@ -73,7 +77,7 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "NUMBER:HASH", requires = "verify")]
         head: Vec<String>,
     },
-    /// Cards: create, list, show, destroy
+    /// Cards: create, list, show, rename, destroy
     #[command(subcommand)]
     Card(CardVerb),
     /// The certificates of a card's keys
@@ -92,6 +96,7 @@ pub(crate) enum Noun {
     #[command(subcommand)]
     Puk(PukVerb),
     /// Print the reader.conf.d entry that makes pcscd show the cards of this daemon
+    #[command(after_long_help = examples::READER_CONF)]
     ReaderConf {
         /// Handler library
         #[arg(long, value_name = "PATH", default_value = DEFAULT_HANDLER)]
@@ -101,14 +106,23 @@ pub(crate) enum Noun {
         slots: Option<u8>,
     },
     /// Make your cards available on another machine, over ssh, for as long as this runs
+    #[command(after_long_help = examples::REDIRECT)]
     Redirect(RedirectArguments),
     /// The other end of `redirect`: relays between standard input and output and the daemon
     #[command(hide = true)]
     RedirectAccept,
     /// Print a shell's completion script
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Print the names that the last word may become, for the scripts of `completions`
+    #[command(hide = true)]
+    Complete {
+        /// What was typed behind `cardea`
+        #[arg(last = true)]
+        words: Vec<String>,
     },
     /// Diagnose this machine and suggest fixes
     Doctor {
@@ -146,6 +160,7 @@ pub(crate) enum CardVerb {
         output: OutputArguments,
     },
     /// Insert the cards on a mounted drive until it is unmounted, removed or detached
+    #[command(after_long_help = examples::CARD_ATTACH)]
     Attach {
         /// Where the drive is mounted
         #[arg(value_name = "DIR")]
@@ -155,6 +170,7 @@ pub(crate) enum CardVerb {
         foreground: bool,
     },
     /// Create a card
+    #[command(after_long_help = examples::CARD_CREATE)]
     Create(Box<CreateArguments>),
     /// Destroy a card and its keys
     ///
@@ -191,8 +207,11 @@ pub(crate) enum CardVerb {
     List {
         #[command(flatten)]
         output: OutputArguments,
+        #[command(flatten)]
+        wide: WideArguments,
     },
     /// Give a card another name (administrators)
+    #[command(after_long_help = examples::CARD_RENAME)]
     Rename {
         #[command(flatten)]
         card: CardArgument,
@@ -201,6 +220,7 @@ pub(crate) enum CardVerb {
         name: String,
     },
     /// Change settings of a card (administrators)
+    #[command(after_long_help = examples::CARD_SET)]
     Set {
         #[command(flatten)]
         card: CardArgument,
@@ -217,106 +237,9 @@ pub(crate) enum CardVerb {
         card: CardArgument,
         #[command(flatten)]
         output: OutputArguments,
+        #[command(flatten)]
+        wide: WideArguments,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CreateArguments {
-    /// Name shown to people, 1 to 127 bytes
-    #[arg(long)]
-    pub(crate) name: String,
-    /// Mounted drive for the card's file, in its folder `Cardea` [default: the daemon's own folder]
-    #[arg(long, value_name = "DIR", conflicts_with = "uninitialised")]
-    pub(crate) store: Option<PathBuf>,
-    /// Who will be able to unblock the PIN by challenge and response: `random` (nobody: the key is
-    /// discarded and the card has no administrator), `default` (0102030405060708 three times: publicly known,
-    /// for tests), `file:PATH` (48 hexadecimal digits or 24 bytes),
-    /// `escrowed:PATH` (random, and kept in that new file under a passphrase or for the holder of a certificate;
-    /// `%` in the path is the card id),
-    /// `derived:PATH` (derived for this card from a master secret: 64 hexadecimal digits, the URI of a key in a
-    /// PKCS#11 token, or a key wrapped to a TPM), `prompt` [default: the machine's configuration, else random]
-    #[arg(long, value_name = "KEY")]
-    pub(crate) admin_key: Option<AdminKeySource>,
-    /// File with the passphrase of `--admin-key escrowed:PATH` [default: prompt]
-    #[arg(long, value_name = "FILE", conflicts_with = "escrow_certificate")]
-    pub(crate) escrow_passphrase_file: Option<PathBuf>,
-    /// Certificate of the administrator who can open the file of `--admin-key escrowed:PATH`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) escrow_certificate: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) pin: PinArguments,
-    /// Ask for a PUK, 8 to 127 bytes; the PIN of a card with a PUK can only be unblocked with the PUK
-    #[arg(long, conflicts_with_all = ["puk_file", "puk_fd"])]
-    pub(crate) puk: bool,
-    /// Generate a PUK of 12 digits, and show it once on the terminal
-    #[arg(long, conflicts_with_all = ["puk", "puk_file", "puk_fd"])]
-    pub(crate) generate_puk: bool,
-    /// No PUK, without asking for one: without PUK and administrator, a blocked PIN cannot be unblocked
-    #[arg(long, conflicts_with_all = ["puk", "puk_file", "puk_fd", "generate_puk"])]
-    pub(crate) no_puk: bool,
-    /// File with a PUK [default: asked on a terminal, else no PUK]
-    #[arg(long, value_name = "FILE", conflicts_with = "puk_fd")]
-    pub(crate) puk_file: Option<PathBuf>,
-    /// Open file descriptor to read a PUK from
-    #[arg(long, value_name = "N")]
-    pub(crate) puk_fd: Option<u32>,
-    /// Rules for PINs: `min` and `max` (4 to 127 bytes), and for `upper`, `lower`, `digits`,
-    /// `special`, `other` one of `required`, `allowed`, `disallowed`;
-    /// for example min=4,max=8,digits=required [default: 4 to 127 bytes, any characters]
-    #[arg(long, value_name = "RULES")]
-    pub(crate) pin_policy: Option<Policy>,
-    /// Consecutive wrong PINs that block the PIN, 1 to 255 [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
-    pub(crate) pin_tries: Option<u32>,
-    /// Consecutive wrong PUKs that block the PUK, 1 to 255 [default: 10]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
-    pub(crate) puk_tries: Option<u32>,
-    /// Where wrong PINs are counted: `nv` (counters of the card in the TPM), `nv-owner` (the same, and only the TPM's
-    /// owner can read them: what `nv` makes on TPMs that need it) or `object` (the TPM's lockout, for TPMs without such
-    /// counters or without room for them; promises less, see the page on TPMs) [default: nv]
-    #[arg(long, value_name = "MODE")]
-    pub(crate) counter_mode: Option<Counters>,
-    /// Longest time that a verified PIN stays valid: 30s, 10m, 8h, or none [default: 8h; none for the card of a system
-    /// account other than root]
-    #[arg(long, value_name = "DURATION", value_parser = session_limit)]
-    pub(crate) session_limit: Option<Seconds>,
-    /// Time without use after which a verified PIN expires; 0s = only with the session [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) idle_limit: Option<Seconds>,
-    /// Leave the card in initialisation state: PIN and admin key are set by whoever personalises it
-    #[arg(
-        long,
-        conflicts_with_all = [
-            "pin_file", "pin_fd", "puk", "generate_puk", "no_puk", "puk_file", "puk_fd", "admin_key", "blank"
-        ]
-    )]
-    pub(crate) uninitialised: bool,
-    /// With `--uninitialised`: reserve a PUK
-    // A requirement that conflicts with something given is dropped by clap: so the conflicts are here too.
-    #[arg(
-        long,
-        requires = "uninitialised",
-        conflicts_with_all = [
-            "pin_file", "pin_fd", "puk", "generate_puk", "no_puk", "puk_file", "puk_fd", "admin_key", "blank"
-        ]
-    )]
-    pub(crate) with_puk: bool,
-    /// Owner of the card, by name or user id [default: you]
-    #[arg(long, value_name = "USER")]
-    pub(crate) owner: Option<String>,
-    /// Programs that support PIN pads let the agent (`cardea-agent`) ask for the PIN
-    #[arg(long)]
-    pub(crate) pin_pad: bool,
-    /// When the card is shown in its reader [default: owner-session for people, always for system accounts]
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) reader: Option<Presence>,
-    /// Do not write the file system, for a card management system that writes its own
-    #[arg(long)]
-    pub(crate) blank: bool,
-    #[command(flatten)]
-    pub(crate) tpm_owner: OwnerArguments,
-    #[command(flatten)]
-    pub(crate) output: OutputArguments,
 }
 
 #[derive(Debug, Args)]
@@ -331,6 +254,13 @@ pub(crate) struct OutputArguments {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct WideArguments {
+    /// Do not shorten or leave out anything to fit 80 columns
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) wide: bool,
 }
 
 /// A setting that is on or off.
@@ -424,6 +354,73 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    fn every_command() -> Vec<clap::Command> {
+        let mut root = Cli::command();
+        root.build();
+        let mut commands = vec![root];
+        let mut index = 0;
+        while let Some(command) = commands.get(index) {
+            let below: Vec<_> = command.get_subcommands().cloned().collect();
+            commands.extend(below);
+            index += 1;
+        }
+        commands.retain(|command| !command.is_hide_set() && command.get_name() != "help");
+        commands
+    }
+
+    /// The words of a command line without redirections.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" > ").next().unwrap();
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                _ => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty() && !word.contains('<'));
+        words
+    }
+
+    #[test]
+    fn examples_are_valid_commands() {
+        let mut seen = 0;
+        for command in every_command() {
+            let text = command.get_after_long_help();
+            let text = text.map(ToString::to_string).unwrap_or_default();
+            for line in text
+                .lines()
+                .filter_map(|line| line.strip_prefix("  cardea"))
+            {
+                let line = format!("cardea{line}");
+                let parsed = Cli::command().try_get_matches_from(words(&line));
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 30, "{seen}");
+    }
+
+    #[test]
+    fn help_fits_80_columns_and_the_short_one_is_shorter() {
+        for mut command in every_command() {
+            let name = command.get_name().to_owned();
+            let (short, long) = (command.render_help(), command.render_long_help());
+            let (short, long) = (short.to_string(), long.to_string());
+            if command
+                .get_arguments()
+                .any(|argument| argument.get_id() == "admin_key")
+            {
+                assert!(short.lines().count() * 2 < long.lines().count(), "{name}");
+            }
+            for line in short.lines().chain(long.lines()) {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+        }
+    }
 
     #[test]
     fn definition_is_sound() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cardea_client::message::{
     CardDetails, CardRequest, CardState, CardSummary, CardsRequest, CardsTaken, Part, Reply,
-    Request, Tries, collect,
+    Request, TpmRequest, Tries, collect,
 };
 use cardea_client::{Client, ClientError};
-use cardea_terms::CounterMode;
+use cardea_terms::{CounterMode, KeyAlgorithm};
 
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::printable;
@@ -80,6 +80,24 @@ impl Daemon {
             Reply::Done => Ok(()),
             _ => Err(Self::unexpected()),
         }
+    }
+
+    /// The key algorithms of the TPM, that of most programs first.
+    pub(crate) fn supported_algorithms(&mut self) -> Result<Vec<KeyAlgorithm>, Failure> {
+        let supported = match self.call(&Request::Tpm(TpmRequest::Status), "asking the TPM")? {
+            Reply::Tpm(status) => status.algorithms,
+            _ => return Err(Self::unexpected()),
+        };
+        let preferred = [
+            KeyAlgorithm::Rsa2048,
+            KeyAlgorithm::Rsa3072,
+            KeyAlgorithm::P256,
+            KeyAlgorithm::P384,
+        ];
+        Ok(preferred
+            .into_iter()
+            .filter(|algorithm| supported.contains(algorithm))
+            .collect())
     }
 
     /// All cards that the caller may see.

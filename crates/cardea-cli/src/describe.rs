@@ -1,5 +1,7 @@
 //! Cards and keys as text and JSON.
 
+use std::io;
+
 use cardea_client::message::{
     CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey, Tries,
 };
@@ -13,7 +15,9 @@ use crate::duration::Seconds;
 use crate::exit::Failure;
 use crate::on_card::{Stored, label, pin_words, public_key};
 use crate::policy::Policy;
-use crate::terminal::output::{Colour, print, print_json, printable, table, utc};
+use crate::terminal::clock::local;
+use crate::terminal::output::{Colour, print, print_json, printable, table};
+use crate::terminal::width::{COLUMNS, fit, of_terminal, wrapped};
 use crate::uri;
 
 /// Reference of the first key; OpenSC counts from here.
@@ -99,49 +103,97 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
     value
 }
 
+/// How much room a text has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Nothing is left out or shortened.
+    pub(crate) wide: bool,
+    /// Columns at which lines are broken.
+    pub(crate) columns: Option<usize>,
+}
+
+impl Room {
+    /// On stdout.
+    pub(crate) fn of_stdout(wide: bool) -> Self {
+        let columns = (!wide).then(|| of_terminal(io::stdout())).flatten();
+        Self { wide, columns }
+    }
+}
+
 /// A table with a row per card; ids are shortened as far as they stay distinct, to at least 8 digits.
-pub(crate) fn list_text(cards: &[CardSummary], colour: Colour) -> String {
+pub(crate) fn list_text(cards: &[CardSummary], colour: Colour, room: Room) -> String {
     let length = id_length(cards);
-    let mut rows = vec![["ID", "INSTANCE", "NAME", "OWNER", "STATE", "READER"].map(str::to_owned)];
-    rows.extend(cards.iter().map(|card| {
-        [
-            card.card_id.chars().take(length).collect(),
-            card.instance_id.clone(),
-            printable(&card.name),
-            owner_name(card.owner),
-            state_word(card.state).to_owned(),
-            card.reader
-                .clone()
-                .unwrap_or_else(|| "no reader".to_owned()),
-        ]
-    }));
-    let mut text = table(&rows, |row, column, padded| {
+    let short = |card: &CardSummary| card.card_id.chars().take(length).collect::<String>();
+    let state = |row: usize, padded: &str| {
         let card = row.checked_sub(1).and_then(|index| cards.get(index));
-        match (column, card) {
-            (4, Some(card)) => colour.paint(card.state, padded),
+        card.map_or_else(
+            || padded.to_owned(),
+            |card| colour.paint(card.state, padded),
+        )
+    };
+    let mut text = if room.wide {
+        let mut rows =
+            vec![["ID", "INSTANCE", "NAME", "OWNER", "STATE", "READER"].map(str::to_owned)];
+        rows.extend(cards.iter().map(|card| {
+            [
+                short(card),
+                card.instance_id.clone(),
+                printable(&card.name),
+                owner_name(card.owner),
+                state_word(card.state).to_owned(),
+                reader_name(card),
+            ]
+        }));
+        table(&rows, |row, column, padded| match column {
+            4 => state(row, padded),
             _ => padded.to_owned(),
-        }
-    });
+        })
+    } else {
+        let mut rows = vec![["ID", "NAME", "OWNER", "STATE", "READER"].map(str::to_owned)];
+        rows.extend(cards.iter().map(|card| {
+            [
+                short(card),
+                printable(&card.name),
+                owner_name(card.owner),
+                state_word(card.state).to_owned(),
+                card.slot
+                    .map_or_else(|| "no reader".to_owned(), |slot| format!("slot {slot}")),
+            ]
+        }));
+        fit(&mut rows, &[1, 2], COLUMNS);
+        table(&rows, |row, column, padded| match column {
+            3 => state(row, padded),
+            _ => padded.to_owned(),
+        })
+    };
+    let mut add = |card: &CardSummary, line: &str| {
+        let line = format!("{}: {line}", short(card));
+        text.push_str(&wrapped(&line, 2, room.columns));
+        text.push('\n');
+    };
     for card in cards.iter().filter(|card| !card.reason.is_empty()) {
-        let id: String = card.card_id.chars().take(length).collect();
-        text.push_str(&format!("{id}: {}\n", printable(&card.reason)));
+        add(card, &printable(&card.reason));
     }
     for card in cards {
-        let id: String = card.card_id.chars().take(length).collect();
         for part in &card.gone {
-            text.push_str(&format!("{id}: {}\n", part_gone(*part)));
+            add(card, part_gone(*part));
         }
         if card.counted_here {
-            text.push_str(&format!("{id}: {COUNTED_HERE}\n"));
+            add(card, COUNTED_HERE);
         }
     }
     for card in cards {
         if let Some(from) = &card.from {
-            let id: String = card.card_id.chars().take(length).collect();
-            text.push_str(&format!("{id}: redirected from {}\n", printable(from)));
+            add(card, &format!("redirected from {}", printable(from)));
         }
     }
     text
+}
+
+fn reader_name(card: &CardSummary) -> String {
+    card.reader
+        .clone()
+        .unwrap_or_else(|| "no reader".to_owned())
 }
 
 fn id_length(cards: &[CardSummary]) -> usize {
@@ -185,7 +237,7 @@ fn lockout_text(room: LockoutRoom) -> String {
 }
 
 /// One card, a line per property.
-pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
+pub(crate) fn details_text(card: &CardDetails, colour: Colour, room: Room) -> String {
     let summary = &card.summary;
     let tries = |tries: Option<Tries>, without: &str| {
         tries.map_or_else(
@@ -227,16 +279,10 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
         lines.push(("drive", printable(place)));
     }
     lines.extend([
-        (
-            "reader",
-            summary
-                .reader
-                .clone()
-                .unwrap_or_else(|| "no reader".to_owned()),
-        ),
+        ("reader", reader_name(summary)),
         (
             "created",
-            utc(i64::try_from(card.created).unwrap_or(i64::MAX)),
+            local(i64::try_from(card.created).unwrap_or(i64::MAX)),
         ),
         ("PIN", tries(card.pin, "unknown")),
         (
@@ -266,9 +312,11 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     if let Some(number) = uri::slot(summary) {
         lines.push(("PKCS#11 slot", number.to_string()));
     }
-    if let Some(uri) = uri::token(summary) {
-        lines.push(("URI", uri));
-    }
+    let uri = match room.wide {
+        true => uri::token(summary),
+        false => uri::short_token(summary),
+    };
+    lines.extend(uri.map(|uri| ("URI", uri)));
     if card.keys.is_empty() {
         lines.push(("keys", "none".to_owned()));
     }
@@ -277,7 +325,10 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour) -> String {
     }
     lines
         .iter()
-        .map(|(label, value)| format!("{:<17}{value}\n", format!("{label}:")))
+        .map(|(label, value)| {
+            let line = format!("{:<17}{value}", format!("{label}:"));
+            wrapped(&line, 17, room.columns) + "\n"
+        })
         .collect()
 }
 
@@ -315,7 +366,7 @@ fn limit_words(seconds: u32, zero: &str) -> String {
 }
 
 /// The user's name, or the number where the user database has none.
-fn owner_name(uid: u32) -> String {
+pub(crate) fn owner_name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => printable(&user.name),
         _ => uid.to_string(),
@@ -387,6 +438,43 @@ mod tests {
         }
     }
 
+    const NARROW: Room = Room {
+        wide: false,
+        columns: Some(80),
+    };
+
+    /// The longest of everything that others choose.
+    #[test]
+    fn lists_fit_80_columns_and_wide_ones_leave_nothing_out() {
+        let name = "職".repeat(42);
+        let cards = [
+            CardSummary {
+                name: name.clone(),
+                slot: Some(13),
+                state: CardState::SwitchedOff,
+                reason: "a reason of many words ".repeat(20).trim().to_owned(),
+                from: Some("m".repeat(60)),
+                gone: vec![Part::Puk, Part::Administrator],
+                counted_here: true,
+                ..card("0123456789")
+            },
+            card("0123456799"),
+        ];
+        let text = list_text(&cards, Colour::Off, NARROW);
+        for line in text.lines() {
+            assert!(unicode_width::UnicodeWidthStr::width(line) <= 80, "{line}");
+        }
+        let wide = Room {
+            wide: true,
+            columns: None,
+        };
+        let text = list_text(&cards, Colour::Off, wide);
+        assert!(
+            text.contains(&name) && text.contains("ROOT\\SMARTCARDREADER"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn ids_in_the_table_are_unambiguous() {
         assert_eq!(id_length(&[card("0123456789"), card("1123456789")]), 8);
@@ -396,13 +484,13 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_the_terminal() {
-        let text = list_text(&[card("00")], Colour::Off);
+        let text = list_text(&[card("00")], Colour::Off, NARROW);
         assert!(!text.contains('\x1b'), "{text:?}");
         assert!(text.contains("TPM cleared"));
     }
 
     #[test]
     fn colours_surround_the_state_only_when_on() {
-        assert!(list_text(&[card("00")], Colour::On).contains("\x1b[31mlost"));
+        assert!(list_text(&[card("00")], Colour::On, NARROW).contains("\x1b[31mlost"));
     }
 }

@@ -9,6 +9,7 @@
 mod admin_key;
 mod arguments;
 mod commands;
+mod completion;
 mod daemon;
 mod describe;
 mod doctor;
@@ -28,7 +29,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use clap_complete::Shell;
 
 use crate::arguments::{Cli, Noun};
 use crate::commands::{admin, audit, card, certificate, csr, helpdesk, key, pin, reader_conf, tpm};
@@ -78,7 +78,16 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         }
         Noun::Card(verb) => card::run(verb, &cli.socket, &mut daemon),
         Noun::Cert(verb) => certificate::run(verb, &mut daemon),
-        Noun::Completions { shell } => completions(*shell),
+        Noun::Complete { words } => {
+            let names = completion::names(cli.socket.clone(), words);
+            Ok(output::print(
+                &names
+                    .into_iter()
+                    .map(|name| name + "\n")
+                    .collect::<String>(),
+            )?)
+        }
+        Noun::Completions { shell } => Ok(output::print(&completion::script(*shell))?),
         Noun::Csr(verb) => csr::run(verb, &mut daemon),
         Noun::Doctor { output, root } => doctor::run(&cli.socket, root, output.json),
         Noun::Helpdesk(verb) => helpdesk::run(verb),
@@ -104,14 +113,6 @@ fn protect_secrets() {
     };
     let _ = setrlimit(Resource::Core, none);
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-}
-
-/// Prints a shell's completion script.
-fn completions(shell: Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "cardea", &mut script);
-    output::print(&String::from_utf8_lossy(&script))?;
-    Ok(())
 }
 
 /// Writes the manual pages of `cardea`, one for each command, and that of `tpmvscmgr`.

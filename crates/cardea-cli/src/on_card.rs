@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::hex::plain;
-use crate::terminal::output::{Colour, note, printable, utc};
+use crate::terminal::clock::local;
+use crate::terminal::output::{Colour, note, printable};
 
 /// Longest label in bytes.
 pub(crate) const MAX_LABEL: usize = 127;
@@ -240,8 +241,8 @@ impl Stored {
                         "valid",
                         format!(
                             "{} to {}{mark}",
-                            utc(certificate.not_before()),
-                            utc(certificate.not_after())
+                            local(certificate.not_before()),
+                            local(certificate.not_after())
                         ),
                     ),
                     ("serial", plain(certificate.serial())),
@@ -285,9 +286,9 @@ pub(crate) fn note_left_out<'a>(
     for other in others {
         let reason = match (other.matches(key), Validity::of(other)) {
             (false, _) => "for another key".to_owned(),
-            (true, Validity::Expired) => format!("expired since {}", utc(other.not_after())),
-            (true, Validity::NotYet) => format!("not valid before {}", utc(other.not_before())),
-            (true, Validity::Valid) => format!("ends earlier, {}", utc(other.not_after())),
+            (true, Validity::Expired) => format!("expired since {}", local(other.not_after())),
+            (true, Validity::NotYet) => format!("not valid before {}", local(other.not_before())),
+            (true, Validity::Valid) => format!("ends earlier, {}", local(other.not_after())),
         };
         note(&format!(
             "certificate of {} not stored: {reason}",

@@ -25,6 +25,12 @@ pub(crate) fn token(card: &CardSummary) -> Option<String> {
     ))
 }
 
+/// The card by its serial number alone, which is enough for every program, and fits a line.
+pub(crate) fn short_token(card: &CardSummary) -> Option<String> {
+    let serial = card.card_id.get(..SERIAL).filter(|_| is_token(card))?;
+    Some(format!("pkcs11:serial={}", escaped(serial)))
+}
+
 /// The number of its slot. `None` if the module shows no token for it.
 pub(crate) fn slot(card: &CardSummary) -> Option<u32> {
     slot_number_of(&card.card_id).filter(|_| is_token(card))
@@ -58,6 +64,12 @@ pub(crate) fn private_key(card: &CardSummary, key: &KeySummary) -> Option<String
     }
     uri.push_str(";type=private");
     Some(uri)
+}
+
+/// The private key by its card's serial number and its id.
+pub(crate) fn short_private_key(card: &CardSummary, key: &KeySummary) -> Option<String> {
+    let id: String = key.id.iter().map(|byte| format!("%{byte:02X}")).collect();
+    Some(format!("{};id={id};type=private", short_token(card)?))
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986 §2.3. RFC 7512 §2.3 allows more, but some of

@@ -233,14 +233,14 @@ impl Workplace {
 
     /// The card's URI, as the command line prints it.
     pub fn uri(&self, card: &str) -> String {
-        let shown = self.cardea(&["card", "show", card]);
+        let shown = self.cardea(&["card", "show", "--wide", card]);
         let line = shown.lines().find_map(|line| line.strip_prefix("URI:"));
         line.unwrap().trim().to_owned()
     }
 
     /// The URI of a private key of the card "Alice", as the command line prints it.
     pub fn key_uri(&self, label: &str) -> String {
-        let listed = self.cardea(&["key", "list", "Alice"]);
+        let listed = self.cardea(&["key", "list", "--wide", "Alice"]);
         let part = format!(";object={label};");
         let line = listed.lines().find(|line| line.contains(&part));
         let uri = line.and_then(|line| line.split_once(": "));

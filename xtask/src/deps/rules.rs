@@ -205,6 +205,7 @@ pub(super) const ROOMS: &[Room] = &[
         "doctor",
         &["daemon.rs", "describe.rs", "on_card.rs", "terminal"],
     ),
+    Room::new("cardea-cli", "completion.rs", &["arguments"]),
     Room::new(
         "cardea-cli",
         "redirect",

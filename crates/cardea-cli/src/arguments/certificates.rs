@@ -34,6 +34,7 @@ pub(crate) enum CertVerb {
         out: Option<PathBuf>,
     },
     /// Store a certificate with its key, replacing an earlier one
+    #[command(after_long_help = super::examples::CERT_IMPORT)]
     Import {
         #[command(flatten)]
         card: CardArgument,
@@ -56,7 +57,18 @@ pub(crate) enum CertVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
+    /// Show one certificate
+    #[command(after_long_help = super::examples::CERT_SHOW)]
+    Show {
+        #[command(flatten)]
+        card: CardArgument,
+        #[command(flatten)]
+        which: WhichCertificate,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
     /// Make a self-signed certificate and store it, for tests or until a CA has issued one
+    #[command(after_long_help = super::examples::CERT_SELF_SIGN)]
     SelfSign {
         #[command(flatten)]
         card: CardArgument,
@@ -87,6 +99,7 @@ pub(crate) enum CertVerb {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CsrVerb {
     /// Create a certificate request, signed by its key
+    #[command(after_long_help = super::examples::CSR_CREATE)]
     Create {
         #[command(flatten)]
         card: CardArgument,

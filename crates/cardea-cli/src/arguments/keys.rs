@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cardea_terms::{KeyAlgorithm, KeyClass};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments};
+use super::{CardArgument, OutputArguments, PassphraseArguments, PinArguments, WideArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {
@@ -35,12 +35,16 @@ pub(crate) enum KeyVerb {
         out: Option<PathBuf>,
     },
     /// Generate a key in the TPM
+    #[command(after_long_help = super::examples::KEY_GENERATE)]
     Generate {
         #[command(flatten)]
         card: CardArgument,
-        /// Key algorithm
+        /// Key algorithm [default: asked if the PIN is typed, else rsa-2048]
+        ///
+        /// rsa-2048 works with every program, OpenSC and Windows among them, which do not know elliptic-curve keys on
+        /// these cards; p-256 is much faster.
         #[arg(long, value_name = "ALGORITHM")]
-        algorithm: Algorithm,
+        algorithm: Option<Algorithm>,
         #[command(flatten)]
         options: NewKeyArguments,
         #[command(flatten)]
@@ -49,6 +53,7 @@ pub(crate) enum KeyVerb {
         output: OutputArguments,
     },
     /// Import a key that was made elsewhere, with its certificate from a PKCS#12 file
+    #[command(after_long_help = super::examples::KEY_IMPORT)]
     Import {
         #[command(flatten)]
         card: CardArgument,
@@ -65,11 +70,14 @@ pub(crate) enum KeyVerb {
         output: OutputArguments,
     },
     /// List the keys
+    #[command(after_long_help = super::examples::KEY_LIST)]
     List {
         #[command(flatten)]
         card: CardArgument,
         #[command(flatten)]
         output: OutputArguments,
+        #[command(flatten)]
+        wide: WideArguments,
     },
 }
 
@@ -122,6 +130,17 @@ impl From<Algorithm> for KeyAlgorithm {
             Algorithm::P384 => Self::P384,
             Algorithm::Rsa2048 => Self::Rsa2048,
             Algorithm::Rsa3072 => Self::Rsa3072,
+        }
+    }
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::P256 => Self::P256,
+            KeyAlgorithm::P384 => Self::P384,
+            KeyAlgorithm::Rsa2048 => Self::Rsa2048,
+            KeyAlgorithm::Rsa3072 => Self::Rsa3072,
         }
     }
 }

@@ -92,8 +92,10 @@ pub(crate) enum PinVerb {
         new: NewPinArguments,
     },
     /// Set a new PIN with the PUK or admin key, and restore its tries
+    #[command(after_long_help = super::examples::PIN_UNBLOCK)]
     Unblock(UnblockArguments),
     /// Verify the PIN; a wrong one costs a try
+    #[command(after_long_help = super::examples::PIN_VERIFY)]
     Verify {
         #[command(flatten)]
         card: CardArgument,
@@ -255,6 +257,7 @@ pub(crate) enum HelpdeskVerb {
         from: Option<PathBuf>,
     },
     /// Compute the response to a card's challenge
+    #[command(after_long_help = super::examples::RESPOND)]
     Respond(RespondArguments),
 }
 

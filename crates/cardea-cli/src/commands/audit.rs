@@ -1,5 +1,6 @@
 //! `cardea audit`: the daemon's records, and whether their chain is intact.
 
+use std::io;
 use std::time::Duration;
 
 use cardea_client::message::{AuditHead, CardsRequest, Reply, Request};
@@ -7,8 +8,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::daemon::Daemon;
+use crate::describe::owner_name;
 use crate::exit::{Exit, Failure};
-use crate::terminal::output::{print, print_json, printable, utc};
+use crate::terminal::clock::local;
+use crate::terminal::output::{print, print_json, printable};
+use crate::terminal::width::{of_terminal, wrapped};
 
 /// Bytes of records asked for at once.
 const PART: u32 = 64 * 1024;
@@ -83,7 +87,7 @@ fn sentence(line: &[u8]) -> String {
         None => String::new(),
     };
     let time = record.get("time").and_then(Value::as_i64);
-    let mut parts = vec![time.map(utc).unwrap_or_default(), text("event")];
+    let mut parts = vec![time.map(local).unwrap_or_default(), text("event")];
     for (field, word) in [
         ("name", "card"),
         ("key", "key"),
@@ -98,12 +102,14 @@ fn sentence(line: &[u8]) -> String {
         unit if unit.is_empty() => unit,
         unit => format!(" in {unit}"),
     };
+    let user = record.get("uid").and_then(Value::as_u64);
+    let user = user.and_then(|uid| u32::try_from(uid).ok());
     parts.push(format!(
-        "by uid {} ({}{unit})",
-        text("uid"),
+        "by {} ({}{unit})",
+        user.map(owner_name).unwrap_or_default(),
         text("program")
     ));
-    parts.join("  ")
+    wrapped(&parts.join("  "), 2, of_terminal(io::stdout()))
 }
 
 /// Where a chain is broken, and how.
@@ -291,7 +297,7 @@ mod tests {
     fn records_are_put_into_words() {
         let line = json!({
             "sequence": 1, "time": 1_700_000_000, "id": 202, "event": "pin-failed", "card": "00",
-            "name": "Alice\u{1b}", "left": 4, "uid": 1000, "pid": 7, "program": "/usr/bin/ssh",
+            "name": "Alice\u{1b}", "left": 4, "uid": 0, "pid": 7, "program": "/usr/bin/ssh",
             "door": "socket", "previous": "0"
         });
         let told = sentence(line.to_string().as_bytes());
@@ -299,7 +305,7 @@ mod tests {
         assert!(told.contains("pin-failed  card Alice"), "{told}");
         assert!(!told.contains('\u{1b}'), "{told}");
         assert!(
-            told.ends_with("tries left 4  by uid 1000 (/usr/bin/ssh)"),
+            told.ends_with("tries left 4  by root (/usr/bin/ssh)"),
             "{told}"
         );
         assert_eq!(sentence(b"garbage"), "a record that cannot be read");

@@ -12,9 +12,9 @@ use nix::unistd::User;
 use serde_json::Value;
 
 use super::drive;
-use crate::arguments::{CardVerb, OutputArguments, OwnerArguments, Switch};
+use crate::arguments::{CardVerb, OutputArguments, OwnerArguments, Switch, WideArguments};
 use crate::daemon::Daemon;
-use crate::describe::{details_json, details_text, list_text, summary_json};
+use crate::describe::{Room, details_json, details_text, list_text, summary_json};
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{Colour, note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
@@ -29,7 +29,7 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
         } => {
             let owner = owner.as_deref().map(user_id).transpose()?;
             let details = drive::adopt(&card.card, owner, daemon)?;
-            print_details(&details, *output)
+            print_details(&details, *output, NARROW)
         }
         CardVerb::Attach { place, foreground } => drive::attach(socket, place, *foreground),
         CardVerb::Create(arguments) => create::run(arguments, socket, daemon),
@@ -56,10 +56,10 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
             tpm_owner,
             yes,
         } => destroy(&card.card, tpm_owner, *yes, daemon),
-        CardVerb::List { output } => list(*output, daemon),
-        CardVerb::Show { card, output } => {
+        CardVerb::List { output, wide } => list(*output, *wide, daemon),
+        CardVerb::Show { card, output, wide } => {
             let details = daemon.show(&card.card)?;
-            print_details(&details, *output)
+            print_details(&details, *output, *wide)
         }
     }
 }
@@ -130,23 +130,32 @@ fn destroy(
     Ok(())
 }
 
-fn list(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+fn list(output: OutputArguments, wide: WideArguments, daemon: &mut Daemon) -> Result<(), Failure> {
     let cards = daemon.cards()?;
     if output.json {
         print_json(&Value::Array(cards.iter().map(summary_json).collect()))?;
     } else if cards.is_empty() {
         note("no cards")?;
     } else {
-        print(&list_text(&cards, Colour::of_stdout()))?;
+        let room = Room::of_stdout(wide.wide);
+        print(&list_text(&cards, Colour::of_stdout(), room))?;
     }
     Ok(())
 }
 
-fn print_details(details: &CardDetails, output: OutputArguments) -> Result<(), Failure> {
+/// A card that is not only shown.
+const NARROW: WideArguments = WideArguments { wide: false };
+
+fn print_details(
+    details: &CardDetails,
+    output: OutputArguments,
+    wide: WideArguments,
+) -> Result<(), Failure> {
     if output.json {
         print_json(&details_json(details))?;
     } else {
-        print(&details_text(details, Colour::of_stdout()))?;
+        let room = Room::of_stdout(wide.wide);
+        print(&details_text(details, Colour::of_stdout(), room))?;
     }
     for warning in &details.warnings {
         note(&format!("warning: {warning}"))?;

@@ -18,7 +18,8 @@ use crate::on_card::{
     Place, Stored, Validity, check_length, label, newest, note_left_out, now, public_key, read,
     select, sign, store, title,
 };
-use crate::terminal::output::{Colour, note, print, print_json, printable, utc};
+use crate::terminal::clock::local;
+use crate::terminal::output::{Colour, note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
 
@@ -60,6 +61,15 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
         CertVerb::List { card, output } => {
             let card = daemon.usable(&card.card)?;
             list(&card, *output, daemon)
+        }
+        CertVerb::Show {
+            card,
+            which,
+            output,
+        } => {
+            let card = daemon.usable(&card.card)?;
+            let stored = find(&card, which, daemon)?;
+            show(&card, &stored, *output)
         }
         CertVerb::SelfSign {
             card,
@@ -111,17 +121,7 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
         (stored, key)
     });
     if output.json {
-        let rows = with_keys.map(|(stored, key)| {
-            let mut value = json!({
-                "key": key.map(|key| format!("{:02X}", key.reference)),
-                "label": key.and_then(label),
-                "kept": matches!(stored.place, Place::Object(_)),
-            });
-            if let (Some(value), Value::Object(more)) = (value.as_object_mut(), stored.to_json()) {
-                value.extend(more);
-            }
-            value
-        });
+        let rows = with_keys.map(|(stored, key)| entry(stored, key));
         print_json(&Value::Array(rows.collect()))?;
     } else if stored.is_empty() {
         note("no certificates")?;
@@ -133,6 +133,27 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
         print(&text)?;
     }
     Ok(())
+}
+
+fn entry(stored: &Stored, key: Option<&KeySummary>) -> Value {
+    let mut value = json!({
+        "key": key.map(|key| format!("{:02X}", key.reference)),
+        "label": key.and_then(label),
+        "kept": matches!(stored.place, Place::Object(_)),
+    });
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), stored.to_json()) {
+        value.extend(more);
+    }
+    value
+}
+
+fn show(card: &CardDetails, stored: &Stored, output: OutputArguments) -> Result<(), Failure> {
+    let mut keys = card.keys.iter();
+    let key = keys.find(|key| Some(key.reference) == stored.reference);
+    if output.json {
+        return Ok(print_json(&entry(stored, key))?);
+    }
+    Ok(print(&stored.text(key, Colour::of_stdout()))?)
 }
 
 fn import(
@@ -281,7 +302,7 @@ fn self_sign(
         "certificate of {} stored with key {}, valid until {}{previous}",
         wanted.subject,
         title(key),
-        utc(until)
+        local(until)
     ))?;
     Ok(())
 }

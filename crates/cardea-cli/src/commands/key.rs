@@ -3,21 +3,23 @@
 use std::path::Path;
 
 use cardea_client::message::{CardDetails, CardRequest, KeySummary, NewKey, Reply, Request};
+use cardea_terms::KeyAlgorithm;
 use serde_json::Value;
 
 use super::import;
 use crate::arguments::{
-    Algorithm, KeyVerb, NewKeyArguments, OutputArguments, PinArguments, PublicFormat,
+    Algorithm, KeyVerb, NewKeyArguments, OutputArguments, PinArguments, PublicFormat, WideArguments,
 };
 use crate::daemon::Daemon;
 use crate::describe::{key_json, print_new};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::on_card::{
     self, MAX_LABEL, Stored, label, must_have_room, pin_words, public_key, select, title,
 };
 use crate::terminal::output::{note, print, print_json, printable, table};
-use crate::terminal::prompt::confirm;
+use crate::terminal::prompt::{self, confirm};
 use crate::terminal::secret;
+use crate::terminal::width::{COLUMNS, fit};
 use crate::{file, uri};
 
 pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
@@ -47,9 +49,12 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             pin,
             output,
         } => {
-            let key = new_key(options, *algorithm)?;
+            if let Some(algorithm) = algorithm {
+                check(options, *algorithm)?;
+            }
+            check_label(options)?;
             let card = daemon.usable_by_pin(&card.card)?;
-            generate(&card, *algorithm, key, pin, *output, daemon)
+            generate(&card, *algorithm, options, pin, *output, daemon)
         }
         KeyVerb::Import {
             card,
@@ -68,9 +73,9 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             };
             import::run(&card, &source, options, *output, daemon)
         }
-        KeyVerb::List { card, output } => {
+        KeyVerb::List { card, output, wide } => {
             let card = daemon.usable(&card.card)?;
-            list(&card, *output, daemon)
+            list(&card, *output, *wide, daemon)
         }
     }
 }
@@ -90,28 +95,62 @@ pub(crate) fn check_label(options: &NewKeyArguments) -> Result<(), Failure> {
     }
 }
 
-fn new_key(options: &NewKeyArguments, algorithm: Algorithm) -> Result<NewKey, Failure> {
-    check_label(options)?;
+fn check(options: &NewKeyArguments, algorithm: Algorithm) -> Result<(), Failure> {
     if options.sign_only && matches!(algorithm, Algorithm::P256 | Algorithm::P384) {
         return Err(Failure::usage("--sign-only applies to RSA keys only"));
     }
-    Ok(NewKey {
-        label: options.label.clone(),
-        class: options.class(),
-        sign_only: options.sign_only,
-        id: None,
-    })
+    Ok(())
+}
+
+/// The algorithm that was given; else, where somebody types the PIN, the one that they choose; else the default.
+/// One that the TPM lacks is refused before the PIN is typed.
+fn chosen(
+    given: Option<Algorithm>,
+    pin: &PinArguments,
+    daemon: &mut Daemon,
+) -> Result<Algorithm, Failure> {
+    if pin.source().is_given() {
+        return Ok(given.unwrap_or(Algorithm::Rsa2048));
+    }
+    let answers: Vec<_> = daemon
+        .supported_algorithms()?
+        .into_iter()
+        .map(|algorithm| (algorithm.word(), Algorithm::from(algorithm)))
+        .collect();
+    let Some(given) = given else {
+        return prompt::choose(prompt::ALGORITHMS, "algorithm", &answers, "--algorithm");
+    };
+    if answers.iter().any(|(_, algorithm)| *algorithm == given) {
+        return Ok(given);
+    }
+    let words: Vec<_> = answers.iter().map(|(word, _)| *word).collect();
+    Err(Failure::new(
+        Exit::Failed,
+        format!(
+            "this TPM does not support {}; --algorithm can be {}",
+            KeyAlgorithm::from(given).word(),
+            words.join(", ")
+        ),
+    ))
 }
 
 fn generate(
     card: &CardDetails,
-    algorithm: Algorithm,
-    key: NewKey,
+    algorithm: Option<Algorithm>,
+    options: &NewKeyArguments,
     pin: &PinArguments,
     output: OutputArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     must_have_room(card)?;
+    let algorithm = chosen(algorithm, pin, daemon)?;
+    check(options, algorithm)?;
+    let key = NewKey {
+        label: options.label.clone(),
+        class: options.class(),
+        sign_only: options.sign_only,
+        id: None,
+    };
     let request = Request::card(
         card.summary.card_id.clone(),
         CardRequest::GenerateKey {
@@ -170,7 +209,12 @@ fn export(key: &KeySummary, format: PublicFormat, out: Option<&Path>) -> Result<
     file::write(out, text.as_bytes())
 }
 
-fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> {
+fn list(
+    card: &CardDetails,
+    output: OutputArguments,
+    wide: WideArguments,
+    daemon: &mut Daemon,
+) -> Result<(), Failure> {
     let stored = on_card::read_all(card, daemon)?;
     let of = |key: &KeySummary| {
         stored
@@ -199,9 +243,16 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
                 of(key).map_or_else(|| "none".to_owned(), Stored::short),
             ]
         }));
+        if !wide.wide {
+            fit(&mut rows, &[4, 5], COLUMNS);
+        }
         let mut text = table(&rows, |_, _, padded| padded.to_owned());
         for key in &card.keys {
-            if let Some(uri) = uri::private_key(&card.summary, key) {
+            let uri = match wide.wide {
+                true => uri::private_key(&card.summary, key),
+                false => uri::short_private_key(&card.summary, key),
+            };
+            if let Some(uri) = uri {
                 text.push_str(&format!("{:02X}: {uri}\n", key.reference));
             }
         }

@@ -3,9 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 
 use cardea_client::message::CardState;
-use cardea_terms::civil_from_days;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
+
+use crate::terminal::width::{self, wrapped};
 
 /// Whether stdout gets colours: a terminal, and `NO_COLOR` is not set (no-color.org).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,15 @@ impl Colour {
 
 /// One line for people.
 pub(crate) fn note(text: &str) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "{}", printable(text))
+    let columns = width::of_terminal(io::stderr());
+    let line = wrapped(&printable(text), indent_of(text), columns);
+    writeln!(io::stderr().lock(), "{line}")
+}
+
+/// What follows a line that is broken is indented, and more than the line is.
+fn indent_of(text: &str) -> usize {
+    let own = text.len() - text.trim_start_matches([' ', '-']).len();
+    if own == 0 { 2 } else { own }
 }
 
 /// Lines for people.
@@ -103,18 +112,6 @@ pub(crate) fn table<const N: usize>(
     text
 }
 
-/// A time in UTC, from seconds since 1970.
-pub(crate) fn utc(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil_from_days(days);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,16 +122,5 @@ mod tests {
             ["職場", "cafe\u{301}", "work"].map(|name| [name.to_owned(), "ready".to_owned()]);
         let text = table(&rows, |_, _, cell| cell.to_owned());
         assert_eq!(text, "職場  ready\ncafe\u{301}  ready\nwork  ready\n");
-    }
-
-    #[test]
-    fn times_are_correct_at_the_edges() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59 UTC");
-        assert_eq!(utc(4_107_542_399), "2100-02-28 23:59:59 UTC");
-        assert_eq!(utc(4_107_542_400), "2100-03-01 00:00:00 UTC");
-        assert_eq!(utc(-1), "1969-12-31 23:59:59 UTC");
-        assert!(utc(i64::MAX).ends_with("UTC") && utc(i64::MIN).ends_with("UTC"));
     }
 }

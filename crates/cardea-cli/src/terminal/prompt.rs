@@ -43,6 +43,10 @@ pub(crate) fn ask_shown(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     read_line(&terminal)
 }
 
+/// What somebody should know who chooses an algorithm.
+pub(crate) const ALGORITHMS: &str =
+    "rsa-2048 works with every program; p-256 is faster (not with OpenSC or Windows).\n";
+
 /// Asks for one of several answers, the first of which is also that of an empty line. `text` explains them; `options`
 /// say the same without a terminal.
 pub(crate) fn choose<T: Copy>(

@@ -16,6 +16,51 @@ fn created_card_is_shown_and_listed_as_text() {
     assert_eq!(list.notes(), "");
 }
 
+/// Also what a list leaves out is there.
+#[test]
+fn wide_list_and_card_have_everything() {
+    let place = Place::new();
+    let name = "a name that is longer than a list has room for, in 80 columns of a terminal";
+    let card = place.create(name, &[]);
+    let list = place.run(&["card", "list"]);
+    assert!(!list.out.contains(name), "{list:?}");
+    assert!(
+        list.out.lines().all(|line| line.chars().count() <= 80),
+        "{list:?}"
+    );
+    let wide = place.run(&["card", "list", "--wide"]);
+    for part in [
+        name,
+        card["instance_id"].as_str().unwrap(),
+        "Virtual Smart Card 00 00",
+    ] {
+        assert!(wide.out.contains(part), "{part}: {wide:?}");
+    }
+    let uri = card["uri"].as_str().unwrap();
+    assert!(
+        place
+            .run(&["card", "show", name, "--wide"])
+            .out
+            .contains(uri)
+    );
+    assert!(!place.run(&["card", "show", name]).out.contains(uri));
+}
+
+#[test]
+fn times_are_local() {
+    let place = Place::new();
+    place.create("work", &[]);
+    let shown = |zone: &str| {
+        let mut command = place.command(&["card", "show", "work"]);
+        let run = crate::support::Run::of(command.env("TZ", zone).output().unwrap());
+        let line = run.out.lines().find(|line| line.starts_with("created:"));
+        line.unwrap().to_owned()
+    };
+    assert!(shown("UTC").ends_with(" UTC"));
+    assert!(shown("<+0545>-5:45").ends_with(" +0545"));
+    assert!(shown("no/such/zone").ends_with(" UTC"));
+}
+
 #[test]
 fn created_card_is_shown_and_listed_as_json() {
     let place = Place::new();

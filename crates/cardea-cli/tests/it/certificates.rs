@@ -62,6 +62,14 @@ fn certificates_are_stored_with_their_keys_only() {
     let list = json(&place, "cert list work --json");
     assert_eq!(list.as_array().unwrap().len(), 2);
     assert_snapshot!("cert_list_text", stable(&data(&place, "cert list work")));
+    // One of them alone.
+    assert_eq!(json(&place, "cert show work 81 --json"), list[0]);
+    let digits = list[1]["sha256"].as_str().unwrap();
+    let shown = json(&place, &format!("cert show work --sha256 {digits} --json"));
+    assert_eq!(shown, list[1]);
+    let text = data(&place, "cert show work 81");
+    assert!(data(&place, "cert list work").starts_with(&text), "{text}");
+    assert_eq!(run(&place, "cert show work 82").code, 7);
     assert_eq!(data(&place, "cert export work p256"), chain[1]);
     says(
         &place,

@@ -91,6 +91,13 @@ fn keys_are_generated_listed_exported_and_deleted() {
 }
 
 #[test]
+fn key_without_an_algorithm_suits_every_program() {
+    let place = place();
+    let key = json(&place, "key generate work --pin-file @pin --json");
+    assert_eq!(key["algorithm"], "rsa-2048");
+}
+
+#[test]
 fn wrong_pin_makes_no_key_and_costs_one_try() {
     let place = place();
     place.file("blank", "");
@@ -98,7 +105,6 @@ fn wrong_pin_makes_no_key_and_costs_one_try() {
     for line in [
         "key generate work --algorithm rsa-1024",
         "key generate work --algorithm p-256 --sign-only --pin-file @pin",
-        "key generate work --pin-file @pin",
         "key generate work --algorithm p-256 --pin-file @blank",
         "key generate work --algorithm p-256 --pin-file @pin --pin-fd 0",
     ] {

@@ -100,6 +100,41 @@ fn pin_is_asked_twice_and_not_echoed() {
     assert!(!seen.contains("if somebody else may know"), "{seen}");
 }
 
+#[test]
+fn algorithm_is_asked_for_with_the_one_that_suits_everybody_first() {
+    let place = Place::new();
+    place.create("typed", &[]);
+    for (options, answers, algorithm) in [
+        (
+            "",
+            &[("", "algorithm [rsa-2048/rsa-3072/p-256/p-384]: ")][..],
+            "rsa-2048",
+        ),
+        (
+            "",
+            &[
+                ("rsa", "p-384]: "),
+                ("P-256", "one of rsa-2048/rsa-3072/p-256/p-384: "),
+            ],
+            "p-256",
+        ),
+        ("--algorithm p-256", &[], "p-256"),
+    ] {
+        let command = format!("key generate typed --json {options}");
+        let mut terminal = Terminal::run(&place, &command);
+        for (typed, prompt) in answers {
+            terminal.answer(prompt, typed);
+        }
+        terminal.answer("PIN: ", "123456");
+        let (code, seen) = terminal.end();
+        assert_eq!(code, 0, "{seen}");
+        assert!(
+            seen.contains(&format!("\"algorithm\": \"{algorithm}\"")),
+            "{seen}"
+        );
+    }
+}
+
 /// The card is found before the prompt, and is not looked up by its name again.
 #[test]
 fn prompt_is_for_the_card_that_had_the_name_before_it() {

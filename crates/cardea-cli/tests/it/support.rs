@@ -89,6 +89,8 @@ impl Place {
         command
             .args(arguments)
             .env("CARDEA_SOCKET", self.path("socket"))
+            // Times are shown as local ones.
+            .env("TZ", "UTC")
             .stdin(Stdio::null());
         command
     }

@@ -10,7 +10,7 @@ use cardea_client::message::{
 use cardea_terms::{CounterMode, invalid_card_name};
 
 use super::super::drive;
-use super::{print_details, puk, user_id};
+use super::{NARROW, print_details, puk, user_id};
 use crate::admin_key::escrow;
 use crate::admin_key::master::Master;
 use crate::admin_key::settle;
@@ -102,9 +102,9 @@ pub(super) fn run(
             note(&format!("warning: not attached: {failure}"))?;
         }
         let details = daemon.show(&details.summary.card_id)?;
-        return print_details(&details, arguments.output);
+        return print_details(&details, arguments.output, NARROW);
     }
-    print_details(&details, arguments.output)
+    print_details(&details, arguments.output, NARROW)
 }
 
 /// What was settled with the person, or by the options, before the card is ordered.
