@@ -21,6 +21,7 @@ mod removable_drive;
 mod signing;
 mod smime;
 mod ssh;
+mod strongswan;
 mod tls;
 mod wifi;
 
