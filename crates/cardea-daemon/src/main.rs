@@ -11,6 +11,7 @@ use std::thread;
 use anyhow::Context;
 use cardea_daemon::notify::Notifier;
 use cardea_daemon::{Config, Daemon, Overrides, hardening, log};
+use cardea_store::Remains;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -32,17 +33,52 @@ struct Arguments {
     /// The TPM: device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator:DIR [default: device:/dev/tpmrm0]
     #[arg(long, value_name = "SPEC")]
     tpm: Option<String>,
+    /// Show what the cards have in the TPM, and change nothing; exit code 3 if there is a card. Needs neither a
+    /// TPM nor a running daemon
+    #[arg(long)]
+    remains: bool,
 }
 
+/// Exit code of `--remains` where there are cards.
+const CARDS_REMAIN: u8 = 3;
+
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    let done = if arguments.remains {
+        remains(arguments)
+    } else {
+        run(arguments).map(|()| ExitCode::SUCCESS)
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             // There is nobody left to tell when stderr is gone too.
             let _ = writeln!(io::stderr(), "cardea-daemon: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what stays in the TPM when the card files are removed.
+fn remains(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(Overrides {
+        config: arguments.config,
+        state_dir: arguments.state_dir,
+        socket: arguments.socket,
+        tpm: arguments.tpm,
+        // As for the service: a machine whose TPM has gone still has card files.
+        service: true,
+    })?;
+    let remains = Remains::read(&config.state_dir);
+    let mut out = io::stdout().lock();
+    for line in remains.lines() {
+        writeln!(out, "{}", cardea_terms::tame(&line))?;
+    }
+    Ok(if remains.nothing() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(CARDS_REMAIN)
+    })
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

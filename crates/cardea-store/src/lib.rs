@@ -28,6 +28,7 @@ pub mod format;
 mod intent;
 mod known;
 mod registry;
+mod remains;
 mod store;
 mod validate;
 
@@ -37,6 +38,7 @@ pub use error::StoreError;
 pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
 pub use known::{KnownCard, KnownIndex};
+pub use remains::Remains;
 pub use store::Store;
 pub use validate::{Claim, RecordFault, conflicts, validate};
 

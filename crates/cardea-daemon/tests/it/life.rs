@@ -166,6 +166,40 @@ fn program_without_a_tpm_says_how_to_use_the_simulator() {
     assert!(text.contains("--tpm simulator:DIR"), "{text}");
 }
 
+/// What package scripts ask before the card files go: without a TPM, without a daemon, and nothing is changed.
+#[test]
+fn program_names_what_remains_in_the_tpm() {
+    let mut place = Place::new();
+    let ask = |place: &Place| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cardea-daemon"))
+            .arg("--remains")
+            .arg("--state-dir")
+            .arg(place.state_dir())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, text) = ask(&place);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text, "no card, so nothing of Cardea is in the TPM\n");
+    assert!(!place.state_dir().exists(), "looking makes nothing");
+
+    let daemon = place.start();
+    let card = place.client().create("work").summary;
+    daemon.stop();
+    place.tpm.kill();
+    let (code, text) = ask(&place);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains(&format!("cardea card destroy {}", card.card_id)),
+        "{text}"
+    );
+    assert!(text.contains("NV index 0x01C2"), "{text}");
+}
+
 #[test]
 fn daemon_starts_without_its_tpm_and_the_card_comes_back_with_it() {
     let mut place = Place::new();

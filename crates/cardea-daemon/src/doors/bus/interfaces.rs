@@ -633,6 +633,21 @@ mod tests {
         }
     }
 
+    /// What programs are generated from (`/usr/share/dbus-1/interfaces`).
+    #[test]
+    fn packaged_description_is_what_introspection_says() {
+        let ours = INTERFACES.iter().map(|interface| interface.name);
+        let ours: Vec<&str> = ours
+            .filter(|name| name.starts_with("org.cardea."))
+            .collect();
+        let said = introspect(&ours, &[]);
+        let file = include_str!("../../../../../packaging/org.cardea.VirtualSmartCard1.xml");
+        assert_eq!(
+            file, said,
+            "packaging/org.cardea.VirtualSmartCard1.xml has to be:\n{said}"
+        );
+    }
+
     #[test]
     fn no_call_brings_more_than_its_method_takes() {
         let methods = INTERFACES.iter().flat_map(|interface| interface.methods);
