@@ -1,9 +1,9 @@
 //! `cargo xtask install` and `cargo xtask uninstall`.
 //!
-//! The one list of what goes where is in [`items`]. What stays in the TPM is told by [`remains`].
+//! The one list of what goes where is in [`items`], which packages are made from too ([`crate::dist`]).
 
-mod items;
-mod remains;
+pub(crate) mod items;
+mod manual;
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use self::items::{Item, Kind, Prefix, Texts};
+use self::items::{Item, Kind, Layout, Prefix, Texts};
 use crate::shell::{self, Workspace, say};
 use crate::weakened;
 
@@ -78,33 +78,42 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
         Some(folder) => folder.clone(),
         None => release(&workspace, &workspace.target, &[])?,
     };
-    let texts = texts(&programs.join("cardea"), &place.prefix)?;
-    let items = items::items(&workspace.root, &programs, &place.prefix, texts);
-    put(&items, place.root())?;
+    let layout = Layout::local(place.prefix.clone());
+    let texts = texts(&programs.join("cardea"), &layout)?;
+    let items = items::items(&workspace.root, &programs, &layout, texts);
     if place.destdir.is_some() {
+        let summary = put(&items, place.root())?;
+        summary.say("installed", place.root());
         return Ok(());
     }
-    for (program, item) in [
-        ("systemd-sysusers", items::SYSUSERS),
-        ("systemd-tmpfiles", items::TMPFILES),
-    ] {
-        let Some(found) = shell::find(program) else {
-            say(&format!(
-                "{program} is not here: make what {item} tells by hand"
-            ));
-            continue;
-        };
-        let mut command = Command::new(found);
-        if program == "systemd-tmpfiles" {
-            command.arg("--create");
-        }
-        shell::run(command.arg(place.prefix.join(item)))?;
-    }
+    // The users first: the bus looks them up when it reads its policy, which it does by itself when the file comes.
+    let users = place.prefix.join(items::SYSUSERS);
+    let (first, rest): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.to == users);
+    let mut summary = put(&first, place.root())?;
+    make("systemd-sysusers", &[], &users)?;
+    summary.add(put(&rest, place.root())?);
+    let folders = place.prefix.join(items::TMPFILES);
+    make("systemd-tmpfiles", &["--create"], &folders)?;
     if systemd_runs() {
         shell::run(Command::new("systemctl").arg("daemon-reload"))?;
+        // A bus that had read the policy before the users were there would refuse the daemon.
+        shell::run(Command::new("systemctl").args(["try-reload-or-restart", "dbus.service"]))?;
     }
-    say("installed; next: systemctl enable --now cardea; systemctl restart pcscd");
+    summary.say("installed", place.root());
+    say("next: systemctl enable --now cardea; systemctl restart pcscd");
     Ok(())
+}
+
+/// Has a program of systemd make what a file describes.
+fn make(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
+    let Some(found) = shell::find(program) else {
+        say(&format!(
+            "{program} is missing: make what {} describes by hand",
+            file.display()
+        ));
+        return Ok(());
+    };
+    shell::run(Command::new(found).args(arguments).arg(file))
 }
 
 /// Builds what is installed below a folder, with these variables set, and says where it is.
@@ -124,13 +133,10 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let place = &arguments.place;
     place.check_rights()?;
     let state = state_folder(place.root())?;
-    let remains = remains::read(&state);
-    for line in remains.lines() {
-        say(&line);
-    }
-    if arguments.purge && !arguments.yes && !remains.nothing() {
+    let daemon = items::below(place.root(), &place.prefix.join("sbin/cardea-daemon"));
+    if cards_remain(&daemon, &state) && arguments.purge && !arguments.yes {
         bail!(
-            "with the card files gone nobody can tell what remains in the TPM: \
+            "without the card files nothing could identify what remains in the TPM: \
              destroy the cards first (cardea card destroy ID, which cannot be undone), or give --yes"
         );
     }
@@ -139,14 +145,16 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     }
     // The reader's entry is compared with what the installed program would write now.
     let program = items::below(place.root(), &place.prefix.join("bin/cardea"));
-    let mut texts = texts(&program, &place.prefix).unwrap_or_default();
+    let layout = Layout::local(place.prefix.clone());
+    let mut texts = texts(&program, &layout).unwrap_or_default();
     // A program that does not run any more tells no names.
     texts.manual = installed_pages(&items::below(
         place.root(),
         &place.prefix.join(items::MANUAL),
     ));
-    let items = items::items(&workspace.root, Path::new(""), &place.prefix, texts);
-    take(&items, place.root(), arguments.purge)?;
+    let items = items::items(&workspace.root, Path::new(""), &layout, texts);
+    let summary = take(&items, place.root(), arguments.purge)?;
+    summary.say("removed", place.root());
     if arguments.purge {
         match fs::remove_dir_all(&state) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -164,6 +172,28 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
         say("the user cardea and the group cardea-admin stay; next: systemctl restart pcscd");
     }
     Ok(())
+}
+
+/// Has the installed program name what stays in the TPM. Whether there is anything.
+fn cards_remain(daemon: &Path, state: &Path) -> bool {
+    let asked = Command::new(daemon)
+        .args(["--remains", "--config", "/dev/null", "--state-dir"])
+        .arg(state)
+        .status();
+    match asked.ok().and_then(|status| status.code()) {
+        Some(0) => false,
+        Some(3) => true,
+        _ => {
+            say(&format!(
+                "{} cannot be asked what remains in the TPM",
+                daemon.display()
+            ));
+            ["cards", "intents"].iter().any(|folder| {
+                let entries = fs::read_dir(state.join(folder));
+                entries.is_ok_and(|mut entries| entries.next().is_some())
+            })
+        }
+    }
 }
 
 /// Installs into a folder and removes everything again: programs must start, and nothing may stay.
@@ -188,7 +218,7 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
     }
-    let module = place()?.prefix.join(items::LIBRARIES).join(items::MODULE);
+    let module = Layout::local(place()?.prefix).module();
     // Its exit status is 1 where there is no card.
     let loaded = Command::new("pkcs11-tool")
         .args(["--show-info", "--module"])
@@ -233,15 +263,15 @@ impl Place {
     }
 }
 
-fn absolute(text: &str) -> Result<PathBuf> {
+pub(crate) fn absolute(text: &str) -> Result<PathBuf> {
     ensure!(!text.is_empty(), "the path is empty");
     Ok(std::path::absolute(text)?)
 }
 
 /// What the command writes for this installation.
-fn texts(program: &Path, prefix: &Prefix) -> Result<Texts> {
+pub(crate) fn texts(program: &Path, layout: &Layout) -> Result<Texts> {
     let mut texts = Texts {
-        reader: reader_entry(program, prefix)?,
+        reader: reader_entry(program, layout)?,
         ..Texts::default()
     };
     for (script, (shell, _)) in texts.completions.iter_mut().zip(items::COMPLETIONS) {
@@ -257,7 +287,9 @@ fn installed_pages(folder: &Path) -> Vec<(String, String)> {
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let ours = |name: &String| {
         let page = name.strip_suffix(".1").unwrap_or_default();
-        page == "cardea" || page == "tpmvscmgr" || page.starts_with("cardea-")
+        // The agent's page is shipped, and in the table whatever is installed.
+        let command = page == "cardea" || page.starts_with("cardea-");
+        (command && page != "cardea-agent") || page == "tpmvscmgr"
     };
     names
         .filter(ours)
@@ -286,31 +318,54 @@ fn manual(program: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// What pcscd's entry says, from the program that knows.
-fn reader_entry(program: &Path, prefix: &Prefix) -> Result<String> {
+fn reader_entry(program: &Path, layout: &Layout) -> Result<String> {
     shell::output(
         Command::new(program)
             .args(["reader-conf", "--slots", "4", "--library"])
-            .arg(prefix.join(items::HANDLER))
+            .arg(layout.handler())
             .env_remove("CARDEA_SOCKET"),
     )
 }
 
+/// What was done to how many files.
+#[derive(Debug, Default)]
+struct Summary {
+    done: usize,
+    kept: Vec<PathBuf>,
+}
+
+impl Summary {
+    fn add(&mut self, other: Self) {
+        self.done += other.done;
+        self.kept.extend(other.kept);
+    }
+
+    fn say(&self, done: &str, root: &Path) {
+        let Self { done: count, kept } = self;
+        say(&format!("{done} {count} files below {}", root.display()));
+        for path in kept {
+            say(&format!("kept {}, which was changed", path.display()));
+        }
+    }
+}
+
 /// Puts every item in place, each in one step: a program that runs keeps the file it was started from.
-fn put(items: &[Item], root: &Path) -> Result<()> {
+fn put(items: &[Item], root: &Path) -> Result<Summary> {
+    let mut summary = Summary::default();
     for item in items {
         let to = items::below(root, &item.to);
         let content = item.content()?;
         if item.kind == Kind::Configuration && fs::read(&to).is_ok_and(|old| old != content) {
-            say(&format!("kept {}, which was changed", to.display()));
+            summary.kept.push(to);
             continue;
         }
         write(&to, &content, item.mode).with_context(|| to.display().to_string())?;
-        say(&format!("installed {}", to.display()));
+        summary.done += 1;
     }
-    Ok(())
+    Ok(summary)
 }
 
-fn write(to: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write(to: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -323,7 +378,8 @@ fn write(to: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Removes every item, and the folders that only we have.
-fn take(items: &[Item], root: &Path, purge: bool) -> Result<()> {
+fn take(items: &[Item], root: &Path, purge: bool) -> Result<Summary> {
+    let mut summary = Summary::default();
     for item in items {
         let from = items::below(root, &item.to);
         let changed = || -> Result<bool> {
@@ -333,15 +389,15 @@ fn take(items: &[Item], root: &Path, purge: bool) -> Result<()> {
             continue;
         }
         if !purge && changed()? {
-            say(&format!("kept {}, which was changed", from.display()));
+            summary.kept.push(from);
             continue;
         }
         fs::remove_file(&from).with_context(|| from.display().to_string())?;
-        say(&format!("removed {}", from.display()));
+        summary.done += 1;
     }
     // Not empty, or not there: both are fine.
     let _ = fs::remove_dir(items::below(root, Path::new("/etc/cardea")));
-    Ok(())
+    Ok(summary)
 }
 
 /// The daemon's state folder, as its configuration has it.

@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod deps;
+mod dist;
 mod fuzz;
 mod install;
 mod shell;
@@ -41,6 +42,8 @@ enum Task {
     Ci(ci::Arguments),
     /// Check the direction of dependencies between the crates and inside them
     Deps(deps::Arguments),
+    /// Make packages for Debian and RPM systems, the source archive and the list of components
+    Dist(dist::Arguments),
     /// Fuzz one target or all, at the same time
     Fuzz(fuzz::Arguments),
     /// Build for release and install
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Deps(arguments) => deps::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Install(arguments) => install::install(&arguments),
         Task::Sizes => shell::Workspace::locate().and_then(|workspace| sizes::run(&workspace)),

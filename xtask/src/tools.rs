@@ -16,6 +16,13 @@ pub(crate) struct Tool {
     features: &'static [&'static str],
 }
 
+/// Builds programs with the list of their crates inside.
+pub(crate) const AUDITABLE: Tool = Tool {
+    name: "cargo-auditable",
+    version: Version(0, 7, 7),
+    features: &[],
+};
+
 /// Checks licences, sources and bans.
 pub(crate) const DENY: Tool = Tool {
     name: "cargo-deny",

@@ -79,7 +79,7 @@ impl Remains {
         self.cards.is_empty() && self.unreadable.is_empty() && self.intents.is_empty()
     }
 
-    /// The same for people. Names of cards are foreign text, and still have to be tamed.
+    /// What was found, in lines for people. Names of cards are foreign text, and still have to be tamed.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();

@@ -6,10 +6,12 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-/// pcscd's folder for handlers that its configuration names. Relative to the prefix, as what follows.
-pub(super) const HANDLER: &str = "lib/pcsc/drivers/serial/libifdcardea.so";
-/// Where Debian keeps the libraries of this machine.
-pub(super) const LIBRARIES: &str = if cfg!(target_arch = "x86_64") {
+use super::manual;
+
+/// The handler, in pcscd's folder for those that its configuration names. Below the folder of `pcsc`.
+const HANDLER: &str = "pcsc/drivers/serial/libifdcardea.so";
+/// Where Debian keeps the libraries of this machine. Relative to the prefix, as what follows.
+pub(crate) const LIBRARIES: &str = if cfg!(target_arch = "x86_64") {
     "lib/x86_64-linux-gnu"
 } else if cfg!(target_arch = "aarch64") {
     "lib/aarch64-linux-gnu"
@@ -34,6 +36,8 @@ pub(super) const BUS_SERVICE: &str =
 /// polkit's actions.
 pub(super) const ACTIONS: &str = "share/polkit-1/actions/org.cardea.virtualsmartcard.policy";
 pub(super) const TMPFILES: &str = "lib/tmpfiles.d/cardea.conf";
+/// What programs for the bus are generated from.
+const BUS_INTERFACES: &str = "share/dbus-1/interfaces/org.cardea.VirtualSmartCard1.xml";
 
 /// p11-kit's file of a module that is not below `/usr`.
 pub(super) const LOCAL_MODULE_FILE: &str = "/etc/pkcs11/modules/cardea.module";
@@ -41,12 +45,113 @@ pub(super) const LOCAL_MODULE_FILE: &str = "/etc/pkcs11/modules/cardea.module";
 /// The daemon's configuration.
 pub(super) const CONFIGURATION: &str = "/etc/cardea/cardea.toml";
 
+/// The daemon's profile for AppArmor.
+const PROFILE: &str = "/etc/apparmor.d/usr.sbin.cardea-daemon";
+
 /// pcscd's entry for the reader.
 pub(super) const READER: &str = "/etc/reader.conf.d/cardea";
 
 /// An absolute path that programs and libraries are put below.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Prefix(PathBuf);
+pub(crate) struct Prefix(PathBuf);
+
+/// Where a kind of system has its folders.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(super) prefix: Prefix,
+    /// Folder of the libraries, below the prefix.
+    libraries: &'static str,
+    /// The folder that `pcsc` is in, below the prefix.
+    drivers: &'static str,
+    /// Whether a package has the files: p11-kit's file is then the same on all architectures, as packages of several
+    /// are installed at once.
+    packaged: bool,
+    /// Whether the daemon's profile for AppArmor is part of it.
+    apparmor: bool,
+}
+
+impl Layout {
+    /// Without a package, below a prefix.
+    pub(crate) fn local(prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            libraries: LIBRARIES,
+            drivers: "lib",
+            packaged: false,
+            apparmor: false,
+        }
+    }
+
+    /// Of a Debian package.
+    pub(crate) fn debian() -> Self {
+        Self {
+            packaged: true,
+            apparmor: true,
+            ..Self::local(Prefix(PathBuf::from("/usr")))
+        }
+    }
+
+    /// Of an RPM.
+    pub(crate) fn rpm() -> Self {
+        Self {
+            libraries: "lib64",
+            drivers: "lib64",
+            apparmor: false,
+            ..Self::debian()
+        }
+    }
+
+    /// pcscd's handler.
+    pub(crate) fn handler(&self) -> PathBuf {
+        self.prefix.join(self.drivers).join(HANDLER)
+    }
+
+    /// The PKCS#11 module.
+    pub(crate) fn module(&self) -> PathBuf {
+        self.prefix.join(self.libraries).join(MODULE)
+    }
+
+    /// What p11-kit is told: in its own folder of modules, a name is enough.
+    fn named_module(&self) -> String {
+        let module = self.module();
+        let name = module.file_name().filter(|_| self.packaged);
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| module.display().to_string())
+    }
+}
+
+/// One of the packages that the files are divided into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Package {
+    Agent,
+    Cli,
+    Daemon,
+    Doc,
+    Ifd,
+    Pkcs11,
+}
+
+impl Package {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Agent,
+        Self::Cli,
+        Self::Daemon,
+        Self::Doc,
+        Self::Ifd,
+        Self::Pkcs11,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "cardea-agent",
+            Self::Cli => "cardea",
+            Self::Daemon => "cardea-daemon",
+            Self::Doc => "cardea-doc",
+            Self::Ifd => "cardea-ifd",
+            Self::Pkcs11 => "cardea-pkcs11",
+        }
+    }
+}
 
 impl Prefix {
     pub(super) fn join(&self, path: &str) -> PathBuf {
@@ -70,17 +175,18 @@ impl FromStr for Prefix {
 
 /// A file and its place.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(crate) struct Item {
     source: Source,
     /// Without the destination folder.
-    pub(super) to: PathBuf,
-    pub(super) mode: u32,
-    pub(super) kind: Kind,
+    pub(crate) to: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) kind: Kind,
+    pub(crate) package: Package,
 }
 
 /// Whose a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The administrator's: what was changed is kept.
     Configuration,
     /// Ours: replaced and removed.
@@ -90,28 +196,36 @@ pub(super) enum Kind {
 #[derive(Debug)]
 enum Source {
     File(PathBuf),
-    /// A file with places for the folder of libraries below the prefix, and for our version.
-    Template(PathBuf, Prefix),
+    /// A file with places for the folder of libraries, for the module, and for our version.
+    Template(PathBuf, Layout),
     Text(String),
+    /// The page of the manual about this configuration file.
+    ConfigurationPage(PathBuf),
     /// A unit, whose programs are below the prefix.
     Unit(PathBuf, Prefix),
 }
 
 impl Item {
     /// The bytes of the installed file.
-    pub(super) fn content(&self) -> Result<Vec<u8>> {
+    pub(crate) fn content(&self) -> Result<Vec<u8>> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         match &self.source {
             Source::File(path) => read(path),
-            Source::Template(path, prefix) => {
+            Source::Template(path, layout) => {
                 let text = String::from_utf8(read(path)?).context("a template is not UTF-8")?;
-                let libraries = prefix.join(LIBRARIES).display().to_string();
+                let libraries = layout.prefix.join(layout.libraries).display().to_string();
+                let module = format!("module: {}", layout.named_module());
                 Ok(text
+                    .replace(MODULE_LINE, &module)
                     .replace("@libraries@", &libraries)
                     .replace("@version@", env!("CARGO_PKG_VERSION"))
                     .into_bytes())
             }
             Source::Text(text) => Ok(text.clone().into_bytes()),
+            Source::ConfigurationPage(path) => {
+                let text = String::from_utf8(read(path)?).context("not UTF-8")?;
+                Ok(manual::configuration(&text)?.into_bytes())
+            }
             Source::Unit(path, prefix) => {
                 let text = String::from_utf8(read(path)?).context("a unit is not UTF-8")?;
                 let programs = format!("={}/", prefix.0.display());
@@ -123,16 +237,19 @@ impl Item {
 
 /// What the command itself writes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Texts {
+pub(crate) struct Texts {
     /// pcscd's entry.
-    pub(super) reader: String,
+    pub(crate) reader: String,
     /// Completions, in the order of [`COMPLETIONS`].
-    pub(super) completions: [String; 3],
+    pub(crate) completions: [String; 3],
     /// Pages of the manual: name and content.
-    pub(super) manual: Vec<(String, String)>,
+    pub(crate) manual: Vec<(String, String)>,
 }
 
-/// Folder of the manual's pages.
+/// Line of p11-kit's file that names the module.
+const MODULE_LINE: &str = "module: @libraries@/pkcs11/libcardea_pkcs11.so";
+
+/// Folder of the manual's pages of commands.
 pub(super) const MANUAL: &str = "share/man/man1";
 
 /// Shells and where they look for completions.
@@ -143,84 +260,165 @@ pub(super) const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Everything that is installed.
-pub(super) fn items(root: &Path, programs: &Path, prefix: &Prefix, texts: Texts) -> Vec<Item> {
-    let packaging = root.join("packaging");
-    let program = |source: Source, to: &str, mode| Item {
-        source,
-        to: prefix.join(to),
-        mode,
-        kind: Kind::Program,
+pub(crate) fn items(root: &Path, programs: &Path, layout: &Layout, texts: Texts) -> Vec<Item> {
+    let sources = Sources {
+        packaging: root.join("packaging"),
+        programs,
+        layout,
     };
-    let configuration = |source: Source, to: &str| Item {
-        source,
-        to: PathBuf::from(to),
-        mode: 0o644,
-        kind: Kind::Configuration,
-    };
-    let built = |name: &str| Source::File(programs.join(name));
-    let shipped = |name: &str| Source::File(packaging.join(name));
-    let library = |path: &str| format!("{LIBRARIES}/{path}");
-    let template = |name: &str| Source::Template(packaging.join(name), prefix.clone());
-    let module_file = template("cardea.module");
-    let mut items = vec![
-        program(built("cardea"), "bin/cardea", 0o755),
-        program(built("tpmvscmgr"), "bin/tpmvscmgr", 0o755),
-        program(built("cardea-agent"), "bin/cardea-agent", 0o755),
-        program(built("cardea-daemon"), "sbin/cardea-daemon", 0o755),
-        program(built("libifdcardea.so"), HANDLER, 0o644),
-        program(built("libcardea_pkcs11.so"), &library(MODULE), 0o644),
-        program(template("cardea-pkcs11.pc"), &library(PKG_CONFIG), 0o644),
-        // p11-kit reads the files of packages below /usr alone.
-        if prefix.0 == Path::new("/usr") {
-            program(module_file, MODULE_FILE, 0o644)
-        } else {
-            configuration(module_file, LOCAL_MODULE_FILE)
-        },
-        program(
-            Source::Unit(packaging.join("cardea-agent.service"), prefix.clone()),
-            AGENT_SERVICE,
-            0o644,
-        ),
-        program(
-            Source::Unit(packaging.join("cardea.service"), prefix.clone()),
-            SERVICE,
-            0o644,
-        ),
-        program(
-            shipped("org.cardea.VirtualSmartCard1.conf"),
-            BUS_POLICY,
-            0o644,
-        ),
-        program(
-            Source::Unit(
-                packaging.join("org.cardea.VirtualSmartCard1.service"),
-                prefix.clone(),
-            ),
-            BUS_SERVICE,
-            0o644,
-        ),
-        program(
-            shipped("org.cardea.virtualsmartcard.policy"),
-            ACTIONS,
-            0o644,
-        ),
-        program(shipped("cardea.sysusers"), SYSUSERS, 0o644),
-        program(shipped("cardea.tmpfiles"), TMPFILES, 0o644),
-        configuration(shipped("cardea.toml"), CONFIGURATION),
-        configuration(Source::Text(texts.reader), READER),
-    ];
+    let mut items = sources.programs();
+    items.extend(sources.module());
+    items.extend(sources.service());
+    items.extend(sources.manual(texts.manual));
+    items.push(sources.configuration(Package::Ifd, Source::Text(texts.reader), READER));
     let scripts = COMPLETIONS.iter().zip(texts.completions);
-    let pages = texts.manual.into_iter();
-    items.extend(pages.map(|(name, page)| {
-        let to = format!("{MANUAL}/{name}");
-        program(Source::Text(page), &to, 0o644)
+    items.extend(scripts.map(|((_, to), script)| {
+        sources.file(Package::Cli, Source::Text(script), layout.prefix.join(to))
     }));
-    items.extend(scripts.map(|((_, to), script)| program(Source::Text(script), to, 0o644)));
     items
 }
 
+/// Where the files come from, and the table in groups.
+struct Sources<'a> {
+    packaging: PathBuf,
+    programs: &'a Path,
+    layout: &'a Layout,
+}
+
+impl Sources<'_> {
+    fn programs(&self) -> Vec<Item> {
+        let program = |package, name: &str, folder: &str| {
+            let to = self.layout.prefix.join(folder).join(name);
+            Item {
+                mode: 0o755,
+                ..self.built(package, name, to)
+            }
+        };
+        vec![
+            program(Package::Cli, "cardea", "bin"),
+            program(Package::Cli, "tpmvscmgr", "bin"),
+            program(Package::Agent, "cardea-agent", "bin"),
+            program(Package::Daemon, "cardea-daemon", "sbin"),
+            self.built(Package::Ifd, "libifdcardea.so", self.layout.handler()),
+            self.built(Package::Pkcs11, "libcardea_pkcs11.so", self.layout.module()),
+            self.unit(Package::Agent, "cardea-agent.service", AGENT_SERVICE),
+        ]
+    }
+
+    /// What tells programs the module.
+    fn module(&self) -> [Item; 2] {
+        let template =
+            |name: &str| Source::Template(self.packaging.join(name), self.layout.clone());
+        let prefix = &self.layout.prefix;
+        let file = template("cardea.module");
+        [
+            self.file(
+                Package::Pkcs11,
+                template("cardea-pkcs11.pc"),
+                prefix.join(self.layout.libraries).join(PKG_CONFIG),
+            ),
+            // p11-kit reads the files of packages below /usr alone.
+            if prefix.0 == Path::new("/usr") {
+                self.file(Package::Pkcs11, file, prefix.join(MODULE_FILE))
+            } else {
+                self.configuration(Package::Pkcs11, file, LOCAL_MODULE_FILE)
+            },
+        ]
+    }
+
+    /// What systemd, the bus, polkit and AppArmor read of the daemon, and its configuration.
+    fn service(&self) -> Vec<Item> {
+        let shipped = |name: &str, to: &str| self.shipped(Package::Daemon, name, to);
+        let configuration = |name: &str, to: &str| {
+            let source = Source::File(self.packaging.join(name));
+            self.configuration(Package::Daemon, source, to)
+        };
+        let mut items = vec![
+            shipped("cardea.sysusers", SYSUSERS),
+            shipped("cardea.tmpfiles", TMPFILES),
+            self.unit(Package::Daemon, "cardea.service", SERVICE),
+            shipped("org.cardea.VirtualSmartCard1.conf", BUS_POLICY),
+            self.unit(
+                Package::Daemon,
+                "org.cardea.VirtualSmartCard1.service",
+                BUS_SERVICE,
+            ),
+            shipped("org.cardea.VirtualSmartCard1.xml", BUS_INTERFACES),
+            shipped("org.cardea.virtualsmartcard.policy", ACTIONS),
+            configuration("cardea.toml", CONFIGURATION),
+        ];
+        if self.layout.apparmor {
+            items.push(configuration("apparmor/usr.sbin.cardea-daemon", PROFILE));
+            items.push(shipped(
+                "apparmor/cardea.service.conf",
+                "lib/systemd/system/cardea.service.d/apparmor.conf",
+            ));
+        }
+        items
+    }
+
+    /// Pages of the manual, with those that the command writes.
+    fn manual(&self, pages: Vec<(String, String)>) -> Vec<Item> {
+        let prefix = &self.layout.prefix;
+        let mut items = vec![
+            self.shipped(
+                Package::Daemon,
+                "man/cardea-daemon.8",
+                "share/man/man8/cardea-daemon.8",
+            ),
+            self.file(
+                Package::Daemon,
+                Source::ConfigurationPage(self.packaging.join("cardea.toml")),
+                prefix.join("share/man/man5/cardea.toml.5"),
+            ),
+            self.shipped(
+                Package::Agent,
+                "man/cardea-agent.1",
+                "share/man/man1/cardea-agent.1",
+            ),
+        ];
+        items.extend(pages.into_iter().map(|(name, page)| {
+            let to = prefix.join(MANUAL).join(name);
+            self.file(Package::Cli, Source::Text(page), to)
+        }));
+        items
+    }
+
+    fn file(&self, package: Package, source: Source, to: PathBuf) -> Item {
+        Item {
+            source,
+            to,
+            mode: 0o644,
+            kind: Kind::Program,
+            package,
+        }
+    }
+
+    fn built(&self, package: Package, name: &str, to: PathBuf) -> Item {
+        self.file(package, Source::File(self.programs.join(name)), to)
+    }
+
+    fn shipped(&self, package: Package, name: &str, to: &str) -> Item {
+        let source = Source::File(self.packaging.join(name));
+        self.file(package, source, self.layout.prefix.join(to))
+    }
+
+    fn unit(&self, package: Package, name: &str, to: &str) -> Item {
+        let prefix = &self.layout.prefix;
+        let source = Source::Unit(self.packaging.join(name), prefix.clone());
+        self.file(package, source, prefix.join(to))
+    }
+
+    fn configuration(&self, package: Package, source: Source, to: &str) -> Item {
+        Item {
+            kind: Kind::Configuration,
+            ..self.file(package, source, PathBuf::from(to))
+        }
+    }
+}
+
 /// An absolute path below another root.
-pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

@@ -6,6 +6,10 @@ use super::*;
 
 const ENTRY: &str = "FRIENDLYNAME \"Cardea\"\n";
 
+/// Answers `--remains`.
+const DAEMON: &str =
+    "#!/bin/sh\n[ \"$1\" = --remains ] || exit 1\n[ ! -e \"$5/cards/one.card\" ] || exit 3\n";
+
 /// A machine in a folder, and programs to put on it.
 struct Machine {
     folder: tempfile::TempDir,
@@ -26,6 +30,7 @@ impl Machine {
         ] {
             fs::write(programs.join(name), name).unwrap();
         }
+        fs::write(programs.join("cardea-daemon"), DAEMON).unwrap();
         Self { folder }
     }
 
@@ -41,7 +46,7 @@ impl Machine {
         items::items(
             &repository(),
             &self.folder.path().join("programs"),
-            &prefix.parse().unwrap(),
+            &Layout::local(prefix.parse().unwrap()),
             Texts {
                 reader: ENTRY.to_owned(),
                 completions: ["bash", "fish", "zsh"].map(str::to_owned),
@@ -84,7 +89,7 @@ fn files_are_put_in_their_places_with_their_modes() {
     machine.install();
     let libraries = format!("usr/{}", items::LIBRARIES);
     let (module, package) = (
-        format!("{libraries}/{}", items::MODULE),
+        format!("{libraries}/pkcs11/libcardea_pkcs11.so"),
         format!("{libraries}/{}", items::PKG_CONFIG),
     );
     let expected = [
@@ -102,7 +107,14 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
         ("usr/sbin/cardea-daemon", 0o755),
         ("usr/share/bash-completion/completions/cardea", 0o644),
+        (
+            "usr/share/dbus-1/interfaces/org.cardea.VirtualSmartCard1.xml",
+            0o644,
+        ),
         ("usr/share/man/man1/cardea.1", 0o644),
+        ("usr/share/man/man1/cardea-agent.1", 0o644),
+        ("usr/share/man/man5/cardea.toml.5", 0o644),
+        ("usr/share/man/man8/cardea-daemon.8", 0o644),
         ("usr/share/fish/vendor_completions.d/cardea.fish", 0o644),
         ("usr/share/zsh/vendor-completions/_cardea", 0o644),
         (
@@ -350,36 +362,6 @@ fn state_folder_is_what_the_configuration_says() {
 }
 
 #[test]
-fn indices_that_remain_in_the_tpm_are_told() {
-    let machine = Machine::new();
-    let state = machine.path(STATE);
-    assert!(remains::read(&state).nothing());
-    assert!(!state.exists(), "reading makes nothing");
-
-    fs::create_dir_all(state.join("cards")).unwrap();
-    fs::create_dir_all(state.join("intents")).unwrap();
-    assert!(remains::read(&state).nothing());
-    let file = (cardea_fuzz::card_file::TARGET.seeds)()
-        .into_iter()
-        .find(|seed| seed.starts_with(b"Cardea"))
-        .unwrap();
-    fs::write(state.join("cards/one.card"), file).unwrap();
-    fs::write(state.join("cards/two.card"), "damaged").unwrap();
-    fs::write(state.join("intents/three"), "").unwrap();
-    let remains = remains::read(&state);
-    assert!(!remains.nothing());
-    let text = remains.lines().join("\n");
-    for expected in [
-        "NV index 0x01C20001 (PIN)",
-        "NV index 0x01C20002 (administrator)",
-        "two.card: not a card file",
-        "intents/three",
-    ] {
-        assert!(text.contains(expected), "{expected} is not in\n{text}");
-    }
-}
-
-#[test]
 fn purge_refuses_while_card_files_name_objects_in_the_tpm() {
     let machine = Machine::new();
     machine.install();
@@ -405,6 +387,8 @@ fn purge_refuses_while_card_files_name_objects_in_the_tpm() {
     assert!(!machine.path("/usr/bin/cardea").exists());
     assert!(state.join("cards/one.card").exists());
 
+    // Without the program the files themselves are reason enough.
+    assert!(purge(true, false).is_err());
     purge(true, true).unwrap();
     assert!(!state.exists());
     assert!(machine.files().is_empty(), "{:?}", machine.files());
