@@ -8,11 +8,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::Running;
 
-/// Namespaces that last as long as this value.
+/// Namespaces that last as long as this value, and with them the programs inside.
 pub struct Namespace {
     holder: Running,
 }
@@ -72,5 +73,30 @@ impl Namespace {
             action()
         };
         std::thread::scope(|scope| scope.spawn(inside).join()).expect("the action ends")
+    }
+}
+
+impl Drop for Namespace {
+    /// Ends programs that others have started inside and that would wait for a daemon which does not return.
+    fn drop(&mut self) {
+        let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let Some(own) = mounts(&self.holder.pid().to_string()) else {
+            return;
+        };
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return;
+        };
+        for name in processes
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
+            let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            if mounts(&name).as_ref() == Some(&own) {
+                // It may have ended by itself.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
