@@ -493,7 +493,9 @@ impl Rig {
     pub fn tries_left_of(&self, card: &str) -> u32 {
         let shown = self.daemon.cardea(&["card", "show", card, "--json"]);
         assert!(shown.success, "{}", shown.text);
-        let (_, rest) = shown.text.split_once("\"left\":").expect("tries are shown");
+        // The TPM's lockout has some left too.
+        let (_, pin) = shown.text.split_once("\"pin\":").expect("a PIN");
+        let (_, rest) = pin.split_once("\"left\":").expect("tries are shown");
         let digits: String = rest
             .trim_start()
             .chars()

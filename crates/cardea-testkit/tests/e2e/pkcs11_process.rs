@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cardea_testkit::played::create_arguments;
 use cardea_testkit::process;
 use cardea_testkit::rig::{PIN, bin_dir};
 use cardea_testkit::workplace::Workplace;
@@ -160,7 +161,8 @@ fn slot_has_the_number_that_the_command_line_shows_for_every_user() {
     }
     let pin = workplace.text("pin");
     let create = ["card", "create", "--name", "Web", "--owner", "65534"];
-    workplace.cardea(&[&create[..], &["--pin-file", &pin]].concat());
+    let rest = [&["--pin-file", &*pin][..], create_arguments()].concat();
+    workplace.cardea(&[&create[..], &rest].concat());
     let shown = workplace.cardea(&["card", "show", "Web", "--json"]);
     let number = shown
         .lines()
