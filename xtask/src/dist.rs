@@ -24,6 +24,7 @@ use self::release::Release;
 use crate::install;
 use crate::install::items::{self, Item, Layout};
 use crate::shell::{self, Workspace, say};
+use crate::tools;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -40,6 +41,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     trial: bool,
 }
+
+/// Folder of what is packed, gone when everything is.
+const WORK: &str = "work";
 
 /// How much time compression takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     empty(&out)?;
     let programs = match &arguments.built {
         Some(folder) => folder.clone(),
-        None => build::release(&workspace)?,
+        None => build::release(&workspace, &tools::AUDITABLE.ensure(&workspace)?)?,
     };
     let effort = if arguments.trial {
         Effort::Least
@@ -85,8 +89,9 @@ fn pack(
     out: &Path,
     effort: Effort,
 ) -> Result<()> {
-    let work = workspace.target.join("dist-work");
-    empty(&work)?;
+    // Not in the target folder: others pack at the same time.
+    let work = out.join(WORK);
+    fs::create_dir(&work).with_context(|| work.display().to_string())?;
     debian::pack(
         &Contents::read(workspace, programs, Layout::debian())?,
         release,
@@ -104,6 +109,7 @@ fn pack(
         source(workspace, release, out)?;
         components::write(workspace, release, out)?;
     }
+    fs::remove_dir_all(&work).with_context(|| work.display().to_string())?;
     sums(out)
 }
 
@@ -157,7 +163,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 /// An empty folder. One with something that no packages are is not emptied.
 fn empty(folder: &Path) -> Result<()> {
-    let ours = folder.join("SHA256SUMS").exists() || folder.ends_with("dist-work");
+    let ours = folder.join("SHA256SUMS").exists() || folder.join(WORK).exists();
     let free = !folder.exists() || names(folder)?.is_empty();
     ensure!(
         ours || free,
@@ -176,6 +182,7 @@ fn twice(workspace: &Workspace, release: &Release, out: &Path) -> Result<()> {
     if place.exists() {
         fs::remove_dir_all(&place).with_context(|| place.display().to_string())?;
     }
+    let auditable = tools::AUDITABLE.ensure(workspace)?;
     let mut sums = Vec::new();
     for name in ["one", "the second folder"] {
         let root = place.join(name);
@@ -202,7 +209,7 @@ fn twice(workspace: &Workspace, release: &Release, out: &Path) -> Result<()> {
         };
         let packages = root.join("packages");
         fs::create_dir(&packages)?;
-        let programs = build::release(&copy)?;
+        let programs = build::release(&copy, &auditable)?;
         pack(&copy, release, &programs, &packages, Effort::Best)?;
         sums.push(fs::read_to_string(packages.join("SHA256SUMS"))?);
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::install;
 use crate::shell::{self, Workspace};
-use crate::{tools, weakened};
+use crate::weakened;
 
 /// Programs and libraries of the table.
 const BUILT: [&str; 6] = [
@@ -25,8 +25,7 @@ const BUILT: [&str; 6] = [
 const CRATES: &str = ".dep-v0";
 
 /// Builds, and says where the programs are.
-pub(super) fn release(workspace: &Workspace) -> Result<PathBuf> {
-    let auditable = tools::AUDITABLE.ensure(workspace)?;
+pub(super) fn release(workspace: &Workspace, auditable: &Path) -> Result<PathBuf> {
     let mut build = Command::new(auditable);
     // Called by its own name, it takes the name of the subcommand first.
     build
