@@ -68,15 +68,21 @@ fn each_part_has_a_row_and_the_same_mode_in_each_table() {
     }
     let page = std::fs::read_to_string(path()).unwrap();
     let found = rows(&page, HEAD);
-    // Before the first run is recorded there is no table of runs.
-    let runs = if page.contains(RUNS) {
-        rows(&page, RUNS)
-    } else {
-        BTreeMap::new()
-    };
-    assert!(found.keys().eq(PARTS.iter()), "{:?}", found.keys());
+    let runs = rows(&page, RUNS);
+    for table in [&found, &runs] {
+        assert!(table.keys().eq(PARTS.iter()), "{:?}", table.keys());
+    }
     let mode = |row: &String| row.split(" | ").nth(1).map(str::to_owned);
     for (name, row) in &runs {
         assert_eq!(mode(row), found.get(name).and_then(mode), "{name}");
+        // What has not passed is not recorded as if it were nothing.
+        let cells = row.trim_end_matches(" |").split(" | ").skip(2);
+        for cell in cells {
+            let counts = cell.split_once(" of ");
+            assert!(
+                cell == "–" || counts.is_some_and(|(passed, run)| passed == run),
+                "{name}: {cell}"
+            );
+        }
     }
 }
