@@ -95,6 +95,7 @@ impl Daemon {
         let roles = Roles {
             admin_group: config.admin_group.clone(),
             pcscd_uid: config.pcscd_uid,
+            pcscd_user: config.pcscd_user.clone(),
         };
         let host = Arc::new(Host::new(
             roles,

@@ -135,7 +135,7 @@ impl Host {
     /// The user that pcscd runs as.
     #[must_use]
     pub fn reader_uid(&self) -> u32 {
-        self.roles.pcscd_uid
+        self.roles.pcscd()
     }
 
     /// Whether the TPM is served: a command may take its time, but none waits while nothing moves.

@@ -47,6 +47,6 @@ pub use host::tpm::Connect;
 pub use lifecycle::keeper::keep;
 pub use lifecycle::load::load;
 pub use lifecycle::redirection::Redirection;
-pub use names::{check_name, user_name};
+pub use names::{check_name, user_id, user_name};
 pub use sync::lock;
 pub use time_limits::{ANSWER_TIME, CONSENT_TIME};

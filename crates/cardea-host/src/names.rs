@@ -20,6 +20,12 @@ pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
+/// The number of the user of that name, if the user database has one.
+#[must_use]
+pub fn user_id(name: &str) -> Option<u32> {
+    Some(User::from_name(name).ok()??.uid.as_raw())
+}
+
 /// A user's name, or the number of one that the user database does not name. Asks the name service, which may take
 /// its time.
 #[must_use]

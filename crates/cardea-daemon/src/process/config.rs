@@ -27,6 +27,9 @@ pub const DEFAULT_TPM_DEVICE: &str = "/dev/tpmrm0";
 /// Members may create and destroy cards.
 pub const DEFAULT_ADMIN_GROUP: &str = "cardea-admin";
 
+/// Whom pcsc-lite 2.4 and later run pcscd as.
+const DEFAULT_PCSCD_USER: &str = "pcscd";
+
 const DEFAULT_SLOTS: u8 = 4;
 /// As `--admin-key` of `cardea card create`.
 const DEFAULT_ADMIN_KEY: &str = "random";
@@ -79,6 +82,12 @@ pub enum ConfigError {
         "there is no TPM at {DEFAULT_TPM_DEVICE} and none was configured; pass --tpm device:PATH, or --tpm simulator:DIR for a software TPM with its state in DIR (package swtpm), or set `tpm` in {DEFAULT_CONFIG}"
     )]
     NoTpm,
+    /// pcscd's user by name and by number.
+    #[error("pcscd_user and pcscd_uid are the same setting: give one of them, not both")]
+    PcscdTwice,
+    /// pcscd's user, which the user database does not have.
+    #[error("pcscd_user: there is no user {0:?}")]
+    PcscdUser(String),
     /// Log filter.
     #[error("invalid log filter {text:?}")]
     Log {
@@ -118,6 +127,8 @@ pub struct Config {
     pub slots: u8,
     /// User that pcscd runs as.
     pub pcscd_uid: u32,
+    /// A system user that pcscd runs as, too, as soon as there is one of this name.
+    pub pcscd_user: Option<String>,
     /// Group whose members may create and destroy cards.
     pub admin_group: String,
     /// Whether to serve on the system bus (D-Bus) too.
@@ -140,6 +151,7 @@ struct File {
     tpm: Option<String>,
     slots: Option<u8>,
     pcscd_uid: Option<u32>,
+    pcscd_user: Option<String>,
     admin_group: Option<String>,
     bus: Option<bool>,
     redirect_to_reader: Option<bool>,
@@ -157,6 +169,7 @@ impl Config {
             tpm,
             slots: DEFAULT_SLOTS,
             pcscd_uid: 0,
+            pcscd_user: None,
             admin_group: DEFAULT_ADMIN_GROUP.to_owned(),
             bus: false,
             redirect_to_reader: false,
@@ -210,8 +223,12 @@ impl Config {
             }
             config.slots = slots;
         }
-        if let Some(uid) = file.pcscd_uid {
-            config.pcscd_uid = uid;
+        match (file.pcscd_uid, file.pcscd_user) {
+            (Some(_), Some(_)) => return Err(ConfigError::PcscdTwice),
+            (Some(uid), None) => config.pcscd_uid = uid,
+            (None, Some(name)) => config.pcscd_uid = user(name)?,
+            // pcsc-lite 2.4 and later have a user for it; before, it runs as root.
+            (None, None) => config.pcscd_user = Some(DEFAULT_PCSCD_USER.to_owned()),
         }
         if let Some(group) = file.admin_group {
             config.admin_group = group;
@@ -233,6 +250,10 @@ impl Config {
         })?;
         Ok(config)
     }
+}
+
+fn user(name: String) -> Result<u32, ConfigError> {
+    cardea_host::user_id(&name).ok_or(ConfigError::PcscdUser(name))
 }
 
 fn read(path: &Path) -> Result<File, ConfigError> {
@@ -306,6 +327,7 @@ mod tests {
         assert_eq!(config.slots, 4);
         assert!(!config.redirect_to_reader);
         assert_eq!(config.pcscd_uid, 0);
+        assert_eq!(config.pcscd_user.as_deref(), Some("pcscd"));
         assert_eq!(config.admin_group, "cardea-admin");
         assert_eq!(config.tpm.to_string(), "simulator:/tmp/tpm");
     }
@@ -321,10 +343,25 @@ mod tests {
         assert_eq!(config.socket, Path::new("/b"));
         assert_eq!(config.tpm.to_string(), "device:/dev/tpm9");
         assert_eq!(config.slots, 14);
-        assert_eq!(config.pcscd_uid, 120);
+        assert_eq!((config.pcscd_uid, config.pcscd_user), (120, None));
         assert_eq!(config.admin_group, "wheel");
         assert!(config.redirect_to_reader);
         assert_eq!(config.log, "cardea_daemon=trace");
+    }
+
+    #[test]
+    fn user_of_pcscd_is_named_once_and_must_exist() {
+        const TPM: &str = "tpm = 'device:/dev/tpm9'\n";
+        let config = file(&format!("{TPM}pcscd_user = 'bin'")).unwrap();
+        assert_eq!((config.pcscd_uid, config.pcscd_user), (2, None));
+        for (keys, part) in [
+            ("pcscd_user = 'no-such-user-here'", "no-such-user-here"),
+            ("pcscd_user = 'bin'\npcscd_uid = 2", "not both"),
+            ("pcscd_user = 2", "pcscd_user"),
+        ] {
+            let error = file(&format!("{TPM}{keys}")).unwrap_err();
+            assert!(reason(&error).contains(part), "{keys}: {error}");
+        }
     }
 
     #[test]

@@ -221,6 +221,7 @@ pub(crate) mod tests {
         let roles = Roles {
             admin_group: "cardea-admin".into(),
             pcscd_uid: 0,
+            pcscd_user: None,
         };
         let store = Store::open(folder).unwrap();
         let audit = Audit::open(folder).unwrap();

@@ -29,6 +29,7 @@ impl Place {
         let roles = Roles {
             admin_group: "no-such-group".into(),
             pcscd_uid: 2,
+            pcscd_user: None,
         };
         let connect: Connect = Box::new(|| {
             let service = Service::start(&Address::Simulator(None))?;

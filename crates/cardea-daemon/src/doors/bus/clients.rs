@@ -198,6 +198,7 @@ mod tests {
         let roles = Roles {
             admin_group: "no-such-group-here".into(),
             pcscd_uid: 0,
+            pcscd_user: None,
         };
         let client = |name: &str, uid| {
             Arc::new(Client {

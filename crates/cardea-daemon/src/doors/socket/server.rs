@@ -437,6 +437,7 @@ mod tests {
         let roles = Roles {
             admin_group: "no-such-group".into(),
             pcscd_uid: 2,
+            pcscd_user: None,
         };
         let address: Address = "swtpm:unix=/nonexistent".parse().unwrap();
         let connect = Box::new(move || {

@@ -15,6 +15,8 @@ pub struct Roles {
     pub admin_group: String,
     /// User that pcscd runs as.
     pub pcscd_uid: u32,
+    /// A system user that pcscd runs as, too, as soon as there is one of this name.
+    pub pcscd_user: Option<String>,
 }
 
 impl Roles {
@@ -23,8 +25,21 @@ impl Roles {
         Caller {
             uid,
             administrator: uid == 0 || self.is_administrator(uid),
-            reader: uid == 0 || uid == self.pcscd_uid,
+            reader: uid == 0 || uid == self.pcscd_uid || self.is_pcscd(uid),
         }
+    }
+
+    /// The user that pcscd runs as now.
+    pub(crate) fn pcscd(&self) -> u32 {
+        let named = self.pcscd_user.as_deref().and_then(system_user);
+        named.unwrap_or(self.pcscd_uid)
+    }
+
+    /// People are not looked up for this, and a user of theirs is not pcscd, whatever its name.
+    fn is_pcscd(&self, uid: u32) -> bool {
+        let name = self.pcscd_user.as_deref();
+        let name = name.filter(|_| SYSTEM_USERS.contains(&uid));
+        name.is_some_and(|name| system_user(name) == Some(uid))
     }
 
     fn is_administrator(&self, uid: u32) -> bool {
@@ -36,6 +51,14 @@ impl Roles {
             }
         }
     }
+}
+
+/// User ids of the system's own users (Debian Policy §9.2.2), without root.
+const SYSTEM_USERS: std::ops::Range<u32> = 1..1000;
+
+fn system_user(name: &str) -> Option<u32> {
+    let user = entry(User::from_name(name)).ok().flatten()?;
+    Some(user.uid.as_raw()).filter(|uid| SYSTEM_USERS.contains(uid))
 }
 
 /// Whether the user database puts this user into the group, primary or supplementary.
@@ -89,6 +112,7 @@ mod tests {
         let roles = Roles {
             admin_group: "daemon".into(),
             pcscd_uid: 2,
+            pcscd_user: None,
         };
         let of = |uid| {
             let caller = roles.of(uid);
@@ -98,5 +122,23 @@ mod tests {
         assert_eq!(of(1), (true, false));
         assert_eq!(of(2), (false, true));
         assert_eq!(of(3), (false, false));
+    }
+
+    #[test]
+    fn pcscd_is_known_by_the_name_of_a_system_user() {
+        let roles = |name: &str| Roles {
+            admin_group: "no-such-group-here".into(),
+            pcscd_uid: 0,
+            pcscd_user: Some(name.into()),
+        };
+        // `bin` (2) and `nobody` (65534) are on every Debian.
+        assert!(roles("bin").of(2).reader && roles("bin").of(0).reader);
+        assert!(!roles("bin").of(3).reader);
+        assert_eq!(roles("bin").pcscd(), 2);
+        for name in ["nobody", "root", "no-such-user-here"] {
+            assert!(!roles(name).of(65_534).reader, "{name}");
+            assert!(!roles(name).of(2).reader, "{name}");
+            assert_eq!(roles(name).pcscd(), 0, "{name}");
+        }
     }
 }
