@@ -28,9 +28,6 @@ pub(crate) use self::secrets::{
 };
 pub(crate) use self::tpm::{IndicesArguments, OwnerArguments, ProvisionArguments, TpmVerb, Which};
 
-/// Where pcscd's handler is installed.
-const DEFAULT_HANDLER: &str = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
-
 /// Virtual smart cards in the machine's TPM
 #[derive(Debug, Parser)]
 #[command(
@@ -99,7 +96,7 @@ pub(crate) enum Noun {
     #[command(after_long_help = examples::READER_CONF)]
     ReaderConf {
         /// Handler library
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_HANDLER)]
+        #[arg(long, value_name = "PATH", default_value = crate::places::HANDLER)]
         library: PathBuf,
         /// Number of slots, 1 to 14 [default: asked of the daemon]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=14))]

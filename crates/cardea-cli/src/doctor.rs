@@ -3,8 +3,11 @@
 //! It checks the daemon's replies and the files by which pcscd, p11-kit and the bus find the cards, and has the
 //! daemon test whether the TPM has room for another card, which leaves nothing behind.
 
+mod bus;
 mod daemon;
 mod files;
+mod marks;
+mod pcscd;
 mod polkit;
 
 use std::io;
@@ -12,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use self::marks::Marks;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{Colour, print, print_json, printable};
+use crate::terminal::width::{of_terminal, wrapped};
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +47,7 @@ struct Finding {
     name: &'static str,
     weight: Weight,
     text: String,
-    /// The command that fixes it.
+    /// The command that fixes it, as it can be run. Never one that only shows more.
     command: Option<String>,
 }
 
@@ -93,7 +98,11 @@ pub(crate) fn run(socket: &Path, root: &Path, json: bool) -> Result<(), Failure>
     let mut findings = Findings::default();
     let daemon = daemon::look(socket, root, &mut findings);
     polkit::look(root, daemon.administrator, &mut findings);
+    if daemon.slots.is_some() {
+        bus::look(&mut findings);
+    }
     files::reader(socket, root, daemon.slots, &mut findings);
+    pcscd::look(root, &mut findings);
     files::module(root, &mut findings);
     tell(&findings, json)?;
     match findings.has_faults() {
@@ -114,14 +123,20 @@ fn tell(findings: &Findings, json: bool) -> io::Result<()> {
         });
         return print_json(&list.collect());
     }
-    let colour = Colour::of_stdout();
+    let (colour, marks) = (Colour::of_stdout(), Marks::of_locale());
+    let columns = of_terminal(io::stdout());
     let mut text = String::new();
     for finding in &findings.0 {
-        let word = match finding.weight {
-            Weight::Fault => colour.red(finding.weight.word()),
-            weight => weight.word().to_owned(),
+        let mark = match finding.weight {
+            Weight::Advice => colour.yellow(marks.advice),
+            Weight::Fault => colour.red(marks.fault),
+            Weight::Fine => colour.green(marks.fine),
         };
-        text.push_str(&format!("{word}: {}\n", printable(&finding.text)));
+        // Colours have no width: the line is broken as if the mark were one character, which it is.
+        let line = wrapped(&format!("x {}", printable(&finding.text)), 2, columns);
+        text.push_str(&mark);
+        text.push_str(line.get(1..).unwrap_or_default());
+        text.push('\n');
         if let Some(command) = &finding.command {
             text.push_str(&format!("    {}\n", printable(command)));
         }

@@ -19,6 +19,7 @@ mod file;
 mod hex;
 mod object_mode;
 mod on_card;
+mod places;
 mod policy;
 mod redirect;
 mod terminal;

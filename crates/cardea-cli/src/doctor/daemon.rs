@@ -12,6 +12,7 @@ use cardea_client::{Client, ClientError};
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, PLATFORM, hierarchy_word};
 use nix::unistd::{Gid, Group, User, getgrouplist};
 
+use super::files::REGENERATE;
 use super::{Findings, below};
 use crate::daemon::cards_text;
 use crate::duration::Seconds;
@@ -84,7 +85,14 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
                 taken.is_none_or(|taken| taken.mode.is_some_and(CounterMode::is_in_nv));
         }
         Ok(Reply::Failed(failure)) if failure.kind == FailureKind::NoTpm => {
-            findings.fault("tpm-away", failure.message, Some("journalctl -u cardea"));
+            findings.fault(
+                "tpm-away",
+                format!(
+                    "{} (`journalctl -u cardea` says since when)",
+                    failure.message
+                ),
+                None,
+            );
             device(root, findings);
         }
         Ok(Reply::Failed(failure)) => findings.fault("tpm", failure.message, None),
@@ -104,6 +112,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
         for card in cards.iter().filter(usable) {
             let request = Request::card(card.card_id.clone(), CardRequest::Show);
             if let Ok(Reply::Card(details)) = client.call(&request, ANSWER_TIME) {
+                blocked(&details, findings);
                 keys(&details, findings);
                 service(&details, findings);
             }
@@ -114,16 +123,48 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
             .filter(|card| card.slot.is_none())
             .count();
         if waiting > 0 && cards.len() - lost >= usize::from(slots) {
-            findings.advice(
-                "slots-full",
-                format!("{waiting} cards have no slot in the reader, which has {slots}"),
-                "edit /etc/cardea/cardea.toml (slots), then systemctl restart cardea",
-            );
+            let text = format!("{waiting} cards have no slot in the reader, which has {slots}");
+            let wanted = usize::from(slots) + waiting;
+            match wanted <= MOST_SLOTS {
+                true => findings.advice("slots-full", text, &with_slots(wanted)),
+                false => findings.warning("slots-full", format!("{text}, of {MOST_SLOTS} at most")),
+            }
         }
     }
     Told {
         slots: Some(slots),
         administrator: room(tried, takes_counters, findings),
+    }
+}
+
+/// As many slots as a reader of pcscd can have (docs/configuration.md).
+const MOST_SLOTS: usize = 14;
+
+/// Sets the number of slots, of the daemon and of pcscd's entry.
+fn with_slots(count: usize) -> String {
+    const FILE: &str = "/etc/cardea/cardea.toml";
+    format!(
+        "sed -i '/^ *slots *=/d' {FILE}; echo 'slots = {count}' >> {FILE}; systemctl restart cardea && \
+         {REGENERATE}"
+    )
+}
+
+/// A card whose PIN is blocked, and who can unblock it.
+fn blocked(card: &CardDetails, findings: &mut Findings) {
+    if card.summary.state != CardState::Blocked {
+        return;
+    }
+    let text = format!("the PIN of card {} is blocked", card.summary.name);
+    match card.puk.is_some() || card.administrator {
+        true => findings.advice(
+            "card-blocked",
+            text,
+            &format!("cardea pin unblock {}", card.summary.card_id),
+        ),
+        false => findings.warning(
+            "card-blocked",
+            format!("{text}, and it has neither PUK nor administrator: it cannot be unblocked"),
+        ),
     }
 }
 
@@ -198,7 +239,7 @@ fn room(tried: Result<Reply, ClientError>, takes_counters: bool, findings: &mut 
         FailureKind::Full if takes_counters => findings.fault(
             "nv-full",
             format!("the TPM has no room for another card: {}", failure.message),
-            Some("cardea tpm indices"),
+            None,
         ),
         // Faults of the TPM, and what it lacks, have been reported.
         _ => {}
@@ -230,14 +271,14 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
                 "the TPM's clock runs {} % {faster} than the computer's: logins to cards end that much {end}",
                 deviation.unsigned_abs() / 10
             ),
-            Some("cardea tpm status"),
+            None,
         );
     }
     if !(status.owner_auth_set && status.lockout_auth_set) {
         findings.advice(
             "tpm-open",
             "the TPM has no authorisations: anyone with access to its device can delete cards",
-            "cardea tpm provision",
+            "cardea tpm provision --out NEW-FILE",
         );
     }
     if !status.owner_enabled {
@@ -267,10 +308,9 @@ fn tpm(status: &TpmStatus, findings: &mut Findings) {
     }
     if status.card_indices > status.known_indices {
         let left = status.card_indices - status.known_indices;
-        findings.advice(
+        findings.warning(
             "nv-left",
-            format!("{left} counters in the TPM do not belong to any known card"),
-            "cardea tpm indices",
+            format!("{left} counters in the TPM do not belong to any known card; `cardea tpm indices` lists them"),
         );
     }
 }
@@ -298,11 +338,8 @@ fn card(card: &CardSummary, findings: &mut Findings) {
     }
     match card.state {
         CardState::Ready => findings.fine("card", format!("card {name} is ready")),
-        CardState::Blocked => findings.advice(
-            "card-blocked",
-            format!("the PIN of card {name} is blocked"),
-            &format!("cardea pin unblock {}", card.card_id),
-        ),
+        // It needs to be known who can unblock it.
+        CardState::Blocked => {}
         CardState::DriveAway => {
             findings.fine(
                 "card",

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use cardea_client::message::MARK;
 
 use super::{Findings, below};
+use crate::places::HANDLER;
 
 /// Regenerates pcscd's entry.
-const REGENERATE: &str =
+pub(super) const REGENERATE: &str =
     "cardea reader-conf > /etc/reader.conf.d/cardea && systemctl restart pcscd";
 
 /// pcscd's entry for the reader.
@@ -32,18 +33,20 @@ pub(super) fn reader(socket: &Path, root: &Path, slots: Option<u8>, findings: &m
     };
     let library = value("LIBPATH").unwrap_or_default();
     if !below(root, &library).exists() {
+        // Renewed, the entry names the place where the handler is installed.
+        let mends = below(root, HANDLER).exists();
         findings.fault(
             "reader-library",
             format!("pcscd's entry names {library}, which does not exist: reinstall the handler"),
-            Some(REGENERATE),
+            mends.then_some(REGENERATE),
         );
         return;
     }
     if let Some(other) = other_version(&below(root, &library)) {
         findings.fault(
             "reader-version",
-            format!("pcscd's handler {library} has another version ({other}): reinstall it"),
-            Some("systemctl restart pcscd"),
+            format!("pcscd's handler {library} has another version ({other}): reinstall it, then restart pcscd"),
+            None,
         );
     }
     let device = value("DEVICENAME").unwrap_or_default();
@@ -103,7 +106,7 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
         findings.fault(
             "module-missing",
             "p11-kit has no file for the PKCS#11 module: reinstall the module",
-            Some("p11-kit list-modules"),
+            None,
         );
         return;
     };
@@ -111,7 +114,7 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
         findings.fault(
             "module-path",
             format!("p11-kit's file names {path}, which does not exist: reinstall the module"),
-            Some("p11-kit list-modules"),
+            None,
         );
         return;
     }
@@ -121,11 +124,12 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
         findings.fault(
             "module-version",
             format!("the PKCS#11 module {path} has another version ({other}): reinstall it"),
-            Some("p11-kit list-modules"),
+            None,
         );
         return;
     }
     findings.fine("module", "p11-kit has the PKCS#11 module");
+    registered_twice(root, &files, findings);
     let opensc = named("opensc");
     let limited = |files: &[&(PathBuf, String)]| {
         value(files, "enable-in:")
@@ -142,6 +146,34 @@ pub(super) fn module(root: &Path, findings: &mut Findings) {
             "module-twice",
             "OpenSC's module is installed too: a program that loads both shows RSA keys twice",
             IGNORE,
+        );
+    }
+}
+
+/// Another file for our own module: programs show every card twice. A file of the same name in `/etc` stands for the
+/// one in `/usr/share` (pkcs11.conf(5)).
+fn registered_twice(root: &Path, files: &[(PathBuf, String)], findings: &mut Findings) {
+    let is_ours = |text: &str| {
+        let mut lines = text.lines();
+        let module = lines.find_map(|line| line.trim().strip_prefix("module:"));
+        module.is_some_and(|module| module.trim().ends_with("libcardea_pkcs11.so"))
+    };
+    let other = files.iter().find(|(path, text)| {
+        let name = path.file_name().unwrap_or_default();
+        name != "cardea.module"
+            && path.extension().is_some_and(|end| end == "module")
+            && is_ours(text)
+    });
+    let has_usual = files
+        .iter()
+        .any(|(path, _)| path.file_name().is_some_and(|name| name == "cardea.module"));
+    if let Some((path, _)) = other.filter(|_| has_usual) {
+        let path = Path::new("/").join(path.strip_prefix(root).unwrap_or(path));
+        let path = path.display();
+        findings.advice(
+            "module-registered-twice",
+            format!("{path} names Cardea's module too: programs show every card twice"),
+            &format!("mv {path} {path}.disabled"),
         );
     }
 }

@@ -24,10 +24,9 @@ const ACTION: &str = "org.cardea.virtualsmartcard.create-card";
 pub(super) fn look(root: &Path, administrator: bool, findings: &mut Findings) {
     for (name, path) in FILES {
         if !below(root, path).exists() {
-            findings.advice(
+            findings.warning(
                 name,
                 format!("{path} does not exist: applications cannot manage cards over D-Bus; reinstall Cardea"),
-                "systemctl restart cardea",
             );
             return;
         }
@@ -44,8 +43,10 @@ pub(super) fn look(root: &Path, administrator: bool, findings: &mut Findings) {
         Some(0 | 2 | 3) => findings.fine("polkit", "polkit knows Cardea's actions"),
         Some(1) if administrator => findings.fault(
             "polkit-refuses",
-            "you may manage cards with this command, but polkit denies it to your applications",
-            Some("pkaction --verbose --action-id org.cardea.virtualsmartcard.create-card; ls /etc/polkit-1/rules.d"),
+            "you may manage cards with this command, but polkit denies it to your applications: a rule in \
+             /etc/polkit-1/rules.d does, or the actions were changed (`pkaction --verbose --action-id \
+             org.cardea.virtualsmartcard.create-card`)",
+            None,
         ),
         Some(1) => {}
         _ => findings.advice(

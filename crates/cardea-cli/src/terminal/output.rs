@@ -36,6 +36,14 @@ impl Colour {
         )
     }
 
+    pub(crate) fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
     pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }

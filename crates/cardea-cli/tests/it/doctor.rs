@@ -48,6 +48,17 @@ fn write(root: &Path, path: &str, content: &str) {
     fs::write(path, content).unwrap();
 }
 
+/// Programs that change something. What only shows more is not a command that mends.
+const MENDS: [&str; 7] = [
+    "cardea pin unblock",
+    "cardea reader-conf >",
+    "cardea tpm provision",
+    "mv ",
+    "printf ",
+    "sed -i ",
+    "systemctl ",
+];
+
 /// Names of what is not fine, with their commands; the exit code.
 fn look(place: &Place, root: &str) -> (i32, Vec<(String, String)>) {
     let run = place.run(&["doctor", "--json", "--root", root]);
@@ -59,6 +70,10 @@ fn look(place: &Place, root: &str) -> (i32, Vec<(String, String)>) {
         .filter(|finding| finding["weight"] != "fine")
         .map(|finding| {
             let command = finding["command"].as_str().unwrap_or_default();
+            assert!(
+                command.is_empty() || MENDS.iter().any(|mends| command.starts_with(mends)),
+                "{finding}"
+            );
             (
                 finding["name"].as_str().unwrap().to_owned(),
                 command.to_owned(),
@@ -87,7 +102,10 @@ fn faults_of_files_are_found_one_at_a_time() {
         (
             0,
             vec![
-                ("tpm-open".into(), "cardea tpm provision".into()),
+                (
+                    "tpm-open".into(),
+                    "cardea tpm provision --out NEW-FILE".into()
+                ),
                 // The tests have no bus.
                 ("polkit-away".into(), "systemctl start polkit".into()),
             ]
@@ -122,6 +140,13 @@ fn faults_of_files_are_found_one_at_a_time() {
         "/usr/lib/pcsc/drivers/serial/libifdcardea.so",
         &remove,
         "reader-library",
+        "",
+    );
+    let elsewhere = put("DEVICENAME /s:4\nLIBPATH /old/libifdcardea.so\n");
+    restored(
+        "/etc/reader.conf.d/cardea",
+        &elsewhere,
+        "reader-library",
         renew,
     );
     let other =
@@ -129,20 +154,10 @@ fn faults_of_files_are_found_one_at_a_time() {
     restored("/etc/reader.conf.d/cardea", &other, "reader-socket", renew);
     let handler = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
     let older = put("text cardea-socket-version=0;text");
-    restored(handler, &older, "reader-version", "systemctl restart pcscd");
-    restored(handler, &put("none"), "reader-version", "pcscd");
-    restored(
-        BUS_POLICY,
-        &remove,
-        "bus-policy",
-        "systemctl restart cardea",
-    );
-    restored(
-        ACTIONS,
-        &remove,
-        "polkit-actions",
-        "systemctl restart cardea",
-    );
+    restored(handler, &older, "reader-version", "");
+    restored(handler, &put("none"), "reader-version", "");
+    restored(BUS_POLICY, &remove, "bus-policy", "");
+    restored(ACTIONS, &remove, "polkit-actions", "");
     let fewer = |path: &Path| {
         let text = fs::read_to_string(path).unwrap().replace(":4", ":2");
         fs::write(path, text).unwrap();
@@ -158,11 +173,25 @@ fn faults_of_files_are_found_one_at_a_time() {
         "/usr/share/p11-kit/modules/cardea.module",
         &remove,
         "module-missing",
-        "p11-kit",
+        "",
     );
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/libcardea_pkcs11.so";
-    restored(module, &remove, "module-path", "p11-kit");
-    restored(module, &older, "module-version", "p11-kit");
+    restored(module, &remove, "module-path", "");
+    restored(module, &older, "module-version", "");
+    let twice = put("module: /opt/libcardea_pkcs11.so\n");
+    restored(
+        "/etc/pkcs11/modules/mine.module",
+        &twice,
+        "module-registered-twice",
+        "mv /etc/pkcs11/modules/mine.module",
+    );
+    let process = put("Name:\tpcscd\nUid:\t2\t2\t2\t2\n");
+    restored(
+        "/proc/7/status",
+        &process,
+        "pcscd-user",
+        "pcscd_user = \"bin\"",
+    );
     let opensc = put("module: opensc-pkcs11.so\n");
     restored(
         "/usr/share/p11-kit/modules/opensc-pkcs11.module",
@@ -263,7 +292,7 @@ fn daemon_of_another_version_is_found() {
 fn states_of_cards_are_shown() {
     let mut place = Place::new();
     let root = machine(&place);
-    let card = place.create("work", &[]);
+    let card = place.create("work", &["--admin-key", "default"]);
     let wrong = place.file("wrong", "999999");
     for _ in 0..5 {
         place.run(&["pin", "verify", "work", "--pin-file", &wrong]);
@@ -277,7 +306,7 @@ fn states_of_cards_are_shown() {
     for number in 0..4 {
         place.create(&format!("more {number}"), &[]);
     }
-    finds(&place, &root, "slots-full", "slots");
+    finds(&place, &root, "slots-full", "slots = 5");
     place.exchange_tpm();
     // Destroying is not a command that mends anything: the text says what comes first.
     let findings = place.run(&["doctor", "--json", "--root", &root]).json();
@@ -295,6 +324,37 @@ fn states_of_cards_are_shown() {
             text.contains("full power cycle") && text.contains("cannot be undone"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn user_of_pcscd_that_is_configured_or_usual_is_fine() {
+    let place = Place::new();
+    let root = machine(&place);
+    let folder = Path::new(&root);
+    let is_found = |status: &str, configuration: &str| {
+        write(folder, "/proc/7/status", status);
+        write(folder, "/etc/cardea/cardea.toml", configuration);
+        let (_, found) = look(&place, &root);
+        found.iter().any(|(name, _)| name == "pcscd-user")
+    };
+    let bin = "Name:\tpcscd\nUid:\t0\t2\t2\t2\n";
+    assert!(is_found(bin, "slots = 4\n"));
+    assert!(is_found(bin, "pcscd_user = \"daemon\"\n"));
+    assert!(!is_found(bin, "pcscd_user = \"bin\"\n"));
+    assert!(!is_found(bin, "pcscd_uid = 2\n"));
+    assert!(!is_found("Name:\tpcscd\nUid:\t0\t0\t0\t0\n", ""));
+    assert!(!is_found("Name:\tsshd\nUid:\t2\t2\t2\t2\n", ""));
+}
+
+#[test]
+fn marks_are_ascii_where_the_locale_is() {
+    let place = Place::new();
+    let root = machine(&place);
+    for (locale, mark) in [("C", "+ the daemon"), ("C.UTF-8", "✓ the daemon")] {
+        let mut command = place.command(&["doctor", "--root", &root]);
+        let run = crate::support::Run::of(command.env("LC_ALL", locale).output().unwrap());
+        assert!(run.out.starts_with(mark), "{locale}: {}", run.out);
     }
 }
 

@@ -91,6 +91,7 @@ impl Place {
             .env("CARDEA_SOCKET", self.path("socket"))
             // Times are shown as local ones.
             .env("TZ", "UTC")
+            .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null());
         command
     }
