@@ -31,6 +31,7 @@ mod objects;
 mod operations;
 mod output;
 mod padding;
+mod pin_form;
 mod pool;
 mod random;
 mod running;

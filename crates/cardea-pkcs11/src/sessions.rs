@@ -5,6 +5,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use crate::module::Module;
+use crate::pin_form::without_impossible_newline;
 use crate::pool::{LIMIT, PERSON_LIMIT};
 use crate::running::Family;
 use crate::rv::{About, Result, Rv};
@@ -137,7 +138,7 @@ impl Module {
                 if self.asks_person(slot, pin)? {
                     self.ask_person(&Request::card(card, CardRequest::LoginByAgent))?;
                 } else {
-                    let pin = secret(pin)?;
+                    let pin = self.user_pin(slot, pin)?;
                     self.ask_primary(&Request::card(card, CardRequest::Login { pin }), About::Pin)?;
                 }
                 let since = self.pool.losses();
@@ -161,6 +162,15 @@ impl Module {
             (CKU_CONTEXT_SPECIFIC, _) => Err(Rv(CKR_USER_NOT_LOGGED_IN)),
             _ => Err(Rv(CKR_USER_TYPE_INVALID)),
         }
+    }
+
+    /// A PIN that a program has typed or read. The card is only asked for its policy if there is a line end behind it.
+    fn user_pin(&self, slot: CK_SLOT_ID, pin: &[u8]) -> Result<SecretBytes> {
+        if !pin.ends_with(b"\n") {
+            return secret(pin);
+        }
+        let policy = self.status(slot)?.pin_policy;
+        secret(without_impossible_newline(pin, policy.as_ref()))
     }
 
     /// Whether the PIN is empty because the token asks the person itself.
@@ -212,7 +222,7 @@ impl Module {
         let (request, limit) = if self.asks_person(slot, pin)? {
             (Request::card(card, CardRequest::LoginByAgent), PERSON_LIMIT)
         } else {
-            let pin = secret(pin)?;
+            let pin = self.user_pin(slot, pin)?;
             (Request::card(card, CardRequest::Login { pin }), LIMIT)
         };
         let mut client = self.pool.separate();
@@ -359,11 +369,65 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    use cardea_client::message::ConnectionRequest;
+    use cardea_client::message::{CardOverview, CardState, CardStatus, ConnectionRequest};
 
     use super::*;
     use crate::fake_daemon::FakeDaemon;
     use crate::object::{Body, Given, Key, KeyReference};
+
+    /// A card of digits alone, or of any characters.
+    fn status(digits_alone: bool) -> CardStatus {
+        let other = if digits_alone { 2 } else { 0 };
+        let mut policy = [0; 32];
+        for (at, word) in [1, 4, 127, 0, 0, 0, 0, other].into_iter().enumerate() {
+            policy[at * 4..at * 4 + 4].copy_from_slice(&u32::to_le_bytes(word));
+        }
+        CardStatus {
+            overview: CardOverview {
+                card_id: "11".repeat(16),
+                name: "work".to_owned(),
+                state: CardState::Ready,
+                reason: String::new(),
+                uninitialised: false,
+            },
+            pin: None,
+            puk: None,
+            administrator: false,
+            pin_policy: Some(policy),
+            pin_pad: false,
+            logged_in: None,
+            counter_mode: None,
+            algorithms: None,
+        }
+    }
+
+    #[test]
+    fn line_end_behind_a_pin_is_left_out_where_no_pin_has_one() {
+        for (digits_alone, sent) in [(true, &b"271828"[..]), (false, b"271828\n")] {
+            let daemon = FakeDaemon::new();
+            let (sender, pins) = mpsc::channel();
+            daemon.serve(move |request| {
+                Some(match request {
+                    Request::Card {
+                        request: CardRequest::Login { pin },
+                        ..
+                    } => {
+                        sender.send(pin.expose().to_vec()).unwrap();
+                        Reply::Done
+                    }
+                    Request::Card {
+                        request: CardRequest::Status,
+                        ..
+                    } => Reply::Status(Box::new(status(digits_alone))),
+                    _ => Reply::Done,
+                })
+            });
+            let (module, slot, session) = daemon.logged_in();
+            module.forget_login(slot);
+            module.login(session, CKU_USER, b"271828\n").unwrap();
+            assert_eq!(pins.recv().unwrap(), sent);
+        }
+    }
 
     #[test]
     fn last_session_ends_its_keys_with_the_login() {

@@ -345,7 +345,7 @@ fn reason(card: &CardOverview) -> String {
 }
 
 /// Shortest and longest PIN: the second and third field of the policy (MS-TPMVSC: PIN policy).
-fn pin_lengths(policy: Option<&[u8; 32]>) -> (CK_ULONG, CK_ULONG) {
+pub(crate) fn pin_lengths(policy: Option<&[u8; 32]>) -> (CK_ULONG, CK_ULONG) {
     let Some(policy) = policy else {
         return (MIN_PIN, MAX_PIN);
     };
