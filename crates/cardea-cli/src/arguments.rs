@@ -139,6 +139,13 @@ pub(crate) enum Noun {
     /// Help-desk tasks for cards on other machines, without daemon or TPM
     #[command(subcommand)]
     Helpdesk(HelpdeskVerb),
+    /// A guided first run: this machine, a first card, a key, a certificate
+    #[command(after_long_help = examples::SETUP)]
+    Setup {
+        /// Folder that stands for the root of the file system
+        #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+        root: PathBuf,
+    },
     /// The TPM
     #[command(subcommand)]
     Tpm(TpmVerb),

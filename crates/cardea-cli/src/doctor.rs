@@ -95,6 +95,15 @@ impl Findings {
 
 /// Runs all checks. `root` stands for the root of the file system.
 pub(crate) fn run(socket: &Path, root: &Path, json: bool) -> Result<(), Failure> {
+    let findings = look(socket, root);
+    tell(&findings, json)?;
+    match findings.has_faults() {
+        false => Ok(()),
+        true => Err(Failure::new(Exit::Failed, "")),
+    }
+}
+
+fn look(socket: &Path, root: &Path) -> Findings {
     let mut findings = Findings::default();
     let daemon = daemon::look(socket, root, &mut findings);
     polkit::look(root, daemon.administrator, &mut findings);
@@ -104,11 +113,31 @@ pub(crate) fn run(socket: &Path, root: &Path, json: bool) -> Result<(), Failure>
     files::reader(socket, root, daemon.slots, &mut findings);
     pcscd::look(root, &mut findings);
     files::module(root, &mut findings);
-    tell(&findings, json)?;
-    match findings.has_faults() {
-        false => Ok(()),
-        true => Err(Failure::new(Exit::Failed, "")),
+    findings
+}
+
+/// Something that is not as it should be, and the command that fixes it.
+pub(crate) struct Mendable {
+    pub(crate) text: String,
+    pub(crate) command: String,
+    pub(crate) is_fault: bool,
+}
+
+/// Runs all checks, shows what cannot be fixed by a command, and returns what can.
+pub(crate) fn mendable(socket: &Path, root: &Path) -> io::Result<Vec<Mendable>> {
+    let (mut shown, mut mendable) = (Findings::default(), Vec::new());
+    for finding in look(socket, root).0 {
+        match finding.command {
+            Some(command) => mendable.push(Mendable {
+                text: finding.text,
+                command,
+                is_fault: finding.weight == Weight::Fault,
+            }),
+            None => shown.0.push(finding),
+        }
     }
+    tell(&shown, false)?;
+    Ok(mendable)
 }
 
 fn tell(findings: &Findings, json: bool) -> io::Result<()> {

@@ -67,6 +67,7 @@ impl From<FailureKind> for Exit {
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     message: String,
+    is_interruption: bool,
 }
 
 impl Failure {
@@ -74,7 +75,21 @@ impl Failure {
         Self {
             exit,
             message: message.into(),
+            is_interruption: false,
         }
+    }
+
+    /// Somebody has pressed control-C at a prompt.
+    pub(crate) fn interrupted() -> Self {
+        Self {
+            is_interruption: true,
+            ..Self::new(Exit::Failed, "interrupted")
+        }
+    }
+
+    /// Whether somebody wanted to stop, and must not be asked anything else.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.is_interruption
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

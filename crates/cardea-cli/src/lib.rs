@@ -22,6 +22,7 @@ mod on_card;
 mod places;
 mod policy;
 mod redirect;
+mod setup;
 mod terminal;
 mod tpmvscmgr;
 mod uri;
@@ -101,6 +102,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         }
         Noun::Redirect(arguments) => redirect::run(arguments, &cli.socket, &mut daemon),
         Noun::RedirectAccept => redirect::accept(&cli.socket),
+        Noun::Setup { root } => setup::run(&cli.socket, root, &mut daemon, &mut run),
         Noun::Tpm(verb) => tpm::run(verb, &mut daemon),
     }
 }

@@ -208,6 +208,11 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new("cardea-cli", "completion.rs", &["arguments"]),
     Room::new(
         "cardea-cli",
+        "setup",
+        &["arguments", "daemon.rs", "doctor", "on_card.rs", "terminal"],
+    ),
+    Room::new(
+        "cardea-cli",
         "redirect",
         &["arguments", "daemon.rs", "terminal"],
     ),

@@ -4,12 +4,14 @@
 
 pub(super) const BEGIN: &str = "\
 Begin with:
+  cardea setup                      asks, and shows each command that it runs
   cardea doctor                     what is missing on this machine
   cardea card create --name Alice   a card, with PIN and PUK
   cardea COMMAND --help             everything about a command, with examples";
 
 pub(super) const CARDEA: &str = "\
 Examples:
+  cardea setup
   cardea doctor
   cardea card create --name Alice
   cardea key generate Alice --label work
@@ -105,6 +107,14 @@ pub(super) const REDIRECT: &str = "\
 Examples:
   cardea redirect dev1
   cardea redirect dev1 --card Alice --consent -- -p 2222";
+
+pub(super) const SETUP: &str = "\
+Every question has a usual answer, and every step is another command that is
+shown before it runs. Control-C ends the walk at any question; the same
+command goes on with what is there.
+
+Examples:
+  cardea setup";
 
 pub(super) const RESPOND: &str = "\
 Examples:

@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::exit::{Exit, Failure};
-use crate::terminal::output::printable;
+use crate::terminal::output::{note, printable};
 
 /// Longest line: an admin key in hexadecimal digits, and room for mistakes.
 const MAX_LINE: usize = 256;
@@ -41,6 +41,45 @@ pub(crate) fn ask_shown(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     (&terminal).write_all(prompt.as_bytes())?;
     read_line(&terminal)
+}
+
+/// Why a command that only asks questions cannot run.
+pub(crate) const NEEDS_TERMINAL: &str = "questions are asked on a terminal, and there is none";
+
+/// Whether somebody can be asked.
+///
+/// # Errors
+///
+/// Without a terminal.
+pub(crate) fn require_terminal() -> io::Result<()> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .map(drop)
+}
+
+/// Asks for a line until it is valid. An empty one is `usual`.
+pub(crate) fn ask_line(
+    what: &str,
+    usual: &str,
+    invalid: impl Fn(&str) -> Option<String>,
+) -> Result<String, Failure> {
+    loop {
+        let typed = ask_shown(&format!("{what} [{}]: ", printable(usual)))
+            .map_err(|error| Failure::usage(format!("{NEEDS_TERMINAL} ({error})")))?;
+        let reason = match std::str::from_utf8(typed.trim_ascii()) {
+            Ok(text) => {
+                let text = if text.is_empty() { usual } else { text };
+                match invalid(text) {
+                    None => return Ok(text.to_owned()),
+                    Some(reason) => reason,
+                }
+            }
+            Err(_) => "this is not valid UTF-8".to_owned(),
+        };
+        note(&reason)?;
+    }
 }
 
 /// What somebody should know who chooses an algorithm.

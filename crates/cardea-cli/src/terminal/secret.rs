@@ -9,7 +9,7 @@ use cardea_client::message::{Hierarchy, SecretBytes};
 use cardea_client::parse_authorisation;
 use zeroize::Zeroizing;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::hex;
 use crate::policy::Policy;
 
@@ -209,7 +209,7 @@ fn ask_twice(
 
 fn prompt(text: &str, what: &str, source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     crate::terminal::prompt::ask(text).map_err(|error| match error.kind() {
-        std::io::ErrorKind::Interrupted => Failure::new(Exit::Failed, "interrupted"),
+        std::io::ErrorKind::Interrupted => Failure::interrupted(),
         _ => Failure::usage(format!(
             "cannot ask for the {what} on a terminal ({error}); use {}",
             source.options

@@ -13,7 +13,7 @@ const BUS_POLICY: &str = "/usr/share/dbus-1/system.d/org.cardea.VirtualSmartCard
 const ACTIONS: &str = "/usr/share/polkit-1/actions/org.cardea.virtualsmartcard.policy";
 
 /// A machine on which nothing is wrong, below a folder.
-fn machine(place: &Place) -> String {
+pub(crate) fn machine(place: &Place) -> String {
     let root = place.path("root");
     let socket = place.path("socket");
     let handler = "/usr/lib/pcsc/drivers/serial/libifdcardea.so";
@@ -178,20 +178,6 @@ fn faults_of_files_are_found_one_at_a_time() {
     let module = "/usr/lib/x86_64-linux-gnu/pkcs11/libcardea_pkcs11.so";
     restored(module, &remove, "module-path", "");
     restored(module, &older, "module-version", "");
-    let twice = put("module: /opt/libcardea_pkcs11.so\n");
-    restored(
-        "/etc/pkcs11/modules/mine.module",
-        &twice,
-        "module-registered-twice",
-        "mv /etc/pkcs11/modules/mine.module",
-    );
-    let process = put("Name:\tpcscd\nUid:\t2\t2\t2\t2\n");
-    restored(
-        "/proc/7/status",
-        &process,
-        "pcscd-user",
-        "pcscd_user = \"bin\"",
-    );
     let opensc = put("module: opensc-pkcs11.so\n");
     restored(
         "/usr/share/p11-kit/modules/opensc-pkcs11.module",
@@ -200,6 +186,36 @@ fn faults_of_files_are_found_one_at_a_time() {
         "ignored_readers",
     );
     assert_eq!(look(&place, &root).0, 0, "all is as before");
+}
+
+#[test]
+fn second_registration_of_the_module_is_found() {
+    let place = Place::new();
+    let root = machine(&place);
+    let other = "/etc/pkcs11/modules/mine.module";
+    write(
+        Path::new(&root),
+        other,
+        "module: /opt/libcardea_pkcs11.so\n",
+    );
+    finds(
+        &place,
+        &root,
+        "module-registered-twice",
+        &format!("mv {other} {other}.disabled"),
+    );
+    // A file of the same name stands for the other one.
+    fs::remove_file(Path::new(&root).join(&other[1..])).unwrap();
+    write(
+        Path::new(&root),
+        "/etc/pkcs11/modules/cardea.module",
+        "module: libcardea_pkcs11.so\n",
+    );
+    let (_, found) = look(&place, &root);
+    assert!(
+        !found.iter().any(|(name, _)| name.starts_with("module-")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -340,6 +356,7 @@ fn user_of_pcscd_that_is_configured_or_usual_is_fine() {
     };
     let bin = "Name:\tpcscd\nUid:\t0\t2\t2\t2\n";
     assert!(is_found(bin, "slots = 4\n"));
+    finds(&place, &root, "pcscd-user", "pcscd_user = \"bin\"");
     assert!(is_found(bin, "pcscd_user = \"daemon\"\n"));
     assert!(!is_found(bin, "pcscd_user = \"bin\"\n"));
     assert!(!is_found(bin, "pcscd_uid = 2\n"));

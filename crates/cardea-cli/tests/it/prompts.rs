@@ -18,10 +18,16 @@ impl Terminal {
     }
 
     pub(crate) fn run_program(place: &Place, program: &Path, arguments: &str) -> Self {
-        let command = format!("{} {arguments}", program.display());
+        Self::run_line(place, &format!("{} {arguments}", program.display()))
+    }
+
+    /// A line that a shell runs.
+    pub(crate) fn run_line(place: &Place, command: &str) -> Self {
         let child = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
+            .args(["-qec", command, "/dev/null"])
             .env("CARDEA_SOCKET", place.path("socket"))
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
