@@ -1,6 +1,7 @@
 //! Pinned tools, installed below the target folder when they are not there.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -45,7 +46,7 @@ impl Tool {
     pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
         let tools = workspace.target.join("tools");
         let ours = tools.join("bin").join(self.name);
-        if installed(&ours) == Some(self.version) {
+        if self.is_recorded(&tools) {
             return Ok(ours);
         }
         if let Some(path) = shell::find(self.name)
@@ -73,11 +74,19 @@ impl Tool {
             .current_dir(std::env::temp_dir());
         shell::run(&mut install)?;
         ensure!(
-            installed(&ours) == Some(self.version),
+            self.is_recorded(&tools),
             "{} is not {package} after its installation",
             ours.display()
         );
         Ok(ours)
+    }
+
+    /// Whether the program is in our folder, by cargo's own record: not every program tells its version.
+    fn is_recorded(&self, tools: &Path) -> bool {
+        let Version(major, minor, patch) = self.version;
+        let record = fs::read_to_string(tools.join(".crates.toml")).unwrap_or_default();
+        let entry = format!("\"{} {major}.{minor}.{patch} (", self.name);
+        tools.join("bin").join(self.name).is_file() && record.contains(&entry)
     }
 
     fn accepts(&self, found: Version) -> bool {
@@ -127,6 +136,25 @@ mod tests {
         assert!(!NEXTEST.accepts(Version(0, 9, 142)));
         assert!(!NEXTEST.accepts(Version(0, 10, 0)));
         assert!(!NEXTEST.accepts(Version(1, 9, 143)));
+    }
+
+    #[test]
+    fn tool_is_there_when_cargo_has_recorded_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let tools = folder.path();
+        let record = |version: &str| {
+            let text = format!(
+                "[v1]\n\"cargo-auditable {version} (registry+x)\" = [\"cargo-auditable\"]\n"
+            );
+            fs::write(tools.join(".crates.toml"), text).unwrap();
+        };
+        record("0.7.7");
+        assert!(!AUDITABLE.is_recorded(tools), "the program is missing");
+        fs::create_dir(tools.join("bin")).unwrap();
+        fs::write(tools.join("bin/cargo-auditable"), "").unwrap();
+        assert!(AUDITABLE.is_recorded(tools));
+        record("0.7.71");
+        assert!(!AUDITABLE.is_recorded(tools));
     }
 
     #[test]
