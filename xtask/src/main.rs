@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod debian13;
 mod deps;
 mod dist;
 mod fuzz;
@@ -40,6 +41,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Everything that continuous integration checks
     Ci(ci::Arguments),
+    /// Run the end-to-end tests with the programs of Debian 13, and compare the table or write it
+    Debian13(debian13::Arguments),
     /// Check the direction of dependencies between the crates and inside them
     Deps(deps::Arguments),
     /// Make packages for Debian and RPM systems, the source archive and the list of components
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
+        Task::Debian13(arguments) => debian13::run(&arguments),
         Task::Deps(arguments) => deps::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

@@ -224,3 +224,18 @@ impl Memory {
         line.split_ascii_whitespace().next()?.parse().ok()
     }
 }
+
+/// Whether OpenSSL, and with it a software TPM, decrypts a broken PKCS #1 v1.5 cryptogram to random bytes (implicit
+/// rejection), as it does since version 3.2.
+///
+/// # Panics
+///
+/// When it does not tell its version.
+#[must_use]
+pub fn openssl_pretends_to_decrypt() -> bool {
+    let said = run(Command::new("openssl").arg("version")).text;
+    let version = said.split_whitespace().nth(1).unwrap_or_default();
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    let mut number = || -> u32 { numbers.next().expect("a version") };
+    (number(), number()) >= (3, 2)
+}

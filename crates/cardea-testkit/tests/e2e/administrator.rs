@@ -76,7 +76,12 @@ fn gids_tool_personalises_a_card_in_initialisation_state() {
          --label k1 --key-usage sign,decrypt"
     ));
     let test = rig.opensc("--test");
-    assert!(test.contains("1 errors"), "{test}");
+    // OpenSC offers no random numbers with any GIDS card.
+    let random = test
+        .lines()
+        .filter(|line| line.contains("ERR: C_GenerateRandom"));
+    let complaints = format!("{} errors", random.count());
+    assert!(test.contains(&complaints), "{test}");
 
     blocked(&rig);
     let text = gids(&rig, &["-U", "--pin", "654321", "--admin-key", DEFAULT_KEY]);

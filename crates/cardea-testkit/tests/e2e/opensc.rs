@@ -1,6 +1,7 @@
 //! OpenSC's own tools against a created card, over pcscd: the rows of the GIDS test plan that need
 //! neither PUK nor administrator, in the plan's order, with the results measured there.
 
+use cardea_testkit::process;
 use cardea_testkit::rig::{PIN, Rig};
 
 /// Session of one card from its first listing to the deletion of its key.
@@ -89,17 +90,18 @@ fn makes_keys(rig: &Rig) {
     rig.opensc_refuses("--keypairgen --key-type EC:prime256v1 --label e1");
 
     // 12: the module's self-test. GIDS has no GET CHALLENGE, so OpenSC offers no random numbers:
-    // that one complaint is OpenSC's, the same on every GIDS card.
+    // that one complaint (three lines of it in 0.26) is OpenSC's, the same on every GIDS card.
     let test = rig.opensc("--test");
     // Its exit status is 0 whatever it finds, so the text is read.
     let errors: Vec<_> = test.lines().filter(|line| line.contains("ERR")).collect();
     assert!(
         errors
             .iter()
-            .all(|line| line.contains("C_GenerateRandom failed: CKR_FUNCTION_NOT_SUPPORTED")),
+            .all(|line| line.contains("C_GenerateRandom")
+                && line.contains("CKR_FUNCTION_NOT_SUPPORTED")),
         "{test}"
     );
-    assert!(test.contains("1 errors"), "{test}");
+    assert!(test.contains(&format!("{} errors", errors.len())), "{test}");
     assert!(
         test.contains("Signatures") && test.contains("Decryption"),
         "{test}"
@@ -154,9 +156,13 @@ fn decrypts(rig: &Rig) {
         b"a secret for Alice"
     );
     std::fs::write(rig.folder().join("garbage"), [0x11; 256]).unwrap();
-    rig.opensc_refuses(
-        "--decrypt --mechanism RSA-PKCS --id 00 --input-file garbage --output-file plain4",
-    );
+    let garbage =
+        "--decrypt --mechanism RSA-PKCS --id 00 --input-file garbage --output-file plain4";
+    if process::openssl_pretends_to_decrypt() {
+        rig.opensc(garbage);
+    } else {
+        rig.opensc_refuses(garbage);
+    }
 }
 
 /// Rows 20, 21: hashing signatures, and the mechanisms OpenSC does not have.

@@ -18,10 +18,12 @@ fn p11_kit_brings_the_cards_to_programs_that_are_not_told_of_the_module() {
     let mut workplace = Workplace::with_keys();
     p11_kit::configure(&workplace.path(""));
     let listed = workplace.does(&format!("{KIT} p11-kit list-modules"));
-    assert!(
-        listed.contains(&format!("cardea: {}", module())),
-        "{listed}"
-    );
+    // Version 0.25 has the path in a line of its own.
+    let named = [
+        format!("cardea: {}", module()),
+        format!("module: cardea\n    path: {}", module()),
+    ];
+    assert!(named.iter().any(|words| listed.contains(words)), "{listed}");
     assert!(listed.contains("token: Alice"), "{listed}");
 
     let tokens = workplace.does(&format!("{KIT} p11tool --list-tokens"));
@@ -69,7 +71,7 @@ fn p11_kit_brings_the_cards_to_programs_that_are_not_told_of_the_module() {
     workplace.daemon.stop();
     let listed = workplace.does(&format!("{KIT} p11-kit list-modules"));
     assert!(
-        listed.contains("cardea: ") && !listed.contains("token: "),
+        listed.contains("cardea") && !listed.contains("token: "),
         "{listed}"
     );
     fs::write(&local, "module: /nonexistent/module.so").unwrap();

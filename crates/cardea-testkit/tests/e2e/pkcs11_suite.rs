@@ -36,6 +36,10 @@ fn found(workplace: &Workplace, module: &str, label: &str) -> Found {
         .collect()
 }
 
+/// What depends on the software TPM's cryptography: with implicit rejection, a PKCS #1 v1.5 cryptogram that is broken
+/// decrypts to random bytes.
+const PRETENDED: [&str; 2] = ["broken_cryptograms_are_told", "garbage_is_not_unwrapped"];
+
 /// The rows of the table: behaviour, SoftHSM2, Cardea.
 fn table() -> BTreeMap<String, [bool; 2]> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pkcs11-behaviours.md");
@@ -76,7 +80,12 @@ fn behaviours_are_the_standards_but_for_those_of_the_table() {
     let ours = found(&workplace, &module(), "Alice");
     assert!(theirs.keys().eq(ours.keys()));
     assert!(ours.len() >= 300, "{} behaviours", ours.len());
-    let table = table();
+    let mut table = table();
+    if process::openssl_pretends_to_decrypt() {
+        for name in PRETENDED {
+            table.entry(name.to_owned()).or_insert([true, true])[1] = false;
+        }
+    }
     let mut wrong = Vec::new();
     for (name, seen) in &ours {
         let [softhsm, cardea] = table.get(name).copied().unwrap_or([true, true]);
