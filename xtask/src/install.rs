@@ -58,12 +58,6 @@ pub(crate) const PACKAGES: [&str; 5] = [
     "cardea-pkcs11",
 ];
 
-/// Variables of cargo for a release build that is only looked at.
-const UNOPTIMISED: [(&str, &str); 2] = [
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
-    ("CARGO_PROFILE_RELEASE_LTO", "off"),
-];
-
 /// Name of the service.
 const SERVICE: &str = "cardea.service";
 
@@ -76,7 +70,7 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     place.check_rights()?;
     let programs = match &arguments.built {
         Some(folder) => folder.clone(),
-        None => release(&workspace, &workspace.target, &[])?,
+        None => release(&workspace)?,
     };
     let layout = Layout::local(place.prefix.clone());
     let texts = texts(&programs.join("cardea"), &layout)?;
@@ -116,16 +110,15 @@ fn make(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
     shell::run(Command::new(found).args(arguments).arg(file))
 }
 
-/// Builds what is installed below a folder, with these variables set, and says where it is.
-fn release(workspace: &Workspace, target: &Path, variables: &[(&str, &str)]) -> Result<PathBuf> {
+/// Builds what is installed, and says where it is.
+fn release(workspace: &Workspace) -> Result<PathBuf> {
     let mut build = workspace.cargo();
-    build.args(["build", "--release", "--locked", "--target-dir"]);
-    build.arg(target).envs(variables.iter().copied());
+    build.args(["build", "--release", "--locked"]);
     for package in PACKAGES {
         build.args(["--package", package]);
     }
     shell::run(&mut build)?;
-    Ok(target.join("release"))
+    Ok(workspace.target.join("release"))
 }
 
 pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
@@ -208,12 +201,11 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
             prefix: "/usr".parse().map_err(anyhow::Error::msg)?,
         })
     };
-    // As for people, but not optimised, which takes longest; and where nobody takes it for what is.
-    let folder = workspace.target.join("rehearsal");
-    let programs = release(workspace, &folder, &UNOPTIMISED)?;
+    // With the programs of the tests: another build takes a minute and shows no more of the installation.
+    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))?;
     install(&InstallArguments {
         place: place()?,
-        built: Some(programs),
+        built: Some(workspace.target.join("debug")),
     })?;
     for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
