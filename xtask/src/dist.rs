@@ -184,7 +184,7 @@ fn twice(workspace: &Workspace, release: &Release, out: &Path) -> Result<()> {
     }
     let auditable = tools::AUDITABLE.ensure(workspace)?;
     let mut sums = Vec::new();
-    for name in ["one", "the second folder"] {
+    for name in ["one", "another-folder"] {
         let root = place.join(name);
         shell::run(
             Command::new("git")
