@@ -100,9 +100,9 @@ fn licences(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Programs and libraries that tests start or load.
+/// Programs and libraries that tests start or load, and the tests.
 fn build(workspace: &Workspace, _: &Arguments) -> Result<()> {
-    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))
+    workspace.build_tests()
 }
 
 fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {

@@ -184,7 +184,7 @@ fn system(workspace: &Workspace) -> Result<PathBuf> {
 
 /// What nextest says of the tests inside the system.
 fn tests(workspace: &Workspace, system: &Path, arguments: &Arguments) -> Result<String> {
-    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))?;
+    workspace.build_tests()?;
     let nextest = tools::NEXTEST.ensure(workspace)?;
     // Inside there is no cargo: it is asked here what there is.
     let described = |name: &str, command: &mut Command| -> Result<PathBuf> {

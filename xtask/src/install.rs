@@ -202,7 +202,7 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
         })
     };
     // With the programs of the tests: another build takes a minute and shows no more of the installation.
-    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))?;
+    workspace.build_tests()?;
     install(&InstallArguments {
         place: place()?,
         built: Some(workspace.target.join("debug")),

@@ -31,6 +31,14 @@ impl Workspace {
         })
     }
 
+    /// Builds the tests with the programs and libraries that they start or load. Built apart, both would take builds of
+    /// their own of nearly everything, as tests enable further features of dependencies.
+    pub(crate) fn build_tests(&self) -> Result<()> {
+        let targets = ["--lib", "--bins", "--tests", "--examples"];
+        let build = ["build", "--workspace", "--locked"];
+        run(self.cargo().args(build).args(targets))
+    }
+
     /// cargo, in the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = cargo();

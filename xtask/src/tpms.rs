@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::shell::{self, Workspace, say};
+use crate::shell::{Workspace, say};
 use crate::tools;
 
 const PAGE: &str = "docs/tpms.md";
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let is_wanted =
         |part: &str| arguments.parts.is_empty() || arguments.parts.iter().any(|it| it == part);
-    shell::run(workspace.cargo().args(["build", "--workspace", "--locked"]))?;
+    workspace.build_tests()?;
     let mut differing = Vec::new();
     for (part, mode) in modes.iter().filter(|(part, _)| is_wanted(part)) {
         say(&format!("== {part}, {mode}"));

@@ -19,7 +19,7 @@ const MARKER: &str = "cardea: weakened on purpose, never release this";
 /// The attack tests in a build of their own.
 pub(crate) fn test(workspace: &Workspace) -> Result<()> {
     let deny = ["--locked", "--", "--deny", "warnings"];
-    let build = ["--package", "cardea-testkit", "--features", FEATURE];
+    let build = ["--workspace", "--features", FEATURE];
     let attacks = ["--test", "attacks"];
     shell::run(
         workspace

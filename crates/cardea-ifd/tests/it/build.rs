@@ -16,8 +16,10 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        // By itself it would get other features of its dependencies, and build them all again.
+        // By itself, or without something that is a test's, it would get other features of its dependencies, and build
+        // them all again.
         .args(["build", "--quiet", "--workspace"])
+        .args(["--lib", "--bins", "--examples"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         command.arg("--release");
