@@ -19,13 +19,18 @@ use crate::{Blocks, Crowd, LABEL, Measured, rate, together};
 pub(crate) fn run(other: &Path, part: usize) {
     let folder = tempfile::tempdir().unwrap();
     let floor = Floor::start(&folder.path().join("floor"));
-    let builds = [Build::start(&bin_dir()), Build::start(other)];
+    let start = |_| [Build::start(&bin_dir()), Build::start(other)];
+    let pairs: Vec<[Build; 2]> = (0..PAIRS).map(start).collect();
     println!("This build beside that in {}.", other.display());
     println!();
-    signatures(&floor, &builds, part);
-    crowds(&floor, &builds, part);
-    others(&builds, part);
+    signatures(&floor, &pairs, part);
+    crowds(&floor, &pairs[0], part);
+    others(&pairs, part);
 }
+
+/// Daemons of the same build differ by up to 3 % for as long as they live. So that this is not taken for a difference
+/// between builds, there are several of each.
+const PAIRS: usize = 5;
 
 /// One of the two, with a card that has two keys.
 struct Build {
@@ -97,39 +102,56 @@ const ORDERS: [[usize; 3]; 6] = [
 ];
 
 /// One signature after the other, by PKCS#11 and by APDUs.
-fn signatures(floor: &Floor, builds: &[Build; 2], part: usize) {
+fn signatures(floor: &Floor, pairs: &[[Build; 2]], part: usize) {
     println!(
-        "| one after the other | floor p50 µs | this p50 µs (p95) | other p50 µs (p95) | this/floor | other/floor | difference | at most |"
+        "| one after the other | floor p50 µs | this p50 µs (p95) | other p50 µs (p95) | this/floor | other/floor | difference | at most | of each pair |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (way, start) in WAYS {
-        let mut workers = builds.each_ref().map(start);
+        let mut workers: Vec<_> = pairs
+            .iter()
+            .map(|pair| pair.each_ref().map(start))
+            .collect();
         for (label, name, block) in [("rsa", "RSA-2048", 4), ("ec", "P-256", 12)] {
             for (pause, how) in [(1, "1 ms apart"), (0, "back to back")] {
                 let order = format!("sign {label} {block} {pause}");
-                workers
+                let bare = || {
+                    let one = |_| {
+                        std::thread::sleep(Duration::from_millis(pause));
+                        floor.sign(label)
+                    };
+                    (0..block).map(one).collect()
+                };
+                let rounds = 6 * part;
+                let measured = workers
                     .iter_mut()
-                    .for_each(|worker| drop(worker.ask(&order)));
-                let mut rows = [const { Blocks(Vec::new()) }; 3];
-                for round in 0..20 * part {
-                    for who in ORDERS[round % ORDERS.len()] {
-                        rows[who].add(match workers.get_mut(who) {
-                            Some(worker) => worker.ask(&order),
-                            None => (0..block)
-                                .map(|_| {
-                                    std::thread::sleep(Duration::from_millis(pause));
-                                    floor.sign(label)
-                                })
-                                .collect(),
-                        });
-                    }
-                }
-                let title = format!("{way}, {name}, {how}");
-                print_signatures(&title, &rows);
+                    .map(|pair| in_turn(pair, &order, bare, rounds));
+                let measured: Vec<_> = measured.collect();
+                print_signatures(&format!("{way}, {name}, {how}"), &measured);
             }
         }
     }
     println!();
+}
+
+/// Blocks of both builds of a pair, and of the bare TPM.
+fn in_turn(
+    pair: &mut [Worker; 2],
+    order: &str,
+    bare: impl Fn() -> Vec<Duration>,
+    rounds: usize,
+) -> [Blocks; 3] {
+    pair.iter_mut().for_each(|worker| drop(worker.ask(order)));
+    let mut rows = [const { Blocks(Vec::new()) }; 3];
+    for round in 0..rounds {
+        for who in ORDERS[round % ORDERS.len()] {
+            rows[who].add(match pair.get_mut(who) {
+                Some(worker) => worker.ask(order),
+                None => bare(),
+            });
+        }
+    }
+    rows
 }
 
 type Start = fn(&Build) -> Worker;
@@ -140,22 +162,29 @@ const WAYS: [(&str, Start); 2] = [
     ("APDU through pcscd", Build::reader),
 ];
 
-fn print_signatures(title: &str, [this, other, floor]: &[Blocks; 3]) {
-    let middle = |block: &Vec<Duration>| percentiles(&mut block.clone()).0;
-    let rounds = this.0.iter().zip(&other.0).zip(&floor.0);
-    let ratios: Vec<[f64; 3]> = rounds
-        .map(|((this, other), floor)| {
-            let (this, other) = (middle(this) / middle(floor), middle(other) / middle(floor));
-            [this, other, this - other]
-        })
-        .collect();
-    let [this_ratio, other_ratio, difference] =
-        [0, 1, 2].map(|at| median(ratios.iter().map(|ratio| ratio[at]).collect()));
+fn print_signatures(title: &str, pairs: &[[Blocks; 3]]) {
+    let of_pair = |[this, other, floor]: &[Blocks; 3]| -> Vec<[f64; 3]> {
+        let rounds = this.0.iter().zip(&other.0).zip(&floor.0);
+        rounds
+            .map(|((this, other), floor)| {
+                let (this, other) = (middle(this) / middle(floor), middle(other) / middle(floor));
+                [this, other, this - other]
+            })
+            .collect()
+    };
+    let ratios: Vec<Vec<[f64; 3]>> = pairs.iter().map(of_pair).collect();
+    let [this, other, difference] =
+        [0, 1, 2].map(|at| median(ratios.iter().flatten().map(|ratio| ratio[at]).collect()));
+    let each = ratios.iter().map(|pair| {
+        let difference = median(pair.iter().map(|ratio| ratio[2]).collect());
+        format!("{difference:+.3}")
+    });
     println!(
-        "| {title} | {:.0} | {} | {} | {this_ratio:.3} | {other_ratio:.3} | {difference:+.3} | +0.02 |",
-        floor.percentiles().0,
-        both(this),
-        both(other)
+        "| {title} | {:.0} | {} | {} | {this:.3} | {other:.3} | {difference:+.3} | +0.02 | {} |",
+        all(pairs, 2).percentiles().0,
+        both(&all(pairs, 0)),
+        both(&all(pairs, 1)),
+        each.collect::<Vec<_>>().join(" ")
     );
 }
 
@@ -217,9 +246,11 @@ fn print_crowds(title: &str, [this, other]: &[Vec<Measured>; 2]) {
 }
 
 /// What is not a signature.
-fn others(builds: &[Build; 2], part: usize) {
-    println!("| other work | this p50 µs (p95) | other p50 µs (p95) | this/other | at most |");
-    println!("|---|---|---|---|---|");
+fn others(pairs: &[[Build; 2]], part: usize) {
+    println!(
+        "| other work | this p50 µs (p95) | other p50 µs (p95) | this/other | at most | of each pair |"
+    );
+    println!("|---|---|---|---|---|---|");
     for (title, start, order) in [
         ("PIN verification, C_Login", WAYS[0].1, "login 5"),
         (
@@ -229,16 +260,27 @@ fn others(builds: &[Build; 2], part: usize) {
         ),
         ("APDU round trip, GET DATA", WAYS[1].1, "data 100"),
     ] {
-        let mut workers = builds.each_ref().map(start);
-        compare(title, 20 * part, |who| workers[who].ask(order));
+        let mut workers: Vec<_> = pairs
+            .iter()
+            .map(|pair| pair.each_ref().map(start))
+            .collect();
+        let measured = workers
+            .iter_mut()
+            .map(|pair| compared(6 * part, |who| pair[who].ask(order)));
+        print_others(title, &measured.collect::<Vec<_>>());
     }
-    compare("process start to first RSA signature", 10 * part, |who| {
-        let build = &builds[who];
-        vec![first_signature(&build.environment(), &build.module, LABEL)]
+    let measured = pairs.iter().map(|pair| {
+        compared(3 * part, |who| {
+            let build = &pair[who];
+            vec![first_signature(&build.environment(), &build.module, LABEL)]
+        })
     });
+    let title = "process start to first RSA signature";
+    print_others(title, &measured.collect::<Vec<_>>());
 }
 
-fn compare(title: &str, rounds: usize, mut block: impl FnMut(usize) -> Vec<Duration>) {
+/// Blocks of both builds of a pair.
+fn compared(rounds: usize, mut block: impl FnMut(usize) -> Vec<Duration>) -> [Blocks; 2] {
     (0..2).for_each(|who| drop(block(who)));
     let mut rows = [const { Blocks(Vec::new()) }; 2];
     for round in 0..rounds {
@@ -247,16 +289,42 @@ fn compare(title: &str, rounds: usize, mut block: impl FnMut(usize) -> Vec<Durat
             rows[who].add(block(who));
         }
     }
-    let [this, other] = &rows;
-    let middle = |block: &Vec<Duration>| percentiles(&mut block.clone()).0;
-    let ratios = this.0.iter().zip(&other.0);
-    let ratios = ratios.map(|(this, other)| middle(this) / middle(other));
+    rows
+}
+
+fn print_others(title: &str, pairs: &[[Blocks; 2]]) {
+    let of_pair = |[this, other]: &[Blocks; 2]| -> Vec<f64> {
+        let rounds = this.0.iter().zip(&other.0);
+        rounds
+            .map(|(this, other)| middle(this) / middle(other))
+            .collect()
+    };
+    let ratios: Vec<Vec<f64>> = pairs.iter().map(of_pair).collect();
+    let each = ratios
+        .iter()
+        .map(|pair| format!("{:.3}", median(pair.clone())));
     println!(
-        "| {title} | {} | {} | {:.3} | 1.03 |",
-        both(this),
-        both(other),
-        median(ratios.collect())
+        "| {title} | {} | {} | {:.3} | 1.03 | {} |",
+        both(&all(pairs, 0)),
+        both(&all(pairs, 1)),
+        median(ratios.iter().flatten().copied().collect()),
+        each.collect::<Vec<_>>().join(" ")
     );
+}
+
+/// The middle of a block.
+fn middle(block: &[Duration]) -> f64 {
+    percentiles(&mut block.to_owned()).0
+}
+
+/// The blocks of one side of all pairs.
+fn all<const N: usize>(pairs: &[[Blocks; N]], at: usize) -> Blocks {
+    Blocks(
+        pairs
+            .iter()
+            .flat_map(|pair| pair[at].0.iter().cloned())
+            .collect(),
+    )
 }
 
 /// The other side of [`Build::reader`]; the arguments are the references of the keys "rsa" and "ec".
