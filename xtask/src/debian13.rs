@@ -138,14 +138,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         say(row.trim_end());
         rows.push_str(&row);
     }
-    if arguments.module.is_none() {
-        let page = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let written = with_rows(&page, &rows)?;
-        if arguments.record {
-            fs::write(&path, written)?;
-        } else if page != written {
-            bail!("{PAGE} is not what the tests have shown; --record writes it");
-        }
+    let page = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let written = match arguments.module {
+        Some(_) => with_row(&page, &rows)?,
+        None => with_rows(&page, &rows)?,
+    };
+    if arguments.record {
+        fs::write(&path, written)?;
+    } else if page != written {
+        bail!("{PAGE} is not what the tests have shown; --record writes it");
     }
     let failed = results.values().filter(|(passed, run)| passed < run);
     ensure!(failed.count() == 0, "tests have failed");
@@ -297,6 +298,18 @@ fn row(system: &Path, module: &str, passed: u32, run: u32) -> Result<String> {
     ))
 }
 
+/// The page with this row in the place of the former one of its module, if there was one.
+fn with_row(page: &str, row: &str) -> Result<String> {
+    let (_, rest) = page
+        .split_once(HEAD)
+        .with_context(|| format!("{PAGE} has no table"))?;
+    let rows = rest.split_inclusive('\n');
+    let rows = rows.take_while(|line| line.starts_with("| ")).chain([row]);
+    // Of two with the same module the later one stays.
+    let rows: BTreeMap<_, _> = rows.map(|row| (row.split(" | ").next(), row)).collect();
+    with_rows(page, &rows.into_values().collect::<String>())
+}
+
 /// The page with these rows in its table.
 fn with_rows(page: &str, rows: &str) -> Result<String> {
     let (before, rest) = page
@@ -334,6 +347,17 @@ mod tests {
         let written = with_rows(&page, "| new | y |\n").unwrap();
         assert_eq!(written, format!("text\n\n{HEAD}| new | y |\n\nmore\n"));
         assert!(with_rows("no table", "").is_err());
+    }
+
+    #[test]
+    fn row_of_one_module_leaves_the_others() {
+        let page =
+            format!("{HEAD}| dbus | x | 1 | 1 of 2 |\n| dbus deep | x | 1 | 1 of 1 |\n\nend\n");
+        let written = with_row(&page, "| dbus | x | 1 | 2 of 2 |\n").unwrap();
+        assert_eq!(written, page.replace("1 of 2", "2 of 2"));
+        let written = with_row(&page, "| cards | x | 1 | 3 of 3 |\n").unwrap();
+        let first = format!("{HEAD}| cards | x | 1 | 3 of 3 |\n");
+        assert_eq!(written, page.replace(HEAD, &first));
     }
 
     #[test]

@@ -170,7 +170,12 @@ impl Dialogs {
         if let Some(error) = error {
             pinentry.set("SETERROR", &tame(error))?;
         }
-        if purpose.is_new() && pinentry.set("SETREPEAT", "Again:")? {
+        // Not the second field of pinentry-curses 1.3: the return key after the first entry already reports that the
+        // two do not match, and a long second entry is written past the end of its memory.
+        if purpose.is_new()
+            && !pinentry.is_drawn_by_curses()?
+            && pinentry.set("SETREPEAT", "Again:")?
+        {
             pinentry.set("SETREPEATERROR", "The two entries do not match")?;
         }
         let first = pinentry.pin()?;
@@ -555,5 +560,45 @@ mod tests {
             assert!(plausible(Purpose::Pin, &hints, &Secret::of(wrong)).is_err());
         }
         assert!(plausible(Purpose::Pin, &hints, &Secret::of(b"1234")).is_ok());
+    }
+
+    /// The commands that a pinentry of this flavor gets when a new PIN is asked for.
+    fn commands_for_a_new_pin(flavor: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, log) = (folder.path().join("pinentry"), folder.path().join("log"));
+        let script = format!(
+            "#!/bin/sh\necho OK\nwhile read -r line; do echo \"$line\" >> {}; case \"$line\" in \
+             GETINFO*) echo 'D {flavor}';; GETPIN*) echo 'D 271828';; BYE*) exit;; esac; echo OK; done\n",
+            log.display()
+        );
+        std::fs::write(&program, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let dialogs = Dialogs {
+            options: Options {
+                program: program.display().to_string(),
+                tty: None,
+            },
+            open: Arc::default(),
+        };
+        let hints = Hints {
+            limit: Duration::from_secs(30),
+            ..Hints::default()
+        };
+        let pin = dialogs.ask(Purpose::NewPin, "", &hints, None).unwrap();
+        assert_eq!(pin.expose(), b"271828");
+        std::fs::read_to_string(log).unwrap()
+    }
+
+    #[test]
+    fn second_field_of_curses_is_not_used() {
+        for flavor in ["curses", "gnome3:curses"] {
+            let commands = commands_for_a_new_pin(flavor);
+            assert!(!commands.contains("SETREPEAT"), "{commands}");
+            assert_eq!(commands.matches("GETPIN").count(), 2, "{commands}");
+            assert!(commands.contains("SETPROMPT Again:"), "{commands}");
+        }
+        let commands = commands_for_a_new_pin("gnome3");
+        assert!(commands.contains("SETREPEAT Again:"), "{commands}");
     }
 }

@@ -176,8 +176,18 @@ impl Pinentry {
         }
     }
 
-    /// Whether the last secret was typed twice, as `SETREPEAT` wants it. pinentry-curses 1.2 takes the command and
-    /// asks once.
+    /// Whether the dialog is on a terminal, drawn by curses; a graphical pinentry without a screen is `gnome3:curses`.
+    pub(crate) fn is_drawn_by_curses(&mut self) -> Result<bool, Error> {
+        self.send("GETINFO", "flavor")?;
+        let mut flavor = Secret::new();
+        match self.answer(Some(&mut flavor), Instant::now() + LINE_TIME) {
+            Ok(()) => Ok(flavor.expose().ends_with(b"curses")),
+            Err(Answer::Refused(_)) => Ok(false),
+            Err(Answer::Over(error)) => Err(error),
+        }
+    }
+
+    /// Whether the last secret was typed twice, as `SETREPEAT` wants it. Some take the command and ask once.
     pub(crate) fn was_repeated(&self) -> bool {
         self.repeated
     }

@@ -337,7 +337,7 @@ pub(super) fn challenge_on(terminal: &Terminal) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Twice, in two dialogs: pinentry-curses has no second field.
+/// Twice, in two dialogs: the second field that pinentry-curses may have is not used.
 pub(super) fn type_new(terminal: &Terminal, pin: &[u8]) {
     terminal.expect("New PIN");
     terminal.enter(pin);
@@ -359,9 +359,11 @@ fn new_pin_that_is_not_typed_twice_alike_is_asked_again() {
     terminal.expect("Again:");
     terminal.enter(b"314150");
     terminal.expect("do not match");
-    terminal.enter(NEW_PIN);
+    // The second field of pinentry-curses 1.3 has no room for as many characters.
+    let long = b"27182818284590452353602874713526624977572470936999";
+    terminal.enter(long);
     terminal.expect("Again:");
-    terminal.enter(NEW_PIN);
+    terminal.enter(long);
     assert_eq!(done.join().unwrap(), Ok(true));
 }
 
