@@ -85,6 +85,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("pkcs11_openssl", "openssl"),
     ("pkcs11_p11_kit", "p11-kit"),
     ("pkcs11_process", "libc6"),
+    ("pkcs11_provider", "pkcs11-provider"),
     ("pkcs11_ssh", "openssh-client"),
     ("pkcs11_suite", "libc6"),
     ("promises", "pcscd"),

@@ -24,6 +24,7 @@ mod pkcs11_nss;
 mod pkcs11_openssl;
 mod pkcs11_p11_kit;
 mod pkcs11_process;
+mod pkcs11_provider;
 mod pkcs11_ssh;
 mod pkcs11_stress;
 mod pkcs11_suite;
