@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{deps, install, sizes, tools, uses, weakened, words};
+use crate::{book, deps, install, sizes, tools, uses, weakened, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[
     ("format", format),
     ("spelling", spelling),
     ("words", |workspace, _| words::check(workspace)),
+    ("pages", |workspace, _| book::check(workspace)),
     (
         "dependencies",
         |_, _| deps::run(&deps::Arguments::default()),

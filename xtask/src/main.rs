@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod book;
 mod ci;
 mod debian13;
 mod deps;
@@ -39,6 +40,8 @@ struct Arguments {
 enum Task {
     /// Measure cards against the bare TPM
     Bench(bench::Arguments),
+    /// Check the links between the pages, and make a book of them
+    Book,
     /// Everything that continuous integration checks
     Ci(ci::Arguments),
     /// Run the end-to-end tests with the programs of Debian 13, and compare the table or write it
@@ -68,6 +71,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Book => book::run(),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Debian13(arguments) => debian13::run(&arguments),
         Task::Deps(arguments) => deps::run(&arguments),

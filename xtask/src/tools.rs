@@ -31,6 +31,13 @@ pub(crate) const DENY: Tool = Tool {
     features: &[],
 };
 
+/// Makes a book of pages. Without its server.
+pub(crate) const MDBOOK: Tool = Tool {
+    name: "mdbook",
+    version: Version(0, 5, 4),
+    features: &["--no-default-features"],
+};
+
 /// Runs the tests.
 pub(crate) const NEXTEST: Tool = Tool {
     name: "cargo-nextest",
@@ -106,9 +113,11 @@ fn installed(program: &PathBuf) -> Option<Version> {
         .ok()
 }
 
-/// The first word that is a version: `cargo-deny 0.20.2`, `cargo-nextest 0.9.143 (60fa45f63 2026-08-04)`.
+/// The first word that is a version: `cargo-deny 0.20.2`, `cargo-nextest 0.9.143 (60fa45f63 2026-08-04)`,
+/// `mdbook v0.5.4`.
 fn parse(text: &str) -> Option<Version> {
     text.split_whitespace().find_map(|word| {
+        let word = word.strip_prefix('v').unwrap_or(word);
         let mut numbers = word.split('.').map(|number| number.parse().ok());
         let version = Version(numbers.next()??, numbers.next()??, numbers.next()??);
         numbers.next().is_none().then_some(version)
@@ -122,6 +131,7 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_tools_say() {
         assert_eq!(parse("cargo-deny 0.20.2\n"), Some(Version(0, 20, 2)));
+        assert_eq!(parse("mdbook v0.5.4\n"), Some(Version(0, 5, 4)));
         assert_eq!(
             parse("cargo-nextest 0.9.143 (60fa45f63 2026-08-04)\nrelease: 0.9.143\n"),
             Some(Version(0, 9, 143))

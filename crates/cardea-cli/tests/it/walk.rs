@@ -127,4 +127,42 @@ fn readme_is_followed_by_a_newcomer_whose_card_survives_five_wrong_pins() {
         .map(|line| format!("{}\n", line.trim_end()))
         .collect();
     insta::assert_snapshot!("newcomer", kept);
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/first-card.cast");
+    let made = asciicast(&kept);
+    if std::env::var_os("CARDEA_RECORD").is_some() {
+        fs::write(&recording, &made).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(recording).unwrap(),
+        made,
+        "CARDEA_RECORD=1 makes it anew"
+    );
+}
+
+/// What was seen as a recording for asciinema, version 2 of its format: typed at a person's pace, the same each time.
+fn asciicast(seen: &str) -> String {
+    let header = serde_json::json!({
+        "version": 2, "width": 80, "height": 30, "title": "A first card with Cardea",
+    });
+    let mut recording = format!("{header}\n");
+    let mut now = 0_u32;
+    let mut show = |milliseconds: u32, text: &str| {
+        now += milliseconds;
+        let text = serde_json::to_string(text).unwrap();
+        recording += &format!("[{}.{:03}, \"o\", {text}]\n", now / 1000, now % 1000);
+    };
+    for line in seen.lines() {
+        let Some(command) = line.strip_prefix("$ ") else {
+            show(60, line);
+            // An answer is typed, without an echo.
+            show(if line.ends_with(':') { 1200 } else { 0 }, "\r\n");
+            continue;
+        };
+        show(900, "$ ");
+        for letter in command.chars() {
+            show(45, letter.encode_utf8(&mut [0; 4]));
+        }
+        show(500, "\r\n");
+    }
+    recording
 }
