@@ -171,6 +171,14 @@ impl<'a> Reader<'a> {
         self.expect(Tag::Integer)
     }
 
+    /// A BIT STRING of named bits; those that are not there are zero.
+    pub(crate) fn named_bits(&mut self) -> Result<&'a [u8], Error> {
+        self.inner
+            .decode::<BitStringRef<'a>>()
+            .map(|bits| bits.raw_bytes())
+            .map_err(|_| self.malformed())
+    }
+
     /// A BIT STRING of whole bytes.
     pub(crate) fn bits(&mut self) -> Result<&'a [u8], Error> {
         self.inner

@@ -88,6 +88,9 @@ pub enum Error {
     WrongPassphrase,
 }
 
+/// The largest file that is looked at: a PKCS#12 file with a long chain has a tenth of it.
+pub const MAX_INPUT: usize = 1 << 20;
+
 /// Text from outside for a message: short, and without what a terminal would obey.
 pub(crate) fn quotable(text: &str) -> String {
     tame(&text.chars().take(80).collect::<String>())

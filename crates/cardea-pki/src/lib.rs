@@ -3,7 +3,9 @@
 //! What: private keys ([`PrivateKey`]: PKCS#8 plain and encrypted, PKCS#1, SEC 1), PKCS#12 ([`Pkcs12`]),
 //! certificates ([`Certificate`], also inside PKCS#7), requests and self-signed certificates in two steps, because the signature is made
 //! in the TPM ([`RequestBuilder`], [`SelfSignedBuilder`], [`ToBeSigned`]), public keys ([`PublicKey`]: SPKI, OpenSSH).
-//! What not: chains and revocation; whether a certificate is to be trusted is for whoever uses it to say.
+//! Paths from a certificate of a TPM to an authority ([`PathRules`]), and certificates that an authority issues
+//! ([`CertificateDraft`]).
+//! What not: which authorities are trusted, and what was revoked; whoever uses it decides.
 //! Begin with [`PrivateKey::parse`] or [`RequestBuilder`].
 //!
 //! What never happens here:
@@ -22,9 +24,11 @@ mod certificate;
 pub mod envelope;
 mod error;
 pub mod escrow;
+mod issued;
 mod kind;
 mod name;
 mod oid;
+mod path;
 mod pbe;
 mod pem;
 mod pkcs12;
@@ -38,15 +42,14 @@ mod usage;
 pub use alternative_name::AlternativeName;
 pub use builder::{RequestBuilder, SelfSignedBuilder, Signed, ToBeSigned};
 pub use certificate::Certificate;
-pub use error::Error;
+pub use error::{Error, MAX_INPUT};
+pub use issued::{CertificateDraft, Extension};
 pub use kind::{Curve, KeyKind};
 pub use name::Name;
+pub use path::{PathCertificate, PathError, PathRules, RawPublicKey};
 pub use pem::is_pem;
 pub use pkcs12::Pkcs12;
 pub use private_key::{EcPrivateKey, PrivateKey, RsaPrivateKey};
 pub use public_key::{EcPublicKey, PublicKey, RsaPublicKey};
 pub use signature::{DigestAlgorithm, SignatureAlgorithm};
 pub use usage::{ExtendedKeyUsage, KeyUsage};
-
-/// The largest file that is looked at: a PKCS#12 file with a long chain has a tenth of it.
-pub const MAX_INPUT: usize = 1 << 20;

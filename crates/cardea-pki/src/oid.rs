@@ -21,6 +21,7 @@ pub(crate) const RSA_SHA384: ObjectIdentifier = oid("1.2.840.113549.1.1.12");
 pub(crate) const RSA_SHA512: ObjectIdentifier = oid("1.2.840.113549.1.1.13");
 pub(crate) const ECDSA_SHA256: ObjectIdentifier = oid("1.2.840.10045.4.3.2");
 pub(crate) const ECDSA_SHA384: ObjectIdentifier = oid("1.2.840.10045.4.3.3");
+pub(crate) const ECDSA_SHA512: ObjectIdentifier = oid("1.2.840.10045.4.3.4");
 
 // Digests.
 pub(crate) const SHA1: ObjectIdentifier = oid("1.3.14.3.2.26");
@@ -62,10 +63,14 @@ pub(crate) const FRIENDLY_NAME: ObjectIdentifier = oid("1.2.840.113549.1.9.20");
 
 // Requests and certificates.
 pub(crate) const EXTENSION_REQUEST: ObjectIdentifier = oid("1.2.840.113549.1.9.14");
+pub(crate) const SUBJECT_DIRECTORY_ATTRIBUTES: ObjectIdentifier = oid("2.5.29.9");
 pub(crate) const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.14");
 pub(crate) const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 pub(crate) const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 pub(crate) const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
+pub(crate) const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
+pub(crate) const CERTIFICATE_POLICIES: ObjectIdentifier = oid("2.5.29.32");
+pub(crate) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 pub(crate) const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 pub(crate) const UPN: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2.3");
 
@@ -75,6 +80,7 @@ pub(crate) const COMMON_NAME: ObjectIdentifier = oid("2.5.4.3");
 /// What people call an algorithm or curve that is refused.
 pub(crate) fn describe(oid: ObjectIdentifier) -> String {
     const NAMES: &[(&str, &str)] = &[
+        ("1.2.840.113549.1.1.5", "RSA with SHA-1"),
         ("1.2.840.113549.1.1.7", "RSA-OAEP"),
         ("1.2.840.113549.1.1.10", "RSA-PSS"),
         ("1.2.840.10040.4.1", "DSA"),
@@ -85,6 +91,8 @@ pub(crate) fn describe(oid: ObjectIdentifier) -> String {
         ("1.3.101.112", "Ed25519"),
         ("1.3.101.113", "Ed448"),
         ("1.2.156.10197.1.301", "SM2"),
+        ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
+        ("1.3.14.3.2.26", "SHA-1"),
         ("1.2.840.10045.3.1.1", "P-192"),
         ("1.3.132.0.10", "secp256k1"),
         ("1.3.132.0.33", "P-224"),

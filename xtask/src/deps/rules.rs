@@ -52,6 +52,12 @@ const RULES: &[Rule] = &[
         ..Rule::new("cardea-card", Tier::Core)
     },
     Rule {
+        // Keys and certificates as files: what a card is, the programs know.
+        beside: &["cardea-terms"],
+        not: &["cardea-card"],
+        ..Rule::new("cardea-pki", Tier::Core)
+    },
+    Rule {
         // A TPM does not know APDUs.
         not: &["cardea-iso7816"],
         ..Rule::new("cardea-tpm", Tier::Platform)
@@ -59,11 +65,6 @@ const RULES: &[Rule] = &[
     Rule {
         not: &["cardea-iso7816"],
         ..Rule::new("cardea-store", Tier::Platform)
-    },
-    Rule {
-        // Keys and certificates as files: what a card is, the programs know.
-        not: &["cardea-card"],
-        ..Rule::new("cardea-pki", Tier::Platform)
     },
     Rule {
         // It comes into other people's processes: the card stays on the daemon's side.
@@ -397,7 +398,7 @@ mod tests {
             ("cardea-client", &["minicbor", "rustix"]),
             ("cardea-store", &["cardea-card", "rustix"]),
             ("cardea-tpm", &["cardea-card", "getrandom"]),
-            ("cardea-pki", &["cardea-iso7816", "der"]),
+            ("cardea-pki", &["cardea-terms", "der"]),
             (
                 "cardea-daemon",
                 &[

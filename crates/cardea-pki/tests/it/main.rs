@@ -11,6 +11,7 @@ mod certificates;
 mod damage;
 mod envelope;
 mod keys;
+mod paths;
 mod pkcs12;
 mod requests;
 mod support;
