@@ -55,6 +55,7 @@ const PACKAGES: &[&str] = &[
     "pkg-config",
     "polkitd",
     "procps",
+    "python3-cbor2",
     "python3-cryptography",
     "python3-gi",
     "softhsm2",

@@ -58,6 +58,11 @@ const RULES: &[Rule] = &[
         ..Rule::new("cardea-pki", Tier::Core)
     },
     Rule {
+        // What a TPM says of a card, for whoever has neither.
+        beside: &["cardea-pki", "cardea-terms"],
+        ..Rule::new("cardea-attest", Tier::Core)
+    },
+    Rule {
         // A TPM does not know APDUs.
         not: &["cardea-iso7816"],
         ..Rule::new("cardea-tpm", Tier::Platform)
