@@ -6,6 +6,7 @@ mod endorsement;
 mod good;
 mod lies;
 mod maker;
+mod software_tpm;
 mod stranger;
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {

@@ -14,8 +14,9 @@ use crate::wire::{Wire, put_sized};
 use crate::{Code, EndorsementKey, Name, make_credential};
 
 /// The policy of the endorsement keys of low range, and of those with SHA-384.
-const POLICY_A: &str = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
-const POLICY_B: &str = "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
+pub(super) const POLICY_A: &str =
+    "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
+pub(super) const POLICY_B: &str = "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
 
 /// TPMT_PUBLIC of an endorsement key.
 pub(super) fn endorsement_public(key: &PublicKey, attributes: u32, digest: NameDigest) -> Vec<u8> {
