@@ -15,7 +15,7 @@ use std::process::Command;
 use std::thread;
 
 /// What the packages need, and what a computer with smart cards has anyway.
-const BASE: &str = "--include=dbus,pcscd,pinentry-curses,systemd";
+const BASE: &str = "--include=dbus,opensc,pcscd,pinentry-curses,swtpm,systemd";
 
 /// A card file of format 1.
 const CARD: &[u8] = include_bytes!("../../crates/cardea-store/tests/old/v1/full.card");
@@ -39,7 +39,8 @@ fn packages_behave_on_a_debian_system() {
     let packages = pack(folder.path());
     let base = base();
     type Scenario = fn(&System);
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario); 6] = [
+        ("container", container),
         ("life", life),
         ("purge", purge),
         ("killed", killed),
@@ -250,6 +251,66 @@ fn order(system: &System) {
     installed(system);
 }
 
+/// A card for the tests of others, by the recipe of a container.
+fn container(system: &System) {
+    let recipe = include_str!("../../packaging/container/Containerfile");
+    let install = recipe
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("RUN apt-get update && ")?
+                .split(" && ")
+                .next()
+        })
+        .unwrap();
+    // What is Debian's is there already.
+    system.does(install);
+    let entrypoint = include_str!("../../packaging/container/entrypoint");
+    system.put("usr/bin/cardea-card", entrypoint.as_bytes());
+    system.does("chmod 755 /usr/bin/cardea-card");
+
+    let said = system.does("cardea-card opensc-tool --list-readers");
+    assert!(said.contains("Cardea Virtual Smart Card"), "{said}");
+    // The card is kept, and its key.
+    system.does(
+        "cardea-card cardea key generate Test --algorithm p-256 --label k --pin-file /etc/cardea-card/pin",
+    );
+    system.does("echo data > /root/data");
+    let sign = "cardea-card sh -ec 'cardea key export-public Test k --out /root/key.pem; \
+         pkcs11-tool --module $(find /usr/lib -name libcardea_pkcs11.so) --token-label Test \
+         --login --pin $(cat /etc/cardea-card/pin) --sign --mechanism ECDSA-SHA256 --signature-format openssl \
+         --input-file /root/data --output-file /root/signature'";
+    system.does(sign);
+    let verified = Command::new("openssl")
+        .args([
+            "dgst",
+            "-sha256",
+            "-verify",
+            "key.pem",
+            "-signature",
+            "signature",
+            "data",
+        ])
+        .current_dir(system.folder.join("changes/root"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+
+    system.does("code=0; cardea-card sh -c 'exit 7' || code=$?; test $code = 7");
+    // All of it ends with the command, and with a signal.
+    system.does(
+        "cardea-card sh -c 'touch /begun; exec sleep 600' & pid=$!; until test -e /begun; do sleep 0.1; done; \
+         kill $pid; code=0; wait $pid || code=$?; test $code = 143; \
+         ! grep -sx -e sleep -e pcscd -e cardea-daemon -e swtpm /proc/[0-9]*/comm",
+    );
+    // What does not start is reported with its log.
+    system.does("mv /usr/sbin/pcscd /usr/sbin/kept; printf '#!/bin/sh\necho no reader\n' > /usr/sbin/pcscd; chmod 755 /usr/sbin/pcscd");
+    let said = system.fails("cardea-card true");
+    assert!(
+        said.contains("pcscd did not start") && said.contains("no reader"),
+        "{said}"
+    );
+}
+
 /// Lintian's verdict, also on what is overridden.
 fn lintian_says_what_is_written_down(packages: &Path) {
     let output = Command::new("sh")
@@ -305,7 +366,9 @@ fn pack(folder: &Path) -> PathBuf {
 /// The system that all begin with.
 fn base() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let base = cache.join("packages-base");
+    // Named after what is in it.
+    let packages = BASE.split('=').next_back().unwrap().replace(',', "-");
+    let base = cache.join(format!("base-{packages}"));
     let lock = File::create(cache.join("packages-base.lock")).unwrap();
     lock.lock().unwrap();
     if !base.is_dir() {
