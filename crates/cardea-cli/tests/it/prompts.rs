@@ -9,7 +9,7 @@ use crate::support::Place;
 /// The command on a terminal of its own, made by script(1).
 pub(crate) struct Terminal {
     child: Child,
-    seen: String,
+    seen: Vec<u8>,
 }
 
 impl Terminal {
@@ -34,7 +34,7 @@ impl Terminal {
             .expect("script is installed");
         Self {
             child,
-            seen: String::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -49,11 +49,12 @@ impl Terminal {
         let start = self.seen.len();
         let out = self.child.stdout.as_mut().unwrap();
         let mut byte = [0];
-        while !self.seen[start..].ends_with(prompt) {
-            assert_eq!(out.read(&mut byte).unwrap(), 1, "{:?}", self.seen);
-            self.seen.push(char::from(byte[0]));
+        while !self.seen[start..].ends_with(prompt.as_bytes()) {
+            let count = out.read(&mut byte).unwrap();
+            assert_eq!(count, 1, "{}", String::from_utf8_lossy(&self.seen));
+            self.seen.push(byte[0]);
         }
-        self.seen[start..].to_owned()
+        String::from_utf8_lossy(&self.seen[start..]).into_owned()
     }
 
     pub(crate) fn type_line(&mut self, line: &str) {
@@ -63,16 +64,15 @@ impl Terminal {
 
     /// The exit code and all that was on the terminal.
     pub(crate) fn end(mut self) -> (i32, String) {
-        let mut rest = Vec::new();
         self.child
             .stdout
             .as_mut()
             .unwrap()
-            .read_to_end(&mut rest)
+            .read_to_end(&mut self.seen)
             .unwrap();
-        self.seen.push_str(&String::from_utf8_lossy(&rest));
         let status = self.child.wait().unwrap();
-        (status.code().unwrap(), self.seen)
+        let seen = String::from_utf8_lossy(&self.seen).into_owned();
+        (status.code().unwrap(), seen)
     }
 }
 
