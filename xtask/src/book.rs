@@ -162,10 +162,29 @@ fn assemble(root: &Path, book: &Path) -> Result<()> {
                 put(&file, &fs::read(root.join(&file))?)?;
             }
         }
-        put(&page, text.as_bytes())?;
+        put(&page, to_indexes(&text).as_bytes())?;
     }
     fs::copy(root.join(SETTINGS), book.join("book.toml"))?;
     Ok(())
+}
+
+/// The page with links to `index.md` in place of `README.md`, as which mdbook writes it.
+fn to_indexes(page: &str) -> String {
+    let mut pieces = page.split("](");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (target, rest) = piece.split_once(')').unwrap_or((piece, ""));
+        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+        text.push_str("](");
+        match file.strip_suffix("README.md") {
+            Some(folder) if piece.contains(')') => {
+                let mark = if anchor.is_empty() { "" } else { "#" };
+                text.push_str(&format!("{folder}index.md{mark}{anchor}){rest}"));
+            }
+            _ => text.push_str(piece),
+        }
+    }
+    text
 }
 
 /// Links of the finished book that lead to no file of it.
@@ -244,6 +263,15 @@ mod tests {
         let twice = format!("{LISTED}- [c](one.md)\n");
         let found = problems_of(&[(SUMMARY, &twice), ("docs/one.md", "")]);
         assert_eq!(found, ["docs/SUMMARY.md:4: one.md: listed twice"]);
+    }
+
+    #[test]
+    fn pages_that_are_indexes_are_linked_as_such() {
+        let page = "[a](b/README.md) README.md [c](README.md#d) [e](f.md) [g](";
+        assert_eq!(
+            to_indexes(page),
+            "[a](b/index.md) README.md [c](index.md#d) [e](f.md) [g]("
+        );
     }
 
     #[test]
