@@ -46,15 +46,15 @@ impl Terminal {
 
     /// What was shown up to this.
     pub(crate) fn wait_for(&mut self, prompt: &str) -> String {
-        let start = self.seen.len();
         let out = self.child.stdout.as_mut().unwrap();
-        let mut byte = [0];
-        while !self.seen[start..].ends_with(prompt.as_bytes()) {
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        while !shown.ends_with(prompt.as_bytes()) {
             let count = out.read(&mut byte).unwrap();
-            assert_eq!(count, 1, "{}", String::from_utf8_lossy(&self.seen));
-            self.seen.push(byte[0]);
+            assert_eq!(count, 1, "{}", String::from_utf8_lossy(&shown));
+            shown.extend(byte);
         }
-        String::from_utf8_lossy(&self.seen[start..]).into_owned()
+        self.seen.extend(&shown);
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
     pub(crate) fn type_line(&mut self, line: &str) {
