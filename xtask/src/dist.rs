@@ -60,7 +60,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .clone()
         .unwrap_or_else(|| workspace.target.join("dist"));
     if arguments.twice {
+        rpm::can_work_in(&workspace.target)?;
         return twice(&workspace, &release, &out);
+    }
+    if !arguments.trial {
+        rpm::can_work_in(&out)?;
     }
     empty(&out)?;
     let programs = match &arguments.built {

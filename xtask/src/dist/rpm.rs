@@ -5,12 +5,24 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::release::Release;
 use super::stage::Tree;
 use super::{Contents, documents};
 use crate::install::items::{Kind, Package};
+
+/// Whether `rpmbuild` takes a folder, which is found out before the programs are built. It cuts paths at blanks, whatever
+/// quotes are around them.
+pub(super) fn can_work_in(folder: &Path) -> Result<()> {
+    ensure!(
+        !folder.to_string_lossy().contains(char::is_whitespace),
+        "{} has a blank in its path, which rpmbuild cannot take: choose another folder with --out, or go without RPMs \
+         with --trial",
+        folder.display()
+    );
+    Ok(())
+}
 
 /// Packs every package.
 pub(super) fn pack(contents: &Contents, release: &Release, work: &Path, out: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::changes::Changes;
 use super::release::Release;
-use super::{Contents, Effort, debian, differences, empty, rpm};
+use super::{Arguments, Contents, Effort, debian, differences, empty, rpm, run};
 use crate::install::items::{self, Layout, Package, Texts};
 
 /// Programs that any machine has stand for ours: what is tested is the packing.
@@ -261,6 +261,25 @@ fn rpms_have_the_same_split_their_scripts_and_the_same_bytes_again() {
         assert!(scripts.contains(expected), "{scripts}");
     }
     assert!(ask("cardea", &["--requires"]).contains("libc.so.6"));
+}
+
+#[test]
+fn folder_that_rpmbuild_cannot_take_is_refused_before_anything_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("with a blank");
+    let error = run(&Arguments {
+        out: Some(out.clone()),
+        built: None,
+        twice: false,
+        trial: false,
+    })
+    .unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("with a blank has a blank in its path"),
+        "{said}"
+    );
+    assert!(!out.exists());
 }
 
 /// By AppArmor's own parser, which needs no kernel with AppArmor for this.
