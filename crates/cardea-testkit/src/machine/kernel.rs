@@ -26,6 +26,19 @@ impl Kernel {
         Self { folder }
     }
 
+    /// The one whose packages a folder has, unpacked there now.
+    pub(super) fn unpack(packages: &Path, folder: &Path) -> Self {
+        unpack(packages, folder);
+        Self::unpacked(folder)
+    }
+
+    /// The one that was unpacked in a folder.
+    pub(super) fn unpacked(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
     /// What a boot loader loads.
     pub(super) fn image(&self) -> PathBuf {
         let files = std::fs::read_dir(self.folder.join("boot")).expect("a kernel package");
@@ -37,7 +50,7 @@ impl Kernel {
 
     /// Folder with all modules of one version of the kernel, whose name it has.
     pub(super) fn all_modules(&self) -> PathBuf {
-        let mut versions = std::fs::read_dir(self.folder.join("lib/modules")).expect("modules");
+        let mut versions = std::fs::read_dir(self.modules_folder()).expect("modules");
         let version = versions.next().expect("a version of the kernel");
         version.expect("a folder").path()
     }
@@ -46,13 +59,23 @@ impl Kernel {
     /// kernel itself.
     pub(super) fn modules(&self, wanted: &[&str]) -> Vec<(String, Vec<u8>)> {
         let mut files = Vec::new();
-        walk(&self.folder.join("lib/modules"), &mut files);
+        walk(&self.modules_folder(), &mut files);
         let mut modules = Vec::new();
         let mut seen = BTreeSet::new();
         for name in wanted {
             collect(name, &files, &mut seen, &mut modules);
         }
         modules
+    }
+
+    /// Later releases of Debian have it below `usr`.
+    fn modules_folder(&self) -> PathBuf {
+        let later = self.folder.join("usr/lib/modules");
+        if later.is_dir() {
+            later
+        } else {
+            self.folder.join("lib/modules")
+        }
     }
 }
 
@@ -137,21 +160,26 @@ fn fetch(cache: &Path, folder: &Path) {
         let outcome = download(work.path());
         assert!(outcome.success, "no kernel: {}", outcome.text);
     }
-    let packages = std::fs::read_dir(work.path()).expect("the download's folder");
-    let package = packages
-        .map(|file| file.expect("a file").path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .expect("the package");
     let tree = work.path().join("tree");
-    let unpacked = run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .arg(&package)
-        .arg(&tree));
-    assert!(unpacked.success, "{}", unpacked.text);
+    unpack(work.path(), &tree);
     if let Err(error) = std::fs::rename(&tree, folder) {
         // Another test was faster.
         assert!(folder.is_dir(), "{}: {error}", folder.display());
     }
+}
+
+/// Unpacks the kernel's package, which is the only one in a folder.
+fn unpack(packages: &Path, tree: &Path) {
+    let package = std::fs::read_dir(packages)
+        .expect("the download's folder")
+        .map(|file| file.expect("a file").path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .expect("the package");
+    let unpacked = run(Command::new("dpkg-deb")
+        .arg("--extract")
+        .arg(&package)
+        .arg(tree));
+    assert!(unpacked.success, "{}", unpacked.text);
 }
 
 fn download(into: &Path) -> Outcome {

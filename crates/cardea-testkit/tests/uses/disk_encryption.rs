@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cardea_testkit::machine::{Interface, Report, System};
+use cardea_testkit::machine::{Debian, Interface, Report, System};
 use cardea_testkit::page::Page;
 use cardea_testkit::rig::PIN;
 use cardea_testkit::uses::{self, Use};
@@ -48,7 +48,7 @@ const EARLY: &str = "[Unit]\nDefaultDependencies=no\nAfter=cardea.service\nBefor
 /// The system with everything that the scripts read.
 fn system(folder: &Path) -> System {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let system = System::new(folder, cache);
+    let system = System::new(Debian::Twelve, folder, cache).installed();
     let page = Page::of_uses(PAGE);
     for (name, heading) in SECTIONS {
         let commands = page.section(heading);
@@ -132,8 +132,15 @@ fn explained(report: &Report, fact: &str, message: &str) {
     assert!(page.says(message), "{message} is not on the page");
 }
 
+/// The packaged profile is enforced, and suffices.
+fn check_confined(report: &Report) {
+    assert_eq!(report.get("denied"), "");
+    assert_eq!(report.get("apparmor").trim(), "cardea-daemon (enforce)");
+}
+
 /// The daemon of the early start has few rights.
 fn check_setup(setup: &Report) {
+    check_confined(setup);
     for (fact, value) in [
         ("user", "cardea"),
         ("capabilities", "0000000000000000"),
@@ -158,6 +165,7 @@ fn check_setup(setup: &Report) {
 
 /// The computer's volume opens at the start, and a drive's later, with the right PIN only.
 fn check_start(start: &Report) {
+    check_confined(start);
     assert_eq!(start.get("secret"), "a secret of the computer");
     assert!(!start.get("asked").contains("assphrase"));
     assert_eq!(

@@ -35,3 +35,8 @@ lockout() {
 at() {
     systemctl show -P "$1TimestampMonotonic" "$2"
 }
+
+# What AppArmor has refused to anyone.
+denied() {
+    journalctl --quiet --no-pager --dmesg --output cat | grep -F 'apparmor="DENIED"' || true
+}

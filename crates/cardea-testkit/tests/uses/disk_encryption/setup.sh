@@ -3,6 +3,7 @@ pid=$(systemctl show -P MainPID cardea)
 say user "$(stat -c %U "/proc/$pid")"
 say capabilities "$(sed -n 's/^CapEff:[[:space:]]*//p' "/proc/$pid/status")"
 say seccomp "$(sed -n 's/^Seccomp:[[:space:]]*//p' "/proc/$pid/status")"
+say apparmor "$(cat "/proc/$pid/attr/current")"
 say new-privileges "$(sed -n 's/^NoNewPrivs:[[:space:]]*//p' "/proc/$pid/status")"
 refused etc nsenter -t "$pid" -m touch /etc/cardea/trial
 refused tmp nsenter -t "$pid" -m setpriv --reuid cardea --clear-groups ls /tmp/
@@ -25,4 +26,5 @@ echo 'a secret of the drive' >/mnt/secret
 . /trial/page.after
 say lockout "$(lockout)"
 say asked "$(cat /run/asked)"
+say denied "$(denied)"
 say end yes

@@ -18,6 +18,8 @@ say logind "$(systemctl is-active systemd-logind)"
 say others "$(setpriv --reuid 65534 --clear-groups cardea card list --json)"
 say logged "$(journalctl --quiet --no-pager --unit cardea --output cat | grep -c 'on the bus')"
 
+say apparmor "$(cat "/proc/$(systemctl show -P MainPID cardea)/attr/current")"
+
 # The service ends in mid-life; systemd starts it again.
 systemctl kill --signal KILL cardea
 while [ "$(systemctl show -P NRestarts cardea)" = 0 ] || ! systemctl is-active --quiet cardea; do
@@ -59,4 +61,5 @@ say by-passphrase "$(cat /mnt/secret)"
 say unblocked "$(cat /mnt/secret)"
 . /trial/page.after
 say lockout "$(lockout)"
+say denied "$(denied)"
 say end yes
