@@ -14,6 +14,7 @@ mod deps;
 mod dist;
 mod fuzz;
 mod install;
+mod live;
 mod shell;
 mod sizes;
 mod soak;
@@ -54,6 +55,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Build for release and install
     Install(install::InstallArguments),
+    /// Install, use, upgrade and remove the packages on running Debian systems, and compare the table or write it
+    Live(live::Arguments),
     /// Check the sizes of functions and files, and the names of modules
     Sizes,
     /// Eight clients against one daemon for a long time
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Install(arguments) => install::install(&arguments),
+        Task::Live(arguments) => live::run(&arguments),
         Task::Sizes => shell::Workspace::locate().and_then(|workspace| sizes::run(&workspace)),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Tpms(arguments) => tpms::run(&arguments),

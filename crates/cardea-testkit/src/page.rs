@@ -16,8 +16,22 @@ impl Page {
     /// When there is none.
     #[must_use]
     pub fn of_uses(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/uses");
-        let path = path.join(name).with_extension("md");
+        Self::read("docs/uses", name)
+    }
+
+    /// A page of `docs/` itself, by its name without the ending.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn of_docs(name: &str) -> Self {
+        Self::read("docs", name)
+    }
+
+    fn read(folder: &str, name: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let path = root.join(folder).join(name).with_extension("md");
         let text = std::fs::read_to_string(&path);
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self { text }

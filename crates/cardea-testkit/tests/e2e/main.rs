@@ -12,6 +12,9 @@ mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]
 mod kernel_tpm;
+// So is this one.
+#[cfg(target_arch = "x86_64")]
+mod live;
 mod name_service;
 mod old_state;
 mod opensc;
