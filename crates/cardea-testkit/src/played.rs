@@ -11,6 +11,9 @@ use crate::swtpm::Swtpm;
 /// How cards of the run count, in a word of `card create --counter-mode`.
 const MODE: &str = "CARDEA_COUNTER_MODE";
 
+/// Which share of its cases a long test takes, as in `2/6`: every sixth, beginning with the second.
+const SHARE: &str = "CARDEA_TPM_SHARE";
+
 /// A software TPM for one daemon, which may play a part.
 pub struct Chip {
     /// Goes first.
@@ -77,6 +80,58 @@ pub fn counter_mode() -> CounterMode {
     }
 }
 
+/// What a long test takes of its cases: all of them, or of a run over several parts the share of this part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl Share {
+    /// The share of this run.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such share.
+    #[must_use]
+    pub fn of_run() -> Self {
+        match std::env::var(SHARE) {
+            Err(_) => Self { number: 1, of: 1 },
+            Ok(text) => Self::parse(&text).unwrap_or_else(|| panic!("{SHARE} is {text}")),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+        (1..=of).contains(&number).then_some(Self { number, of })
+    }
+
+    /// Whether the case with a number from 0 is in it.
+    #[must_use]
+    pub fn contains(self, case: usize) -> bool {
+        case % self.of == self.number - 1
+    }
+
+    /// How many cases to expect where all tests together have so many.
+    #[must_use]
+    pub fn of_all(self, cases: usize) -> usize {
+        cases / self.of
+    }
+}
+
+/// Whether the TPM of this run has RSA keys of a size.
+#[must_use]
+pub fn has_rsa(bits: u16) -> bool {
+    Profile::of_run().is_none_or(|part| part.rsa.contains(&bits))
+}
+
+/// Whether the TPM of this run has a curve, by the name in a profile.
+#[must_use]
+pub fn has_curve(name: &str) -> bool {
+    Profile::of_run().is_none_or(|part| part.curves.iter().any(|it| it == name))
+}
+
 /// Arguments of `card create` that choose this mode.
 #[must_use]
 pub fn create_arguments() -> &'static [&'static str] {
@@ -84,5 +139,23 @@ pub fn create_arguments() -> &'static [&'static str] {
         CounterMode::Nv => &[],
         CounterMode::NvOwner => &["--counter-mode", "nv-owner"],
         CounterMode::Object => &["--counter-mode", "object"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_each_case_once() {
+        let shares = ["1/3", "2/3", "3/3"].map(|text| Share::parse(text).unwrap());
+        for case in 0..10 {
+            let having = shares.iter().filter(|share| share.contains(case));
+            assert_eq!(having.count(), 1, "{case}");
+        }
+        assert!(Share::parse("1/1").unwrap().contains(7));
+        for text in ["", "0/3", "4/3", "1", "1/0", "a/b"] {
+            assert_eq!(Share::parse(text), None, "{text}");
+        }
     }
 }

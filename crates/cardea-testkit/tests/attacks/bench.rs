@@ -2,21 +2,22 @@
 
 use std::cell::Cell;
 
-use cardea_card::record::{CardId, CardRecord, CounterObject, IndexRecord, IndexRole};
+use cardea_card::record::{CardId, CardRecord, CounterMode, CounterObject, IndexRecord, IndexRole};
 use cardea_card::secret::Pin;
 use cardea_card::token::{KeyAlgorithm, KeyClass, PinError, PinReference, PrivateOperation};
 use cardea_card::{Card, Connection, KeyNumber, KeyUsage, NewKey, gids};
 use cardea_testkit::bare::BarePins as _;
 use cardea_testkit::multiplexer::Multiplexer;
+use cardea_testkit::played;
 use cardea_testkit::software::{ManualClock, MemoryStore, SeededRng};
 use cardea_testkit::swtpm::Swtpm;
 use cardea_testkit::tpm_card;
 use cardea_testkit::transcript::CardKind;
-use cardea_tpm::policy::name_of;
+use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 use cardea_tpm::{AdminKey, HierarchyAuth, LockoutParameters, Service};
 use tempfile::TempDir;
 
-use crate::raw::{Entity, TRANSIENT};
+use crate::raw::{Auth, EMPTY, Entity, OWNER, Reader, TRANSIENT, cc};
 
 /// What an attack came to: nothing, or what the attacker got.
 pub(crate) type Outcome = Result<(), String>;
@@ -38,6 +39,12 @@ pub(crate) const THIRD_PIN: &[u8] = b"pin-Vb9t-third";
 pub(crate) const WRONG_PIN: &[u8] = b"pin-Rh2c-wrong";
 pub(crate) const PUK: &[u8] = b"puk-Lf8d-of-the-card";
 pub(crate) const ADMIN_KEY: [u8; 24] = *b"\x91K3y-of\xE2-the-admin1!\xC7\x05\xB9~";
+
+/// What attackers set a hierarchy's value to.
+pub(crate) const OWN_VALUE: &[u8] = b"own";
+
+/// TPM_RC_BAD_AUTH of the first session.
+const BAD_AUTH: u32 = 0x9A2;
 
 pub(crate) fn pin(typed: &[u8]) -> Pin {
     Pin::new(typed).unwrap()
@@ -84,7 +91,7 @@ impl Bench {
         let tpm = Swtpm::start(&folder.path().join("tpm"));
         let mux = Multiplexer::start(folder.path(), &tpm);
         let service = service(&mux);
-        let objects = OBJECTS.get();
+        let objects = OBJECTS.get() || played::counter_mode() == CounterMode::Object;
         if objects {
             let nothing = HierarchyAuth::new(&[]).unwrap();
             let usual = LockoutParameters {
@@ -106,6 +113,14 @@ impl Bench {
     /// A daemon that was restarted.
     pub(crate) fn restart(&mut self) {
         self.service = service(&self.mux);
+    }
+
+    /// Failures of cards in object mode add up until the TPM locks, which would end what is tried many times.
+    pub(crate) fn stay_away_from_the_lockout(&self) {
+        if self.objects {
+            let nothing = HierarchyAuth::new(&[]).unwrap();
+            self.service.reset_lockout(&nothing).unwrap();
+        }
     }
 
     pub(crate) fn record(&self, kind: Kind) -> CardRecord {
@@ -209,6 +224,52 @@ impl Bench {
         let mut token = self.service.token(record).unwrap();
         let status = token.status(reference).unwrap();
         status.limit - status.left
+    }
+
+    /// Wrong tries and limit of an index, as anybody reads them: by the approval that asks for nothing, or as the
+    /// owner where the card has no such approval. An error is the TPM's response code.
+    pub(crate) fn counted(&self, record: &CardRecord, role: IndexRole) -> Result<(u32, u32), u32> {
+        let found = index(record, role);
+        let own = Entity::named(found.handle, &found.name);
+        let read = |by: Entity, auth: Auth<'_>| {
+            self.send(cc::NV_READ, &[by, own.clone()], &[auth], &[0, 8, 0, 0])
+        };
+        let answer = match record.tpm.mode {
+            CounterMode::NvOwner => {
+                let answer = read(Entity::plain(OWNER), EMPTY);
+                match answer.code {
+                    BAD_AUTH => read(Entity::plain(OWNER), Auth::Password(OWN_VALUE)),
+                    _ => answer,
+                }
+            }
+            CounterMode::Nv | CounterMode::Object => {
+                let id = match role {
+                    IndexRole::Pin => ApprovalId::P6,
+                    IndexRole::Adm => ApprovalId::A1,
+                    IndexRole::Puk => ApprovalId::U6,
+                };
+                let mut approvals = record.tpm.approvals.iter();
+                let approval = approvals.find(|it| it.id == id.as_str()).unwrap();
+                let session = self.policy_session();
+                self.policy_command_code(&session, cc::NV_READ);
+                self.policy_authorize(
+                    &session,
+                    &approval.digest,
+                    role_ref(role),
+                    &name_of(&record.tpm.birth_public),
+                    &approval.ticket,
+                );
+                let answer = read(own.clone(), Auth::Session(&session, &[]));
+                self.flush(session.handle);
+                answer
+            }
+        };
+        if answer.code != 0 {
+            return Err(answer.code);
+        }
+        let mut data = Reader(&answer.body[6..14]);
+        let mut number = || u32::from_be_bytes(data.bytes(4).try_into().unwrap());
+        Ok((number(), number()))
     }
 
     /// Compares a PIN with the TPM's.

@@ -1,6 +1,6 @@
 //! Card files made by an attacker, with the right host HMAC where the check is meant to be deeper.
 
-use cardea_card::record::{CardId, CardRecord, IndexRole};
+use cardea_card::record::{CardId, CardRecord, CounterMode, IndexRole};
 use cardea_card::secret::PrivateKey;
 use cardea_card::token::{
     AdminForm, KeyAlgorithm, KeyClass, KeyOrigin, KeyStore as _, PinReference,
@@ -12,8 +12,8 @@ use cardea_client::message::{
 };
 use cardea_daemon::{Config, Daemon};
 use cardea_store::Store;
+use cardea_testkit::played::{self, Chip};
 use cardea_testkit::process::PATIENCE;
-use cardea_testkit::swtpm::Swtpm;
 use cardea_tpm::CardFault;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 
@@ -24,20 +24,21 @@ use crate::vault::Said;
 
 /// A host with a card, whose daemon comes and goes.
 struct Host {
-    tpm: Swtpm,
+    tpm: Chip,
     folder: tempfile::TempDir,
 }
 
 impl Host {
     fn with_card(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let tpm = Swtpm::start(&folder.path().join("tpm"));
+        let tpm = Chip::start(&folder.path().join("tpm"));
         let host = Self { tpm, folder };
         host.with_daemon(|client| {
             let content = NewContent::with_pin(SecretBytes::new(PIN.to_vec()));
-            let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard::new(
-                name, content,
-            ))));
+            let request = Request::Cards(CardsRequest::Create(Box::new(CreateCard {
+                counter_mode: Some(played::counter_mode()),
+                ..CreateCard::new(name, content)
+            })));
             let made = client.call(&request, PATIENCE).unwrap();
             assert!(matches!(made, Reply::Card(_)), "{made:?}");
         });
@@ -198,6 +199,10 @@ pub(crate) fn borrowed_parts() -> Outcome {
         ),
     ];
     for (what, record) in refused {
+        // Where the owner reads the counts, no approval is used before its secret is given, and the TPM refuses it then.
+        if own.tpm.mode == CounterMode::NvOwner && what == "approvals' tickets" {
+            continue;
+        }
         succeeds_if!(
             !matches!(
                 bench.service.check_card(&record),

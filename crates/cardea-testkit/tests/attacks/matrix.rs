@@ -132,10 +132,10 @@ fn tried(
         if !matches!(row.how, How::Tried(_)) {
             continue;
         }
-        for (object, expected) in &row.cases {
-            let (answers, card) = attempt(row, *object, expected);
+        for (object, expected) in row.cases_of_run() {
+            let (answers, card) = attempt(row, object, &expected);
             for what in [answers.err(), card.err()].into_iter().flatten() {
-                failed.push(format!("{}: {what}", row.title(*object)));
+                failed.push(format!("{}: {what}", row.title(object)));
             }
         }
     }

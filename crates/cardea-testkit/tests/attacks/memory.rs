@@ -17,6 +17,7 @@ use cardea_client::message::{
 };
 use cardea_store::format::{HostKey, decode};
 use cardea_testkit::multiplexer::Multiplexer;
+use cardea_testkit::played;
 use cardea_testkit::process::Running;
 use cardea_testkit::rig::bin_dir;
 use cardea_testkit::software::SeededRng;
@@ -128,7 +129,10 @@ impl Victim {
             blank: false,
         };
         let made = self.call(&Request::Cards(CardsRequest::Create(Box::new(
-            CreateCard::new(name, content),
+            CreateCard {
+                counter_mode: Some(played::counter_mode()),
+                ..CreateCard::new(name, content)
+            },
         ))));
         let Reply::Card(card) = made else {
             panic!("{made:?}")
@@ -387,10 +391,12 @@ impl Victim {
 
     /// Birth keys: with one of them root could make the card's counter again.
     fn birth_keys(&self) -> usize {
-        let abscissas = ["admin", "puk"].map(|card| {
-            let area = self.record(card).tpm.birth_public;
-            area[area.len() - 66..area.len() - 34].try_into().unwrap()
-        });
+        let areas = ["admin", "puk"].map(|card| self.record(card).tpm.birth_public);
+        // A card in object mode is born without one.
+        let areas = areas.iter().filter(|area| !area.is_empty());
+        let abscissas: Vec<[u8; 32]> = areas
+            .map(|area| area[area.len() - 66..area.len() - 34].try_into().unwrap())
+            .collect();
         let memory: Vec<_> = writable(self.process.pid())
             .into_iter()
             .map(|(_, bytes)| bytes)

@@ -8,7 +8,8 @@ use cardea_tpm::ADM_LIMIT;
 use cardea_tpm::policy::{ApprovalId, name_of, role_ref};
 
 use crate::bench::{
-    ADMIN_KEY, Bench, Kind, Outcome, PIN, SECOND_PIN, admin_key, index, pin, succeeds_if, value,
+    ADMIN_KEY, Bench, Kind, Outcome, PIN, SECOND_PIN, admin_key, counter_object, index, pin,
+    succeeds_if, value,
 };
 use crate::raw::{Auth, Entity, SessionKind, cc, sized};
 
@@ -162,23 +163,12 @@ fn correct_answer_during_the_wait(bench: &Bench, record: &CardRecord, card: &mut
 }
 
 pub(crate) fn admin_failures(bench: &Bench, record: &CardRecord) -> u32 {
-    // By approval A1, which asks for nothing.
-    let adm = index(record, IndexRole::Adm);
-    let entity = Entity::named(adm.handle, &adm.name);
-    let session = bench.policy_session();
-    bench.policy_command_code(&session, cc::NV_READ);
-    assert_eq!(authorize(bench, record, &session, ApprovalId::A1), 0);
-    let answer = bench.send(
-        cc::NV_READ,
-        &[entity.clone(), entity],
-        &[Auth::Session(&session, &[])],
-        &[0, 8, 0, 0],
-    );
-    bench.flush(session.handle);
-    assert_eq!(answer.code, 0);
-    let counter = &answer.body[6..14];
-    assert_eq!(counter[4..], ADM_LIMIT.to_be_bytes());
-    u32::from_be_bytes(counter[..4].try_into().unwrap())
+    if let Some(counter) = counter_object(record, IndexRole::Adm) {
+        return counter.count;
+    }
+    let (failures, limit) = bench.counted(record, IndexRole::Adm).unwrap();
+    assert_eq!(limit, ADM_LIMIT);
+    failures
 }
 
 fn authorize(

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cardea_testkit::played::Share;
+
 use super::Operation;
 use super::adversary::{Conversation, Place};
 use super::manipulation::{ERRORS, Manipulation};
@@ -26,7 +28,7 @@ impl fmt::Debug for Case {
 /// Critical commands get all manipulations and six of the errors, others every n-th manipulation and three errors.
 /// Which ones they are rotates from command to command, so that all of them are tried. Of the result every n-th case
 /// is taken, and always the exchange of a whole session and, where that does not take too long, all that concerns a
-/// change of a value or counter.
+/// change of a value or counter. A run over several parts takes other cases on each of them.
 pub(crate) fn cases<O: Operation>(baseline: &Conversation, operation: &O) -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, line) in baseline.lines.iter().enumerate() {
@@ -61,6 +63,11 @@ pub(crate) fn cases<O: Operation>(baseline: &Conversation, operation: &O) -> Vec
         is_change
             || case.manipulation.is_for_every_operation()
             || number.is_multiple_of(operation.share())
+    });
+    let (share, mut number) = (Share::of_run(), 0usize);
+    cases.retain(|_| {
+        number += 1;
+        share.contains(number)
     });
     cases
 }

@@ -18,6 +18,8 @@ This table lists every command of the TPM and what happens when it is tried agai
 The tests try each row on a software TPM, libtpms 0.9.2 (`crates/cardea-testkit/tests/attacks/matrix`).
 They fail if the TPM has a command without a row, if a command takes an object without a row, and if an answer is not the one in the table.
 After each attempt they also check that the card is whole, has all its tries and signs only after the PIN, unless the outcome says otherwise.
+`cargo xtask tpms` tries them on the parts of [tpms.md](tpms.md) too.
+Of cards whose counts only the owner reads ([design/tpm.md](design/tpm.md), section 16), the owner can read and certify an index (NV_Read and NV_Certify succeed; NV_ReadLock, PolicyNV and PolicyAuthorizeNV fail for other reasons), and there are no approvals that ask for no secret; all else is as in the table.
 
 This file is generated: `CARDEA_RECORD=1 cargo test -p cardea-testkit --test attacks document` writes it.
 

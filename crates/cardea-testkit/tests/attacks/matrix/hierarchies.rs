@@ -6,6 +6,7 @@ use super::indices::{define_again, full_tries};
 use super::live::Live;
 use super::row::Object::{Endorsement, Lockout, Owner, PinIndex, Platform, Srk};
 use super::row::{After, INDICES, Knowledge, Object, Row, row};
+use crate::bench::OWN_VALUE;
 use crate::raw::{Auth, EMPTY, Entity, OWNER, cc, public_area, sized};
 
 /// The handle that stands for the platform's part of NV.
@@ -187,7 +188,7 @@ fn values() -> Vec<Row> {
                 "set a value: cards are used as before, creating one needs that value",
             )
             .on(hierarchies, 0)
-            .by(|live, object| by(live, object, cc::HIERARCHY_CHANGE_AUTH, &sized(b"own"))),
+            .by(|live, object| by(live, object, cc::HIERARCHY_CHANGE_AUTH, &sized(OWN_VALUE))),
         );
         rows.push(
             row(
@@ -213,9 +214,12 @@ fn by_own_policy(live: &mut Live, object: Object) -> [(&'static str, u32); 2] {
         .policy_command_code(&session, cc::HIERARCHY_CHANGE_AUTH);
     let hierarchy = [live.entity(object)];
     let auth = [Auth::Session(&session, &[])];
-    let changed = live
-        .bench
-        .send(cc::HIERARCHY_CHANGE_AUTH, &hierarchy, &auth, &sized(b"own"));
+    let changed = live.bench.send(
+        cc::HIERARCHY_CHANGE_AUTH,
+        &hierarchy,
+        &auth,
+        &sized(OWN_VALUE),
+    );
     [("", set), ("HierarchyChangeAuth", changed.code)]
 }
 

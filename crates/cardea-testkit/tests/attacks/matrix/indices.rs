@@ -1,11 +1,11 @@
 //! Commands on the card's counters: by owner and platform, by a wrong value, by what the card file approves.
 
-use cardea_card::record::IndexRole;
+use cardea_card::record::{CounterMode, IndexRole};
 use cardea_tpm::policy::{ApprovalId, NV_DEFINED, index_policy, name_of, nv_public};
 
 use super::live::Live;
 use super::row::Object::{AdmIndex, Owner, PinIndex, Platform, PukIndex};
-use super::row::{After, INDICES, Knowledge, Object, Row, Seen, row};
+use super::row::{After, Answered, INDICES, Knowledge, Object, Row, Seen, row};
 use crate::bench::index;
 use crate::raw::{
     Auth, EMPTY, Entity, NULL, OWNER, PLATFORM, Session, SessionKind, Ticket, cc, sized,
@@ -19,14 +19,17 @@ pub(super) fn rows() -> Vec<Row> {
     for (command, compared) in data_commands() {
         for (knowledge, by) in [(Knowledge::Owner, OWNER), (Knowledge::Platform, PLATFORM)] {
             let tried = "authorised by the hierarchy";
-            rows.push(
+            let by_hierarchy =
                 row(command, knowledge, tried)
                     .on(INDICES, 0x149)
                     .by(move |live, object| {
                         let by = Entity::plain(by);
                         send(live, command, object, &by, EMPTY)
-                    }),
-            );
+                    });
+            rows.push(match read_by_the_owner(command) {
+                Some(code) if by == OWNER => by_hierarchy.where_the_owner_reads(INDICES, code),
+                _ => by_hierarchy,
+            });
         }
         let by_value = row(
             command,
@@ -62,6 +65,17 @@ fn data_commands() -> [(u32, Option<u32>); 10] {
         (cc::NV_SET_BITS, None),
         (cc::NV_WRITE_LOCK, None),
     ]
+}
+
+/// What the TPM says of the commands that only read, where the owner may read: what the data are not fit for fails.
+fn read_by_the_owner(command: u32) -> Option<u32> {
+    match command {
+        cc::NV_READ | cc::NV_CERTIFY => Some(0),
+        cc::NV_READ_LOCK => Some(0x282),
+        cc::POLICY_NV => Some(0x126),
+        cc::POLICY_AUTHORIZE_NV => Some(0x083),
+        _ => None,
+    }
 }
 
 /// Five tries of five, as NV_Write takes them.
@@ -155,15 +169,19 @@ fn approved() -> Vec<Row> {
             .by(one("P4", ApprovalId::P4)),
         row(cc::NV_READ, Knowledge::CardFile, open)
             .on(&[PinIndex], [("P6", 0)])
+            .where_the_owner_reads(&[], 0)
             .by(one("P6", ApprovalId::P6)),
         row(cc::NV_READ, Knowledge::CardFile, open)
             .on(&[AdmIndex], [("A1", 0)])
+            .where_the_owner_reads(&[], 0)
             .by(one("A1", ApprovalId::A1)),
         row(cc::NV_READ, Knowledge::CardFile, open)
             .on(&[PukIndex], [("U6", 0)])
+            .where_the_owner_reads(&[], 0)
             .by(one("U6", ApprovalId::U6)),
         row(cc::NV_CERTIFY, Knowledge::CardFile, open)
             .on(&[PinIndex], [("P7", 0)])
+            .where_the_owner_reads(&[], 0)
             .by(certified),
         row(
             cc::NV_CHANGE_AUTH,
@@ -255,12 +273,17 @@ fn authorities() -> Vec<Row> {
             &[PinIndex],
             [("P3", 0x1C4), ("P5", 0x1C4), ("A1 as P6", 0x4C4)],
         )
+        .where_the_owner_reads(&[PinIndex], [("P3", 0x1C4), ("P5", 0x1C4)])
         .by(|live, _| {
-            [
+            let mut seen = Seen::from([
                 ("P3", alone(live, ApprovalId::P3, ApprovalId::P3)),
                 ("P5", alone(live, ApprovalId::P5, ApprovalId::P5)),
-                ("A1 as P6", alone(live, ApprovalId::A1, ApprovalId::P6)),
-            ]
+            ]);
+            if live.record.tpm.mode == CounterMode::Nv {
+                let code = alone(live, ApprovalId::A1, ApprovalId::P6);
+                seen.0.push(("A1 as P6", Answered::Code(code)));
+            }
+            seen
         }),
         row(
             cc::POLICY_AUTHORIZE,

@@ -8,10 +8,10 @@ use cardea_tpm::policy::{ApprovalId, key_policy, name_of, role_ref};
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 
 use super::row::{KEYS, Object};
-use crate::bench::{Bench, Kind, PIN, WRONG_PIN, index, new_key, pin, value};
+use crate::bench::{Bench, Kind, PIN, WRONG_PIN, counter_name, new_key, pin, value};
 use crate::raw::{
-    Auth, ENDORSEMENT, Entity, LOADED_SESSIONS, LOCKOUT, NULL, OWNER, PLATFORM, Reader, Session,
-    TRANSIENT, cc, sign_parameters,
+    Auth, ENDORSEMENT, Entity, LOADED_SESSIONS, LOCKOUT, NULL, OWNER, PLATFORM, Session, TRANSIENT,
+    cc, sign_parameters,
 };
 
 /// ECDSA with SHA-256 as a signature scheme.
@@ -86,7 +86,7 @@ impl Live {
             Object::Rsa => key.object.public[..2] == [0, 1],
             Object::Imported => key.creation_hash.is_empty(),
             _ => {
-                let pin = &index(&self.record, IndexRole::Pin).name;
+                let pin = &counter_name(&self.record, IndexRole::Pin);
                 let class = match object {
                     Object::Once => KeyClass::Always,
                     _ => KeyClass::Session,
@@ -141,14 +141,14 @@ impl Live {
         self.index(role)
     }
 
+    /// An index, or the object that a card in object mode has in its place, which is loaded.
     pub(super) fn index(&self, role: IndexRole) -> Entity {
-        let index = index(&self.record, role);
-        Entity::named(index.handle, &index.name)
+        self.bench.counter(&self.record, role)
     }
 
     /// A session of the daemon's.
     pub(super) fn session(&self, object: Object) -> u32 {
-        let pin = &index(&self.record, IndexRole::Pin).name;
+        let pin = &counter_name(&self.record, IndexRole::Pin);
         let wanted = match object {
             Object::Channel => None,
             Object::ArmedOnce => Some(key_policy(pin, KeyClass::Always).to_vec()),
@@ -196,6 +196,7 @@ impl Live {
         let value = self.pin_value();
         let auth = Auth::Password(&value);
         let code = self.bench.policy_secret(&pin, auth, &session, policy_ref);
+        self.bench.put_away(&pin);
         assert_eq!(code, 0, "the PIN is right");
         session
     }
@@ -213,28 +214,9 @@ impl Live {
         )
     }
 
-    /// Wrong tries and limit of an index, by the approval that lets anybody read them.
+    /// Wrong tries and limit of an index.
     pub(super) fn counter(&self, role: IndexRole) -> Result<(u32, u32), u32> {
-        let id = match role {
-            IndexRole::Pin => ApprovalId::P6,
-            IndexRole::Adm => ApprovalId::A1,
-            IndexRole::Puk => ApprovalId::U6,
-        };
-        let session = self.bench.policy_session();
-        self.bench.policy_command_code(&session, cc::NV_READ);
-        self.authorize(&session, id);
-        let (index, auth) = (self.index(role), [Auth::Session(&session, &[])]);
-        let entities = [index.clone(), index];
-        let answer = self
-            .bench
-            .send(cc::NV_READ, &entities, &auth, &[0, 8, 0, 0]);
-        self.bench.flush(session.handle);
-        if answer.code != 0 {
-            return Err(answer.code);
-        }
-        let mut data = Reader(&answer.body[6..14]);
-        let mut number = || u32::from_be_bytes(data.bytes(4).try_into().unwrap());
-        Ok((number(), number()))
+        self.bench.counted(&self.record, role)
     }
 
     /// What is loaded at the moment is not the attacker's.

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use cardea_card::record::CounterMode;
+use cardea_testkit::played;
+
 use super::live::Live;
 use crate::bench::Outcome;
-use crate::raw::{command_name, response_name};
+use crate::raw::{cc, command_name, response_name};
 
 /// What a command is tried against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +206,8 @@ pub(crate) struct Row {
     pub(crate) knowledge: Knowledge,
     pub(crate) tried: &'static str,
     pub(crate) cases: Vec<(Object, Seen)>,
+    /// In place of these, for cards whose counts only the owner reads.
+    where_the_owner_reads: Option<Vec<(Object, Seen)>>,
     pub(crate) after: After,
     pub(crate) how: How,
 }
@@ -214,6 +219,7 @@ pub(crate) fn row(command: u32, knowledge: Knowledge, tried: &'static str) -> Ro
         knowledge,
         tried,
         cases: Vec::new(),
+        where_the_owner_reads: None,
         after: After::Whole,
         how: How::NotTried(""),
     }
@@ -249,6 +255,34 @@ impl Row {
         let cases = objects.iter().map(|object| (*object, expected.clone()));
         self.cases.extend(cases);
         self
+    }
+
+    /// What is expected instead of cards whose counts only the owner reads; of no object, if they lack what the row is
+    /// about.
+    pub(crate) fn where_the_owner_reads(
+        mut self,
+        objects: &[Object],
+        expected: impl Into<Seen>,
+    ) -> Self {
+        let expected = expected.into();
+        let cases = objects.iter().map(|object| (*object, expected.clone()));
+        self.where_the_owner_reads = Some(cases.collect());
+        self
+    }
+
+    /// What is expected of the cards of this run. Those in object mode have no indices, and no tries in the TPM.
+    pub(super) fn cases_of_run(&self) -> Vec<(Object, Seen)> {
+        let needs_index = self.after == After::Tried || self.command == cc::NV_CERTIFY;
+        let cases = match (&self.where_the_owner_reads, played::counter_mode()) {
+            (Some(cases), CounterMode::NvOwner) => cases,
+            (_, CounterMode::Object) if needs_index => return Vec::new(),
+            _ => &self.cases,
+        };
+        let is_there = |object: Object| {
+            played::counter_mode() != CounterMode::Object || !INDICES.contains(&object)
+        };
+        let cases = cases.iter().filter(|(object, _)| is_there(*object));
+        cases.cloned().collect()
     }
 
     /// What becomes of the card.

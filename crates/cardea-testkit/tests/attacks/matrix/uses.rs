@@ -1,5 +1,6 @@
 //! Every command that uses a key, authorised in nine ways without the PIN, and once with it.
 
+use cardea_card::record::CounterMode;
 use cardea_tpm::policy::{ApprovalId, name_of};
 
 use super::live::Live;
@@ -7,8 +8,8 @@ use super::row::Object::{Ec, Imported, Once, Rsa, Srk};
 use super::row::{BLOBS, EC_KEYS, KEYS, Knowledge, Object, Row, Seen, row};
 use super::ways::Way;
 use crate::raw::{
-    Auth, EMPTY, ENDORSEMENT, Entity, NULL, SessionKind, cc, ecc_salt, ecc_signing_area, no_pcrs,
-    point, sensitive, sign_parameters, sized, sized_point,
+    Auth, EMPTY, ENDORSEMENT, Entity, NULL, OWNER, SessionKind, cc, ecc_salt, ecc_signing_area,
+    no_pcrs, point, sensitive, sign_parameters, sized, sized_point,
 };
 
 /// A use of a key: which command, and how it is put together.
@@ -209,6 +210,10 @@ impl Use {
             Shape::After(hierarchy) => (vec![plain(hierarchy), key()], vec![EMPTY, auth]),
             Shape::BeforeIndex => {
                 let index = live.entity(Object::PinIndex);
+                if live.record.tpm.mode == CounterMode::NvOwner {
+                    let entities = [key(), plain(OWNER), index];
+                    return self.send_to(live, object, &entities, &[auth, EMPTY]);
+                }
                 let read = live.bench.policy_session();
                 live.bench.policy_command_code(&read, cc::NV_CERTIFY);
                 live.authorize(&read, ApprovalId::P7);
