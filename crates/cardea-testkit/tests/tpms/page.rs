@@ -8,8 +8,7 @@ use crate::PARTS;
 const HEAD: &str = "| part | cards | keys | cards that fit | lockout as delivered | why not in a better mode |\n|---|---|---|---|---|---|\n";
 
 /// Of the table of `xtask/src/tpms.rs`.
-const RUNS: &str =
-    "| part | cards | card suite | OpenSC | PKCS#11 | attacks |\n|---|---|---|---|---|---|\n";
+const RUNS: &str = "| part | cards | card suite | OpenSC | PKCS#11 | attacks | interposer walk |\n|---|---|---|---|---|---|---|\n";
 
 /// Writes the row if that is wanted; else it must be there.
 pub(crate) fn compare(name: &str, row: &str) {
