@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -337,7 +337,9 @@ fn log_at_its_loudest_has_no_pin_and_names_every_apdu() {
         .spawn()
         .unwrap();
     let mut process = Process(child);
-    until("the daemon serves", || place.socket().exists());
+    until("the daemon serves", || {
+        UnixStream::connect(place.socket()).is_ok()
+    });
     let mut client = place.client();
     client.create("work");
     client.power(0);

@@ -63,7 +63,8 @@ impl Swtpm {
             .spawn()
             .expect("swtpm is installed");
         self.child = Some(child);
-        until("swtpm listens", || socket.exists());
+        // Its file is there before it listens.
+        until("swtpm listens", || UnixStream::connect(&socket).is_ok());
     }
 
     /// As by `kill -9`.

@@ -1,6 +1,7 @@
 //! p11-kit 0.24 with our module: by its file, through its proxy, and from afar.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 
 use cardea_testkit::process::Running;
 use cardea_testkit::rig::PIN;
@@ -88,7 +89,7 @@ fn p11_kit_serves_a_card_to_programs_elsewhere() {
     command.arg(module()).arg(&card);
     let mut server = Running::start(&mut command, &workplace.path("server.log"));
     let socket = workplace.path("served");
-    server.wait_ready(|_| socket.exists());
+    server.wait_ready(|_| UnixStream::connect(&socket).is_ok());
 
     let client = module_of_p11_kit("pkcs11/p11-kit-client.so");
     let remote = format!(

@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 
 use cardea_pki::{Name, PublicKey, RequestBuilder};
 use cardea_testkit::namespace::Namespace;
@@ -121,7 +122,7 @@ fn machine(rig: &Rig, script: &str) -> (Namespace, Running) {
     screen.args(["-screen", "0", "640x480x24"]);
     let mut screen = Running::start(&mut screen, &rig.folder().join("screen.log"));
     let socket = local.path("/tmp/.X11-unix/X7");
-    screen.wait_ready(|_| socket.exists());
+    screen.wait_ready(|_| UnixStream::connect(&socket).is_ok());
     (local, screen)
 }
 

@@ -2,6 +2,7 @@
 //! that the client redirects.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use cardea_testkit::namespace::Namespace;
@@ -182,7 +183,7 @@ impl Remote {
         pcscd.args(["--foreground", "--debug", "-c"]).arg(&readers);
         let mut pcscd = Running::start(&mut pcscd, &folder.join("pcscd.log"));
         let socket = namespace.path("/run/pcscd/pcscd.comm");
-        pcscd.wait_ready(|_| socket.exists());
+        pcscd.wait_ready(|_| UnixStream::connect(&socket).is_ok());
         Self {
             namespace,
             folder: rig.folder().to_owned(),

@@ -60,7 +60,7 @@ impl Xrdp {
             .args(["-SecurityTypes", "None", "-geometry", "640x480"]);
         let mut screen = Running::start(&mut screen, &log("vnc"));
         let socket = machine.path("/tmp/.X11-unix/X10");
-        screen.wait_ready(|_| socket.exists());
+        screen.wait_ready(|_| UnixStream::connect(&socket).is_ok());
 
         let mut channels = machine.command("xrdp-chansrv");
         channels
