@@ -3,6 +3,7 @@
 use std::fs;
 
 use cardea_testkit::page::Page;
+use cardea_testkit::process::{self, Outcome};
 use cardea_testkit::rig::PIN;
 use cardea_testkit::workplace::{MESSAGE, WRONG, Workplace, module};
 
@@ -21,6 +22,23 @@ fn commands(heading: &str, key: &str) -> String {
         .replace("mail.pem", "rsa.pem")
 }
 
+/// Runs the page's commands in the workplace, up to the first that fails.
+fn shell(workplace: &Workplace, commands: &str) -> Outcome {
+    process::run(workplace.client("sh -e -c").arg(commands))
+}
+
+fn does(workplace: &Workplace, commands: &str) -> String {
+    let outcome = shell(workplace, commands);
+    assert!(outcome.success, "{commands}\nfailed:\n{}", outcome.text);
+    outcome.text
+}
+
+fn refuses(workplace: &Workplace, commands: &str) -> String {
+    let outcome = shell(workplace, commands);
+    assert!(!outcome.success, "{commands}\nsucceeded:\n{}", outcome.text);
+    outcome.text
+}
+
 /// A card with certificates and the provider, if OpenSSL is one for it.
 fn ready() -> Option<Workplace> {
     let workplace = Workplace::with_certificates();
@@ -30,7 +48,7 @@ fn ready() -> Option<Workplace> {
     {
         return None;
     }
-    workplace.does(&commands("The provider", "ec"));
+    does(&workplace, &commands("The provider", "ec"));
     fs::write(workplace.path("pin-file"), PIN).unwrap();
     fs::write(workplace.path("letter.txt"), MESSAGE).unwrap();
     Some(workplace)
@@ -40,7 +58,7 @@ fn ready() -> Option<Workplace> {
 fn openssl_signs_and_decrypts_through_its_provider() {
     let Some(workplace) = ready() else { return };
     for key in ["rsa", "ec"] {
-        let said = workplace.does(&commands("Sign and decrypt", key));
+        let said = does(&workplace, &commands("Sign and decrypt", key));
         assert!(said.contains("Verified OK"), "{said}");
         let opened = fs::read_to_string(workplace.path("opened.txt")).unwrap();
         assert_eq!(opened.replace('\r', ""), MESSAGE);
@@ -53,12 +71,12 @@ fn wrong_pin_costs_openssl_a_try_through_its_provider() {
     let commands = commands("Sign and decrypt", "ec");
     let sign = commands.lines().next().unwrap();
     fs::write(workplace.path("pin-file"), WRONG).unwrap();
-    let said = workplace.refuses(sign);
+    let said = refuses(&workplace, sign);
     assert!(said.contains("Could not find private key"), "{said}");
     assert_eq!(workplace.tries_left(), 4);
     fs::write(workplace.path("pin-file"), PIN).unwrap();
-    workplace.does(sign);
+    does(&workplace, sign);
     assert_eq!(workplace.tries_left(), 5);
     workplace.delete("ec");
-    workplace.refuses(sign);
+    refuses(&workplace, sign);
 }
