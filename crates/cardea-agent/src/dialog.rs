@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cardea_card::pin_policy::{PinPolicy, PinRuleError};
 use cardea_card::secret::Pin;
+use cardea_client::Process;
 use cardea_client::dictation::{from_dictation, to_dictation};
-use cardea_client::{process_executable, process_start};
 use cardea_terms::{for_dialog, tame};
 
 use crate::pinentry::{Error, Open, Options, Pinentry};
@@ -348,9 +348,9 @@ fn program(hints: &Hints) -> String {
 /// The executable of a process of this user, which the daemon, a user of its own, cannot read. `started` is when the
 /// process that is meant began: one that has its id by now is another.
 fn executable(pid: u32, started: u64) -> Option<String> {
-    let is_the_same = || started > 0 && process_start(pid) == Some(started);
-    let path = is_the_same().then(|| process_executable(pid))??;
-    is_the_same().then_some(path)
+    let process = Process::find(pid)?;
+    let is_the_same = started > 0 && process.start() == Some(started);
+    is_the_same.then(|| process.executable())?
 }
 
 /// The text of the dialog.
@@ -468,7 +468,7 @@ mod tests {
             program: "[harmless]".into(),
             unit: "session-3.scope".into(),
             pid: child.id(),
-            started: process_start(child.id()).unwrap(),
+            started: Process::find(child.id()).unwrap().start().unwrap(),
             ..Hints::default()
         };
         let named = asker(&hints);

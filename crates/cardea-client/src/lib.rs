@@ -37,7 +37,7 @@ pub use authorisation::{
 pub use client::{Client, ClientError};
 pub use connect::connect;
 pub use origin::Origin;
-pub use process::{ProcessMark, process_executable, process_start, tell_forks_by};
+pub use process::{Process, ProcessMark, tell_forks_by};
 pub use server::ServerEnd;
 pub use watch::{Insertion, Wake, Watch, Woken};
 

@@ -3,9 +3,7 @@
 //! The executable of another user's process is not readable (ptrace(2), `PTRACE_MODE_READ_FSCREDS`); its name, its start
 //! and its control group are. The name is the process's to choose, the unit its service manager's.
 
-use std::fs;
-
-use cardea_client::{process_executable, process_start};
+use cardea_client::Process;
 use cardea_terms::tame;
 
 /// Longest path of a program in the audit.
@@ -28,36 +26,34 @@ pub(crate) struct CallerProcess {
 impl CallerProcess {
     /// The process with this id, as it is now.
     pub(crate) fn of(pid: u32) -> Self {
-        let Some(started) = process_start(pid) else {
-            return Self::default();
-        };
-        let found = Self {
-            program: process_executable(pid)
+        Process::find(pid)
+            .and_then(|process| Self::read(&process))
+            .unwrap_or_default()
+    }
+
+    fn read(process: &Process) -> Option<Self> {
+        Some(Self {
+            started: process.start()?,
+            program: process
+                .executable()
                 .map(|path| path.chars().take(MAX_PROGRAM).collect())
-                .or_else(|| own_name(pid))
+                .or_else(|| own_name(process))
                 .unwrap_or_default(),
-            unit: unit(pid).unwrap_or_default(),
-            started,
-        };
-        // The id may have gone to another process in between, of which half of this is.
-        if process_start(pid) == Some(started) {
-            found
-        } else {
-            Self::default()
-        }
+            unit: unit(process).unwrap_or_default(),
+        })
     }
 }
 
-fn own_name(pid: u32) -> Option<String> {
-    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+fn own_name(process: &Process) -> Option<String> {
+    let name = process.read("comm")?;
     let name = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
     (!name.is_empty()).then(|| format!("[{}]", tame(&name)))
 }
 
 /// The last service or scope in the path of the control group.
-fn unit(pid: u32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    unit_of(&text)
+fn unit(process: &Process) -> Option<String> {
+    let text = process.read("cgroup")?;
+    unit_of(std::str::from_utf8(&text).ok()?)
 }
 
 /// Out of lines `hierarchy:controllers:path` (cgroups(7)).
@@ -85,7 +81,8 @@ mod tests {
             .unwrap();
         let sleeping = CallerProcess::of(child.id());
         assert!(sleeping.started >= own.started, "{sleeping:?}");
-        assert_eq!(own_name(child.id()).as_deref(), Some("[sleep]"));
+        let process = Process::find(child.id()).unwrap();
+        assert_eq!(own_name(&process).as_deref(), Some("[sleep]"));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(CallerProcess::of(child.id()), CallerProcess::default());

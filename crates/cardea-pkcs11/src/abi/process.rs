@@ -68,10 +68,17 @@ impl WipedOnFork {
 /// Differs between a process and those that it forked, also where the process id does not: in another PID namespace a
 /// child can have its parent's. 0 where the kernel cannot do that.
 fn generation() -> u64 {
+    const FIRST: u64 = 1;
     static PAGE: OnceLock<Option<WipedOnFork>> = OnceLock::new();
     // Ordinary memory, of which a child has a copy: no generation is used twice in one line.
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let Some(page) = PAGE.get_or_init(WipedOnFork::new) else {
+    static LAST: AtomicU64 = AtomicU64::new(FIRST);
+    let page = PAGE.get_or_init(|| {
+        let page = WipedOnFork::new()?;
+        // The kernel provides the page once, if it is written before it is read.
+        page.number().store(FIRST, Ordering::Relaxed);
+        Some(page)
+    });
+    let Some(page) = page else {
         return 0;
     };
     let number = page.number();

@@ -29,9 +29,10 @@ pub(crate) fn converse(
     uid: u32,
     seat: &Seat,
 ) -> Result<(), FrameError> {
-    let actor = peer::actor(&stream, uid);
     let own = Arc::clone(&stream);
     let mut client = ServerEnd::accept(stream, HANDSHAKE_TIME)?;
+    // Looked up while the client, which has its greeting, makes its first request.
+    let actor = peer::actor(&own, uid);
     let caller = counter.caller(uid);
     let mut visitor = Visitor::new(caller, actor, Door::Socket).with_stream(own);
     // Idle clients wait as long as they like.
