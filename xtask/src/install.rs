@@ -344,6 +344,10 @@ impl Summary {
 /// Puts every item in place, each in one step: a program that runs keeps the file it was started from.
 fn put(items: &[Item], root: &Path) -> Result<Summary> {
     let mut summary = Summary::default();
+    let [reader, hidden] = readers(root);
+    if hidden.exists() && !reader.exists() {
+        fs::rename(&hidden, &reader).with_context(|| hidden.display().to_string())?;
+    }
     for item in items {
         let to = items::below(root, &item.to);
         let content = item.content()?;
@@ -369,9 +373,18 @@ pub(crate) fn write(to: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&new, to)
 }
 
+/// pcscd's entry for the reader, and where a removal keeps it.
+fn readers(root: &Path) -> [PathBuf; 2] {
+    [items::READER, items::HIDDEN_READER].map(|path| items::below(root, Path::new(path)))
+}
+
 /// Removes every item, and the folders that only we have.
 fn take(items: &[Item], root: &Path, purge: bool) -> Result<Summary> {
     let mut summary = Summary::default();
+    let [reader, hidden] = readers(root);
+    if purge && hidden.exists() {
+        fs::remove_file(&hidden).with_context(|| hidden.display().to_string())?;
+    }
     for item in items {
         let from = items::below(root, &item.to);
         let changed = || -> Result<bool> {
@@ -381,7 +394,12 @@ fn take(items: &[Item], root: &Path, purge: bool) -> Result<Summary> {
             continue;
         }
         if !purge && changed()? {
-            summary.kept.push(from);
+            if from == reader {
+                fs::rename(&reader, &hidden).with_context(|| reader.display().to_string())?;
+                summary.kept.push(hidden.clone());
+            } else {
+                summary.kept.push(from);
+            }
             continue;
         }
         fs::remove_file(&from).with_context(|| from.display().to_string())?;

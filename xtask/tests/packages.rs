@@ -115,6 +115,8 @@ fn life(system: &System) {
     }
     system.put(CARD_PATH, CARD);
     system.does("echo 'slots = 8' > /etc/cardea/cardea.toml; systemctl disable cardea");
+    system.does("echo '# changed' >> /etc/reader.conf.d/cardea");
+    starts_pcscd(system);
 
     system.does(&format!("{INSTALL} {ALL}"));
     assert_eq!(system.read(CARD_PATH), CARD);
@@ -125,14 +127,23 @@ fn life(system: &System) {
     assert_names_the_card(&said);
     system.does("test ! -e /usr/sbin/cardea-daemon");
     assert_eq!(system.read(CARD_PATH), CARD);
-    system.does("grep 'slots = 8' /etc/cardea/cardea.toml; test -e /etc/reader.conf.d/cardea");
+    system.does("grep 'slots = 8' /etc/cardea/cardea.toml");
+    starts_pcscd(system);
 
-    system.does(&format!("{INSTALL} /packages/cardea-daemon_*.deb"));
+    system.does(&format!(
+        "{INSTALL} /packages/cardea-daemon_*.deb /packages/cardea-ifd_*.deb"
+    ));
+    system.does("grep '^# changed' /etc/reader.conf.d/cardea");
     assert_eq!(system.read(CARD_PATH), CARD);
     system.does("grep 'slots = 8' /etc/cardea/cardea.toml");
     assert_names_the_card(
         &system.does("code=0; cardea-daemon --remains || code=$?; test $code = 3"),
     );
+}
+
+/// pcscd refuses to start with an entry whose library is not there, for the readers of everybody.
+fn starts_pcscd(system: &System) {
+    system.does("mkdir -p /run/pcscd; code=0; timeout 1 pcscd --foreground 2>&1 || code=$?; test $code = 124");
 }
 
 /// What a purge deletes: everything but cards; these if it is told to.

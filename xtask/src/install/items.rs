@@ -51,6 +51,10 @@ const PROFILE: &str = "/etc/apparmor.d/usr.sbin.cardea-daemon";
 /// pcscd's entry for the reader.
 pub(super) const READER: &str = "/etc/reader.conf.d/cardea";
 
+/// Where a changed entry is kept after a removal: pcscd does not start while an entry names a library that is gone, and
+/// passes over hidden files.
+pub(super) const HIDDEN_READER: &str = "/etc/reader.conf.d/.cardea";
+
 /// An absolute path that programs and libraries are put below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix(PathBuf);

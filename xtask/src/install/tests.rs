@@ -186,6 +186,25 @@ fn removal_keeps_changed_configuration_unless_purged() {
 }
 
 #[test]
+fn changed_entry_of_the_reader_is_hidden_from_pcscd_while_there_is_no_driver() {
+    let machine = Machine::new();
+    machine.install();
+    let [entry, hidden] = readers(&machine.root());
+    fs::write(&entry, "changed\n").unwrap();
+    let kept = take(&machine.items("/usr"), &machine.root(), false).unwrap();
+    assert_eq!(kept.kept, [hidden.clone()]);
+    assert!(!entry.exists());
+
+    machine.install();
+    assert_eq!(fs::read_to_string(&entry).unwrap(), "changed\n");
+    assert!(!hidden.exists());
+
+    take(&machine.items("/usr"), &machine.root(), false).unwrap();
+    take(&machine.items("/usr"), &machine.root(), true).unwrap();
+    assert!(machine.files().is_empty(), "{:?}", machine.files());
+}
+
+#[test]
 fn unit_starts_the_program_below_the_prefix() {
     let machine = Machine::new();
     put(&machine.items("/usr/local"), &machine.root()).unwrap();

@@ -196,10 +196,13 @@ fn other_version(library: &Path) -> Option<String> {
     }
 }
 
-/// The files of a folder, in order of their names.
+/// The files of a folder in order of their names, without hidden ones, which pcscd and p11-kit pass over.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(|entry| entry.path())
+        .collect();
     paths.sort();
     paths
 }

@@ -234,7 +234,9 @@ fn removed(second: &Report, shown: &mut Shown) {
     }
     has(second, "kept", ".card");
     has(second, "gone", "No such file");
-    shown.passed("a removal keeps the card and names what it has in the TPM");
+    is(second, "pcscd-without", "active");
+    shown
+        .passed("a removal keeps the card, names what it has in the TPM, and leaves pcscd running");
     is(second, "bus-again", "yes");
     is(second, "tries-again", "5");
     has(second, "by-reader-again", "Verified OK");
@@ -244,6 +246,7 @@ fn removed(second: &Report, shown: &mut Shown) {
     is(second, "state-after-purge", "ready");
     shown.passed("a purge keeps cards unless the administrator asks for their deletion");
     has(second, "purged", "deleting the cards");
+    is(second, "pcscd-after", "active");
     is(second, "left", "");
     shown.passed("a purge with their deletion leaves no file");
     has(second, "denied-then", "apparmor=\"DENIED\"");

@@ -25,6 +25,7 @@ does apt-get --yes remove 'cardea*'
 say removed "$(grep -F -e 'keeps the cards' -e 'cardea card destroy' -e 'NV index' /run/said)"
 say kept "$(ls /var/lib/cardea/cards)"
 say gone "$(ls /usr/sbin/cardea-daemon 2>&1)"
+say pcscd-without "$(systemctl restart pcscd && systemctl is-active pcscd)"
 does apt-get --yes install ./cardea*.deb
 say bus-again "$(on_the_bus)"
 say tries-again "$(tries)"
@@ -39,6 +40,7 @@ say state-after-purge "$(member state)"
 echo 'cardea-daemon cardea-daemon/purge-cards boolean true' | debconf-set-selections
 does apt-get --yes purge 'cardea*'
 say purged "$(grep -F 'deleting the cards' /run/said)"
+say pcscd-after "$(systemctl restart pcscd && systemctl is-active pcscd)"
 say left "$(find / -xdev -name '*cardea*' -not -path '/trial/*' -not -path '/proc/*' -print)"
 
 say denied "$(denied)"
