@@ -171,7 +171,7 @@ impl Dialogs {
             pinentry.set("SETERROR", &tame(error))?;
         }
         // Not the second field of pinentry-curses 1.3: the return key after the first entry already reports that the
-        // two do not match, and a long second entry is written past the end of its memory.
+        // two do not match.
         if purpose.is_new()
             && !pinentry.is_drawn_by_curses()?
             && pinentry.set("SETREPEAT", "Again:")?
