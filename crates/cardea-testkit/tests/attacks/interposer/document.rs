@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use cardea_testkit::multiplexer::Profile;
+
 use super::ROWS;
 use super::manipulation::COLUMNS;
 use super::report::Walk;
@@ -11,7 +13,8 @@ use super::world::Ending;
 /// Compares a walk with its row; with `CARDEA_RECORD` in the environment, writes the row anew.
 ///
 /// Whether a case is refused or comes to nothing may depend on the moment; that something is unsettled or
-/// misreported where the row does not say so makes the document wrong.
+/// misreported where the row does not say so makes the document wrong. Over a part, where other cases are tried, an
+/// operation may remain unsettled elsewhere too.
 pub(crate) fn compare(walk: &Walk) {
     let row = row(walk);
     if std::env::var_os("CARDEA_RECORD").is_some() {
@@ -22,10 +25,14 @@ pub(crate) fn compare(walk: &Walk) {
     let start = format!("| {} |", walk.row);
     let present = document.lines().find(|line| line.starts_with(&start));
     let present: Vec<&str> = present.unwrap().split('|').skip(2).collect();
+    let in_the_row: &[Ending] = match Profile::of_run() {
+        None => &[Ending::Misreported, Ending::Unsettled],
+        Some(_) => &[Ending::Misreported],
+    };
     for (at, (seen, column)) in walk.cells().iter().zip(COLUMNS).enumerate() {
-        for ending in [Ending::Misreported, Ending::Unsettled] {
+        for ending in in_the_row {
             assert!(
-                !seen.contains(&ending) || present[at].contains(word(ending)),
+                !seen.contains(ending) || present[at].contains(word(*ending)),
                 "{column}: docs/interposer-walk.md is not current: CARDEA_RECORD=1 writes it anew\n{row}"
             );
         }
