@@ -2,6 +2,7 @@
 //!
 //! Secrets come by prompt, file or descriptor: no argument takes one, which a test below checks.
 
+mod attest;
 mod certificates;
 mod create;
 mod examples;
@@ -18,6 +19,7 @@ use cardea_terms::CounterMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use self::attest::{AttestVerb, VerifyArguments};
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::create::CreateArguments;
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
@@ -59,6 +61,9 @@ pub(crate) enum Noun {
     /// The administrator of a card, who answers challenges with the admin key
     #[command(subcommand)]
     Admin(AdminVerb),
+    /// What a card proves to a stranger
+    #[command(subcommand)]
+    Attest(AttestVerb),
     /// Show what happened, when, to which card and by whom
     #[command(after_long_help = examples::AUDIT)]
     Audit {

@@ -2,6 +2,7 @@
 //! `import` of `key`.
 
 pub(crate) mod admin;
+pub(crate) mod attest;
 pub(crate) mod audit;
 pub(crate) mod card;
 pub(crate) mod certificate;

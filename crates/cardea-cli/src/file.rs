@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
 
-/// A key or certificate file, whole; what it held is erased from memory when it is dropped.
+/// A file with a key, a certificate or evidence, whole; what it held is erased from memory when it is dropped.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     const ROOM: usize = cardea_pki::MAX_INPUT + 1;
     let fail =

@@ -33,7 +33,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::arguments::{Cli, Noun};
-use crate::commands::{admin, audit, card, certificate, csr, helpdesk, key, pin, reader_conf, tpm};
+use crate::commands::{
+    admin, attest, audit, card, certificate, csr, helpdesk, key, pin, reader_conf, tpm,
+};
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::terminal::output;
@@ -66,6 +68,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let mut daemon = Daemon::new(&cli.socket);
     match &cli.noun {
         Noun::Admin(verb) => admin::run(verb, &mut daemon),
+        Noun::Attest(verb) => attest::run(verb),
         Noun::Audit {
             output,
             follow,

@@ -36,7 +36,7 @@ impl ProcessMark {
     }
 }
 
-/// A process, as it is in `/proc` (proc(5)). Once it is gone nothing is read any more, whoever has its id by then.
+/// A process, as it is in `/proc` (proc(5)). Once it is gone nothing is read of it, whoever has its id by then.
 #[derive(Debug)]
 pub struct Process(OwnedFd);
 

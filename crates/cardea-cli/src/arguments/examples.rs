@@ -24,6 +24,11 @@ Exit codes:
   7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout,
   12 busy, 13 declined, 14 no agent, 15 TPM broken";
 
+pub(super) const ATTEST_VERIFY: &str = "\
+Examples:
+  cardea attest verify alice.evidence --trust authority.pem
+  cardea attest verify alice.evidence --trust authority.pem --nonce 00112233445566778899AABBCCDDEEFF --policy pin-limit=5,level=2,generated";
+
 pub(super) const AUDIT: &str = "\
 Examples:
   cardea audit --follow

@@ -7,6 +7,7 @@
     reason = "helpers of tests"
 )]
 
+mod attest;
 mod audit;
 mod bad_input;
 mod cards;
