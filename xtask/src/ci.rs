@@ -6,13 +6,16 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Workspace, say};
-use crate::{book, deps, install, sizes, tools, uses, weakened, words};
+use crate::{book, deps, fuzz, install, sizes, tools, uses, weakened, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Also ask the database of advisories, which is a git repository on the network
     #[arg(long)]
     advisories: bool,
+    /// Also fuzz, each target for so long
+    #[arg(long, value_name = "SECONDS")]
+    fuzz: Option<u32>,
 }
 
 /// A check and its name.
@@ -38,6 +41,7 @@ const STEPS: &[Step] = &[
     ("doc tests", doc_tests),
     ("documentation", documentation),
     ("installation", |workspace, _| install::rehearse(workspace)),
+    ("fuzzing", fuzzing),
 ];
 
 /// Runs every step, also after one that failed: all that is wrong in one go.
@@ -120,8 +124,21 @@ fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
 
 /// Ignored tests are run too: a skipped test is a failed one. There is one test more than processors at a time, as many
 /// wait for programs and disks.
-fn tests(workspace: &Workspace, _: &Arguments) -> Result<()> {
+fn tests(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     uses::forget(workspace)?;
+    // Tests wait for programs and disks half of the time.
+    let beside = match arguments.fuzz {
+        Some(_) => Some(fuzz::build_beside(workspace)?),
+        None => None,
+    };
+    let result = nextest(workspace);
+    if let Some(mut beside) = beside {
+        beside.wait().context("cargo")?;
+    }
+    result
+}
+
+fn nextest(workspace: &Workspace) -> Result<()> {
     let nextest = tools::NEXTEST.ensure(workspace)?;
     let threads = std::thread::available_parallelism()?.get() + 1;
     let mut command = std::process::Command::new(nextest);
@@ -148,6 +165,13 @@ fn documentation(workspace: &Workspace, _: &Arguments) -> Result<()> {
             .args(["doc", "--workspace", "--locked", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )
+}
+
+fn fuzzing(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    match arguments.fuzz {
+        Some(seconds) => fuzz::all(workspace, seconds),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

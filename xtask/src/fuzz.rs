@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -43,7 +43,16 @@ const TIMEOUT: u32 = 20;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.seconds > 0, "--seconds must be at least 1");
-    let workspace = Workspace::locate()?;
+    go(&Workspace::locate()?, arguments)
+}
+
+/// All targets, each for so long.
+pub(crate) fn all(workspace: &Workspace, seconds: u32) -> Result<()> {
+    let target = None;
+    go(workspace, &Arguments { target, seconds })
+}
+
+fn go(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let fuzz = workspace.root.join("fuzz");
     let mut targets = targets(&fuzz)?;
     if let Some(wanted) = &arguments.target {
@@ -54,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         );
         targets.retain(|target| target == wanted);
     }
-    let programs = build(&workspace)?;
+    let programs = build(workspace)?;
     let runs: Vec<Run> = targets
         .into_iter()
         .map(|target| Run {
@@ -90,23 +99,42 @@ fn targets(fuzz: &Path) -> Result<Vec<String>> {
 /// Builds all targets; gives the folder of the programs.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let host = host()?;
-    let target_dir = workspace.target.join("fuzz");
-    shell::run(
-        workspace
-            .cargo()
-            .args(["build", "--manifest-path", "fuzz/Cargo.toml", "--locked"])
-            .args(["--release", "--features", "libfuzzer", "--bins", "--quiet"])
-            // With a target named, build scripts and macros are built without the flags.
-            .args(["--target", &host])
-            .arg("--target-dir")
-            .arg(&target_dir)
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", FLAGS.join(" ")),
-    )
-    .context(
+    shell::run(&mut builder(workspace, workspace.cargo(), &host)).context(
         "if fuzz/Cargo.lock is behind: cargo update --manifest-path fuzz/Cargo.toml --workspace",
     )?;
-    Ok(target_dir.join(host).join("release"))
+    Ok(target_dir(workspace).join(host).join("release"))
+}
+
+/// Builds all targets with what other work leaves of the processors. An error is told by the build that comes when they
+/// are run.
+pub(crate) fn build_beside(workspace: &Workspace) -> Result<Child> {
+    let cargo = workspace.cargo();
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"])
+        .arg(cargo.get_program())
+        .current_dir(&workspace.root);
+    builder(workspace, nice, &host()?)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("nice")
+}
+
+fn builder(workspace: &Workspace, mut cargo: Command, host: &str) -> Command {
+    cargo
+        .args(["build", "--manifest-path", "fuzz/Cargo.toml", "--locked"])
+        .args(["--release", "--features", "libfuzzer", "--bins", "--quiet"])
+        // With a target named, build scripts and macros are built without the flags.
+        .args(["--target", host])
+        .arg("--target-dir")
+        .arg(target_dir(workspace))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", FLAGS.join(" "));
+    cargo
+}
+
+fn target_dir(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("fuzz")
 }
 
 fn host() -> Result<String> {

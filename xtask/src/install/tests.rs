@@ -192,7 +192,7 @@ fn changed_entry_of_the_reader_is_hidden_from_pcscd_while_there_is_no_driver() {
     let [entry, hidden] = readers(&machine.root());
     fs::write(&entry, "changed\n").unwrap();
     let kept = take(&machine.items("/usr"), &machine.root(), false).unwrap();
-    assert_eq!(kept.kept, [hidden.clone()]);
+    assert_eq!(kept.kept, std::slice::from_ref(&hidden));
     assert!(!entry.exists());
 
     machine.install();
