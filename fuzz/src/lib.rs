@@ -10,6 +10,7 @@
 pub mod apdu;
 pub mod apdu_parse;
 pub mod card_file;
+pub mod evidence;
 mod seeds;
 pub mod socket_message;
 pub mod tlv;
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     apdu::TARGET,
     apdu_parse::TARGET,
     card_file::TARGET,
+    evidence::TARGET,
     socket_message::TARGET,
     tlv::TARGET,
 ];

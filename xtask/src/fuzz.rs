@@ -426,7 +426,14 @@ stat::average_exec_per_sec:     100\n";
         let names = targets(&workspace.root.join("fuzz")).unwrap();
         assert_eq!(
             names,
-            ["apdu", "apdu_parse", "card_file", "socket_message", "tlv"]
+            [
+                "apdu",
+                "apdu_parse",
+                "card_file",
+                "evidence",
+                "socket_message",
+                "tlv"
+            ]
         );
     }
 }

@@ -37,10 +37,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         fs::remove_dir_all(&shown).with_context(|| shown.display().to_string())?;
     }
     workspace.build_tests()?;
-    for system in SYSTEMS {
-        say(&format!("== Debian {system}"));
-        test(&workspace, system)?;
-    }
+    // Both would begin with it.
+    tools::NEXTEST.ensure(&workspace)?;
+    std::thread::scope(|scope| {
+        let tests = SYSTEMS.map(|system| scope.spawn(|| test(&workspace, system)));
+        let ended = tests.map(|test| {
+            test.join()
+                .unwrap_or_else(|_| bail!("a thread has panicked"))
+        });
+        ended.into_iter().collect::<Result<()>>()
+    })?;
     let rows = rows(&read(&shown)?);
     rows.lines().for_each(say);
     let path = workspace.root.join(PAGE);
