@@ -27,7 +27,7 @@ use cardea_card::CardError;
 use cardea_card::record::CardRecord;
 
 pub(crate) use self::adversary::{Adversary, Conversation, Place};
-use self::cases::cases;
+use self::cases::{Case, cases};
 pub(crate) use self::manipulation::{ERRORS, Manipulation};
 use self::report::Walk;
 use self::world::{Ending, Entry, Report, Visit, World};
@@ -212,10 +212,7 @@ fn walk<O: Operation>(operation: &O) -> Walk {
     }
     let mut outcomes = Vec::new();
     for case in cases(&baseline, operation) {
-        let salt = world.salt.clone();
-        let adversary = Adversary::aiming(case.place, case.manipulation, baseline.clone(), salt);
-        let (_, mut outcome) = perform(operation, &mut world, &adversary);
-        assert!(adversary.has_hit(), "{}: {case:?}", operation.row());
+        let mut outcome = attempt(operation, &mut world, &case, &baseline);
         if let Err(rules) = &mut outcome {
             rules.retain(|rule| !broken.contains(rule));
             // The card may not be what it was.
@@ -231,6 +228,28 @@ fn walk<O: Operation>(operation: &O) -> Walk {
         outcomes,
     }
 }
+
+/// Performs an operation with a case. When a session is saved because it was idle depends on the time, and with it
+/// whether the command of the case comes at all: then once more.
+fn attempt<O: Operation>(
+    operation: &O,
+    world: &mut World,
+    case: &Case,
+    baseline: &Conversation,
+) -> Outcome {
+    for _ in 0..ATTEMPTS {
+        let salt = world.salt.clone();
+        let adversary = Adversary::aiming(case.place, case.manipulation, baseline.clone(), salt);
+        let (_, outcome) = perform(operation, world, &adversary);
+        if adversary.has_hit() || outcome.is_err() {
+            return outcome;
+        }
+    }
+    panic!("{}: {case:?} did not come", operation.row());
+}
+
+/// How often a case may fail to come.
+const ATTEMPTS: usize = 5;
 
 /// Performs an operation once with this adversary.
 fn perform<O: Operation>(
