@@ -14,8 +14,9 @@ pub struct TpmIdentity {
 }
 
 impl TpmIdentity {
-    /// From the directory name among a certificate's alternative names.
-    pub(crate) fn of(certificate: &PathCertificate) -> Option<Self> {
+    /// From the directory name among a certificate's alternative names; nothing is checked here.
+    #[must_use]
+    pub fn of(certificate: &PathCertificate) -> Option<Self> {
         let attribute = |kind| certificate.directory_attribute(kind).map(str::to_owned);
         Some(Self {
             manufacturer: attribute(MANUFACTURER)?,

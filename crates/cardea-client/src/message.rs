@@ -43,7 +43,9 @@ pub use self::redirection::{
 pub use self::reply::{Failure, FailureKind, Reply};
 pub use self::request::{CardName, Request};
 pub use self::slot::{PowerAction, SlotRequest};
-pub use self::tpm::{CardsTaken, CounterCheck, Hierarchy, IndexSummary, TpmRequest, TpmStatus};
+pub use self::tpm::{
+    CardsTaken, CounterCheck, EndorsementKey, Hierarchy, IndexSummary, TpmRequest, TpmStatus,
+};
 pub use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
 pub use cardea_terms::{
     CounterMode, Hash, IndexRole, KeyAlgorithm, KeyClass, Origin, PublicKey, Step, Visibility,

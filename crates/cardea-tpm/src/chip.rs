@@ -9,6 +9,7 @@ use cardea_terms::Step;
 use crate::clock::TpmTime;
 use crate::counter_object::LockoutRoom;
 use crate::create::{NewCard, PreparedCard};
+use crate::endorsement::EndorsementKey;
 use crate::error::TpmError;
 use crate::examination::Examination;
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
@@ -33,6 +34,13 @@ pub trait Chip: Send + Sync {
     ///
     /// [`TpmError`].
     fn status(&self) -> Result<Status, TpmError>;
+
+    /// Its endorsement keys: see [`Service::endorsement_keys`].
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError`].
+    fn endorsement_keys(&self) -> Result<Vec<EndorsementKey>, TpmError>;
 
     /// Wrong values until cards with counter objects have to wait.
     ///
@@ -239,6 +247,10 @@ impl Chip for Service {
 
     fn status(&self) -> Result<Status, TpmError> {
         self.status()
+    }
+
+    fn endorsement_keys(&self) -> Result<Vec<EndorsementKey>, TpmError> {
+        self.endorsement_keys()
     }
 
     fn lockout_room(&self) -> Result<LockoutRoom, TpmError> {

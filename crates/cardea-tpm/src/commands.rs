@@ -145,11 +145,20 @@ impl Tpm {
 
     /// TPM2_CreatePrimary in the null hierarchy, which needs no authorisation.
     pub(crate) fn create_temporary(&mut self, template: &[u8]) -> Result<(u32, Vec<u8>), TpmError> {
+        self.create_in(NULL, template)
+    }
+
+    /// TPM2_CreatePrimary in a hierarchy without authorisation.
+    pub(crate) fn create_in(
+        &mut self,
+        hierarchy: u32,
+        template: &[u8],
+    ) -> Result<(u32, Vec<u8>), TpmError> {
         let response = self.with_handle(
             Command {
                 name: "CreatePrimary",
                 code: code::CREATE_PRIMARY,
-                handles: &[Handle::plain(NULL)],
+                handles: &[Handle::plain(hierarchy)],
                 parameters: Writer::new().u16(4).u32(0).sized(template).u16(0).u32(0),
             },
             &mut [Use::empty_password()],

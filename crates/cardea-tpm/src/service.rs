@@ -13,6 +13,7 @@ use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::counter_object::{self, LockoutRoom};
 use crate::create::{NewCard, PreparedCard, create, free_base, undefine};
+use crate::endorsement::EndorsementKey;
 use crate::error::{ResponseCode, TpmError};
 use crate::examination::{Examination, Obstacle, OptionalCommand};
 use crate::examine::examine;
@@ -124,6 +125,16 @@ impl Service {
     /// [`TpmError`] when the TPM does not answer.
     pub fn status(&self) -> Result<Status, TpmError> {
         self.run(Status::read)
+    }
+
+    /// The TPM's endorsement keys: those with a certificate; where there is none, one without.
+    ///
+    /// # Errors
+    ///
+    /// [`TpmError::AuthMissing`] if a key would have to be made and the endorsement authorisation is set;
+    /// [`TpmError`].
+    pub fn endorsement_keys(&self) -> Result<Vec<EndorsementKey>, TpmError> {
+        self.run(EndorsementKey::read)
     }
 
     /// Wrong values until cards with counter objects have to wait.

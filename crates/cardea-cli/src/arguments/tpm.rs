@@ -10,6 +10,14 @@ use crate::terminal::secret::Source;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TpmVerb {
+    /// Show by what an attestation authority knows the TPM: its endorsement keys, with the maker's certificates
+    ///
+    /// The pin is the SHA-256 of the public key, for an authority's list of known TPMs.
+    /// Where a key is neither stored nor quickly made, this takes half a minute.
+    Ek {
+        #[command(flatten)]
+        output: OutputArguments,
+    },
     /// List the NV indices in the range of cards and their cards, or remove an unclaimed one
     Indices(IndicesArguments),
     /// Set the TPM's owner and lockout authorisation

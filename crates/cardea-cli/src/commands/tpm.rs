@@ -1,5 +1,7 @@
 //! `cardea tpm …`
 
+mod endorsement;
+
 use std::path::{Path, PathBuf};
 
 use cardea_client::MAX_AUTHORISATION;
@@ -21,6 +23,7 @@ use crate::{file, hex};
 
 pub(crate) fn run(verb: &TpmVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
+        TpmVerb::Ek { output } => endorsement::show(*output, daemon),
         TpmVerb::Indices(arguments) => match arguments.remove {
             None => indices(arguments.output, daemon),
             Some(handle) => remove(handle.0, arguments, daemon),

@@ -1,6 +1,11 @@
 //! Care of the TPM: authorisations, lockout, indices.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use cardea_attest::{EkTrust, EkVoucher, EndorsementKey};
+use cardea_pki::{Certificate, PathCertificate};
 
 use crate::support::Place;
 
@@ -231,5 +236,104 @@ fn authorisations_need_an_administrator() {
         if let Some(refused) = place.run_as_other(words) {
             assert_eq!(refused.code, 6, "{}", refused.err);
         }
+    }
+}
+
+/// A TPM as its maker delivers it: with certificates by a root and an intermediate authority, for RSA-2048 and P-384.
+/// Returns the authorities' certificates.
+fn delivered(place: &Place) -> Vec<PathCertificate> {
+    let authority = place.path("authority");
+    fs::create_dir(&authority).unwrap();
+    fs::create_dir(place.path("tpm")).unwrap();
+    let file = |name: &str| authority.join(name).display().to_string();
+    let settings = format!(
+        "statedir = {}\nsigningkey = {}\nissuercert = {}\ncertserial = {}\n",
+        authority.display(),
+        file("signkey.pem"),
+        file("issuercert.pem"),
+        file("certserial"),
+    );
+    let options =
+        "--platform-manufacturer Fabrikam\n--platform-version 2.1\n--platform-model Board\n";
+    let settings = place.file("localca.conf", &settings);
+    let options = place.file("localca.options", options);
+    let setup = format!(
+        "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {settings}\n\
+         create_certs_tool_options = {options}\n"
+    );
+    let made = Command::new("swtpm_setup")
+        .args(["--tpm2", "--createek", "--create-ek-cert", "--lock-nvram"])
+        .args(["--overwrite", "--config", &place.file("setup.conf", &setup)])
+        .arg("--tpmstate")
+        .arg(place.path("tpm"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    ["swtpm-localca-rootca-cert.pem", "issuercert.pem"]
+        .iter()
+        .map(|name| {
+            let content = fs::read(file(name)).unwrap();
+            let certificate = Certificate::parse(&content).unwrap();
+            PathCertificate::parse(certificate.der()).unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn endorsement_keys_of_a_delivered_tpm_convince_an_authority_of_its_maker() {
+    let mut place = Place::without_daemon();
+    let authorities = delivered(&place);
+    place.begin();
+    let keys = place.run(&["tpm", "ek", "--json"]).json();
+    let keys = keys.as_array().unwrap();
+    let algorithms: Vec<_> = keys.iter().map(|key| &key["algorithm"]).collect();
+    assert_eq!(algorithms, ["RSA-2048", "P-384"]);
+    for key in keys {
+        assert_eq!(key["tpm"]["manufacturer"], "id:00001014");
+        let text = |name: &str| key[name].as_str().unwrap();
+        let public = base16ct::mixed::decode_vec(text("public")).unwrap();
+        let parsed = EndorsementKey::parse(&public).unwrap();
+        assert_eq!(text("pin"), base16ct::upper::encode_string(&parsed.pin()));
+        let pem = key["certificates"][0].as_str().unwrap();
+        let own = Certificate::parse(pem.as_bytes()).unwrap();
+        let trust = EkTrust {
+            roots: &authorities[..1],
+            intermediates: &authorities[1..],
+            ..EkTrust::default()
+        };
+        let now = own.not_before() + 60;
+        let voucher = trust.check(&parsed, &[own.der()], now).unwrap();
+        assert!(
+            matches!(voucher, EkVoucher::Certificate { tpm: Some(_), .. }),
+            "{voucher:?}"
+        );
+    }
+    let shown = place.run(&["tpm", "ek"]);
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+    assert!(
+        shown.out.starts_with("endorsement key: RSA-2048\n"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.out.contains("id:00001014, swtpm, id:20191023"),
+        "{shown:?}"
+    );
+    assert!(shown.out.contains("without end"), "{shown:?}");
+    assert_eq!(shown.out.matches("BEGIN CERTIFICATE").count(), 2);
+}
+
+#[test]
+fn tpm_without_certificates_has_a_key_that_can_be_pinned() {
+    let place = Place::new();
+    let keys = || place.run(&["tpm", "ek", "--json"]).json();
+    let first = keys();
+    assert_eq!(first[0]["algorithm"], "P-256");
+    assert_eq!(first[0]["certificates"], serde_json::json!([]));
+    // The same whenever it is made.
+    assert_eq!(keys(), first);
+    let shown = place.run(&["tpm", "ek"]);
+    assert!(shown.err.contains("no certificate"), "{shown:?}");
+    if let Some(other) = place.run_as_other(&["tpm", "ek"]) {
+        assert_eq!(other.code, 6, "{other:?}");
     }
 }

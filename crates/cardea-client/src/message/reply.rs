@@ -11,8 +11,8 @@ use super::{
 };
 
 use super::{
-    AuditHead, CardDetails, CardOverview, CardStatus, CardSummary, Contents, Hold, IndexSummary,
-    KeySummary, Page, SecretBytes, TpmStatus,
+    AuditHead, CardDetails, CardOverview, CardStatus, CardSummary, Contents, EndorsementKey, Hold,
+    IndexSummary, KeySummary, Page, SecretBytes, TpmStatus,
 };
 
 /// What the daemon answers.
@@ -178,6 +178,9 @@ pub enum Reply {
         #[n(1)]
         public: PublicKey,
     },
+    /// Answer to [`TpmRequest::EndorsementKeys`]: at least one.
+    #[n(33)]
+    EndorsementKeys(#[n(0)] Vec<EndorsementKey>),
 }
 
 /// A refusal or failure, for people and programs.

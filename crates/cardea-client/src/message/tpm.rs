@@ -75,13 +75,20 @@ pub enum TpmRequest {
     /// `Failed` with kind `Full`.
     #[n(7)]
     TryRoom,
+    /// The keys by which the TPM is known, with the maker's certificates: [`Reply::EndorsementKeys`].
+    #[n(8)]
+    EndorsementKeys,
 }
 
 impl TpmRequest {
     /// Whether sending it twice does the same as sending it once.
     pub(crate) fn only_asks(&self) -> bool {
         match self {
-            Self::ListIndices { .. } | Self::Random | Self::Status | Self::TryRoom => true,
+            Self::EndorsementKeys
+            | Self::ListIndices { .. }
+            | Self::Random
+            | Self::Status
+            | Self::TryRoom => true,
             Self::RemoveIndex { .. }
             | Self::ResetLockout { .. }
             | Self::SetHierarchyAuth { .. }
@@ -246,6 +253,19 @@ pub struct TpmStatus {
     /// What cards it takes; absent while it was not examined.
     #[n(28)]
     pub cards: Option<CardsTaken>,
+}
+
+/// A key by which a TPM is known.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EndorsementKey {
+    /// TPMT_PUBLIC.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub public: Vec<u8>,
+    /// What the index of its certificate holds: the certificate, others perhaps, and what the index has behind them;
+    /// absent = none.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// What cards a TPM takes.

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use cardea_client::message::{Failure, Page, Reply, SecretBytes, TpmRequest};
+use cardea_client::message::{EndorsementKey, Failure, Page, Reply, SecretBytes, TpmRequest};
 
 use super::{Counter, Visitor};
 use crate::failure::of_tpm;
@@ -27,6 +27,15 @@ impl Counter {
                 Ok(Reply::Indices(Page::cut(hasher.finish(), from, |first| {
                     indices.into_iter().skip(first)
                 })))
+            }
+            TpmRequest::EndorsementKeys => {
+                let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;
+                let keys = chip.endorsement_keys().map_err(|error| of_tpm(&error))?;
+                let told = |key: cardea_tpm::EndorsementKey| EndorsementKey {
+                    public: key.public,
+                    certificate: key.certificate,
+                };
+                Ok(Reply::EndorsementKeys(keys.into_iter().map(told).collect()))
             }
             TpmRequest::Random => {
                 let chip = host.tpm.chip().map_err(|error| of_tpm(&error))?;

@@ -6,8 +6,9 @@ use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
 use cardea_terms::Step;
 use cardea_tpm::{
-    Address, CardFault, Chip, DefinedIndex, Examination, Hierarchy, HierarchyAuth, HierarchyPolicy,
-    IntentIndex, LockoutParameters, LockoutRoom, NewCard, PreparedCard, Status, TpmError, TpmTime,
+    Address, CardFault, Chip, DefinedIndex, EndorsementKey, Examination, Hierarchy, HierarchyAuth,
+    HierarchyPolicy, IntentIndex, LockoutParameters, LockoutRoom, NewCard, PreparedCard, Status,
+    TpmError, TpmTime,
 };
 
 /// It is there, and every request to it fails.
@@ -19,6 +20,10 @@ impl Chip for AlwaysAway {
     }
 
     fn status(&self) -> Result<Status, TpmError> {
+        Err(TpmError::Stopped)
+    }
+
+    fn endorsement_keys(&self) -> Result<Vec<EndorsementKey>, TpmError> {
         Err(TpmError::Stopped)
     }
 

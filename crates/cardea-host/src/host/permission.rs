@@ -119,6 +119,7 @@ fn of_cards(request: &CardsRequest) -> Audience {
 
 fn of_tpm(request: &TpmRequest) -> Audience {
     match request {
+        TpmRequest::EndorsementKeys => Audience::Administrator,
         TpmRequest::ListIndices { .. } => Audience::Administrator,
         TpmRequest::RemoveIndex { .. } => Audience::Administrator,
         TpmRequest::ResetLockout { .. } => Audience::Administrator,

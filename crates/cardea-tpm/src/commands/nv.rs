@@ -59,6 +59,37 @@ impl Tpm {
         Ok(response.reader().sized()?.to_vec())
     }
 
+    /// TPM2_NV_Read of a part of an index that has no secret: by the owner, if the Name is given for it, else by its own
+    /// empty authorisation.
+    pub(crate) fn nv_read_part(
+        &mut self,
+        index: u32,
+        by_owner: Option<&[u8]>,
+        size: u16,
+        offset: u16,
+    ) -> Result<Vec<u8>, TpmError> {
+        let command = |handles| Command {
+            name: "NV_Read",
+            code: cc::NV_READ,
+            handles,
+            parameters: Writer::new().u16(size).u16(offset),
+        };
+        let response = match by_owner {
+            Some(name) => {
+                let handles = &[Handle::plain(OWNER), Handle::named(index, name)];
+                self.as_owner(command(handles), None, false)?
+            }
+            None => {
+                let handles = &[Handle::plain(index), Handle::plain(index)];
+                self.with(command(handles), &mut [Use::empty_password()])?
+            }
+        };
+        let mut reader = response.reader();
+        let part = reader.sized()?.to_vec();
+        reader.finish()?;
+        Ok(part)
+    }
+
     /// TPM2_NV_Write of a whole counter under a policy session, which it empties or ends.
     pub(crate) fn nv_write(
         &mut self,

@@ -317,6 +317,7 @@ fn table() -> Vec<(Request, [bool; 4])> {
             lockout_recovery: 1,
         }),
         Request::Tpm(TpmRequest::ListIndices { from: None }),
+        Request::Tpm(TpmRequest::EndorsementKeys),
         Request::Tpm(TpmRequest::TryRoom),
         Request::Cards(CardsRequest::Defaults),
         Request::Cards(CardsRequest::ReadAudit { offset: 0, most: 1 }),
@@ -511,6 +512,7 @@ fn variant(request: &Request) -> usize {
             ..
         } => 54,
         Request::Tpm(TpmRequest::TryRoom) => 55,
+        Request::Tpm(TpmRequest::EndorsementKeys) => 66,
         Request::Cards(CardsRequest::Defaults) => 56,
         Request::Drive(DriveRequest::Attach { .. }) => 57,
         Request::Drive(DriveRequest::Hold { .. }) => 58,
