@@ -9,6 +9,8 @@
     reason = "a test ends where something is not as it has to be"
 )]
 
+mod newcomer;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +20,7 @@ use std::thread;
 const BASE: &str = "--include=dbus,opensc,pcscd,pinentry-curses,swtpm,systemd";
 
 /// A card file of format 1.
-const CARD: &[u8] = include_bytes!("../../crates/cardea-store/tests/old/v1/full.card");
+const CARD: &[u8] = include_bytes!("../../../crates/cardea-store/tests/old/v1/full.card");
 
 /// Where it is in the system.
 const CARD_PATH: &str = "var/lib/cardea/cards/0123456789abcdef0123456789abcdef.card";
@@ -39,13 +41,14 @@ fn packages_behave_on_a_debian_system() {
     let packages = pack(folder.path());
     let base = base();
     type Scenario = fn(&System);
-    let scenarios: [(&str, Scenario); 6] = [
+    let scenarios: [(&str, Scenario); 7] = [
         ("container", container),
         ("life", life),
         ("purge", purge),
         ("killed", killed),
         ("downgrade", downgrade),
         ("order", order),
+        ("newcomer", newcomer::follows_the_readme),
     ];
     thread::scope(|scope| {
         let packages = &packages;
@@ -264,7 +267,7 @@ fn order(system: &System) {
 
 /// A card for the tests of others, by the recipe of a container.
 fn container(system: &System) {
-    let recipe = include_str!("../../packaging/container/Containerfile");
+    let recipe = include_str!("../../../packaging/container/Containerfile");
     let install = recipe
         .lines()
         .find_map(|line| {
@@ -275,7 +278,7 @@ fn container(system: &System) {
         .unwrap();
     // What is Debian's is there already.
     system.does(install);
-    let entrypoint = include_str!("../../packaging/container/entrypoint");
+    let entrypoint = include_str!("../../../packaging/container/entrypoint");
     system.put("usr/bin/cardea-card", entrypoint.as_bytes());
     system.does("chmod 755 /usr/bin/cardea-card");
 
@@ -335,7 +338,7 @@ fn lintian_says_what_is_written_down(packages: &Path) {
     let said = String::from_utf8(output.stdout).unwrap();
     let problem = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{problem}");
-    let kept = include_str!("../../packaging/debian/lintian.txt");
+    let kept = include_str!("../../../packaging/debian/lintian.txt");
     assert_eq!(
         said, kept,
         "packaging/debian/lintian.txt has to be:\n{said}"
