@@ -47,7 +47,7 @@ exec chroot root sh -ec '
 /// Follows the README.
 pub(crate) fn follows_the_readme(system: &System) {
     let commands = readme();
-    let install = commands.first().expect("a command");
+    let (install, commands) = commands.split_first().unwrap();
     assert!(install.starts_with("apt install "), "{install}");
     system.does(&format!("cd /packages; {install}"));
     system.put(
@@ -56,7 +56,7 @@ pub(crate) fn follows_the_readme(system: &System) {
     );
     let mut terminal = Terminal::of(system);
     let mut puk = String::new();
-    for command in &commands[1..] {
+    for command in commands {
         if command.starts_with("./") {
             // The source tree's own.
             continue;
@@ -145,7 +145,7 @@ fn readme() -> Vec<String> {
 }
 
 fn shown_puk(said: &str) -> String {
-    let (_, shown) = said.split_once("\nPUK: ").expect("a PUK");
+    let (_, shown) = said.split_once("\nPUK: ").unwrap();
     shown.lines().next().unwrap().to_owned()
 }
 
@@ -178,7 +178,7 @@ fn kept(said: &str) -> String {
             .split_once("  ")
             .filter(|(id, _)| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if let Some(rest) = line.strip_prefix('<') {
-            let (code, command) = rest.split_once(PROMPT.trim_end()).expect("a prompt");
+            let (code, command) = rest.split_once(PROMPT.trim_end()).unwrap();
             if code != "0" {
                 kept += &format!("[exit code {code}]\n");
             }
@@ -226,13 +226,16 @@ impl Terminal {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("script is installed");
+            .unwrap();
         let mut screen = child.stdout.take().unwrap();
         let (sender, shown) = channel();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = screen.read(&mut bytes) {
-                if sender.send(bytes[..count].to_owned()).is_err() {
+                if sender
+                    .send(bytes.get(..count).unwrap_or_default().to_owned())
+                    .is_err()
+                {
                     return;
                 }
             }
