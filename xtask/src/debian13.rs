@@ -1,8 +1,11 @@
-//! `cargo xtask debian13`: the end-to-end tests with the programs of Debian 13, and the table of `docs/debian-13.md`.
+//! `cargo xtask debian13`: the end-to-end tests with the programs of Debian 13, `./demo` on a fresh one, and the table
+//! of `docs/debian-13.md`.
 //!
 //! The programs under test are those that were built here; what they work with, from pcscd to OpenSSL, is in a system
 //! below the build folder, made by mmdebstrap and kept for the next time. Tests run inside it in a mount namespace, as
 //! root and with the machine's own kernel and network.
+
+mod demo;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,24 +127,34 @@ pub(crate) struct Arguments {
     /// Write the table into the page
     #[arg(long)]
     record: bool,
-    /// Only the tests of this module
+    /// Only the tests of this module; `demo` is ./demo on a fresh Debian 13
     module: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     let path = workspace.root.join(PAGE);
-    let system = system(&workspace)?;
-    let results = results(&tests(&workspace, &system, arguments)?);
-    ensure!(!results.is_empty(), "no test was run");
+    let module = arguments.module.as_deref();
     let mut rows = String::new();
-    for (module, (passed, run)) in &results {
-        let row = row(&system, module, *passed, *run)?;
-        say(row.trim_end());
-        rows.push_str(&row);
+    if module.is_none_or(|module| module == demo::NAME) {
+        rows.push_str(&demo::shown(&workspace)?);
     }
+    let mut failed = 0;
+    if module != Some(demo::NAME) {
+        let system = system(&workspace)?;
+        let results = results(&tests(&workspace, &system, module)?);
+        ensure!(!results.is_empty(), "no test was run");
+        for (module, (passed, run)) in &results {
+            rows.push_str(&row(&system, module, *passed, *run)?);
+        }
+        failed = results
+            .values()
+            .filter(|(passed, run)| passed < run)
+            .count();
+    }
+    rows.lines().for_each(say);
     let page = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let written = match arguments.module {
+    let written = match module {
         Some(_) => with_row(&page, &rows)?,
         None => with_rows(&page, &rows)?,
     };
@@ -150,43 +163,52 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     } else if page != written {
         bail!("{PAGE} is not what the tests have shown; --record writes it");
     }
-    let failed = results.values().filter(|(passed, run)| passed < run);
-    ensure!(failed.count() == 0, "tests have failed");
+    ensure!(failed == 0, "tests have failed");
     Ok(())
 }
 
 /// The folder of the system, made first if need be. It is in place when it is whole.
 fn system(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target.join("debian-13");
-    let (system, made) = (folder.join("system"), folder.join("packages"));
-    let packages = PACKAGES.join(",");
-    if system.is_dir() && fs::read_to_string(&made).is_ok_and(|before| before == packages) {
-        return Ok(system);
-    }
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    }
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let work = folder.join("work");
     // Not without manuals, whose links are made when Java is installed.
     let without = ["doc", "info", "locale"]
         .map(|folder| format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
+    let mut options = vec![
+        "--aptopt=APT::Install-Recommends \"false\"".to_owned(),
+        format!("--include={}", PACKAGES.join(",")),
+    ];
+    options.extend(without);
+    made(&folder.join("system"), &options)
+}
+
+/// A system in this folder, by mmdebstrap with these options, unless it has been made by the same.
+fn made(system: &Path, options: &[String]) -> Result<PathBuf> {
+    let (options_of_it, work) = (system.with_extension("made"), system.with_extension("work"));
+    let options_said = options.join("\n");
+    if system.is_dir() && fs::read_to_string(&options_of_it).is_ok_and(|it| it == options_said) {
+        return Ok(system.to_owned());
+    }
+    for folder in [system, &work] {
+        if folder.exists() {
+            fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+    }
+    let parent = system.parent().context("a folder for the system")?;
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     shell::run(
         Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--format=directory"])
-            .arg("--aptopt=APT::Install-Recommends \"false\"")
-            .args(without)
-            .arg(format!("--include={packages}"))
+            .args(options)
             .arg(SUITE)
             .arg(&work),
     )?;
-    fs::rename(&work, &system)?;
-    fs::write(&made, packages)?;
-    Ok(system)
+    fs::rename(&work, system)?;
+    fs::write(&options_of_it, options_said)?;
+    Ok(system.to_owned())
 }
 
 /// What nextest says of the tests inside the system.
-fn tests(workspace: &Workspace, system: &Path, arguments: &Arguments) -> Result<String> {
+fn tests(workspace: &Workspace, system: &Path, module: Option<&str>) -> Result<String> {
     workspace.build_tests()?;
     let nextest = tools::NEXTEST.ensure(workspace)?;
     // Inside there is no cargo: it is asked here what there is.
@@ -208,7 +230,7 @@ fn tests(workspace: &Workspace, system: &Path, arguments: &Arguments) -> Result<
             .args(["--list-type", "binaries-only", "--message-format", "json"]),
     )?;
     let tools = nextest.parent().context("a folder of nextest")?;
-    let filter = match &arguments.module {
+    let filter = match module {
         Some(module) => format!("{FILTER} and test(/^{module}::/)"),
         None => FILTER.to_owned(),
     };
