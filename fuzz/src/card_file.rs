@@ -1,6 +1,6 @@
 //! Card files: the format, and the engine over whatever record comes out of one.
 
-use cardea_card::record::{CardRecord, IndexRecord, IndexRole};
+use cardea_card::record::{CardRecord, IndexRecord, IndexRole, RecoveryTarget};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyStore};
 use cardea_iso7816::{CommandApdu, ResponseApdu};
 use cardea_store::format::{self, HostKey};
@@ -16,6 +16,7 @@ pub const TARGET: Target = Target {
     seeds,
     words: &[
         b"Cardea\r\n\x00\x01",
+        b"Cardea\r\n\x00\x02",
         b"Cardea\r\n\xFF\xFF",
         b"\x42\xDF\x1F",
         b"\x19\xDF\x1F",
@@ -34,7 +35,9 @@ const BODY: &[u8] = b"body:";
 fn run(input: &[u8]) {
     let key = host_key();
     if let Some(body) = input.strip_prefix(BODY) {
-        file(&key, &untrusted(body));
+        for version in 1..=format::VERSION {
+            file(&key, &untrusted(version, body));
+        }
     } else {
         file(&key, input);
     }
@@ -147,7 +150,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A record that the format accepts.
+/// A record that the format accepts, with a recoverable key where it has one.
 fn record(kind: CardKind) -> CardRecord {
     let (card, mut parts) = SoftwareCard::new(kind);
     let mut record = card.record().clone();
@@ -168,15 +171,26 @@ fn record(kind: CardKind) -> CardRecord {
             .expect("the token makes keys");
         record.keys.push(key);
     }
+    if kind == CardKind::WithPuk {
+        for key in &mut record.keys {
+            key.creation_data = Some(vec![0x53; 75]);
+            key.recovery = Some(vec![RecoveryTarget {
+                public: vec![0x61; 90],
+                private: vec![0x62; 108],
+                seed: vec![0x63; 68],
+                certificate: Some(vec![0x30; 40]),
+            }]);
+        }
+    }
     record
 }
 
 /// A file with this body and a wrong HMAC: it is decoded all the same, and not trusted.
-fn untrusted(body: &[u8]) -> Vec<u8> {
+fn untrusted(version: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [
         b"Cardea\r\n".as_slice(),
-        &format::VERSION.to_be_bytes(),
+        &version.to_be_bytes(),
         &length.to_be_bytes(),
         body,
         &[0; 32],

@@ -1,7 +1,7 @@
 //! Everything that a card keeps between two starts: the content of a card file.
 //!
 //! Plain data with a CBOR coding (RFC 8949, maps with small integer keys), no behaviour.
-//! Field numbers are never reused; a field added later is optional.
+//! Field numbers are never reused; a field added later is optional, and says which format it came with.
 //! `docs/formats/card-file.md` describes the same bytes for other programs.
 //! The TPM part ([`TpmRecord`]) is written by `cardea-tpm` and opaque to the card applications.
 //!
@@ -185,7 +185,7 @@ pub struct TpmRecord {
     /// K ⊕ m, sealed under the ADM index.
     #[n(8)]
     pub sealed_key: Option<ObjectBlob>,
-    /// Attestation key.
+    /// Attestation key, below the storage root key.
     #[n(9)]
     pub attestation_key: Option<ObjectBlob>,
     /// The sealed key that belongs to the vault before an unfinished change of the admin key.
@@ -397,6 +397,31 @@ pub struct KeyRecord {
     /// without it has imported: whoever recorded the TPM's bus at that moment can recover these.
     #[n(7)]
     pub inner_wrapped: Option<bool>,
+    /// TPMS_CREATION_DATA of a recoverable key, which alone says below which parent it was made. Format 2.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub creation_data: Option<Vec<u8>>,
+    /// Who can bring a recoverable key back, in rising order of the targets' Names; absent for every other key.
+    /// It explains the key's policy, which alone decides. Format 2.
+    #[n(9)]
+    pub recovery: Option<Vec<RecoveryTarget>>,
+}
+
+/// Somebody whose private key opens a copy of a recoverable key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecoveryTarget {
+    /// TPMT_PUBLIC of the storage key that stands for it.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub public: Vec<u8>,
+    /// The key's copy for it: contents of TPM2B_PRIVATE.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub private: Vec<u8>,
+    /// What tells it the seed of that copy: contents of TPM2B_ENCRYPTED_SECRET.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub seed: Vec<u8>,
+    /// Its certificate, DER, for people to read.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// An object that PKCS#11 clients keep on the card beside its keys. Everybody who sees the card may read it.

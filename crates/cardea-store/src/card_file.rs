@@ -191,7 +191,7 @@ impl Shared {
         let current = self.generation(&path, Some(id));
         let old = match &current {
             Some(Ok(decoded)) if decoded.trusted => None,
-            Some(Err(CardFileError::Newer { .. } | CardFileError::Io(_))) => None,
+            Some(Err(error)) if !error.is_lasting() => None,
             _ => self.generation(&with_suffix(&path, OLD), Some(id)),
         };
         let (found, previous) = match (current, old) {
@@ -221,7 +221,7 @@ impl Shared {
             None => Own::Absent,
             Some(Ok(decoded)) if decoded.trusted => Own::Yes,
             Some(Ok(_)) => Own::Foreign,
-            Some(Err(CardFileError::Newer { .. } | CardFileError::Io(_))) => Own::Unknown,
+            Some(Err(error)) if !error.is_lasting() => Own::Unknown,
             Some(Err(_)) => Own::No,
         };
         if own(&new) != Own::Yes {
@@ -341,9 +341,7 @@ impl CardFile {
         let aside = match self.shared.generation(&self.path, id) {
             None => Aside::Nothing,
             Some(Ok(decoded)) if decoded.trusted => Aside::Previous,
-            Some(Err(error @ (CardFileError::Newer { .. } | CardFileError::Io(_)))) => {
-                return Err(error.into());
-            }
+            Some(Err(error)) if !error.is_lasting() => return Err(error.into()),
             // Damaged since it was read, or already then: the previous generation is the good one.
             Some(_) => Aside::Damaged,
         };

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use cardea_card::record::{CardId, CardRecord};
+use cardea_card::record::{CardId, CardRecord, KeyRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,8 +19,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::validate::{RecordFault, validate};
 
-/// The version written, and the newest one read.
-pub const VERSION: u16 = 1;
+/// The newest version read, and written for records that need it.
+pub const VERSION: u16 = 2;
+
+/// The version of records that have nothing of a later one: what an older version of the program can still open.
+const FIRST: u16 = 1;
 
 /// Largest card file in bytes: 30 keys and every data object that fits a card are far below.
 pub const MAX_FILE: usize = 8 * 1024 * 1024;
@@ -74,6 +77,9 @@ pub enum CardFileError {
     /// The body says the same as a record, in other bytes: something in it would be lost.
     #[error("the card file is damaged: its body is not in the form that cards are written in")]
     NotCanonical,
+    /// This host wrote it, and it has what this version does not know.
+    #[error("the card file has content that this version does not know: a newer version wrote it")]
+    NewerContent,
     /// A link, folder, pipe or device.
     #[error("the card file is not a regular file")]
     NotRegular,
@@ -97,6 +103,14 @@ pub enum CardFileError {
     UnknownVersion(u16),
 }
 
+impl CardFileError {
+    /// Whether nothing else will ever be found in the file. What cannot be read for the moment, or what a newer version
+    /// wrote, is left alone, and no other generation is used instead.
+    pub(crate) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Io(_) | Self::Newer { .. } | Self::NewerContent)
+    }
+}
+
 /// A decoded file.
 #[derive(Debug)]
 pub struct Decoded {
@@ -113,7 +127,7 @@ pub struct Decoded {
 /// [`CardFileError::Fault`] for a record that [`decode`] would refuse, [`CardFileError::TooLarge`].
 pub fn encode(key: &HostKey, record: &CardRecord) -> Result<Vec<u8>, CardFileError> {
     validate(record)?;
-    let file = seal(key, VERSION, &body(record)?)?;
+    let file = seal(key, version_of(record), &body(record)?)?;
     if file.len() > MAX_FILE {
         return Err(CardFileError::TooLarge);
     }
@@ -124,7 +138,7 @@ pub fn encode(key: &HostKey, record: &CardRecord) -> Result<Vec<u8>, CardFileErr
 ///
 /// # Errors
 ///
-/// [`CardFileError`]. A wrong HMAC is none: the record may be adopted by an administrator.
+/// [`CardFileError`]. A wrong HMAC is not an error: the record may be adopted by an administrator.
 pub fn decode(key: &HostKey, file: &[u8]) -> Result<Decoded, CardFileError> {
     if file.len() > MAX_FILE {
         return Err(CardFileError::TooLarge);
@@ -135,7 +149,7 @@ pub fn decode(key: &HostKey, file: &[u8]) -> Result<Decoded, CardFileError> {
         None => return Err(CardFileError::NotACardFile),
     };
     let (version, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
-    let read = reader(u16::from_be_bytes(*version))?;
+    let version = known(u16::from_be_bytes(*version))?;
     let (length, rest) = rest.split_first_chunk().ok_or(CardFileError::Truncated)?;
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| CardFileError::TooLarge)?;
@@ -147,39 +161,50 @@ pub fn decode(key: &HostKey, file: &[u8]) -> Result<Decoded, CardFileError> {
         ..TAG => return Err(CardFileError::Truncated),
         _ => return Err(CardFileError::TrailingBytes),
     }
-    let record = read(body)?;
-    validate(&record)?;
     let covered = file.get(..HEADER + length).unwrap_or_default();
-    let trusted = mac(key, covered).verify_slice(tag).is_ok();
+    let is_own = mac(key, covered).verify_slice(tag).is_ok();
     #[cfg(feature = "weakened")]
-    let trusted = trusted || weakened::has(Weakness::NoHostHmac);
-    Ok(Decoded { record, trusted })
+    let trusted = is_own || weakened::has(Weakness::NoHostHmac);
+    #[cfg(not(feature = "weakened"))]
+    let trusted = is_own;
+    match read(version, body) {
+        // Whole, and of this host: what is not understood are fields that are reserved in this version. The previous
+        // generation must not stand in for it.
+        Err(_) if is_own && version > FIRST => Err(CardFileError::NewerContent),
+        read => read.map(|record| Decoded { record, trusted }),
+    }
 }
 
-type Reader = fn(&[u8]) -> Result<CardRecord, CardFileError>;
-
-/// Every version that can be read, each giving the present record.
-const READERS: [(u16, Reader); 1] = [(1, read_version_1)];
-
-fn reader(version: u16) -> Result<Reader, CardFileError> {
-    match READERS.iter().find(|(known, _)| *known == version) {
-        Some((_, read)) => Ok(*read),
-        None if version > VERSION => Err(CardFileError::Newer {
+/// A version that can be read.
+fn known(version: u16) -> Result<u16, CardFileError> {
+    match version {
+        FIRST..=VERSION => Ok(version),
+        ..FIRST => Err(CardFileError::UnknownVersion(version)),
+        _ => Err(CardFileError::Newer {
             found: version,
             known: VERSION,
         }),
-        None => Err(CardFileError::UnknownVersion(version)),
     }
 }
 
-fn read_version_1(bytes: &[u8]) -> Result<CardRecord, CardFileError> {
+/// The version that a record is written in: the first one that has all of its fields.
+fn version_of(record: &CardRecord) -> u16 {
+    let is_new = |key: &KeyRecord| key.creation_data.is_some() || key.recovery.is_some();
+    match record.keys.iter().any(is_new) {
+        true => VERSION,
+        false => FIRST,
+    }
+}
+
+/// The versions differ in the fields that a record may have, so one reader serves them all.
+fn read(version: u16, bytes: &[u8]) -> Result<CardRecord, CardFileError> {
     let record = minicbor::decode(bytes).map_err(CardFileError::Damaged)?;
     // Unknown or repeated keys and bytes after the record would be lost at the next save.
-    if body(&record)? == bytes {
-        Ok(record)
-    } else {
-        Err(CardFileError::NotCanonical)
+    if version_of(&record) != version || body(&record)? != bytes {
+        return Err(CardFileError::NotCanonical);
     }
+    validate(&record)?;
+    Ok(record)
 }
 
 fn body(record: &CardRecord) -> Result<Vec<u8>, CardFileError> {

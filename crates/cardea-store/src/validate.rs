@@ -32,6 +32,9 @@ const MAX_ENTRIES: usize = 1024;
 /// CKA_LABEL and CKA_ID as clients use them.
 const MAX_LABEL: usize = 255;
 const MAX_CLIENT_ID: usize = 255;
+/// Branches of PolicyOR besides the one for use (TPM 2.0 Part 3 §23.6).
+const MAX_TARGETS: usize = 7;
+const MAX_TARGET_CERTIFICATE: usize = 8192;
 /// Certificates without key and data objects.
 const MAX_CLIENT_OBJECTS: usize = 64;
 const MAX_CLIENT_OBJECT: usize = 64 * 1024;
@@ -121,11 +124,13 @@ fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {
         key.object.public.len(),
         key.creation_hash.len(),
         key.creation_ticket.len(),
+        key.creation_data.as_ref().map_or(0, Vec::len),
     ];
     require(
         sizes.iter().all(|size| *size <= MAX_BLOB),
         "a key is too large",
     )?;
+    validate_recovery(key)?;
     for label in [&key.label, &key.certificate_label] {
         let label = label.as_deref().unwrap_or("-");
         require(
@@ -138,6 +143,28 @@ fn validate_key(key: &KeyRecord) -> Result<(), RecordFault> {
             .as_ref()
             .is_none_or(|id| id.len() <= MAX_CLIENT_ID),
         "the identifier of a key is too long",
+    )
+}
+
+fn validate_recovery(key: &KeyRecord) -> Result<(), RecordFault> {
+    require(
+        key.creation_data.is_some() == key.recovery.is_some(),
+        "a recoverable key is not whole",
+    )?;
+    let Some(targets) = &key.recovery else {
+        return Ok(());
+    };
+    require(
+        (1..=MAX_TARGETS).contains(&targets.len()),
+        "a key has an impossible number of recovery keys",
+    )?;
+    require(
+        targets.iter().all(|target| {
+            let certificate = target.certificate.as_ref().map_or(0, Vec::len);
+            let parts = [&target.public, &target.private, &target.seed];
+            parts.iter().all(|part| part.len() <= MAX_BLOB) && certificate <= MAX_TARGET_CERTIFICATE
+        }),
+        "a recovery key is too large",
     )
 }
 

@@ -233,6 +233,8 @@ impl KeyStore for SoftwareToken {
             client_id: None,
             certificate_label: None,
             inner_wrapped: None,
+            creation_data: None,
+            recovery: None,
         })
     }
 
@@ -257,6 +259,8 @@ impl KeyStore for SoftwareToken {
             certificate_label: None,
             // Nothing crosses a bus here.
             inner_wrapped: Some(true),
+            creation_data: None,
+            recovery: None,
         })
     }
 

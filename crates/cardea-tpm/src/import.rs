@@ -92,6 +92,8 @@ pub(crate) fn import(
         client_id: None,
         certificate_label: None,
         inner_wrapped: Some(inner_key.is_some()),
+        creation_data: None,
+        recovery: None,
     };
     match anchor.describe(&key) {
         Some(_) => Ok(key),

@@ -482,6 +482,8 @@ pub(crate) fn generate(
         client_id: None,
         certificate_label: None,
         inner_wrapped: None,
+        creation_data: None,
+        recovery: None,
     };
     check_generated(anchor.describe(&key), algorithm, class)?;
     Ok(key)

@@ -192,6 +192,8 @@ fn damaged_records_are_refused_with_the_reason() {
                     client_id: None,
                     certificate_label: None,
                     inner_wrapped: None,
+                    creation_data: None,
+                    recovery: None,
                 });
             }),
         ),

@@ -3,7 +3,8 @@
 use cardea_card::record::{
     Approval, CardId, CardRecord, CounterMode, CounterObject, DataObject, FileRecord, GidsRecord,
     IndexRecord, IndexRole, KeyRecord, ObjectBlob, ObjectKind, ObjectRecord, Provisional,
-    ReaderVisibility, SecretLengths, Settings, SrkRecord, TpmRecord, Vault, VaultEntry, VaultKind,
+    ReaderVisibility, RecoveryTarget, SecretLengths, Settings, SrkRecord, TpmRecord, Vault,
+    VaultEntry, VaultKind,
 };
 use cardea_terms::NO_SESSION_LIMIT;
 use proptest::collection::{btree_map, vec};
@@ -170,11 +171,17 @@ fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
         name(),
         option::of(any::<bool>()),
     );
-    let key = (object(), bytes(34), bytes(72), names);
+    let key = (
+        object(),
+        bytes(34),
+        bytes(72),
+        names,
+        option::of(recovery()),
+    );
     btree_map(0x81..=0x9Eu8, key, 0..=5).prop_map(|keys| {
         let keys = keys.into_iter();
         keys.map(
-            |(reference, (object, creation_hash, creation_ticket, names))| KeyRecord {
+            |(reference, (object, creation_hash, creation_ticket, names, recovery))| KeyRecord {
                 reference,
                 object,
                 creation_hash,
@@ -183,10 +190,23 @@ fn keys() -> impl Strategy<Value = Vec<KeyRecord>> {
                 client_id: names.1,
                 certificate_label: names.2,
                 inner_wrapped: names.3,
+                creation_data: recovery.as_ref().map(|_| vec![0x53; 75]),
+                recovery,
             },
         )
         .collect()
     })
+}
+
+fn recovery() -> impl Strategy<Value = Vec<RecoveryTarget>> {
+    let target = (bytes(90), bytes(108), bytes(68), option::of(bytes(300)));
+    let target = target.prop_map(|(public, private, seed, certificate)| RecoveryTarget {
+        public,
+        private,
+        seed,
+        certificate,
+    });
+    vec(target, 1..=7)
 }
 
 fn objects() -> impl Strategy<Value = Vec<ObjectRecord>> {
@@ -290,7 +310,24 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
         )
 }
 
-/// A card that has everything a card can have.
+/// The same with a key that others can bring back, which takes format 2.
+pub(super) fn recoverable(name: &str) -> CardRecord {
+    let mut record = full(name);
+    let target = |byte: u8, certificate| RecoveryTarget {
+        public: vec![byte; 90],
+        private: vec![byte + 1; 108],
+        seed: vec![byte + 2; 68],
+        certificate,
+    };
+    record.keys[0].creation_data = Some(vec![0x53; 75]);
+    record.keys[0].recovery = Some(vec![
+        target(0x81, Some(vec![0x30; 500])),
+        target(0x91, None),
+    ]);
+    record
+}
+
+/// A card that has everything a card of format 1 can have.
 pub(super) fn full(name: &str) -> CardRecord {
     let mut record = super::record(name);
     let object = |byte: u8| ObjectBlob {
@@ -358,6 +395,8 @@ pub(super) fn full(name: &str) -> CardRecord {
             client_id: None,
             certificate_label: None,
             inner_wrapped: None,
+            creation_data: None,
+            recovery: None,
         })
         .collect();
     record.gids.files = vec![

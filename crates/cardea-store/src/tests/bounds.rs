@@ -2,14 +2,14 @@
 
 use cardea_card::record::{CardId, CardRecord, CounterMode, DataObject};
 
-use super::arbitrary::full;
+use super::arbitrary::{full, recoverable};
 use super::record;
 use crate::{Claim, conflicts, validate};
 
 type Change = fn(&mut CardRecord);
 
 fn fault(change: Change) -> Option<String> {
-    let mut changed = full("card");
+    let mut changed = recoverable("card");
     validate(&changed).unwrap();
     change(&mut changed);
     validate(&changed).err().map(|fault| fault.to_string())
@@ -17,7 +17,7 @@ fn fault(change: Change) -> Option<String> {
 
 #[test]
 fn every_bound_is_kept() {
-    let faults: [(Change, &str); 40] = [
+    let faults: [(Change, &str); 46] = [
         (|r| r.name.clear(), "the name is"),
         (|r| r.name = "x".repeat(128), "the name is"),
         (|r| r.name = "ä".repeat(64), "the name is"),
@@ -98,6 +98,30 @@ fn every_bound_is_kept() {
         (|r| r.keys[0].reference = 0x80, "a key reference"),
         (|r| r.keys[0].reference = r.keys[1].reference, "two keys"),
         (|r| r.keys[0].object.public = vec![0; 4097], "a key is"),
+        (
+            |r| r.keys[0].creation_data = Some(vec![0; 4097]),
+            "a key is",
+        ),
+        (|r| r.keys[0].creation_data = None, "a recoverable key is"),
+        (
+            |r| r.keys[1].creation_data = Some(vec![0; 4]),
+            "a recoverable key is",
+        ),
+        (
+            |r| r.keys[0].recovery.as_mut().unwrap().clear(),
+            "a key has an impossible number",
+        ),
+        (
+            |r| {
+                let target = r.keys[0].recovery.as_ref().unwrap()[0].clone();
+                r.keys[0].recovery = Some(vec![target; 8]);
+            },
+            "a key has an impossible number",
+        ),
+        (
+            |r| r.keys[0].recovery.as_mut().unwrap()[0].certificate = Some(vec![0; 8193]),
+            "a recovery key is",
+        ),
         (|r| r.gids.files[1].id = r.gids.files[0].id, "two files"),
         (
             |r| r.gids.files[0].objects[0].value = vec![0; 16_385],

@@ -2,17 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::arbitrary::{any_record, full};
+use super::arbitrary::{any_record, full, recoverable};
 use super::record;
-use crate::format::{CardFileError, HostKey, MAX_FILE, VERSION, decode, encode, seal};
+use crate::format::{CardFileError, HostKey, MAX_FILE, decode, encode, seal};
 
 fn key() -> HostKey {
     HostKey::new([1; 32])
 }
 
-/// A file of this host around any body.
+/// A file of this host around any body of format 1.
 fn sealed(body: &[u8]) -> Vec<u8> {
-    seal(&key(), VERSION, body).unwrap()
+    seal(&key(), 1, body).unwrap()
+}
+
+fn version_of(file: &[u8]) -> u16 {
+    u16::from_be_bytes([file[8], file[9]])
 }
 
 fn refusal(file: &[u8]) -> CardFileError {
@@ -21,12 +25,12 @@ fn refusal(file: &[u8]) -> CardFileError {
 
 #[test]
 fn newer_version_is_refused_and_both_are_named() {
-    let file = seal(&key(), 2, b"of another kind").unwrap();
+    let file = seal(&key(), 3, b"of another kind").unwrap();
     let error = refusal(&file);
-    assert!(matches!(error, CardFileError::Newer { found: 2, known: 1 }));
+    assert!(matches!(error, CardFileError::Newer { found: 3, known: 2 }));
     let text = error.to_string();
     assert!(
-        text.contains("format 2") && text.contains("the 1 that"),
+        text.contains("format 3") && text.contains("the 2 that"),
         "{text}"
     );
     let error = refusal(&seal(&key(), 0, b"").unwrap());
@@ -97,6 +101,38 @@ fn body_in_other_bytes_is_refused_although_this_host_wrote_it() {
     }
 }
 
+/// What a later version writes into the fields that format 2 reserves.
+#[test]
+fn fields_that_are_not_known_yet_are_a_newer_versions_if_this_host_wrote_them() {
+    let record = recoverable("card");
+    let body = minicbor::to_vec(&record).unwrap();
+    assert_eq!(body[0], 0xAB, "a map of eleven");
+    let reserved = [&[0xAC], &body[1..], &[0x0C, 0x01]].concat();
+    let file = seal(&key(), 2, &reserved).unwrap();
+    let error = refusal(&file);
+    assert!(matches!(error, CardFileError::NewerContent), "{error}");
+    let elsewhere = decode(&HostKey::new([2; 32]), &file).unwrap_err();
+    assert!(matches!(elsewhere, CardFileError::NotCanonical));
+    let cut = decode(&key(), &file[..file.len() - 1]).unwrap_err();
+    assert!(matches!(cut, CardFileError::Truncated));
+}
+
+/// An older version of the program still opens what needs nothing new.
+#[test]
+fn record_is_written_in_the_first_format_that_can_hold_it() {
+    let plain = full("card");
+    let mut with_targets = recoverable("card");
+    assert_eq!(version_of(&encode(&key(), &plain).unwrap()), 1);
+    assert_eq!(version_of(&encode(&key(), &with_targets).unwrap()), 2);
+    for (record, other) in [(&plain, 2), (&with_targets, 1)] {
+        let body = minicbor::to_vec(record).unwrap();
+        let decoded = decode(&HostKey::new([2; 32]), &seal(&key(), other, &body).unwrap());
+        assert!(matches!(decoded, Err(CardFileError::NotCanonical)));
+    }
+    with_targets.keys.clear();
+    assert_eq!(version_of(&encode(&key(), &with_targets).unwrap()), 1);
+}
+
 #[test]
 fn record_out_of_bounds_is_refused_although_this_host_wrote_it() {
     let mut wrong = record("card");
@@ -148,6 +184,17 @@ fn files_of_version_1_are_read_and_still_written_like_that() {
 }
 
 #[test]
+fn file_of_version_2_is_read_and_still_written_like_that() {
+    let key = HostKey::new([0x42; 32]);
+    let file = include_bytes!("../../tests/old/v2/full.card");
+    let record = recoverable("a full card of version 2");
+    let decoded = decode(&key, file).unwrap();
+    assert!(decoded.trusted);
+    assert_eq!(decoded.record, record);
+    assert_eq!(encode(&key, &record).unwrap(), file);
+}
+
+#[test]
 fn host_key_is_not_printed() {
     assert_eq!(format!("{:?}", key()), "HostKey(32 bytes)");
 }
@@ -174,12 +221,13 @@ proptest! {
         given in any_record(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
+        let version = version_of(&encode(&key(), &given).unwrap());
         let mut body = minicbor::to_vec(&given).unwrap();
         for (position, byte) in changes {
             let position = position.index(body.len());
             body[position] = byte;
         }
-        let file = sealed(&body);
+        let file = seal(&key(), version, &body).unwrap();
         if let Ok(decoded) = decode(&key(), &file) {
             prop_assert_eq!(encode(&key(), &decoded.record).unwrap(), file);
         }

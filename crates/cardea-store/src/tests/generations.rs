@@ -80,7 +80,7 @@ fn save_over_a_damaged_file_keeps_it_aside_and_the_previous_generation_too() {
 #[test]
 fn file_of_a_newer_version_hides_nothing_and_is_left_alone() {
     let (_folder, store, path) = two_generations();
-    let newer = change(&path, |bytes| bytes[9] = 2);
+    let newer = change(&path, |bytes| bytes[9] = 3);
     let card = the_card(&store);
     assert!(!card.previous && !card.trusted);
     assert!(matches!(card.content, Err(CardFileError::Newer { .. })));

@@ -35,8 +35,19 @@ fn cards_with_imported_keys_noted_as_wrapped_work_on() {
     cards_work_on("f620269", false);
 }
 
+#[test]
+fn cards_from_before_format_2_work_on_and_stay_in_format_1() {
+    let workplace = cards_work_on("a75aa18", false);
+    let cards = workplace.path("daemon/state/cards");
+    for entry in fs::read_dir(cards).unwrap() {
+        let path = entry.unwrap().path();
+        let file = fs::read(&path).unwrap();
+        assert_eq!(file[8..10], [0, 1], "{}", path.display());
+    }
+}
+
 /// All of it with one start: the steps build on each other. What is said of imported keys depends on the version.
-fn cards_work_on(version: &str, imported_is_exposed: bool) {
+fn cards_work_on(version: &str, imported_is_exposed: bool) -> Workplace {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_state");
     let old = OldState::open(kept.join(version));
     old.contents_are_there(imported_is_exposed);
@@ -51,6 +62,7 @@ fn cards_work_on(version: &str, imported_is_exposed: bool) {
         let pin = if card == "policy" { PIN } else { NEW_PIN };
         old.signs(card, key, mechanism, pin);
     }
+    old.workplace
 }
 
 struct OldState {
