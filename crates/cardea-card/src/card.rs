@@ -7,10 +7,11 @@ use cardea_iso7816::Chaining;
 use zeroize::Zeroizing;
 
 use crate::engine::{
-    Application, Applications, Card, CardError, Command, Connection, Failure, Reply, SELECT,
-    Selected, Transport, Verdict, guest,
+    Application, Applications, Card, CardError, Command, Connection, Failure, KeyUsage, Reply,
+    SELECT, Selected, Transport, Verdict, guest,
 };
 use crate::gids::Gids;
+use crate::key_number::KeyNumber;
 use crate::record::CardRecord;
 use crate::token::{CardStore, Clock, Rng, Token};
 
@@ -19,6 +20,44 @@ impl Applications {
     #[must_use]
     pub fn standard() -> Self {
         Self::new(&Gids, &Gids)
+    }
+}
+
+/// What a record tells of a key, without the token that has it: for the copy of a card file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Name shown to people.
+    pub label: Option<String>,
+    /// Identifier that the catalogue gives to a key of this number.
+    pub catalogue_id: Option<Vec<u8>>,
+    /// Identifier that a client chose for it.
+    pub client_id: Option<Vec<u8>>,
+    /// What it is offered for.
+    pub usage: KeyUsage,
+    /// Its certificate, DER.
+    pub certificate: Option<Vec<u8>>,
+    /// Name of the certificate, where that is not the key's.
+    pub certificate_label: Option<String>,
+}
+
+impl KeptKey {
+    /// Of a key of the record; none if it has no such key.
+    #[must_use]
+    pub fn of(record: &CardRecord, number: KeyNumber) -> Option<Self> {
+        let applications = Applications::standard();
+        let catalogue = applications.catalogue();
+        let key = record.key(number)?;
+        let label = key.label.clone();
+        Some(Self {
+            label: label.or_else(|| catalogue.name(record, number)),
+            catalogue_id: catalogue.id(number),
+            client_id: key.client_id.clone(),
+            usage: catalogue
+                .usage(record, number)
+                .unwrap_or(KeyUsage::Exchange),
+            certificate: catalogue.certificate(record, number),
+            certificate_label: key.certificate_label.clone(),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ pub mod token;
 #[cfg(feature = "weakened")]
 pub mod weakened;
 
-pub use card::Guest;
+pub use card::{Guest, KeptKey};
 pub use event::Event;
 pub use key_number::KeyNumber;
 

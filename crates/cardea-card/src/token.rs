@@ -26,8 +26,21 @@ pub struct KeyInfo {
     pub class: KeyClass,
     /// Generated or imported.
     pub origin: KeyOrigin,
+    /// Whether others have copies, whom its policy names and its record shows.
+    pub is_recoverable: bool,
     /// Public half.
     pub public: PublicKey,
+}
+
+/// Who is to get a copy of a new key: a public key on P-256.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryKey {
+    /// Abscissa.
+    pub x: [u8; 32],
+    /// Ordinate.
+    pub y: [u8; 32],
+    /// Its certificate, DER, for people to read.
+    pub certificate: Vec<u8>,
 }
 
 /// An operation with a private key.
@@ -313,6 +326,20 @@ pub trait KeyStore {
         reference: u8,
         algorithm: KeyAlgorithm,
         class: KeyClass,
+    ) -> Result<KeyRecord, TokenError>;
+
+    /// Like [`Self::generate`], with copies in the record that the holders of these keys, 1 to 7 different ones, can
+    /// open. Nobody else can ever have one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`]; `BadData` for another number of keys, and for one twice.
+    fn generate_recoverable(
+        &mut self,
+        reference: u8,
+        algorithm: KeyAlgorithm,
+        class: KeyClass,
+        keys: &[RecoveryKey],
     ) -> Result<KeyRecord, TokenError>;
 
     /// What a key is, from its public area alone, which must be exactly one of this card's templates.

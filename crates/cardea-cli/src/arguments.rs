@@ -21,7 +21,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::attest::{AttestVerb, VerifyArguments};
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
-pub(crate) use self::create::CreateArguments;
+pub(crate) use self::create::{CreateArguments, RestoreArguments};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::redirect::RedirectArguments;
 pub(crate) use self::secrets::{
@@ -178,6 +178,17 @@ pub(crate) enum CardVerb {
         #[arg(long)]
         foreground: bool,
     },
+    /// Copy a card's file, with which `card restore` brings its recoverable keys back
+    ///
+    /// Without a recovery key and without this TPM, the copy is of no use to anyone; it shows names and certificates.
+    #[command(after_long_help = examples::CARD_BACKUP)]
+    Backup {
+        #[command(flatten)]
+        card: CardArgument,
+        /// New file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Create a card
     #[command(after_long_help = examples::CARD_CREATE)]
     Create(Box<CreateArguments>),
@@ -228,6 +239,12 @@ pub(crate) enum CardVerb {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Make a new card with the recoverable keys of a lost one, from a copy of its file
+    ///
+    /// PIN, PUK and administrator are those of the new card. Keys that cannot be brought back are listed with the
+    /// subjects of their certificates, so that these can be revoked.
+    #[command(after_long_help = examples::CARD_RESTORE)]
+    Restore(Box<RestoreArguments>),
     /// Change settings of a card (administrators)
     #[command(after_long_help = examples::CARD_SET)]
     Set {

@@ -1,5 +1,5 @@
-//! What each noun of the command line does, one file for each. None uses another's; `drive` is part of `card`, and
-//! `import` of `key`.
+//! What each noun of the command line does, one file for each. None uses another's; `drive` is part of `card`,
+//! `import` and `recovery` of `key`.
 
 pub(crate) mod admin;
 pub(crate) mod attest;
@@ -13,4 +13,5 @@ mod import;
 pub(crate) mod key;
 pub(crate) mod pin;
 pub(crate) mod reader_conf;
+mod recovery;
 pub(crate) mod tpm;

@@ -3,7 +3,8 @@
 use std::io;
 
 use cardea_client::message::{
-    CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey, Tries,
+    CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey, RecoverySummary,
+    Tries,
 };
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT};
 use nix::unistd::{Uid, User};
@@ -13,6 +14,7 @@ use crate::arguments::OutputArguments;
 use crate::daemon::{COUNTED_HERE, part_gone};
 use crate::duration::Seconds;
 use crate::exit::Failure;
+use crate::hex::plain;
 use crate::on_card::{Stored, label, pin_words, public_key};
 use crate::policy::Policy;
 use crate::terminal::clock::local;
@@ -75,6 +77,7 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
                 "pin": key.class.word(),
                 "certificate": key.certificate,
                 "import_exposed": key.import_exposed,
+                "recoverable_by": recovery_json(key),
             })
         })
         .collect();
@@ -341,6 +344,11 @@ fn key_line(key: &KeySummary) -> String {
     if key.import_exposed {
         parts.push("exposed when imported".to_owned());
     }
+    let recovery = key.recovery.as_deref().unwrap_or_default();
+    if !recovery.is_empty() {
+        let names: Vec<_> = recovery.iter().map(recovery_name).collect();
+        parts.push(format!("recoverable by {}", names.join(" and ")));
+    }
     if key.certificate {
         parts.push("with certificate".to_owned());
     }
@@ -348,6 +356,28 @@ fn key_line(key: &KeySummary) -> String {
         parts.push(format!("\"{}\"", printable(label)));
     }
     parts.join(", ")
+}
+
+/// Who can bring a key back, in a line.
+pub(crate) fn recovery_name(of: &RecoverySummary) -> String {
+    let fingerprint = plain(&of.fingerprint);
+    let short = fingerprint.get(..16).unwrap_or_default();
+    match of.subject.as_str() {
+        "" => format!("a key without certificate (SHA-256 {short}…)"),
+        subject => format!("{} (SHA-256 {short}…)", printable(subject)),
+    }
+}
+
+/// Empty for a key that nobody can bring back.
+fn recovery_json(key: &KeySummary) -> Vec<Value> {
+    let recovery = key.recovery.as_deref().unwrap_or_default();
+    let of = |one: &RecoverySummary| {
+        json!({
+            "subject": (!one.subject.is_empty()).then_some(&one.subject),
+            "sha256": plain(&one.fingerprint),
+        })
+    };
+    recovery.iter().map(of).collect()
 }
 
 fn session_words(seconds: u32) -> String {
@@ -402,6 +432,7 @@ pub(crate) fn key_json(
         "origin": key.origin.word(),
         "pin": key.class.word(),
         "import_exposed": key.import_exposed,
+        "recoverable_by": recovery_json(key),
         "public_key": public_key(key)?.to_spki_pem(),
         "certificate": certificate.map(Stored::to_json),
         "uri": uri::private_key(&card.summary, key),

@@ -471,6 +471,7 @@ mod tests {
             sign_only: false,
             certificate_label: None,
             import_exposed: false,
+            recovery: None,
         }
     }
 

@@ -33,7 +33,9 @@ pub use self::card::{
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
 pub use self::connection::ConnectionRequest;
 pub use self::drive::{DriveRequest, Hold};
-pub use self::key::{KeySummary, NewKey, Operation, PrivateKey, SessionKeyMaterial};
+pub use self::key::{
+    KeySummary, NewKey, Operation, PrivateKey, RecoverySummary, SessionKeyMaterial,
+};
 pub use self::object::{Contents, NewObject, ObjectKind, ObjectSummary, Thing};
 pub use self::page::{Cursor, Page, Unsettled, collect};
 pub use self::reader::ReaderRequest;
@@ -50,6 +52,7 @@ pub use crate::protocol::{MAGIC, MARK, MAX_FRAME, VERSION};
 pub use cardea_terms::{
     CounterMode, Hash, IndexRole, KeyAlgorithm, KeyClass, Origin, PublicKey, Step, Visibility,
 };
+pub use minicbor::bytes::ByteVec;
 
 /// A message within a message: not decoded with it, so that messages do not nest.
 ///

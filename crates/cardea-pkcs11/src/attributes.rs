@@ -176,7 +176,7 @@ fn private_key(object: &Object, key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Ve
     match kind {
         CKA_CLASS => long(CKO_PRIVATE_KEY),
         CKA_SENSITIVE | CKA_SIGN => flag(true),
-        CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE => flag(key.generated),
+        CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE => flag(key.generated && !key.is_recoverable),
         CKA_DECRYPT | CKA_UNWRAP => flag(rsa && !key.sign_only),
         CKA_DERIVE => flag(!rsa),
         CKA_EXTRACTABLE | CKA_SIGN_RECOVER | CKA_WRAP_WITH_TRUSTED => flag(false),

@@ -123,6 +123,7 @@ impl Module {
         let key = Key {
             reference: None,
             generated: false,
+            is_recoverable: false,
             always: false,
             sign_only: template.flag(CKA_ENCRYPT)? == Some(false)
                 && template.flag(CKA_WRAP)? != Some(true),

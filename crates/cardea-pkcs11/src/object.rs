@@ -71,6 +71,8 @@ pub(crate) struct Key {
     /// Absent for a public key alone.
     pub(crate) reference: Option<KeyReference>,
     pub(crate) generated: bool,
+    /// Whether others have copies, and may have brought it back elsewhere.
+    pub(crate) is_recoverable: bool,
     pub(crate) always: bool,
     pub(crate) sign_only: bool,
     pub(crate) public: PublicKey,
@@ -85,6 +87,7 @@ impl Key {
         Self {
             reference: Some(reference),
             generated: true,
+            is_recoverable: false,
             always: false,
             sign_only: false,
             public: PublicKey::Ec {
@@ -99,6 +102,7 @@ impl Key {
         Self {
             reference: Some(KeyReference::Card(summary.reference)),
             generated: summary.origin == Origin::Generated,
+            is_recoverable: summary.recovery.is_some(),
             always: summary.class == KeyClass::Always,
             sign_only: summary.sign_only,
             public: summary.public.clone(),

@@ -83,6 +83,7 @@ impl Module {
             Reply::SessionKey { key, public } => Ok(Arc::new(Key {
                 reference: Some(KeyReference::Session(key)),
                 generated,
+                is_recoverable: false,
                 always: class == KeyClass::Always,
                 sign_only,
                 public,

@@ -10,7 +10,8 @@
 //!
 //! What never happens here:
 //! * I/O, a clock, randomness: files, times and serial numbers are handed in;
-//! * an operation with a private key, except finding the public point that belongs to it;
+//! * an operation with a private key, except finding the public point that belongs to it, and opening copies of a
+//!   card's keys ([`recovery`]);
 //! * a copy of a secret in memory that is not erased when it is dropped, as far as this crate holds it;
 //! * a panic on what a file contains, or work without bound that a file asks for.
 
@@ -35,6 +36,7 @@ mod pkcs12;
 mod pkcs7;
 mod private_key;
 mod public_key;
+pub mod recovery;
 mod signature;
 mod time;
 mod usage;

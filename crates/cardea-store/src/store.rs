@@ -12,7 +12,7 @@ use crate::disk::{Disk, FileSystem, NEW, discard, replace, sync_parent};
 use crate::drive::Drives;
 use crate::error::{StoreError, failed};
 use crate::folder;
-use crate::format::{CardFileError, MAX_FILE, decode};
+use crate::format::{CardFileError, MAX_FILE, decode, encode};
 use crate::intent::{self, Intent, MAX_INTENT};
 use crate::known::{self, KnownCard, MAX_KNOWN};
 use crate::registry::Registry;
@@ -72,6 +72,15 @@ impl Store {
     #[must_use]
     pub fn path(&self, card: CardId) -> PathBuf {
         folder::cards(&self.folder).join(name_of(card))
+    }
+
+    /// The bytes of the file that this host writes for a record.
+    ///
+    /// # Errors
+    ///
+    /// A record that no file can hold.
+    pub fn file_of(&self, record: &CardRecord) -> Result<Vec<u8>, StoreError> {
+        Ok(encode(&self.shared.key, record)?)
     }
 
     /// Every card file, readable or not, in the order of their names.

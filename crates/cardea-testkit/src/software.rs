@@ -12,7 +12,7 @@ use cardea_card::record::{KeyRecord, Provisional, TpmRecord};
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority, PinError, PinReference,
-    PinStatus, PrivateOperation, TokenError, TokenErrorKind, TokenRecord, Unblocker,
+    PinStatus, PrivateOperation, RecoveryKey, TokenError, TokenErrorKind, TokenRecord, Unblocker,
 };
 use zeroize::Zeroizing;
 
@@ -262,6 +262,17 @@ impl KeyStore for SoftwareToken {
             creation_data: None,
             recovery: None,
         })
+    }
+
+    /// These tokens make no copies.
+    fn generate_recoverable(
+        &mut self,
+        _reference: u8,
+        _algorithm: KeyAlgorithm,
+        _class: KeyClass,
+        _keys: &[RecoveryKey],
+    ) -> Result<KeyRecord, TokenError> {
+        Err(TokenErrorKind::Unsupported.into())
     }
 
     fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, TokenError> {

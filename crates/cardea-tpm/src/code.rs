@@ -15,6 +15,7 @@ pub(crate) const HIERARCHY_CHANGE_AUTH: u32 = TpmCc::HierarchyChangeAuth as u32;
 pub(crate) const SET_PRIMARY_POLICY: u32 = TpmCc::SetPrimaryPolicy as u32;
 pub(crate) const LOCK_RESET: u32 = TpmCc::DictionaryAttackLockReset as u32;
 pub(crate) const LOCK_PARAMETERS: u32 = TpmCc::DictionaryAttackParameters as u32;
+pub(crate) const DUPLICATE: u32 = TpmCc::Duplicate as u32;
 pub(crate) const IMPORT: u32 = TpmCc::Import as u32;
 pub(crate) const LOAD: u32 = TpmCc::Load as u32;
 pub(crate) const RSA_DECRYPT: u32 = TpmCc::RsaDecrypt as u32;

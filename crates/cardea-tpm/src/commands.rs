@@ -43,6 +43,7 @@ pub(crate) struct Sensitive<'a> {
 pub(crate) struct Created {
     pub(crate) private: Vec<u8>,
     pub(crate) public: Vec<u8>,
+    pub(crate) creation_data: Vec<u8>,
     pub(crate) creation_hash: Vec<u8>,
     pub(crate) creation_ticket: Vec<u8>,
 }
@@ -300,13 +301,14 @@ impl Tpm {
         let mut reader = response.reader();
         let private = reader.sized()?.to_vec();
         let public = reader.sized()?.to_vec();
-        reader.sized()?;
+        let creation_data = reader.sized()?.to_vec();
         let creation_hash = reader.sized()?.to_vec();
         let creation_ticket = reader.ticket()?.to_vec();
         reader.finish()?;
         Ok(Created {
             private,
             public,
+            creation_data,
             creation_hash,
             creation_ticket,
         })
@@ -402,6 +404,32 @@ impl Tpm {
         let private = reader.sized()?.to_vec();
         reader.finish()?;
         Ok(private)
+    }
+
+    /// TPM2_Duplicate of an object to a storage key, without an inner wrap: contents of TPM2B_PRIVATE, and what tells
+    /// the storage key the seed of the outer wrap. Authorised by the policy session, which it ends.
+    pub(crate) fn duplicate(
+        &mut self,
+        object: Handle<'_>,
+        parent: Handle<'_>,
+        session: &mut Session,
+    ) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
+        let response = self.with(
+            Command {
+                name: "Duplicate",
+                code: code::DUPLICATE,
+                handles: &[object, parent],
+                parameters: Writer::new().sized(&[]).u16(ALG_NULL),
+            },
+            &mut [Use::session(session, &[], 0)],
+        )?;
+        let mut reader = response.reader();
+        // The inner key, which there is none of.
+        reader.sized()?;
+        let private = reader.sized()?.to_vec();
+        let seed = reader.sized()?.to_vec();
+        reader.finish()?;
+        Ok((private, seed))
     }
 
     /// TPM2_HMAC by the key's own scheme, the answer encrypted.

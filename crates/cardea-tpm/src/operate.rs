@@ -21,7 +21,7 @@ use crate::policy::{
     nv_written, role_ref,
 };
 use crate::rsa_key;
-use crate::session::attribute;
+use crate::session::{Session, attribute};
 use crate::status::{is_owner_on, is_set};
 use crate::tpm::{Handle, Tpm};
 use crate::trusted_record::{Anchor, CardFault, Index};
@@ -490,7 +490,7 @@ pub(crate) fn generate(
 }
 
 /// Whether what the TPM has made is the key that was asked for, and not one that others can compute.
-fn check_generated(
+pub(crate) fn check_generated(
     made: Option<KeyInfo>,
     algorithm: KeyAlgorithm,
     class: KeyClass,
@@ -519,16 +519,24 @@ pub(crate) fn operate(
     operation: PrivateOperation<'_>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
     require_own_tpm(core, anchor)?;
+    let branches = anchor.branches(key, class);
+    let key = (key, branches.as_deref());
     match class {
         KeyClass::Session => operate_in_session(core, card, key, size, operation),
         KeyClass::Always => operate_once(core, card, key, size, operation),
     }
 }
 
+/// A key, and the branches of its policy if it is recoverable: one of them is satisfied, and PolicyOR says so.
+///
+/// Armed is always the branch for use, which all of a card's keys have: sessions do not have to be armed again for the
+/// next key.
+type WithBranches<'a> = (&'a KeyRecord, Option<&'a [[u8; 32]]>);
+
 fn operate_in_session(
     core: &mut Core,
     card: u64,
-    key: &KeyRecord,
+    (key, branches): WithBranches<'_>,
     size: usize,
     operation: PrivateOperation<'_>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
@@ -546,14 +554,17 @@ fn operate_in_session(
         return Ok(None);
     };
     let key = Handle::named(handle, &name);
-    let result = perform(
-        &mut link.tpm,
-        key,
-        session,
-        attribute::CONTINUE,
-        size,
-        operation,
-    );
+    let joined = join(&mut link.tpm, session, branches);
+    let result = joined.and_then(|()| {
+        perform(
+            &mut link.tpm,
+            key,
+            session,
+            attribute::CONTINUE,
+            size,
+            operation,
+        )
+    });
     match result {
         Ok(answer) => {
             // Use empties a policy session; arming it again is for idle time.
@@ -582,10 +593,18 @@ fn operate_in_session(
     }
 }
 
+/// Of the branch that a session has satisfied, makes the policy of a recoverable key.
+fn join(tpm: &mut Tpm, session: &Session, branches: Option<&[[u8; 32]]>) -> Result<(), TpmError> {
+    match branches {
+        Some(branches) => tpm.policy_or(session, branches),
+        None => Ok(()),
+    }
+}
+
 fn operate_once(
     core: &mut Core,
     card: u64,
-    key: &KeyRecord,
+    (key, branches): WithBranches<'_>,
     size: usize,
     operation: PrivateOperation<'_>,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
@@ -598,7 +617,8 @@ fn operate_once(
     let name = name_of(&key.object.public);
     let tpm = &mut core.link()?.tpm;
     let key = Handle::named(handle, &name);
-    let result = perform(tpm, key, &mut once.session, 0, size, operation)
+    let result = join(tpm, &once.session, branches)
+        .and_then(|()| perform(tpm, key, &mut once.session, 0, size, operation))
         .map_err(|error| failure(tpm, error));
     match result {
         Ok(answer) => Ok(Some(answer)),

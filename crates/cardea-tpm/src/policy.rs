@@ -53,6 +53,10 @@ pub const NV_FORMS: [u32; 4] = [
 /// Attributes of a generated key: fixedTPM, fixedParent, sensitiveDataOrigin, noDA, decrypt, sign.
 pub const KEY_GENERATED: u32 = 0x0006_0432;
 
+/// Attributes of a recoverable key: sensitiveDataOrigin, noDA, decrypt, sign. Neither fixedTPM nor fixedParent: its
+/// policy says who can have a copy.
+pub const KEY_RECOVERABLE: u32 = 0x0006_0420;
+
 /// Attributes of an imported key: noDA, decrypt, sign.
 pub const KEY_IMPORTED: u32 = 0x0006_0400;
 
@@ -109,6 +113,8 @@ pub mod cc {
     pub const POLICY_AUTH_VALUE: u32 = TpmCc::PolicyAuthValue as u32;
     /// TPM2_PolicyOR.
     pub const POLICY_OR: u32 = TpmCc::PolicyOr as u32;
+    /// TPM2_PolicyDuplicationSelect.
+    pub const POLICY_DUPLICATION_SELECT: u32 = TpmCc::PolicyDuplicationSelect as u32;
 }
 
 /// SHA-256 of the parts, one after the other.
@@ -157,6 +163,20 @@ fn auth_value() -> [u8; 32] {
 /// PolicyOR (TPM 2.0 Part 3 §23.6).
 fn or(branches: &[[u8; 32]]) -> [u8; 32] {
     hash(&[&ZERO, &cc::POLICY_OR.to_be_bytes(), &branches.concat()])
+}
+
+/// PolicyDuplicationSelect for any object and this new parent (TPM 2.0 Part 3 §23.15, includeObject NO).
+fn duplication(target: &[u8; 34]) -> [u8; 32] {
+    let code = cc::POLICY_DUPLICATION_SELECT.to_be_bytes();
+    hash(&[&ZERO, &code, target, &[0]])
+}
+
+/// What a recoverable key may be used under: the policy of the card's keys, or duplication to one of these targets,
+/// whose Names are in rising order.
+#[must_use]
+pub fn recovery_branches(key_policy: &[u8; 32], targets: &[[u8; 34]]) -> Vec<[u8; 32]> {
+    let targets = targets.iter().map(duplication);
+    std::iter::once(*key_policy).chain(targets).collect()
 }
 
 /// Policies under which the value of a counter object may be replaced: by itself, and by another authority if there is
@@ -466,12 +486,21 @@ pub fn index_policy(birth_name: &[u8], role: IndexRole) -> [u8; 32] {
 /// TPMT_PUBLIC that makes a user key, or that a key's public area has before its unique field.
 #[must_use]
 pub fn key_template(algorithm: KeyAlgorithm, origin: KeyOrigin, policy: &[u8; 32]) -> Vec<u8> {
-    let mut area = key_head(algorithm, origin, policy);
+    without_unique(algorithm, key_head(algorithm, origin, policy))
+}
+
+/// TPMT_PUBLIC that makes a recoverable key with these branches.
+#[must_use]
+pub fn recoverable_template(algorithm: KeyAlgorithm, branches: &[[u8; 32]]) -> Vec<u8> {
+    without_unique(algorithm, recoverable_head(algorithm, branches))
+}
+
+fn without_unique(algorithm: KeyAlgorithm, mut head: Vec<u8>) -> Vec<u8> {
     match algorithm {
-        KeyAlgorithm::P256 | KeyAlgorithm::P384 => area.extend_from_slice(&[0; 4]),
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => area.extend_from_slice(&[0; 2]),
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 => head.extend_from_slice(&[0; 4]),
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => head.extend_from_slice(&[0; 2]),
     }
-    area
+    head
 }
 
 /// The part of a user key's TPMT_PUBLIC before the unique field.
@@ -481,6 +510,16 @@ pub fn key_head(algorithm: KeyAlgorithm, origin: KeyOrigin, policy: &[u8; 32]) -
         KeyOrigin::Generated => KEY_GENERATED,
         KeyOrigin::Imported => KEY_IMPORTED,
     };
+    head(algorithm, attributes, policy)
+}
+
+/// The part of a recoverable key's TPMT_PUBLIC before the unique field.
+#[must_use]
+pub fn recoverable_head(algorithm: KeyAlgorithm, branches: &[[u8; 32]]) -> Vec<u8> {
+    head(algorithm, KEY_RECOVERABLE, &or(branches))
+}
+
+fn head(algorithm: KeyAlgorithm, attributes: u32, policy: &[u8; 32]) -> Vec<u8> {
     let rsa = |bits: u16| {
         let mut area = Area::new(ALG_RSA, attributes, policy);
         area.u16s(&[ALG_NULL, ALG_NULL, bits, 0, 0]);
@@ -497,6 +536,40 @@ pub fn key_head(algorithm: KeyAlgorithm, origin: KeyOrigin, policy: &[u8; 32]) -
         KeyAlgorithm::Rsa2048 => rsa(2048),
         KeyAlgorithm::Rsa3072 => rsa(3072),
     }
+}
+
+/// Most recovery keys of a key: PolicyOR has eight branches, and one is for use (TPM 2.0 Part 3 §23.6).
+pub const MAX_TARGETS: usize = 7;
+
+/// Attributes of the storage key that stands for a recovery key: userWithAuth, restricted, decrypt.
+const RECOVERY_TARGET: u32 = 0x0003_0040;
+
+/// TPMT_PUBLIC of the storage key that stands for a recovery key with this point on P-256: all of it follows from the
+/// point, so that everybody can compute its Name.
+#[must_use]
+pub fn recovery_target(x: &[u8; 32], y: &[u8; 32]) -> Vec<u8> {
+    let mut area = Area(recovery_target_head());
+    area.sized(x);
+    area.sized(y);
+    area.0
+}
+
+/// Whether this is a [`recovery_target`] with some point.
+#[must_use]
+pub fn is_recovery_target(public: &[u8]) -> bool {
+    let unique = public.strip_prefix(&recovery_target_head()[..]);
+    unique.is_some_and(|unique| {
+        let halves = unique.split_at_checked(34);
+        halves.is_some_and(|(x, y)| {
+            y.len() == 34 && [x, y].iter().all(|sized| sized.starts_with(&[0, 32]))
+        })
+    })
+}
+
+fn recovery_target_head() -> Vec<u8> {
+    let mut area = Area::new(ALG_ECC, RECOVERY_TARGET, &[]);
+    area.u16s(&[ALG_AES, 128, ALG_CFB, ALG_NULL, CURVE_P256, ALG_NULL]);
+    area.0
 }
 
 /// TPMT_PUBLIC that seals K ⊕ m.

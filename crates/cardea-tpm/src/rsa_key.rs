@@ -108,6 +108,7 @@ pub(crate) mod tests {
             algorithm: KeyAlgorithm::Rsa2048,
             class: KeyClass::Session,
             origin: KeyOrigin::Generated,
+            is_recoverable: false,
             public: PublicKey::Rsa {
                 modulus,
                 exponent: 65537,

@@ -9,8 +9,8 @@ use cardea_card::record::{IndexRole, KeyRecord, ObjectBlob, Provisional, TpmReco
 use cardea_card::secret::{Pin, PrivateKey};
 use cardea_card::token::{
     AdminAuthority as _, KeyAlgorithm, KeyClass, KeyInfo, KeyStore, PendingResult, PinAuthority,
-    PinError, PinReference, PinStatus, PrivateOperation, StoreError, TokenError, TokenErrorKind,
-    TokenRecord, Unblocker,
+    PinError, PinReference, PinStatus, PrivateOperation, RecoveryKey, StoreError, TokenError,
+    TokenErrorKind, TokenRecord, Unblocker,
 };
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
@@ -28,6 +28,7 @@ use crate::operation::OwnedOperation;
 use crate::policy::ApprovalId;
 use crate::probe::probe;
 use crate::proof::{self, Proof};
+use crate::recovery::{self, Wanted};
 use crate::rsa_key;
 use crate::trusted_record::{Anchor, Index};
 use crate::turns::{Lane, Length};
@@ -344,6 +345,23 @@ impl KeyStore for CardToken {
         let key = self.run_long(move |core, _, anchor| {
             operate::generate(core, anchor, reference, algorithm, class)
         })?;
+        if class == KeyClass::Always {
+            self.always.store(true, Ordering::Relaxed);
+        }
+        Ok(key)
+    }
+
+    fn generate_recoverable(
+        &mut self,
+        reference: u8,
+        algorithm: KeyAlgorithm,
+        class: KeyClass,
+        keys: &[RecoveryKey],
+    ) -> Result<KeyRecord, TokenError> {
+        let wanted = Wanted::new(reference, algorithm, class, keys);
+        let wanted = wanted.ok_or(TokenErrorKind::BadData)?;
+        let key = self
+            .run_long(move |core, card, anchor| recovery::generate(core, card, anchor, &wanted))?;
         if class == KeyClass::Always {
             self.always.store(true, Ordering::Relaxed);
         }

@@ -14,8 +14,9 @@ use crate::error::TpmError;
 use crate::hierarchy::HierarchyAuth;
 use crate::intent::IntentIndex;
 use crate::policy::{
-    ApprovalId, Names, counter_branches, counter_head, index_policy, key_head, key_policy, name_of,
-    nv_public, nv_written,
+    ApprovalId, MAX_TARGETS, Names, counter_branches, counter_head, index_policy,
+    is_recovery_target, key_head, key_policy, name_of, nv_public, nv_written, recoverable_head,
+    recovery_branches,
 };
 use crate::wire::Reader;
 
@@ -241,8 +242,43 @@ impl Anchor {
         }
     }
 
+    /// The branches of a recoverable key's policy, in their order; none for every other key, and for targets that no
+    /// key has.
+    pub(crate) fn branches(&self, key: &KeyRecord, class: KeyClass) -> Option<Vec<[u8; 32]>> {
+        let targets = key.recovery.as_deref()?;
+        let names: Vec<_> = targets.iter().map(|it| name_of(&it.public)).collect();
+        let is_in_order = names.windows(2).all(|pair| pair.first() < pair.last());
+        let are_targets = targets.iter().all(|it| is_recovery_target(&it.public));
+        let is_possible = (1..=MAX_TARGETS).contains(&names.len()) && is_in_order && are_targets;
+        is_possible.then(|| recovery_branches(self.policy(class), &names))
+    }
+
+    /// What a recoverable key is. The record's targets are not believed: only with exactly these is the policy in the
+    /// public area the computed one.
+    fn describe_recoverable(&self, key: &KeyRecord) -> Option<KeyInfo> {
+        for class in [KeyClass::Session, KeyClass::Always] {
+            let branches = self.branches(key, class)?;
+            for algorithm in KeyAlgorithm::ALL {
+                let head = recoverable_head(algorithm, &branches);
+                if let Some(unique) = key.object.public.strip_prefix(&head[..]) {
+                    return Some(KeyInfo {
+                        algorithm,
+                        class,
+                        origin: KeyOrigin::Generated,
+                        is_recoverable: true,
+                        public: unique_field(algorithm, unique)?,
+                    });
+                }
+            }
+        }
+        None
+    }
+
     /// What a key is, if its public area is exactly one of this card's templates with a unique field.
     pub(crate) fn describe(&self, key: &KeyRecord) -> Option<KeyInfo> {
+        if key.recovery.is_some() {
+            return self.describe_recoverable(key);
+        }
         for algorithm in [
             KeyAlgorithm::P256,
             KeyAlgorithm::P384,
@@ -266,6 +302,7 @@ impl Anchor {
                             algorithm,
                             class,
                             origin,
+                            is_recoverable: false,
                             public,
                         });
                     }
@@ -274,6 +311,18 @@ impl Anchor {
         }
         None
     }
+}
+
+/// What the keys of a record are, each with its Name, without the TPM that has made them. None for a key that is not
+/// one of the card's.
+///
+/// # Errors
+///
+/// [`CardFault::Damaged`].
+pub fn describe_keys(record: &CardRecord) -> Result<Vec<Option<([u8; 34], KeyInfo)>>, CardFault> {
+    let anchor = Anchor::new(record)?;
+    let of_key = |key: &KeyRecord| Some((name_of(&key.object.public), anchor.describe(key)?));
+    Ok(record.keys.iter().map(of_key).collect())
 }
 
 /// The indices of a record whose handle, Name and policy follow from its birth key, whatever else is wrong

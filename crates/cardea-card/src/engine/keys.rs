@@ -8,7 +8,9 @@ use crate::event::Event;
 use crate::key_number::KeyNumber;
 use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
-use crate::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, TokenError, TokenErrorKind};
+use crate::token::{
+    KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, RecoveryKey, TokenError, TokenErrorKind,
+};
 
 /// What a new key is made of.
 #[derive(Clone, Copy)]
@@ -17,12 +19,14 @@ pub(crate) enum Material<'a> {
     Generated(KeyAlgorithm),
     /// Elsewhere; it is shown as imported for as long as it is there.
     Imported(&'a PrivateKey),
+    /// By the token, which makes copies of it for the holders of these keys.
+    Recoverable(KeyAlgorithm, &'a [RecoveryKey]),
 }
 
 impl Material<'_> {
     pub(crate) fn algorithm(self) -> KeyAlgorithm {
         match self {
-            Self::Generated(algorithm) => algorithm,
+            Self::Generated(algorithm) | Self::Recoverable(algorithm, _) => algorithm,
             Self::Imported(key) => key.algorithm(),
         }
     }
@@ -105,6 +109,9 @@ impl Card {
         Ok(match material {
             Material::Generated(algorithm) => self.token.generate(number, algorithm, class)?,
             Material::Imported(key) => self.token.import(number, key, class)?,
+            Material::Recoverable(algorithm, keys) => self
+                .token
+                .generate_recoverable(number, algorithm, class, keys)?,
         })
     }
 

@@ -6,7 +6,7 @@ use crate::engine::{
 use crate::key_number::KeyNumber;
 use crate::record::{CardRecord, KeyRecord};
 use crate::secret::PrivateKey;
-use crate::token::{KeyAlgorithm, TokenErrorKind};
+use crate::token::{KeyAlgorithm, RecoveryKey, TokenErrorKind};
 
 impl Card {
     /// Makes a key in the token; needs the PIN verified on this connection. Gives its number.
@@ -22,6 +22,21 @@ impl Card {
         new: &NewKey,
     ) -> Result<KeyNumber, CardError> {
         self.add_key(connection, Material::Generated(algorithm), new)
+    }
+
+    /// Like [`generate_key`](Self::generate_key), with copies for the holders of these keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate_key`](Self::generate_key); `BadData` without such keys, with more than 7, and for one twice.
+    pub fn generate_recoverable_key(
+        &mut self,
+        connection: &mut Connection,
+        algorithm: KeyAlgorithm,
+        new: &NewKey,
+        keys: &[RecoveryKey],
+    ) -> Result<KeyNumber, CardError> {
+        self.add_key(connection, Material::Recoverable(algorithm, keys), new)
     }
 
     /// Takes a key that was made elsewhere; it is permanently shown as imported.

@@ -4,9 +4,28 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdminKeySource, Counters, OutputArguments, OwnerArguments, PinArguments, Presence};
+use super::{
+    AdminKeySource, Counters, OutputArguments, OwnerArguments, PassphraseArguments, PinArguments,
+    Presence,
+};
 use crate::duration::{Seconds, session_limit};
 use crate::policy::Policy;
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// Copy of the old card's file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Private key of a certificate of `key generate --recoverable-by`
+    ///
+    /// A file: PKCS#8 or SEC 1, PEM or DER.
+    #[arg(long, value_name = "KEY", help_heading = "Recovery")]
+    pub(crate) with: PathBuf,
+    #[command(flatten, next_help_heading = "Recovery")]
+    pub(crate) passphrase: PassphraseArguments,
+    #[command(flatten, next_help_heading = "New card")]
+    pub(crate) create: CreateArguments,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArguments {

@@ -38,6 +38,10 @@ pub(super) const CARD_ATTACH: &str = "\
 Examples:
   cardea card attach /media/alice/STICK";
 
+pub(super) const CARD_BACKUP: &str = "\
+Examples:
+  cardea card backup Alice --out alice.card";
+
 pub(super) const CARD_CREATE: &str = "\
 Examples:
   cardea card create --name Alice
@@ -48,6 +52,10 @@ Examples:
 pub(super) const CARD_RENAME: &str = "\
 Examples:
   cardea card rename Alice \"Alice (old)\"";
+
+pub(super) const CARD_RESTORE: &str = "\
+Examples:
+  cardea card restore alice.card --with escrow.key --name Alice";
 
 pub(super) const CARD_SET: &str = "\
 Examples:
@@ -82,7 +90,8 @@ Examples:
 pub(super) const KEY_GENERATE: &str = "\
 Examples:
   cardea key generate Alice --label work
-  cardea key generate Alice --algorithm p-256 --label ssh --pin-every-time";
+  cardea key generate Alice --algorithm p-256 --label ssh --pin-every-time
+  cardea key generate Alice --label mail --recoverable-by escrow.pem";
 
 pub(super) const KEY_IMPORT: &str = "\
 Examples:

@@ -47,6 +47,13 @@ pub(crate) enum KeyVerb {
         algorithm: Option<Algorithm>,
         #[command(flatten)]
         options: NewKeyArguments,
+        /// Certificate of a key on P-256 whose holder can bring this key back; up to 7 times
+        ///
+        /// For encryption keys. Whoever holds the private key of that certificate has this key too, without the PIN, as
+        /// soon as they have a copy of the card file, for as long as this key exists. `cardea card restore` brings it
+        /// back on another computer.
+        #[arg(long, value_name = "CERTIFICATE", help_heading = "Recovery")]
+        recoverable_by: Vec<PathBuf>,
         #[command(flatten)]
         pin: PinArguments,
         #[command(flatten)]

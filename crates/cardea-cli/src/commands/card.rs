@@ -1,7 +1,9 @@
 //! `cardea card …`
 
+mod backup;
 mod create;
 mod puk;
+mod restore;
 
 use std::path::Path;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
             print_details(&details, *output, NARROW)
         }
         CardVerb::Attach { place, foreground } => drive::attach(socket, place, *foreground),
+        CardVerb::Backup { card, out } => backup::run(&card.card, out, daemon),
         CardVerb::Create(arguments) => create::run(arguments, socket, daemon),
         CardVerb::Detach { card } => drive::detach(&card.card, daemon),
         CardVerb::Hold { folder } => drive::hold(socket, folder),
@@ -57,6 +60,7 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
             yes,
         } => destroy(&card.card, tpm_owner, *yes, daemon),
         CardVerb::List { output, wide } => list(*output, *wide, daemon),
+        CardVerb::Restore(arguments) => restore::run(arguments, socket, daemon),
         CardVerb::Show { card, output, wide } => {
             let details = daemon.show(&card.card)?;
             print_details(&details, *output, *wide)

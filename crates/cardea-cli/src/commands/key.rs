@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use cardea_client::message::{CardDetails, CardRequest, KeySummary, NewKey, Reply, Request};
+use cardea_pki::Certificate;
 use cardea_terms::KeyAlgorithm;
 use serde_json::Value;
 
-use super::import;
+use super::{import, recovery};
 use crate::arguments::{
     Algorithm, KeyVerb, NewKeyArguments, OutputArguments, PinArguments, PublicFormat, WideArguments,
 };
 use crate::daemon::Daemon;
-use crate::describe::{key_json, print_new};
+use crate::describe::{key_json, print_new, recovery_name};
 use crate::exit::{Exit, Failure};
 use crate::on_card::{
     self, MAX_LABEL, Stored, label, must_have_room, pin_words, public_key, select, title,
@@ -46,15 +47,23 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             card,
             algorithm,
             options,
+            recoverable_by,
             pin,
             output,
         } => {
+            let recovery = recovery::read(recoverable_by)?;
             if let Some(algorithm) = algorithm {
                 check(options, *algorithm)?;
             }
             check_label(options)?;
             let card = daemon.usable_by_pin(&card.card)?;
-            generate(&card, *algorithm, options, pin, *output, daemon)
+            recovery::announce(&card, &recovery)?;
+            let wanted = Wanted {
+                algorithm: *algorithm,
+                options,
+                recovery: &recovery,
+            };
+            generate(&card, &wanted, pin, *output, daemon)
         }
         KeyVerb::Import {
             card,
@@ -134,16 +143,24 @@ fn chosen(
     ))
 }
 
+/// What key is to be generated.
+struct Wanted<'a> {
+    algorithm: Option<Algorithm>,
+    options: &'a NewKeyArguments,
+    /// Of those who can bring it back.
+    recovery: &'a [Certificate],
+}
+
 fn generate(
     card: &CardDetails,
-    algorithm: Option<Algorithm>,
-    options: &NewKeyArguments,
+    wanted: &Wanted<'_>,
     pin: &PinArguments,
     output: OutputArguments,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
     must_have_room(card)?;
-    let algorithm = chosen(algorithm, pin, daemon)?;
+    let options = wanted.options;
+    let algorithm = chosen(wanted.algorithm, pin, daemon)?;
     check(options, algorithm)?;
     let key = NewKey {
         label: options.label.clone(),
@@ -151,14 +168,22 @@ fn generate(
         sign_only: options.sign_only,
         id: None,
     };
-    let request = Request::card(
-        card.summary.card_id.clone(),
-        CardRequest::GenerateKey {
-            pin: Some(secret::present("PIN", &pin.source())?),
+    let pin = Some(secret::present("PIN", &pin.source())?);
+    let algorithm = algorithm.into();
+    let request = match wanted.recovery {
+        [] => CardRequest::GenerateKey {
+            pin,
             key,
-            algorithm: algorithm.into(),
+            algorithm,
         },
-    );
+        recovery => CardRequest::GenerateRecoverableKey {
+            pin,
+            key,
+            algorithm,
+            certificates: recovery::to_message(recovery),
+        },
+    };
+    let request = Request::card(card.summary.card_id.clone(), request);
     let key = match daemon.call(&request, "generating the key")? {
         Reply::Key(key) => *key,
         _ => return Err(Daemon::unexpected()),
@@ -257,6 +282,21 @@ fn list(
             }
         }
         print(&text)?;
+    }
+    let recoverable = |key: &&KeySummary| key.recovery.is_some();
+    for key in card
+        .keys
+        .iter()
+        .filter(recoverable)
+        .filter(|_| !output.json)
+    {
+        for one in key.recovery.iter().flatten() {
+            note(&format!(
+                "key {} is recoverable by {}",
+                title(key),
+                recovery_name(one)
+            ))?;
+        }
     }
     for key in card.keys.iter().filter(|key| key.import_exposed) {
         note(&format!(

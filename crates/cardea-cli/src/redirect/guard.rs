@@ -93,6 +93,7 @@ pub(crate) fn judge(
         | CardRequest::DeleteObject { .. }
         | CardRequest::DeleteSessionKey { .. }
         | CardRequest::GenerateKey { .. }
+        | CardRequest::GenerateRecoverableKey { .. }
         | CardRequest::ImportKey { .. }
         | CardRequest::KeepSessionKey { .. }
         | CardRequest::MakeSessionKey { .. }
@@ -100,7 +101,9 @@ pub(crate) fn judge(
         | CardRequest::StoreCertificate { .. }
         | CardRequest::StoreObject { .. }
         | CardRequest::UseSessionKey { .. } => return Err(Refused::Never("a change of a card")),
-        CardRequest::DetachDrive | CardRequest::Show => return Err(Refused::Never(OTHERS)),
+        CardRequest::DetachDrive | CardRequest::ReadFile { .. } | CardRequest::Show => {
+            return Err(Refused::Never(OTHERS));
+        }
     };
     // By its id only: a name could be that of another card.
     if offered(card.as_str()) {

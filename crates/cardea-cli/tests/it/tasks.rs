@@ -95,6 +95,11 @@ fn lost_machine() {
 }
 
 #[test]
+fn recovery() {
+    assert!(page("recovery.md").contains("imported"));
+}
+
+#[test]
 fn tpm_replaced() {
     let blocks = blocks("tpm-replaced.md");
     let (before, after) = blocks.split_at(1);

@@ -1,6 +1,7 @@
 //! Requests about one card, and what describes a card.
 
 use cardea_terms::{CounterMode, KeyAlgorithm, KeyClass, Visibility};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -324,6 +325,30 @@ pub enum CardRequest {
         #[n(0)]
         name: String,
     },
+    /// Like `GenerateKey`, with a copy of the key for each of these recovery keys, which its holder can open:
+    /// [`Reply::Key`]. A request of its own, so that a daemon that knows nothing of it does not make an ordinary key.
+    #[n(38)]
+    GenerateRecoverableKey {
+        /// The card's PIN; absent = verified by `Login` on this connection.
+        #[n(0)]
+        pin: Option<SecretBytes>,
+        /// Its name and use.
+        #[n(1)]
+        key: NewKey,
+        /// Algorithm and size.
+        #[n(2)]
+        algorithm: KeyAlgorithm,
+        /// Certificates of the recovery keys, DER: 1 to 7, of different keys on P-256, of at most 8192 bytes each.
+        #[n(3)]
+        certificates: Vec<ByteVec>,
+    },
+    /// A part of the card's file, for a copy of it: [`Reply::File`].
+    #[n(39)]
+    ReadFile {
+        /// Where it begins.
+        #[n(0)]
+        offset: u64,
+    },
     /// Like `UseKey`, with a session key. Needs `Login` on this connection: [`Reply::Result`].
     #[n(35)]
     UseSessionKey {
@@ -343,6 +368,7 @@ impl CardRequest {
             Self::AdminChallenge
             | Self::Contents { .. }
             | Self::ReadCertificate { .. }
+            | Self::ReadFile { .. }
             | Self::ReadObject { .. }
             | Self::Show
             | Self::Status => true,
@@ -360,6 +386,7 @@ impl CardRequest {
             | Self::DetachDrive
             | Self::EnterPin { .. }
             | Self::GenerateKey { .. }
+            | Self::GenerateRecoverableKey { .. }
             | Self::ImportKey { .. }
             | Self::KeepSessionKey { .. }
             | Self::Login { .. }

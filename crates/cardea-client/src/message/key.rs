@@ -168,4 +168,19 @@ pub struct KeySummary {
     /// Whether it was imported by a version from whose command a recording of the TPM's bus reveals the key.
     #[n(10)]
     pub import_exposed: bool,
+    /// Whose private keys open a copy of it; absent for a key that nobody can bring back.
+    #[n(11)]
+    pub recovery: Option<Vec<RecoverySummary>>,
+}
+
+/// Who can bring a key back.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecoverySummary {
+    /// Subject of the certificate, at most 200 bytes; empty if the card has no certificate that can be read.
+    #[n(0)]
+    pub subject: String,
+    /// SHA-256 of the certificate, or of the public area of a recovery key without one.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub fingerprint: [u8; 32],
 }

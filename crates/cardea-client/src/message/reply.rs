@@ -168,6 +168,19 @@ pub enum Reply {
         #[n(1)]
         endorsement: Option<String>,
     },
+    /// Answer to `ReadFile`.
+    #[n(33)]
+    File {
+        /// Its bytes from the offset on, as many as fit.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        part: Vec<u8>,
+        /// Length of the whole file.
+        #[n(1)]
+        length: u64,
+        /// Parts with the same number are of one file.
+        #[n(2)]
+        revision: u64,
+    },
     /// Answer to `MakeSessionKey`.
     #[n(32)]
     SessionKey {

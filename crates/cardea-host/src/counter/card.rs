@@ -84,6 +84,12 @@ impl Counter {
                 key,
                 algorithm,
             } => visit.generate_key(pin.as_ref(), &key, algorithm),
+            CardRequest::GenerateRecoverableKey {
+                pin,
+                key,
+                algorithm,
+                certificates,
+            } => visit.generate_recoverable_key(pin.as_ref(), &key, algorithm, &certificates),
             CardRequest::ImportKey { pin, key, material } => {
                 visit.import_key(pin.as_ref(), &key, &material)
             }
@@ -96,6 +102,7 @@ impl Counter {
             }
             CardRequest::Power { action } => power_own(visitor, card, action),
             CardRequest::ReadCertificate { reference } => visit.read_certificate(reference),
+            CardRequest::ReadFile { offset } => visit.read_file(offset),
             CardRequest::ReadObject { number } => visit.read_object(number),
             CardRequest::Rename {
                 pin,

@@ -1,15 +1,20 @@
 //! What is on a card, for its holder over the socket: keys, certificates and other objects.
 
 use cardea_card::record;
-use cardea_card::token::{KeyAlgorithm, PinReference, PrivateOperation, TokenErrorKind};
+use cardea_card::token::{
+    KeyAlgorithm, PinReference, PrivateOperation, RecoveryKey, TokenErrorKind,
+};
 use cardea_card::{Card, CardError, KeyNumber, KeyReference, KeyUsage, NewKey, NewObject, secret};
 use cardea_client::message::{
-    self, CardStatus, Contents, Failure, FailureKind, ObjectKind, ObjectSummary, Operation, Reply,
-    SecretBytes, Thing,
+    self, ByteVec, CardStatus, Contents, Failure, FailureKind, ObjectKind, ObjectSummary,
+    Operation, Reply, SecretBytes, Thing,
 };
+use cardea_pki::Certificate;
+use cardea_pki::recovery::Point;
+use cardea_tpm::policy::MAX_TARGETS;
 use zeroize::Zeroizing;
 
-use crate::failure::{fail, on_card};
+use crate::failure::{fail, of_store, on_card};
 use crate::holder::CardVisit;
 use crate::host::describe::{self, key_summary};
 use crate::host::hosted::Body;
@@ -19,6 +24,10 @@ use crate::sync::lock;
 const MAX_LABEL: usize = 127;
 /// Longest label of another object, longest identifier.
 const MAX_TEXT: usize = 255;
+/// Longest certificate of a recovery key: the card file's own bound.
+const MAX_CERTIFICATE: usize = 8192;
+/// Most of a card's file in one reply.
+const FILE_PART: usize = 64 * 1024;
 /// Longest content of an object.
 const MAX_VALUE: usize = 64 * 1024;
 
@@ -95,6 +104,32 @@ impl CardVisit<'_> {
             Ok(found.map(|object| object.value.clone()))
         })?;
         value.map(Reply::Certificate).ok_or_else(no_object)
+    }
+
+    /// A part of the card's file. It says nothing that the owner may not know, but for first values that nobody has
+    /// replaced yet.
+    pub(crate) fn read_file(&self, offset: u64) -> Result<Reply, Failure> {
+        let card = &self.card;
+        let body = card.body();
+        let Body::Live(live) = &*body else {
+            return Err(card.unusable());
+        };
+        if live.record().provisional.is_some() {
+            return Err(fail(
+                FailureKind::Invalid,
+                "the card is in initialisation state and its file still opens it: personalise it first",
+            ));
+        }
+        let revision = live.revision();
+        let file = self.host.store.file_of(live.record());
+        let file = file.map_err(|error| of_store(&error))?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = file.get(start..).unwrap_or_default();
+        Ok(Reply::File {
+            part: rest.get(..FILE_PART).unwrap_or(rest).to_vec(),
+            length: u64::try_from(file.len()).unwrap_or(u64::MAX),
+            revision,
+        })
     }
 
     pub(crate) fn store_object(
@@ -204,6 +239,23 @@ impl CardVisit<'_> {
             summary_of(card, number)
         })?;
         log_done!(self, "key generated");
+        Ok(Reply::Key(Box::new(summary)))
+    }
+
+    pub(crate) fn generate_recoverable_key(
+        &self,
+        pin: Option<&SecretBytes>,
+        key: &message::NewKey,
+        algorithm: KeyAlgorithm,
+        certificates: &[ByteVec],
+    ) -> Result<Reply, Failure> {
+        let new = new_key(key)?;
+        let keys = recovery_keys(certificates)?;
+        let summary = self.with_pin(pin, |card, connection| {
+            let number = card.generate_recoverable_key(connection, algorithm, &new, &keys)?;
+            summary_of(card, number)
+        })?;
+        log_done!(self, "recoverable key generated");
         Ok(Reply::Key(Box::new(summary)))
     }
 
@@ -363,6 +415,48 @@ pub(super) fn new_key(key: &message::NewKey) -> Result<NewKey, Failure> {
         class: key.class,
         id: key.id.clone(),
     })
+}
+
+/// The recovery keys that these certificates are of.
+fn recovery_keys(certificates: &[ByteVec]) -> Result<Vec<RecoveryKey>, Failure> {
+    let invalid = |text: String| fail(FailureKind::Invalid, text);
+    if !(1..=MAX_TARGETS).contains(&certificates.len()) {
+        return Err(invalid(format!(
+            "a recoverable key has 1 to {MAX_TARGETS} recovery keys"
+        )));
+    }
+    let mut keys: Vec<RecoveryKey> = Vec::new();
+    for der in certificates {
+        if der.len() > MAX_CERTIFICATE {
+            return Err(invalid(format!(
+                "the certificate of a recovery key must have at most {MAX_CERTIFICATE} bytes"
+            )));
+        }
+        let certificate = Certificate::parse(der).map_err(|error| {
+            invalid(format!(
+                "the certificate of a recovery key is invalid: {error}"
+            ))
+        })?;
+        let point = certificate.public_key().ok().and_then(Point::of);
+        let Some(Point { x, y }) = point else {
+            return Err(invalid(format!(
+                "a recovery key must be on P-256, and that of {} is {}",
+                certificate.subject(),
+                certificate.key_description()
+            )));
+        };
+        if keys.iter().any(|key| key.x == x && key.y == y) {
+            return Err(invalid(
+                "two certificates are of the same recovery key".to_owned(),
+            ));
+        }
+        keys.push(RecoveryKey {
+            x,
+            y,
+            certificate: certificate.der().to_vec(),
+        });
+    }
+    Ok(keys)
 }
 
 /// A key that a card can hold.

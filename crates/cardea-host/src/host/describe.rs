@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardId, CardRecord, IndexRole, ReaderVisibility, VaultKind};
+use cardea_card::record::{
+    CardId, CardRecord, IndexRole, ReaderVisibility, RecoveryTarget, VaultKind,
+};
 use cardea_card::token::{KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind};
 use cardea_card::{Card, CardError, KeyNumber, KeyUsage};
 use cardea_client::message::{
     CardDetails, CardOverview, CardState, CardSummary, CounterMode, KeySummary, LockoutRoom,
-    TpmStatus, Tries,
+    RecoverySummary, TpmStatus, Tries,
 };
-
+use cardea_pki::Certificate;
+use cardea_pki::recovery::Point;
 use cardea_tpm::TpmError;
+use cardea_tpm::policy::recovery_target;
+use sha2::{Digest, Sha256};
 
 use crate::failure::{COUNTED_HERE, token_kind};
 use crate::host::Host;
@@ -21,6 +26,9 @@ use crate::host::slots::reader_name;
 
 /// An owner that cannot be read, as the kernel writes "no user".
 const NO_OWNER: u32 = u32::MAX;
+
+/// Longest subject of a recovery key's certificate in a list.
+const MAX_SUBJECT: usize = 200;
 
 /// A vault with fewer unused entries of a kind cannot serve many more administrators (docs/design/tpm.md section 7).
 pub(crate) const FEW_VAULT_ENTRIES: usize = 16;
@@ -287,6 +295,40 @@ pub(crate) fn key_summary(card: &Card, (number, key): &(KeyNumber, KeyInfo)) -> 
         certificate_label: card.certificate_label(*number).map(str::to_owned),
         sign_only: card.key_usage(*number) == KeyUsage::Signature,
         import_exposed: key.origin == KeyOrigin::Imported && !is_inner_wrapped(card, *number),
+        recovery: key.is_recoverable.then(|| recovery(card, *number)),
+    }
+}
+
+/// Who can bring a key back, as far as the record's certificates tell.
+fn recovery(card: &Card, number: KeyNumber) -> Vec<RecoverySummary> {
+    let key = card.record().key(number);
+    let targets = key.and_then(|key| key.recovery.as_deref());
+    targets.unwrap_or_default().iter().map(of_target).collect()
+}
+
+/// A certificate of another key tells nothing.
+fn of_target(target: &RecoveryTarget) -> RecoverySummary {
+    let der = target.certificate.as_deref().unwrap_or_default();
+    let certificate = Certificate::parse(der).ok().filter(|certificate| {
+        let point = certificate.public_key().ok().and_then(Point::of);
+        point.is_some_and(|point| recovery_target(&point.x, &point.y) == target.public)
+    });
+    match certificate {
+        Some(certificate) => {
+            let mut subject = certificate.subject().to_string();
+            while subject.len() > MAX_SUBJECT {
+                subject.pop();
+            }
+            let fingerprint = certificate.fingerprint();
+            RecoverySummary {
+                subject,
+                fingerprint,
+            }
+        }
+        None => RecoverySummary {
+            subject: String::new(),
+            fingerprint: Sha256::digest(&target.public).into(),
+        },
     }
 }
 

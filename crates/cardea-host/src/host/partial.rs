@@ -10,8 +10,8 @@ use cardea_card::record::{IndexRole, KeyRecord, Provisional, TpmRecord};
 use cardea_card::secret::{AdminKeyBytes, Pin, PrivateKey};
 use cardea_card::token::{
     AdminAnswer, AdminAuthority, AdminError, AdminForm, KeyAlgorithm, KeyClass, KeyInfo, KeyStore,
-    PendingResult, PinAuthority, PinError, PinReference, PinStatus, PrivateOperation, Token,
-    TokenError, TokenErrorKind, TokenRecord, Unblocker,
+    PendingResult, PinAuthority, PinError, PinReference, PinStatus, PrivateOperation, RecoveryKey,
+    Token, TokenError, TokenErrorKind, TokenRecord, Unblocker,
 };
 use cardea_client::message::Part;
 use cardea_tpm::Chip;
@@ -177,6 +177,17 @@ impl KeyStore for Partial {
         class: KeyClass,
     ) -> Result<KeyRecord, TokenError> {
         self.token.generate(reference, algorithm, class)
+    }
+
+    fn generate_recoverable(
+        &mut self,
+        reference: u8,
+        algorithm: KeyAlgorithm,
+        class: KeyClass,
+        keys: &[RecoveryKey],
+    ) -> Result<KeyRecord, TokenError> {
+        self.token
+            .generate_recoverable(reference, algorithm, class, keys)
     }
 
     fn describe(&self, key: &KeyRecord) -> Result<KeyInfo, TokenError> {

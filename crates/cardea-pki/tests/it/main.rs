@@ -13,5 +13,6 @@ mod envelope;
 mod keys;
 mod paths;
 mod pkcs12;
+mod recovery;
 mod requests;
 mod support;

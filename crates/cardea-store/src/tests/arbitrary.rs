@@ -310,7 +310,7 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
         )
 }
 
-/// The same with a key that others can bring back, which takes format 2.
+/// Like [`full`], and with a key that others can bring back, which takes format 2.
 pub(super) fn recoverable(name: &str) -> CardRecord {
     let mut record = full(name);
     let target = |byte: u8, certificate| RecoveryTarget {

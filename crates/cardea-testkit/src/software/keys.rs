@@ -172,6 +172,7 @@ pub(super) fn describe(object: &ObjectBlob) -> Result<KeyInfo, TokenError> {
     Ok(KeyInfo {
         algorithm,
         class,
+        is_recoverable: false,
         origin: match origin {
             0 => KeyOrigin::Generated,
             1 => KeyOrigin::Imported,

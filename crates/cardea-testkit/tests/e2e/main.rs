@@ -32,4 +32,5 @@ mod pkcs11_ssh;
 mod pkcs11_stress;
 mod pkcs11_suite;
 mod promises;
+mod recovery;
 mod soak;

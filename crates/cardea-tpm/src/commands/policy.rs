@@ -143,6 +143,23 @@ impl Tpm {
         .map(drop)
     }
 
+    /// TPM2_PolicyDuplicationSelect: the object with this Name may be duplicated to this new parent. The policy that
+    /// it stands for names the parent alone.
+    pub(crate) fn policy_duplication_select(
+        &mut self,
+        session: &Session,
+        object: &[u8; 34],
+        parent: &[u8; 34],
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyDuplicationSelect",
+            code: cc::POLICY_DUPLICATION_SELECT,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new().sized(object).sized(parent).raw(&[0]),
+        })
+        .map(drop)
+    }
+
     /// TPM2_PolicyAuthorize.
     pub(crate) fn policy_authorize(
         &mut self,

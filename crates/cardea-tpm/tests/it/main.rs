@@ -19,6 +19,7 @@ mod keys;
 mod policies;
 mod proxy;
 mod raw;
+mod recovery;
 mod resources;
 mod standing;
 mod storage;

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use cardea_client::message::{
-    CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes, TpmRequest, Visibility,
+    CardDetails, CardsRequest, CreateCard, NewContent, Reply, Request, SecretBytes, TpmRequest,
+    Visibility,
 };
 use cardea_terms::{CounterMode, invalid_card_name};
 
@@ -28,6 +29,16 @@ pub(super) fn run(
     socket: &Path,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
+    let (details, _) = make(arguments, socket, daemon)?;
+    print_details(&details, arguments.output, NARROW)
+}
+
+/// Makes the card. Gives its first PIN as well, unless it is left in initialisation state.
+pub(super) fn make(
+    arguments: &CreateArguments,
+    socket: &Path,
+    daemon: &mut Daemon,
+) -> Result<(CardDetails, Option<SecretBytes>), Failure> {
     let owner = arguments.owner.as_deref().map(user_id).transpose()?;
     if let Some(reason) = invalid_card_name(&arguments.name) {
         return Err(Failure::usage(reason));
@@ -55,6 +66,10 @@ pub(super) fn run(
             }
         }
         false => personalised(arguments, &id, daemon)?,
+    };
+    let pin = match &made.content {
+        NewContent::Personalised { pin, .. } => Some(pin.clone()),
+        NewContent::Uninitialised { .. } => None,
     };
     let store = arguments.store.as_deref();
     let folder = store
@@ -101,10 +116,9 @@ pub(super) fn run(
         if let Err(failure) = drive::attach(socket, &path, false) {
             note(&format!("warning: not attached: {failure}"))?;
         }
-        let details = daemon.show(&details.summary.card_id)?;
-        return print_details(&details, arguments.output, NARROW);
+        return Ok((daemon.show(&details.summary.card_id)?, pin));
     }
-    print_details(&details, arguments.output, NARROW)
+    Ok((details, pin))
 }
 
 /// What was settled with the person, or by the options, before the card is ordered.

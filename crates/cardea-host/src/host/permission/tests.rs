@@ -181,6 +181,16 @@ fn table() -> Vec<(Request, [bool; 4])> {
         ),
         Request::card(
             card(),
+            CardRequest::GenerateRecoverableKey {
+                pin: Some(pin()),
+                key: new_key(),
+                algorithm: cardea_terms::KeyAlgorithm::P256,
+                certificates: Vec::new(),
+            },
+        ),
+        Request::card(card(), CardRequest::ReadFile { offset: 0 }),
+        Request::card(
+            card(),
             CardRequest::ImportKey {
                 pin: Some(pin()),
                 key: new_key(),
@@ -544,6 +554,14 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::RenameCard { .. },
             ..
         } => 65,
+        Request::Card {
+            request: CardRequest::GenerateRecoverableKey { .. },
+            ..
+        } => 66,
+        Request::Card {
+            request: CardRequest::ReadFile { .. },
+            ..
+        } => 67,
     }
 }
 
