@@ -24,6 +24,9 @@ const KEY_RECORD: usize = 12;
 /// Longest container name, in UTF-16 code units without the final zero.
 const MAX_CONTAINER_NAME: usize = 39;
 
+/// First byte of the ids of keys' files.
+const KEY_FILES: u16 = 0xB0;
+
 /// First tag that new files get: those below have fixed meanings.
 const FIRST_FREE_TAG: u32 = 0xDF24;
 const LAST_FREE_TAG: u32 = 0xDF7F;
@@ -283,7 +286,13 @@ pub(crate) fn store_certificate(
             let name = certificate_files(index)
                 .next()
                 .ok_or(FileSystemError::Absent)?;
-            add_entry(record, &name)?
+            let place = free_place(record)?;
+            // Entries of this name that are there are of something else, and would be found first.
+            for name in certificate_files(index) {
+                remove_entries(record, &name);
+            }
+            add_entry(record, &name, place)?;
+            place
         }
     };
     match object_mut(record, file, tag) {
@@ -310,18 +319,7 @@ pub(crate) fn remove_certificate(record: &mut GidsRecord, index: u8) -> bool {
         if let Some(file) = record.files.iter_mut().find(|entry| entry.id == file) {
             file.objects.retain(|object| object.tag != tag);
         }
-        if let Some(table) = object_mut(record, DIRECTORY_FILE, DIRECTORY_TABLE) {
-            let mut kept = table
-                .first_chunk::<1>()
-                .map_or(vec![1], |head| head.to_vec());
-            let entries = table.get(1..).unwrap_or_default();
-            for entry in entries.chunks(DIRECTORY_ENTRY) {
-                if !entry.starts_with(&entry_name(&name)) {
-                    kept.extend_from_slice(entry);
-                }
-            }
-            *table = kept;
-        }
+        remove_entries(record, &name);
         removed = true;
     }
     if removed {
@@ -337,13 +335,42 @@ fn certificate_files(index: u8) -> impl Iterator<Item = String> {
         .map(move |kind| format!("{kind}{index:02X}"))
 }
 
-/// File and tag of a file in the directory `mscp`.
+/// Takes the entries of a name out of the directory.
+fn remove_entries(record: &mut GidsRecord, name: &str) {
+    let Some(table) = object_mut(record, DIRECTORY_FILE, DIRECTORY_TABLE) else {
+        return;
+    };
+    let mut kept = table
+        .first_chunk::<1>()
+        .map_or(vec![1], |head| head.to_vec());
+    let entries = table.get(1..).unwrap_or_default();
+    for entry in entries.chunks(DIRECTORY_ENTRY) {
+        if !entry.starts_with(&entry_name(name)) {
+            kept.extend_from_slice(entry);
+        }
+    }
+    *table = kept;
+}
+
+/// File and tag of a file in the directory `mscp` that holds nothing else: what an entry names may be the directory
+/// itself, a map, a key or another entry's, which a certificate must not replace.
 fn locate(record: &GidsRecord, name: &str) -> Option<(u16, u32)> {
     let table = object(record, DIRECTORY_FILE, DIRECTORY_TABLE)?;
-    let entry = table
-        .get(1..)?
-        .chunks_exact(DIRECTORY_ENTRY)
-        .find(|entry| entry.starts_with(&entry_name(name)))?;
+    let entries = table.get(1..)?.chunks_exact(DIRECTORY_ENTRY);
+    let (own, others): (Vec<_>, Vec<_>) =
+        entries.partition(|entry| entry.starts_with(&entry_name(name)));
+    own.into_iter().filter_map(place).find(|found| {
+        let (file, tag) = *found;
+        let is_fixed = file == CONTENT_FILE && tag < FIRST_FREE_TAG;
+        file != DIRECTORY_FILE
+            && file >> 8 != KEY_FILES
+            && !is_fixed
+            && others.iter().all(|other| place(other) != Some(*found))
+    })
+}
+
+/// File and tag that an entry names.
+fn place(entry: &[u8]) -> Option<(u16, u32)> {
     let tag = u32::from_le_bytes(entry.get(20..24)?.try_into().ok()?);
     let file = u32::from_le_bytes(entry.get(24..28)?.try_into().ok()?);
     Some((u16::try_from(file).ok()?, tag))
@@ -364,8 +391,8 @@ fn entry_name(name: &str) -> [u8; 18] {
     field
 }
 
-/// A new file of the directory `mscp`, with the next free tag: nothing ties a name to a tag.
-fn add_entry(record: &mut GidsRecord, name: &str) -> Result<(u16, u32), FileSystemError> {
+/// Where a new file of the directory `mscp` can be: nothing ties a name to a tag.
+fn free_place(record: &GidsRecord) -> Result<(u16, u32), FileSystemError> {
     let used: Vec<u32> = record
         .files
         .iter()
@@ -375,23 +402,37 @@ fn add_entry(record: &mut GidsRecord, name: &str) -> Result<(u16, u32), FileSyst
         .iter()
         .map(|object| object.tag)
         .collect();
-    let listed: Vec<u32> = object(record, DIRECTORY_FILE, DIRECTORY_TABLE)
-        .ok_or(FileSystemError::Absent)?
-        .get(1..)
-        .unwrap_or_default()
+    let table = object(record, DIRECTORY_FILE, DIRECTORY_TABLE).ok_or(FileSystemError::Absent)?;
+    let Some((_, entries)) = table.split_first() else {
+        return Err(FileSystemError::Absent);
+    };
+    // Behind half an entry nobody would find another one.
+    if !entries.len().is_multiple_of(DIRECTORY_ENTRY) {
+        return Err(FileSystemError::Absent);
+    }
+    let listed: Vec<u32> = entries
         .chunks_exact(DIRECTORY_ENTRY)
         .filter_map(|entry| Some(u32::from_le_bytes(entry.get(20..24)?.try_into().ok()?)))
         .collect();
     let tag = (FIRST_FREE_TAG..=LAST_FREE_TAG)
         .find(|tag| !used.contains(tag) && !listed.contains(tag))
         .ok_or(FileSystemError::Full)?;
+    Ok((CONTENT_FILE, tag))
+}
+
+/// Names a place in the directory `mscp`.
+fn add_entry(
+    record: &mut GidsRecord,
+    name: &str,
+    (file, tag): (u16, u32),
+) -> Result<(), FileSystemError> {
     let table =
         object_mut(record, DIRECTORY_FILE, DIRECTORY_TABLE).ok_or(FileSystemError::Absent)?;
     table.extend_from_slice(&entry_name(name));
     table.extend_from_slice(&[0, 0]);
     table.extend_from_slice(&tag.to_le_bytes());
-    table.extend_from_slice(&u32::from(CONTENT_FILE).to_le_bytes());
-    Ok((CONTENT_FILE, tag))
+    table.extend_from_slice(&u32::from(file).to_le_bytes());
+    Ok(())
 }
 
 /// `01 00`, length, zlib stream.
@@ -541,7 +582,8 @@ mod tests {
     fn a_certificate_written_by_opensc_is_read() {
         // Directory entry and file as pkcs15-init leaves them, at a tag of its own choice.
         let mut record = card();
-        let (file, tag) = add_entry(&mut record, "kxc00").unwrap();
+        let (file, tag) = free_place(&record).unwrap();
+        add_entry(&mut record, "kxc00", (file, tag)).unwrap();
         assert_eq!((file, tag), (CONTENT_FILE, 0xDF24));
         let value = pack(&[5; 100]).unwrap();
         record.files[1].objects.push(DataObject { tag, value });
@@ -614,5 +656,60 @@ mod tests {
         ]
         .concat();
         assert_eq!(unpack(&bomb), None);
+    }
+
+    #[test]
+    fn certificate_replaces_nothing_that_is_not_its_own() {
+        let der = [0x81; 300];
+        for (what, place) in [
+            ("directory", (DIRECTORY_FILE, DIRECTORY_TABLE)),
+            ("key map", (DIRECTORY_FILE, KEY_MAP)),
+            ("container map", (CONTENT_FILE, CONTAINER_MAP)),
+            ("freshness", (CONTENT_FILE, 0xDF22)),
+            ("key", (0xB081, 0x7F49)),
+        ] {
+            let mut record = card();
+            add_entry(&mut record, "kxc00", place).unwrap();
+            let before = record.clone();
+            assert_eq!(certificate(&record, 0), None, "{what}");
+            store_certificate(&mut record, 0, &der).unwrap();
+            assert_eq!(certificate(&record, 0).unwrap(), der, "{what}");
+            for file in &before.files {
+                for before in &file.objects {
+                    let is_written = matches!(before.tag, 0xDF22 | DIRECTORY_TABLE);
+                    let after = object(&record, file.id, before.tag);
+                    assert!(
+                        is_written || after == Some(&before.value),
+                        "{what}: {before:?}"
+                    );
+                }
+            }
+            assert!(remove_certificate(&mut record, 0));
+        }
+    }
+
+    #[test]
+    fn certificates_of_two_containers_do_not_share_a_place() {
+        let mut record = card();
+        store_certificate(&mut record, 0, &[1; 40]).unwrap();
+        let shared = locate(&record, "kxc00").unwrap();
+        add_entry(&mut record, "kxc01", shared).unwrap();
+        store_certificate(&mut record, 1, &[2; 40]).unwrap();
+        assert_eq!(certificate(&record, 0).unwrap(), [1; 40]);
+        assert_eq!(certificate(&record, 1).unwrap(), [2; 40]);
+    }
+
+    #[test]
+    fn directory_of_another_form_takes_no_certificate() {
+        for table in [vec![], vec![1; 2], vec![1; 28]] {
+            let mut record = card();
+            *object_mut(&mut record, DIRECTORY_FILE, DIRECTORY_TABLE).unwrap() = table;
+            let before = record.clone();
+            assert_eq!(
+                store_certificate(&mut record, 0, &[1; 40]),
+                Err(FileSystemError::Absent)
+            );
+            assert_eq!(record, before);
+        }
     }
 }
