@@ -192,7 +192,7 @@ pub enum Reply {
         public: PublicKey,
     },
     /// Answer to [`TpmRequest::EndorsementKeys`]: at least one.
-    #[n(33)]
+    #[n(34)]
     EndorsementKeys(#[n(0)] Vec<EndorsementKey>),
 }
 

@@ -522,7 +522,7 @@ fn variant(request: &Request) -> usize {
             ..
         } => 54,
         Request::Tpm(TpmRequest::TryRoom) => 55,
-        Request::Tpm(TpmRequest::EndorsementKeys) => 66,
+        Request::Tpm(TpmRequest::EndorsementKeys) => 68,
         Request::Cards(CardsRequest::Defaults) => 56,
         Request::Drive(DriveRequest::Attach { .. }) => 57,
         Request::Drive(DriveRequest::Hold { .. }) => 58,
