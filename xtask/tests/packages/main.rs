@@ -26,7 +26,7 @@ const CARD: &[u8] = include_bytes!("../../../crates/cardea-store/tests/old/v1/fu
 const CARD_PATH: &str = "var/lib/cardea/cards/0123456789abcdef0123456789abcdef.card";
 
 /// One of a format that no version has written yet.
-const NEWER: &[u8] = b"Cardea\r\n\x00\x02 and a body";
+const NEWER: &[u8] = b"Cardea\r\n\x00\x03 and a body";
 
 /// Installs, without questions about conffiles.
 const INSTALL: &str = "dpkg --force-confold --install";
@@ -222,7 +222,7 @@ fn downgrade(system: &System) {
     );
     for package in ["/older.deb", "/packages/cardea-daemon_*.deb"] {
         let said = system.fails(&format!("{INSTALL} {package} 2>&1"));
-        assert!(said.contains("has format 2, newer than the 1"), "{said}");
+        assert!(said.contains("has format 3, newer than the 2"), "{said}");
         installed(system);
         assert_eq!(system.read(CARD_PATH), NEWER);
         system.does("cardea-daemon --version");
