@@ -113,7 +113,7 @@ impl KeyCopy<'_> {
         let mut reader = Reader(self.private);
         let integrity = reader.sized()?;
         let mut area = Zeroizing::new(reader.0.to_vec());
-        let expected = mac(&*kdfa(&seed, "INTEGRITY", &[], 256), &[&area, self.name]);
+        let expected = mac(&kdfa(&seed, "INTEGRITY", &[], 256), &[&area, self.name]);
         if !bool::from(expected.as_slice().ct_eq(integrity)) {
             return Err(CopyError::Unopened);
         }

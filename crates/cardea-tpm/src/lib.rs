@@ -78,5 +78,5 @@ pub use status::Status;
 pub use token::CardToken;
 pub use tpm::CommandCount;
 pub use transport::{Address, AddressError};
-pub use trusted_record::{CardFault, NV_RANGE, describe_keys, own_indices};
+pub use trusted_record::{CardFault, DescribedKey, NV_RANGE, describe_keys, own_indices};
 pub use vault::AdminKey;

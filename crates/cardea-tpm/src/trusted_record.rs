@@ -313,15 +313,28 @@ impl Anchor {
     }
 }
 
-/// What the keys of a record are, each with its Name, without the TPM that has made them. None for a key that is not
-/// one of the card's.
+/// A key of a record, without the TPM that has made it.
+#[derive(Clone, Debug)]
+pub struct DescribedKey {
+    /// Its Name.
+    pub name: [u8; 34],
+    /// What it is.
+    pub info: KeyInfo,
+}
+
+/// What the keys of a record are, in its order. None for a key that is not one of the card's.
 ///
 /// # Errors
 ///
 /// [`CardFault::Damaged`].
-pub fn describe_keys(record: &CardRecord) -> Result<Vec<Option<([u8; 34], KeyInfo)>>, CardFault> {
+pub fn describe_keys(record: &CardRecord) -> Result<Vec<Option<DescribedKey>>, CardFault> {
     let anchor = Anchor::new(record)?;
-    let of_key = |key: &KeyRecord| Some((name_of(&key.object.public), anchor.describe(key)?));
+    let of_key = |key: &KeyRecord| {
+        Some(DescribedKey {
+            name: name_of(&key.object.public),
+            info: anchor.describe(key)?,
+        })
+    };
     Ok(record.keys.iter().map(of_key).collect())
 }
 

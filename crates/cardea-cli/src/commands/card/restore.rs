@@ -18,8 +18,8 @@ use cardea_pki::recovery::{KeyCopy, Point, Recovered, agree};
 use cardea_pki::{Certificate, Curve, Error, PrivateKey, PublicKey};
 use cardea_store::format::{HostKey, MAX_FILE, decode};
 use cardea_terms::{KeyAlgorithm, KeyClass};
-use cardea_tpm::describe_keys;
 use cardea_tpm::policy::recovery_target;
+use cardea_tpm::{DescribedKey, describe_keys};
 use serde_json::{Value, json};
 
 use super::{NARROW, create, print_details};
@@ -221,10 +221,11 @@ fn open(
 
 fn open_key(
     key: &KeyRecord,
-    description: Option<([u8; 34], KeyInfo)>,
+    description: Option<DescribedKey>,
     with: &RecoveryKey,
 ) -> Result<(KeyClass, Material), String> {
-    let (name, info) = description.ok_or("its description in the file was changed")?;
+    let description = description.ok_or("its description in the file was changed")?;
+    let DescribedKey { name, info } = description;
     if !info.is_recoverable {
         return Err("it is not recoverable".to_owned());
     }
