@@ -206,6 +206,10 @@ fn used(first: &Report, shown: &mut Shown) {
     has(first, "dialog", "/usr/bin/ssh");
     is(first, "tries", "5");
     shown.passed("`ssh` signs in with the PIN typed into the agent's dialog");
+    let healthy = first.get("healthy");
+    assert!(healthy.contains("ended with 0"), "{healthy}");
+    assert!(!healthy.contains(['!', '✗']), "{healthy}");
+    shown.passed("`cardea doctor` has nothing to say when its advice was followed");
 }
 
 fn restarted(second: &Report, shown: &mut Shown) {

@@ -37,6 +37,12 @@ agent
 say signed-in "$(sign_in)"
 say dialog "$(tr -cd '[:print:]' </run/screen)"
 say tries "$(tries)"
+
+# What the doctor advises is done as it says, by somebody who does not ask for a confirmation.
+cd /root
+cardea doctor | sed -n 's/^    //p' | sed 's/^cardea tpm provision /&--yes /' >/run/advice
+does sh -e /run/advice
+say healthy "$(cardea doctor && echo 'ended with 0')"
 say denied "$(denied)"
 say failed "$(failed)"
 say end yes
