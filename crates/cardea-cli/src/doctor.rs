@@ -18,7 +18,7 @@ use serde_json::json;
 use self::marks::Marks;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output::{Colour, print, print_json, printable};
-use crate::terminal::width::{of_terminal, wrapped};
+use crate::terminal::width::{continued, of_terminal, wrapped};
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,10 @@ fn tell(findings: &Findings, json: bool) -> io::Result<()> {
         text.push_str(line.get(1..).unwrap_or_default());
         text.push('\n');
         if let Some(command) = &finding.command {
-            text.push_str(&format!("    {}\n", printable(command)));
+            let room = columns.map(|columns| columns.saturating_sub(4));
+            for line in continued(&printable(command), room) {
+                text.push_str(&format!("    {line}\n"));
+            }
         }
     }
     print(&text)

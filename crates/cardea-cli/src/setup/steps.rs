@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::arguments::Cli;
 use crate::exit::{Exit, Failure};
-use crate::terminal::output::note;
+use crate::terminal::output::{note, note_command};
 use crate::terminal::prompt;
 
 /// Runs commands.
@@ -29,7 +29,7 @@ impl<'a> Steps<'a> {
         let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         let shown = shown.join(" ");
         loop {
-            note(&format!("$ cardea {shown}"))?;
+            note_command(&format!("cardea {shown}"))?;
             let Err(failure) = self.execute(words) else {
                 return Ok(());
             };
@@ -49,7 +49,7 @@ impl<'a> Steps<'a> {
 
     /// A command that fixes something, if the person wishes it. What does not work is said; the walk goes on.
     pub(super) fn offer(&mut self, command: &str, is_urgent: bool) -> Result<(), Failure> {
-        note(&format!("$ {command}"))?;
+        note_command(command)?;
         let mut answers = [("y", true), ("n", false)];
         if !is_urgent {
             answers.reverse();

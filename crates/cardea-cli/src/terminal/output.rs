@@ -6,7 +6,7 @@ use cardea_client::message::CardState;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use crate::terminal::width::{self, wrapped};
+use crate::terminal::width::{self, continued, wrapped};
 
 /// Whether stdout gets colours: a terminal, and `NO_COLOR` is not set (no-color.org).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,13 @@ pub(crate) fn note(text: &str) -> io::Result<()> {
     let columns = width::of_terminal(io::stderr());
     let line = wrapped(&printable(text), indent_of(text), columns);
     writeln!(io::stderr().lock(), "{line}")
+}
+
+/// A command that is run, or can be.
+pub(crate) fn note_command(command: &str) -> io::Result<()> {
+    let columns = width::of_terminal(io::stderr());
+    let lines = continued(&printable(&format!("$ {command}")), columns);
+    writeln!(io::stderr().lock(), "{}", lines.join("\n"))
 }
 
 /// What follows a line that is broken is indented, and more than the line is.

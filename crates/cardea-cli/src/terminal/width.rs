@@ -51,6 +51,48 @@ pub(crate) fn wrapped(line: &str, indent: usize, columns: Option<usize>) -> Stri
     text
 }
 
+/// Breaks a command where the shell goes on: at a blank outside quotes, behind which a backslash ends the line. A word
+/// that does not fit stays whole.
+pub(crate) fn continued(command: &str, columns: Option<usize>) -> Vec<String> {
+    const INDENT: &str = "    ";
+    const END: &str = " \\";
+    let Some(columns) = columns.filter(|columns| command.width() > *columns) else {
+        return vec![command.to_owned()];
+    };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in shell_words(command) {
+        let is_first = line.trim_start().is_empty();
+        if !is_first && line.width() + 1 + word.width() + END.width() > columns {
+            lines.push(line + END);
+            line = INDENT.to_owned();
+        } else if !is_first {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+/// The parts of a command between blanks outside quotes.
+fn shell_words(command: &str) -> Vec<&str> {
+    let mut quote = None;
+    let mut is_escaped = false;
+    command
+        .split(|character: char| {
+            let is_plain = !is_escaped;
+            is_escaped = is_plain && character == '\\' && quote != Some('\'');
+            match quote {
+                None if is_plain && matches!(character, '\'' | '"') => quote = Some(character),
+                Some(open) if is_plain && open == character => quote = None,
+                _ => {}
+            }
+            is_plain && quote.is_none() && character == ' '
+        })
+        .collect()
+}
+
 /// Shortens the cells of some columns, the widest first, until every row fits.
 pub(crate) fn fit<const N: usize>(rows: &mut [[String; N]], flexible: &[usize], columns: usize) {
     let mut widths = [0; N];
@@ -102,6 +144,36 @@ mod tests {
             wrapped(&format!("a {long} b"), 1, Some(20)),
             format!("a\n {long}\n b")
         );
+    }
+
+    #[test]
+    fn commands_are_broken_where_the_shell_goes_on() {
+        let command = r#"printf 'a  %s\n' "b  c" \ d >> /etc/file"#;
+        assert_eq!(continued(command, None), [command]);
+        assert_eq!(continued(command, Some(command.len())), [command]);
+        let broken = continued(command, Some(20));
+        assert_eq!(
+            broken,
+            [
+                r"printf 'a  %s\n' \",
+                r#"    "b  c" \ d >> \"#,
+                "    /etc/file"
+            ]
+        );
+        // A shell takes both for the same.
+        let words = |command: &str| {
+            let script = format!("set -- {command}; printf '[%s]' \"$@\"");
+            let said = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let command = command.replace(" >>", "");
+        let broken = continued(&command, Some(12));
+        assert!(broken.len() > 3, "{broken:?}");
+        assert_eq!(words(&broken.join("\n")), words(&command));
+        assert_eq!(continued("one-long-word", Some(5)), ["one-long-word"]);
     }
 
     #[test]
