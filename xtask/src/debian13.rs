@@ -93,6 +93,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("pkcs11_ssh", "openssh-client"),
     ("pkcs11_suite", "libc6"),
     ("promises", "pcscd"),
+    ("recovery", "swtpm"),
 ];
 
 /// Left out: machines with a system of their own, and hours of load.
