@@ -124,21 +124,8 @@ fn clippy(workspace: &Workspace, _: &Arguments) -> Result<()> {
 
 /// Ignored tests are run too: a skipped test is a failed one. There is one test more than processors at a time, as many
 /// wait for programs and disks.
-fn tests(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+fn tests(workspace: &Workspace, _: &Arguments) -> Result<()> {
     uses::forget(workspace)?;
-    // Tests wait for programs and disks half of the time.
-    let beside = match arguments.fuzz {
-        Some(_) => Some(fuzz::build_beside(workspace)?),
-        None => None,
-    };
-    let result = nextest(workspace);
-    if let Some(mut beside) = beside {
-        beside.wait().context("cargo")?;
-    }
-    result
-}
-
-fn nextest(workspace: &Workspace) -> Result<()> {
     let nextest = tools::NEXTEST.ensure(workspace)?;
     let threads = std::thread::available_parallelism()?.get() + 1;
     let mut command = std::process::Command::new(nextest);

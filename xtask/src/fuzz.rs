@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -103,21 +103,6 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
         "if fuzz/Cargo.lock is behind: cargo update --manifest-path fuzz/Cargo.toml --workspace",
     )?;
     Ok(target_dir(workspace).join(host).join("release"))
-}
-
-/// Builds all targets with what other work leaves of the processors. An error is told by the build that comes when they
-/// are run.
-pub(crate) fn build_beside(workspace: &Workspace) -> Result<Child> {
-    let cargo = workspace.cargo();
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "19"])
-        .arg(cargo.get_program())
-        .current_dir(&workspace.root);
-    builder(workspace, nice, &host()?)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("nice")
 }
 
 fn builder(workspace: &Workspace, mut cargo: Command, host: &str) -> Command {

@@ -40,9 +40,6 @@ const PROGRAM_ENDED_WELL: &str = "the program has ended with 0";
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=off no_timer_check \
     systemd.show_status=0 systemd.default_timeout_start_sec=600 rdinit=/init";
 
-/// All that the emulation knows, without a fifth level of page tables, which would be walked for each page.
-const CPU: &str = "max,la57=off";
-
 /// A drive, before the name of its file. What the machine has flushed does not wait for this computer's disk: the end of
 /// the machine, which is the power cut that is tested, loses nothing of what it has written.
 const DRIVE: &str = "format=raw,if=virtio,cache=unsafe,file=";
@@ -169,7 +166,7 @@ impl Machine {
             tied("qemu-system-x86_64")
                 .args(["-nodefaults", "-no-user-config", "-no-reboot"])
                 .args(["-display", "none", "-machine", "q35"])
-                .args(["-accel", "tcg,thread=multi", "-cpu", CPU])
+                .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
                 .args(["-smp", "2", "-m", &self.memory.to_string(), "-kernel"])
                 .arg(self.kernel.image())
                 .arg("-initrd")

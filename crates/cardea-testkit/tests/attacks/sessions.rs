@@ -12,6 +12,8 @@ use crate::raw::{Auth, Entity, LOADED_SESSIONS, Session, TRANSIENT, cc, sized};
 
 /// Signing with the daemon's armed session by its handle.
 pub(crate) fn armed_session_of_the_daemon() -> Outcome {
+    const ROUNDS: usize = 5;
+
     let bench = Bench::new();
     let record = bench.with_keys(&bench.record(Kind::Plain), &[KeyClass::Session]);
     let mut card = bench.open(&record);
@@ -27,20 +29,24 @@ pub(crate) fn armed_session_of_the_daemon() -> Outcome {
         bench.handles(LOADED_SESSIONS).len() >= 2
     });
     let name = name_of(&key.object.public);
-    let sessions = bench.handles(LOADED_SESSIONS);
-    for session in sessions {
-        for object in bench.handles(TRANSIENT) {
-            let loaded = Entity::named(object, &name);
-            for guess in [&[][..], &[0; 32], PIN] {
-                let session = Session::of_others(session);
-                let code = bench.sign(&loaded, Auth::Session(&session, guess));
-                succeeds_if!(
-                    code == 0,
-                    "session {:#x} of the daemon signs",
-                    session.handle
-                );
+    // What is loaded may not be armed yet.
+    for _ in 0..ROUNDS {
+        for session in bench.handles(LOADED_SESSIONS) {
+            for object in bench.handles(TRANSIENT) {
+                let loaded = Entity::named(object, &name);
+                for guess in [&[][..], &[0; 32], PIN] {
+                    let session = Session::of_others(session);
+                    let code = bench.sign(&loaded, Auth::Session(&session, guess));
+                    succeeds_if!(
+                        code == 0,
+                        "session {:#x} of the daemon signs",
+                        session.handle
+                    );
+                }
             }
         }
+        bench.service.run_idle_work();
+        card.pin_status(PinReference::Pin).unwrap();
     }
     assert!(signs(&mut card, &mut connection, key.reference));
     Ok(())
