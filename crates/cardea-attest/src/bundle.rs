@@ -1,10 +1,11 @@
 //! The evidence bundle: deterministic CBOR (RFC 8949, section 4.2).
 
-use std::convert::Infallible;
-
 use cardea_terms::MAX_KEYS;
-use minicbor::{Decoder, Encoder};
+use minicbor::Decoder;
 
+use crate::cbor::{
+    EncodeError, Malformed, Read, Writer, bytes, encoded, fields, length, list, version, write_list,
+};
 use crate::{Code, Refusal};
 
 /// The largest bundle that is read, in bytes; that of a card with thirty recoverable RSA keys has a tenth of it.
@@ -117,7 +118,7 @@ pub struct Statement {
 }
 
 /// The longest nonce, in bytes.
-const MAX_NONCE: usize = 64;
+pub const MAX_NONCE: usize = 64;
 /// The most certificates of an attestation key.
 const MAX_CERTIFICATES: u64 = 8;
 /// The most targets of a recoverable key: a policy has eight branches, and one is the PIN's.
@@ -159,14 +160,10 @@ impl Bundle {
     /// The bundle as it is handed out.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut encoder = Encoder::new(Vec::new());
-        match self.write(&mut encoder) {
-            Ok(()) => encoder.into_writer(),
-            Err(error) => error_is_impossible(error),
-        }
+        encoded(|e| self.write(e))
     }
 
-    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
+    fn write(&self, e: &mut Writer) -> Result<(), EncodeError> {
         let (made_at_reset, witness) = match &self.form {
             Form::Approved => (None, None),
             Form::Sealed {
@@ -233,25 +230,6 @@ const REQUIRED: u64 = 8;
 const APPROVED: u8 = 1;
 const SEALED: u8 = 2;
 
-type EncodeError = minicbor::encode::Error<Infallible>;
-
-/// A vector takes everything.
-fn error_is_impossible(_: EncodeError) -> Vec<u8> {
-    Vec::new()
-}
-
-fn length<T>(list: &[T]) -> u64 {
-    u64::try_from(list.len()).unwrap_or(u64::MAX)
-}
-
-fn write_list(e: &mut Encoder<Vec<u8>>, list: &[Vec<u8>]) -> Result<(), EncodeError> {
-    e.array(length(list))?;
-    for one in list {
-        e.bytes(one)?;
-    }
-    Ok(())
-}
-
 impl Role {
     const fn number(self) -> u8 {
         match self {
@@ -264,69 +242,13 @@ impl Role {
 }
 
 impl Statement {
-    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
+    pub(crate) fn write(&self, e: &mut Writer) -> Result<(), EncodeError> {
         e.array(2)?.bytes(&self.attest)?.bytes(&self.signature)?;
         Ok(())
     }
 }
 
-/// It cannot be read.
-struct Malformed;
-
-impl From<minicbor::decode::Error> for Malformed {
-    fn from(_: minicbor::decode::Error) -> Self {
-        Self
-    }
-}
-
-type Read<T> = Result<T, Malformed>;
-
-/// The version alone: a later one may have anything behind it.
-fn version(bytes: &[u8]) -> Read<&str> {
-    let mut d = Decoder::new(bytes);
-    entries(&mut d)?;
-    if d.u64()? != 0 {
-        return Err(Malformed);
-    }
-    Ok(d.str()?)
-}
-
-/// The number of entries of a map.
-fn entries(d: &mut Decoder<'_>) -> Read<u64> {
-    d.map()?.ok_or(Malformed)
-}
-
-/// Reads a map: `read` takes the value of each key, in rising order, and refuses those that it does not know.
-fn fields<'b>(
-    d: &mut Decoder<'b>,
-    mut read: impl FnMut(u64, &mut Decoder<'b>) -> Read<()>,
-) -> Read<()> {
-    let mut last = None;
-    for _ in 0..entries(d)? {
-        let key = d.u64()?;
-        if last.is_some_and(|last| key <= last) {
-            return Err(Malformed);
-        }
-        read(key, d)?;
-        last = Some(key);
-    }
-    Ok(())
-}
-
-fn list<'b, T>(
-    d: &mut Decoder<'b>,
-    most: u64,
-    mut read: impl FnMut(&mut Decoder<'b>) -> Read<T>,
-) -> Read<Vec<T>> {
-    let count = d.array()?.filter(|count| *count <= most);
-    (0..count.ok_or(Malformed)?).map(|_| read(d)).collect()
-}
-
-fn bytes(d: &mut Decoder<'_>) -> Read<Vec<u8>> {
-    Ok(d.bytes()?.to_vec())
-}
-
-fn statement(d: &mut Decoder<'_>) -> Read<Statement> {
+pub(crate) fn statement(d: &mut Decoder<'_>) -> Read<Statement> {
     let [attest, signature] = list(d, 2, bytes)?.try_into().map_err(|_| Malformed)?;
     Ok(Statement { attest, signature })
 }

@@ -6,7 +6,7 @@ use cardea_pki::PathError;
 
 macro_rules! codes {
     ($($variant:ident = $number:literal $name:literal $sentence:literal)*) => {
-        /// Why evidence or an endorsement key is refused, in the order of the checks.
+        /// Why evidence, an endorsement key or a message is refused, in the order of the checks.
         ///
         /// The hundreds are the step. Numbers and names stay.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +135,9 @@ codes! {
     EkEku = 1107 "ek-eku" "the certificate was not issued for an endorsement key"
     EkUsage = 1108 "ek-usage" "the certificate does not allow the endorsement key to decrypt"
     EkNv = 1109 "ek-nv" "the TPM's certificate index does not hold certificates"
+    MessageSize = 1201 "message-size" "the message is larger than 256 KiB"
+    MessageForm = 1202 "message-form" "the message is damaged, incomplete, or not encoded in its one canonical form"
+    MessageVersion = 1203 "message-version" "this is another message than the one that is expected here, or of a version that is not known"
 }
 
 impl Code {

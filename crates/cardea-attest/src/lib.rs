@@ -16,10 +16,12 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod cbor;
 mod claims;
 mod code;
 mod credential;
 mod endorsement;
+pub mod exchange;
 mod identity;
 mod policy;
 mod structure;
@@ -28,7 +30,9 @@ mod tests;
 mod verify;
 mod wire;
 
-pub use bundle::{Bundle, Creation, Form, Index, Key, MAX_BUNDLE, Role, Statement, Witness};
+pub use bundle::{
+    Bundle, Creation, Form, Index, Key, MAX_BUNDLE, MAX_NONCE, Role, Statement, Witness,
+};
 pub use claims::{Authority, Claims, CreationClaim, KeyClaim, Level, Tries};
 pub use code::{Code, Refusal};
 pub use credential::{Credential, make_credential};

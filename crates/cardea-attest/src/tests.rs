@@ -3,6 +3,7 @@
 mod credential;
 mod damage;
 mod endorsement;
+mod exchange;
 mod good;
 mod lies;
 mod maker;

@@ -195,9 +195,21 @@ pub struct TpmRecord {
     /// an empty object.
     #[n(11)]
     pub counter_objects: Option<Vec<CounterObject>>,
+    /// Policies in an index of their own instead of approved ones, which nobody can change after creation. Format 2.
+    #[n(12)]
+    pub sealed_policies: Option<SealedPolicies>,
+    /// DER certificates of the attestation key, its own first. Format 2.
+    #[n(13)]
+    pub attestation_chain: Option<Vec<minicbor::bytes::ByteVec>>,
 }
 
 impl TpmRecord {
+    /// Handles of all NV indices of the card: of its secrets, and of its sealed policies.
+    pub fn handles(&self) -> impl Iterator<Item = u32> {
+        let indices = self.indices.iter().map(|index| index.handle);
+        indices.chain(self.sealed_policies.iter().map(|sealed| sealed.handle))
+    }
+
     /// Whose secrets the card has, in NV indices or in objects.
     pub fn roles(&self) -> impl Iterator<Item = IndexRole> {
         let indices = self.indices.iter().map(|index| index.role);
@@ -206,6 +218,21 @@ impl TpmRecord {
         let objects = objects.filter(move |_| has_objects);
         indices.chain(objects.map(|object| object.role))
     }
+}
+
+/// The policies of a card's indices as one digest in an index that could be written in one boot of the TPM only.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SealedPolicies {
+    /// NV handle, `0x01C2xxxx`.
+    #[n(0)]
+    pub handle: u32,
+    /// How often the TPM had been reset when the card was made.
+    #[n(1)]
+    pub made_at_reset: u32,
+    /// A key that signs only after a later reset, and so testifies that the index can no longer be written.
+    #[n(2)]
+    pub witness: ObjectBlob,
 }
 
 /// An object whose authorisation value is a secret that the TPM's global lockout protects.

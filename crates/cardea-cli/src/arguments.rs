@@ -19,7 +19,7 @@ use cardea_terms::CounterMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use self::attest::{AttestVerb, VerifyArguments};
+pub(crate) use self::attest::{AttestVerb, EvidenceArguments, VerifyArguments};
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::create::{CreateArguments, RestoreArguments};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};

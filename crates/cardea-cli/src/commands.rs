@@ -3,6 +3,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod attest;
+mod attestation;
 pub(crate) mod audit;
 pub(crate) mod card;
 pub(crate) mod certificate;

@@ -48,6 +48,7 @@ impl From<FailureKind> for Exit {
             | FailureKind::Failed
             | FailureKind::KeyUse
             | FailureKind::NotLoggedIn
+            | FailureKind::NotSupported
             | FailureKind::UnsafeTpm => Self::Failed,
             FailureKind::Full => Self::Full,
             FailureKind::Invalid | FailureKind::Rule => Self::Usage,
@@ -141,6 +142,7 @@ mod tests {
     fn every_kind_of_failure_has_its_documented_code() {
         let table = [
             (FailureKind::AdminDelayed, 12),
+            (FailureKind::NotSupported, 1),
             (FailureKind::AdminWrong, 4),
             (FailureKind::Ambiguous, 8),
             (FailureKind::BadData, 1),

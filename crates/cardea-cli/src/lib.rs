@@ -68,7 +68,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let mut daemon = Daemon::new(&cli.socket);
     match &cli.noun {
         Noun::Admin(verb) => admin::run(verb, &mut daemon),
-        Noun::Attest(verb) => attest::run(verb),
+        Noun::Attest(verb) => attest::run(verb, &mut daemon),
         Noun::Audit {
             output,
             follow,

@@ -506,6 +506,7 @@ mod tests {
             pin_pad: false,
             visibility: Visibility::Always,
             lockout: None,
+            attestation: None,
         }
     }
 

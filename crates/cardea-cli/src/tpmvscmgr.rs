@@ -16,7 +16,7 @@ use cardea_client::message::{
 use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
 use cardea_terms::{CounterMode, invalid_card_name};
 
-use self::grammar::{AdminKey, Command, Create, Destroy, Given, Verb};
+use self::grammar::{AdminKey, Attestation, Command, Create, Destroy, Given, Verb};
 use crate::exit::{self, Exit};
 use crate::object_mode::lines_of_limits;
 use crate::policy::Policy;
@@ -101,11 +101,12 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
 
 fn make(create: &Create) -> Result<(), Failure> {
     local(create.machine.as_deref())?;
-    if create.attestation {
+    if create.attestation == Some(Attestation::KeyAndCertificate) {
         return Err(Failure::new(
             End::Failed,
-            "/attestation needs an attestation key in the TPM, which this version does not create: omit it",
-            NOT_SUPPORTED,
+            "/attestation AIK_AND_CERT needs an attestation authority on the network, and none is configured: create the \
+             card with /attestation AIK_ONLY, and request the certificate with `cardea attest request`",
+            NO_AUTHORITY,
         ));
     }
     if create.counter_mode == Some(CounterMode::Object) {
@@ -145,10 +146,12 @@ fn make(create: &Create) -> Result<(), Failure> {
             },
         )
     };
-    let reply = ask(
-        &Request::Cards(CardsRequest::Create(Box::new(order))),
-        create.quiet,
-    )?;
+    let order = Box::new(order);
+    let order = match create.attestation {
+        Some(_) => CardsRequest::CreateAttested(order),
+        None => CardsRequest::Create(order),
+    };
+    let reply = ask(&Request::Cards(order), create.quiet)?;
     let Reply::Card(card) = reply else {
         return Err(unexpected());
     };
@@ -158,6 +161,12 @@ fn make(create: &Create) -> Result<(), Failure> {
     ))?;
     if card.counter_mode == Some(CounterMode::Object) {
         print("Counter Mode = OBJECT\n")?;
+    }
+    if card.attestation.is_some() {
+        print(&format!(
+            "Attestation Key Container Name = cardea-ak-{}\n",
+            card.summary.card_id
+        ))?;
     }
     Ok(())
 }
@@ -293,6 +302,7 @@ const INVALID_ARGUMENT: u32 = 0x8007_0057;
 const NOT_FOUND: u32 = 0x8007_0490;
 const NOT_SUPPORTED: u32 = 0x8009_0029;
 const UNREACHABLE: u32 = 0x8007_0035;
+const NO_AUTHORITY: u32 = 0x8007_04CF;
 
 /// The end and the HRESULT (MS-TPMVSC) of each kind of failure.
 fn kinds(kind: FailureKind) -> (End, u32) {
@@ -312,6 +322,7 @@ fn kinds(kind: FailureKind) -> (End, u32) {
         FailureKind::Broken | FailureKind::Lost => (End::Failed, 0x8028_0101),
         FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),
         FailureKind::Blocked => (End::Failed, 0x8010_006C),
+        FailureKind::NotSupported => (End::Failed, NOT_SUPPORTED),
         FailureKind::BadData
         | FailureKind::ChangeUnknown
         | FailureKind::Failed
@@ -330,6 +341,7 @@ fn meaning(hresult: u32) -> &'static str {
         0x8000_4004 => "Operation aborted.",
         0x8007_0005 => "Access is denied.",
         UNREACHABLE => "The network path was not found.",
+        NO_AUTHORITY => "The network location cannot be reached.",
         INVALID_ARGUMENT => "The parameter is incorrect.",
         0x8007_00AA => "The requested resource is in use.",
         NOT_FOUND => "Element not found.",
@@ -382,7 +394,8 @@ tpmvscmgr create [/quiet] /name NAME
   /countermode  Not an option of Microsoft's tool. NV: wrong PINs are counted in counters of the card in the TPM,
                 as without /countermode. OBJECT: in the card's file and the TPM's lockout, as Microsoft's cards
                 are; for TPMs without such counters. Such a card promises less, which is printed first.
-  /attestation  Not available yet.
+  /attestation  AIK_ONLY: the card can prove what it promises; see the manual page of cardea-attest.
+                AIK_AND_CERT: not available yet, as it needs an attestation authority on the network.
   /machine      Another machine: not available yet.
   /quiet        No progress.
 ";

@@ -27,8 +27,8 @@ use crate::buffer::Buffer;
 use crate::error::FrameError;
 
 pub use self::card::{
-    AdminAnswer, Authority, CardDetails, CardOverview, CardRequest, CardState, CardStatus,
-    CardSummary, LockoutRoom, Part, Reference, Tries,
+    AdminAnswer, Attestation, Authority, CardDetails, CardOverview, CardRequest, CardState,
+    CardStatus, CardSummary, LockoutRoom, Part, Reference, Tries,
 };
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
 pub use self::connection::ConnectionRequest;

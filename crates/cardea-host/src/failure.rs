@@ -9,7 +9,7 @@ use cardea_card::CardError;
 use cardea_card::token::{AdminError, PinError, TokenErrorKind};
 use cardea_client::message::{Failure, FailureKind};
 use cardea_store::StoreError;
-use cardea_tpm::{ResponseCode, TpmError};
+use cardea_tpm::{CardFault, ResponseCode, TpmError};
 
 /// A failure without tries.
 pub fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
@@ -64,6 +64,12 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         TpmError::CountReset => fail(FailureKind::UnsafeTpm, resetting_tpm(&cause)),
         TpmError::FailureMode | TpmError::Protocol { .. } => fail(FailureKind::Broken, cause),
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
+        TpmError::NoEvidence(_) => fail(
+            FailureKind::NotSupported,
+            format!(
+                "{cause}; create the card without --attest, and give it an attestation key with `cardea attest enable`"
+            ),
+        ),
         TpmError::Response { code, .. } if code.base() == ResponseCode::HIERARCHY => {
             fail(FailureKind::SwitchedOff, SWITCHED_OFF)
         }
@@ -108,6 +114,18 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         TpmError::ChangeUnknown(_) => fail(FailureKind::ChangeUnknown, cause),
         TpmError::Mismatch => fail(FailureKind::BadData, cause),
         _ => fail(FailureKind::Failed, cause),
+    }
+}
+
+/// Of a card that was in use a moment ago.
+pub(crate) fn of_fault(fault: &CardFault) -> Failure {
+    let text = fault.to_string();
+    match fault {
+        CardFault::Tpm(error) => of_tpm(error),
+        CardFault::CountReset => fail(FailureKind::UnsafeTpm, resetting_tpm(&text)),
+        CardFault::Foreign | CardFault::Lost(_) => fail(FailureKind::Lost, text),
+        CardFault::SwitchedOff => fail(FailureKind::SwitchedOff, SWITCHED_OFF),
+        _ => fail(FailureKind::Failed, text),
     }
 }
 

@@ -8,6 +8,7 @@ macro_rules! log_done {
     };
 }
 
+pub(crate) mod attestation;
 pub(crate) mod challenge;
 pub(crate) mod contents;
 pub(crate) mod pin_pad;

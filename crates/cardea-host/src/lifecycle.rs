@@ -1,5 +1,6 @@
 //! From card files to cards and back: loading, creation, destruction, drives, redirections, and the TPM's owner.
 
+mod admin_key;
 pub(crate) mod create;
 pub(crate) mod destroy;
 pub(crate) mod drive;

@@ -90,6 +90,7 @@ impl Error {
             | FailureKind::NoAgent
             | FailureKind::NoTpm
             | FailureKind::NotLoggedIn
+            | FailureKind::NotSupported
             | FailureKind::PinWrong
             | FailureKind::Protocol
             | FailureKind::Rule

@@ -89,9 +89,10 @@ impl Rv {
             FailureKind::Ambiguous | FailureKind::Denied | FailureKind::NotFound => {
                 CKR_TOKEN_NOT_PRESENT
             }
-            FailureKind::AdminDelayed | FailureKind::Failed | FailureKind::NoAgent => {
-                CKR_FUNCTION_FAILED
-            }
+            FailureKind::AdminDelayed
+            | FailureKind::Failed
+            | FailureKind::NoAgent
+            | FailureKind::NotSupported => CKR_FUNCTION_FAILED,
             FailureKind::NotLoggedIn => CKR_USER_NOT_LOGGED_IN,
             FailureKind::Invalid | FailureKind::Rule => match about {
                 About::Data | About::Object | About::Token => CKR_ARGUMENTS_BAD,
@@ -116,7 +117,8 @@ mod tests {
     ];
 
     /// Every kind, with its value for data, a new PIN, an object, a PIN and the token.
-    const TABLE: [(FailureKind, [CK_RV; 5]); 26] = [
+    const TABLE: [(FailureKind, [CK_RV; 5]); 27] = [
+        (FailureKind::NotSupported, [CKR_FUNCTION_FAILED; 5]),
         (FailureKind::AdminDelayed, [CKR_FUNCTION_FAILED; 5]),
         (FailureKind::AdminWrong, [CKR_PIN_INCORRECT; 5]),
         (FailureKind::Ambiguous, [CKR_TOKEN_NOT_PRESENT; 5]),

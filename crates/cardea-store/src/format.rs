@@ -190,7 +190,9 @@ fn known(version: u16) -> Result<u16, CardFileError> {
 /// The version that a record is written in: the first one that has all of its fields.
 fn version_of(record: &CardRecord) -> u16 {
     let is_new = |key: &KeyRecord| key.creation_data.is_some() || key.recovery.is_some();
-    match record.keys.iter().any(is_new) {
+    let tpm = &record.tpm;
+    let attests = tpm.sealed_policies.is_some() || tpm.attestation_chain.is_some();
+    match attests || record.keys.iter().any(is_new) {
         true => VERSION,
         false => FIRST,
     }

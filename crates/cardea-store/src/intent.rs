@@ -7,7 +7,7 @@ use hmac::Mac;
 use minicbor::{Decode, Encode};
 
 use crate::format::{HostKey, mac};
-use crate::validate::{INDEX_HANDLES, MAX_INDICES};
+use crate::validate::{INDEX_HANDLES, MAX_HANDLES};
 
 /// Largest intent in bytes.
 pub(crate) const MAX_INTENT: usize = 4096;
@@ -35,7 +35,7 @@ pub struct Intent {
     /// What.
     #[n(1)]
     pub kind: IntentKind,
-    /// Handle and authPolicy of each; at most three, within the cards' range.
+    /// Handle and authPolicy of each; at most four, within the cards' range.
     #[n(2)]
     pub indices: Vec<(u32, [u8; 32])>,
 }
@@ -59,7 +59,7 @@ pub(crate) fn decode(key: &HostKey, bytes: &[u8]) -> Option<Intent> {
 }
 
 fn is_possible(intent: &Intent) -> bool {
-    intent.indices.len() <= MAX_INDICES
+    intent.indices.len() <= MAX_HANDLES
         && intent
             .indices
             .iter()

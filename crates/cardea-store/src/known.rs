@@ -36,6 +36,21 @@ pub struct KnownCard {
     /// Its indices; at most three, within the cards' range.
     #[n(4)]
     pub indices: Vec<KnownIndex>,
+    /// The index with its sealed policies, if it has them.
+    #[n(5)]
+    pub sealed: Option<KnownPolicies>,
+}
+
+/// The index with the sealed policies of such a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KnownPolicies {
+    /// NV handle.
+    #[n(0)]
+    pub handle: u32,
+    /// Its authPolicy.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub policy: [u8; 32],
 }
 
 /// One index of such a card.
@@ -76,6 +91,13 @@ impl KnownCard {
                 .iter()
                 .map(handles)
                 .eq(own.map(|index| (index.handle, index.role)))
+            && self.handles().eq(record.tpm.handles())
+    }
+
+    /// Handles of all of its indices.
+    pub fn handles(&self) -> impl Iterator<Item = u32> {
+        let indices = self.indices.iter().map(|index| index.handle);
+        indices.chain(self.sealed.iter().map(|sealed| sealed.handle))
     }
 }
 
@@ -104,7 +126,6 @@ pub(crate) fn decode(key: &HostKey, bytes: &[u8]) -> Option<KnownCard> {
 fn is_possible(known: &KnownCard) -> bool {
     known.indices.len() <= MAX_INDICES
         && known
-            .indices
-            .iter()
-            .all(|index| INDEX_HANDLES.contains(&index.handle))
+            .handles()
+            .all(|handle| INDEX_HANDLES.contains(&handle))
 }

@@ -37,7 +37,7 @@ pub use drive::{DriveFolder, Drives};
 pub use error::StoreError;
 pub use format::CardFileError;
 pub use intent::{Intent, IntentKind};
-pub use known::{KnownCard, KnownIndex};
+pub use known::{KnownCard, KnownIndex, KnownPolicies};
 pub use remains::Remains;
 pub use store::Store;
 pub use validate::{Claim, RecordFault, conflicts, validate};

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cardea_card::record::IndexRole;
+use cardea_card::record::{IndexRole, TpmRecord};
 
 use crate::format::{self, HostKey};
 
@@ -21,7 +21,7 @@ pub struct Remains {
 struct Card {
     name: String,
     id: String,
-    indices: Vec<(IndexRole, u32)>,
+    indices: Vec<(&'static str, u32)>,
 }
 
 impl Remains {
@@ -59,13 +59,7 @@ impl Remains {
             Ok(decoded) => self.cards.push(Card {
                 name: decoded.record.name,
                 id: decoded.record.id.to_string(),
-                indices: decoded
-                    .record
-                    .tpm
-                    .indices
-                    .iter()
-                    .map(|index| (index.role, index.handle))
-                    .collect(),
+                indices: indices(&decoded.record.tpm),
             }),
             Err(problem) => self
                 .unreadable
@@ -94,13 +88,8 @@ impl Remains {
             lines.push(format!(
                 "card {id} ({name}) stays in the TPM; to remove it, which cannot be undone: cardea card destroy {id}"
             ));
-            for (role, handle) in indices {
-                let role = match role {
-                    IndexRole::Pin => "PIN",
-                    IndexRole::Adm => "administrator",
-                    IndexRole::Puk => "PUK",
-                };
-                lines.push(format!("   NV index 0x{handle:08X} ({role})"));
+            for (what, handle) in indices {
+                lines.push(format!("   NV index 0x{handle:08X} ({what})"));
             }
         }
         for problem in &self.unreadable {
@@ -119,6 +108,22 @@ impl Remains {
         }
         lines
     }
+}
+
+/// What each index of a card is for, and its handle.
+fn indices(tpm: &TpmRecord) -> Vec<(&'static str, u32)> {
+    let counters = tpm.indices.iter().map(|index| {
+        let what = match index.role {
+            IndexRole::Pin => "PIN",
+            IndexRole::Adm => "administrator",
+            IndexRole::Puk => "PUK",
+        };
+        (what, index.handle)
+    });
+    let sealed = tpm.sealed_policies.iter();
+    counters
+        .chain(sealed.map(|sealed| ("policies", sealed.handle)))
+        .collect()
 }
 
 /// The files of a folder in order; none where there is no folder.

@@ -248,7 +248,7 @@ impl Store {
         let bytes =
             intent::encode(&self.shared.key, intent).ok_or_else(|| StoreError::Unusable {
                 path: path.clone(),
-                what: "an intent names at most three indices of cards",
+                what: "an intent names at most four indices of cards",
             })?;
         replace(&*self.shared.disk, &path, &bytes).map_err(|error| {
             // Written but not synced, it would destroy at the next start what the caller keeps now.

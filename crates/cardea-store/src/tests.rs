@@ -53,6 +53,8 @@ fn record(name: &str) -> CardRecord {
             attestation_key: None,
             previous_sealed_key: None,
             counter_objects: None,
+            sealed_policies: None,
+            attestation_chain: None,
         },
         keys: vec![],
         gids: GidsRecord {

@@ -16,6 +16,8 @@ use cardea_terms::{MAX_KEYS, NO_SESSION_LIMIT};
 pub(crate) const INDEX_HANDLES: RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
 /// PIN, ADM, PUK.
 pub(crate) const MAX_INDICES: usize = 3;
+/// Those and an index for sealed policies.
+pub(crate) const MAX_HANDLES: usize = 4;
 
 /// Persistent objects of the owner (TPM 2.0 Part 2 §7.5).
 const SRK_HANDLES: RangeInclusive<u32> = 0x8100_0000..=0x81FF_FFFF;
@@ -35,6 +37,9 @@ const MAX_CLIENT_ID: usize = 255;
 /// Branches of PolicyOR besides the one for use (TPM 2.0 Part 3 §23.6).
 const MAX_TARGETS: usize = 7;
 const MAX_TARGET_CERTIFICATE: usize = 8192;
+/// Of an attestation key: its own certificate and those of authorities.
+const MAX_CHAIN: usize = 8;
+const MAX_CHAIN_CERTIFICATE: usize = 8192;
 /// Certificates without key and data objects.
 const MAX_CLIENT_OBJECTS: usize = 64;
 const MAX_CLIENT_OBJECT: usize = 64 * 1024;
@@ -191,16 +196,15 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
             "the counters in objects are not a card's",
         )?,
     }
+    require(
+        tpm.handles().all(|handle| INDEX_HANDLES.contains(&handle)),
+        "an index is out of range",
+    )?;
     for index in &tpm.indices {
-        require(
-            INDEX_HANDLES.contains(&index.handle),
-            "an index is out of range",
-        )?;
         require(is_name(&index.name), "the Name of an index is malformed")?;
     }
     require(
-        all_different(tpm.indices.iter().map(|index| index.role))
-            && all_different(tpm.indices.iter().map(|index| index.handle)),
+        all_different(tpm.indices.iter().map(|index| index.role)) && all_different(tpm.handles()),
         "two indices have one role or handle",
     )?;
     require(
@@ -221,13 +225,25 @@ fn validate_tpm(tpm: &TpmRecord) -> Result<(), RecordFault> {
     )?;
     let counters = counters.iter().map(|counter| &counter.object);
     let sealed = tpm.sealed_key.iter().chain(&tpm.previous_sealed_key);
-    for blob in sealed.chain(&tpm.attestation_key).chain(counters) {
+    let witness = tpm.sealed_policies.iter().map(|sealed| &sealed.witness);
+    let own = tpm.attestation_key.iter().chain(witness);
+    for blob in sealed.chain(own).chain(counters) {
         require(
             blob.private.len() <= MAX_BLOB && blob.public.len() <= MAX_BLOB,
             "a TPM object is too large",
         )?;
     }
-    Ok(())
+    let Some(chain) = &tpm.attestation_chain else {
+        return Ok(());
+    };
+    require(
+        tpm.attestation_key.is_some() && (1..=MAX_CHAIN).contains(&chain.len()),
+        "the attestation key has an impossible number of certificates",
+    )?;
+    require(
+        chain.iter().all(|it| it.len() <= MAX_CHAIN_CERTIFICATE),
+        "a certificate of the attestation key is too large",
+    )
 }
 
 fn validate_vault(vault: &Vault) -> Result<(), RecordFault> {
@@ -313,14 +329,9 @@ pub fn conflicts(records: &[&CardRecord]) -> Vec<(CardId, CardId, Claim)> {
     }
     for (position, one) in records.iter().enumerate() {
         for other in records.iter().skip(position + 1) {
-            for index in &one.tpm.indices {
-                if other
-                    .tpm
-                    .indices
-                    .iter()
-                    .any(|claimed| claimed.handle == index.handle)
-                {
-                    found.push((one.id, other.id, Claim::Index(index.handle)));
+            for handle in one.tpm.handles() {
+                if other.tpm.handles().any(|claimed| claimed == handle) {
+                    found.push((one.id, other.id, Claim::Index(handle)));
                 }
             }
             let objects =

@@ -37,4 +37,7 @@ pub enum Step {
     /// The card file is written.
     #[n(9)]
     WriteFile,
+    /// The keys are made that sign what the TPM says of the card.
+    #[n(10)]
+    MakeAttestationKey,
 }

@@ -60,6 +60,7 @@ impl Status {
             | Step::DefineCounter(_)
             | Step::DeleteObjects
             | Step::LoadBirthKey
+            | Step::MakeAttestationKey
             | Step::RemoveFile
             | Step::SealAdminKey
             | Step::WaitForCard
@@ -76,6 +77,7 @@ impl Status {
             Step::ApprovePolicies
             | Step::DefineCounter(_)
             | Step::LoadBirthKey
+            | Step::MakeAttestationKey
             | Step::PrepareCard
             | Step::SealAdminKey
             | Step::WaitForCard

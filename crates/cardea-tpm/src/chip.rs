@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
+use cardea_card::record::{CardRecord, IndexRole, ObjectBlob, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
 use cardea_terms::Step;
+use zeroize::Zeroizing;
 
+use crate::attestation::{CertifiedKey, CertifiedKeys, Challenge, Evidence};
 use crate::clock::TpmTime;
 use crate::counter_object::LockoutRoom;
 use crate::create::{NewCard, PreparedCard};
@@ -176,6 +178,59 @@ pub trait Chip: Send + Sync {
         progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError>;
 
+    /// Makes an attestation key for a card: see [`Service::make_attestation_key`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn make_attestation_key(&self, record: &CardRecord) -> Result<ObjectBlob, CardFault>;
+
+    /// What a card's attestation key says of itself: see [`Service::certify_own_keys`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn certify_own_keys(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+    ) -> Result<CertifiedKeys, CardFault>;
+
+    /// Opens what was encrypted for a card's attestation key: see [`Service::activate`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn activate(
+        &self,
+        record: &CardRecord,
+        challenge: Challenge,
+    ) -> Result<Zeroizing<Vec<u8>>, CardFault>;
+
+    /// A card's evidence: see [`Service::evidence`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn evidence(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+        references: &[u8],
+    ) -> Result<Evidence, CardFault>;
+
+    /// What a card's attestation key says of one key: see [`Service::certify_key`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn certify_key(
+        &self,
+        record: &CardRecord,
+        qualifying: Vec<u8>,
+        reference: u8,
+    ) -> Result<CertifiedKey, CardFault>;
+
     /// Removes what is the card's own.
     ///
     /// # Errors
@@ -340,6 +395,44 @@ impl Chip for Service {
         progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError> {
         self.create_card(prepared, progress)
+    }
+
+    fn make_attestation_key(&self, record: &CardRecord) -> Result<ObjectBlob, CardFault> {
+        self.make_attestation_key(record)
+    }
+
+    fn certify_own_keys(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+    ) -> Result<CertifiedKeys, CardFault> {
+        self.certify_own_keys(record, qualifying)
+    }
+
+    fn activate(
+        &self,
+        record: &CardRecord,
+        challenge: Challenge,
+    ) -> Result<Zeroizing<Vec<u8>>, CardFault> {
+        self.activate(record, challenge)
+    }
+
+    fn evidence(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+        references: &[u8],
+    ) -> Result<Evidence, CardFault> {
+        self.evidence(record, qualifying, references)
+    }
+
+    fn certify_key(
+        &self,
+        record: &CardRecord,
+        qualifying: Vec<u8>,
+        reference: u8,
+    ) -> Result<CertifiedKey, CardFault> {
+        self.certify_key(record, qualifying, reference)
     }
 
     fn destroy_card(&self, record: &TpmRecord) -> Result<(), TpmError> {

@@ -1,10 +1,13 @@
 //! The commands in use, one method each (TPM 2.0 Part 3).
 
+mod attest;
 mod capabilities;
 mod nv;
 mod policy;
 mod sessions;
 
+pub(crate) use attest::Signing;
+pub use attest::Statement;
 pub(crate) use sessions::SessionKind;
 
 #[cfg(feature = "weakened")]

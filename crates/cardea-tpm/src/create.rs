@@ -1,7 +1,10 @@
 //! Making and unmaking a card's objects in the TPM.
 
+mod seal_policies;
+
 use cardea_card::record::{
-    Approval, CounterMode, IndexRecord, IndexRole, Provisional, SrkRecord, TpmRecord, Vault,
+    Approval, CounterMode, IndexRecord, IndexRole, ObjectBlob, Provisional, SealedPolicies,
+    SrkRecord, TpmRecord, Vault,
 };
 use cardea_card::secret::{Held, Pin};
 #[cfg(feature = "weakened")]
@@ -12,18 +15,21 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::sec1::ToSec1Point;
 
 use crate::auth::{AuthValue, auth_value};
+use crate::commands::Sensitive;
 use crate::core::Core;
 use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
-use crate::intent::IntentIndex;
+use crate::intent::{IntentIndex, NV_RANGE};
 use crate::policy::{
-    ApprovalId, NV_FORMS, Names, REF_INIT, a_hash, birth_public, cc, index_policy, init_policy,
-    name_of, nv_defined, nv_public, nv_written, role_ref, signed_hash,
+    ApprovalId, Names, REF_INIT, a_hash, attestation_template, birth_public, cc, first_content,
+    init_policy, is_made_from, is_of_card, name_of, nv_defined, nv_public, nv_written, role_ref,
+    signed_hash, witness_template,
 };
 use crate::random::random;
 use crate::seal::seal;
+use crate::sealed::PolicySource;
 use crate::session::Session;
-use crate::trusted_record::{Anchor, NV_RANGE};
+use crate::trusted_record::Anchor;
 use crate::vault::{AdminKey, make_vault};
 
 /// Tries of the PIN.
@@ -46,6 +52,9 @@ pub struct NewCard {
     /// Where tries are counted: in NV unless somebody chose. Where a policy that reads a count sets it back, the owner
     /// alone reads those in NV.
     pub mode: CounterMode,
+    /// Whether the card can prove all that it promises: it gets an attestation key, and its policies are sealed in one
+    /// more index. For counters in NV that anybody may read.
+    pub attests: bool,
 }
 
 /// First values of a card's indices.
@@ -76,6 +85,7 @@ impl NewCard {
             pin_limit: PIN_LIMIT,
             puk_limit: PUK_LIMIT,
             mode: CounterMode::Nv,
+            attests: false,
         }
     }
 }
@@ -89,6 +99,8 @@ pub struct PreparedCard {
     birth: Box<SigningKey>,
     birth_public: Vec<u8>,
     base: u32,
+    /// The TPM's number of resets, for a card whose policies are to be sealed.
+    made_at_reset: Option<u32>,
 }
 
 /// The administrator's part. Its vault takes a tenth of a second of key derivation, and the thread that
@@ -114,7 +126,11 @@ impl Admin {
 }
 
 impl PreparedCard {
-    pub(crate) fn new(new: NewCard, base: u32) -> Result<Self, TpmError> {
+    pub(crate) fn new(
+        new: NewCard,
+        base: u32,
+        made_at_reset: Option<u32>,
+    ) -> Result<Self, TpmError> {
         let secret = crate::crypto::secret_scalar(&mut random);
         let point = secret.public_key().to_sec1_point(false);
         let coordinate = |bytes: Option<&_>| -> Option<[u8; 32]> {
@@ -135,6 +151,7 @@ impl PreparedCard {
             birth: Box::new(SigningKey::from(secret)),
             birth_public: birth_public(&x, &y),
             base,
+            made_at_reset,
         })
     }
 
@@ -145,13 +162,22 @@ impl PreparedCard {
             // Nothing is left in the TPM.
             return Vec::new();
         }
-        let birth_name = name_of(&self.birth_public);
+        let source = self.source();
         self.roles()
             .map(|role| IntentIndex {
                 handle: self.handle(role),
-                policy: index_policy(&birth_name, role),
+                policy: source.policy(role),
             })
+            .chain(source.x())
             .collect()
+    }
+
+    /// What the policies of its indices follow from.
+    fn source(&self) -> PolicySource {
+        let sealed = self
+            .made_at_reset
+            .map(|made_at_reset| (self.base + X_OFFSET, made_at_reset));
+        PolicySource::new(name_of(&self.birth_public), sealed)
     }
 
     /// Where tries will be counted: in NV, as this TPM needs it.
@@ -219,6 +245,23 @@ impl PreparedCard {
             }
     }
 
+    /// Public area of an index before its first write and after.
+    fn public(&self, role: IndexRole, attributes: u32) -> Vec<u8> {
+        nv_public(self.handle(role), attributes, &self.source().policy(role))
+    }
+
+    fn written_public(&self, role: IndexRole) -> Vec<u8> {
+        self.public(role, nv_written(self.new.mode))
+    }
+
+    fn written_name(&self, role: IndexRole) -> [u8; 34] {
+        name_of(&self.written_public(role))
+    }
+
+    fn defined_name(&self, role: IndexRole) -> [u8; 34] {
+        name_of(&self.public(role, nv_defined(self.new.mode)))
+    }
+
     fn sign(&self, digest: &[u8; 32]) -> Result<[u8; 64], TpmError> {
         let signature: Signature = self
             .birth
@@ -241,14 +284,19 @@ fn provisional(puk: bool) -> Provisional {
     }
 }
 
-/// The first free triple outside `taken` and outside what is defined.
-pub(crate) fn free_base(core: &mut Core, taken: &[u32]) -> Result<u32, TpmError> {
+/// Where the index with sealed policies is, after those of PIN, administrator and PUK.
+const X_OFFSET: u32 = 3;
+
+/// Where so many free handles begin, outside `taken` and outside what is defined. Cards begin at every third handle.
+pub(crate) fn free_base(core: &mut Core, taken: &[u32], attests: bool) -> Result<u32, TpmError> {
+    let last = if attests { X_OFFSET } else { X_OFFSET - 1 };
     let defined = core.link()?.tpm.handles(*NV_RANGE.start())?;
     NV_RANGE
         .step_by(3)
-        .take_while(|base| NV_RANGE.contains(&(base + 2)))
+        .take_while(|base| NV_RANGE.contains(&(base + last)))
         .find(|base| {
-            (*base..base + 3).all(|handle| !taken.contains(&handle) && !defined.contains(&handle))
+            (*base..=base + last)
+                .all(|handle| !taken.contains(&handle) && !defined.contains(&handle))
         })
         .ok_or_else(|| TpmError::Unfit("no index handle is free".into()))
 }
@@ -311,6 +359,8 @@ fn create_objects(
         attestation_key: None,
         previous_sealed_key: None,
         counter_objects: Some(objects),
+        sealed_policies: None,
+        attestation_chain: None,
     };
     made_as_asked(&record)?;
     Ok(record)
@@ -333,16 +383,25 @@ fn create_with_birth(
     let birth_name = name_of(&prepared.birth_public);
     let mut salt = [0; 16];
     random(&mut salt);
-
+    let values = prepared.values(&salt);
+    if prepared.made_at_reset.is_some() {
+        seal_policies::define_x(core, prepared)?;
+    }
     let mut indices = Vec::new();
-    for (role, auth, limit) in prepared.values(&salt) {
-        progress(Step::DefineCounter(role));
-        let name = make_index(core, card, prepared, birth, role, &auth, limit)?;
+    for (role, auth, limit) in &values {
+        progress(Step::DefineCounter(*role));
+        define_index(core, prepared, *role, auth)?;
+        if prepared.made_at_reset.is_none() {
+            let first = |core: &mut Core, session: &mut Session| {
+                write_first(core, prepared, birth, session, *role, *limit)
+            };
+            in_session(core, card, first)?;
+        }
         indices.push(IndexRecord {
-            role,
-            handle: prepared.handle(role),
-            name: name.to_vec(),
-            limit,
+            role: *role,
+            handle: prepared.handle(*role),
+            name: prepared.written_name(*role).to_vec(),
+            limit: *limit,
         });
     }
 
@@ -360,17 +419,16 @@ fn create_with_birth(
     };
     progress(Step::ApprovePolicies);
     let mut approvals = Vec::new();
-    for id in ApprovalId::present(prepared.new.mode, names.adm.is_some(), names.puk.is_some()) {
-        let Some(digest) = id.digest(&names) else {
-            continue;
-        };
-        let ticket = approve(core, prepared, birth, &digest, role_ref(id.role()))?;
-        approvals.push(Approval {
-            id: id.as_str().to_owned(),
-            role: id.role(),
-            digest,
-            ticket,
-        });
+    let mut sealed_policies = None;
+    match prepared.made_at_reset {
+        None => approvals = approve_all(core, prepared, birth, &names)?,
+        Some(made_at_reset) => {
+            seal_policies::write(core, card, (prepared, birth), &names, &indices)?;
+            sealed_policies = Some((prepared.base + X_OFFSET, made_at_reset));
+        }
+    }
+    for index in &indices {
+        check_written(core, prepared, index.role)?;
     }
 
     let mut vault = None;
@@ -380,6 +438,18 @@ fn create_with_birth(
         vault = Some(admin.vault.clone());
         // The birth key's slot is the one that the new object needs next to the SRK's.
         sealed_key = Some(seal(core, adm_name, &admin.masked_key)?);
+    }
+
+    let mut attestation_key = None;
+    let mut sealed = None;
+    if let Some((handle, made_at_reset)) = sealed_policies {
+        progress(Step::MakeAttestationKey);
+        attestation_key = Some(make_signing_key(core, &attestation_template())?);
+        sealed = Some(SealedPolicies {
+            handle,
+            made_at_reset,
+            witness: make_signing_key(core, &witness_template(made_at_reset))?,
+        });
     }
 
     let record = TpmRecord {
@@ -392,48 +462,106 @@ fn create_with_birth(
         vault,
         previous_vault: None,
         sealed_key,
-        attestation_key: None,
+        attestation_key,
         previous_sealed_key: None,
         counter_objects: None,
+        sealed_policies: sealed,
+        attestation_chain: None,
     };
     made_as_asked(&record)?;
     Ok(record)
 }
 
-/// Defines one index and writes it once, under a policy that only the birth key's fresh signature opens.
-fn make_index(
+/// The policies that the birth key approves.
+fn approve_all(
     core: &mut Core,
-    card: u64,
     prepared: &PreparedCard,
     birth: u32,
+    names: &Names<'_>,
+) -> Result<Vec<Approval>, TpmError> {
+    let mut approvals = Vec::new();
+    for id in ApprovalId::present(prepared.new.mode, names.adm.is_some(), names.puk.is_some()) {
+        let Some(digest) = id.digest(names) else {
+            continue;
+        };
+        let ticket = approve(core, prepared, birth, &digest, role_ref(id.role()))?;
+        approvals.push(Approval {
+            id: id.as_str().to_owned(),
+            role: id.role(),
+            digest,
+            ticket,
+        });
+    }
+    Ok(approvals)
+}
+
+/// A key below the storage root key that signs what the TPM says.
+pub(crate) fn make_signing_key(core: &mut Core, template: &[u8]) -> Result<ObjectBlob, TpmError> {
+    core.channel()?;
+    core.room_for_key()?;
+    let (tpm, srk, channel) = core.link()?.parts()?;
+    let made = tpm.create(srk, channel, &Sensitive::default(), template)?;
+    if !is_made_from(template, &made.public) {
+        return Err(TpmError::Protocol {
+            command: "Create",
+            what: "not the template's key",
+        });
+    }
+    Ok(ObjectBlob {
+        private: made.private,
+        public: made.public,
+    })
+}
+
+/// Defines an index, which is good for nothing before its first write: that takes the birth key's fresh signature.
+fn define_index(
+    core: &mut Core,
+    prepared: &PreparedCard,
     role: IndexRole,
     auth: &AuthValue,
-    limit: u32,
-) -> Result<[u8; 34], TpmError> {
-    let birth_name = name_of(&prepared.birth_public);
-    let handle = prepared.handle(role);
-    let policy = index_policy(&birth_name, role);
-    let defined = nv_public(handle, nv_defined(prepared.new.mode), &policy);
+) -> Result<(), TpmError> {
+    let public = prepared.public(role, nv_defined(prepared.new.mode));
+    define(core, &auth[..], &public)
+}
+
+/// Defines an index with this public area, which begins with its handle.
+fn define(core: &mut Core, auth: &[u8], public: &[u8]) -> Result<(), TpmError> {
     let (tpm, _, channel) = core.link()?.parts()?;
-    tpm.nv_define(channel, auth, &defined).map_err(full)?;
-    if tpm.nv_read_public(handle)? != defined {
-        return Err(TpmError::Unfit(
-            "the TPM defined another index than asked".into(),
-        ));
+    tpm.nv_define(channel, auth, public).map_err(full)?;
+    require_public(core, public, "the TPM defined another index than asked")
+}
+
+fn check_written(
+    core: &mut Core,
+    prepared: &PreparedCard,
+    role: IndexRole,
+) -> Result<(), TpmError> {
+    let public = prepared.written_public(role);
+    let text = "a written index has another public area than expected";
+    require_public(core, &public, text)
+}
+
+/// That an index is in the TPM with exactly this public area, which begins with its handle.
+fn require_public(core: &mut Core, public: &[u8], text: &str) -> Result<(), TpmError> {
+    let handle = public.first_chunk().map_or(0, |it| u32::from_be_bytes(*it));
+    match core.link()?.tpm.nv_read_public(handle)? == public {
+        true => Ok(()),
+        false => Err(TpmError::Unfit(text.into())),
     }
+}
+
+/// In a policy session that is gone afterwards.
+fn in_session(
+    core: &mut Core,
+    card: u64,
+    work: impl FnOnce(&mut Core, &mut Session) -> Result<(), TpmError>,
+) -> Result<(), TpmError> {
     let mut session = core.policy_session(card)?;
-    let written = write_first(core, prepared, birth, &mut session, role, limit);
-    if written.is_err() {
+    let result = work(core, &mut session);
+    if result.is_err() {
         core.flush(session.handle);
     }
-    written?;
-    let public = core.link()?.tpm.nv_read_public(handle)?;
-    if public != nv_public(handle, nv_written(prepared.new.mode), &policy) {
-        return Err(TpmError::Unfit(
-            "a written index has another public area than expected".into(),
-        ));
-    }
-    Ok(name_of(&public))
+    result
 }
 
 fn write_first(
@@ -462,15 +590,8 @@ fn write_first(
     }
     tpm.policy_authorize(session, &approved, role_ref(role), &birth_name, &ticket)?;
     let handle = prepared.handle(role);
-    let name = name_of(&nv_public(
-        handle,
-        nv_defined(prepared.new.mode),
-        &index_policy(&birth_name, role),
-    ));
-    let mut data = [0; 8];
-    let (_, pin_limit) = data.split_at_mut(4);
-    pin_limit.copy_from_slice(&limit.to_be_bytes());
-    tpm.nv_write(handle, &name, session, 0, &data)
+    let name = prepared.defined_name(role);
+    tpm.nv_write(handle, &name, session, 0, &first_content(limit))
 }
 
 /// The approval alone would serve whoever comes later.
@@ -501,11 +622,7 @@ pub(crate) fn undefine(core: &mut Core, intent: &IntentIndex) -> Result<(), TpmE
     if !NV_RANGE.contains(&intent.handle) {
         return Ok(());
     }
-    let is_ours = |public: &[u8]| {
-        NV_FORMS
-            .iter()
-            .any(|attributes| public == nv_public(intent.handle, *attributes, &intent.policy))
-    };
+    let is_ours = |public: &[u8]| is_of_card(intent.handle, &intent.policy, public);
     undefine_if(core, intent.handle, is_ours).map(drop)
 }
 

@@ -8,8 +8,10 @@ use crate::error::TpmError;
 use crate::hierarchy::{ENDORSEMENT, Hierarchy};
 use crate::policy::name_of;
 use crate::status::is_set;
-use crate::tpm::Tpm;
+use crate::tpm::{Handle, Tpm};
 use crate::wire::Reader;
+use sha2::{Digest, Sha384};
+use zeroize::Zeroizing;
 
 /// An endorsement key of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,42 +170,128 @@ fn head(public: &[u8]) -> Result<&[u8], TpmError> {
 impl EndorsementKey {
     /// Those with a certificate; where there is none, one without.
     pub(crate) fn read(core: &mut Core) -> Result<Vec<Self>, TpmError> {
-        let mut indices = core.link()?.tpm.handles(*INDICES.start())?;
-        indices.retain(|index| INDICES.contains(index));
         let mut found = Vec::new();
-        for kind in &KINDS {
-            if !indices.contains(&kind.certificate) {
-                continue;
-            }
-            let Some(certificate) = read_index(&mut core.link()?.tpm, kind.certificate)? else {
-                continue;
-            };
+        for (kind, certificate) in kinds(core)? {
+            let loaded = find(core, kind)?;
+            loaded.unload(core);
             found.push(Self {
-                public: public(core, kind, &indices)?,
-                certificate: Some(certificate),
+                public: loaded.public,
+                certificate,
             });
-        }
-        if found.is_empty() {
-            let has_p256 = core.link()?.tpm.curves()?.contains(&P256);
-            // A P-256 key is made in no time.
-            let wanted = if has_p256 {
-                Size::Ecc(P256)
-            } else {
-                Size::Rsa(2048)
-            };
-            for kind in KINDS.iter().filter(|kind| kind.size == wanted).take(1) {
-                found.push(Self {
-                    public: public(core, kind, &indices)?,
-                    certificate: None,
-                });
-            }
         }
         Ok(found)
     }
 }
 
-/// The public area of a kind of key: of a persistent one, or of one that is made for the moment.
-fn public(core: &mut Core, kind: &Kind, indices: &[u32]) -> Result<Vec<u8>, TpmError> {
+/// The kinds of the TPM's endorsement keys, with their certificates.
+fn kinds(core: &mut Core) -> Result<Vec<(&'static Kind, Option<Vec<u8>>)>, TpmError> {
+    let indices = indices(core)?;
+    let mut found = Vec::new();
+    for kind in &KINDS {
+        if indices.contains(&kind.certificate)
+            && let Some(certificate) = read_index(&mut core.link()?.tpm, kind.certificate)?
+        {
+            found.push((kind, Some(certificate)));
+        }
+    }
+    if found.is_empty() {
+        let has_p256 = core.link()?.tpm.curves()?.contains(&P256);
+        // A P-256 key is made in no time.
+        let wanted = if has_p256 {
+            Size::Ecc(P256)
+        } else {
+            Size::Rsa(2048)
+        };
+        let mut kinds = KINDS.iter().filter(|kind| kind.size == wanted);
+        found.extend(kinds.next().map(|kind| (kind, None)));
+    }
+    Ok(found)
+}
+
+/// Where the maker has left something.
+fn indices(core: &mut Core) -> Result<Vec<u32>, TpmError> {
+    let mut indices = core.link()?.tpm.handles(*INDICES.start())?;
+    indices.retain(|index| INDICES.contains(index));
+    Ok(indices)
+}
+
+/// An endorsement key that can be used.
+pub(crate) struct Loaded {
+    handle: u32,
+    public: Vec<u8>,
+    is_persistent: bool,
+}
+
+impl Loaded {
+    pub(crate) fn unload(&self, core: &mut Core) {
+        if !self.is_persistent {
+            core.flush(self.handle);
+        }
+    }
+
+    /// Its Name, with its own hash.
+    fn name(&self) -> Vec<u8> {
+        match self.public.get(2..4) {
+            Some([0x00, 0x0C]) => {
+                let digest = Sha384::digest(&self.public);
+                [&SHA384.to_be_bytes()[..], &digest].concat()
+            }
+            _ => name_of(&self.public).to_vec(),
+        }
+    }
+
+    /// Whether it is used with its empty value (userWithAuth), and not by the policy of its hierarchy.
+    fn takes_value(&self) -> bool {
+        const USER_WITH_AUTH: u8 = 0x40;
+        let last = self.public.get(7);
+        last.is_some_and(|attributes| attributes & USER_WITH_AUTH != 0)
+    }
+
+    /// Opens what was encrypted to it for an attestation key: TPM2_ActivateCredential.
+    pub(crate) fn open(
+        &self,
+        core: &mut Core,
+        card: u64,
+        attestation: Handle<'_>,
+        sealed: (&[u8], &[u8]),
+    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let name = self.name();
+        let own = Handle::named(self.handle, &name);
+        core.channel()?;
+        if self.takes_value() {
+            let (tpm, _, channel) = core.link()?.parts()?;
+            return tpm.activate_credential(attestation, (own, None), channel, sealed);
+        }
+        let mut session = core.policy_session(card)?;
+        let (tpm, _, channel) = core.link()?.parts()?;
+        let hierarchy = ENDORSEMENT.to_be_bytes();
+        let opened = tpm
+            .policy_secret(ENDORSEMENT, &hierarchy, channel, &[], &session, &[], 0)
+            .and_then(|_| {
+                let own = (own, Some(&mut session));
+                tpm.activate_credential(attestation, own, channel, sealed)
+            });
+        if opened.is_err() {
+            core.flush(session.handle);
+        }
+        opened
+    }
+}
+
+/// The endorsement key with this number in the order of [`EndorsementKey::read`], loaded.
+pub(crate) fn load(core: &mut Core, number: usize) -> Result<Loaded, TpmError> {
+    let kinds = kinds(core)?;
+    let kind = kinds.get(number).map(|(kind, _)| *kind);
+    let kind = kind.ok_or_else(|| TpmError::Lost("the TPM has no such endorsement key".into()))?;
+    if is_set(core, Hierarchy::Endorsement)? {
+        return Err(TpmError::AuthMissing(Hierarchy::Endorsement));
+    }
+    find(core, kind)
+}
+
+/// A kind of key: a persistent one, or one that is made for the moment.
+fn find(core: &mut Core, kind: &Kind) -> Result<Loaded, TpmError> {
+    let indices = indices(core)?;
     let mut template = kind.default_template();
     if indices.contains(&kind.template)
         && let Some(own) = read_index(&mut core.link()?.tpm, kind.template)?
@@ -223,16 +311,22 @@ fn public(core: &mut Core, kind: &Kind, indices: &[u32]) -> Result<Vec<u8>, TpmE
     for handle in persistent {
         let public = core.link()?.tpm.read_public(handle)?;
         if public.get(..length) == template.get(..length) {
-            return Ok(public);
+            return Ok(Loaded {
+                handle,
+                public,
+                is_persistent: true,
+            });
         }
     }
     if is_set(core, Hierarchy::Endorsement)? {
         return Err(TpmError::AuthMissing(Hierarchy::Endorsement));
     }
-    let tpm = &mut core.link()?.tpm;
-    let (handle, public) = tpm.create_in(ENDORSEMENT, &template)?;
-    tpm.flush(handle)?;
-    Ok(public)
+    let (handle, public) = core.link()?.tpm.create_in(ENDORSEMENT, &template)?;
+    Ok(Loaded {
+        handle,
+        public,
+        is_persistent: false,
+    })
 }
 
 /// An index of the maker's, whole; none if nothing was written to it or nobody but the platform may read it.

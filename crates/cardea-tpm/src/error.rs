@@ -199,6 +199,9 @@ pub enum TpmError {
         "the RSA key follows the pattern of faulty firmware (CVE-2017-15361): its private part can be computed"
     )]
     WeakRsaKey,
+    /// This TPM cannot make a card that proves all that it promises.
+    #[error("cards of this TPM cannot prove that their limits of tries last: {0}")]
+    NoEvidence(String),
     /// This TPM cannot hold cards.
     #[error("this TPM cannot hold cards: {0}")]
     Unfit(String),
@@ -279,7 +282,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
         TpmError::NvFull(_) => return TokenErrorKind::Full,
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,
         TpmError::Stopped | TpmError::Transport { .. } => return TokenErrorKind::Unavailable,
-        TpmError::Unfit(_) => return TokenErrorKind::Unsupported,
+        TpmError::NoEvidence(_) | TpmError::Unfit(_) => return TokenErrorKind::Unsupported,
         TpmError::WeakRsaKey => return TokenErrorKind::WeakKey,
         // A cryptogram that the key makes nothing of; anything else that fails so is the TPM's own failure.
         TpmError::Response {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cardea_card::record::IndexRole;
 use zeroize::Zeroizing;
 
-use crate::policy::{ApprovalId, REF_ADMIN, cc};
+use crate::policy::{ApprovalId, REF_ADMIN};
 use crate::session::Session;
 
 /// Seconds that an approval is good for, from the start of its session.
@@ -30,14 +30,6 @@ impl Purpose {
         match self {
             Self::Approved(id) => id.policy().0,
             Self::Unseal => Some((IndexRole::Adm, REF_ADMIN)),
-        }
-    }
-
-    /// The command that it allows.
-    pub(crate) fn command(self) -> u32 {
-        match self {
-            Self::Approved(id) => id.policy().1,
-            Self::Unseal => cc::UNSEAL,
         }
     }
 }

@@ -8,13 +8,14 @@ use crate::core::Core;
 use crate::create::undefine_if;
 use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::{Hierarchy, HierarchyAuth};
+use crate::intent::NV_RANGE;
 use crate::operate::missing;
 use crate::owner::private_session;
-use crate::policy::{NV_FORMS, nv_public};
+use crate::policy::is_of_card;
 use crate::service::Service;
 use crate::session::Session;
 use crate::status::{is_owner_on, is_set};
-use crate::trusted_record::{Anchor, CardFault, NV_RANGE};
+use crate::trusted_record::{Anchor, CardFault};
 
 /// What became of the policy of a hierarchy. Whoever meets a policy that was set before needs no authorisation.
 #[derive(Debug)]
@@ -176,8 +177,13 @@ impl Service {
         let anchor = Anchor::from_tpm_record(record, 0)?;
         let (lost, on) = self.run(move |core| {
             let mut lost = Vec::new();
+            let has_policies = match anchor.sealed() {
+                Some(sealed) => sealed.is_there(&mut core.link()?.tpm)?,
+                None => true,
+            };
             for index in &anchor.others {
-                if missing(core, &anchor, index)?.is_some() {
+                // Without its policies an index is compared with and allows nothing.
+                if !has_policies || missing(core, &anchor, index)?.is_some() {
                     lost.push(index.role);
                 }
             }
@@ -233,10 +239,7 @@ impl Service {
 /// The policy of a public area of a card's form.
 fn policy_of(handle: u32, public: &[u8]) -> Option<[u8; 32]> {
     let policy: [u8; 32] = public.get(12..44)?.try_into().ok()?;
-    NV_FORMS
-        .iter()
-        .any(|attributes| *public == nv_public(handle, *attributes, &policy))
-        .then_some(policy)
+    is_of_card(handle, &policy, public).then_some(policy)
 }
 
 /// A TPM that has no such command has no such policies.

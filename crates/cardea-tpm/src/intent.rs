@@ -1,5 +1,8 @@
 //! What a creation is going to define.
 
+/// First and last NV handle of cards.
+pub const NV_RANGE: std::ops::RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
+
 /// An index that is about to be defined: handle and policy tell it from anybody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntentIndex {

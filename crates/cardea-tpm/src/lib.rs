@@ -12,6 +12,8 @@
 
 mod admin;
 mod administration;
+mod approve;
+mod attestation;
 pub mod auth;
 mod chip;
 mod clock;
@@ -46,6 +48,7 @@ mod random;
 mod recovery;
 mod rsa_key;
 mod seal;
+mod sealed;
 mod service;
 mod session;
 mod simulator;
@@ -61,8 +64,10 @@ pub mod vault;
 mod verdict;
 mod wire;
 
+pub use attestation::{CertifiedIndex, CertifiedKey, CertifiedKeys, Challenge, Evidence};
 pub use chip::Chip;
 pub use clock::TpmTime;
+pub use commands::Statement;
 pub use counter_object::{LockoutRoom, without_open_approvals};
 pub use create::{ADM_LIMIT, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, PreparedCard};
 pub use endorsement::EndorsementKey;
@@ -71,12 +76,12 @@ pub use examination::{Capacity, CounterFinding, Examination, Model, Obstacle, Op
 pub use hierarchy::{Hierarchy, HierarchyAuth, HierarchyAuthLengthError};
 pub use hierarchy_admin::{DefinedIndex, HierarchyPolicy, LockoutParameters};
 pub use hmac_key::HmacKey;
-pub use intent::IntentIndex;
+pub use intent::{IntentIndex, NV_RANGE};
 pub use queue::DeferIdleWork;
 pub use service::Service;
 pub use status::Status;
 pub use token::CardToken;
 pub use tpm::CommandCount;
 pub use transport::{Address, AddressError};
-pub use trusted_record::{CardFault, DescribedKey, NV_RANGE, describe_keys, own_indices};
+pub use trusted_record::{CardFault, DescribedKey, describe_keys, own_indices};
 pub use vault::AdminKey;

@@ -8,6 +8,7 @@ use cardea_card::token::{KeyAlgorithm, KeyClass, KeyInfo, KeyOrigin, PinStatus, 
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
+use crate::approve::approve;
 use crate::auth::AuthValue;
 use crate::commands::Sensitive;
 use crate::core::{Core, ONCE_TIME, Once, Ticket};
@@ -17,8 +18,7 @@ use crate::hierarchy::Hierarchy;
 use crate::owner::{begin_owner, end_owner};
 use crate::perform::perform;
 use crate::policy::{
-    ApprovalId, REF_CHANGE, REF_ONCE, REF_SESSION, cc, key_template, name_of, nv_public,
-    nv_written, role_ref,
+    ApprovalId, REF_CHANGE, REF_ONCE, REF_SESSION, key_template, name_of, nv_public, nv_written,
 };
 use crate::rsa_key;
 use crate::session::{Session, attribute};
@@ -112,6 +112,10 @@ fn read_limit(core: &mut Core, anchor: &Anchor, role: IndexRole) -> Result<(), C
         }) if code.base() == ResponseCode::VALUE => {
             Err(CardFault::Damaged("an approval is not of this TPM".into()))
         }
+        Err(TpmError::Response {
+            command: "PolicyAuthorizeNV",
+            ..
+        }) => Err(CardFault::Damaged("its policies are not in the TPM".into())),
         Err(error) => Err(CardFault::Tpm(error)),
     }
 }
@@ -176,27 +180,29 @@ fn read_by_policy(
     anchor: &Anchor,
     (index, handle): (&Index, u32),
 ) -> Result<(u32, u32), TpmError> {
-    let missing = || TpmError::Lost("an approval is missing".into());
-    let role = index.role;
-    let id = match role {
+    let id = match index.role {
         IndexRole::Pin => ApprovalId::P6,
         IndexRole::Adm => ApprovalId::A1,
         IndexRole::Puk => ApprovalId::U6,
     };
-    let (digest, ticket) = anchor.approval(id).ok_or_else(missing)?;
     core.channel()?;
     let mut session = core.open_policy_session(card)?;
     let (tpm, _, channel) = core.link()?.parts()?;
-    let result = tpm
-        .policy_command_code(&session, cc::NV_READ)
-        .and_then(|()| {
-            tpm.policy_authorize(&session, digest, role_ref(role), &anchor.birth_name, ticket)?;
-            tpm.nv_read(handle, &index.name, &mut session, channel)
-        });
+    let result = approve(tpm, anchor, &session, id)
+        .and_then(|()| tpm.nv_read(handle, &index.name, &mut session, channel));
     if result.is_err() {
         core.flush(session.handle);
     }
-    result
+    match (result, anchor.sealed()) {
+        // The count goes on, and nobody can ask for it any more.
+        (Err(error), Some(sealed))
+            if !error.breaks_connection() && !sealed.is_there(&mut core.link()?.tpm)? =>
+        {
+            tracing::debug!(error = %error, "the index with the card's policies is gone");
+            Err(TpmError::CountHidden)
+        }
+        (result, _) => result,
+    }
 }
 
 /// Count and limit, with the owner's authorisation, which changes no count with any firmware: it is empty, or the one
@@ -406,9 +412,17 @@ pub(crate) fn change(
         IndexRole::Puk => ApprovalId::U3,
         _ => ApprovalId::P3,
     };
-    let (digest, ticket) = anchor
-        .approval(id)
-        .ok_or_else(|| TpmError::Lost("an approval is missing".into()))?;
+    if !anchor.allows(id) {
+        return Err(TpmError::Lost("an approval is missing".into()));
+    }
+    if let Some(sealed) = anchor.sealed()
+        && !sealed.is_there(&mut core.link()?.tpm)?
+    {
+        // Nothing is compared that would be of no use.
+        return Err(TpmError::Lost(
+            "the index with the card's policies is gone".into(),
+        ));
+    }
     core.channel()?;
     let mut session = core.policy_session(card)?;
     let (tpm, _, channel) = core.link()?.parts()?;
@@ -429,16 +443,7 @@ pub(crate) fn change(
         }
     };
     let changed = compared
-        .and_then(|()| tpm.policy_command_code(&session, cc::NV_CHANGE_AUTH))
-        .and_then(|()| {
-            tpm.policy_authorize(
-                &session,
-                digest,
-                role_ref(index.role),
-                &anchor.birth_name,
-                ticket,
-            )
-        })
+        .and_then(|()| approve(tpm, anchor, &session, id))
         .and_then(|()| {
             tpm.nv_change_auth(handle, &index.name, &mut session, channel, new)
                 .map_err(|error| TpmError::ChangeUnknown(Box::new(error)))

@@ -4,10 +4,17 @@
 //! The TPM's own values are compared with these at creation, and a card file is checked against them
 //! before it is believed. All hashes are SHA-256.
 
+mod sealed;
+
 use cardea_card::record::{CounterMode, IndexRole};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+pub use sealed::{
+    Bound, Branches, Comparison, RESET_COUNT, X_DEFINED, X_SIZE, X_WRITTEN, attestation_template,
+    first_content, is_made_from, is_of_card, sealed_index_policy, sealed_init_policy,
+    tries_command, witness_policy, witness_template, x_public,
+};
 use sha2::{Digest, Sha256};
 
 /// Digest of an empty policy.

@@ -8,11 +8,10 @@ use crate::auth::AuthValue;
 use crate::core::Core;
 use crate::create::{full, undefine, undefine_if};
 use crate::error::{ResponseCode, TpmError};
-use crate::intent::IntentIndex;
+use crate::intent::{IntentIndex, NV_RANGE};
 use crate::policy::{NV_DEFINED, NV_WRITTEN, ZERO, cc, command_code, name_of, nv_public};
 use crate::random::random;
 use crate::session::Session;
-use crate::trusted_record::NV_RANGE;
 
 /// Whether this TPM keeps the promises that cards build on (once per service). [`TpmError::CountReset`] is the last of
 /// all that is looked for: such a TPM keeps every other one.
@@ -74,7 +73,7 @@ pub(crate) fn room(core: &mut Core, taken: &[u32]) -> Result<(), TpmError> {
         random(&mut *auth);
         let (tpm, _, channel) = core.link()?.parts()?;
         let public = nv_public(handle, NV_DEFINED, &room_intent(handle).policy);
-        tpm.nv_define(channel, &auth, &public).map_err(full)?;
+        tpm.nv_define(channel, &auth[..], &public).map_err(full)?;
         taken.push(handle);
         defined.push(handle);
         Ok(())
@@ -163,7 +162,8 @@ impl Probe {
     fn make(&self, core: &mut Core) -> Result<(), TpmError> {
         let defined = probe_public(self.handle, PROBE_DEFINED);
         let (tpm, _, channel) = core.link()?.parts()?;
-        tpm.nv_define(channel, &self.auth, &defined).map_err(full)?;
+        tpm.nv_define(channel, &self.auth[..], &defined)
+            .map_err(full)?;
         let mut data = [0; 8];
         let (_, limit) = data.split_at_mut(4);
         limit.copy_from_slice(&LIMIT.to_be_bytes());

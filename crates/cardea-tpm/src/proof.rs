@@ -7,13 +7,14 @@ use cardea_card::secret::Held;
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
+use crate::approve;
 use crate::auth::AuthValue;
 use crate::core::Core;
 use crate::counter_object;
 use crate::error::TpmError;
 use crate::grant::{ApprovedSession, LIFE, Purpose};
 use crate::operate::{self, age, require_own_tpm};
-use crate::policy::{ApprovalId, cc, name_of, role_ref};
+use crate::policy::{ApprovalId, cc, first_content, name_of};
 use crate::random::random;
 use crate::session::Session;
 use crate::tpm::Handle;
@@ -138,18 +139,9 @@ fn approve(
         counter_object::choose_branch(core, session, &anchor.pin)?;
         return Ok(Verdict::Right);
     }
-    tpm.policy_command_code(session, purpose.command())?;
-    if let Purpose::Approved(id) = purpose {
-        let (digest, approval) = anchor
-            .approval(id)
-            .ok_or_else(|| TpmError::Lost("an approval is missing".into()))?;
-        tpm.policy_authorize(
-            session,
-            digest,
-            role_ref(id.role()),
-            &anchor.birth_name,
-            approval,
-        )?;
+    match purpose {
+        Purpose::Approved(id) => approve::approve(tpm, anchor, session, id)?,
+        Purpose::Unseal => tpm.policy_command_code(session, cc::UNSEAL)?,
     }
     Ok(Verdict::Right)
 }
@@ -301,9 +293,7 @@ fn give_tries(
     tries: ApprovalId,
 ) -> Result<(), TpmError> {
     let mut session = approved_session(core, card, anchor, Purpose::Approved(tries))?;
-    let mut data = [0; 8];
-    let (_, limit) = data.split_at_mut(4);
-    limit.copy_from_slice(&anchor.pin.limit.to_be_bytes());
+    let data = first_content(anchor.pin.limit);
     let tpm = &mut core.link()?.tpm;
     let written = tpm.nv_write(pin, &anchor.pin.name, &mut session, 0, &data);
     if written.is_err() {
@@ -317,13 +307,13 @@ pub(crate) fn unseal(
     core: &mut Core,
     card: u64,
     anchor: &Anchor,
-    sealed: &ObjectBlob,
+    key: &ObjectBlob,
 ) -> Result<Held<24>, TpmError> {
     require_own_tpm(core, anchor)?;
-    let handle = core.load(&sealed.private, &sealed.public)?;
+    let handle = core.load(&key.private, &key.public)?;
     let result = approved_session(core, card, anchor, Purpose::Unseal)
-        .and_then(|session| unseal_loaded(core, handle, &name_of(&sealed.public), session));
-    core.unload(&sealed.public);
+        .and_then(|session| unseal_loaded(core, handle, &name_of(&key.public), session));
+    core.unload(&key.public);
     result
 }
 

@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cardea_card::record::{CardRecord, CounterMode, SrkRecord, TpmRecord};
+use cardea_card::record::{CardRecord, CounterMode, ObjectBlob, SrkRecord, TpmRecord};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 use cardea_terms::Step;
+use zeroize::Zeroizing;
 
+use crate::attestation::{self, CertifiedKey, CertifiedKeys, Challenge, Evidence};
 use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::counter_object::{self, LockoutRoom};
@@ -19,18 +21,19 @@ use crate::examination::{Examination, Obstacle, OptionalCommand};
 use crate::examine::examine;
 use crate::hierarchy::HierarchyAuth;
 use crate::inner::Inner;
-use crate::intent::IntentIndex;
+use crate::intent::{IntentIndex, NV_RANGE};
 use crate::operate::{Depth, arm, check};
 use crate::owner::{begin_owner, end_owner};
 use crate::policy::name_of;
 use crate::probe::{probe, remove_leftovers, room};
 use crate::queue::Queue;
+use crate::sealed;
 use crate::srk::makes;
 use crate::status::Status;
 use crate::token::CardToken;
 use crate::tpm::CommandCount;
 use crate::transport::Address;
-use crate::trusted_record::{Anchor, CardFault, NV_RANGE, own_indices};
+use crate::trusted_record::{Anchor, CardFault, own_indices};
 use crate::turns::{Lane, Length, SERVICE_USER};
 
 /// Jobs of the service itself.
@@ -243,24 +246,38 @@ impl Service {
     /// [`TpmError::Unfit`] and others.
     pub fn prepare_card(&self, taken: &[u32], new: NewCard) -> Result<PreparedCard, TpmError> {
         let taken = taken.to_vec();
-        let asked = new.mode;
-        let (mode, base) = self.run(move |core| match asked {
+        let (asked, attests) = (new.mode, new.attests);
+        let (mode, base, resets) = self.run(move |core| match asked {
             CounterMode::Nv | CounterMode::NvOwner => {
                 require_ticket(core)?;
+                if attests {
+                    sealed::require_commands(&mut core.link()?.tpm)?;
+                }
                 let mode = match probe(core, &taken) {
+                    Err(TpmError::CountReset) if attests => {
+                        return Err(TpmError::NoEvidence(Obstacle::CountReset.to_string()));
+                    }
                     // The rest of it is fit.
                     Err(TpmError::CountReset) => CounterMode::NvOwner,
                     other => other.map(|()| asked)?,
                 };
-                Ok((mode, free_base(core, &taken)?))
+                let resets = match attests {
+                    true => Some(core.link()?.tpm.read_clock()?.resets),
+                    false => None,
+                };
+                Ok((mode, free_base(core, &taken, attests)?, resets))
             }
             CounterMode::Object => {
                 counter_object::require_commands(core)?;
                 core.use_new_srk()?;
-                Ok((asked, 0))
+                Ok((asked, 0, None))
             }
         })?;
-        PreparedCard::new(NewCard { mode, ..new }, base)
+        if attests && mode != CounterMode::Nv {
+            let text = "evidence is about counters in NV that everybody may read";
+            return Err(TpmError::NoEvidence(text.into()));
+        }
+        PreparedCard::new(NewCard { mode, ..new }, base, resets)
     }
 
     /// Makes the card's objects. The intent must be on disk before. What fails leaves nothing in NV.
@@ -300,6 +317,99 @@ impl Service {
             progress(step);
         }
         result.recv().map_err(|_| TpmError::Stopped)?
+    }
+
+    /// Makes an attestation key for a card that has none. It is a part of the card as soon as it is in its file.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn make_attestation_key(&self, record: &CardRecord) -> Result<ObjectBlob, CardFault> {
+        self.about(record, |core, _, anchor| {
+            attestation::make_key(core, anchor)
+        })
+    }
+
+    /// What the attestation key says of itself, for the answer to a challenge.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn certify_own_keys(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+    ) -> Result<CertifiedKeys, CardFault> {
+        self.about(record, move |core, card, anchor| {
+            attestation::certify_own(core, card, anchor, &qualifying)
+        })
+    }
+
+    /// Opens what an authority has encrypted for the card's attestation key and this TPM.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn activate(
+        &self,
+        record: &CardRecord,
+        challenge: Challenge,
+    ) -> Result<Zeroizing<Vec<u8>>, CardFault> {
+        self.about(record, move |core, card, anchor| {
+            attestation::activate(core, card, anchor, &challenge)
+        })
+    }
+
+    /// A card's evidence with these keys, by their references.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn evidence(
+        &self,
+        record: &CardRecord,
+        qualifying: [u8; 32],
+        references: &[u8],
+    ) -> Result<Evidence, CardFault> {
+        let keys = references.iter();
+        let keys = keys.map(|reference| attestation::key_of(record, *reference));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        self.about(record, move |core, card, anchor| {
+            attestation::evidence(core, card, anchor, &qualifying, &keys)
+        })
+    }
+
+    /// What the attestation key says of one key, with whatever is to be signed with it: 32 bytes on any TPM.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn certify_key(
+        &self,
+        record: &CardRecord,
+        qualifying: Vec<u8>,
+        reference: u8,
+    ) -> Result<CertifiedKey, CardFault> {
+        let key = attestation::key_of(record, reference)?;
+        self.about(record, move |core, card, anchor| {
+            attestation::certify_key(core, card, anchor, &qualifying, &key)
+        })
+    }
+
+    /// Something about a card whose record is believed, without its token.
+    fn about<R: Send + 'static>(
+        &self,
+        record: &CardRecord,
+        mut work: impl FnMut(&mut Core, u64, &Anchor) -> Result<R, TpmError> + Send + 'static,
+    ) -> Result<R, CardFault> {
+        let anchor = Anchor::new(record)?;
+        let card = self.next_card();
+        let result = self.run(move |core| {
+            let result = work(core, card, &anchor);
+            core.remove(card);
+            result
+        });
+        Ok(result?)
     }
 
     /// Undefines the card's indices: only those whose handle and policy are the record's and follow from its

@@ -6,7 +6,7 @@ use crate::clock::TpmTime;
 use crate::core::Core;
 use crate::error::TpmError;
 use crate::hierarchy::Hierarchy;
-use crate::trusted_record::NV_RANGE;
+use crate::intent::NV_RANGE;
 
 /// State of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]

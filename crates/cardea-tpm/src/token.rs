@@ -635,6 +635,8 @@ mod tests {
                 attestation_key: None,
                 previous_sealed_key: None,
                 counter_objects: None,
+                sealed_policies: None,
+                attestation_chain: None,
             },
             keys: Vec::new(),
             gids: GidsRecord {

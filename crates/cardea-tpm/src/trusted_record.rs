@@ -12,16 +12,14 @@ use cardea_card::weakened::{self, Weakness};
 
 use crate::error::TpmError;
 use crate::hierarchy::HierarchyAuth;
-use crate::intent::IntentIndex;
+use crate::intent::{IntentIndex, NV_RANGE};
 use crate::policy::{
-    ApprovalId, MAX_TARGETS, Names, counter_branches, counter_head, index_policy,
-    is_recovery_target, key_head, key_policy, name_of, nv_public, nv_written, recoverable_head,
-    recovery_branches,
+    ApprovalId, MAX_TARGETS, Names, attestation_template, counter_branches, counter_head,
+    is_made_from, is_recovery_target, key_head, key_policy, name_of, nv_public, nv_written,
+    recoverable_head, recovery_branches,
 };
+use crate::sealed::{PolicySource, Sealed};
 use crate::wire::Reader;
-
-/// First and last NV handle of cards.
-pub const NV_RANGE: std::ops::RangeInclusive<u32> = 0x01C2_0000..=0x01C2_FFFF;
 
 /// Why a card's record is not believed or its card cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +77,15 @@ impl Index {
     }
 }
 
+/// What lets a card's indices be used otherwise than by comparing the values in them.
+#[derive(Clone, Debug)]
+pub(crate) enum Policies {
+    /// Approved by the birth key, with the digests and the TPM's tickets.
+    Approved(Vec<(ApprovalId, [u8; 32], Vec<u8>)>),
+    /// In an index of their own.
+    Sealed(Box<Sealed>),
+}
+
 /// Everything constant about a card in its TPM.
 #[derive(Clone, Debug)]
 pub(crate) struct Anchor {
@@ -89,7 +96,8 @@ pub(crate) struct Anchor {
     pub(crate) birth_name: [u8; 34],
     pub(crate) pin: Index,
     pub(crate) others: Vec<Index>,
-    approvals: Vec<(ApprovalId, [u8; 32], Vec<u8>)>,
+    policies: Policies,
+    pub(crate) attestation_key: Option<ObjectBlob>,
     /// Whether the card's file has the counts.
     is_counted_in_file: bool,
     session_policy: [u8; 32],
@@ -112,13 +120,14 @@ impl Anchor {
         let damaged = |what: &str| CardFault::Damaged(what.to_owned());
         let birth_name = name_of(&record.birth_public);
         let objects = record.counter_objects.as_deref().unwrap_or_default();
+        let source = PolicySource::of(record);
         let mut indices = match record.mode {
             CounterMode::Nv | CounterMode::NvOwner
                 if objects.is_empty()
                     || record.mode == CounterMode::Nv && are_counts(objects, &record.indices) =>
             {
                 let indices = record.indices.iter();
-                let indices = indices.map(|index| self_consistent(index, &birth_name, record.mode));
+                let indices = indices.map(|index| self_consistent(index, &source, record.mode));
                 indices.collect::<Result<Vec<_>, _>>()?
             }
             CounterMode::Object if record.indices.is_empty() && record.approvals.is_empty() => {
@@ -149,22 +158,24 @@ impl Anchor {
             adm: name_of_role(IndexRole::Adm),
             puk: name_of_role(IndexRole::Puk),
         };
-        let mut approvals = Vec::new();
-        for approval in &record.approvals {
-            let id = ApprovalId::parse(&approval.id)
-                .filter(|id| id.role() == approval.role)
-                .ok_or_else(|| damaged("an approval is unknown"))?;
-            if id.digest(&names) != Some(approval.digest) {
-                return Err(damaged("an approved policy is not this card's"));
-            }
-            if record.mode == CounterMode::NvOwner && id.is_open() {
-                return Err(damaged("it approves what sets its counts back"));
-            }
-            approvals.push((id, approval.digest, approval.ticket.clone()));
-        }
         let is_counted_in_file = !objects.is_empty();
-        if is_counted_in_file && approvals.iter().any(|(id, ..)| id.is_open()) {
-            return Err(damaged("it has counters of both kinds"));
+        let policies = match &record.sealed_policies {
+            None => Policies::Approved(approvals(record, &names)?),
+            Some(_) if record.mode != CounterMode::Nv || is_counted_in_file => {
+                return Err(damaged("its counters cannot have sealed policies"));
+            }
+            Some(_) if !record.approvals.is_empty() => {
+                return Err(damaged("it has policies of both kinds"));
+            }
+            Some(sealed) => {
+                let sealed = Sealed::new(sealed, &names, pin.limit).map_err(damaged)?;
+                Policies::Sealed(Box::new(sealed))
+            }
+        };
+        let attestation_key = record.attestation_key.clone();
+        let is_made = |key: &ObjectBlob| is_made_from(&attestation_template(), &key.public);
+        if attestation_key.as_ref().is_some_and(|key| !is_made(key)) {
+            return Err(damaged("its attestation key is another kind of key"));
         }
         let srk_name = record
             .srk
@@ -182,7 +193,8 @@ impl Anchor {
             once_policy: key_policy(&pin.name, KeyClass::Always),
             pin,
             others: indices,
-            approvals,
+            policies,
+            attestation_key,
             is_counted_in_file,
             session_limit,
             owner: None,
@@ -215,24 +227,34 @@ impl Anchor {
 
     /// Whether anybody may read its counters, by policies that ask for no secret.
     pub(crate) fn has_open_counters(&self) -> bool {
-        self.approvals.iter().any(|(id, ..)| id.is_open())
+        match &self.policies {
+            Policies::Approved(approvals) => approvals.iter().any(|(id, ..)| id.is_open()),
+            Policies::Sealed(_) => true,
+        }
     }
 
     /// Whether somebody may do what this approval is for.
     pub(crate) fn allows(&self, id: ApprovalId) -> bool {
         let has = |role| self.index(role).is_some();
-        match self.has_objects() {
-            false => self.approval(id).is_some(),
-            true => ApprovalId::present(self.mode, has(IndexRole::Adm), has(IndexRole::Puk))
+        match &self.policies {
+            Policies::Approved(approvals) if !self.has_objects() => {
+                approvals.iter().any(|(found, ..)| *found == id)
+            }
+            _ => ApprovalId::present(self.mode, has(IndexRole::Adm), has(IndexRole::Puk))
                 .contains(&id),
         }
     }
 
-    pub(crate) fn approval(&self, id: ApprovalId) -> Option<(&[u8; 32], &[u8])> {
-        self.approvals
-            .iter()
-            .find(|(found, ..)| *found == id)
-            .map(|(_, digest, ticket)| (digest, &ticket[..]))
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The policies in an index, if the card has such.
+    pub(crate) fn sealed(&self) -> Option<&Sealed> {
+        match &self.policies {
+            Policies::Approved(_) => None,
+            Policies::Sealed(sealed) => Some(sealed),
+        }
     }
 
     pub(crate) fn policy(&self, class: KeyClass) -> &[u8; 32] {
@@ -338,25 +360,51 @@ pub fn describe_keys(record: &CardRecord) -> Result<Vec<Option<DescribedKey>>, C
     Ok(record.keys.iter().map(of_key).collect())
 }
 
+/// The approved policies of a record, all of which follow from these Names.
+fn approvals(
+    record: &TpmRecord,
+    names: &Names<'_>,
+) -> Result<Vec<(ApprovalId, [u8; 32], Vec<u8>)>, CardFault> {
+    let damaged = |what: &str| CardFault::Damaged(what.to_owned());
+    let is_counted_in_file = record.counter_objects.iter().flatten().next().is_some();
+    let approvals = record.approvals.iter().map(|approval| {
+        let id = ApprovalId::parse(&approval.id)
+            .filter(|id| id.role() == approval.role)
+            .ok_or_else(|| damaged("an approval is unknown"))?;
+        if id.digest(names) != Some(approval.digest) {
+            return Err(damaged("an approved policy is not this card's"));
+        }
+        if record.mode == CounterMode::NvOwner && id.is_open() {
+            return Err(damaged("it approves what sets its counts back"));
+        }
+        if is_counted_in_file && id.is_open() {
+            return Err(damaged("it has counters of both kinds"));
+        }
+        Ok((id, approval.digest, approval.ticket.clone()))
+    });
+    approvals.collect()
+}
+
 /// The indices of a record whose handle, Name and policy follow from its birth key, whatever else is wrong
-/// with it.
+/// with it. The one with sealed policies is the last: the others are of use as long as it is there.
 pub fn own_indices(record: &TpmRecord) -> Vec<IntentIndex> {
-    let birth_name = name_of(&record.birth_public);
+    let source = PolicySource::of(record);
     record
         .indices
         .iter()
-        .filter_map(|index| self_consistent(index, &birth_name, record.mode).ok())
+        .filter_map(|index| self_consistent(index, &source, record.mode).ok())
         .filter_map(|index| {
             let (handle, policy) = index.nv()?;
             let policy = *policy;
             Some(IntentIndex { handle, policy })
         })
+        .chain(source.x())
         .collect()
 }
 
 fn self_consistent(
     index: &IndexRecord,
-    birth_name: &[u8; 34],
+    source: &PolicySource,
     mode: CounterMode,
 ) -> Result<Index, CardFault> {
     if !NV_RANGE.contains(&index.handle) {
@@ -365,7 +413,7 @@ fn self_consistent(
             index.handle
         )));
     }
-    let policy = index_policy(birth_name, index.role);
+    let policy = source.policy(index.role);
     let name = name_of(&nv_public(index.handle, nv_written(mode), &policy));
     if name[..] != index.name[..] {
         return Err(CardFault::Damaged(

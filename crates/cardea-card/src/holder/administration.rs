@@ -1,8 +1,9 @@
 //! What an administrator does to a card as a whole: its name, its settings, its file system.
 
 use crate::engine::{Card, CardError, Connection, Role};
-use crate::record::{CardId, ReaderVisibility};
+use crate::record::{CardId, ObjectBlob, ReaderVisibility};
 use crate::token::TokenErrorKind;
+use minicbor::bytes::ByteVec;
 
 impl Card {
     /// The id that Windows and OpenSC know the card by: the administrator's, absent on a blank card.
@@ -39,6 +40,28 @@ impl Card {
         if let Some(visibility) = visibility {
             record.settings.visibility = visibility;
         }
+        Ok(self.commit(record)?)
+    }
+
+    /// Keeps an attestation key for the card, which has none.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Store`]; nothing was changed then.
+    pub fn set_attestation_key(&mut self, key: ObjectBlob) -> Result<(), CardError> {
+        let mut record = self.record().clone();
+        record.tpm.attestation_key = Some(key);
+        Ok(self.commit(record)?)
+    }
+
+    /// Keeps the certificates of the attestation key, its own first; none removes them.
+    ///
+    /// # Errors
+    ///
+    /// [`CardError::Store`]; nothing was changed then.
+    pub fn set_attestation_chain(&mut self, certificates: Vec<ByteVec>) -> Result<(), CardError> {
+        let mut record = self.record().clone();
+        record.tpm.attestation_chain = (!certificates.is_empty()).then_some(certificates);
         Ok(self.commit(record)?)
     }
 

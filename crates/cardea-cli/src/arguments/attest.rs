@@ -7,16 +7,89 @@ use cardea_attest::{Level, Name, Requirements};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::OutputArguments;
+use super::{CardArgument, OutputArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AttestVerb {
+    /// Open the challenge of an attestation authority (administrators)
+    ///
+    /// Only the TPM that the request came from can open it, and only for this card.
+    #[command(after_long_help = super::examples::ATTEST_REQUEST)]
+    Answer {
+        #[command(flatten)]
+        card: CardArgument,
+        /// The authority's challenge
+        #[arg(value_name = "FILE")]
+        challenge: PathBuf,
+        /// New file for the answer
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make an attestation key for a card that has none (administrators)
+    ///
+    /// Such a card proves where its keys are, and how many wrong PINs it takes now (level 1).
+    /// That this limit lasts can be proven by cards that were created with --attest only.
+    #[command(after_long_help = super::examples::ATTEST_ENABLE)]
+    Enable {
+        #[command(flatten)]
+        card: CardArgument,
+    },
+    /// Write what a card can prove of itself and its keys
+    ///
+    /// It takes no PIN, and lets nobody use anything.
+    /// Whoever is given the evidence of two cards can tell that they are in one computer.
+    #[command(after_long_help = super::examples::ATTEST_EVIDENCE)]
+    Evidence(Box<EvidenceArguments>),
+    /// Store the certificate that an attestation authority has issued (administrators)
+    #[command(after_long_help = super::examples::ATTEST_REQUEST)]
+    Import {
+        #[command(flatten)]
+        card: CardArgument,
+        /// What the authority has issued, or certificates, PEM or DER, the attestation key's first
+        #[arg(value_name = "FILE")]
+        issued: PathBuf,
+    },
+    /// Ask an attestation authority for a certificate (administrators)
+    ///
+    /// The request has the TPM's endorsement keys with their certificates, which identify this computer: it is for the
+    /// authority alone.
+    #[command(after_long_help = super::examples::ATTEST_REQUEST)]
+    Request {
+        #[command(flatten)]
+        card: CardArgument,
+        /// File for the request
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Show a card's attestation key, and what it can prove now
+    #[command(after_long_help = super::examples::ATTEST_ENABLE)]
+    Show {
+        #[command(flatten)]
+        card: CardArgument,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
     /// Check what a card proves, without daemon, TPM and card
     ///
     /// The evidence is accepted if everything in it is true and every rule of --policy holds.
     /// The exit code is 0 then, and 1 if it is refused.
     #[command(after_long_help = super::examples::ATTEST_VERIFY)]
     Verify(Box<VerifyArguments>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceArguments {
+    #[command(flatten)]
+    pub(crate) card: CardArgument,
+    /// Key reference or label; can be repeated [default: all keys]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
+    /// The verifier's nonce, in hexadecimal, at most 64 bytes [default: none]
+    #[arg(long, value_name = "HEX")]
+    pub(crate) nonce: Option<Digits>,
+    /// File for the evidence
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -127,6 +127,14 @@ pub(crate) struct CreateArguments {
     /// Who can open the file of `--admin-key escrowed:PATH`
     #[arg(long, value_name = "FILE", help_heading = "Administrator of the card")]
     pub(crate) escrow_certificate: Option<PathBuf>,
+    /// Have the card able to prove what it promises
+    ///
+    /// It gets an attestation key, and its limits of tries and its ways to unblock the PIN are sealed: nobody can change
+    /// them, not even who has made the card, and whoever is given its evidence can verify that (level 2, from the next
+    /// restart of the computer on).
+    /// It takes one more index in the TPM, and an earlier version cannot open the card's file.
+    #[arg(long, help_heading = "Attestation", conflicts_with = "counter_mode")]
+    pub(crate) attest: bool,
     /// When the card is in its reader
     ///
     /// The default is owner-session for people, always for system accounts.

@@ -24,6 +24,22 @@ Exit codes:
   7 not found, 8 ambiguous, 9 card lost, 10 no room, 11 TPM lockout,
   12 busy, 13 declined, 14 no agent, 15 TPM broken";
 
+pub(super) const ATTEST_ENABLE: &str = "\
+Examples:
+  cardea attest enable Alice
+  cardea attest show Alice";
+
+pub(super) const ATTEST_EVIDENCE: &str = "\
+Examples:
+  cardea attest evidence Alice --out alice.evidence
+  cardea attest evidence Alice --key work --nonce 00112233445566778899AABBCCDDEEFF --out alice.evidence";
+
+pub(super) const ATTEST_REQUEST: &str = "\
+Examples:
+  cardea attest request Alice --out alice.request
+  cardea attest answer Alice alice.challenge --out alice.answer
+  cardea attest import Alice alice.issued";
+
 pub(super) const ATTEST_VERIFY: &str = "\
 Examples:
   cardea attest verify alice.evidence --trust authority.pem
@@ -47,6 +63,7 @@ Examples:
   cardea card create --name Alice
   cardea card create --name Alice --owner alice --pin-policy min=6,digits=required
   cardea card create --name web --owner www-data --pin-file pin --no-puk
+  cardea card create --name Carol --attest
   cardea card create --name Bob --admin-key derived:master";
 
 pub(super) const CARD_RENAME: &str = "\

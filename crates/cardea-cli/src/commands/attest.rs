@@ -10,15 +10,27 @@ use cardea_pki::{Certificate, PathCertificate};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::attestation;
 use crate::arguments::{AttestVerb, VerifyArguments};
+use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex::plain;
 use crate::terminal::output::{print, print_json, printable};
 use crate::terminal::width::{of_terminal, wrapped};
 
-pub(crate) fn run(verb: &AttestVerb) -> Result<(), Failure> {
+pub(crate) fn run(verb: &AttestVerb, daemon: &mut Daemon) -> Result<(), Failure> {
     match verb {
+        AttestVerb::Answer {
+            card,
+            challenge,
+            out,
+        } => attestation::answer(&card.card, challenge, out, daemon),
+        AttestVerb::Enable { card } => attestation::enable(&card.card, daemon),
+        AttestVerb::Evidence(arguments) => attestation::evidence(arguments, daemon),
+        AttestVerb::Import { card, issued } => attestation::import(&card.card, issued, daemon),
+        AttestVerb::Request { card, out } => attestation::request(&card.card, out, daemon),
+        AttestVerb::Show { card, output } => attestation::show(&card.card, *output, daemon),
         AttestVerb::Verify(arguments) => verify(arguments),
     }
 }

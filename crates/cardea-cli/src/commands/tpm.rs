@@ -345,7 +345,7 @@ fn index_text(index: &IndexSummary) -> String {
     let whose = match (&index.card, &index.name, &index.role) {
         (Some(card), name, role) => format!(
             "{} of {} ({})",
-            role.map_or("index", IndexRole::word),
+            role.map_or("policies", IndexRole::word),
             printable(name.as_deref().unwrap_or_default()),
             printable(card)
         ),

@@ -81,10 +81,14 @@ pub(crate) fn judge(
         | CardRequest::VerifyPin { .. } => return Err(Refused::Never("work with PINs")),
         CardRequest::AdminChallenge
         | CardRequest::Adopt { .. }
+        | CardRequest::AnswerAttestation { .. }
         | CardRequest::AskConsent { .. }
         | CardRequest::ChangeAdminKey { .. }
         | CardRequest::Configure { .. }
         | CardRequest::Destroy { .. }
+        | CardRequest::MakeAttestationKey
+        | CardRequest::RequestAttestation
+        | CardRequest::StoreAttestation { .. }
         | CardRequest::RenameCard { .. }
         | CardRequest::VerifyAdmin { .. }
         | CardRequest::VerifyAdminKey { .. } => return Err(Refused::Never(ADMINISTRATION)),
@@ -101,9 +105,11 @@ pub(crate) fn judge(
         | CardRequest::StoreCertificate { .. }
         | CardRequest::StoreObject { .. }
         | CardRequest::UseSessionKey { .. } => return Err(Refused::Never("a change of a card")),
-        CardRequest::DetachDrive | CardRequest::ReadFile { .. } | CardRequest::Show => {
-            return Err(Refused::Never(OTHERS));
-        }
+        CardRequest::CertifyKey { .. }
+        | CardRequest::DetachDrive
+        | CardRequest::Evidence { .. }
+        | CardRequest::ReadFile { .. }
+        | CardRequest::Show => return Err(Refused::Never(OTHERS)),
     };
     // By its id only: a name could be that of another card.
     if offered(card.as_str()) {

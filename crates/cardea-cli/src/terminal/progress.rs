@@ -83,6 +83,7 @@ pub(crate) fn words(step: Step) -> String {
         Step::LoadBirthKey => "making the card's birth key known to the TPM",
         Step::PrepareCard => "preparing the card",
         Step::RemoveFile => "removing the card file",
+        Step::MakeAttestationKey => "making the keys that testify for the card",
         Step::SealAdminKey => "sealing the admin key",
         Step::WaitForCard => "waiting for the card",
         Step::WaitForTurn => "waiting for another card to be made or destroyed",

@@ -32,7 +32,7 @@ pub(super) struct Create {
     pub(super) generate: bool,
     pub(super) machine: Option<String>,
     pub(super) policy: Option<Policy>,
-    pub(super) attestation: bool,
+    pub(super) attestation: Option<Attestation>,
     /// Not of Microsoft's grammar, whose cards are all in object mode.
     pub(super) counter_mode: Option<CounterMode>,
 }
@@ -49,6 +49,13 @@ pub(super) enum AdminKey {
     Default,
     Prompt,
     Random,
+}
+
+/// What a card can prove something by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attestation {
+    Key,
+    KeyAndCertificate,
 }
 
 /// Where a PIN or PUK comes from.
@@ -136,7 +143,8 @@ fn create(words: &mut Words) -> Result<Command, String> {
             "/puk" => once(&mut puk, given(words, &option)?, &option)?,
             "/attestation" => {
                 let value = keyword(words, &option, &["aik_and_cert", "aik_only"])?;
-                once(&mut attestation, value, &option)?;
+                let kind = [Attestation::KeyAndCertificate, Attestation::Key];
+                once(&mut attestation, kind.get(value).copied(), &option)?;
             }
             "/countermode" => {
                 let value = keyword(words, &option, &["nv", "object"])?;
@@ -159,7 +167,7 @@ fn create(words: &mut Words) -> Result<Command, String> {
         generate,
         machine,
         policy,
-        attestation: attestation.is_some(),
+        attestation: attestation.flatten(),
         counter_mode: counter_mode.flatten(),
     }))
 }
@@ -285,7 +293,7 @@ mod tests {
         let Ok(Command::Create(create)) = unmanaged else {
             panic!("{unmanaged:?}");
         };
-        assert!(create.attestation);
+        assert_eq!(create.attestation, Some(Attestation::KeyAndCertificate));
         let policy = create.policy.unwrap();
         assert_eq!(
             policy.to_string(),

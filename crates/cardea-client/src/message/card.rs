@@ -349,6 +349,47 @@ pub enum CardRequest {
         #[n(0)]
         offset: u64,
     },
+    /// Makes an attestation key for a card that has none.
+    #[n(40)]
+    MakeAttestationKey,
+    /// What an authority is asked for a certificate of the card's attestation key, as `cardea-ak-request-1`:
+    /// [`Reply::Attestation`].
+    #[n(41)]
+    RequestAttestation,
+    /// Opens what an authority has encrypted for this card and this TPM: [`Reply::Attestation`], as `cardea-ak-answer-1`.
+    #[n(42)]
+    AnswerAttestation {
+        /// `cardea-ak-challenge-1`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        challenge: Vec<u8>,
+    },
+    /// Keeps the certificates of the card's attestation key.
+    #[n(43)]
+    StoreAttestation {
+        /// DER, its own first; none removes those that there are.
+        #[n(0)]
+        certificates: Vec<ByteVec>,
+    },
+    /// The card's evidence, as docs/design/attestation.md has it: [`Reply::Evidence`].
+    #[n(44)]
+    Evidence {
+        /// The verifier's, at most 64 bytes.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        nonce: Vec<u8>,
+        /// References of the keys that it is about; absent = all.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        keys: Option<Vec<u8>>,
+    },
+    /// What the attestation key says of one key: [`Reply::Statement`].
+    #[n(45)]
+    CertifyKey {
+        /// Key reference.
+        #[n(0)]
+        reference: u8,
+        /// What is signed with it, at most 32 bytes.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        qualifying: Vec<u8>,
+    },
     /// Like `UseKey`, with a session key. Needs `Login` on this connection: [`Reply::Result`].
     #[n(35)]
     UseSessionKey {
@@ -366,10 +407,14 @@ impl CardRequest {
     pub(crate) fn only_asks(&self) -> bool {
         match self {
             Self::AdminChallenge
+            | Self::AnswerAttestation { .. }
+            | Self::CertifyKey { .. }
             | Self::Contents { .. }
+            | Self::Evidence { .. }
             | Self::ReadCertificate { .. }
             | Self::ReadFile { .. }
             | Self::ReadObject { .. }
+            | Self::RequestAttestation
             | Self::Show
             | Self::Status => true,
             Self::Adopt { .. }
@@ -392,10 +437,12 @@ impl CardRequest {
             | Self::Login { .. }
             | Self::LoginByAgent
             | Self::Logout
+            | Self::MakeAttestationKey
             | Self::MakeSessionKey { .. }
             | Self::Power { .. }
             | Self::Rename { .. }
             | Self::RenameCard { .. }
+            | Self::StoreAttestation { .. }
             | Self::StoreCertificate { .. }
             | Self::StoreObject { .. }
             | Self::Transmit { .. }
@@ -663,6 +710,28 @@ pub struct CardDetails {
     /// when the TPM cannot say.
     #[n(14)]
     pub lockout: Option<LockoutRoom>,
+    /// By what it can prove something; absent without an attestation key.
+    #[n(15)]
+    pub attestation: Option<Attestation>,
+}
+
+/// By what a card can prove what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Attestation {
+    /// TPMT_PUBLIC of the attestation key.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub public: Vec<u8>,
+    /// Certificates of the attestation key, DER, its own first.
+    #[n(1)]
+    pub certificates: Vec<ByteVec>,
+    /// Whether the card's policies are sealed: nobody can change them.
+    #[n(2)]
+    pub sealed: bool,
+    /// With sealed policies: whether the TPM has been reset since the card was made, as its full proof takes; absent
+    /// when the TPM cannot say.
+    #[n(3)]
+    pub complete: Option<bool>,
 }
 
 /// Wrong values that the TPM can still be shown before cards in object mode have to wait.

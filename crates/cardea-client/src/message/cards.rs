@@ -52,6 +52,10 @@ pub enum CardsRequest {
         #[n(1)]
         timeout_ms: u32,
     },
+    /// Like `Create`, a card that can prove all that it promises: with an attestation key, and with its policies sealed.
+    /// A request of its own, so that a daemon that knows nothing of it does not make an ordinary card.
+    #[n(6)]
+    CreateAttested(#[n(0)] Box<CreateCard>),
 }
 
 impl CardsRequest {
@@ -63,7 +67,7 @@ impl CardsRequest {
             | Self::ReadAudit { .. }
             | Self::States { .. }
             | Self::WaitStates { .. } => true,
-            Self::Create(_) => false,
+            Self::Create(_) | Self::CreateAttested(_) => false,
         }
     }
 }

@@ -194,6 +194,32 @@ pub enum Reply {
     /// Answer to [`TpmRequest::EndorsementKeys`]: at least one.
     #[n(34)]
     EndorsementKeys(#[n(0)] Vec<EndorsementKey>),
+    /// Answer to `RequestAttestation` and `AnswerAttestation`: a message for the authority, CBOR.
+    #[n(35)]
+    Attestation(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Answer to `CertifyKey`.
+    #[n(36)]
+    Statement {
+        /// TPMS_ATTEST.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        attest: Vec<u8>,
+        /// TPMT_SIGNATURE.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        signature: Vec<u8>,
+        /// TPMT_PUBLIC of the key.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        public: Vec<u8>,
+    },
+    /// Answer to [`CardRequest::Evidence`].
+    #[n(37)]
+    Evidence {
+        /// The bundle, CBOR.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        bundle: Vec<u8>,
+        /// 1, or 2 with the proof that the limits of PIN, PUK and administrator last.
+        #[n(1)]
+        level: u8,
+    },
 }
 
 /// A refusal or failure, for people and programs.
@@ -294,4 +320,7 @@ pub enum FailureKind {
     /// stays good.
     #[n(27)]
     AdminDelayed,
+    /// The TPM cannot do what was asked for, and it is not done in another way instead.
+    #[n(28)]
+    NotSupported,
 }

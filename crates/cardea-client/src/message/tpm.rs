@@ -296,7 +296,7 @@ pub struct IndexSummary {
     /// Name of that card.
     #[n(3)]
     pub name: Option<String>,
-    /// Whose secret it counts, if a card claims it.
+    /// Whose secret it counts, if a card claims it for that; otherwise it holds the card's policies.
     #[n(4)]
     pub role: Option<IndexRole>,
     /// Whether an unfinished operation names it.

@@ -53,7 +53,12 @@ impl Counter {
                     drive::adopt(&self.host, visitor.caller, &visitor.actor, card, owner)?;
                 Ok(Reply::Card(Box::new(details)))
             }
+            CardRequest::AnswerAttestation { challenge } => visit.answer_attestation(&challenge),
             CardRequest::AskConsent { action } => self.ask_consent(visitor, card, &action),
+            CardRequest::CertifyKey {
+                reference,
+                qualifying,
+            } => visit.certify_key(reference, qualifying),
             CardRequest::ChangeAdminKey { answer, new } => visit.change_admin_key(&answer, &new),
             CardRequest::ChangePin {
                 old,
@@ -79,6 +84,7 @@ impl Counter {
             }
             CardRequest::DetachDrive => drive::detach(&self.host, visitor.caller, card),
             CardRequest::EnterPin { seconds } => self.enter_pin(visitor, card, seconds),
+            CardRequest::Evidence { nonce, keys } => visit.evidence(&nonce, keys.as_deref()),
             CardRequest::GenerateKey {
                 pin,
                 key,
@@ -97,6 +103,7 @@ impl Counter {
             CardRequest::Login { pin } => visit.login(&pin),
             CardRequest::LoginByAgent => visit.login_by_agent(),
             CardRequest::Logout => visit.logout(),
+            CardRequest::MakeAttestationKey => visit.make_attestation_key(),
             CardRequest::MakeSessionKey { class, material } => {
                 visit.make_session_key(class, &material)
             }
@@ -111,8 +118,10 @@ impl Counter {
                 id,
             } => visit.rename(pin.as_ref(), thing, label.as_deref(), id.as_deref()),
             CardRequest::RenameCard { name } => visit.rename_card(&name),
+            CardRequest::RequestAttestation => visit.request_attestation(),
             CardRequest::Show => Ok(Reply::Card(Box::new(describe::details(&self.host, card)))),
             CardRequest::Status => visit.status(),
+            CardRequest::StoreAttestation { certificates } => visit.store_attestation(certificates),
             CardRequest::StoreCertificate {
                 pin,
                 reference,

@@ -40,7 +40,11 @@ impl Counter {
         let host = &self.host;
         match request {
             CardsRequest::Create(order) => {
-                let (_, details) = self.create(visitor, *order, folder, step)?;
+                let (_, details) = self.create(visitor, *order, false, folder, step)?;
+                Ok(Reply::Card(Box::new(details)))
+            }
+            CardsRequest::CreateAttested(order) => {
+                let (_, details) = self.create(visitor, *order, true, folder, step)?;
                 Ok(Reply::Card(Box::new(details)))
             }
             CardsRequest::Defaults => Ok(Reply::Defaults {
@@ -80,10 +84,11 @@ impl Counter {
         &self,
         visitor: &Visitor,
         order: CreateCard,
+        attests: bool,
         folder: Option<OwnedFd>,
         step: &mut dyn FnMut(Step),
     ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
-        let made = create::create(&self.host, visitor.caller, order, folder, step)?;
+        let made = create::create(&self.host, visitor.caller, order, attests, folder, step)?;
         self.note(visitor, Some(&made.0), Kind::CardCreated);
         Ok(made)
     }

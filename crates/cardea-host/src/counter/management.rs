@@ -34,16 +34,17 @@ const PIN_RESET: Need = Need {
 };
 
 impl Counter {
-    /// Makes a card.
+    /// Makes a card, which can prove all that it promises if it `attests`.
     pub fn create_card(
         &self,
         visitor: &Visitor,
         order: CreateCard,
+        attests: bool,
         step: &mut dyn FnMut(Step),
     ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
         let about = About::new_card(&order, visitor.caller);
         self.require(visitor, about, CREATION)?;
-        let made = self.create(visitor, order, None, step);
+        let made = self.create(visitor, order, attests, None, step);
         self.noted(visitor, made)
     }
 

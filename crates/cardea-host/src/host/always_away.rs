@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use cardea_card::record::{CardRecord, IndexRole, SrkRecord, TpmRecord};
+use cardea_card::record::{CardRecord, IndexRole, ObjectBlob, SrkRecord, TpmRecord};
 use cardea_card::token::Token;
 use cardea_terms::Step;
 use cardea_tpm::{
-    Address, CardFault, Chip, DefinedIndex, EndorsementKey, Examination, Hierarchy, HierarchyAuth,
-    HierarchyPolicy, IntentIndex, LockoutParameters, LockoutRoom, NewCard, PreparedCard, Status,
-    TpmError, TpmTime,
+    Address, CardFault, CertifiedKey, CertifiedKeys, Challenge, Chip, DefinedIndex, EndorsementKey,
+    Evidence, Examination, Hierarchy, HierarchyAuth, HierarchyPolicy, IntentIndex,
+    LockoutParameters, LockoutRoom, NewCard, PreparedCard, Status, TpmError, TpmTime,
 };
+use zeroize::Zeroizing;
 
 /// It is there, and every request to it fails.
 pub(crate) struct AlwaysAway(pub(crate) Address);
@@ -104,6 +105,44 @@ impl Chip for AlwaysAway {
         _progress: &mut dyn FnMut(Step),
     ) -> Result<TpmRecord, TpmError> {
         Err(TpmError::Stopped)
+    }
+
+    fn make_attestation_key(&self, _record: &CardRecord) -> Result<ObjectBlob, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
+    fn certify_own_keys(
+        &self,
+        _record: &CardRecord,
+        _qualifying: [u8; 32],
+    ) -> Result<CertifiedKeys, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
+    fn activate(
+        &self,
+        _record: &CardRecord,
+        _challenge: Challenge,
+    ) -> Result<Zeroizing<Vec<u8>>, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
+    fn evidence(
+        &self,
+        _record: &CardRecord,
+        _qualifying: [u8; 32],
+        _references: &[u8],
+    ) -> Result<Evidence, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
+    fn certify_key(
+        &self,
+        _record: &CardRecord,
+        _qualifying: Vec<u8>,
+        _reference: u8,
+    ) -> Result<CertifiedKey, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
     }
 
     fn destroy_card(&self, _record: &TpmRecord) -> Result<(), TpmError> {

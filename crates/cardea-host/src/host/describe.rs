@@ -8,8 +8,8 @@ use cardea_card::record::{
 use cardea_card::token::{KeyInfo, KeyOrigin, PinReference, PinStatus, TokenErrorKind};
 use cardea_card::{Card, CardError, KeyNumber, KeyUsage};
 use cardea_client::message::{
-    CardDetails, CardOverview, CardState, CardSummary, CounterMode, KeySummary, LockoutRoom,
-    RecoverySummary, TpmStatus, Tries,
+    Attestation, CardDetails, CardOverview, CardState, CardSummary, CounterMode, KeySummary,
+    LockoutRoom, RecoverySummary, TpmStatus, Tries,
 };
 use cardea_pki::Certificate;
 use cardea_pki::recovery::Point;
@@ -126,7 +126,24 @@ pub fn details(host: &Host, card: &Arc<HostedCard>) -> CardDetails {
         visibility: record.as_ref().map_or(ReaderVisibility::Always, |record| {
             record.settings.visibility
         }),
+        attestation: record.as_ref().and_then(|record| attestation(host, record)),
     }
+}
+
+/// By what a card can prove something.
+fn attestation(host: &Host, record: &CardRecord) -> Option<Attestation> {
+    let key = record.tpm.attestation_key.as_ref()?;
+    let sealed = record.tpm.sealed_policies.as_ref();
+    let certificates = record.tpm.attestation_chain.clone();
+    Some(Attestation {
+        public: key.public.clone(),
+        certificates: certificates.unwrap_or_default(),
+        sealed: sealed.is_some(),
+        complete: sealed.and_then(|sealed| {
+            let time = host.tpm.chip().and_then(|chip| chip.time());
+            time.ok().map(|time| time.resets != sealed.made_at_reset)
+        }),
+    })
 }
 
 /// Asks a live card's TPM for the PIN counter and keeps what follows from it.
@@ -349,7 +366,7 @@ pub(crate) fn tpm(host: &Host) -> Result<TpmStatus, TpmError> {
 /// The TPM's state in the words of the socket.
 fn tpm_status(host: &Host, address: String, status: cardea_tpm::Status) -> TpmStatus {
     let cards = host.cards();
-    let known = |handle: &&u32| cards.iter().any(|card| card.role_of(**handle).is_some());
+    let known = |handle: &&u32| cards.iter().any(|card| card.claims(**handle));
     let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
     let (counters, counters_reason) = host.counters.told();
     TpmStatus {

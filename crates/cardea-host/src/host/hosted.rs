@@ -242,7 +242,7 @@ impl HostedCard {
     pub(crate) fn new(place: Place, record: &CardRecord, body: Body, view: View) -> Self {
         let indices = &record.tpm.indices;
         Self {
-            handles: indices.iter().map(|index| index.handle).collect(),
+            handles: record.tpm.handles().collect(),
             roles: indices.iter().map(|index| index.role).collect(),
             ..Self::at(Home::Here, place, &record.name, body, view).with_record(record)
         }
@@ -260,7 +260,7 @@ impl HostedCard {
             owner: Some(known.owner),
             created: known.created,
             mode: Some(known.mode()),
-            handles: known.indices.iter().map(|index| index.handle).collect(),
+            handles: known.handles().collect(),
             roles: known.indices.iter().map(|index| index.role).collect(),
             ..Self::at(
                 Home::Drive(Box::new(known), Mutex::default()),
@@ -550,7 +550,12 @@ impl HostedCard {
         fail(kind, format!("the card cannot be used: {}", view.reason))
     }
 
-    /// What this card claims the index for.
+    /// Whether the index is this card's.
+    pub(crate) fn claims(&self, handle: u32) -> bool {
+        self.handles.contains(&handle)
+    }
+
+    /// Whose secret the index counts for this card.
     pub(crate) fn role_of(&self, handle: u32) -> Option<IndexRole> {
         let position = self.handles.iter().position(|claimed| *claimed == handle)?;
         self.roles.get(position).copied()

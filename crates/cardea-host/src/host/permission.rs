@@ -67,13 +67,18 @@ fn of_card(request: &CardRequest) -> Audience {
     match request {
         CardRequest::Adopt { .. } => Audience::Administrator,
         CardRequest::Configure { .. } => Audience::Administrator,
+        CardRequest::AnswerAttestation { .. } => Audience::Administrator,
         CardRequest::Destroy { .. } => Audience::Administrator,
+        CardRequest::MakeAttestationKey => Audience::Administrator,
+        CardRequest::RequestAttestation => Audience::Administrator,
+        CardRequest::StoreAttestation { .. } => Audience::Administrator,
         CardRequest::RenameCard { .. } => Audience::Administrator,
         CardRequest::AdminChallenge => Audience::Owner,
         CardRequest::AskConsent { .. } => Audience::Owner,
         CardRequest::ChangeAdminKey { .. } => Audience::Owner,
         CardRequest::ChangePin { .. } => Audience::Owner,
         CardRequest::ChangePinByAgent { .. } => Audience::Owner,
+        CardRequest::CertifyKey { .. } => Audience::Owner,
         CardRequest::Contents { .. } => Audience::Owner,
         CardRequest::DeleteCertificate { .. } => Audience::Owner,
         CardRequest::DeleteKey { .. } => Audience::Owner,
@@ -81,6 +86,7 @@ fn of_card(request: &CardRequest) -> Audience {
         CardRequest::DeleteSessionKey { .. } => Audience::Owner,
         CardRequest::DetachDrive => Audience::Owner,
         CardRequest::EnterPin { .. } => Audience::Owner,
+        CardRequest::Evidence { .. } => Audience::Owner,
         CardRequest::GenerateKey { .. } => Audience::Owner,
         CardRequest::GenerateRecoverableKey { .. } => Audience::Owner,
         CardRequest::ImportKey { .. } => Audience::Owner,
@@ -111,6 +117,7 @@ fn of_card(request: &CardRequest) -> Audience {
 fn of_cards(request: &CardsRequest) -> Audience {
     match request {
         CardsRequest::Create(_) => Audience::Administrator,
+        CardsRequest::CreateAttested(_) => Audience::Administrator,
         CardsRequest::Defaults => Audience::Administrator,
         CardsRequest::ReadAudit { .. } => Audience::Administrator,
         CardsRequest::List { .. } => Audience::Anyone,
@@ -177,7 +184,9 @@ impl About {
     /// What a message is about; the card that it names is found later.
     pub(crate) fn of(request: &Request, caller: Caller) -> Self {
         match request {
-            Request::Cards(CardsRequest::Create(order)) => Self::new_card(order, caller),
+            Request::Cards(CardsRequest::Create(order) | CardsRequest::CreateAttested(order)) => {
+                Self::new_card(order, caller)
+            }
             _ => Self::Machine,
         }
     }
@@ -227,7 +236,9 @@ impl Need {
     pub(crate) fn of(request: &Request) -> Self {
         let right = match request {
             Request::Card { request, .. } => right_on_card(request),
-            Request::Cards(CardsRequest::Create(_)) => Some(Right::CreateCard),
+            Request::Cards(CardsRequest::Create(_) | CardsRequest::CreateAttested(_)) => {
+                Some(Right::CreateCard)
+            }
             Request::Tpm(TpmRequest::ResetLockout { .. }) => Some(Right::ResetTpmLockout),
             _ => None,
         };

@@ -18,7 +18,7 @@ use cardea_client::message::{
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
-use cardea_tpm::{AdminKey, Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
+use cardea_tpm::{Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
 use crate::fault;
@@ -28,6 +28,7 @@ use crate::host::describe;
 use crate::host::hosted::{Body, HostedCard, Place, View};
 use crate::host::permission::Caller;
 use crate::host::presence::{Admission, is_person};
+use crate::lifecycle::admin_key::admin_key;
 use crate::lifecycle::drive;
 use crate::lifecycle::intents::{indices, is_made, remove_made};
 use crate::lifecycle::owner::Owner;
@@ -68,11 +69,12 @@ pub(crate) fn create(
     host: &Host,
     caller: Caller,
     request: CreateCard,
+    attests: bool,
     folder: Option<OwnedFd>,
     progress: &mut dyn FnMut(Step),
 ) -> Result<(Arc<HostedCard>, CardDetails), Failure> {
     let drive = request.drive;
-    let order = check(caller, request)?;
+    let order = attesting(check(caller, request)?, attests)?;
     // Before the lock: a drive takes its time.
     let folder = match drive {
         true => Some(drive::open_for_new(host, folder)?),
@@ -468,11 +470,28 @@ fn check(caller: Caller, request: CreateCard) -> Result<Order, Failure> {
             pin_limit,
             puk_limit,
             mode: request.counter_mode.unwrap_or(CounterMode::Nv),
+            attests: false,
         },
         owner_auth: request.owner_auth,
         card_id: request.card_id.map(CardId::new),
         warnings,
     })
+}
+
+/// The order of a card that can prove what it promises, if it is to be one.
+fn attesting(order: Order, attests: bool) -> Result<Order, Failure> {
+    if attests && order.secrets.mode != CounterMode::Nv {
+        return Err(fail(
+            FailureKind::Invalid,
+            "evidence is about counters in NV that everybody may read: create the card without --counter-mode, or \
+             without --attest",
+        ));
+    }
+    let secrets = NewCard {
+        attests,
+        ..order.secrets
+    };
+    Ok(Order { secrets, ..order })
 }
 
 fn first_values(
@@ -528,31 +547,6 @@ fn secret(
         .check(&pin)
         .map_err(|error| fail(FailureKind::Rule, format!("{what}: {error}")))?;
     Ok(pin)
-}
-
-fn admin_key(bytes: &SecretBytes, warnings: &mut Vec<String>) -> Result<AdminKey, Failure> {
-    let key = AdminKey::new(bytes.expose())
-        .map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
-    warnings.extend(weakness(bytes.expose()).map(str::to_owned));
-    Ok(key)
-}
-
-/// Why a key should not be used: known to all, or no more than single DES.
-fn weakness(key: &[u8]) -> Option<&'static str> {
-    // DES ignores the lowest bit of each byte (FIPS 46-3).
-    let same = |one: Option<&[u8]>, other: Option<&[u8]>| {
-        one.zip(other)
-            .is_some_and(|(one, other)| one.iter().zip(other).all(|(a, b)| a & 0xFE == b & 0xFE))
-    };
-    let part = |number: usize| key.get(8 * number..8 * number + 8);
-    let default: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8];
-    if (0..3).all(|number| same(part(number), Some(default))) {
-        Some("the admin key is the default one, which is publicly known")
-    } else if same(part(0), part(1)) || same(part(1), part(2)) {
-        Some("the admin key is weak: two adjacent parts are equal, which reduces it to single DES")
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -778,19 +772,5 @@ mod tests {
             ..request()
         };
         assert_eq!(kind(nobody), Some(FailureKind::Invalid));
-    }
-
-    #[test]
-    fn default_and_weak_admin_keys_are_named() {
-        let mut key = [1, 2, 3, 4, 5, 6, 7, 8].repeat(3);
-        assert!(weakness(&key).unwrap().contains("default"));
-        key[0] ^= 1;
-        assert!(weakness(&key).unwrap().contains("default"), "parity bit");
-        key[0] ^= 2;
-        assert!(weakness(&key).unwrap().contains("single DES"));
-        key[16] ^= 2;
-        assert_eq!(weakness(&key), None);
-        let short = with(b"123456", None, Some(&[1; 16]));
-        assert_eq!(kind(short), Some(FailureKind::Invalid));
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cardea_card::record::{CardId, CardRecord};
 use cardea_client::message::{CardDetails, CardState, Failure, FailureKind, Reply};
-use cardea_store::{DriveFolder, KnownCard, KnownIndex, StoredCard};
+use cardea_store::{DriveFolder, KnownCard, KnownIndex, KnownPolicies, StoredCard};
 use cardea_terms::is_unsafe_to_show;
 use cardea_tpm::own_indices;
 
@@ -316,6 +316,13 @@ pub(crate) fn known(record: &CardRecord) -> KnownCard {
                 })
             })
             .collect(),
+        sealed: record.tpm.sealed_policies.as_ref().and_then(|sealed| {
+            let own = own.iter().find(|own| own.handle == sealed.handle)?;
+            Some(KnownPolicies {
+                handle: own.handle,
+                policy: own.policy,
+            })
+        }),
     }
 }
 
@@ -323,10 +330,7 @@ pub(crate) fn known(record: &CardRecord) -> KnownCard {
 fn refuse_claims(host: &Host, record: &CardRecord) -> Result<(), Failure> {
     let others = host.cards();
     let mut others = others.iter().filter(|card| card.id != Some(record.id));
-    let claimed = others.any(|card| {
-        let mut own = record.tpm.indices.iter();
-        own.any(|index| card.role_of(index.handle).is_some())
-    });
+    let claimed = others.any(|card| record.tpm.handles().any(|handle| card.claims(handle)));
     match claimed {
         true => Err(fail(
             FailureKind::Invalid,

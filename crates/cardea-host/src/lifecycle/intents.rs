@@ -127,7 +127,11 @@ pub(crate) fn is_known_made(intent: &Intent, known: &KnownCard) -> bool {
 /// Handle and policy of each index of a card on a drive.
 pub(crate) fn known_indices(known: &KnownCard) -> Vec<(u32, [u8; 32])> {
     let indices = known.indices.iter();
-    indices.map(|index| (index.handle, index.policy)).collect()
+    let indices = indices.map(|index| (index.handle, index.policy));
+    let sealed = known.sealed.iter();
+    indices
+        .chain(sealed.map(|sealed| (sealed.handle, sealed.policy)))
+        .collect()
 }
 
 /// A card whose counters are objects has no index, and so has its intent.

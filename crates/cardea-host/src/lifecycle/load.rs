@@ -135,14 +135,13 @@ fn refuse_for_drives(
     refused: &mut HashMap<CardId, String>,
 ) {
     for record in stored.iter().filter_map(|card| card.content.as_ref().ok()) {
-        let claims = |handle| record.tpm.indices.iter().any(|own| own.handle == handle);
+        let claims = |handle| record.tpm.handles().any(|own| own == handle);
         let older = known
             .iter()
             .filter(|known| (known.created, known.card) < (record.created, record.id))
             .find_map(|known| {
-                let mut indices = known.indices.iter();
-                let index = indices.find(|index| claims(index.handle))?;
-                Some((known.card, index.handle))
+                let handle = known.handles().find(|handle| claims(*handle))?;
+                Some((known.card, handle))
             });
         if let Some((winner, handle)) = older {
             refused.entry(record.id).or_insert_with(|| {
@@ -259,6 +258,8 @@ pub(crate) mod tests {
                 attestation_key: None,
                 previous_sealed_key: None,
                 counter_objects: None,
+                sealed_policies: None,
+                attestation_chain: None,
             },
             keys: Vec::new(),
             gids: GidsRecord {

@@ -128,15 +128,13 @@ pub(crate) fn indices(host: &Host) -> Result<Vec<IndexSummary>, Failure> {
     let cards = host.cards();
     let intents = lock(&host.intents).clone();
     let summary = |index: &cardea_tpm::DefinedIndex| {
-        let claimant = cards
-            .iter()
-            .find_map(|card| Some((card, card.role_of(index.handle)?)));
+        let claimant = cards.iter().find(|card| card.claims(index.handle));
         IndexSummary {
             handle: index.handle,
             written: index.written,
-            card: claimant.map(|(card, _)| card.selector()),
-            name: claimant.map(|(card, _)| card.name()),
-            role: claimant.map(|(_, role)| role),
+            card: claimant.map(|card| card.selector()),
+            name: claimant.map(|card| card.name()),
+            role: claimant.and_then(|card| card.role_of(index.handle)),
             card_form: index.policy.is_some(),
             unfinished: intents
                 .iter()

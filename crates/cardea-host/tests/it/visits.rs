@@ -138,7 +138,7 @@ fn grant_to_make_a_card_is_good_for_one_owner() {
         let visitor = place.visitor(uid).with_grant(Some(grant));
         let created = place
             .counter
-            .create_card(&visitor, order(owner), &mut |_| {});
+            .create_card(&visitor, order(owner), false, &mut |_| {});
         created
             .map(|(card, _)| card.owner)
             .map_err(|failure| failure.kind)

@@ -3,10 +3,11 @@
 use cardea_card::record::{
     Approval, CardId, CardRecord, CounterMode, CounterObject, DataObject, FileRecord, GidsRecord,
     IndexRecord, IndexRole, KeyRecord, ObjectBlob, ObjectKind, ObjectRecord, Provisional,
-    ReaderVisibility, RecoveryTarget, SecretLengths, Settings, SrkRecord, TpmRecord, Vault,
-    VaultEntry, VaultKind,
+    ReaderVisibility, RecoveryTarget, SealedPolicies, SecretLengths, Settings, SrkRecord,
+    TpmRecord, Vault, VaultEntry, VaultKind,
 };
 use cardea_terms::NO_SESSION_LIMIT;
+use minicbor::bytes::ByteVec;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -50,7 +51,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn indices() -> impl Strategy<Value = Vec<IndexRecord>> {
     let roles = [IndexRole::Pin, IndexRole::Adm, IndexRole::Puk];
     let index = (tpm_name(), any::<u32>());
-    (0..=0xFFFDu32, vec(index, 1..=3)).prop_map(move |(base, given)| {
+    (0..=0xFFFCu32, vec(index, 1..=3)).prop_map(move |(base, given)| {
         let indices = given.into_iter().zip(roles).zip(0x01C2_0000 + base..);
         indices
             .map(|(((name, limit), role), handle)| IndexRecord {
@@ -139,11 +140,14 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
         option::of(object()),
         option::of(object()),
         counters,
+        option::of((any::<u32>(), object())),
+        option::of(vec(bytes(300).prop_map(ByteVec::from), 1..=8)),
     );
     let vaults = (option::of(vault()), option::of(vault()));
     let first = (mode, srk, any::<[u8; 16]>(), bytes(90), indices());
     (first, vec(approval(), 0..14), vaults, objects).prop_map(
         |((mode, srk, salt, birth_public, indices), approvals, vaults, objects)| TpmRecord {
+            attestation_chain: objects.1.as_ref().and(objects.5),
             mode,
             srk,
             salt,
@@ -159,6 +163,11 @@ fn tpm() -> impl Strategy<Value = TpmRecord> {
             attestation_key: objects.1,
             previous_sealed_key: objects.2,
             counter_objects: (mode == CounterMode::Object).then_some(objects.3),
+            sealed_policies: objects.4.map(|(made_at_reset, witness)| SealedPolicies {
+                handle: 0x01C2_FFFF,
+                made_at_reset,
+                witness,
+            }),
         },
     )
 }
@@ -308,6 +317,22 @@ pub(super) fn any_record() -> impl Strategy<Value = CardRecord> {
                 }
             },
         )
+}
+
+/// Like [`full`], and with sealed policies and a certified attestation key, which take format 2.
+pub(super) fn attested(name: &str) -> CardRecord {
+    let mut record = full(name);
+    record.tpm.approvals = Vec::new();
+    record.tpm.sealed_policies = Some(SealedPolicies {
+        handle: record.tpm.indices[0].handle + 3,
+        made_at_reset: 70_000,
+        witness: ObjectBlob {
+            private: vec![0x44; 126],
+            public: vec![0x47; 120],
+        },
+    });
+    record.tpm.attestation_chain = Some(vec![vec![0x45; 470].into(), vec![0x46; 383].into()]);
+    record
 }
 
 /// Like [`full`], and with a key that others can bring back, which takes format 2.

@@ -1,8 +1,8 @@
 //! What no record may be, whoever wrote it.
 
-use cardea_card::record::{CardId, CardRecord, CounterMode, DataObject};
+use cardea_card::record::{CardId, CardRecord, CounterMode, DataObject, SealedPolicies};
 
-use super::arbitrary::{full, recoverable};
+use super::arbitrary::{attested, full, recoverable};
 use super::record;
 use crate::{Claim, conflicts, validate};
 
@@ -183,6 +183,48 @@ fn counts_have_a_limit_and_reach_it() {
 }
 
 #[test]
+fn every_bound_of_what_proves_something_is_kept() {
+    let faults: [(Change, &str); 7] = [
+        (|r| sealed(r).handle = 0x01C3_0000, "an index is out"),
+        (
+            |r| sealed(r).handle = r.tpm.indices[1].handle,
+            "two indices",
+        ),
+        (
+            |r| sealed(r).witness.public = vec![0; 4097],
+            "a TPM object is",
+        ),
+        (
+            |r| r.tpm.attestation_key = None,
+            "the attestation key has an impossible",
+        ),
+        (
+            |r| r.tpm.attestation_chain = Some(Vec::new()),
+            "the attestation key has an impossible",
+        ),
+        (
+            |r| r.tpm.attestation_chain = Some(vec![vec![1].into(); 9]),
+            "the attestation key has an impossible",
+        ),
+        (
+            |r| r.tpm.attestation_chain = Some(vec![vec![1; 8193].into()]),
+            "a certificate of the attestation key",
+        ),
+    ];
+    for (change, expected) in faults {
+        let mut changed = attested("card");
+        validate(&changed).unwrap();
+        change(&mut changed);
+        let found = validate(&changed).unwrap_err().to_string();
+        assert!(found.starts_with(expected), "{found}");
+    }
+}
+
+fn sealed(record: &mut CardRecord) -> &mut SealedPolicies {
+    record.tpm.sealed_policies.as_mut().unwrap()
+}
+
+#[test]
 fn two_claimants_of_an_index_are_found() {
     let one = record("one");
     let mut two = record("two");
@@ -193,7 +235,14 @@ fn two_claimants_of_an_index_are_found() {
     );
     two.tpm.indices[0].handle = 0x01C2_0003;
     assert!(conflicts(&[&one, &two]).is_empty());
-    // Whatever its role.
+    // Whatever it is for.
+    let mut sealed = attested("");
+    sealed.id = CardId::new([3; 16]);
+    let policies = sealed.tpm.sealed_policies.clone().unwrap();
+    assert_eq!(
+        conflicts(&[&two, &sealed]),
+        [(two.id, sealed.id, Claim::Index(policies.handle))]
+    );
     two.tpm.indices = full("").tpm.indices;
     two.tpm.indices[0].handle = 0x01C2_0009;
     two.tpm.indices[2].handle = 0x01C2_0000;

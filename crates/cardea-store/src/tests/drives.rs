@@ -14,7 +14,7 @@ use super::{id, record};
 use crate::disk::Disk;
 use crate::drive::{DriveFolder, Drives, FolderDisk};
 use crate::format::HostKey;
-use crate::{CardFileError, KnownCard, KnownIndex, Store, StoreError};
+use crate::{CardFileError, KnownCard, KnownIndex, KnownPolicies, Store, StoreError};
 
 fn name() -> PathBuf {
     format!("{}.card", id()).into()
@@ -332,6 +332,10 @@ fn known() -> KnownCard {
             role: IndexRole::Pin,
             policy: [3; 32],
         }],
+        sealed: Some(KnownPolicies {
+            handle: 0x01C2_0003,
+            policy: [4; 32],
+        }),
     }
 }
 
@@ -365,15 +369,24 @@ fn known_card_is_there_until_it_is_removed_and_planted_ones_are_ignored() {
     store.remove_known(id()).unwrap();
     store.remove_known(id()).unwrap();
     assert!(store.known_cards().unwrap().is_empty());
-    let impossible = KnownCard {
-        indices: vec![KnownIndex {
-            handle: 0x0180_0000,
-            ..known().indices[0]
-        }],
-        ..known()
+    let handle = 0x0180_0000;
+    let index = KnownIndex {
+        handle,
+        ..known().indices[0]
     };
-    assert!(matches!(
-        store.write_known(&impossible),
-        Err(StoreError::Unusable { .. })
-    ));
+    let sealed = known()
+        .sealed
+        .map(|sealed| KnownPolicies { handle, ..sealed });
+    for impossible in [
+        KnownCard {
+            indices: vec![index],
+            ..known()
+        },
+        KnownCard { sealed, ..known() },
+    ] {
+        assert!(matches!(
+            store.write_known(&impossible),
+            Err(StoreError::Unusable { .. })
+        ));
+    }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::arbitrary::{any_record, full, recoverable};
+use super::arbitrary::{any_record, attested, full, recoverable};
 use super::record;
 use crate::format::{CardFileError, HostKey, MAX_FILE, decode, encode, seal};
 
@@ -131,6 +131,13 @@ fn record_is_written_in_the_first_format_that_can_hold_it() {
     }
     with_targets.keys.clear();
     assert_eq!(version_of(&encode(&key(), &with_targets).unwrap()), 1);
+    let mut attested = attested("card");
+    for version in [2, 2, 1] {
+        assert_eq!(version_of(&encode(&key(), &attested).unwrap()), version);
+        if attested.tpm.sealed_policies.take().is_none() {
+            attested.tpm.attestation_chain = None;
+        }
+    }
 }
 
 #[test]
@@ -184,14 +191,24 @@ fn files_of_version_1_are_read_and_still_written_like_that() {
 }
 
 #[test]
-fn file_of_version_2_is_read_and_still_written_like_that() {
+fn files_of_version_2_are_read_and_still_written_like_that() {
     let key = HostKey::new([0x42; 32]);
-    let file = include_bytes!("../../tests/old/v2/full.card");
-    let record = recoverable("a full card of version 2");
-    let decoded = decode(&key, file).unwrap();
-    assert!(decoded.trusted);
-    assert_eq!(decoded.record, record);
-    assert_eq!(encode(&key, &record).unwrap(), file);
+    let files: [(&[u8], _); 2] = [
+        (
+            include_bytes!("../../tests/old/v2/full.card"),
+            recoverable("a full card of version 2"),
+        ),
+        (
+            include_bytes!("../../tests/old/v2/attested.card"),
+            attested("an attested card of version 2"),
+        ),
+    ];
+    for (file, record) in files {
+        let decoded = decode(&key, file).unwrap();
+        assert!(decoded.trusted);
+        assert_eq!(decoded.record, record);
+        assert_eq!(encode(&key, &record).unwrap(), file);
+    }
 }
 
 #[test]

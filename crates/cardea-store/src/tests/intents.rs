@@ -92,7 +92,7 @@ fn intent_outside_the_cards_range_is_not_written() {
         assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
     }
     let mut many = intent();
-    many.indices = (0..4).map(|n| (0x01C2_0000 + n, [0; 32])).collect();
+    many.indices = (0..5).map(|n| (0x01C2_0000 + n, [0; 32])).collect();
     store.write_intent(&many).unwrap_err();
     assert!(store.intents().unwrap().is_empty());
 }

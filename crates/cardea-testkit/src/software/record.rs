@@ -39,6 +39,8 @@ pub fn card_record(gids: GidsRecord, pin_length: u8, puk_length: Option<u8>) -> 
             attestation_key: None,
             previous_sealed_key: None,
             counter_objects: None,
+            sealed_policies: None,
+            attestation_chain: None,
         },
         keys: Vec::new(),
         gids,

@@ -16,7 +16,7 @@ impl Tpm {
     pub(crate) fn nv_define(
         &mut self,
         channel: &mut Session,
-        auth: &[u8; 32],
+        auth: &[u8],
         public: &[u8],
     ) -> Result<(), TpmError> {
         let attributes = attribute::CONTINUE | decrypt();
@@ -90,14 +90,14 @@ impl Tpm {
         Ok(part)
     }
 
-    /// TPM2_NV_Write of a whole counter under a policy session, which it empties or ends.
+    /// TPM2_NV_Write of a whole index under a policy session, which it empties or ends.
     pub(crate) fn nv_write(
         &mut self,
         index: u32,
         name: &[u8],
         session: &mut Session,
         attributes: u8,
-        data: &[u8; 8],
+        data: &[u8],
     ) -> Result<(), TpmError> {
         self.with(
             Command {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::ecdsa;
 use crate::code;
 use crate::error::TpmError;
-use crate::policy::cc;
+use crate::policy::{Comparison, RESET_COUNT, cc};
 use crate::session::{Session, Use, attribute};
 use crate::tpm::{Command, Handle, Tpm};
 use crate::wire::Writer;
@@ -179,6 +179,77 @@ impl Tpm {
                 .sized(key_name)
                 .raw(ticket),
         })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyCounterTimer of the number of the TPM's resets.
+    pub(crate) fn policy_resets(
+        &mut self,
+        session: &Session,
+        comparison: Comparison,
+        count: u32,
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyCounterTimer",
+            code: code::POLICY_COUNTER_TIMER,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new()
+                .sized(&count.to_be_bytes())
+                .u16(RESET_COUNT)
+                .u16(comparison.operation()),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyNameHash: the command that follows is for the entities with this digest of Names.
+    pub(crate) fn policy_name_hash(
+        &mut self,
+        session: &Session,
+        digest: &[u8; 32],
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyNameHash",
+            code: code::POLICY_NAME_HASH,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new().sized(digest),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyCpHash: the command that follows has these very parameters.
+    pub(crate) fn policy_cp_hash(
+        &mut self,
+        session: &Session,
+        digest: &[u8; 32],
+    ) -> Result<(), TpmError> {
+        self.plain(Command {
+            name: "PolicyCpHash",
+            code: code::POLICY_CP_HASH,
+            handles: &[Handle::plain(session.handle)],
+            parameters: Writer::new().sized(digest),
+        })
+        .map(drop)
+    }
+
+    /// TPM2_PolicyAuthorizeNV: what the session has satisfied is what the index holds, which anybody may read.
+    pub(crate) fn policy_authorize_nv(
+        &mut self,
+        session: &Session,
+        index: u32,
+    ) -> Result<(), TpmError> {
+        self.with(
+            Command {
+                name: "PolicyAuthorizeNV",
+                code: code::POLICY_AUTHORIZE_NV,
+                handles: &[
+                    Handle::plain(index),
+                    Handle::plain(index),
+                    Handle::plain(session.handle),
+                ],
+                parameters: Writer::new(),
+            },
+            &mut [Use::empty_password()],
+        )
         .map(drop)
     }
 

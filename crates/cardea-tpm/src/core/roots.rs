@@ -4,6 +4,7 @@ use cardea_card::record::SrkRecord;
 
 use super::Core;
 use crate::error::{ResponseCode, TpmError};
+use crate::policy::name_of;
 use crate::srk::{self, RecordedRoot};
 
 impl Core {
@@ -119,5 +120,19 @@ impl Core {
         let link = self.link()?;
         let srk = link.srk.and_then(|index| link.srks.get_mut(index));
         srk.ok_or(TpmError::Stopped)?.record(&mut link.tpm)
+    }
+
+    /// TPMT_PUBLIC of the storage root key in use.
+    pub(crate) fn root_public(&mut self) -> Result<Vec<u8>, TpmError> {
+        let link = self.link()?;
+        let (handle, name) = {
+            let srk = link.srk()?;
+            (srk.handle, srk.name)
+        };
+        let public = link.tpm.read_public(handle)?;
+        match name_of(&public) == name {
+            true => Ok(public),
+            false => Err(TpmError::Foreign),
+        }
     }
 }

@@ -250,7 +250,7 @@ impl Core {
     }
 
     /// Frees every slot that we hold; tickets stay, so cards stay verified.
-    pub(super) fn make_room(&mut self) {
+    pub(crate) fn make_room(&mut self) {
         self.unload_all();
         self.park_all();
         self.end_sessions();

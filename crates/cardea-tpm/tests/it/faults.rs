@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use cardea_card::record::{CardRecord, IndexRole};
 use cardea_card::token::{
     KeyAlgorithm, KeyClass, KeyStore, PinError, PinReference, PrivateOperation, PublicKey,
-    TokenErrorKind,
+    TokenErrorKind, Unblocker,
 };
 use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::{CardToken, Service};
 
 use crate::proxy::{Proxy, code_of, honest, refusal};
-use crate::support::{Kind, PIN, Swtpm, make, new_card, pin, token};
+use crate::support::{Kind, PIN, Swtpm, make, make_attested, new_card, pin, token};
 
 const SIGN: PrivateOperation<'_> = PrivateOperation::SignEcdsa { digest: &[1; 32] };
 const PASSWORD_ONLY: &[u8] = &[0x40, 0, 0, 9];
@@ -100,9 +100,25 @@ fn every_command_and_response_is_what_the_codec_knows() {
         Some(response)
     }));
     assert!(life(&service, Kind::Admin));
+    attested_life(&service);
     assert!(commands.load(Ordering::Relaxed) > 60);
     let faults = faults.lock().unwrap();
     assert!(faults.is_empty(), "{:X?}", *faults);
+}
+
+/// What only a card with sealed policies does.
+fn attested_life(service: &Service) {
+    let mut card = make_attested(service, &[], Kind::Puk);
+    let mut token = token(service, &card);
+    let key = token.generate(0x81, KeyAlgorithm::P256, KeyClass::Session);
+    card.keys.push(key.unwrap());
+    token
+        .verify(PinReference::Puk, &pin(crate::support::PUK))
+        .unwrap();
+    token.unblock(Unblocker::Puk, &pin(b"654321")).unwrap();
+    service.evidence(&card, [0; 32], &[0x81]).unwrap();
+    service.endorsement_keys().unwrap();
+    service.destroy_card(&card.tpm).unwrap();
 }
 
 /// Reads a command and its response through the codec's own types.
@@ -154,6 +170,16 @@ fn typed(
         TpmPolicyRestartCommand TpmPolicyRestartResponse: PolicyRestart,
         TpmPolicyTicketCommand TpmPolicyTicketResponse: PolicyTicket,
         TpmPolicyGetDigestCommand TpmPolicyGetDigestResponse: PolicyGetDigest,
+        TpmCertifyCommand TpmCertifyResponse: Certify,
+        TpmNvCertifyCommand TpmNvCertifyResponse: NvCertify,
+        TpmPolicyAuthorizeNvCommand TpmPolicyAuthorizeNvResponse: PolicyAuthorizeNv,
+        TpmPolicyCounterTimerCommand TpmPolicyCounterTimerResponse: PolicyCounterTimer,
+        TpmPolicyCpHashCommand TpmPolicyCpHashResponse: PolicyCpHash,
+        TpmPolicyNameHashCommand TpmPolicyNameHashResponse: PolicyNameHash,
+        TpmPolicyOrCommand TpmPolicyOrResponse: PolicyOr,
+        TpmReadClockCommand TpmReadClockResponse: ReadClock,
+        TpmContextLoadCommand TpmContextLoadResponse: ContextLoad,
+        TpmContextSaveCommand TpmContextSaveResponse: ContextSave,
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod proxy;
 mod raw;
 mod recovery;
 mod resources;
+mod sealed;
 mod standing;
 mod storage;
 mod support;

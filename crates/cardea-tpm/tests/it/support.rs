@@ -116,6 +116,16 @@ pub(crate) fn make(service: &Service, kind: Kind) -> CardRecord {
     record(service.create_card(prepared, &mut |_| {}).unwrap())
 }
 
+/// A card with sealed policies and an attestation key.
+pub(crate) fn make_attested(service: &Service, taken: &[u32], kind: Kind) -> CardRecord {
+    let new = NewCard {
+        attests: true,
+        ..new_card(kind)
+    };
+    let prepared = service.prepare_card(taken, new).unwrap();
+    record(service.create_card(prepared, &mut |_| {}).unwrap())
+}
+
 pub(crate) fn record(tpm: TpmRecord) -> CardRecord {
     CardRecord {
         id: CardId::new([7; 16]),

@@ -75,7 +75,7 @@ pub(super) fn make(
     let folder = store
         .map(|place| drive::prepare(socket, place))
         .transpose()?;
-    let mut request = Request::Cards(CardsRequest::Create(Box::new(CreateCard {
+    let order = Box::new(CreateCard {
         owner,
         pin_policy: arguments.pin_policy.map(Policy::to_bytes),
         pin_tries: arguments.pin_tries,
@@ -89,11 +89,16 @@ pub(super) fn make(
         owner_auth,
         drive: folder.is_some(),
         ..CreateCard::new(arguments.name.clone(), made.content)
-    })));
+    });
+    let mut request = Request::Cards(match arguments.attest {
+        true => CardsRequest::CreateAttested(order),
+        false => CardsRequest::Create(order),
+    });
     let opened = folder.as_ref().map(|(_, opened)| opened.as_fd());
     let mut reply = order_card(&request, opened, daemon);
     if let Err(failure) = &reply
         && made.counter_mode.is_none()
+        && !arguments.attest
         && prefers_object_mode(failure)?
         && let Request::Cards(CardsRequest::Create(order)) = &mut request
     {
@@ -258,7 +263,9 @@ fn expected(
         "looking for room in the TPM",
     ) {
         Ok(()) => {}
-        Err(failure) if counter_mode.is_none() && failure.exit == Exit::Full => {
+        Err(failure)
+            if counter_mode.is_none() && !arguments.attest && failure.exit == Exit::Full =>
+        {
             if !prefers_object_mode(&failure)? {
                 return Err(failure);
             }

@@ -143,6 +143,7 @@ impl From<Failure> for BusError {
             FailureKind::NoTpm => Name::TpmNotFound,
             FailureKind::NotFound | FailureKind::Removed => Name::NotFound,
             FailureKind::PinWrong => Name::WrongPin,
+            FailureKind::NotSupported => Name::NotSupported,
             FailureKind::Rule => Name::PinPolicy,
         };
         Self::new(name, failure.message)
@@ -169,6 +170,7 @@ mod tests {
             (FailureKind::Broken, "TpmFailure"),
             (FailureKind::ChangeUnknown, "ChangeUnknown"),
             (FailureKind::Lost, "TpmFailure"),
+            (FailureKind::NotSupported, "NotSupported"),
             (FailureKind::SwitchedOff, "TpmFailure"),
             (FailureKind::UnsafeTpm, "TpmFailure"),
         ] {

@@ -129,7 +129,7 @@ const OWN: &str = "the object is its caller's own, and nobody else's";
 const AGENT: &str = "an agent is asked for the cards of its own user only";
 const ANSWERED: &str =
     "the object was made by a right, and the administrator's response proves the rest";
-const NO_ATTESTATION: &str = "it says that there is none";
+const EVIDENCE: &str = "whoever may see the card may have its evidence, which opens nothing";
 
 /// Every interface; ours first, in alphabetical order.
 pub(crate) const INTERFACES: &[Interface] = &[
@@ -378,7 +378,7 @@ pub(crate) const INTERFACES: &[Interface] = &[
                 takes: &[("nonce", "ay"), ("what", "a{sv}")],
                 gives: &[("statement", "a{sv}")],
                 bound: Bound::WORDS,
-                needs: Needs::Nothing(NO_ATTESTATION),
+                needs: Needs::Nothing(EVIDENCE),
                 handler: Handler::Card(provisioning::get_attestation),
             },
             Method {

@@ -38,6 +38,7 @@ struct Order {
     owner: u32,
     owner_auth: Option<SecretBytes>,
     counter_mode: CounterMode,
+    attests: bool,
 }
 
 pub(super) fn create_card(bus: &Arc<Bus>, request: &Request<'_>) -> Result<Answer, BusError> {
@@ -198,7 +199,7 @@ fn make(
         admin_key: order.admin_key,
         blank: !order.generate,
     };
-    let owner_auth = order.owner_auth.clone();
+    let (owner_auth, attests) = (order.owner_auth.clone(), order.attests);
     let creation = CreateCard {
         owner: Some(order.owner),
         pin_policy: Some(order.policy),
@@ -208,7 +209,7 @@ fn make(
         ..CreateCard::new(order.name, content)
     };
     let mut progress = |step| operation.step(link, Status::while_creating(step));
-    let (card, details) = counter.create_card(visitor, creation, &mut progress)?;
+    let (card, details) = counter.create_card(visitor, creation, attests, &mut progress)?;
     if let Err(cancelled) = operation.check() {
         counter.undo_creation(visitor, &card, owner_auth.as_ref())?;
         return Err(cancelled);
@@ -272,18 +273,21 @@ fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusErr
     let puk = keyword(default_puk, take_secret(options, "puk-fd")?, "the PUK")?;
     let policy = options.take_group("pin-policy")?.unwrap_or_default();
     let policy = policy_bytes(policy)?;
-    match options.take_text("attestation")?.as_deref() {
-        None | Some("none") => {}
-        Some("aik-only" | "aik-and-certificate") => {
+    let attests = match options.take_text("attestation")?.as_deref() {
+        None | Some("none") => false,
+        Some("aik-only") => true,
+        // Its certificate comes from an authority on the network, which the daemon does not have.
+        Some("aik-and-certificate") => {
             return Err(BusError::new(
                 Name::NotSupported,
-                "cards with attestation keys are not supported yet",
+                "a certificate for the attestation key comes from an attestation authority: create the card with \
+                 aik-only, and request the certificate afterwards with `cardea attest request`",
             ));
         }
         Some(other) => {
             return Err(BusError::invalid(format!("unknown attestation {other}")));
         }
-    }
+    };
     let counter_mode = match options.take_text("counter-mode")?.as_deref() {
         None | Some("nv") => CounterMode::Nv,
         Some("nv-owner") => CounterMode::NvOwner,
@@ -305,6 +309,7 @@ fn order(name: String, mut options: Options, owner: u32) -> Result<Order, BusErr
         owner,
         owner_auth: take_secret(options, "owner-auth-fd")?,
         counter_mode,
+        attests,
     };
     options.nothing_left()?;
     Ok(order)
@@ -374,7 +379,7 @@ mod tests {
         ] {
             assert!(refused(options).ends_with(".InvalidArgument"));
         }
-        let attested = own(vec![key(), option("attestation", "aik-only")]);
+        let attested = own(vec![key(), option("attestation", "aik-and-certificate")]);
         assert!(refused(attested).ends_with(".NotSupported"));
     }
 

@@ -165,11 +165,20 @@ fn card_properties(host: &Host, card: &Arc<HostedCard>) -> Dictionary {
     let count = |number: usize| u32::try_from(number).unwrap_or(UNKNOWN);
     let policy_bytes = details.pin_policy;
     let chosen = policy_bytes.and_then(|bytes| PinPolicy::parse(&bytes).ok());
+    let attestation = match &details.attestation {
+        None => "none",
+        Some(attestation) if attestation.certificates.is_empty() => "aik-only",
+        Some(_) => "aik-and-certificate",
+    };
+    let container = details
+        .attestation
+        .as_ref()
+        .map_or_else(String::new, |_| format!("cardea-ak-{}", summary.card_id));
     let mut properties: Dictionary = [
         entry("AdminBlocked", live.admin_blocked),
         entry("Atr", cardea_host::ATR.to_vec()),
-        entry("Attestation", "none"),
-        entry("AuthorityKeyContainerName", ""),
+        entry("Attestation", attestation),
+        entry("AuthorityKeyContainerName", container),
         entry("CardId", live.card_id.map(guid).unwrap_or_default()),
         entry(
             "CertificateCount",

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use cardea_client::message::{Authority, CardRequest, FailureKind, Reference};
+use cardea_client::message::{Authority, ByteVec, CardRequest, FailureKind, Reference, Reply};
 
 use super::challenge::ChallengeContext;
 use super::error::{BusError, Name, about_puk};
+use super::link::{Dictionary, entry};
 use super::objects::Object;
 use super::options::Options;
 use super::pin_reset::PinResetRequest;
 use super::request::{Answer, Request, arguments, one, secret_of};
 use crate::doors::bus::Bus;
-use cardea_host::HostedCard;
+use cardea_host::{HostedCard, details};
 
 pub(super) fn change_pin(
     bus: &Arc<Bus>,
@@ -30,14 +31,59 @@ pub(super) fn change_pin(
 }
 
 pub(super) fn get_attestation(
-    _: &Arc<Bus>,
-    _: &Request<'_>,
-    _: &Arc<HostedCard>,
+    bus: &Arc<Bus>,
+    request: &Request<'_>,
+    card: &Arc<HostedCard>,
 ) -> Result<Answer, BusError> {
-    Err(BusError::new(
-        Name::NotSupported,
-        "this card has no attestation key",
-    ))
+    let (nonce, mut options): (Vec<u8>, Options) = arguments(request.message)?;
+    let keys = options.take_bytes("keys")?;
+    let format = options.take_text("format")?;
+    options.nothing_left()?;
+    let ask = match (format.as_deref(), keys) {
+        (None | Some("bundle"), keys) => CardRequest::Evidence { nonce, keys },
+        (Some("statement"), Some(keys)) if keys.len() == 1 => CardRequest::CertifyKey {
+            reference: keys.first().copied().unwrap_or_default(),
+            qualifying: nonce,
+        },
+        (Some("statement"), _) => {
+            return Err(BusError::invalid("a statement is about one key: `keys`"));
+        }
+        (Some(other), _) => return Err(BusError::invalid(format!("unknown format {other}"))),
+    };
+    let attestation = details(bus.host(), card).attestation;
+    let attestation = attestation
+        .ok_or_else(|| BusError::new(Name::NotSupported, "this card has no attestation key"))?;
+    let reply = bus
+        .counter
+        .serve_card(&mut request.visitor(), card, ask, &mut |_| {})?;
+    let told: Dictionary = match reply {
+        Reply::Evidence { bundle, level } => {
+            [entry("evidence", bundle), entry("level", u32::from(level))].into()
+        }
+        Reply::Statement {
+            attest,
+            signature,
+            public,
+        } => [
+            entry("aik-public", attestation.public),
+            entry("aik-certificates", certificates(attestation.certificates)),
+            entry("attest", attest),
+            entry("signature", signature),
+            entry("key-public", public),
+        ]
+        .into(),
+        _ => {
+            return Err(BusError::new(
+                Name::Failed,
+                "the daemon gave another answer",
+            ));
+        }
+    };
+    one(told)
+}
+
+fn certificates(chain: Vec<ByteVec>) -> Vec<Vec<u8>> {
+    chain.into_iter().map(Into::into).collect()
 }
 
 pub(super) fn get_challenge_context(

@@ -191,6 +191,20 @@ fn table() -> Vec<(Request, [bool; 4])> {
         Request::card(card(), CardRequest::ReadFile { offset: 0 }),
         Request::card(
             card(),
+            CardRequest::Evidence {
+                nonce: Vec::new(),
+                keys: None,
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::CertifyKey {
+                reference: 0x81,
+                qualifying: Vec::new(),
+            },
+        ),
+        Request::card(
+            card(),
             CardRequest::ImportKey {
                 pin: Some(pin()),
                 key: new_key(),
@@ -349,6 +363,24 @@ fn table() -> Vec<(Request, [bool; 4])> {
             owner_auth: None,
         }),
         Request::card(card(), CardRequest::Adopt { owner: None }),
+        Request::Cards(CardsRequest::CreateAttested(Box::new(CreateCard::new(
+            "card",
+            NewContent::Uninitialised { puk: false },
+        )))),
+        Request::card(card(), CardRequest::MakeAttestationKey),
+        Request::card(card(), CardRequest::RequestAttestation),
+        Request::card(
+            card(),
+            CardRequest::AnswerAttestation {
+                challenge: Vec::new(),
+            },
+        ),
+        Request::card(
+            card(),
+            CardRequest::StoreAttestation {
+                certificates: Vec::new(),
+            },
+        ),
     ];
     let administrators = administrators.map(|request| (request, [true, false, false, false]));
     let rows: Vec<_> = rows
@@ -562,6 +594,31 @@ fn variant(request: &Request) -> usize {
             request: CardRequest::ReadFile { .. },
             ..
         } => 67,
+        Request::Cards(CardsRequest::CreateAttested(_)) => 69,
+        Request::Card {
+            request: CardRequest::MakeAttestationKey,
+            ..
+        } => 70,
+        Request::Card {
+            request: CardRequest::RequestAttestation,
+            ..
+        } => 71,
+        Request::Card {
+            request: CardRequest::AnswerAttestation { .. },
+            ..
+        } => 72,
+        Request::Card {
+            request: CardRequest::StoreAttestation { .. },
+            ..
+        } => 73,
+        Request::Card {
+            request: CardRequest::Evidence { .. },
+            ..
+        } => 74,
+        Request::Card {
+            request: CardRequest::CertifyKey { .. },
+            ..
+        } => 75,
     }
 }
 
