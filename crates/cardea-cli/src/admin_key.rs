@@ -46,7 +46,7 @@ pub(crate) fn write_key(path: &Path, key: &[u8]) -> Result<(), Failure> {
 }
 
 /// After a failed change: removes the key's file if the card certainly does not have the key, else asks to keep it.
-pub(crate) fn settle(path: &Path, failure: &Failure) -> Result<(), Failure> {
+pub(crate) fn settle(path: &Path, failure: &Failure) {
     match failure.exit {
         // Refused before anything was changed.
         Exit::PinWrong | Exit::Usage | Exit::Denied | Exit::NotFound => {
@@ -54,15 +54,14 @@ pub(crate) fn settle(path: &Path, failure: &Failure) -> Result<(), Failure> {
                 note(&format!(
                     "{} is no longer of use and could not be removed: {error}",
                     path.display()
-                ))?;
+                ));
             }
         }
         _ => note(&format!(
             "keep {}: the card may already have this key; check with `cardea admin verify`",
             path.display()
-        ))?,
+        )),
     }
-    Ok(())
 }
 
 /// DES ignores the lowest bit of each byte (FIPS 46-3).

@@ -49,8 +49,7 @@ pub fn cardea() -> ExitCode {
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                // Nothing can be reported if stderr is closed too.
-                let _ = output::note(&format!("cardea: {text}"));
+                output::note(&format!("cardea: {text}"));
             }
             failure.exit.into()
         }

@@ -293,7 +293,7 @@ pub(crate) fn note_left_out<'a>(
         note(&format!(
             "certificate of {} not stored: {reason}",
             printable(&other.subject().to_string()),
-        ))?;
+        ));
     }
     Ok(())
 }

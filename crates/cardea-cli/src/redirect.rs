@@ -82,7 +82,7 @@ pub(crate) fn run(
         programs: AtomicUsize::new(0),
     });
     shared.offer(cards);
-    tell(&shared)?;
+    tell(&shared);
     let telling = Arc::clone(&shared);
     thread::Builder::new().spawn(move || keep_telling(&telling, &choice))?;
     let broken = listen(&shared, &mut ssh.channel);
@@ -115,7 +115,7 @@ fn host_name(host: &str) -> Result<String, Failure> {
 }
 
 /// Shows which cards are where, and how to end it.
-fn tell(shared: &Shared) -> Result<(), Failure> {
+fn tell(shared: &Shared) {
     let host = &shared.host;
     let cards = lock(&shared.cards);
     let names: Vec<String> = cards.values().map(|name| printable(name)).collect();
@@ -127,8 +127,7 @@ fn tell(shared: &Shared) -> Result<(), Failure> {
     note(&format!(
         "{host} has {}{reader}; PINs are typed here; press Ctrl-C to take the cards back",
         names.join(", ")
-    ))?;
-    Ok(())
+    ));
 }
 
 /// Which cards are redirected.

@@ -44,20 +44,20 @@ pub(crate) fn run(
     let card = key(&card, &mut steps, daemon)?;
     certificate(&card, &mut steps, daemon)?;
     let name = quoted(&selector(&card.summary, daemon)?);
-    note(&format!("done: `cardea card show {name}` shows the card"))?;
+    note(&format!("done: `cardea card show {name}` shows the card"));
     Ok(())
 }
 
 /// What is missing on this machine, and the commands that fix it.
 fn machine(socket: &Path, root: &Path, steps: &mut Steps<'_>) -> Result<(), Failure> {
-    note("1. This machine")?;
+    note("1. This machine");
     let findings = doctor::mendable(socket, root)?;
     let is_root = Uid::effective().is_root();
     for finding in findings {
         let command = finding.command.replace("NEW-FILE", AUTHORISATIONS);
-        note(&finding.text)?;
+        note(&finding.text);
         if command.contains("FILE") || !is_root {
-            note(&format!("  to be run by root: {command}"))?;
+            note(&format!("  to be run by root: {command}"));
             continue;
         }
         steps.offer(&command, finding.is_fault)?;
@@ -67,7 +67,7 @@ fn machine(socket: &Path, root: &Path, steps: &mut Steps<'_>) -> Result<(), Fail
 
 /// The card to go on with, made if there is none of that name.
 fn card(steps: &mut Steps<'_>, daemon: &mut Daemon) -> Result<CardDetails, Failure> {
-    note("2. A card")?;
+    note("2. A card");
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let own = |card: &CardSummary| card.owner == Uid::effective().as_raw() && card.from.is_none();
     let cards: Vec<CardSummary> = daemon.cards()?.into_iter().filter(own).collect();
@@ -77,7 +77,7 @@ fn card(steps: &mut Steps<'_>, daemon: &mut Daemon) -> Result<CardDetails, Failu
         (None, None) => "card".to_owned(),
     };
     for card in &cards {
-        note(&format!("  there is {}", printable(&card.name)))?;
+        note(&format!("  there is {}", printable(&card.name)));
     }
     let name = prompt::ask_line("name of the card", &usual, |name| {
         match cards.iter().any(|card| card.name == name) {
@@ -137,10 +137,10 @@ fn key(
     steps: &mut Steps<'_>,
     daemon: &mut Daemon,
 ) -> Result<CardDetails, Failure> {
-    note("3. A key")?;
+    note("3. A key");
     if let Some(key) = card.keys.first() {
         let title = crate::on_card::title(key);
-        note(&format!("  there is key {title}"))?;
+        note(&format!("  there is key {title}"));
         return daemon.usable_by_pin(&card.summary.card_id);
     }
     let answers: Vec<_> = daemon
@@ -178,11 +178,11 @@ fn certificate(
     steps: &mut Steps<'_>,
     daemon: &mut Daemon,
 ) -> Result<(), Failure> {
-    note("4. A certificate")?;
+    note("4. A certificate");
     let key = match card.keys.first() {
         Some(key) if key.certificate => {
             let title = crate::on_card::title(key);
-            note(&format!("  there is one for key {title}"))?;
+            note(&format!("  there is one for key {title}"));
             return Ok(());
         }
         Some(key) => key,
@@ -221,6 +221,6 @@ fn certificate(
     note(&format!(
         "when it is there: cardea cert import {} CERTIFICATE",
         quoted(&card_name)
-    ))?;
+    ));
     Ok(())
 }

@@ -89,10 +89,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
     match result {
         Ok(()) => End::Done,
         Err(failure) => {
-            // Nothing can be reported if stderr is closed too.
-            let _ = note(&format!("tpmvscmgr: {}", failure.text));
+            note(&format!("tpmvscmgr: {}", failure.text));
             if let Some(hresult) = failure.hresult {
-                let _ = note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
+                note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
             }
             failure.end
         }
@@ -110,7 +109,7 @@ fn make(create: &Create) -> Result<(), Failure> {
         ));
     }
     if create.counter_mode == Some(CounterMode::Object) {
-        note_lines(lines_of_limits())?;
+        note_lines(lines_of_limits());
     }
     let types = create.admin_key == AdminKey::Prompt
         || create.pin == Given::Prompt
@@ -234,7 +233,7 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, exit::Failure>) -> Result<T, Fail
             Err(failure)
                 if failure.exit == Exit::Usage && tries > 0 && io::stdin().is_terminal() =>
             {
-                note(&failure.to_string())?;
+                note(&failure.to_string());
             }
             Err(failure) => {
                 return Err(Failure {

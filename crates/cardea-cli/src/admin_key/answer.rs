@@ -29,8 +29,8 @@ pub(crate) fn answer(
         }
         _ => {
             let challenge = challenge(card, daemon)?;
-            note(&format!("card id:   {}", card.summary.card_id))?;
-            note(&format!("challenge: {}", to_dictation(&challenge.0)))?;
+            note(&format!("card id:   {}", card.summary.card_id));
+            note(&format!("challenge: {}", to_dictation(&challenge.0)));
             (challenge, secret::response()?)
         }
     };

@@ -51,7 +51,8 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
                 },
             );
             daemon.order(&request, "changing the card")?;
-            Ok(note("card changed")?)
+            note("card changed");
+            Ok(())
         }
         CardVerb::Rename { card, name } => rename(&card.card, name, daemon),
         CardVerb::Destroy {
@@ -97,10 +98,8 @@ fn rename(card: &str, name: &str, daemon: &mut Daemon) -> Result<(), Failure> {
         },
     );
     daemon.order(&request, "renaming the card")?;
-    Ok(note(&format!(
-        "card {} is now {name}",
-        printable(&card.name)
-    ))?)
+    note(&format!("card {} is now {name}", printable(&card.name)));
+    Ok(())
 }
 
 fn destroy(
@@ -130,7 +129,7 @@ fn destroy(
         Reply::Done => {}
         _ => return Err(Daemon::unexpected()),
     }
-    note(&format!("card {name} destroyed"))?;
+    note(&format!("card {name} destroyed"));
     Ok(())
 }
 
@@ -139,7 +138,7 @@ fn list(output: OutputArguments, wide: WideArguments, daemon: &mut Daemon) -> Re
     if output.json {
         print_json(&Value::Array(cards.iter().map(summary_json).collect()))?;
     } else if cards.is_empty() {
-        note("no cards")?;
+        note("no cards");
     } else {
         let room = Room::of_stdout(wide.wide);
         print(&list_text(&cards, Colour::of_stdout(), room))?;
@@ -162,7 +161,7 @@ fn print_details(
         print(&details_text(details, Colour::of_stdout(), room))?;
     }
     for warning in &details.warnings {
-        note(&format!("warning: {warning}"))?;
+        note(&format!("warning: {warning}"));
     }
     Ok(())
 }

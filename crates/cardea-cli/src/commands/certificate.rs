@@ -124,7 +124,7 @@ fn list(card: &CardDetails, output: OutputArguments, daemon: &mut Daemon) -> Res
         let rows = with_keys.map(|(stored, key)| entry(stored, key));
         print_json(&Value::Array(rows.collect()))?;
     } else if stored.is_empty() {
-        note("no certificates")?;
+        note("no certificates");
     } else {
         let colour = Colour::of_stdout();
         let text: String = with_keys
@@ -171,7 +171,7 @@ fn import(
     check_length(certificate.der())?;
     match Validity::of(certificate) {
         Validity::Valid => {}
-        other => note(&format!("warning: the certificate is {}", other.words()))?,
+        other => note(&format!("warning: the certificate is {}", other.words())),
     }
     let pin = secret::present("PIN", &pin.source())?;
     let previous = kept::put(card, key, keep, pin, certificate.der(), daemon)?;
@@ -179,7 +179,7 @@ fn import(
         "certificate of {} stored with key {}{previous}",
         certificate.subject(),
         title(key)
-    ))?;
+    ));
     let others = found.iter().filter(|other| *other != certificate);
     Ok(note_left_out(others, &public_key(key)?)?)
 }
@@ -255,14 +255,14 @@ fn delete(
     }
     let pin = secret::present("PIN", &pin.source())?;
     let next = kept::delete(card, stored, &pin, daemon)?;
-    note(&format!("{name} deleted"))?;
+    note(&format!("{name} deleted"));
     if let (Some(next), Some(key)) = (next, key) {
         store(card, key.reference, pin, &next.der, daemon)?;
         note(&format!(
             "the kept certificate of {} is now the one with key {}",
             next.subject(),
             title(key)
-        ))?;
+        ));
     }
     Ok(())
 }
@@ -303,6 +303,6 @@ fn self_sign(
         wanted.subject,
         title(key),
         local(until)
-    ))?;
+    ));
     Ok(())
 }

@@ -70,7 +70,7 @@ fn create(
             "request for key {} written to {}",
             title(key),
             out.display()
-        ))?;
+        ));
     }
     Ok(())
 }

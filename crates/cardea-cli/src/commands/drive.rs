@@ -18,16 +18,16 @@ pub(crate) fn attach(socket: &Path, place: &Path, foreground: bool) -> Result<()
     let folder = folder_at(place)?;
     if foreground {
         let ended = drive::hold(socket, &folder, &wake()?, &mut |attached| {
-            // The terminal may be gone; the cards stay.
-            let _ = tell(&attached);
+            tell(&attached);
         });
-        note(word(ended.map_err(|error| refused(&error))?))?;
+        note(word(ended.map_err(|error| refused(&error))?));
         return Ok(());
     }
     let (attachment, attached) =
         Attachment::new(socket, &folder).map_err(|error| refused(&error))?;
     keep(socket, &folder, attachment)?;
-    tell(&attached)
+    tell(&attached);
+    Ok(())
 }
 
 /// The process in which an attachment lives on. Its standard input is the connection.
@@ -52,7 +52,7 @@ pub(crate) fn hold(socket: &Path, folder: &Path) -> Result<(), Failure> {
 pub(crate) fn detach(card: &str, daemon: &mut Daemon) -> Result<(), Failure> {
     let request = Request::card(card, CardRequest::DetachDrive);
     daemon.order(&request, "detaching the drive")?;
-    note("the drive can be unmounted")?;
+    note("the drive can be unmounted");
     Ok(())
 }
 
@@ -136,25 +136,24 @@ fn wake() -> Result<Wake, Failure> {
     Wake::new().map_err(|error| failed("a descriptor", &error))
 }
 
-fn tell(attached: &Attached) -> Result<(), Failure> {
+fn tell(attached: &Attached) {
     for problem in &attached.problems {
-        note(&format!("warning: {problem}"))?;
+        note(&format!("warning: {problem}"));
     }
     for card in &attached.cards {
         let name = printable(&card.name);
         match card.state {
             CardState::Ready | CardState::Blocked => {
-                note(&format!("card {name} ({}) attached", card.card_id))?;
+                note(&format!("card {name} ({}) attached", card.card_id));
             }
             state => note(&format!(
                 "card {name} ({}) is {}: {}",
                 card.card_id,
                 state_word(state),
                 card.reason
-            ))?,
+            )),
         }
     }
-    Ok(())
 }
 
 fn word(ended: Ended) -> &'static str {

@@ -52,7 +52,7 @@ fn make(out: &Path, tpm: Option<&str>, from: Option<&Path>) -> Result<(), Failur
         "{} contains {of}, check value {}; keep it safe: the keys of all its cards are derived from it",
         out.display(),
         master.check_value()?
-    ))?;
+    ));
     Ok(())
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(
         "key {} imported and permanently marked as imported: anyone with a copy of {} also has the key",
         title(&key),
         source.file.display()
-    ))?;
+    ));
     let mut stored = None;
     if let Some(certificate) = &found.certificate {
         on_card::store(card, key.reference, pin, certificate.der(), daemon).map_err(|failure| {
@@ -91,7 +91,7 @@ pub(crate) fn run(
         note(&format!(
             "certificate of {} stored with it",
             certificate.subject()
-        ))?;
+        ));
     }
     on_card::note_left_out(&found.others, found.key.public_key())?;
     print_new(card, &key, stored.as_ref(), output)

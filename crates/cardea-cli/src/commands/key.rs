@@ -188,7 +188,7 @@ fn generate(
         Reply::Key(key) => *key,
         _ => return Err(Daemon::unexpected()),
     };
-    note(&format!("key {} generated", title(&key)))?;
+    note(&format!("key {} generated", title(&key)));
     print_new(card, &key, None, output)
 }
 
@@ -221,7 +221,7 @@ fn delete(
         },
     );
     daemon.order(&request, "deleting the key")?;
-    note(&format!("key {} deleted", title(key)))?;
+    note(&format!("key {} deleted", title(key)));
     Ok(())
 }
 
@@ -254,7 +254,7 @@ fn list(
             .collect::<Result<_, _>>()?;
         print_json(&Value::Array(keys))?;
     } else if card.keys.is_empty() {
-        note("no keys")?;
+        note("no keys");
     } else {
         let mut rows =
             vec![["KEY", "ALGORITHM", "ORIGIN", "PIN", "LABEL", "CERTIFICATE"].map(str::to_owned)];
@@ -295,7 +295,7 @@ fn list(
                 "key {} is recoverable by {}",
                 title(key),
                 recovery_name(one)
-            ))?;
+            ));
         }
     }
     for key in card.keys.iter().filter(|key| key.import_exposed) {
@@ -303,7 +303,7 @@ fn list(
             "warning: key {} was imported by an older version: whoever recorded the TPM's bus at that moment can \
              recover this key; replace it",
             title(key)
-        ))?;
+        ));
     }
     Ok(())
 }

@@ -63,9 +63,9 @@ fn change(
         },
     );
     daemon.order(&request, &format!("changing the {word}"))?;
-    note(&format!("{word} of {} changed", card.summary.name))?;
+    note(&format!("{word} of {} changed", card.summary.name));
     if reference == Reference::Pin && io::stderr().is_terminal() {
-        note(CAPTURED)?;
+        note(CAPTURED);
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn verify(
         },
     );
     daemon.order(&request, &format!("verifying the {word}"))?;
-    note(&format!("{word} of {} is correct", card.summary.name))?;
+    note(&format!("{word} of {} is correct", card.summary.name));
     Ok(())
 }
 
@@ -129,7 +129,7 @@ fn unblock(arguments: &UnblockArguments, daemon: &mut Daemon) -> Result<(), Fail
         },
     );
     daemon.order(&request, "unblocking the PIN")?;
-    note(&format!("PIN of {} unblocked", card.summary.name))?;
+    note(&format!("PIN of {} unblocked", card.summary.name));
     Ok(())
 }
 

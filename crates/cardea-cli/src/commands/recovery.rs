@@ -78,10 +78,10 @@ pub(crate) fn announce(card: &CardDetails, certificates: &[Certificate]) -> Resu
             "the key will be recoverable by {} (SHA-256 {}{validity})",
             printable(&certificate.subject().to_string()),
             plain(&certificate.fingerprint())
-        ))?;
+        ));
     }
     for line in CONSEQUENCES {
-        note(line)?;
+        note(line);
     }
     Ok(())
 }

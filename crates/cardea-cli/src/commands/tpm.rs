@@ -35,7 +35,7 @@ pub(crate) fn run(verb: &TpmVerb, daemon: &mut Daemon) -> Result<(), Failure> {
                 &Request::Tpm(TpmRequest::ResetLockout { auth }),
                 "resetting the lockout",
             )?;
-            note("lockout reset")?;
+            note("lockout reset");
             Ok(())
         }
         TpmVerb::Status { output } => status(*output, daemon),
@@ -93,7 +93,7 @@ fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), 
              going to be set to {tries} failures, one of them forgotten every {recovery} s, and a wrong lockout \
              authorisation disables that for {lockout_recovery} s (others: --max-tries, --recovery-time, \
              --lockout-recovery; as it is: --keep-lockout)"
-        ))?;
+        ));
     }
     if !arguments.yes {
         confirm(
@@ -109,7 +109,7 @@ fn provision(arguments: &ProvisionArguments, daemon: &mut Daemon) -> Result<(), 
         note(&format!(
             "{} contains the values; keep it in a safe place, not on this machine",
             out.display()
-        ))?;
+        ));
     }
     let mut set = Vec::new();
     carry_out(plan, &mut set, daemon).map_err(|failure| match out {
@@ -259,7 +259,7 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
             lockout_recovery,
         });
         daemon.order(&request, "setting the lockout")?;
-        note("lockout parameters set")?;
+        note("lockout parameters set");
     }
     let (mut left, mut endorsement_left) = (Vec::new(), None);
     for Change {
@@ -283,7 +283,7 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
             return Err(Daemon::unexpected());
         };
         set.push(hierarchy);
-        note(&format!("{word} authorisation set"))?;
+        note(&format!("{word} authorisation set"));
         if let Some(reason) = policy {
             left.push(format!(
                 "the {word} hierarchy's policy was not emptied ({reason})"
@@ -295,7 +295,7 @@ fn carry_out(plan: Plan, set: &mut Vec<Hierarchy>, daemon: &mut Daemon) -> Resul
     if let Some(reason) = endorsement_left {
         note(&format!(
             "warning: the policy of the endorsement hierarchy, which cards do not need, was not emptied: {reason}"
-        ))?;
+        ));
     }
     if left.is_empty() {
         return Ok(());
@@ -321,7 +321,7 @@ fn indices(output: OutputArguments, daemon: &mut Daemon) -> Result<(), Failure> 
     if output.json {
         print_json(&Value::Array(indices.iter().map(index_json).collect()))?;
     } else if indices.is_empty() {
-        note("no indices in the range of cards")?;
+        note("no indices in the range of cards");
     } else {
         let lines: String = indices.iter().map(index_text).collect();
         print(&lines)?;
@@ -367,7 +367,7 @@ fn remove(handle: u32, arguments: &IndicesArguments, daemon: &mut Daemon) -> Res
     }
     let request = Request::Tpm(TpmRequest::RemoveIndex { handle, owner_auth });
     daemon.order(&request, "removing the index")?;
-    note(&format!("0x{handle:08X} removed"))?;
+    note(&format!("0x{handle:08X} removed"));
     Ok(())
 }
 

@@ -329,8 +329,7 @@ impl Person {
             printable(name),
             no_agent.message
         );
-        // Nothing can be reported if stderr is closed too.
-        let _ = note(&text);
+        note(&text);
         Reply::Failed(no_agent.clone())
     }
 }

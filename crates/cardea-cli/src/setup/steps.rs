@@ -29,14 +29,14 @@ impl<'a> Steps<'a> {
         let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
         let shown = shown.join(" ");
         loop {
-            note_command(&format!("cardea {shown}"))?;
+            note_command(&format!("cardea {shown}"));
             let Err(failure) = self.execute(words) else {
                 return Ok(());
             };
             if failure.is_interruption() {
                 return Err(failure);
             }
-            note(&failure.to_string())?;
+            note(&failure.to_string());
             let again = [("y", true), ("n", false)];
             if !prompt::choose("", "try again", &again, "the command")? {
                 return Err(Failure::new(
@@ -49,7 +49,7 @@ impl<'a> Steps<'a> {
 
     /// A command that fixes something, if the person wishes it. What does not work is said; the walk goes on.
     pub(super) fn offer(&mut self, command: &str, is_urgent: bool) -> Result<(), Failure> {
-        note_command(command)?;
+        note_command(command);
         let mut answers = [("y", true), ("n", false)];
         if !is_urgent {
             answers.reverse();
@@ -67,7 +67,10 @@ impl<'a> Steps<'a> {
         };
         match done {
             Err(failure) if failure.is_interruption() => Err(failure),
-            Err(failure) => Ok(note(&failure.to_string())?),
+            Err(failure) => {
+                note(&failure.to_string());
+                Ok(())
+            }
             Ok(()) => Ok(()),
         }
     }

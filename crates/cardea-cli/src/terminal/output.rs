@@ -1,4 +1,7 @@
 //! Text and JSON for people and programs. Data goes to stdout, everything else to stderr.
+//!
+//! Data that cannot be written is a failure. A note is not: what was done is done, and a terminal that is gone or a full
+//! disk behind stderr must not have it reported as failed.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -57,17 +60,20 @@ impl Colour {
 }
 
 /// One line for people.
-pub(crate) fn note(text: &str) -> io::Result<()> {
+pub(crate) fn note(text: &str) {
     let columns = width::of_terminal(io::stderr());
-    let line = wrapped(&printable(text), indent_of(text), columns);
-    writeln!(io::stderr().lock(), "{line}")
+    note_as_is(&wrapped(&printable(text), indent_of(text), columns));
 }
 
 /// A command that is run, or can be.
-pub(crate) fn note_command(command: &str) -> io::Result<()> {
+pub(crate) fn note_command(command: &str) {
     let columns = width::of_terminal(io::stderr());
     let lines = continued(&printable(&format!("$ {command}")), columns);
-    writeln!(io::stderr().lock(), "{}", lines.join("\n"))
+    note_as_is(&lines.join("\n"));
+}
+
+fn note_as_is(lines: &str) {
+    drop(writeln!(io::stderr().lock(), "{lines}"));
 }
 
 /// What follows a line that is broken is indented, and more than the line is.
@@ -77,8 +83,8 @@ fn indent_of(text: &str) -> usize {
 }
 
 /// Lines for people.
-pub(crate) fn note_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
-    lines.into_iter().try_for_each(|line| note(&line))
+pub(crate) fn note_lines(lines: impl IntoIterator<Item = String>) {
+    lines.into_iter().for_each(|line| note(&line));
 }
 
 /// One JSON value and a newline on stdout.

@@ -78,7 +78,7 @@ pub(crate) fn ask_line(
             }
             Err(_) => "this is not valid UTF-8".to_owned(),
         };
-        note(&reason)?;
+        note(&reason);
     }
 }
 

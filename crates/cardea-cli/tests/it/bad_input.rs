@@ -120,6 +120,49 @@ fn output_that_cannot_be_written_is_a_failure() {
     }
 }
 
+/// Also a terminal that is gone: writing to one that was hung up fails.
+#[test]
+fn notes_that_cannot_be_written_stop_nothing() {
+    let place = Place::new();
+    let pin = pin(&place);
+    let puk = place.file("puk", "12345678");
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let code = |words: &[&str]| {
+        let status = place.command(words).stderr(full()).status().unwrap();
+        status.code().unwrap()
+    };
+    let made = ["card", "create", "--name", "work", "--pin-file", &pin];
+    assert_eq!(code(&[&made[..], &["--puk-file", &puk]].concat()), 0);
+    let wrong = place.file("wrong", "000000");
+    for left in (0..5).rev() {
+        assert_eq!(code(&["pin", "verify", "work", "--pin-file", &wrong]), {
+            if left == 0 { 5 } else { 4 }
+        });
+    }
+    let new = place.file("new", "654321");
+    for (words, files) in [
+        (
+            &["pin", "unblock", "work"][..],
+            &["--puk-file", &puk, "--new-pin-file", &new][..],
+        ),
+        (
+            &["pin", "change", "work"],
+            &["--pin-file", &new, "--new-pin-file", &pin],
+        ),
+        (&["pin", "verify", "work"], &["--pin-file", &pin]),
+        (
+            &["key", "generate", "work", "--algorithm", "p-256"],
+            &["--label", "mail", "--pin-file", &pin],
+        ),
+        (&["card", "set", "work", "--reader", "always"], &[]),
+        (&["card", "rename", "work", "home"], &[]),
+        (&["card", "destroy", "home", "--yes"], &[]),
+    ] {
+        assert_eq!(code(&[words, files].concat()), 0, "{words:?}");
+    }
+    assert_eq!(cards(&place), 0);
+}
+
 #[test]
 fn pipe_that_is_closed_early_ends_quietly() {
     let place = Place::new();

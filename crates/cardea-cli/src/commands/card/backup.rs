@@ -36,7 +36,7 @@ pub(super) fn run(card: &str, out: &Path, daemon: &mut Daemon) -> Result<(), Fai
             note(&format!(
                 "key {} can be brought back from this file",
                 title(key)
-            ))?;
+            ));
             continue;
         }
         let mut stored = certificates.iter();
@@ -47,7 +47,7 @@ pub(super) fn run(card: &str, out: &Path, daemon: &mut Daemon) -> Result<(), Fai
         note(&format!(
             "key {}{certificate} is lost with this TPM: it is not recoverable",
             title(key)
-        ))?;
+        ));
     }
     Ok(())
 }

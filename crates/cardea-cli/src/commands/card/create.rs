@@ -46,7 +46,7 @@ pub(super) fn make(
     let owner_auth = secret::owner_auth(&arguments.tpm_owner.source())?;
     if arguments.counter_mode == Some(Counters::Object) {
         // Before anybody types a PIN for it.
-        note_lines(lines_of_limits())?;
+        note_lines(lines_of_limits());
     }
     // Chosen here: a derived key depends on it.
     let mut id = [0; 16];
@@ -56,7 +56,7 @@ pub(super) fn make(
         true => {
             note(
                 "the card has to be personalised: until then anyone who can reach it can set its PIN and admin key",
-            )?;
+            );
             Made {
                 content: NewContent::Uninitialised {
                     puk: arguments.with_puk,
@@ -109,7 +109,7 @@ pub(super) fn make(
         drive::forget(path);
     }
     if let (Err(failure), Some(path)) = (&reply, &made.kept) {
-        settle(path, failure)?;
+        settle(path, failure);
     }
     let details = match reply? {
         Reply::Card(details) => *details,
@@ -119,7 +119,7 @@ pub(super) fn make(
         drop(opened);
         // The card exists, whether or not this succeeds.
         if let Err(failure) = drive::attach(socket, &path, false) {
-            note(&format!("warning: not attached: {failure}"))?;
+            note(&format!("warning: not attached: {failure}"));
         }
         return Ok((daemon.show(&details.summary.card_id)?, pin));
     }
@@ -152,8 +152,8 @@ fn prefers_object_mode(failure: &Failure) -> Result<bool, Failure> {
     if failure.exit != Exit::Full || !can_ask {
         return Ok(false);
     }
-    note(&failure.to_string())?;
-    note_lines(lines_of_limits())?;
+    note(&failure.to_string());
+    note_lines(lines_of_limits());
     let question = "create the card in object mode instead (--counter-mode object)?";
     Ok(confirm(question, "no card created").is_ok())
 }
@@ -253,7 +253,7 @@ fn expected(
              another --name, or `cardea card rename` one of them",
             printable(&card.name),
             card.card_id
-        ))?;
+        ));
     }
     if *counter_mode == Some(CounterMode::Object) {
         return Ok(defaults);
@@ -308,10 +308,10 @@ fn say_consequence(
     match puk {
         puk::Choice::Ask => {}
         puk::Choice::None => {
-            note("the card has no administrator and no PUK: a blocked PIN cannot be unblocked")?;
+            note("the card has no administrator and no PUK: a blocked PIN cannot be unblocked");
         }
         puk::Choice::Generated | puk::Choice::Given => {
-            note("the card has no administrator: only the PUK can unblock the PIN")?;
+            note("the card has no administrator: only the PUK can unblock the PIN");
         }
     }
     Ok(())

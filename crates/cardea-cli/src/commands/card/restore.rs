@@ -47,7 +47,7 @@ pub(super) fn run(
     let with = RecoveryKey::read(arguments)?;
     let (found, lost) = open(&arguments.file, &old, &with)?;
     if found.is_empty() {
-        note_lost(&lost)?;
+        note_lost(&lost);
         return Err(Failure::new(
             Exit::NotFound,
             format!(
@@ -57,9 +57,9 @@ pub(super) fn run(
         ));
     }
     for key in &found {
-        note(&format!("key {} will be brought back", key.title()))?;
+        note(&format!("key {} will be brought back", key.title()));
     }
-    note_lost(&lost)?;
+    note_lost(&lost);
     let (card, pin) = create::make(options, socket, daemon)?;
     let pin = pin.ok_or_else(Daemon::unexpected)?;
     for key in &found {
@@ -77,7 +77,7 @@ pub(super) fn run(
     }
     note(
         "the keys are marked as imported; if the old card still works somewhere, it has them too, with its own PIN",
-    )?;
+    );
     print_details(&card, options.output, NARROW)
 }
 
@@ -338,10 +338,11 @@ impl Found {
         let public = on_card::public_key(key)?;
         if !certificate.matches(&public) {
             let subject = printable(&certificate.subject().to_string());
-            return Ok(note(&format!(
+            note(&format!(
                 "certificate of {subject} not stored: for another key than {}",
                 self.title()
-            ))?);
+            ));
+            return Ok(());
         }
         let label = self.kept.content.certificate_label.as_deref();
         let stored = CardRequest::StoreCertificate {
@@ -374,7 +375,7 @@ fn copy_of(material: &Material) -> Material {
 }
 
 /// Names what is lost, so that somebody revokes the certificates and enrols again.
-fn note_lost(lost: &[Lost]) -> Result<(), Failure> {
+fn note_lost(lost: &[Lost]) {
     for key in lost {
         let title = key.kept.title();
         let certificate = match key.kept.subject() {
@@ -384,9 +385,8 @@ fn note_lost(lost: &[Lost]) -> Result<(), Failure> {
         note(&format!(
             "key {title} is lost: {}; {certificate}",
             key.reason
-        ))?;
+        ));
     }
-    Ok(())
 }
 
 fn with_lost(card: &CardDetails, lost: &[Lost]) -> Value {
