@@ -158,6 +158,7 @@ impl Machine {
 
         let console = self.folder.join(format!("{argument}.console"));
         let report = self.folder.join(format!("{argument}.report"));
+        let messages = self.folder.join(format!("{argument}.messages"));
         let drives = self.drives.iter().flat_map(|drive| {
             let drive = DRIVE.to_owned() + &drive.display().to_string();
             ["-drive".to_owned(), drive]
@@ -177,6 +178,8 @@ impl Machine {
                 .arg(format!("file:{}", console.display()))
                 .arg("-serial")
                 .arg(format!("file:{}", report.display()))
+                .arg("-serial")
+                .arg(format!("file:{}", messages.display()))
                 .arg("-drive")
                 .arg(DRIVE.to_owned() + &self.disk.display().to_string())
                 .args(drives)
@@ -191,6 +194,7 @@ impl Machine {
             tpm,
             console,
             report,
+            messages,
             start: Instant::now(),
             limit: self.limit,
         }
@@ -203,6 +207,8 @@ pub struct Boot {
     tpm: Running,
     console: PathBuf,
     report: PathBuf,
+    /// What an installed system's script says on stderr.
+    messages: PathBuf,
     start: Instant,
     limit: Duration,
 }
@@ -266,7 +272,11 @@ impl Boot {
 
     fn tails(&self) -> String {
         let mut text = String::new();
-        for (name, file) in [("console", &self.console), ("report", &self.report)] {
+        for (name, file) in [
+            ("console", &self.console),
+            ("messages", &self.messages),
+            ("report", &self.report),
+        ] {
             let content = read(file);
             let lines: Vec<&str> = content.lines().collect();
             let last = lines.get(lines.len().saturating_sub(40)..);

@@ -14,11 +14,6 @@ refused() {
     fi
 }
 
-# udev looks at a volume that was written to once nobody uses it, and has it open meanwhile.
-umount() {
-    command umount "$@" && udevadm settle
-}
-
 # A member of what is known of a card.
 member() {
     cardea card show "$1" --json >/run/card

@@ -54,10 +54,6 @@ say tries-blocked "$(tries)"
 mv passphrase.kept passphrase
 . /trial/page.passphrase
 mount /dev/mapper/stick /mnt
-# If the machine ends early, its report has the last commands.
-exec 2>/run/trace
-trap 'set +x; say trace "$(tail -n 6 /run/trace)"' EXIT
-set -x
 say by-passphrase "$(cat /mnt/secret)"
 . /trial/page.after
 . /trial/page.unblock
