@@ -24,6 +24,7 @@ mod policy;
 mod redirect;
 mod setup;
 mod terminal;
+mod token;
 mod tpmvscmgr;
 mod uri;
 

@@ -203,6 +203,7 @@ pub(super) const ROOMS: &[Room] = &[
             "describe.rs",
             "on_card.rs",
             "terminal",
+            "token",
             "uri.rs",
         ],
     ),
@@ -233,10 +234,11 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new(
         "cardea-cli",
         "admin_key",
-        &["arguments", "daemon.rs", "terminal"],
+        &["arguments", "daemon.rs", "terminal", "token"],
     ),
     Room::new("cardea-cli", "daemon.rs", &["terminal"]),
     Room::new("cardea-cli", "arguments", &["terminal"]),
+    Room::new("cardea-cli", "token", &["terminal"]),
     Room::new("cardea-cli", "terminal", &[]),
     // The counter is the only way in: it calls the rooms, and they do not know the caller.
     Room::new("cardea-host", "host", &[]),

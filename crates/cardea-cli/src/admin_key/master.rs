@@ -21,6 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex;
 use crate::terminal::secret::AdminKey;
+use crate::token::SCHEME;
 
 /// What the keys are for.
 const LABEL: &[u8] = b"Cardea admin key";
@@ -53,7 +54,7 @@ impl Master {
             if text.starts_with(sealed::TITLE) {
                 return SealedKey::open(text).map(|key| Self(Place::Sealed(key)));
             }
-            if text.starts_with(token::SCHEME) {
+            if text.starts_with(SCHEME) {
                 return TokenKey::open(text.trim_end()).map(|key| Self(Place::Token(key)));
             }
         }

@@ -19,6 +19,11 @@ pub(crate) struct RestoreArguments {
     /// Private key of a certificate of `key generate --recoverable-by`
     ///
     /// A file: PKCS#8 or SEC 1, PEM or DER.
+    ///
+    /// A PKCS#11 URI: the key is on a card of this computer, and `key list --wide` prints the URI; with
+    /// `?module-path=PATH` it is in a token of any maker, which that module reaches. It must do key agreement
+    /// (CKM_ECDH1_DERIVE), and have its public key or certificate beside it. Its PIN is asked for, or comes from a
+    /// file: `pin-source=PATH` after the `?`. Where the URI names several keys, the one that fits is taken.
     #[arg(long, value_name = "KEY", help_heading = "Recovery")]
     pub(crate) with: PathBuf,
     #[command(flatten, next_help_heading = "Recovery")]

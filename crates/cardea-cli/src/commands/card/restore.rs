@@ -3,6 +3,8 @@
 //! The file is foreign data: nothing in it is believed. A key is put on the new card if its copy opens with the recovery
 //! key and what is in it is the private half of the public key; a certificate, if it is of that key.
 
+mod with;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -14,23 +16,21 @@ use cardea_client::message::{
     CardDetails, CardRequest, KeySummary, NewKey, PrivateKey as Material, Reply, Request,
     SecretBytes, Thing,
 };
-use cardea_pki::recovery::{KeyCopy, Point, Recovered, agree};
-use cardea_pki::{Certificate, Curve, Error, PrivateKey, PublicKey};
+use cardea_pki::recovery::{KeyCopy, Point, Recovered};
+use cardea_pki::{Certificate, Curve, PublicKey};
 use cardea_store::format::{HostKey, MAX_FILE, decode};
 use cardea_terms::{KeyAlgorithm, KeyClass};
-use cardea_tpm::policy::recovery_target;
 use cardea_tpm::{DescribedKey, describe_keys};
 use serde_json::{Value, json};
 
+use self::with::RecoveryKey;
 use super::{NARROW, create, print_details};
 use crate::arguments::RestoreArguments;
 use crate::daemon::Daemon;
 use crate::describe::details_json;
 use crate::exit::{Exit, Failure};
-use crate::file;
 use crate::on_card::{self, shortened};
 use crate::terminal::output::{note, print_json, printable};
-use crate::terminal::secret;
 
 pub(super) fn run(
     arguments: &RestoreArguments,
@@ -44,15 +44,15 @@ pub(super) fn run(
         ));
     }
     let old = read_card(&arguments.file)?;
-    let with = RecoveryKey::read(arguments)?;
-    let (found, lost) = open(&arguments.file, &old, &with)?;
+    let with = RecoveryKey::find(arguments, &old, daemon)?;
+    let (found, lost) = open(&arguments.file, &old, &with, daemon)?;
     if found.is_empty() {
         note_lost(&lost);
         return Err(Failure::new(
             Exit::NotFound,
             format!(
                 "no key of this card can be brought back with {}; no card created",
-                arguments.with.display()
+                with.name
             ),
         ));
     }
@@ -95,53 +95,6 @@ fn read_card(path: &Path) -> Result<CardRecord, Failure> {
     let decoded = decode(&HostKey::new([0; 32]), &content)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Ok(decoded.record)
-}
-
-/// The private key of a certificate that keys are recoverable by.
-struct RecoveryKey {
-    key: PrivateKey,
-    point: Point,
-}
-
-impl RecoveryKey {
-    fn read(arguments: &RestoreArguments) -> Result<Self, Failure> {
-        let path = &arguments.with;
-        let content = file::read(path)?;
-        let source = arguments.passphrase.source();
-        let given = source
-            .is_given()
-            .then(|| secret::passphrase(&source))
-            .transpose()?;
-        let parsed = match PrivateKey::parse(&content, given.as_deref().map(Vec::as_slice)) {
-            Err(Error::PassphraseNeeded) if given.is_none() => {
-                let typed = secret::passphrase(&source)?;
-                PrivateKey::parse(&content, Some(&typed))
-            }
-            other => other,
-        };
-        let key = parsed.map_err(|error| {
-            let exit = match error {
-                Error::WrongPassphrase => Exit::PinWrong,
-                _ => Exit::Usage,
-            };
-            Failure::new(exit, format!("{}: {error}", path.display()))
-        })?;
-        match Point::of(key.public_key()) {
-            Some(point) => Ok(Self { key, point }),
-            None => Err(Failure::usage(format!(
-                "{}: a recovery key is on P-256, and this key is {}",
-                path.display(),
-                key.kind()
-            ))),
-        }
-    }
-
-    /// The copy that is for this key.
-    fn target<'a>(&self, key: &'a KeyRecord) -> Option<&'a RecoveryTarget> {
-        let own = recovery_target(&self.point.x, &self.point.y);
-        let targets = key.recovery.as_deref().unwrap_or_default();
-        targets.iter().find(|target| target.public == own)
-    }
 }
 
 /// A key that comes back.
@@ -199,6 +152,7 @@ fn open(
     path: &Path,
     record: &CardRecord,
     with: &RecoveryKey,
+    daemon: &mut Daemon,
 ) -> Result<(Vec<Found>, Vec<Lost>), Failure> {
     let described = describe_keys(record)
         .map_err(|fault| Failure::usage(format!("{}: {fault}", path.display())))?;
@@ -207,7 +161,7 @@ fn open(
         let Some(kept) = Kept::new(record, key) else {
             continue;
         };
-        match open_key(key, description, with) {
+        match open_key(key, description, with, daemon)? {
             Ok((class, material)) => found.push(Found {
                 kept,
                 class,
@@ -219,11 +173,49 @@ fn open(
     Ok((found, lost))
 }
 
+/// The private half of a key, or why it is lost. A failure is one of the recovery key's place.
 fn open_key(
     key: &KeyRecord,
     description: Option<DescribedKey>,
     with: &RecoveryKey,
-) -> Result<(KeyClass, Material), String> {
+    daemon: &mut Daemon,
+) -> Result<Result<(KeyClass, Material), String>, Failure> {
+    let (info, opening) = match opening(key, description.as_ref(), with) {
+        Ok(found) => found,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let agreed = with.agree(&opening.peer, daemon)?;
+    let opened = opening.copy().open(&with.point.x, &agreed);
+    Ok(opened
+        .map_err(|error| error.to_string())
+        .and_then(|recovered| material(recovered, &opening.public))
+        .map(|material| (info.class, material)))
+}
+
+/// A copy that the recovery key may open.
+struct Opening<'a> {
+    name: &'a [u8; 34],
+    target: &'a RecoveryTarget,
+    public: PublicKey,
+    peer: Point,
+}
+
+impl Opening<'_> {
+    fn copy(&self) -> KeyCopy<'_> {
+        KeyCopy {
+            name: self.name,
+            public: &self.public,
+            private: &self.target.private,
+            seed: &self.target.seed,
+        }
+    }
+}
+
+fn opening<'a>(
+    key: &'a KeyRecord,
+    description: Option<&'a DescribedKey>,
+    with: &RecoveryKey,
+) -> Result<(&'a KeyInfo, Opening<'a>), String> {
     let description = description.ok_or("its description in the file was changed")?;
     let DescribedKey { name, info } = description;
     if !info.is_recoverable {
@@ -232,30 +224,36 @@ fn open_key(
     let target = with
         .target(key)
         .ok_or("it is recoverable by other keys than this one")?;
-    let public = public_key(&info).ok_or("its public half is impossible")?;
+    let public = public_key(info).ok_or("its public half is impossible")?;
     let copy = KeyCopy {
-        name: &name,
+        name,
         public: &public,
         private: &target.private,
         seed: &target.seed,
     };
-    let opened = copy.peer().and_then(|peer| {
-        let agreed = agree(&with.key, &peer).ok_or(cardea_pki::recovery::CopyError::Malformed)?;
-        copy.open(&with.point.x, &agreed)
-    });
-    let material = match (opened.map_err(|error| error.to_string())?, &public) {
-        (Recovered::Ec(scalar), PublicKey::Ec(public)) => Material::Ec {
+    let peer = copy.peer().map_err(|error| error.to_string())?;
+    let opening = Opening {
+        name,
+        target,
+        public,
+        peer,
+    };
+    Ok((info, opening))
+}
+
+fn material(recovered: Recovered, public: &PublicKey) -> Result<Material, String> {
+    match (recovered, public) {
+        (Recovered::Ec(scalar), PublicKey::Ec(public)) => Ok(Material::Ec {
             scalar: SecretBytes::new(scalar.to_vec()),
             x: public.x().to_vec(),
             y: public.y().to_vec(),
-        },
-        (Recovered::Rsa(prime), PublicKey::Rsa(public)) => Material::Rsa {
+        }),
+        (Recovered::Rsa(prime), PublicKey::Rsa(public)) => Ok(Material::Rsa {
             modulus: public.n().to_vec(),
             prime: SecretBytes::new(prime.to_vec()),
-        },
-        _ => return Err("its copy is of another kind".to_owned()),
-    };
-    Ok((info.class, material))
+        }),
+        _ => Err("its copy is of another kind".to_owned()),
+    }
 }
 
 fn public_key(info: &KeyInfo) -> Option<PublicKey> {
