@@ -1,5 +1,7 @@
 //! Recoverable keys: the machine is lost, and its card's file and a recovery key bring them back on another one.
 
+mod elsewhere;
+
 use std::fs;
 
 use cardea_testkit::rig::PIN;
