@@ -131,6 +131,12 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.malformed())
     }
 
+    /// An object identifier of any length, as text.
+    pub(crate) fn dotted_oid(&mut self) -> Result<String, Error> {
+        let content = self.expect(Tag::ObjectIdentifier)?;
+        crate::oid::dotted(content).ok_or_else(|| self.malformed())
+    }
+
     pub(crate) fn boolean(&mut self) -> Result<bool, Error> {
         // BER's "true" is any other than zero; certificates with it exist.
         Ok(self

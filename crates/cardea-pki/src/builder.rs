@@ -1,9 +1,8 @@
 //! Requests (PKCS#10, RFC 2986) and self-signed certificates, in two steps: the signature is made elsewhere.
 
-use sha1::{Digest, Sha1};
-
 use crate::asn1;
 use crate::certificate::extension;
+use crate::path::key_identifier;
 use crate::pem;
 use crate::signature::verified;
 use crate::{
@@ -112,6 +111,7 @@ macro_rules! common_methods {
 pub struct RequestBuilder {
     wanted: Wanted,
     algorithm: Option<SignatureAlgorithm>,
+    attestation: Option<Vec<u8>>,
 }
 
 impl RequestBuilder {
@@ -121,10 +121,19 @@ impl RequestBuilder {
         Self {
             wanted: Wanted::new(subject, key),
             algorithm: None,
+            attestation: None,
         }
     }
 
     common_methods!();
+
+    /// Adds what proves where the key is: an `AttestationBundle` in DER, as
+    /// [`AttestationAttribute::to_der`](crate::AttestationAttribute::to_der) makes it.
+    #[must_use]
+    pub fn attestation(mut self, bundle: Vec<u8>) -> Self {
+        self.attestation = Some(bundle);
+        self
+    }
 
     /// The CertificationRequestInfo, to be signed.
     ///
@@ -132,19 +141,22 @@ impl RequestBuilder {
     /// [`Error::SignatureAlgorithm`] if the key does not sign that way, [`Error::InvalidText`] for a name.
     pub fn build(self) -> Result<ToBeSigned, Error> {
         let extensions = self.wanted.extensions()?;
-        let attributes = if extensions.is_empty() {
-            Vec::new()
-        } else {
-            asn1::sequence(&[
-                asn1::oid(oid::EXTENSION_REQUEST),
-                asn1::set_of(vec![asn1::sequence(&extensions)]),
-            ])
-        };
+        let attribute = |kind, value| asn1::sequence(&[asn1::oid(kind), asn1::set_of(vec![value])]);
+        let mut attributes = Vec::new();
+        if !extensions.is_empty() {
+            let value = asn1::sequence(&extensions);
+            attributes.push(attribute(oid::EXTENSION_REQUEST, value));
+        }
+        if let Some(bundle) = self.attestation {
+            attributes.push(attribute(oid::ATTESTATION, bundle));
+        }
+        // A SET OF: DER wants an order.
+        attributes.sort();
         let body = asn1::sequence(&[
             asn1::unsigned(&[0]),
             self.wanted.subject.der().to_vec(),
             self.wanted.key.to_spki_der(),
-            asn1::element(asn1::constructed(0), &attributes),
+            asn1::element(asn1::constructed(0), &attributes.concat()),
         ]);
         let (key, algorithm) = self.wanted.sign_with(self.algorithm)?;
         Ok(ToBeSigned {
@@ -225,7 +237,7 @@ impl SelfSignedBuilder {
             )
         })?;
 
-        let key_identifier = Sha1::digest(self.wanted.key.subject_public_key());
+        let key_identifier = key_identifier(&self.wanted.key.subject_public_key());
         let mut extensions = vec![
             // CA is false by default, and DER leaves defaults out.
             extension(oid::BASIC_CONSTRAINTS, true, &asn1::sequence(&[])),

@@ -299,7 +299,12 @@ pub(crate) fn extension(
     is_critical: bool,
     value: &[u8],
 ) -> Vec<u8> {
-    let mut parts = vec![asn1::oid(kind)];
+    encoded_extension(asn1::oid(kind), is_critical, value)
+}
+
+/// Like [`extension`], with its object identifier in DER.
+pub(crate) fn encoded_extension(kind: Vec<u8>, is_critical: bool, value: &[u8]) -> Vec<u8> {
+    let mut parts = vec![kind];
     if is_critical {
         parts.push(asn1::element(asn1::TAG_BOOLEAN, &[0xff]));
     }

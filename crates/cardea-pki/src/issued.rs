@@ -2,10 +2,8 @@
 //!
 //! The profile is the caller's: nothing is added to what it asks for.
 
-use der::asn1::ObjectIdentifier;
-
 use crate::asn1::{self, primitive};
-use crate::certificate::extension;
+use crate::certificate::{encoded_extension, extension};
 use crate::error::quotable;
 use crate::{Error, KeyUsage, SignatureAlgorithm, oid, time};
 
@@ -90,7 +88,11 @@ impl Extension {
     /// # Errors
     /// [`Error::InvalidText`] for an object identifier that cannot be one.
     pub fn new(kind: &str, is_critical: bool, value: &[u8]) -> Result<Self, Error> {
-        Ok(Self(extension(parse(kind)?, is_critical, value)))
+        Ok(Self(encoded_extension(
+            encode_oid(kind)?,
+            is_critical,
+            value,
+        )))
     }
 
     /// Whether the subject is an authority, and how many others may be below it. Critical.
@@ -157,7 +159,7 @@ impl Extension {
         let mut parts = Vec::new();
         for (kind, text) in attributes {
             let text = asn1::element(asn1::TAG_UTF8_STRING, text.as_bytes());
-            let attribute = asn1::sequence(&[asn1::oid(parse(kind)?), text]);
+            let attribute = asn1::sequence(&[encode_oid(kind)?, text]);
             parts.push(asn1::set_of(vec![attribute]));
         }
         let name = asn1::element(asn1::constructed(4), &asn1::sequence(&parts));
@@ -167,14 +169,15 @@ impl Extension {
 }
 
 fn encode_all(oids: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
-    let encoded = oids.iter().map(|text| parse(text).map(asn1::oid));
-    encoded.collect()
+    oids.iter().map(|text| encode_oid(text)).collect()
 }
 
-fn parse(text: &str) -> Result<ObjectIdentifier, Error> {
-    ObjectIdentifier::new(text).map_err(|_| Error::InvalidText {
+/// A dotted object identifier, DER.
+pub(crate) fn encode_oid(text: &str) -> Result<Vec<u8>, Error> {
+    let content = oid::encode(text).ok_or_else(|| Error::InvalidText {
         what: "object identifier",
         value: quotable(text),
         reason: "write it as numbers with dots between them",
-    })
+    })?;
+    Ok(asn1::element(asn1::TAG_OID, &content))
 }

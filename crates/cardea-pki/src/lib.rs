@@ -4,7 +4,8 @@
 //! certificates ([`Certificate`], also inside PKCS#7), requests and self-signed certificates in two steps, because the signature is made
 //! in the TPM ([`RequestBuilder`], [`SelfSignedBuilder`], [`ToBeSigned`]), public keys ([`PublicKey`]: SPKI, OpenSSH).
 //! Paths from a certificate of a TPM to an authority ([`PathRules`]), and certificates that an authority issues
-//! ([`CertificateDraft`]).
+//! ([`CertificateDraft`], [`AttestationCertificate`]).
+//! What a request proves about its key ([`AttestationAttribute`]).
 //! What not: which authorities are trusted, and what was revoked; whoever uses it decides.
 //! Begin with [`PrivateKey::parse`] or [`RequestBuilder`].
 //!
@@ -19,6 +20,8 @@
 
 mod alternative_name;
 mod asn1;
+mod attestation;
+mod attested;
 mod ber;
 mod builder;
 mod certificate;
@@ -37,11 +40,14 @@ mod pkcs7;
 mod private_key;
 mod public_key;
 pub mod recovery;
+mod request;
 mod signature;
 mod time;
 mod usage;
 
 pub use alternative_name::AlternativeName;
+pub use attestation::{AttestationCertificate, AuthorityCertificate, POLICY_TPM};
+pub use attested::{AttestationAttribute, TpmCertify, octet_string, octet_string_content};
 pub use builder::{RequestBuilder, SelfSignedBuilder, Signed, ToBeSigned};
 pub use certificate::Certificate;
 pub use error::{Error, MAX_INPUT};
@@ -53,5 +59,6 @@ pub use pem::is_pem;
 pub use pkcs12::Pkcs12;
 pub use private_key::{EcPrivateKey, PrivateKey, RsaPrivateKey};
 pub use public_key::{EcPublicKey, PublicKey, RsaPublicKey};
+pub use request::CertificateRequest;
 pub use signature::{DigestAlgorithm, SignatureAlgorithm};
 pub use usage::{ExtendedKeyUsage, KeyUsage};

@@ -64,6 +64,8 @@ pub(crate) const FRIENDLY_NAME: ObjectIdentifier = oid("1.2.840.113549.1.9.20");
 // Requests and certificates.
 pub(crate) const EXTENSION_REQUEST: ObjectIdentifier = oid("1.2.840.113549.1.9.14");
 pub(crate) const SUBJECT_DIRECTORY_ATTRIBUTES: ObjectIdentifier = oid("2.5.29.9");
+// draft-ietf-lamps-csr-attestation.
+pub(crate) const ATTESTATION: ObjectIdentifier = oid("1.2.840.113549.1.9.16.2.59");
 pub(crate) const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.14");
 pub(crate) const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 pub(crate) const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
@@ -136,6 +138,73 @@ pub(crate) fn describe(oid: ObjectIdentifier) -> String {
         })
 }
 
+/// The content of an object identifier from its numbers with dots between them.
+///
+/// The library's identifiers have numbers of 32 bits; those of a UUID (2.25, ITU-T X.667) have 128.
+pub(crate) fn encode(text: &str) -> Option<Vec<u8>> {
+    let mut arcs = text.split('.').map(|arc| {
+        let is_plain =
+            arc.bytes().all(|byte| byte.is_ascii_digit()) && (arc == "0" || !arc.starts_with('0'));
+        arc.parse::<u128>().ok().filter(|_| is_plain)
+    });
+    let (first, second) = (arcs.next()??, arcs.next()??);
+    if first > 2 || (first < 2 && second > 39) {
+        return None;
+    }
+    let mut out = Vec::new();
+    put_arc(&mut out, second.checked_add(first * 40)?);
+    for arc in arcs {
+        put_arc(&mut out, arc?);
+    }
+    (out.len() <= MAX_CONTENT).then_some(out)
+}
+
+/// The numbers of an object identifier's content, with dots between them; none if it is malformed, or if a number has
+/// more than 128 bits.
+pub(crate) fn dotted(content: &[u8]) -> Option<String> {
+    if content.len() > MAX_CONTENT {
+        return None;
+    }
+    let mut out = String::new();
+    let mut arc: Option<u128> = None;
+    for byte in content {
+        // A number has no leading zeros.
+        if arc.is_none() && *byte == 0x80 {
+            return None;
+        }
+        let value = arc.unwrap_or_default().checked_mul(128)? | u128::from(byte & 0x7F);
+        arc = Some(value).filter(|_| byte & 0x80 != 0);
+        if arc.is_some() {
+            continue;
+        }
+        if out.is_empty() {
+            let first = (value / 40).min(2);
+            out = format!("{first}.{}", value - first * 40);
+        } else {
+            out.push_str(&format!(".{value}"));
+        }
+    }
+    (arc.is_none() && !out.is_empty()).then_some(out)
+}
+
+/// The longest content that is read or written.
+const MAX_CONTENT: usize = 127;
+
+/// Seven bits in a byte, the highest first, and the eighth set in all but the last.
+fn put_arc(out: &mut Vec<u8>, mut arc: u128) {
+    let at = out.len();
+    let mut more = 0;
+    loop {
+        let [low, ..] = arc.to_le_bytes();
+        out.insert(at, low & 0x7F | more);
+        arc >>= 7;
+        more = 0x80;
+        if arc == 0 {
+            break;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +213,50 @@ mod tests {
     fn algorithms_are_described_by_name_or_number() {
         assert_eq!(describe(oid("1.3.101.112")), "Ed25519");
         assert_eq!(describe(oid("1.2.3.4")), "the algorithm 1.2.3.4");
+    }
+
+    #[test]
+    fn identifiers_of_any_length_are_written_and_read() {
+        for (text, content) in [
+            ("0.0", &[0x00][..]),
+            ("1.2.840.113549", &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D]),
+            ("2.5.29.17", &[0x55, 0x1D, 0x11]),
+            ("2.999", &[0x88, 0x37]),
+            ("2.23.133.8.3", &[0x67, 0x81, 0x05, 0x08, 0x03]),
+            // ITU-T X.667, the example of its clause 6.3: a UUID as one number.
+            (
+                "2.25.329800735698586629295641978511506172918",
+                &[
+                    0x69, 0x83, 0xF0, 0x9D, 0xA7, 0xEB, 0xCF, 0xDE, 0xE0, 0xC7, 0xA1, 0xA7, 0xB2,
+                    0xC0, 0x94, 0x8C, 0xC8, 0xF9, 0xD7, 0x76,
+                ],
+            ),
+        ] {
+            assert_eq!(encode(text).unwrap(), content, "{text}");
+            assert_eq!(dotted(content).unwrap(), text);
+        }
+        for text in [
+            "",
+            "1",
+            "3.1",
+            "1.40",
+            "1.2.",
+            "1..2",
+            "1.02",
+            "1.+2",
+            "a.b",
+            "2.340282366920938463463374607431768211456",
+        ] {
+            assert_eq!(encode(text), None, "{text}");
+        }
+        for content in [
+            &[][..],
+            &[0x80, 0x01],
+            &[0x2A, 0x86],
+            &[0x2A, 0x80, 0x01],
+            &[0xFF; 20],
+        ] {
+            assert_eq!(dotted(content), None, "{content:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod certificate;
 mod signed;
 
+pub(crate) use certificate::key_identifier;
 pub use certificate::{PathCertificate, RawPublicKey};
 
 use crate::KeyUsage;

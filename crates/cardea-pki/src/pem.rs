@@ -82,22 +82,21 @@ fn decode(body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 
 /// PEM of bytes.
 pub(crate) fn encode(label: &str, der: &[u8]) -> String {
-    let mut out = format!("-----BEGIN {label}-----\n");
-    let mut column = 0;
-    for c in Base64::encode_string(der).chars() {
-        if column == 64 {
-            out.push('\n');
-            column = 0;
-        }
-        out.push(c);
-        column += 1;
-    }
-    if column > 0 {
+    // Never grown, and no other copy of what it is made of: it may be a secret.
+    let lines = der.len().div_ceil(LINE);
+    let mut out = String::with_capacity(der.len().div_ceil(3) * 4 + lines + 2 * label.len() + 40);
+    out.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut line = Zeroizing::new([0; 64]);
+    for part in der.chunks(LINE) {
+        out.push_str(Base64::encode(part, &mut *line).unwrap_or_default());
         out.push('\n');
     }
-    out.push_str(&format!("-----END {label}-----\n"));
+    out.extend(["-----END ", label, "-----\n"]);
     out
 }
+
+/// Bytes in a line of 64 characters.
+const LINE: usize = 48;
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack

@@ -144,6 +144,32 @@ impl fmt::Debug for RsaPrivateKey {
 }
 
 impl EcPrivateKey {
+    /// The key with a private scalar, which is as long as the field and comes from a good random source.
+    ///
+    /// # Errors
+    /// [`Error::InconsistentKey`] if it is zero or not below the order of the curve: take another.
+    pub fn new(curve: Curve, d: &[u8]) -> Result<Self, Error> {
+        with_point(curve, pad(d, curve.field_len())?)
+    }
+
+    /// PrivateKeyInfo (RFC 5958, section 2), PEM, not encrypted: `openssl pkcs8` reads it.
+    #[must_use]
+    pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
+        let erased = |bytes: Vec<u8>| Zeroizing::new(bytes);
+        let point = asn1::bits(&[&[4], &self.x[..], &self.y].concat());
+        let scalar = erased(asn1::element(asn1::TAG_OCTET_STRING, &self.d));
+        let version = asn1::unsigned(&[1]);
+        let point = asn1::element(asn1::constructed(1), &point);
+        let parts = erased([&version[..], &scalar, &point].concat());
+        let key = erased(asn1::element(asn1::TAG_SEQUENCE, &parts));
+        let key = erased(asn1::element(asn1::TAG_OCTET_STRING, &key));
+        let algorithm =
+            asn1::sequence(&[asn1::oid(oid::EC_PUBLIC_KEY), asn1::oid(self.curve.oid())]);
+        let parts = erased([&asn1::unsigned(&[0])[..], &algorithm, &key].concat());
+        let info = erased(asn1::element(asn1::TAG_SEQUENCE, &parts));
+        Zeroizing::new(pem::encode("PRIVATE KEY", &info))
+    }
+
     /// The curve.
     #[must_use]
     pub const fn curve(&self) -> Curve {
@@ -338,15 +364,20 @@ fn from_sec1(der: &[u8], outside: Option<Curve>) -> Result<EcPrivateKey, Error> 
         }
     };
 
-    let d = pad(scalar, curve.field_len())?;
-    let own = public_of(curve, &d)?;
+    let key = with_point(curve, pad(scalar, curve.field_len())?)?;
     if let Some(point) = point
-        && PublicKey::from_ec_point(curve, point)? != own
+        && PublicKey::from_ec_point(curve, point)? != key.public
     {
         return Err(Error::InconsistentKey(
             "its public point does not belong to its private part",
         ));
     }
+    Ok(key)
+}
+
+/// The key with a scalar as long as the field.
+fn with_point(curve: Curve, d: Zeroizing<Box<[u8]>>) -> Result<EcPrivateKey, Error> {
+    let own = public_of(curve, &d)?;
     let PublicKey::Ec(public) = &own else {
         return Err(Error::Malformed { what: WHAT });
     };

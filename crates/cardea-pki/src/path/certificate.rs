@@ -1,11 +1,12 @@
 //! A certificate as a path needs it: everything in it is read, and nothing is left over.
 
 use der::asn1::ObjectIdentifier;
+use sha1::{Digest, Sha1};
 
 use super::PathError;
 use crate::asn1::Reader;
 use crate::name::text_of;
-use crate::{Error, KeyUsage, Name, oid, time};
+use crate::{Error, KeyUsage, Name, PublicKey, oid, time};
 
 const WHAT: &str = "certificate";
 /// The largest that is read: thirty times those of TPM makers.
@@ -39,6 +40,7 @@ struct Extensions {
     key_usage: Option<u16>,
     extended_key_usages: Option<Vec<String>>,
     policies: Vec<String>,
+    key_identifier: Option<Vec<u8>>,
     directory_name: Vec<(String, String)>,
 }
 
@@ -190,6 +192,22 @@ impl PathCertificate {
         &self.extensions.policies
     }
 
+    /// The identifier of its key, by which what it issues names it: the certificate's, else SHA-1 of the key's bits.
+    ///
+    /// # Errors
+    /// [`PathError::Encoding`] for a damaged key.
+    pub fn key_identifier(&self) -> Result<Vec<u8>, PathError> {
+        if let Some(identifier) = &self.extensions.key_identifier {
+            return Ok(identifier.clone());
+        }
+        let read = || -> Result<Vec<u8>, Error> {
+            let mut spki = Reader::whole(&self.spki, WHAT)?;
+            spki.sequence()?;
+            Ok(key_identifier(spki.bits()?))
+        };
+        read().map_err(|_| PathError::Encoding)
+    }
+
     /// An attribute of the directory name among the subject's alternative names, by its dotted object identifier.
     #[must_use]
     pub fn directory_attribute(&self, kind: &str) -> Option<&str> {
@@ -231,10 +249,28 @@ impl PathCertificate {
         }
     }
 
+    /// Whether it is for a key: the numbers are compared, because makers write the algorithm differently.
+    #[must_use]
+    pub fn is_for(&self, key: &PublicKey) -> bool {
+        match (self.raw_public_key(), key) {
+            (Ok(RawPublicKey::Ec { curve, point }), PublicKey::Ec(key)) => {
+                curve == key.curve().oid().to_string() && point == key.point()
+            }
+            (Ok(RawPublicKey::Rsa { n, e }), PublicKey::Rsa(key)) => n == key.n() && e == key.e(),
+            _ => false,
+        }
+    }
+
     /// Whether subject and issuer are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
         self.subject.der() == self.issuer.der()
+    }
+
+    /// Whether it may issue certificates.
+    #[must_use]
+    pub fn is_authority(&self) -> bool {
+        self.extensions.authority.is_some() && self.allows(KeyUsage::KeyCertSign)
     }
 
     /// Of an authority: how many others may be below it, if there is a limit.
@@ -250,6 +286,11 @@ impl PathCertificate {
     pub(super) fn signed(&self) -> (&[u8], &[u8], &[u8]) {
         (&self.body, &self.algorithm, &self.signature)
     }
+}
+
+/// RFC 5280, section 4.2.1.2, the first method.
+pub(crate) fn key_identifier(subject_public_key: &[u8]) -> Vec<u8> {
+    Sha1::digest(subject_public_key).to_vec()
 }
 
 /// The number that means version 3.
@@ -310,13 +351,17 @@ impl Extensions {
             oid::CERTIFICATE_POLICIES => {
                 let mut fields = Reader::whole(value, WHAT)?;
                 while !fields.is_empty() {
-                    self.policies.push(fields.sequence()?.oid()?.to_string());
+                    self.policies.push(fields.sequence()?.dotted_oid()?);
                 }
             }
             // The TCG's specification of the TPM; who issued, and where lists of revoked certificates are.
+            oid::SUBJECT_KEY_IDENTIFIER => {
+                let mut field = Reader::new(value, WHAT)?;
+                self.key_identifier = Some(field.octets()?.to_vec());
+                field.finish()?;
+            }
             oid::SUBJECT_DIRECTORY_ATTRIBUTES
             | oid::AUTHORITY_KEY_IDENTIFIER
-            | oid::SUBJECT_KEY_IDENTIFIER
             | oid::CRL_DISTRIBUTION_POINTS => {}
             _ => return Ok(false),
         }

@@ -7,6 +7,7 @@
     reason = "helpers of tests"
 )]
 
+mod attestation;
 mod certificates;
 mod damage;
 mod envelope;
