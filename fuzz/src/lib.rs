@@ -11,6 +11,7 @@ pub mod apdu;
 pub mod apdu_parse;
 pub mod card_file;
 pub mod evidence;
+pub mod exchange;
 mod seeds;
 pub mod socket_message;
 pub mod tlv;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     apdu_parse::TARGET,
     card_file::TARGET,
     evidence::TARGET,
+    exchange::TARGET,
     socket_message::TARGET,
     tlv::TARGET,
 ];

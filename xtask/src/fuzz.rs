@@ -416,6 +416,7 @@ stat::average_exec_per_sec:     100\n";
                 "apdu_parse",
                 "card_file",
                 "evidence",
+                "exchange",
                 "socket_message",
                 "tlv"
             ]

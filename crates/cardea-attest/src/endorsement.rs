@@ -1,6 +1,6 @@
 //! The endorsement key: which TPM it is, and who says so.
 
-use cardea_pki::{Curve, KeyUsage, PathCertificate, PathError, PathRules, PublicKey, RawPublicKey};
+use cardea_pki::{KeyUsage, PathCertificate, PathError, PathRules, PublicKey};
 
 use crate::identity::{EK_CERTIFICATE, is_revoked};
 use crate::policy::hash;
@@ -76,21 +76,6 @@ impl EndorsementKey {
     pub fn pin(&self) -> [u8; 32] {
         hash(&[&self.key.to_spki_der()])
     }
-
-    /// Whether a certificate is for this key: the numbers are compared, because makers write the algorithm differently.
-    fn is_of(&self, certificate: &PathCertificate) -> bool {
-        match (certificate.raw_public_key(), &self.key) {
-            (Ok(RawPublicKey::Ec { curve, point }), PublicKey::Ec(key)) => {
-                let expected = match key.curve() {
-                    Curve::P256 => "1.2.840.10045.3.1.7",
-                    Curve::P384 => "1.3.132.0.34",
-                };
-                curve == expected && point == key.point()
-            }
-            (Ok(RawPublicKey::Rsa { n, e }), PublicKey::Rsa(key)) => n == key.n() && e == key.e(),
-            _ => false,
-        }
-    }
 }
 
 /// Which endorsement keys an authority accepts.
@@ -165,7 +150,7 @@ impl EkTrust<'_> {
     ) -> Result<EkVoucher, Refusal> {
         let of_path = |error| Refusal::of_path(Code::EkChain, error);
         let own = PathCertificate::parse(own).map_err(of_path)?;
-        if !key.is_of(&own) {
+        if !own.is_for(&key.key) {
             return Err(Refusal::new(Code::EkCertKey));
         }
         let others = others

@@ -2,6 +2,8 @@
 
 use cardea_pki::PathCertificate;
 
+use crate::exchange::TpmDescription;
+
 /// The TPM that a certificate names (TCG EK Credential Profile, section 3.2.9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpmIdentity {
@@ -25,6 +27,30 @@ impl TpmIdentity {
         })
     }
 
+    /// From what the TPM says about itself, for those whose certificate does not name them. Nobody signs it.
+    #[must_use]
+    pub fn of_description(tpm: &TpmDescription) -> Self {
+        let [a, b, c, d] = tpm.manufacturer;
+        // As certificates have it: the first of the two numbers.
+        let version = tpm.firmware >> 32;
+        Self {
+            manufacturer: format!("id:{a:02X}{b:02X}{c:02X}{d:02X}"),
+            model: match tpm.model.as_str() {
+                "" => "unknown".to_owned(),
+                model => model.to_owned(),
+            },
+            version: format!("id:{version:08X}"),
+        }
+    }
+
+    /// Whether it can be copied into another certificate.
+    pub(crate) fn is_sane(&self) -> bool {
+        let texts = [&self.manufacturer, &self.model, &self.version];
+        texts
+            .iter()
+            .all(|text| (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control))
+    }
+
     /// Its attributes with their object identifiers, as certificates have them.
     #[must_use]
     pub fn attributes(&self) -> [(&'static str, &str); 3] {
@@ -35,6 +61,9 @@ impl TpmIdentity {
         ]
     }
 }
+
+/// The longest text of a TPM's name that is copied.
+const MAX_TEXT: usize = 256;
 
 const MANUFACTURER: &str = "2.23.133.2.1";
 const MODEL: &str = "2.23.133.2.2";
@@ -57,6 +86,28 @@ pub enum EkOrigin {
 }
 
 impl EkOrigin {
+    /// The policies, dotted object identifiers, with which Cardea's authority says how it knew the TPM.
+    pub const POLICIES: &'static [(&'static str, Self)] = &[
+        (
+            "2.25.232547622097553499112779899955585718650.1",
+            Self::Certificate,
+        ),
+        ("2.25.232547622097553499112779899955585718650.2", Self::Pin),
+        (
+            "2.25.232547622097553499112779899955585718650.3",
+            Self::FirstUse,
+        ),
+    ];
+
+    /// Its policy among [`Self::POLICIES`].
+    #[must_use]
+    pub fn policy(self) -> &'static str {
+        let mut policies = Self::POLICIES.iter();
+        policies
+            .find(|(_, origin)| *origin == self)
+            .map_or("", |(policy, _)| *policy)
+    }
+
     /// Its word in JSON.
     #[must_use]
     pub const fn word(self) -> &'static str {

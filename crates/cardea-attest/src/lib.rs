@@ -1,25 +1,28 @@
 //! What a card can prove to a stranger, who has neither the card nor its computer.
 //!
 //! What: the evidence bundle of a card ([`Bundle`]), its verifier ([`Verifier`]: bundle, trust, nonce and time in;
-//! [`Claims`] or the first [`Refusal`] out), and what an authority needs before it certifies a card's attestation
-//! key: the check of the TPM's endorsement key ([`EkTrust`]) and a credential that only that TPM can open
-//! ([`make_credential`]).
+//! [`Claims`] or the first [`Refusal`] out), and the authority that certifies a card's attestation key ([`authority`],
+//! with its messages in [`exchange`]): it checks the TPM's endorsement key ([`EkTrust`]), and makes a credential that
+//! only that TPM can open ([`make_credential`]).
+//! The same proofs in the forms of others: certificate requests ([`csr`]), ACME ([`webauthn`]).
 //! What not: no TPM and no card; bundles are made elsewhere. No JSON: what programs print of [`Claims`] is theirs.
 //! Begin with [`Verifier::verify`]; `examples/authority.rs` is a small certification authority.
 //! The format and all codes are described in `docs/design/attestation.md`.
 //!
 //! What never happens here:
 //! * I/O, a clock, randomness: files, times and random bytes are handed in;
-//! * a secret that is kept: the seeds of a credential are erased;
+//! * a secret that is kept, except the key of an authority that was handed in: the seeds of a credential are erased;
 //! * a panic on what a bundle contains, or work without bound that it asks for.
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
 mod bundle;
 mod cbor;
 mod claims;
 mod code;
 mod credential;
+pub mod csr;
 mod endorsement;
 pub mod exchange;
 mod identity;
@@ -28,6 +31,7 @@ mod structure;
 #[cfg(test)]
 mod tests;
 mod verify;
+pub mod webauthn;
 mod wire;
 
 pub use bundle::{

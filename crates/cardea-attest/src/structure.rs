@@ -21,6 +21,7 @@ pub(crate) mod attributes {
     pub(crate) const FIXED_TPM: u32 = 1 << 1;
     pub(crate) const FIXED_PARENT: u32 = 1 << 4;
     pub(crate) const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
+    pub(crate) const USER_WITH_AUTH: u32 = 1 << 6;
     pub(crate) const RESTRICTED: u32 = 1 << 16;
     pub(crate) const DECRYPT: u32 = 1 << 17;
     pub(crate) const SIGN: u32 = 1 << 18;

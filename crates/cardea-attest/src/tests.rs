@@ -1,6 +1,8 @@
 //! The verifier against bundles of a TPM in software, good ones and lies.
 
+mod authority;
 mod credential;
+mod csr;
 mod damage;
 mod endorsement;
 mod exchange;
@@ -9,6 +11,7 @@ mod lies;
 mod maker;
 mod software_tpm;
 mod stranger;
+mod webauthn;
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     base16ct::mixed::decode_vec(text).unwrap()

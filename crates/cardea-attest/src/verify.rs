@@ -2,20 +2,21 @@
 //!
 //! The order of the checks is part of the format: of several faults the first one is reported, by every verifier.
 
-mod attestation_key;
-mod indices;
+pub(crate) mod attestation_key;
+pub(crate) mod indices;
 mod keys;
 mod requirements;
-mod statement;
+pub(crate) mod statement;
 
 use cardea_pki::PathCertificate;
 
 pub use self::attestation_key::attestation_key_public;
+use self::attestation_key::is_signing;
 pub use self::requirements::{BadFirmware, Requirements};
 use self::statement::Signer;
 use crate::bundle::VERSION;
-use crate::policy::{hash, name_of, qualified_name, signing_public};
-use crate::structure::{KeyNumbers, Public, SHA256, attributes};
+use crate::policy::{hash, name_of, qualified_name};
+use crate::structure::{Public, SHA256, attributes};
 use crate::{Bundle, Claims, Code, EkOrigin, Form, Level, Name, Refusal, Revoked};
 
 /// Checks evidence.
@@ -169,29 +170,14 @@ struct Tree {
 impl Tree {
     /// Step 3.
     fn check(bundle: &Bundle, checks: &Checks<'_>) -> Result<Self, Refusal> {
-        let public = Public::parse(&bundle.storage_root_key);
-        let is_root = public.is_some_and(|public| {
-            let set = attributes::FIXED_TPM
-                | attributes::FIXED_PARENT
-                | attributes::SENSITIVE_DATA_ORIGIN
-                | attributes::RESTRICTED
-                | attributes::DECRYPT;
-            public.name_alg == SHA256 && public.has(set, attributes::SIGN)
-        });
-        checks.require(is_root, Code::SrkTemplate)?;
-        let is_birth_key = match Public::parse(&bundle.birth_key).map(|public| public.key) {
-            Some(KeyNumbers::Ecc { x, y, .. }) => {
-                x.len() == 32
-                    && y.len() == 32
-                    && bundle.birth_key == signing_public(BIRTH, &[], x, y)
-            }
-            _ => false,
-        };
+        let qualified_root = check_root(&bundle.storage_root_key, checks)?;
+        let birth_key = Public::parse(&bundle.birth_key);
+        let is_birth_key =
+            birth_key.is_some_and(|parsed| is_signing(&bundle.birth_key, &parsed, BIRTH, &[]));
         checks.require(is_birth_key, Code::BirthTemplate)?;
-        let storage_root_key = name_of(&bundle.storage_root_key);
         Ok(Self {
-            storage_root_key,
-            qualified_root: qualified_name(None, &storage_root_key),
+            storage_root_key: name_of(&bundle.storage_root_key),
+            qualified_root,
             birth_key: name_of(&bundle.birth_key),
         })
     }
@@ -200,6 +186,20 @@ impl Tree {
     fn qualified_name(&self, public: &[u8]) -> Name {
         qualified_name(Some(&self.qualified_root), &name_of(public))
     }
+}
+
+/// The qualified name, in the owner's hierarchy, of a storage root key that keeps its keys in the TPM.
+pub(crate) fn check_root(public: &[u8], checks: &Checks<'_>) -> Result<Name, Refusal> {
+    let is_root = Public::parse(public).is_some_and(|public| {
+        let set = attributes::FIXED_TPM
+            | attributes::FIXED_PARENT
+            | attributes::SENSITIVE_DATA_ORIGIN
+            | attributes::RESTRICTED
+            | attributes::DECRYPT;
+        public.name_alg == SHA256 && public.has(set, attributes::SIGN)
+    });
+    checks.require(is_root, Code::SrkTemplate)?;
+    Ok(qualified_name(None, &name_of(public)))
 }
 
 /// Attributes of a birth key: userWithAuth, sign. It is a program's, not a TPM's.

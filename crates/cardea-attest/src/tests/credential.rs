@@ -160,6 +160,28 @@ fn encrypt_block(key: &[u8], block: [u8; 16]) -> [u8; 16] {
     block.into()
 }
 
+/// The seed that an endorsement key on P-256 agrees on.
+fn p256_seed(key: &SoftKey, told: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::new(told);
+    let (x, y) = (wire.sized().unwrap(), wire.sized().unwrap());
+    let peer = p256::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).unwrap();
+    let own = p256::SecretKey::from_slice(&[key.0; 32]).unwrap();
+    let shared = p256::ecdh::diffie_hellman(own.to_nonzero_scalar(), peer.as_affine());
+    let parts = [
+        &[0, 0, 0, 1],
+        &shared.raw_secret_bytes()[..],
+        b"IDENTITY\0",
+        x,
+        &key.point().0,
+    ];
+    Sha256::digest(parts.concat()).to_vec()
+}
+
+/// What the TPM of an endorsement key on P-256 returns for a credential.
+pub(super) fn activate(key: &SoftKey, object: &Name, blob: &[u8], seed: &[u8]) -> Option<Vec<u8>> {
+    open(NameDigest::Sha256, &p256_seed(key, seed), object, blob)
+}
+
 #[test]
 fn every_kind_of_endorsement_key_opens_its_credential_and_no_other() {
     let object: Name = hex(OBJECT).try_into().unwrap();
@@ -172,22 +194,7 @@ fn every_kind_of_endorsement_key_opens_its_credential_and_no_other() {
     let key = endorsement_key(&SoftKey(60).pki(), NameDigest::Sha256);
     let made = make_credential(&key, &object, &secret, &mut |buffer| random.fill(buffer)).unwrap();
     assert_eq!((made.blob.len(), made.seed.len()), (68, 68));
-    let mut wire = Wire::new(&made.seed);
-    let (x, y) = (wire.sized().unwrap(), wire.sized().unwrap());
-    let peer = p256::PublicKey::from_sec1_bytes(&[&[4], x, y].concat()).unwrap();
-    let own = p256::SecretKey::from_slice(&[60; 32]).unwrap();
-    let shared = p256::ecdh::diffie_hellman(own.to_nonzero_scalar(), peer.as_affine());
-    let own_x = SoftKey(60).point().0;
-    let seed = Sha256::digest(
-        [
-            &[0, 0, 0, 1],
-            &shared.raw_secret_bytes()[..],
-            b"IDENTITY\0",
-            x,
-            &own_x,
-        ]
-        .concat(),
-    );
+    let seed = p256_seed(&SoftKey(60), &made.seed);
     check_open(
         NameDigest::Sha256,
         &seed,

@@ -132,7 +132,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn statement(&self) -> Statement {
+    pub(super) fn statement(&self) -> Statement {
         let mut attest = self.magic.to_be_bytes().to_vec();
         attest.extend_from_slice(&self.kind.to_be_bytes());
         put_sized(&mut attest, &self.qualified_signer);
@@ -348,7 +348,7 @@ impl Maker {
         }
     }
 
-    fn public_of(key: &SoftKey, attributes: u32, policy: &[u8]) -> Vec<u8> {
+    pub(super) fn public_of(key: &SoftKey, attributes: u32, policy: &[u8]) -> Vec<u8> {
         let (x, y) = key.point();
         signing_public(attributes, policy, &x, &y)
     }
@@ -601,7 +601,12 @@ impl Expected {
 
     /// With some checks left out.
     pub(super) fn verify_without(&self, bytes: &[u8], skipped: &[Code]) -> Result<Claims, Refusal> {
-        let verifier = Verifier {
+        self.with_verifier(|verifier| verifier.verify_with(bytes, &Checks { skipped }))
+    }
+
+    /// Does something with the verifier.
+    pub(super) fn with_verifier<T>(&self, run: impl FnOnce(&Verifier<'_>) -> T) -> T {
+        run(&Verifier {
             trust: AttestationTrust {
                 authorities: &[authority("Test CA", &CA)],
                 intermediates: &[],
@@ -612,7 +617,6 @@ impl Expected {
             nonce: self.nonce.as_deref().map_or(Nonce::Any, Nonce::Exactly),
             now: self.now,
             requirements: self.requirements.clone(),
-        };
-        verifier.verify_with(bytes, &Checks { skipped })
+        })
     }
 }

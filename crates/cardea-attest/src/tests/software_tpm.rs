@@ -6,16 +6,21 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cardea_pki::{Certificate, PathCertificate};
 use cardea_terms::KeyClass;
 
 use super::credential::{POLICY_A, POLICY_B};
 use super::maker::{BIRTH, Expected, target};
 use super::{Random, hex};
+use crate::authority::Policy;
+use crate::exchange::{
+    Answer, Challenge, OfferedKey, Request, RequestForm, TpmDescription, answer_data,
+};
 use crate::policy::{self, name_of, nv_public, signing_public};
 use crate::wire::{Wire, put_sized};
 use crate::{
-    Authority, Bundle, Creation, EndorsementKey, Form, Index, Key, Level, Role, Statement, Tries,
-    make_credential, name_of_public, qualifying_data,
+    Authority, Bundle, Code, Creation, EkOrigin, EkTrust, EndorsementKey, Form, Index, Key, Level,
+    Role, Statement, Tries, certificates_in_nv, make_credential, name_of_public, qualifying_data,
 };
 
 const OWNER: u32 = 0x4000_0001;
@@ -32,6 +37,7 @@ mod code {
     pub(super) const ACTIVATE_CREDENTIAL: u32 = 0x147;
     pub(super) const CERTIFY: u32 = 0x148;
     pub(super) const CERTIFY_CREATION: u32 = 0x14A;
+    pub(super) const NV_READ: u32 = 0x14E;
     pub(super) const POLICY_SECRET: u32 = 0x151;
     pub(super) const CREATE: u32 = 0x153;
     pub(super) const LOAD: u32 = 0x157;
@@ -193,6 +199,53 @@ impl Tpm {
         let parameters: [&[u8]; 2] = [&nonce, &[0, 0, 1, 0, 0x10, 0, 0x0B]];
         self.call(code::START_AUTH_SESSION, &[NULL, NULL], &[], &parameters)
             .0
+    }
+
+    /// A session for the policy of endorsement keys of the low range.
+    fn endorsement_session(&mut self) -> u32 {
+        let session = self.policy_session();
+        // No nonce, no cpHash, no reference, no expiry.
+        let handles = [ENDORSEMENT, session];
+        self.call(code::POLICY_SECRET, &handles, &[PASSWORD], &[&[0; 10]]);
+        session
+    }
+
+    /// Opens a challenge for an object, with the RSA endorsement key.
+    fn activate(&mut self, object: u32, challenge: &Challenge) -> Vec<u8> {
+        let (key, _) = self.primary(ENDORSEMENT, &low_template());
+        let session = self.endorsement_session();
+        let parameters: [&[u8]; 2] = [&sized(&challenge.blob), &sized(&challenge.seed)];
+        let sessions = [PASSWORD, session];
+        let handles = [object, key];
+        let (_, opened) = self.call(code::ACTIVATE_CREDENTIAL, &handles, &sessions, &parameters);
+        self.flush(key);
+        Wire::new(&opened).sized().unwrap().to_vec()
+    }
+
+    /// The whole content of an index that needs no password.
+    fn read_index(&mut self, index: u32) -> Vec<u8> {
+        let (_, public) = self.call(code::NV_READ_PUBLIC, &[index], &[], &[]);
+        let area = Wire::new(&public).sized().unwrap();
+        let size = u16::from_be_bytes(area[area.len() - 2..].try_into().unwrap());
+        let mut content = Vec::new();
+        while content.len() < usize::from(size) {
+            let offset = u16::try_from(content.len()).unwrap();
+            let part = (size - offset).min(512);
+            let parameters: [&[u8]; 2] = [&part.to_be_bytes(), &offset.to_be_bytes()];
+            let handles = [index, index];
+            let (_, read) = self.call(code::NV_READ, &handles, &[PASSWORD], &parameters);
+            content.extend_from_slice(Wire::new(&read).sized().unwrap());
+        }
+        content
+    }
+
+    /// TPM2_Certify of an object by another, over some extraData.
+    fn certify(&mut self, object: u32, signer: u32, extra_data: &[u8]) -> Statement {
+        let parameters: [&[u8]; 2] = [&sized(extra_data), &[0, 0x10]];
+        let handles = [object, signer];
+        let sessions = [PASSWORD; 2];
+        let (_, certified) = self.call(code::CERTIFY, &handles, &sessions, &parameters);
+        statement(&certified)
     }
 
     /// A session that the birth key approved for one command on the PIN's index.
@@ -372,16 +425,7 @@ fn software_tpm_opens_the_credentials_of_all_its_endorsement_keys() {
     let (low, high) = (sized(&hex(POLICY_A)), sized(&hex(POLICY_B)));
     let templates = [
         // L-1, L-2, and P-384 of the high range, which takes an empty password.
-        (
-            [
-                &hex("0001000b000300b2")[..],
-                &low,
-                &hex("0006008000430010080000000000"),
-                &zeros(256),
-            ]
-            .concat(),
-            true,
-        ),
+        (low_template(), true),
         (
             [
                 &hex("0023000b000300b2")[..],
@@ -414,11 +458,7 @@ fn software_tpm_opens_the_credentials_of_all_its_endorsement_keys() {
         let made =
             make_credential(&key, &name, &secret, &mut |buffer| random.fill(buffer)).unwrap();
         let session = if has_policy {
-            let session = tpm.policy_session();
-            // No nonce, no cpHash, no reference, no expiry.
-            let handles = [ENDORSEMENT, session];
-            tpm.call(code::POLICY_SECRET, &handles, &[PASSWORD], &[&[0; 10]]);
-            session
+            tpm.endorsement_session()
         } else {
             PASSWORD
         };
@@ -429,4 +469,142 @@ fn software_tpm_opens_the_credentials_of_all_its_endorsement_keys() {
         assert_eq!(opened, sized(&secret));
         tpm.flush(handle);
     }
+}
+
+/// L-1: the endorsement key with RSA.
+fn low_template() -> Vec<u8> {
+    [
+        &hex("0001000b000300b2")[..],
+        &sized(&hex(POLICY_A)),
+        &hex("0006008000430010080000000000"),
+        &sized(&[0; 256]),
+    ]
+    .concat()
+}
+
+/// A TPM as its maker delivers it, in a folder; returns the certificates of the maker's root and of what lies below.
+fn deliver(folder: &Path) -> [PathCertificate; 2] {
+    let authority = folder.join("authority");
+    std::fs::create_dir(&authority).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let at = authority.display();
+    let settings = write(
+        "localca.conf",
+        &format!(
+            "statedir = {at}\nsigningkey = {at}/signkey.pem\nissuercert = {at}/issuercert.pem\n\
+             certserial = {at}/certserial\n"
+        ),
+    );
+    let options = write("localca.options", "");
+    let setup = write(
+        "setup.conf",
+        &format!(
+            "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {settings}\n\
+             create_certs_tool_options = {options}\n"
+        ),
+    );
+    let made = Command::new("swtpm_setup")
+        .args(["--tpm2", "--createek", "--create-ek-cert", "--lock-nvram"])
+        .args(["--overwrite", "--config", &setup, "--tpmstate"])
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    ["swtpm-localca-rootca-cert.pem", "issuercert.pem"].map(|name| {
+        let content = std::fs::read(authority.join(name)).unwrap();
+        let certificate = Certificate::parse(&content).unwrap();
+        PathCertificate::parse(certificate.der()).unwrap()
+    })
+}
+
+#[test]
+fn authority_certifies_the_attestation_key_of_a_delivered_tpm_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [root, between] = deliver(folder.path());
+    let tpm = &mut Tpm::start(folder.path());
+    let low = low_template();
+    let (ek, ek_public) = tpm.primary(ENDORSEMENT, &low);
+    let content = tpm.read_index(0x01C0_0002);
+    // No more than three objects are loaded at once.
+    tpm.flush(ek);
+    let (srk, srk_public) = tpm.primary(OWNER, &template(0x0003_0472, &[], STORAGE));
+    let ak = tpm.create(srk, &template(0x0005_0472, &[], SIGNING), &[]);
+    let witness = template(0x0005_0432, &policy::witness(1), SIGNING);
+    let witness = tpm.create(srk, &witness, &[]);
+    tpm.flush(srk);
+    let request = Request {
+        attestation_key: ak.public.clone(),
+        endorsement_keys: vec![OfferedKey {
+            public: ek_public,
+            certificates: certificates_in_nv(&content).unwrap(),
+        }],
+        storage_root_key: srk_public,
+        tpm: TpmDescription {
+            manufacturer: *b"IBM\0",
+            model: "SW   TPM".to_owned(),
+            firmware: 0,
+            revision: 164,
+        },
+        form: RequestForm::Sealed {
+            made_at_reset: 1,
+            witness: witness.public.clone(),
+        },
+        name: None,
+    };
+
+    let now = root.not_before().max(between.not_before()) + 3600;
+    let mut random = Random(50);
+    let authority = Policy {
+        trust: EkTrust {
+            roots: &[root],
+            intermediates: &[between],
+            ..EkTrust::default()
+        },
+        bad_firmware: &[],
+        state_key: &[3; 32],
+        challenge_seconds: 600,
+    };
+    let made = authority.challenge(&request, now, &mut |buffer| random.fill(buffer));
+    let challenge = made.unwrap().challenge;
+    let secret = tpm.activate(ak.handle, &challenge);
+    let q = answer_data(&secret);
+    let answer = Answer {
+        secret,
+        state: challenge.state,
+        attestation_key: tpm.certify(ak.handle, ak.handle, &q),
+        witness: Some(tpm.certify(witness.handle, ak.handle, &q)),
+    };
+    let answer = Answer::decode(&answer.encode()).unwrap();
+    let decision = authority.decide(&answer, now + 5, &|_| false).unwrap();
+    assert_eq!(Some(decision.name), name_of_public(&ak.public));
+    assert_eq!(decision.tpm.origin, EkOrigin::Certificate);
+    assert_eq!(decision.tpm.identity.model, "swtpm");
+    let used = |challenge: &[u8; 32]| *challenge == decision.challenge;
+    let again = authority.decide(&answer, now + 5, &used);
+    assert_eq!(again.unwrap_err().code, Code::AnswerUsed);
+
+    // The same with an attestation key that is a primary key of the endorsement hierarchy.
+    tpm.flush(witness.handle);
+    tpm.flush(ak.handle);
+    let (primary, primary_public) = tpm.primary(ENDORSEMENT, &template(0x0005_0472, &[], SIGNING));
+    let request = Request {
+        attestation_key: primary_public,
+        form: RequestForm::Approved,
+        ..request
+    };
+    let made = authority.challenge(&request, now, &mut |buffer| random.fill(buffer));
+    let challenge = made.unwrap().challenge;
+    let secret = tpm.activate(primary, &challenge);
+    let answer = Answer {
+        attestation_key: tpm.certify(primary, primary, &answer_data(&secret)),
+        witness: None,
+        state: challenge.state,
+        secret,
+    };
+    let refusal = authority.decide(&answer, now + 5, &|_| false).unwrap_err();
+    assert_eq!(refusal.code, Code::AkHierarchy);
 }

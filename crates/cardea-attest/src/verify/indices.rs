@@ -1,10 +1,11 @@
 //! The witness key and the NV indices (steps 5 to 8).
 
+use super::attestation_key::is_signing;
 use super::statement::{self, Signer, StatementCodes, Statements};
 use super::{Checks, Tree};
 use crate::bundle::{Form, Index, Role, Witness};
-use crate::policy::{self, Name, Sealed, name_of, nv_public, signing_public};
-use crate::structure::{AttestKind, KeyNumbers, Public};
+use crate::policy::{self, Name, Sealed, name_of, nv_public, qualified_name};
+use crate::structure::{AttestKind, Public};
 use crate::wire::Wire;
 use crate::{Bundle, Code, Refusal, Tries};
 
@@ -84,7 +85,7 @@ pub(super) fn check(
         Some(witness) => Some(check_witness(
             witness,
             *made_at_reset,
-            tree,
+            &tree.qualified_root,
             statements,
             attestation_key,
         )?),
@@ -126,10 +127,10 @@ pub(super) fn check(
 }
 
 /// The witness key, before anything that it signed.
-fn check_witness(
+pub(crate) fn check_witness(
     witness: &Witness,
     made_at_reset: u32,
-    tree: &Tree,
+    qualified_root: &Name,
     statements: &Statements<'_>,
     attestation_key: &Signer,
 ) -> Result<Signer, Refusal> {
@@ -143,18 +144,11 @@ fn check_witness(
     )?;
     let refused = || Refusal::new(Code::WitnessTemplate);
     let parsed = Public::parse(&witness.public).ok_or_else(refused)?;
-    let is_template = match parsed.key {
-        KeyNumbers::Ecc { x, y, .. } => {
-            let policy = policy::witness(made_at_reset);
-            x.len() == 32
-                && y.len() == 32
-                && witness.public == signing_public(WITNESS, &policy, x, y)
-        }
-        KeyNumbers::Rsa { .. } => false,
-    };
+    let policy = policy::witness(made_at_reset);
+    let is_template = is_signing(&witness.public, &parsed, WITNESS, &policy);
     checks.require(is_template, Code::WitnessTemplate)?;
     let key = parsed.public_key().ok_or_else(refused)?;
-    let qualified = tree.qualified_name(&witness.public);
+    let qualified = qualified_name(Some(qualified_root), &name_of(&witness.public));
     let is_it = subject.name == name_of(&witness.public) && subject.content == qualified;
     checks.require(is_it, Code::WitnessName)?;
     Ok(Signer::new(key, qualified))

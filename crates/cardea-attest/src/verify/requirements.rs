@@ -3,7 +3,7 @@
 use cardea_terms::{KeyClass, Origin};
 
 use super::Checks;
-use crate::{Authority, Claims, Code, Level, Name, Refusal};
+use crate::{Authority, Claims, Code, Level, Name, Refusal, TpmIdentity};
 
 /// What evidence must show. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,13 +81,18 @@ impl Requirements {
         let Authority::Certificate { tpm: Some(tpm), .. } = authority else {
             return true;
         };
-        self.bad_firmware.iter().any(|bad| {
-            let is = |wanted: &Option<String>, found: &String| {
-                wanted.as_ref().is_none_or(|wanted| wanted == found)
-            };
-            bad.manufacturer == tpm.manufacturer
-                && is(&bad.model, &tpm.model)
-                && is(&bad.version, &tpm.version)
-        })
+        self.bad_firmware.iter().any(|bad| bad.is(tpm))
+    }
+}
+
+impl BadFirmware {
+    /// Whether a TPM is one of those.
+    pub(crate) fn is(&self, tpm: &TpmIdentity) -> bool {
+        let is = |wanted: &Option<String>, found: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        self.manufacturer == tpm.manufacturer
+            && is(&self.model, &tpm.model)
+            && is(&self.version, &tpm.version)
     }
 }

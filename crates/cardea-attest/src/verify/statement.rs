@@ -7,33 +7,42 @@ use crate::structure::{Attest, AttestKind, MAGIC, Subject, attest_head, ecdsa_si
 use crate::{Code, Name, Refusal, Statement};
 
 /// A key that signs statements.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     key: PublicKey,
-    qualified_name: Name,
+    /// Where it is; none if that cannot be known.
+    qualified_name: Option<Name>,
 }
 
 impl Signer {
-    pub(super) const fn new(key: PublicKey, qualified_name: Name) -> Self {
+    pub(crate) const fn new(key: PublicKey, qualified_name: Name) -> Self {
         Self {
             key,
-            qualified_name,
+            qualified_name: Some(qualified_name),
+        }
+    }
+
+    /// A key of which its certificate is known, and not its place.
+    pub(crate) const fn anywhere(key: PublicKey) -> Self {
+        Self {
+            key,
+            qualified_name: None,
         }
     }
 }
 
 /// Codes for the statements about one thing.
-pub(super) struct StatementCodes {
-    pub(super) signature: Code,
-    pub(super) magic: Code,
-    pub(super) kind: Code,
-    pub(super) nonce: Code,
-    pub(super) form: Code,
-    pub(super) hierarchy: Code,
+pub(crate) struct StatementCodes {
+    pub(crate) signature: Code,
+    pub(crate) magic: Code,
+    pub(crate) kind: Code,
+    pub(crate) nonce: Code,
+    pub(crate) form: Code,
+    pub(crate) hierarchy: Code,
 }
 
 macro_rules! codes_of {
     ($name:ident: $signature:ident $magic:ident $kind:ident $nonce:ident $form:ident $hierarchy:ident) => {
-        pub(super) const $name: StatementCodes = StatementCodes {
+        pub(crate) const $name: StatementCodes = StatementCodes {
             signature: Code::$signature,
             magic: Code::$magic,
             kind: Code::$kind,
@@ -44,6 +53,7 @@ macro_rules! codes_of {
     };
 }
 
+codes_of!(ATTESTATION: AkSignature AkMagic AkType AkNonce AkForm AkHierarchy);
 codes_of!(WITNESS: WitnessSignature WitnessMagic WitnessType WitnessNonce WitnessForm WitnessHierarchy);
 codes_of!(SEALED: SealedSignature SealedMagic SealedType SealedNonce SealedForm SealedHierarchy);
 codes_of!(PIN: PinSignature PinMagic PinType PinNonce PinForm PinHierarchy);
@@ -53,10 +63,10 @@ codes_of!(KEY: KeySignature KeyMagic KeyType KeyNonce KeyForm KeyHierarchy);
 codes_of!(CREATION: CreationSignature CreationMagic CreationType CreationNonce CreationForm CreationHierarchy);
 
 /// What all statements of a bundle have in common.
-pub(super) struct Statements<'a> {
+pub(crate) struct Statements<'a> {
     /// Their extraData.
-    pub(super) q: &'a [u8; 32],
-    pub(super) checks: &'a Checks<'a>,
+    pub(crate) q: &'a [u8],
+    pub(crate) checks: &'a Checks<'a>,
 }
 
 impl Statements<'_> {
@@ -64,7 +74,7 @@ impl Statements<'_> {
     ///
     /// The signature comes first, and the magic before anything that the key signed: a restricted key also signs
     /// digests of messages that do not begin with it.
-    pub(super) fn check<'s>(
+    pub(crate) fn check<'s>(
         &self,
         statement: &'s Statement,
         signer: &Signer,
@@ -85,7 +95,8 @@ impl Statements<'_> {
         checks.require(attest.extra_data == self.q, codes.nonce)?;
         let (subject, has_more) = attest.subject(kind).ok_or_else(malformed)?;
         checks.require(!has_more, codes.form)?;
-        let is_in_place = attest.qualified_signer == signer.qualified_name;
+        let place = signer.qualified_name.as_ref();
+        let is_in_place = place.is_none_or(|place| attest.qualified_signer == place);
         checks.require(is_in_place, codes.hierarchy)?;
         Ok(subject)
     }
