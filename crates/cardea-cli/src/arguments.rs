@@ -3,6 +3,7 @@
 //! Secrets come by prompt, file or descriptor: no argument takes one, which a test below checks.
 
 mod attest;
+mod authority;
 mod certificates;
 mod create;
 mod examples;
@@ -20,6 +21,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::attest::{AttestVerb, EvidenceArguments, VerifyArguments};
+pub(crate) use self::authority::{
+    AssetText, AuthorityCurve, AuthorityPinVerb, AuthorityVerb, ChallengeArguments, InitArguments,
+    IssueArguments,
+};
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::create::{CreateArguments, RestoreArguments};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};

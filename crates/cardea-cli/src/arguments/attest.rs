@@ -7,7 +7,7 @@ use cardea_attest::{Level, Name, Requirements};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{CardArgument, OutputArguments};
+use super::{AuthorityVerb, CardArgument, OutputArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AttestVerb {
@@ -25,6 +25,9 @@ pub(crate) enum AttestVerb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// The authority that certifies the attestation keys of cards, by files
+    #[command(subcommand)]
+    Authority(AuthorityVerb),
     /// Make an attestation key for a card that has none (administrators)
     ///
     /// Such a card proves where its keys are, and how many wrong PINs it takes now (level 1).

@@ -50,6 +50,28 @@ Examples:
   cardea audit --follow
   cardea audit --verify";
 
+pub(super) const AUTHORITY_CHALLENGE: &str = "\
+Examples:
+  cardea attest authority challenge alice.request --folder ca --out alice.challenge";
+
+pub(super) const AUTHORITY_INIT: &str = "\
+Examples:
+  cardea attest authority init --folder ca --subject \"CN=Attestation authority,O=Example\"
+  cardea attest authority init --folder ca --key own.key --certificate own.pem";
+
+pub(super) const AUTHORITY_ISSUE: &str = "\
+Examples:
+  cardea attest authority issue alice.answer --folder ca --out alice.certificate
+  cardea attest authority issue alice.answer --folder ca --out alice.certificate --days 730 --within 1440";
+
+pub(super) const AUTHORITY_PIN_ADD: &str = "\
+Examples:
+  cardea attest authority pin add 00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF --asset \"PC 17\" --folder ca";
+
+pub(super) const AUTHORITY_PIN_IMPORT: &str = "\
+Examples:
+  cardea attest authority pin import inventory.txt --folder ca";
+
 pub(super) const CARD_ATTACH: &str = "\
 Examples:
   cardea card attach /media/alice/STICK";

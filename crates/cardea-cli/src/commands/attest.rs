@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::attestation;
+use super::authority;
 use crate::arguments::{AttestVerb, VerifyArguments};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
@@ -31,6 +32,7 @@ pub(crate) fn run(verb: &AttestVerb, daemon: &mut Daemon) -> Result<(), Failure>
         AttestVerb::Import { card, issued } => attestation::import(&card.card, issued, daemon),
         AttestVerb::Request { card, out } => attestation::request(&card.card, out, daemon),
         AttestVerb::Show { card, output } => attestation::show(&card.card, *output, daemon),
+        AttestVerb::Authority(verb) => authority::run(verb),
         AttestVerb::Verify(arguments) => verify(arguments),
     }
 }
@@ -49,6 +51,7 @@ fn verify(arguments: &VerifyArguments) -> Result<(), Failure> {
             authorities: &authorities,
             intermediates: &intermediates,
             pins: &pins,
+            ek_policies: EkOrigin::POLICIES,
             ..AttestationTrust::default()
         },
         nonce: match &arguments.nonce {

@@ -40,7 +40,7 @@ pub(super) fn enable(card: &str, daemon: &mut Daemon) -> Result<(), Failure> {
         "the card has an attestation key, {}; that its limits of tries last, it cannot prove: a new card can, with \
          `cardea card create --attest`",
         name(attestation(&card)?)
-    ))?;
+    ));
     Ok(())
 }
 
@@ -57,7 +57,7 @@ pub(super) fn request(card: &str, out: &Path, daemon: &mut Daemon) -> Result<(),
     note(&format!(
         "send {} to the attestation authority; its challenge is answered by `cardea attest answer`",
         out.display()
-    ))?;
+    ));
     Ok(())
 }
 
@@ -77,7 +77,7 @@ pub(super) fn answer(
     note(&format!(
         "send {} to the attestation authority; what it issues is stored by `cardea attest import`",
         out.display()
-    ))?;
+    ));
     Ok(())
 }
 
@@ -112,16 +112,16 @@ pub(super) fn evidence(arguments: &EvidenceArguments, daemon: &mut Daemon) -> Re
     };
     file::write(Some(&arguments.out), &bundle)?;
     let out = arguments.out.display();
-    note(&format!("evidence of level {level} written to {out}"))?;
+    note(&format!("evidence of level {level} written to {out}"));
     let attestation = attestation(&card)?;
     if attestation.certificates.is_empty() {
         note(&format!(
             "the attestation key has no certificate: only who knows its name, {}, can verify this",
             name(attestation)
-        ))?;
+        ));
     }
     if level == 1 && attestation.sealed {
-        note("after the next restart of the computer this card can give evidence of level 2")?;
+        note("after the next restart of the computer this card can give evidence of level 2");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod attest;
 mod audit;
+mod authority;
 mod bad_input;
 mod cards;
 mod certificates;

@@ -100,6 +100,12 @@ fn recovery() {
 }
 
 #[test]
+fn attestation() {
+    let printed = page("attestation.md");
+    assert!(printed.contains("PC 17"), "{printed}");
+}
+
+#[test]
 fn tpm_replaced() {
     let blocks = blocks("tpm-replaced.md");
     let (before, after) = blocks.split_at(1);
