@@ -20,7 +20,7 @@ use cardea_terms::CounterMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use self::attest::{AttestVerb, EvidenceArguments, VerifyArguments};
+pub(crate) use self::attest::{AttestVerb, Digits, EvidenceArguments, VerifyArguments};
 pub(crate) use self::authority::{
     AssetText, AuthorityCurve, AuthorityPinVerb, AuthorityVerb, ChallengeArguments, InitArguments,
     IssueArguments,
@@ -422,6 +422,7 @@ mod tests {
         for command in every_command() {
             let text = command.get_after_long_help();
             let text = text.map(ToString::to_string).unwrap_or_default();
+            let text = text.replace("\\\n", "");
             for line in text
                 .lines()
                 .filter_map(|line| line.strip_prefix("  cardea"))

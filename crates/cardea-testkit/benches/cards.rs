@@ -22,7 +22,7 @@ use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use cardea_card::gids::created_card;
-use cardea_card::record::CardId;
+use cardea_card::record::{CardId, CardRecord};
 use cardea_card::{Card, Connection};
 use cardea_client::Client;
 use cardea_client::message::{
@@ -50,6 +50,8 @@ fn main() {
     signatures(&service, "RSA-2048", RSA_2048, if quick { 60 } else { 600 });
     signatures(&service, "P-256", P_256, if quick { 200 } else { 2000 });
     verification(&service, if quick { 50 } else { 500 });
+    println!();
+    attested(&service, if quick { 20 } else { 300 });
     println!();
     creation(&service, if quick { 5 } else { 30 });
     println!();
@@ -129,13 +131,17 @@ fn raw_sign(service: &Service, algorithm: &Algorithm) -> (u32, Vec<u8>) {
 
 /// A card with one key, verified, and its signing APDU.
 fn card_sign(service: &Service, algorithm: &Algorithm) -> (Card, Connection, Vec<u8>) {
-    let record = tpm_card::new_record(
-        service,
-        created_card(CardId::new(CARD_ID)),
-        PIN.as_bytes(),
-        None,
-        None,
-    );
+    let gids = created_card(CardId::new(CARD_ID));
+    let record = tpm_card::new_record(service, gids, PIN.as_bytes(), None, None);
+    verified_sign(service, record, algorithm)
+}
+
+/// The same with a card that was made already.
+fn verified_sign(
+    service: &Service,
+    record: CardRecord,
+    algorithm: &Algorithm,
+) -> (Card, Connection, Vec<u8>) {
     let mut card = tpm_card::open(service, record);
     let mut connection = card.connect();
     let digit = algorithm.digit;
@@ -239,6 +245,74 @@ fn verification(service: &Service, rounds: usize) {
         &mut floor,
         &mut engine,
         per_operation,
+    );
+}
+
+/// Cards that can prove what they promise beside cards that cannot: what a signature and their creation cost.
+fn attested(service: &Service, rounds: usize) {
+    println!("| | plain p50 µs (p95) | attested p50 µs (p95) | ratio | commands of each |");
+    println!("|---|---|---|---|---|");
+    let new = |attests: bool| {
+        let gids = created_card(CardId::new(CARD_ID));
+        match attests {
+            true => tpm_card::new_attested_record(service, gids, PIN.as_bytes(), None, None),
+            false => tpm_card::new_record(service, gids, PIN.as_bytes(), None, None),
+        }
+    };
+    let count = service.command_count();
+    for (name, algorithm) in [("RSA-2048", &RSA_2048), ("P-256", &P_256)] {
+        let mut cards =
+            [false, true].map(|attests| verified_sign(service, new(attests), algorithm));
+        let mut times = [Vec::new(), Vec::new()];
+        let mut commands = [0; 2];
+        for _ in 0..rounds {
+            // In blocks: what changes from one card to the other is not a signature's.
+            for (form, (card, connection, apdu)) in cards.iter_mut().enumerate() {
+                let mut sign = || {
+                    let response = card.transmit(connection, apdu);
+                    assert_eq!(response[response.len() - 2..], [0x90, 0]);
+                };
+                sign();
+                let before = count.get();
+                for _ in 0..10 {
+                    times[form].push(timed(&mut sign));
+                }
+                commands[form] += count.get() - before;
+            }
+        }
+        let signed = 10.0 * rounds as f64;
+        beside(
+            &format!("{name} signature, back to back"),
+            &mut times,
+            commands.map(|all| all as f64 / signed),
+        );
+    }
+    let mut times = [Vec::new(), Vec::new()];
+    let mut commands = [0; 2];
+    for _ in 0..rounds / 10 {
+        for (form, attests) in [false, true].into_iter().enumerate() {
+            let before = count.get();
+            let mut made = None;
+            times[form].push(timed(|| made = Some(new(attests))));
+            commands[form] += count.get() - before;
+            service.destroy_card(&made.unwrap().tpm).unwrap();
+        }
+    }
+    let made = (rounds / 10) as f64;
+    beside(
+        "card creation, no administrator",
+        &mut times,
+        commands.map(|all| all as f64 / made),
+    );
+}
+
+fn beside(name: &str, [plain, attested]: &mut [Vec<Duration>; 2], commands: [f64; 2]) {
+    let ((plain, plain95), (attested, attested95)) = (percentiles(plain), percentiles(attested));
+    println!(
+        "| {name} | {plain:.0} ({plain95:.0}) | {attested:.0} ({attested95:.0}) | {:.3} | {:.2}, {:.2} |",
+        attested / plain,
+        commands[0],
+        commands[1],
     );
 }
 

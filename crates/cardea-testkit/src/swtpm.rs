@@ -92,6 +92,49 @@ impl Swtpm {
     }
 }
 
+/// Makes the state of a TPM as its maker delivers it, in a folder of its own: with certificates by a root and an
+/// intermediate authority, for RSA-2048 and P-384. Returns the files of the authorities' certificates, the root's first;
+/// they are in the other folder, and one that is there already makes further TPMs.
+///
+/// # Panics
+///
+/// When swtpm_setup and swtpm_localca do not make it.
+#[must_use]
+pub fn deliver(state: &Path, authority: &Path) -> [PathBuf; 2] {
+    for folder in [state, authority] {
+        std::fs::create_dir_all(folder).expect("the folder is made");
+    }
+    let file = |name: &str| authority.join(name).display().to_string();
+    let write = |name: &str, content: String| {
+        std::fs::write(authority.join(name), content).expect("the file is written");
+        file(name)
+    };
+    let settings = format!(
+        "statedir = {}\nsigningkey = {}\nissuercert = {}\ncertserial = {}\n",
+        authority.display(),
+        file("signkey.pem"),
+        file("issuercert.pem"),
+        file("certserial"),
+    );
+    let settings = write("localca.conf", settings);
+    let options =
+        "--platform-manufacturer Fabrikam\n--platform-version 2.1\n--platform-model Board\n";
+    let options = write("localca.options", options.to_owned());
+    let setup = format!(
+        "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {settings}\n\
+         create_certs_tool_options = {options}\n"
+    );
+    let made = Command::new("swtpm_setup")
+        .args(["--tpm2", "--createek", "--create-ek-cert", "--lock-nvram"])
+        .args(["--overwrite", "--config", &write("setup.conf", setup)])
+        .arg("--tpmstate")
+        .arg(state)
+        .output()
+        .expect("swtpm_setup is installed");
+    assert!(made.status.success(), "{made:?}");
+    ["swtpm-localca-rootca-cert.pem", "issuercert.pem"].map(|name| authority.join(name))
+}
+
 /// CMD_INIT of swtpm's control channel (`swtpm_ioctls(3)`): code and flags out, result back.
 pub(crate) fn initialise(control: &Path) -> io::Result<()> {
     const CMD_INIT: u32 = 2;

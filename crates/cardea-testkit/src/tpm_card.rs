@@ -22,7 +22,25 @@ pub fn new_record(
     puk: Option<&[u8]>,
     admin_key: Option<&[u8; 24]>,
 ) -> CardRecord {
-    given(service, played::counter_mode(), gids, pin, puk, admin_key)
+    let mode = played::counter_mode();
+    given(service, (mode, false), gids, pin, puk, admin_key)
+}
+
+/// Like [`new_record`], with an attestation key and sealed policies.
+///
+/// # Panics
+///
+/// When the TPM does not make it.
+#[must_use]
+pub fn new_attested_record(
+    service: &Service,
+    gids: GidsRecord,
+    pin: &[u8],
+    puk: Option<&[u8]>,
+    admin_key: Option<&[u8; 24]>,
+) -> CardRecord {
+    let form = (CounterMode::Nv, true);
+    given(service, form, gids, pin, puk, admin_key)
 }
 
 /// Like [`new_record`], with objects as counters.
@@ -38,12 +56,14 @@ pub fn new_record_in_objects(
     puk: Option<&[u8]>,
     admin_key: Option<&[u8; 24]>,
 ) -> CardRecord {
-    given(service, CounterMode::Object, gids, pin, puk, admin_key)
+    let form = (CounterMode::Object, false);
+    given(service, form, gids, pin, puk, admin_key)
 }
 
+/// In a counter mode, and attested or not.
 fn given(
     service: &Service,
-    mode: CounterMode,
+    form: (CounterMode, bool),
     gids: GidsRecord,
     pin: &[u8],
     puk: Option<&[u8]>,
@@ -52,7 +72,7 @@ fn given(
     let secret = |typed: &[u8]| Pin::new(typed).expect("a PIN");
     let (mut record, _) = make(
         service,
-        mode,
+        form,
         gids,
         NewSecrets::Given {
             pin: secret(pin),
@@ -88,7 +108,7 @@ pub fn uninitialised_record(service: &Service, puk: bool) -> CardRecord {
 
 fn uninitialised(service: &Service, mode: CounterMode, puk: bool) -> CardRecord {
     let gids = cardea_card::gids::uninitialised_card();
-    let (mut record, provisional) = make(service, mode, gids, NewSecrets::Random { puk });
+    let (mut record, provisional) = make(service, (mode, false), gids, NewSecrets::Random { puk });
     record.provisional = provisional;
     record.lengths.pin.clear();
     record
@@ -106,32 +126,34 @@ pub fn record_of_kind(service: &Service, kind: CardKind) -> CardRecord {
 
 fn of_kind(service: &Service, mode: CounterMode, kind: CardKind) -> CardRecord {
     let created = || cardea_card::gids::created_card(CardId::new(CARD_ID));
+    let form = (mode, false);
     match kind {
-        CardKind::Admin => given(service, mode, created(), PIN, None, Some(ADMIN_KEY)),
-        CardKind::AdminAndPuk => given(service, mode, created(), PIN, Some(PUK), Some(ADMIN_KEY)),
+        CardKind::Admin => given(service, form, created(), PIN, None, Some(ADMIN_KEY)),
+        CardKind::AdminAndPuk => given(service, form, created(), PIN, Some(PUK), Some(ADMIN_KEY)),
         CardKind::Blank => given(
             service,
-            mode,
+            form,
             cardea_card::gids::blank_card(),
             PIN,
             None,
             None,
         ),
-        CardKind::Created => given(service, mode, created(), PIN, None, None),
+        CardKind::Created => given(service, form, created(), PIN, None, None),
         CardKind::Uninitialised => uninitialised(service, mode, false),
         CardKind::UninitialisedWithPuk => uninitialised(service, mode, true),
-        CardKind::WithPuk => given(service, mode, created(), PIN, Some(PUK), None),
+        CardKind::WithPuk => given(service, form, created(), PIN, Some(PUK), None),
     }
 }
 
 fn make(
     service: &Service,
-    mode: CounterMode,
+    (mode, attests): (CounterMode, bool),
     gids: GidsRecord,
     secrets: NewSecrets,
 ) -> (CardRecord, Option<Provisional>) {
     let new = NewCard {
         mode,
+        attests,
         ..NewCard::new(secrets)
     };
     let prepared = service

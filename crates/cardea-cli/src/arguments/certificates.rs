@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cardea_pki::{AlternativeName, ExtendedKeyUsage, KeyUsage, Name};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::attest::Digits;
 use super::{CardArgument, OutputArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +109,20 @@ pub(crate) enum CsrVerb {
         key: String,
         #[command(flatten)]
         wanted: Wanted,
+        /// Prove in the request where the key is, and how the card's PIN is counted
+        ///
+        /// The request has a statement of the TPM about the key (draft-ietf-lamps-csr-attestation) and the card's evidence.
+        /// The card needs an attestation key with a certificate.
+        #[arg(long, help_heading = "Attestation")]
+        attest: bool,
+        /// The certification authority's nonce, in hexadecimal, at most 32 bytes
+        #[arg(
+            long,
+            value_name = "HEX",
+            help_heading = "Attestation",
+            requires = "attest"
+        )]
+        nonce: Option<Digits>,
         #[arg(long, value_name = "FORMAT", default_value = "pem", help = "Encoding")]
         format: Encoding,
         /// File to write [default: stdout]

@@ -127,7 +127,8 @@ Examples:
 pub(super) const CSR_CREATE: &str = "\
 Examples:
   cardea csr create Alice --key work --subject CN=Alice --out alice.csr
-  cardea csr create Alice --key work --subject CN=Alice --san upn:alice@EXAMPLE.ORG --eku smartcardLogon";
+  cardea csr create Alice --key work --subject CN=Alice --san upn:alice@EXAMPLE.ORG --eku smartcardLogon
+  cardea csr create Alice --key work --subject CN=Alice --attest --out alice.csr";
 
 pub(super) const KEY_GENERATE: &str = "\
 Examples:

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use cardea_attest::exchange::Issued;
-use cardea_attest::name_of_public;
-use cardea_client::message::{Attestation, ByteVec, CardDetails, CardRequest, Reply, Request};
+use cardea_attest::{Statement, csr, name_of_public};
+use cardea_client::message::{
+    Attestation, ByteVec, CardDetails, CardRequest, KeySummary, Reply, Request,
+};
 use cardea_pki::Certificate;
 use serde_json::{Value, json};
 
-use crate::arguments::{EvidenceArguments, OutputArguments};
+use crate::arguments::{Digits, EvidenceArguments, OutputArguments};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex::plain;
-use crate::on_card::{now, select};
+use crate::on_card::{now, public_key, select};
 use crate::terminal::clock::local;
 use crate::terminal::output::{note, print, print_json, printable};
 
@@ -124,6 +126,53 @@ pub(super) fn evidence(arguments: &EvidenceArguments, daemon: &mut Daemon) -> Re
         note("after the next restart of the computer this card can give evidence of level 2");
     }
     Ok(())
+}
+
+/// What proves in a certificate request where its key is.
+pub(super) fn attribute(
+    card: &CardDetails,
+    key: &KeySummary,
+    nonce: Option<&Digits>,
+    daemon: &mut Daemon,
+) -> Result<Vec<u8>, Failure> {
+    let attestation = attestation(card)?;
+    if attestation.certificates.is_empty() {
+        return Err(Failure::new(
+            Exit::NotFound,
+            "the attestation key has no certificate, without which nobody could verify the request: get one from an \
+             attestation authority with `cardea attest request`",
+        ));
+    }
+    let nonce = nonce.map(|nonce| &nonce.0[..]);
+    let spki = public_key(key)?.to_spki_der();
+    let id = &card.summary.card_id;
+    let certify = CardRequest::CertifyKey {
+        reference: key.reference,
+        qualifying: csr::qualifying_data(nonce, &spki),
+    };
+    let certify = Request::card(id.clone(), certify);
+    let Reply::Statement {
+        attest,
+        signature,
+        public,
+    } = daemon.call(&certify, "asking the TPM about the key")?
+    else {
+        return Err(Daemon::unexpected());
+    };
+    let evidence = CardRequest::Evidence {
+        nonce: nonce.unwrap_or_default().to_vec(),
+        keys: Some(vec![key.reference]),
+    };
+    let evidence = Request::card(id.clone(), evidence);
+    let Reply::Evidence { bundle, .. } = daemon.call(&evidence, "asking the TPM for evidence")?
+    else {
+        return Err(Daemon::unexpected());
+    };
+    let certificates = attestation.certificates.iter();
+    let certificates: Vec<_> = certificates.map(|it| it.to_vec()).collect();
+    let statement = Statement { attest, signature };
+    csr::attestation_attribute(&public, &statement, &certificates, Some(&bundle))
+        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
 }
 
 /// The attestation of a card that has some.

@@ -5,6 +5,7 @@ use std::path::Path;
 use cardea_client::message::{CardDetails, KeySummary};
 use cardea_pki::RequestBuilder;
 
+use super::attestation;
 use crate::arguments::{CsrVerb, Encoding, PinArguments, Wanted};
 use crate::daemon::Daemon;
 use crate::exit::Failure;
@@ -19,21 +20,36 @@ pub(crate) fn run(verb: &CsrVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             card,
             key,
             wanted,
+            attest,
+            nonce,
             format,
             out,
             pin,
         } => {
             let card = daemon.usable_by_pin(&card.card)?;
             let key = select(&card, key)?;
-            create(&card, key, wanted, (*format, out.as_deref()), pin, daemon)
+            let attribute = match attest {
+                true => Some(attestation::attribute(&card, key, nonce.as_ref(), daemon)?),
+                false => None,
+            };
+            let request = Ordered { wanted, attribute };
+            let out = (*format, out.as_deref());
+            create(&card, key, request, out, pin, daemon)
         }
     }
+}
+
+/// What a request is to say.
+struct Ordered<'a> {
+    wanted: &'a Wanted,
+    /// What proves where the key is.
+    attribute: Option<Vec<u8>>,
 }
 
 fn create(
     card: &CardDetails,
     key: &KeySummary,
-    wanted: &Wanted,
+    Ordered { wanted, attribute }: Ordered<'_>,
     (format, out): (Encoding, Option<&Path>),
     pin: &PinArguments,
     daemon: &mut Daemon,
@@ -55,6 +71,9 @@ fn create(
     }
     for usage in &wanted.key_usage {
         builder = builder.key_usage(*usage);
+    }
+    if let Some(attribute) = attribute {
+        builder = builder.attestation(attribute);
     }
     let unsigned = builder
         .build()

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::PathBuf;
 
 use cardea_attest::{EkTrust, EkVoucher, EndorsementKey};
 use cardea_pki::{Certificate, PathCertificate};
+use cardea_testkit::swtpm::deliver;
 
 use crate::support::Place;
 
@@ -239,44 +240,14 @@ fn authorisations_need_an_administrator() {
     }
 }
 
-/// A TPM as its maker delivers it: with certificates by a root and an intermediate authority, for RSA-2048 and P-384.
-/// Returns the authorities' certificates.
+/// A TPM as its maker delivers it. Returns the authorities' certificates.
 fn delivered(place: &Place) -> Vec<PathCertificate> {
-    let authority = place.path("authority");
-    fs::create_dir(&authority).unwrap();
-    fs::create_dir(place.path("tpm")).unwrap();
-    let file = |name: &str| authority.join(name).display().to_string();
-    let settings = format!(
-        "statedir = {}\nsigningkey = {}\nissuercert = {}\ncertserial = {}\n",
-        authority.display(),
-        file("signkey.pem"),
-        file("issuercert.pem"),
-        file("certserial"),
-    );
-    let options =
-        "--platform-manufacturer Fabrikam\n--platform-version 2.1\n--platform-model Board\n";
-    let settings = place.file("localca.conf", &settings);
-    let options = place.file("localca.options", options);
-    let setup = format!(
-        "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {settings}\n\
-         create_certs_tool_options = {options}\n"
-    );
-    let made = Command::new("swtpm_setup")
-        .args(["--tpm2", "--createek", "--create-ek-cert", "--lock-nvram"])
-        .args(["--overwrite", "--config", &place.file("setup.conf", &setup)])
-        .arg("--tpmstate")
-        .arg(place.path("tpm"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    ["swtpm-localca-rootca-cert.pem", "issuercert.pem"]
-        .iter()
-        .map(|name| {
-            let content = fs::read(file(name)).unwrap();
-            let certificate = Certificate::parse(&content).unwrap();
-            PathCertificate::parse(certificate.der()).unwrap()
-        })
-        .collect()
+    let authorities = deliver(&place.path("tpm"), &place.path("authority"));
+    let read = |path: &PathBuf| {
+        let certificate = Certificate::parse(&fs::read(path).unwrap()).unwrap();
+        PathCertificate::parse(certificate.der()).unwrap()
+    };
+    authorities.iter().map(read).collect()
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod administrator;
+mod attestation;
 mod dbus;
 mod doctor;
 mod fixtures;
