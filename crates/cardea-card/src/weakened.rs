@@ -78,7 +78,14 @@ pub enum Weakness {
     UnprovenSessions,
     /// Provisioning leaves the hierarchies' policies as they were.
     OpenHierarchies,
+    /// The birth key is one that everybody knows, as if its maker had kept it.
+    KnownBirthKey,
+    /// The same, and sealed policies can be written in any boot.
+    OpenGate,
 }
+
+/// The private half of the birth key that everybody knows.
+pub const KNOWN_BIRTH_KEY: [u8; 32] = [0x42; 32];
 
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
 

@@ -131,7 +131,7 @@ impl PreparedCard {
         base: u32,
         made_at_reset: Option<u32>,
     ) -> Result<Self, TpmError> {
-        let secret = crate::crypto::secret_scalar(&mut random);
+        let secret = birth_key();
         let point = secret.public_key().to_sec1_point(false);
         let coordinate = |bytes: Option<&_>| -> Option<[u8; 32]> {
             let bytes: &[u8] = AsRef::<[u8]>::as_ref(bytes?);
@@ -592,6 +592,15 @@ fn write_first(
     let handle = prepared.handle(role);
     let name = prepared.defined_name(role);
     tpm.nv_write(handle, &name, session, 0, &first_content(limit))
+}
+
+/// A new one for each card.
+fn birth_key() -> p256::SecretKey {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::KnownBirthKey) || weakened::has(Weakness::OpenGate) {
+        return crate::crypto::secret_scalar(&mut |bytes| bytes.fill(weakened::KNOWN_BIRTH_KEY[0]));
+    }
+    crate::crypto::secret_scalar(&mut random)
 }
 
 /// The approval alone would serve whoever comes later.

@@ -10,6 +10,7 @@ use cardea_card::record::{CounterMode, IndexRole};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin};
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
+pub(crate) use sealed::has_gate;
 pub use sealed::{
     Bound, Branches, Comparison, RESET_COUNT, X_DEFINED, X_SIZE, X_WRITTEN, attestation_template,
     first_content, is_made_from, is_of_card, sealed_index_policy, sealed_init_policy,

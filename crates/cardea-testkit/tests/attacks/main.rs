@@ -17,6 +17,8 @@
 
 mod answers_bus;
 mod bench;
+#[cfg(feature = "weakened")]
+mod birth_key;
 mod bus;
 mod creation_bus;
 mod edited;

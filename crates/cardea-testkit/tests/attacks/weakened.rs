@@ -10,8 +10,8 @@ use cardea_daemon::{Config, Daemon};
 use crate::bench::Outcome;
 use crate::memory::Places;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, sessions,
-    takeover, tickets, vault,
+    birth_key, bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback,
+    sessions, takeover, tickets, vault,
 };
 
 /// One weakness at a time in a process.
@@ -36,6 +36,35 @@ fn succeeds_in(weakness: Weakness, attack: impl FnOnce() -> Outcome, words: &str
 #[test]
 fn counter_made_again_where_the_first_write_is_approved_for_all() {
     succeeds(Weakness::ApprovedFirstWrite, takeover::counter_made_again);
+}
+
+/// The attack comes to nothing, although the engine is weak in this way.
+fn fails(weakness: Weakness, attack: impl FnOnce() -> Outcome) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    choose(Some(weakness));
+    let outcome = attack();
+    choose(None);
+    if let Err(what) = outcome {
+        panic!("the attack succeeds: {what}");
+    }
+}
+
+#[test]
+fn birth_key_that_was_kept_takes_a_card_of_form_a_over() {
+    let attack = birth_key::kept_for_a_card_of_form_a;
+    succeeds(Weakness::KnownBirthKey, attack);
+}
+
+#[test]
+fn birth_key_that_was_kept_is_of_no_use_for_sealed_policies() {
+    let attack = birth_key::kept_for_a_card_of_form_s;
+    fails(Weakness::KnownBirthKey, attack);
+}
+
+#[test]
+fn sealed_policies_where_no_reset_closes_the_gate() {
+    let attack = birth_key::kept_for_a_card_of_form_s;
+    succeeds(Weakness::OpenGate, attack);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::{PreparedCard, birth_key_signs, define, in_session, require_public};
 use crate::core::Core;
 use crate::error::TpmError;
 use crate::policy::{
-    Branches, Comparison, Names, REF_INIT, X_DEFINED, X_WRITTEN, cc, first_content, name_of,
-    sealed_init_policy, signed_hash, x_public,
+    Branches, Comparison, Names, REF_INIT, X_DEFINED, X_WRITTEN, cc, first_content, has_gate,
+    name_of, sealed_init_policy, signed_hash, x_public,
 };
 use crate::session::Session;
 
@@ -86,7 +86,9 @@ fn satisfy(
     if birth_key_signs() {
         tpm.policy_signed(birth, &birth_name, session, REF_INIT, &signature)?;
     }
-    tpm.policy_resets(session, Comparison::Equal, x.made_at_reset)?;
+    if has_gate() {
+        tpm.policy_resets(session, Comparison::Equal, x.made_at_reset)?;
+    }
     tpm.policy_command_code(session, cc::NV_WRITE)?;
     match tpm.policy_digest(session)? == x.init {
         true => Ok(()),

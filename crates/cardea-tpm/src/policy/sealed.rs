@@ -5,6 +5,8 @@
 //! indices.
 
 use cardea_card::record::{CounterMode, IndexRole};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 use super::{
     ALG_ECC, ALG_ECDSA, ALG_NULL, ALG_SHA256, ApprovalId, Area, CURVE_P256, NV_FORMS, Names,
@@ -66,8 +68,20 @@ fn resets(old: &[u8; 32], comparison: Comparison, count: u32) -> [u8; 32] {
 #[must_use]
 pub fn sealed_init_policy(birth_name: &[u8], made_at_reset: u32) -> [u8; 32] {
     let by_birth_key = signed(&ZERO, birth_name, REF_INIT);
+    if !has_gate() {
+        return command_code(&by_birth_key, cc::NV_WRITE);
+    }
     let in_this_boot = resets(&by_birth_key, Comparison::Equal, made_at_reset);
     command_code(&in_this_boot, cc::NV_WRITE)
+}
+
+/// Whether the boot of the creation alone can write.
+pub(crate) fn has_gate() -> bool {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::OpenGate) {
+        return false;
+    }
+    true
 }
 
 /// The policy of a witness: it signs after a later reset.
