@@ -136,6 +136,14 @@ pub fn answer_data(secret: &[u8]) -> [u8; 32] {
     hash(&[ANSWER.as_bytes(), &[0], secret])
 }
 
+/// Which of the four messages bytes begin like, as `cardea-ak-request-1`: to say what was given in place of another.
+#[must_use]
+pub fn message_kind(bytes: &[u8]) -> Option<&'static str> {
+    let found = version(bytes).ok()?;
+    let kinds = [REQUEST, CHALLENGE, ANSWER, ISSUED];
+    kinds.into_iter().find(|kind| *kind == found)
+}
+
 /// Gives a message its `encode` and `decode`.
 macro_rules! message {
     ($name:ident, $version:ident, $text:literal) => {

@@ -22,11 +22,17 @@ pub struct Signer {
 pub struct Term<'a> {
     /// The serial number: random, big-endian, 1 to 19 bytes, not zero.
     pub serial: &'a [u8],
-    /// The first second, since 1970.
-    pub not_before: i64,
-    /// The last second, since 1970.
-    pub not_after: i64,
+    /// Seconds since 1970. The validity begins an hour earlier, for those whose clock is slow.
+    pub now: i64,
+    /// How long it is valid from now, in seconds.
+    pub seconds: i64,
 }
+
+/// How slow the clock of a verifier may be.
+const SLOW_CLOCK: i64 = 3600;
+
+/// `tcg-kp-AIKCertificate`, and any purpose.
+const PURPOSES: [&str; 2] = [crate::identity::AK_CERTIFICATE, "2.5.29.37.0"];
 
 /// Why an authority cannot issue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +45,9 @@ pub enum IssueError {
     #[error("the authority's certificate is not valid at this time: replace it")]
     NotValid,
     /// It may not issue.
-    #[error("the authority's certificate does not allow it to issue certificates")]
+    #[error(
+        "the authority's certificate does not allow it to issue certificates of attestation keys"
+    )]
     NotAnAuthority,
     /// The key cannot sign.
     #[error("the authority's key could not sign")]
@@ -59,7 +67,12 @@ impl Signer {
         if !own.is_for(key.public_key()) {
             return Err(IssueError::CertificateKey);
         }
-        if !own.is_authority() {
+        let usages = own.extended_key_usages();
+        let has_purpose = usages.is_none_or(|usages| {
+            let mut usages = usages.iter();
+            usages.any(|usage| PURPOSES.contains(&usage.as_str()))
+        });
+        if !own.is_authority() || !has_purpose {
             return Err(IssueError::NotAnAuthority);
         }
         Ok(Self { key, chain })
@@ -80,8 +93,8 @@ impl Signer {
         let body = AuthorityCertificate {
             serial: term.serial,
             name,
-            not_before: term.not_before,
-            not_after: term.not_after,
+            not_before: term.now - SLOW_CLOCK,
+            not_after: term.now + term.seconds,
             key: &cardea_pki::PublicKey::from_ec_point(curve, &point)?,
         }
         .to_be_signed(algorithm)?;
@@ -104,7 +117,7 @@ impl Signer {
     /// [`IssueError`].
     pub fn issue(&self, decision: &Decision, term: &Term<'_>) -> Result<Issued, IssueError> {
         let issuer = self.chain.first().ok_or(IssueError::CertificateKey)?;
-        if term.not_before > issuer.not_after() || term.not_before < issuer.not_before() {
+        if !(issuer.not_before()..=issuer.not_after()).contains(&term.now) {
             return Err(IssueError::NotValid);
         }
         let algorithm = SignatureAlgorithm::default_for(self.key.kind());
@@ -112,8 +125,8 @@ impl Signer {
         let body = AttestationCertificate {
             serial: term.serial,
             issuer,
-            not_before: term.not_before,
-            not_after: term.not_after.min(issuer.not_after()),
+            not_before: (term.now - SLOW_CLOCK).max(issuer.not_before()),
+            not_after: (term.now + term.seconds).min(issuer.not_after()),
             key: &decision.key,
             tpm: &identity.attributes(),
             policies: &[decision.tpm.origin.policy()],

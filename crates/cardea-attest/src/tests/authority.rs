@@ -503,8 +503,8 @@ fn signer(until: i64) -> Signer {
     let name = "CN=Test authority,O=Example".parse().unwrap();
     let term = Term {
         serial: &[1],
-        not_before: NOW - YEAR,
-        not_after: until,
+        now: NOW - YEAR,
+        seconds: until - (NOW - YEAR),
     };
     let own = Signer::self_signed(&key, &name, &term).unwrap();
     let own = PathCertificate::parse(&own).unwrap();
@@ -514,8 +514,8 @@ fn signer(until: i64) -> Signer {
 fn term() -> Term<'static> {
     Term {
         serial: &[0x7F, 2, 3],
-        not_before: NOW,
-        not_after: NOW + 3 * YEAR,
+        now: NOW,
+        seconds: 3 * YEAR,
     }
 }
 
@@ -531,6 +531,7 @@ fn certificate_that_is_issued_lets_the_card_s_evidence_be_accepted() {
         assert!(own.subject().is_empty());
         // Never longer than its issuer.
         assert_eq!(own.not_after(), NOW + YEAR);
+        assert_eq!(own.not_before(), NOW - 3600);
 
         let bundle = Bundle {
             certificates: issued.certificates,
@@ -580,11 +581,23 @@ fn authority_whose_time_is_over_or_whose_certificate_does_not_fit_does_not_issue
         (NOW - YEAR, NOW + YEAR),
         &[Extension::basic_constraints(false, None)],
     );
-    let leaf = PathCertificate::parse(&leaf).unwrap();
-    assert_eq!(
-        refused(Signer::new(key(CA.0), vec![leaf])),
-        IssueError::NotAnAuthority
+    let for_servers = certificate(
+        ("Test", &CA),
+        "Test",
+        &CA.pki().to_spki_der(),
+        (NOW - YEAR, NOW + YEAR),
+        &[
+            Extension::basic_constraints(true, None),
+            Extension::extended_key_usages(&["1.3.6.1.5.5.7.3.1"]).unwrap(),
+        ],
     );
+    for unfit in [leaf, for_servers] {
+        let unfit = PathCertificate::parse(&unfit).unwrap();
+        assert_eq!(
+            refused(Signer::new(key(CA.0), vec![unfit])),
+            IssueError::NotAnAuthority
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Random;
 use crate::exchange::{
     Answer, Challenge, Issued, MAX_MESSAGE, OfferedKey, Request, RequestForm, TpmDescription,
-    answer_data,
+    answer_data, message_kind,
 };
 use crate::{Code, Refusal, Statement};
 
@@ -137,6 +137,17 @@ fn message_in_place_of_another_is_named() {
             }
         }
     }
+    let kinds = messages().map(|(bytes, _)| message_kind(&bytes).unwrap());
+    assert_eq!(
+        kinds,
+        [
+            "cardea-ak-request-1",
+            "cardea-ak-challenge-1",
+            "cardea-ak-answer-1",
+            "cardea-ak-certificate-1"
+        ]
+    );
+    assert_eq!(message_kind(b"\xA1\x00\x61a"), None);
     let mut later = b"\xA1\x00\x73cardea-ak-request-2".to_vec();
     let refusal = Request::decode(&later).unwrap_err();
     assert_eq!(refusal.code, Code::MessageVersion);

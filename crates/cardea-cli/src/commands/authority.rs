@@ -7,8 +7,10 @@ mod pin_list;
 mod pins;
 mod record;
 
+use std::path::Path;
+
 use cardea_attest::authority::{Decision, Policy, Term};
-use cardea_attest::exchange::{Answer, OfferedKey, Request, RequestForm};
+use cardea_attest::exchange::{Answer, OfferedKey, Request, RequestForm, message_kind};
 use cardea_attest::{Code, EkOrigin, EkTrust, EndorsementKey, Refusal};
 use cardea_pki::PathCertificate;
 use jiff::Timestamp;
@@ -42,7 +44,8 @@ fn challenge(arguments: &ChallengeArguments) -> Result<(), Failure> {
     let folder = Folder::open(&arguments.folder.path)?;
     let trusted = Trusted::read(&folder)?;
     let content = file::read(&arguments.request)?;
-    let request = Request::decode(&content).map_err(|refusal| refused(&refusal, ""))?;
+    let request = Request::decode(&content)
+        .map_err(|refusal| refused(&refusal, &instead(&arguments.request, &content)))?;
     let state_key = folder.state_key()?;
     let policy = Policy {
         trust: EkTrust {
@@ -112,6 +115,15 @@ fn advice(refusal: &Refusal, request: &Request) -> String {
     }
 }
 
+/// What a file has in place of the message that it was to have.
+fn instead(path: &Path, content: &[u8]) -> String {
+    let file = path.display();
+    match message_kind(content) {
+        Some(kind) => format!("; {file} is a message {kind}"),
+        None => format!("; the file is {file}"),
+    }
+}
+
 fn refused(refusal: &Refusal, advice: &str) -> Failure {
     let code = refusal.code;
     Failure::new(Exit::Failed, format!("refused ({code}): {refusal}{advice}"))
@@ -126,7 +138,8 @@ fn issue(arguments: &IssueArguments) -> Result<(), Failure> {
     let signer = folder.signer()?;
     let state_key = folder.state_key()?;
     let content = file::read(&arguments.answer)?;
-    let answer = Answer::decode(&content).map_err(|refusal| refused(&refusal, ""))?;
+    let answer = Answer::decode(&content)
+        .map_err(|refusal| refused(&refusal, &instead(&arguments.answer, &content)))?;
     let trusted = Trusted::read(&folder)?;
     let policy = Policy {
         trust: trusted.trust(),
@@ -140,12 +153,21 @@ fn issue(arguments: &IssueArguments) -> Result<(), Failure> {
     let now = now();
     let decision = policy
         .decide(&answer, now, &|challenge| locked.is_answered(challenge))
-        .map_err(|refusal| refused(&refusal, ""))?;
+        .map_err(|refusal| {
+            let advice = match refusal.code {
+                Code::AnswerUsed => format!(
+                    "; what was issued is in {}",
+                    folder.file(folder::RECORD).display()
+                ),
+                _ => String::new(),
+            };
+            refused(&refusal, &advice)
+        })?;
     let serial = serial()?;
     let term = Term {
         serial: &serial,
-        not_before: now,
-        not_after: now + i64::from(arguments.days) * DAY,
+        now,
+        seconds: i64::from(arguments.days) * DAY,
     };
     let issued = signer
         .issue(&decision, &term)

@@ -6,11 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cardea_attest::EndorsementKey;
+use cardea_attest::authority::{Decision, KnownTpm, Signer, Term};
 use cardea_attest::exchange::{
     Answer, Challenge, Issued, OfferedKey, Request, RequestForm, TpmDescription, answer_data,
 };
-use cardea_pki::Certificate;
+use cardea_attest::{Bundle, EkOrigin, EndorsementKey, TpmIdentity, name_of_public};
+use cardea_pki::{Certificate, Curve, PathCertificate, PrivateKey, PublicKey};
 use serde_json::Value;
 
 use crate::support::{Place, Run};
@@ -363,6 +364,11 @@ fn answer_of_another_tpm_or_to_another_authority_is_refused() {
     assert!(refused.err.contains("refused (secret)"), "{refused:?}");
     answer.secret[0] ^= 1;
     fs::write(scene.place.path("answer"), answer.encode()).unwrap();
+    // A message in the place of another.
+    let (request, out) = (scene.path("request"), scene.path("certificate"));
+    let refused = scene.run(&["issue", &request, "--out", &out]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("cardea-ak-request-1"), "{refused:?}");
 
     let other = scene.path("other");
     let made = scene
@@ -451,6 +457,62 @@ fn authority_is_made_whole_and_private_or_not_at_all() {
     let nothing = place.run(&["attest", "authority", "pin", "list", "--folder", &fourth]);
     assert_eq!(nothing.code, 2, "{nothing:?}");
     assert!(nothing.err.contains("authority init"), "{nothing:?}");
+}
+
+#[test]
+fn evidence_whose_attestation_key_it_certified_is_accepted_with_its_certificate() {
+    let scene = Scene::new();
+    let place = &scene.place;
+    let read = |name: &str| fs::read(place.path("ca").join(name)).unwrap();
+    let key = PrivateKey::parse(&read("authority.key"), None).unwrap();
+    let own = Certificate::parse(&read("authority.pem")).unwrap();
+    let own = PathCertificate::parse(own.der()).unwrap();
+    let signer = Signer::new(key, vec![own]).unwrap();
+    // The worked example of the design; its attestation key ends with its point.
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../cardea-attest/src/tests/data/sealed.evidence"
+    );
+    let mut bundle = Bundle::decode(&fs::read(example).unwrap()).unwrap();
+    let public = bundle.attestation_key.clone();
+    let (_, numbers) = public.split_at(public.len() - 68);
+    let (x, y) = numbers.split_at(34);
+    let (x, y) = (x.split_at(2).1, y.split_at(2).1);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let decision = Decision {
+        challenge: [0; 32],
+        key: PublicKey::from_ec(Curve::P256, x, y).unwrap(),
+        name: name_of_public(&public).unwrap(),
+        tpm: KnownTpm {
+            pin: [0; 32],
+            origin: EkOrigin::Pin,
+            root: None,
+            identity: TpmIdentity {
+                manufacturer: "id:49424D00".to_owned(),
+                model: "SW   TPM".to_owned(),
+                version: "id:20191023".to_owned(),
+            },
+        },
+        form: RequestForm::Approved,
+        card: None,
+    };
+    let term = Term {
+        serial: &[7],
+        now: i64::try_from(now).unwrap(),
+        seconds: 86_400,
+    };
+    bundle.certificates = signer.issue(&decision, &term).unwrap().certificates;
+    let evidence = place.path("evidence");
+    fs::write(&evidence, bundle.encode()).unwrap();
+    let trust = scene.path("ca/authority.pem");
+    let verify = ["attest", "verify", evidence.to_str().unwrap(), "--json"];
+    let accepted = place.run(&[&verify[..], &["--trust", &trust]].concat());
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    let json = accepted.json();
+    assert_eq!(json["ek"], "pin");
+    assert_eq!(json["ak_issuer"], "CN=Test authority");
+    assert_eq!(json["tpm"]["model"], "SW   TPM");
+    assert_eq!(json["level"], 2);
 }
 
 #[test]

@@ -81,12 +81,11 @@ fn generated(arguments: &InitArguments) -> Result<Identity, Failure> {
         AuthorityCurve::P384 => Curve::P384,
     };
     let key = random_key(curve)?;
-    let not_before = now();
     let serial = serial()?;
     let term = Term {
         serial: &serial,
-        not_before,
-        not_after: not_before + i64::from(arguments.days) * DAY,
+        now: now(),
+        seconds: i64::from(arguments.days) * DAY,
     };
     let bad = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let der = Signer::self_signed(&key, &arguments.subject, &term).map_err(|error| bad(&error))?;
