@@ -64,12 +64,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
         TpmError::CountReset => fail(FailureKind::UnsafeTpm, resetting_tpm(&cause)),
         TpmError::FailureMode | TpmError::Protocol { .. } => fail(FailureKind::Broken, cause),
         TpmError::Lost(_) => fail(FailureKind::Lost, cause),
-        TpmError::NoEvidence(_) => fail(
-            FailureKind::NotSupported,
-            format!(
-                "{cause}; create the card without --attest, and give it an attestation key with `cardea attest enable`"
-            ),
-        ),
+        TpmError::NoEvidence(_) => fail(FailureKind::NotSupported, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::HIERARCHY => {
             fail(FailureKind::SwitchedOff, SWITCHED_OFF)
         }

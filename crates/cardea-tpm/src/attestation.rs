@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::create::make_signing_key;
 use crate::endorsement;
 use crate::error::TpmError;
+use crate::examination::{Obstacle, OptionalCommand};
 use crate::operate::require_own_tpm;
 use crate::policy::{
     ApprovalId, Comparison, X_SIZE, attestation_template, name_of, nv_public, nv_written,
@@ -245,6 +246,10 @@ pub(crate) fn evidence(
     qualifying: &[u8; 32],
     keys: &[KeyRecord],
 ) -> Result<Evidence, TpmError> {
+    if !core.link()?.tpm.has(OptionalCommand::NvCertify)? {
+        let lacks = Obstacle::Lacks(OptionalCommand::NvCertify);
+        return Err(TpmError::NoEvidence(lacks.to_string()));
+    }
     let attester = Attester::new(core, card, anchor, qualifying)?;
     let storage_root_key = core.root_public()?;
     let resets = core.link()?.tpm.read_clock()?.resets;

@@ -199,8 +199,8 @@ pub enum TpmError {
         "the RSA key follows the pattern of faulty firmware (CVE-2017-15361): its private part can be computed"
     )]
     WeakRsaKey,
-    /// This TPM cannot make a card that proves all that it promises.
-    #[error("cards of this TPM cannot prove that their limits of tries last: {0}")]
+    /// This TPM cannot prove what it was asked for.
+    #[error("this TPM cannot give that evidence: {0}")]
     NoEvidence(String),
     /// This TPM cannot hold cards.
     #[error("this TPM cannot hold cards: {0}")]

@@ -103,6 +103,7 @@ fn recovery() {
 fn attestation() {
     let printed = page("attestation.md");
     assert!(printed.contains("PC 17"), "{printed}");
+    assert!(printed.contains("accepted, level 1"), "{printed}");
 }
 
 #[test]

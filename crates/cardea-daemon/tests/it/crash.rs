@@ -2,16 +2,25 @@
 //! The places exist in builds with debug assertions only.
 #![cfg(debug_assertions)]
 
-use cardea_client::message::{CardState, CardsRequest, FailureKind, Reply, Request};
+use cardea_client::message::{CardState, CardsRequest, CreateCard, FailureKind, Reply, Request};
 
 use crate::support::{Place, administered, creation, destruction};
 
+/// Cards with approved policies and with sealed ones.
+const FORMS: [fn(Box<CreateCard>) -> CardsRequest; 2] =
+    [CardsRequest::Create, CardsRequest::CreateAttested];
+
 /// Kills the daemon during a creation at this place; false when the creation never came there.
 fn create_and_crash(place: &Place, fault: &str) -> bool {
+    create_with(place, CardsRequest::Create, fault)
+}
+
+/// The same, with the request that makes the order one for a card of some form.
+fn create_with(place: &Place, request: fn(Box<CreateCard>) -> CardsRequest, fault: &str) -> bool {
     let mut process = place.spawn(Some(fault));
     let mut client = place.client();
     let order = administered("new", Some(b"87654321"));
-    client.send(&Request::Cards(CardsRequest::Create(Box::new(order))));
+    client.send(&Request::Cards(request(Box::new(order))));
     let crashed = client.reply().is_none();
     if crashed {
         use std::os::unix::process::ExitStatusExt;
@@ -56,7 +65,9 @@ fn assert_consistent(place: &Place, kept: &str, fault: &str) {
     for card in &cards {
         assert_eq!(card.state, CardState::Ready, "{fault}: {card:?}");
         let details = client.show(&card.card_id);
-        indices += 1 + usize::from(details.puk.is_some()) + usize::from(details.administrator);
+        let sealed = details.attestation.is_some_and(|it| it.sealed);
+        let parts = [details.puk.is_some(), details.administrator, sealed];
+        indices += 1 + parts.map(usize::from).iter().sum::<usize>();
     }
     process.kill();
     assert_eq!(place.tpm.indices().len(), indices, "{fault}: stray index");
@@ -76,8 +87,10 @@ fn killed_creation_leaves_all_of_a_card_or_nothing() {
         "create-intent-removed",
         "create-seated",
     ] {
-        assert!(create_and_crash(&place, fault), "{fault} never came");
-        assert_consistent(&place, "kept", fault);
+        for request in FORMS {
+            assert!(create_with(&place, request, fault), "{fault} never came");
+            assert_consistent(&place, "kept", fault);
+        }
     }
 }
 
@@ -149,16 +162,18 @@ fn killed_between_tpm_commands_of_a_creation_leaves_no_index() {
     let process = place.spawn(None);
     place.client().create("kept");
     process.kill();
-    let mut steps = 0;
-    loop {
-        let fault = format!("create-tpm-{}", steps + 1);
-        if !create_and_crash(&place, &fault) {
-            break;
+    for request in FORMS {
+        let mut steps = 0;
+        loop {
+            let fault = format!("create-tpm-{}", steps + 1);
+            if !create_with(&place, request, &fault) {
+                break;
+            }
+            steps += 1;
+            assert_consistent(&place, "kept", &fault);
         }
-        steps += 1;
-        assert_consistent(&place, "kept", &fault);
+        assert!(steps >= 3, "only {steps} steps are announced");
     }
-    assert!(steps >= 3, "only {steps} steps are announced");
 }
 
 #[test]
@@ -168,7 +183,11 @@ fn killed_destruction_is_completed_or_not_begun() {
         let mut process = place.spawn(Some(fault));
         let mut client = place.client();
         client.create("kept");
-        client.create("doomed");
+        let doomed = CardsRequest::CreateAttested(Box::new(administered("doomed", None)));
+        assert!(matches!(
+            client.call(&Request::Cards(doomed)),
+            Reply::Card(_)
+        ));
         client.send(&destruction("doomed"));
         assert!(client.reply().is_none(), "{fault} never came");
         process.wait();
@@ -229,13 +248,19 @@ fn creation_whose_file_or_intent_cannot_be_written_leaves_no_index() {
 #[test]
 fn tpm_killed_during_a_creation_leaves_all_of_a_card_or_nothing() {
     // After so many announced steps: at different places of the work.
-    for steps in [1, 3, 5, 7] {
+    let places = [1, 3, 5, 7].map(|steps| FORMS.map(|request| (steps, request)));
+    for (steps, request) in places.into_iter().flatten() {
         let mut place = Place::new();
         let daemon = place.start();
         let mut client = place.client();
         client.create("kept");
-        let order = administered("new", Some(b"87654321"));
-        client.send(&Request::Cards(CardsRequest::Create(Box::new(order))));
+        let order = Box::new(administered("new", Some(b"87654321")));
+        let order = request(order);
+        let of_card = match order {
+            CardsRequest::CreateAttested(_) => 4,
+            _ => 3,
+        };
+        client.send(&Request::Cards(order));
         for _ in 0..steps {
             client.frame();
         }
@@ -251,7 +276,8 @@ fn tpm_killed_during_a_creation_leaves_all_of_a_card_or_nothing() {
         });
         assert_eq!(client.list().len(), 1 + usize::from(made));
         daemon.stop();
-        assert_eq!(place.tpm.indices().len(), if made { 4 } else { 1 });
+        let of_new = if made { of_card } else { 0 };
+        assert_eq!(place.tpm.indices().len(), 1 + of_new);
     }
 }
 

@@ -18,7 +18,7 @@ use cardea_client::message::{
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
-use cardea_tpm::{Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT};
+use cardea_tpm::{Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, TpmError};
 
 use crate::failure::{self, fail, of_drive_store, of_store};
 use crate::fault;
@@ -178,6 +178,9 @@ fn make_on_drive(
     Ok(drive::list_known(host, drive::known(&record)))
 }
 
+/// What can be done where the TPM makes no card that proves what it promises.
+const WITHOUT_ATTEST: &str = "; create the card without --attest, and give it an attestation key with `cardea attest enable`";
+
 /// What a card cannot tell whose counts the owner alone reads.
 const READ_BY_OWNER: &str = "this card's counters can be read with the TPM's owner authorisation only: if that is set and the daemon does not have it, the number of tries left is not shown, and a changed limit of tries is not noticed";
 
@@ -253,7 +256,11 @@ fn write(
                 // Whoever asks what cards the TPM takes is told from now on.
                 host.counters.examine(host, chip);
             }
-            owner.failure(&error)
+            let failure = owner.failure(&error);
+            match error {
+                TpmError::NoEvidence(_) => fail(failure.kind, failure.message + WITHOUT_ATTEST),
+                _ => failure,
+            }
         })?;
     note_counters(host, chip, asked, prepared.mode());
     let provisional = prepared.provisional().cloned();

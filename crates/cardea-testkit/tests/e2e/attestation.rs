@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cardea_testkit::multiplexer::Profile;
 use cardea_testkit::swtpm::{Swtpm, deliver};
 use cardea_testkit::workplace::Workplace;
 use serde_json::Value;
@@ -216,4 +217,81 @@ fn card_that_exists_gets_an_attestation_key_and_another_tpm_cannot_answer_for_it
         "challenge",
     );
     assert!(!there.machine.path("other.answer").exists());
+}
+
+#[test]
+fn endorsement_authorisation_that_is_set_is_named() {
+    let mut here = Place::new();
+    here.create("Alice", "--attest");
+    here.cardea("attest request Alice --out its.request");
+    here.cardea("attest authority challenge its.request --folder ca --out its.challenge");
+    here.machine.daemon.kill();
+    let set = here
+        .tpm
+        .tpm2("tpm2_changeauth", &["-c", "endorsement", "secret"]);
+    assert!(set.success, "{}", set.text);
+    here.machine.daemon.restart();
+    here.refuses(
+        "attest answer Alice its.challenge --out its.answer",
+        "endorsement",
+    );
+    // Evidence takes no endorsement key.
+    here.cardea("attest evidence Alice --out its.evidence");
+}
+
+#[test]
+fn tpm_that_lacks_a_command_makes_no_lesser_card_in_silence() {
+    for (part, lacks_evidence) in [("slb9665", true), ("st33-73.4", false)] {
+        let machine = Workplace::playing(Profile::named(part));
+        let create = |more: &[&str]| {
+            let pin = machine.text("pin");
+            let words = [
+                "card",
+                "create",
+                "--name",
+                "Alice",
+                "--pin-file",
+                &pin,
+                "--no-puk",
+            ];
+            machine.daemon.cardea(&[&words, more].concat())
+        };
+        let refused = create(&["--attest"]);
+        assert!(
+            !refused.success
+                && refused.text.contains("it has no PolicyAuthorizeNV")
+                    | refused.text.contains("it has no NV_Certify"),
+            "{part}: {}",
+            refused.text
+        );
+        assert!(
+            refused.text.contains("cardea attest enable"),
+            "{}",
+            refused.text
+        );
+        assert_eq!(machine.cardea(&["card", "list", "--json"]).trim(), "[]");
+        let made = create(&[]);
+        assert!(made.success, "{part}: {}", made.text);
+        machine.cardea(&["attest", "enable", "Alice"]);
+        let out = machine.text("its.evidence");
+        let evidence = ["attest", "evidence", "Alice", "--out", &out];
+        let given = machine.daemon.cardea(&evidence);
+        match lacks_evidence {
+            true => assert!(
+                given.text.contains("it has no NV_Certify"),
+                "{}",
+                given.text
+            ),
+            false => assert!(given.success, "{part}: {}", given.text),
+        }
+    }
+}
+
+#[test]
+fn card_in_object_mode_says_why_it_proves_nothing() {
+    let here = Place::new();
+    here.cardea("card create --name Dan --pin-file pin --no-puk --counter-mode object");
+    here.refuses("attest enable Dan", "by the TPM's lockout only");
+    let both = here.run("card create --name Eve --pin-file pin --attest --counter-mode object");
+    assert!(!both.success, "{}", both.text);
 }

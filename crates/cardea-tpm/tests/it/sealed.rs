@@ -11,10 +11,10 @@ use cardea_card::token::{
 };
 use cardea_testkit::bare::BarePins as _;
 use cardea_tpm::policy::{X_WRITTEN, cc, name_of, sealed_init_policy, x_public};
-use cardea_tpm::{CardFault, Evidence, Service};
+use cardea_tpm::{CardFault, Evidence, NewCard, Service, TpmError};
 
 use crate::raw::{Auth, OWNER, flush, policy_command_code, policy_session, send, sized};
-use crate::support::{Kind, PIN, PUK, Swtpm, make, make_attested, pin, token};
+use crate::support::{Kind, PIN, PUK, Swtpm, make, make_attested, new_card, pin, token};
 
 const NONCE: [u8; 16] = [9; 16];
 
@@ -342,4 +342,44 @@ fn record_that_contradicts_itself_is_damaged() {
     });
     // Another limit would have other policies, which the TPM does not have.
     changed(&|record| record.tpm.indices[0].limit += 1);
+}
+
+#[test]
+fn no_room_for_one_more_index_leaves_nothing_of_the_card() {
+    let tpm = Swtpm::start();
+    let service = tpm.service();
+    let mut taken = Vec::new();
+    let full = loop {
+        let new = NewCard {
+            attests: true,
+            ..new_card(Kind::Puk)
+        };
+        let prepared = service.prepare_card(&taken, new).unwrap();
+        let before = service.defined_indices().unwrap();
+        match service.create_card(prepared, &mut |_| {}) {
+            Ok(made) => taken.extend(made.handles()),
+            Err(error) => {
+                assert_eq!(service.defined_indices().unwrap(), before);
+                break error;
+            }
+        }
+    };
+    assert!(matches!(full, TpmError::NvFull(_)), "{full}");
+    // With whatever part of a card there is room for.
+    let mut alone = Vec::new();
+    while let Ok(made) = service
+        .prepare_card(&[], new_card(Kind::Plain))
+        .and_then(|prepared| service.create_card(prepared, &mut |_| {}))
+    {
+        let before = service.defined_indices().unwrap();
+        let new = NewCard {
+            attests: true,
+            ..new_card(Kind::Puk)
+        };
+        let prepared = service.prepare_card(&[], new).unwrap();
+        assert!(service.create_card(prepared, &mut |_| {}).is_err());
+        assert_eq!(service.defined_indices().unwrap(), before);
+        alone.push(made);
+    }
+    assert!(alone.len() < 3, "{}", alone.len());
 }

@@ -285,15 +285,76 @@ fn name_is_changed_by_whom_polkit_lets() {
 }
 
 #[test]
-fn attestation_says_what_it_needs() {
+fn evidence_is_for_whoever_sees_a_card_with_an_attestation_key() {
     let bench = Bench::new();
-    let card = bench.card("card", Dictionary::new());
     let owner = bench.client(OWNER);
-    let nonce = vec![0_u8; 20];
-    let body = (nonce, Dictionary::new());
+    let nonce = || vec![7_u8; 20];
+    let plain = bench.card("plain", Dictionary::new());
+    let body = (nonce(), Dictionary::new());
     let refused = owner
-        .call(&card, "Provisioning.GetAttestation", &body)
+        .call(&plain, "Provisioning.GetAttestation", &body)
         .unwrap_err();
     assert_eq!(refused.0, "NotSupported");
-    assert_eq!(owner.text(&card, "Card", "Attestation"), "none");
+    assert_eq!(owner.text(&plain, "Card", "Attestation"), "none");
+    assert_eq!(owner.text(&plain, "Card", "AuthorityKeyContainerName"), "");
+
+    let attested = bench.card("attested", [option("attestation", "aik-only")].into());
+    assert_eq!(owner.text(&attested, "Card", "Attestation"), "aik-only");
+    let container = owner.text(&attested, "Card", "AuthorityKeyContainerName");
+    let id = container.strip_prefix("cardea-ak-").unwrap();
+    assert_eq!(id.len(), 32);
+    let mut told: Dictionary = owner
+        .get(&attested, "Provisioning.GetAttestation", &body)
+        .unwrap();
+    let level: u32 = told.remove("level").unwrap().try_into().unwrap();
+    assert_eq!(level, 1, "until the next restart");
+    let bundle: Vec<u8> = told.remove("evidence").unwrap().try_into().unwrap();
+    let bundle = cardea_attest::Bundle::decode(&bundle).unwrap();
+    assert_eq!(bundle.nonce, nonce());
+
+    let pin = bench.folder.path().join("typed");
+    std::fs::write(&pin, PIN).unwrap();
+    let generate = ["key", "generate", id, "--algorithm", "p-256", "--pin-file"];
+    let made = bench
+        .daemon
+        .cardea(&[&generate[..], &[pin.to_str().unwrap()]].concat());
+    assert!(made.success, "{}", made.text);
+    let asked = |keys: Vec<u8>| -> Dictionary {
+        [option("format", "statement"), option("keys", keys)].into()
+    };
+    let body = (nonce(), asked(vec![0x81]));
+    let mut told: Dictionary = owner
+        .get(&attested, "Provisioning.GetAttestation", &body)
+        .unwrap();
+    let mut bytes = |name: &str| -> Vec<u8> { told.remove(name).unwrap().try_into().unwrap() };
+    let attest = bytes("attest");
+    assert!(attest.starts_with(b"\xFFTCG"));
+    assert!(attest.windows(20).any(|part| part == nonce()));
+    assert_eq!(bytes("aik-public"), bundle.attestation_key);
+    assert!(!bytes("signature").is_empty() && !bytes("key-public").is_empty());
+
+    for (keys, name) in [
+        (vec![], "InvalidArgument"),
+        (vec![0x81, 0x82], "InvalidArgument"),
+        (vec![0x99], "NotFound"),
+    ] {
+        let refused = owner
+            .call(
+                &attested,
+                "Provisioning.GetAttestation",
+                &(nonce(), asked(keys)),
+            )
+            .unwrap_err();
+        assert_eq!(refused.0, name);
+    }
+    let other = bench.client(OPERATOR);
+    assert!(
+        other
+            .call(
+                &attested,
+                "Provisioning.GetAttestation",
+                &(nonce(), Dictionary::new())
+            )
+            .is_err()
+    );
 }
