@@ -215,6 +215,7 @@ impl Policy<'_> {
     ) -> Result<Decision, Refusal> {
         let state = State::open(&answer.state, self.state_key)
             .ok_or_else(|| Refusal::new(Code::StateForeign))?;
+        // Digests of random bytes: how long the comparison takes says nothing of them.
         let secret: [u8; 32] = Sha256::digest(&answer.secret).into();
         checks.require(secret == state.secret, Code::Secret)?;
         let age = now.checked_sub(state.time);

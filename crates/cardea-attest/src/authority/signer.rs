@@ -38,23 +38,23 @@ const PURPOSES: [&str; 2] = [crate::identity::AK_CERTIFICATE, "2.5.29.37.0"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
+    /// What was to be issued cannot be written.
+    #[error(transparent)]
+    Certificate(#[from] Error),
     /// The certificate is not for the key.
     #[error("the authority's certificate belongs to another key than its private key")]
     CertificateKey,
-    /// The authority's time is over, or has not begun.
-    #[error("the authority's certificate is not valid at this time: replace it")]
-    NotValid,
     /// It may not issue.
     #[error(
         "the authority's certificate does not allow it to issue certificates of attestation keys"
     )]
     NotAnAuthority,
+    /// The authority's time is over, or has not begun.
+    #[error("the authority's certificate is not valid at this time: replace it")]
+    NotValid,
     /// The key cannot sign.
     #[error("the authority's key could not sign")]
     Signature,
-    /// What was to be issued cannot be written.
-    #[error(transparent)]
-    Certificate(#[from] Error),
 }
 
 impl Signer {

@@ -395,6 +395,18 @@ fn answer_of_another_tpm_or_to_another_authority_is_refused() {
     let issued = scene.issue(&["--days", "30"]);
     assert_eq!(issued.code, 0, "{issued:?}");
     assert_eq!(scene.record()[0]["ek"], "first-use");
+
+    // What cannot be recorded is not handed out.
+    assert_eq!(scene.challenge(&["--trust-on-first-use"]).code, 0);
+    scene.answer(&tpm);
+    let record = scene.place.path("ca/issued.jsonl");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    let second = scene.path("second");
+    let refused = scene.run(&["issue", &file, "--out", &second]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("issued.jsonl"), "{refused:?}");
+    assert!(!scene.place.path("second").exists());
 }
 
 #[test]
