@@ -319,10 +319,14 @@ fn evidence_is_for_whoever_sees_a_card_with_an_attestation_key() {
         .daemon
         .cardea(&[&generate[..], &[pin.to_str().unwrap()]].concat());
     assert!(made.success, "{}", made.text);
+    let listed = bench.daemon.printed(&["key", "list", id, "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let reference = listed[0]["reference"].as_str().unwrap();
+    let reference = u8::from_str_radix(reference, 16).unwrap();
     let asked = |keys: Vec<u8>| -> Dictionary {
         [option("format", "statement"), option("keys", keys)].into()
     };
-    let body = (nonce(), asked(vec![0x81]));
+    let body = (nonce(), asked(vec![reference]));
     let mut told: Dictionary = owner
         .get(&attested, "Provisioning.GetAttestation", &body)
         .unwrap();
@@ -335,8 +339,8 @@ fn evidence_is_for_whoever_sees_a_card_with_an_attestation_key() {
 
     for (keys, name) in [
         (vec![], "InvalidArgument"),
-        (vec![0x81, 0x82], "InvalidArgument"),
-        (vec![0x99], "NotFound"),
+        (vec![reference, reference], "InvalidArgument"),
+        (vec![0x80], "NotFound"),
     ] {
         let refused = owner
             .call(
