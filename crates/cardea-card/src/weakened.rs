@@ -82,6 +82,12 @@ pub enum Weakness {
     KnownBirthKey,
     /// The same, and sealed policies can be written in any boot.
     OpenGate,
+    /// Whom a key is recoverable by is what the card file says.
+    BelievedTargets,
+    /// Recoverable keys can be duplicated to anybody.
+    OpenDuplication,
+    /// The storage root key may be a recovery key.
+    RootAsTarget,
 }
 
 /// The private half of the birth key that everybody knows.

@@ -96,7 +96,7 @@ pub(crate) fn of_tpm(error: &TpmError) -> Failure {
             fail(FailureKind::Denied, format!("{} ({cause})", OWNER_MISSING))
         }
         TpmError::AuthMissing(_) => fail(FailureKind::Denied, cause),
-        TpmError::AuthNotSet(_) => fail(FailureKind::Invalid, cause),
+        TpmError::AuthNotSet(_) | TpmError::RootAsTarget => fail(FailureKind::Invalid, cause),
         TpmError::Response { code, .. } if code.base() == ResponseCode::LOCKOUT => lockout(&cause),
         TpmError::Response { code, .. } if code.out_of_slots() || code.asks_for_retry() => {
             fail(FailureKind::Busy, cause)
@@ -356,6 +356,7 @@ mod tests {
                 FailureKind::Broken,
             ),
             (TpmError::Mismatch, FailureKind::BadData),
+            (TpmError::RootAsTarget, FailureKind::Invalid),
             (response(Some(OWNER), 0x185), FailureKind::SwitchedOff),
             (TpmError::CountReset, FailureKind::UnsafeTpm),
             (TpmError::Damaged("x".into()), FailureKind::Failed),

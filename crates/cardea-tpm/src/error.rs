@@ -182,6 +182,11 @@ pub enum TpmError {
         /// Response code.
         code: ResponseCode,
     },
+    /// A recovery key is the storage root key itself, with which anybody who has the TPM opens copies.
+    #[error(
+        "a recovery key is this TPM's own storage root key: whoever has the TPM could open the copy"
+    )]
+    RootAsTarget,
     /// The service is stopping.
     #[error("the TPM service has stopped")]
     Stopped,
@@ -277,7 +282,7 @@ fn token_error_kind(error: &TpmError) -> TokenErrorKind {
         TpmError::FirstValueGone | TpmError::NotApproved => {
             return TokenErrorKind::NotAuthenticated;
         }
-        TpmError::Mismatch => return TokenErrorKind::BadData,
+        TpmError::Mismatch | TpmError::RootAsTarget => return TokenErrorKind::BadData,
         TpmError::NearLockout { .. } => return TokenErrorKind::Lockout,
         TpmError::NvFull(_) => return TokenErrorKind::Full,
         TpmError::FailureMode | TpmError::Protocol { .. } => return TokenErrorKind::Internal,

@@ -184,7 +184,13 @@ fn duplication(target: &[u8; 34]) -> [u8; 32] {
 #[must_use]
 pub fn recovery_branches(key_policy: &[u8; 32], targets: &[[u8; 34]]) -> Vec<[u8; 32]> {
     let targets = targets.iter().map(duplication);
-    std::iter::once(*key_policy).chain(targets).collect()
+    let branches = std::iter::once(*key_policy).chain(targets);
+    #[cfg(feature = "weakened")]
+    let branches = {
+        let is_open = weakened::has(Weakness::OpenDuplication);
+        branches.chain(is_open.then(|| command_code(&ZERO, crate::code::DUPLICATE)))
+    };
+    branches.collect()
 }
 
 /// Policies under which the value of a counter object may be replaced: by itself, and by another authority if there is

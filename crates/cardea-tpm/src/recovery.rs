@@ -2,6 +2,8 @@
 
 use cardea_card::record::{KeyRecord, ObjectBlob, RecoveryTarget};
 use cardea_card::token::{KeyAlgorithm, KeyClass, RecoveryKey};
+#[cfg(feature = "weakened")]
+use cardea_card::weakened::{self, Weakness};
 
 use crate::code;
 use crate::commands::Sensitive;
@@ -13,6 +15,9 @@ use crate::policy::{
 };
 use crate::tpm::Handle;
 use crate::trusted_record::Anchor;
+
+/// Length of a point on P-256 at the end of a public area: both coordinates with their lengths.
+const POINT: usize = 2 * 34;
 
 /// A key that is to be made.
 pub(crate) struct Wanted {
@@ -66,6 +71,7 @@ pub(crate) fn generate(
     require_own_tpm(core, anchor)?;
     require_commands(core)?;
     core.channel()?;
+    require_other_root(core, wanted)?;
     // The key and a recovery key are loaded at once, and the storage root key takes a slot as well.
     core.unload_all();
     let names: Vec<_> = wanted.targets.iter().map(|(name, _)| *name).collect();
@@ -143,6 +149,32 @@ fn copy(
     }
     core.flush(parent);
     made
+}
+
+/// No recovery key may be the storage root key: its authorisation is empty, and with it TPM2_Rewrap yields what is in a
+/// copy in the clear (TPM 2.0 Part 3 §13.2). The wrap covers nothing of the parent but its point, so that another public
+/// area with the same point does not help.
+fn require_other_root(core: &mut Core, wanted: &Wanted) -> Result<(), TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::RootAsTarget) {
+        return Ok(());
+    }
+    let (tpm, srk, _) = core.link()?.parts()?;
+    let public = tpm.read_public(srk.handle)?;
+    if name_of(&public) != srk.name {
+        return Err(TpmError::Protocol {
+            command: "ReadPublic",
+            what: "it is not the storage root key's",
+        });
+    }
+    let is_root = |target: &RecoveryTarget| {
+        let point = target.public.last_chunk::<POINT>();
+        point.is_some_and(|point| public.ends_with(point))
+    };
+    match wanted.targets.iter().any(|(_, target)| is_root(target)) {
+        true => Err(TpmError::RootAsTarget),
+        false => Ok(()),
+    }
 }
 
 fn require_commands(core: &mut Core) -> Result<(), TpmError> {

@@ -282,6 +282,8 @@ impl Anchor {
             let branches = self.branches(key, class)?;
             for algorithm in KeyAlgorithm::ALL {
                 let head = recoverable_head(algorithm, &branches);
+                #[cfg(feature = "weakened")]
+                let head = believed(head, &key.object.public);
                 if let Some(unique) = key.object.public.strip_prefix(&head[..]) {
                     return Some(KeyInfo {
                         algorithm,
@@ -333,6 +335,18 @@ impl Anchor {
         }
         None
     }
+}
+
+/// With the policy of the public area, whatever the targets in the file are.
+#[cfg(feature = "weakened")]
+fn believed(mut head: Vec<u8>, public: &[u8]) -> Vec<u8> {
+    const POLICY: std::ops::Range<usize> = 10..42;
+    if weakened::has(Weakness::BelievedTargets)
+        && let (Some(own), Some(found)) = (head.get_mut(POLICY), public.get(POLICY))
+    {
+        own.copy_from_slice(found);
+    }
+    head
 }
 
 /// A key of a record, without the TPM that has made it.
