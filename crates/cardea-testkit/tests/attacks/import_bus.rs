@@ -13,7 +13,7 @@ use crate::needles::Needles;
 use crate::raw::{EMPTY, Entity, LOADED_SESSIONS, NULL, Reader, TRANSIENT, cc, sized};
 use crate::wire::parts;
 
-const SRK: u32 = 0x8100_0001;
+pub(crate) const SRK: u32 = 0x8100_0001;
 
 /// Whoever has recorded TPM2_Import and reaches the TPM, then or later, has the key wrapped again: for the null handle,
 /// which yields the sensitive area in the clear, or for another parent. The storage root key's authorisation is empty.
@@ -52,16 +52,16 @@ pub(crate) fn rewrapping_a_recorded_import() -> Outcome {
 }
 
 /// A key on its way into a TPM.
-struct Recorded {
-    name: [u8; 34],
+pub(crate) struct Recorded {
+    pub(crate) name: [u8; 34],
     /// TPM2B_PRIVATE's contents.
-    duplicate: Vec<u8>,
+    pub(crate) duplicate: Vec<u8>,
     /// The seed, encrypted to the parent.
-    seed: Vec<u8>,
+    pub(crate) seed: Vec<u8>,
 }
 
 impl Recorded {
-    fn import(command: &[u8]) -> Self {
+    pub(crate) fn import(command: &[u8]) -> Self {
         let mut reader = Reader(parts(command).unwrap().parameters);
         // The inner key, encrypted or empty.
         reader.sized();
@@ -105,6 +105,16 @@ fn imports(bench: &Bench, secrets: &mut Needles) {
 
 /// TPM2_Rewrap (TPM 2.0 Part 3 §13.2), with an empty password.
 fn rewrap(bench: &Bench, from: u32, to: u32, object: &Recorded) -> Recorded {
+    try_rewrap(bench, from, to, object).expect("the TPM asks for no authorisation")
+}
+
+/// The same, or the TPM's refusal.
+pub(crate) fn try_rewrap(
+    bench: &Bench,
+    from: u32,
+    to: u32,
+    object: &Recorded,
+) -> Result<Recorded, u32> {
     let parameters = [
         sized(&object.duplicate),
         sized(&object.name),
@@ -114,17 +124,19 @@ fn rewrap(bench: &Bench, from: u32, to: u32, object: &Recorded) -> Recorded {
     // A password covers no Names, so those of the handles need not be known.
     let entities = [from, to].map(Entity::plain);
     let answer = bench.send(cc::REWRAP, &entities, &[EMPTY], &parameters);
-    assert_eq!(answer.code, 0, "the TPM asks for no authorisation");
+    if answer.code != 0 {
+        return Err(answer.code);
+    }
     let mut reader = Reader(&answer.body[4..]);
-    Recorded {
+    Ok(Recorded {
         name: object.name,
         duplicate: reader.sized().to_vec(),
         seed: reader.sized().to_vec(),
-    }
+    })
 }
 
 /// A storage key of the attacker's in the null hierarchy.
-fn own_parent(bench: &Bench) -> Entity {
+pub(crate) fn own_parent(bench: &Bench) -> Entity {
     // P-256, AES-128-CFB: sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt.
     let mut template = vec![0, 0x23, 0, 0x0B, 0, 3, 4, 0x60, 0, 0];
     template.extend([0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10, 0, 0, 0, 0]);
@@ -135,6 +147,6 @@ fn own_parent(bench: &Bench) -> Entity {
         &[EMPTY],
         &parameters,
     );
-    assert_eq!(answer.code, 0);
-    Entity::plain(answer.handle())
+    let mut reader = Reader(&answer.body[8..]);
+    Entity::named(answer.handle(), &name_of(reader.sized()))
 }

@@ -37,6 +37,8 @@ mod needles;
 #[cfg(not(feature = "weakened"))]
 mod objects;
 mod raw;
+mod recoverable;
+mod recoverable_bus;
 mod rollback;
 mod roots;
 mod sessions;

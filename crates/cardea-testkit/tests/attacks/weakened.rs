@@ -10,8 +10,8 @@ use cardea_daemon::{Config, Daemon};
 use crate::bench::Outcome;
 use crate::memory::Places;
 use crate::{
-    birth_key, bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback,
-    sessions, takeover, tickets, vault,
+    birth_key, bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, recoverable,
+    rollback, sessions, takeover, tickets, vault,
 };
 
 /// One weakness at a time in a process.
@@ -76,6 +76,24 @@ fn guesses_where_a_policy_asks_for_the_value_itself() {
 fn policy_from_before_where_provisioning_leaves_it() {
     let attack = hierarchies::policies_from_before;
     succeeds(Weakness::OpenHierarchies, attack);
+}
+
+#[test]
+fn key_is_duplicated_where_a_branch_is_open() {
+    let attack = recoverable::duplicating_to_others;
+    succeeds(Weakness::OpenDuplication, attack);
+}
+
+#[test]
+fn other_recovery_keys_where_the_list_is_believed() {
+    let attack = recoverable::other_targets_shown;
+    succeeds(Weakness::BelievedTargets, attack);
+}
+
+#[test]
+fn copy_opens_for_all_where_the_storage_root_key_is_a_recovery_key() {
+    let attack = recoverable::copy_for_the_storage_root_key;
+    succeeds(Weakness::RootAsTarget, attack);
 }
 
 #[test]

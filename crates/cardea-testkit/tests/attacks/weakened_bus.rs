@@ -3,13 +3,23 @@
 use cardea_card::weakened::Weakness;
 
 use crate::weakened::succeeds;
-use crate::{answers_bus, creation_bus, entry_bus, forgetful, import_bus, ticket_bus};
+use crate::{
+    answers_bus, creation_bus, entry_bus, forgetful, import_bus, recoverable_bus, ticket_bus,
+};
 
 #[test]
 fn takeover_works_if_a_birth_key_is_used_again() {
     succeeds(
         Weakness::BirthKeyUsedAgain,
         creation_bus::takeover_after_creation,
+    );
+}
+
+#[test]
+fn listener_has_a_restored_key_where_there_is_no_inner_wrap() {
+    succeeds(
+        Weakness::NoInnerWrap,
+        recoverable_bus::listening_to_copy_and_restore,
     );
 }
 

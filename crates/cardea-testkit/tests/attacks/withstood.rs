@@ -2,8 +2,8 @@
 
 use crate::bench::Outcome;
 use crate::{
-    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, rollback, roots, sessions,
-    takeover, tickets, vault,
+    bus, edited, forged, guesses, hierarchies, lockout, matrix, memory, recoverable, rollback,
+    roots, sessions, takeover, tickets, vault,
 };
 
 pub(crate) fn withstood(outcome: Outcome) {
@@ -150,6 +150,31 @@ fn planted_storage_root_key_gets_no_new_card() {
 #[test]
 fn hierarchy_that_is_switched_off_is_not_a_lost_card() {
     withstood(roots::hierarchy_switched_off());
+}
+
+#[test]
+fn recoverable_key_is_duplicated_to_its_recovery_keys_only_and_ordinary_ones_never() {
+    withstood(recoverable::duplicating_to_others());
+}
+
+#[test]
+fn ordinary_key_is_bound_to_its_tpm_whatever_its_policy() {
+    withstood(recoverable::duplicating_what_is_bound());
+}
+
+#[test]
+fn recovery_keys_in_the_file_are_those_of_the_key() {
+    withstood(recoverable::other_targets_shown());
+}
+
+#[test]
+fn storage_root_key_is_no_recovery_key() {
+    withstood(recoverable::copy_for_the_storage_root_key());
+}
+
+#[test]
+fn copy_has_the_keys_policy_wherever_it_is() {
+    withstood(recoverable::copy_changed_on_the_way());
 }
 
 #[test]

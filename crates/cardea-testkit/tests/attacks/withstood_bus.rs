@@ -1,7 +1,9 @@
 //! Every attack on the way to the TPM against the engine as it is.
 
 use crate::withstood::withstood;
-use crate::{answers_bus, creation_bus, entry_bus, forgetful, import_bus, ticket_bus};
+use crate::{
+    answers_bus, creation_bus, entry_bus, forgetful, import_bus, recoverable_bus, ticket_bus,
+};
 
 #[test]
 fn interposer_at_creation_cannot_take_the_card_over_later() {
@@ -41,6 +43,11 @@ fn interposers_session_is_not_approved_by_an_administrators_answer() {
 #[test]
 fn session_with_the_same_handle_is_not_armed() {
     withstood(entry_bus::session_with_the_same_handle());
+}
+
+#[test]
+fn listener_learns_no_recoverable_key() {
+    withstood(recoverable_bus::listening_to_copy_and_restore());
 }
 
 #[test]
