@@ -191,6 +191,7 @@ const ROWS: &[&str] = &[
     "unblocking by administrator",
     "change of the admin key",
     "key generation",
+    "recoverable key generation",
     "key import",
     "reading the tries",
     "destruction",

@@ -1,14 +1,17 @@
 //! Keys that are generated or imported.
 
 use cardea_card::secret::PrivateKey;
-use cardea_card::token::{KeyAlgorithm, KeyClass};
+use cardea_card::token::{KeyAlgorithm, KeyClass, RecoveryKey};
 use cardea_card::{CardError, KeyNumber};
+use cardea_tpm::policy::recovery_target;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 
 use super::world::{Ending, Entry, Report, Visit, World, is_signature};
 use super::{CardOperation, show};
 use crate::bench::{Kind, new_key};
 use crate::bus::SCALAR;
+use crate::recoverable::{ESCROW, recovery_key};
+use crate::recoverable_bus::opened;
 
 /// A new key has its number for output.
 fn adding(
@@ -60,6 +63,39 @@ fn key_generation() {
         let key = visit.generate(KeyAlgorithm::P256)?;
         Ok(vec![key.get()])
     }));
+}
+
+/// The copy that is kept is one of the key, for the recovery key that was named and no other.
+#[test]
+fn recoverable_key_generation() {
+    let operation = adding("recoverable key generation", |_, visit| {
+        let new = new_key(KeyClass::Session);
+        let key = visit.card.generate_recoverable_key(
+            &mut visit.connection,
+            KeyAlgorithm::P256,
+            &new,
+            &[recovery_key(&ESCROW)],
+        )?;
+        Ok(vec![key.get()])
+    });
+    show(&CardOperation {
+        settle: |world, report, _| {
+            let ending = settle(world, report)?;
+            let made = world.record.keys.get(world.before.keys.len()..);
+            for key in made.unwrap_or_default() {
+                let targets = key.recovery.as_deref().unwrap_or_default();
+                let RecoveryKey { x, y, .. } = recovery_key(&ESCROW);
+                let named = recovery_target(&x, &y);
+                if targets.len() != 1 || targets[0].public != named {
+                    return Err("the key is recoverable by others".into());
+                }
+                opened(key).map_err(|error| format!("the key cannot be brought back: {error}"))?;
+            }
+            world.record = world.before.clone();
+            Ok(ending)
+        },
+        ..operation
+    });
 }
 
 #[test]
