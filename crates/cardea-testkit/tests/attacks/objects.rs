@@ -10,7 +10,7 @@ mod replaced;
 
 use crate::bench::{Outcome, in_object_mode};
 use crate::withstood::withstood;
-use crate::{bus, entry_bus, forged, roots, sessions, tickets, vault};
+use crate::{bus, entry_bus, forged, recoverable, roots, sessions, tickets, vault};
 
 fn object_mode_withstands(attack: fn() -> Outcome) {
     withstood(in_object_mode(attack));
@@ -57,6 +57,14 @@ fn listener_hears_no_secret_of_cards_in_object_mode() {
 #[test]
 fn imported_key_of_a_card_in_object_mode_never_signs_as_a_generated_one() {
     object_mode_withstands(forged::imported_key_shown_as_generated);
+}
+
+#[test]
+fn recoverable_key_of_a_card_in_object_mode_is_for_its_recovery_keys_only() {
+    object_mode_withstands(recoverable::duplicating_to_others);
+    object_mode_withstands(recoverable::other_targets_shown);
+    object_mode_withstands(recoverable::copy_changed_on_the_way);
+    object_mode_withstands(recoverable::copy_used_on_another_tpm);
 }
 
 #[test]

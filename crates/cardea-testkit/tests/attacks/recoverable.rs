@@ -4,15 +4,19 @@ use cardea_card::record::{CardRecord, IndexRole, KeyRecord};
 use cardea_card::token::{KeyAlgorithm, KeyClass, KeyOrigin, PinReference, RecoveryKey};
 use cardea_tpm::describe_keys;
 use cardea_tpm::policy::{
-    ZERO, class_ref, command_code, key_policy, key_template, name_of, recoverable_template,
-    recovery_branches, recovery_target,
+    ZERO, class_ref, command_code, index_policy, key_policy, key_template, name_of, nv_defined,
+    nv_public, recoverable_template, recovery_branches, recovery_target,
 };
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 
-use crate::bench::{Bench, Kind, Outcome, PIN, counter_name, new_key, pin, succeeds_if, value};
+use crate::bench::{
+    Bench, Kind, Outcome, PIN, counter_name, counter_object, index, new_key, pin, succeeds_if,
+    value,
+};
 use crate::import_bus::{Recorded, SRK, own_parent, try_rewrap};
 use crate::raw::{
-    Auth, EMPTY, Entity, NULL, RETRY, Reader, Session, TRANSIENT, cc, no_pcrs, sensitive, sized,
+    Answer, Auth, EMPTY, Entity, NULL, OWNER, RETRY, Reader, Session, TRANSIENT, cc, no_pcrs,
+    sensitive, sized,
 };
 
 /// Private halves of recovery keys.
@@ -130,10 +134,7 @@ impl Duplicator<'_> {
     }
 
     fn or(&self, session: &Session) {
-        let count = u32::try_from(self.branches.len()).unwrap().to_be_bytes();
-        let digests = self.branches.iter().flat_map(|digest| sized(digest));
-        let list: Vec<u8> = count.into_iter().chain(digests).collect();
-        self.bench.policy(session, cc::POLICY_OR, &list);
+        policy_or(self.bench, session, &self.branches);
     }
 
     /// Tries everything with every new parent.
@@ -210,6 +211,13 @@ impl Duplicator<'_> {
     }
 }
 
+/// What the service has loaded goes: its slots are needed, and nobody asks it any more.
+fn make_room(bench: &Bench) {
+    for handle in bench.handles(TRANSIENT) {
+        bench.flush(handle);
+    }
+}
+
 /// LoadExternal of a public area.
 fn load_public(bench: &Bench, public: &[u8]) -> Entity {
     let parameters = [&[0, 0][..], &sized(public), &0x4000_0001_u32.to_be_bytes()].concat();
@@ -222,6 +230,7 @@ pub(crate) fn duplicating_to_others() -> Outcome {
     let bench = Bench::new();
     let record = bench.with_keys(&bench.record(Kind::Plain), &[KeyClass::Session]);
     let record = with_recoverable(&bench, &record, &[&[recovery_key(&ESCROW)]]);
+    make_room(&bench);
     for key in &record.keys {
         let (x, y) = point_of(&ESCROW);
         let target_public = recovery_target(&x, &y);
@@ -356,41 +365,110 @@ pub(crate) fn copy_for_the_storage_root_key() -> Outcome {
     Ok(())
 }
 
-/// The holder of a recovery key, in whose TPM it is, imports the copy with another policy, so that the key works without
-/// the card's PIN; and as it is, where no PIN would be asked for.
-pub(crate) fn copy_changed_on_the_way() -> Outcome {
-    let bench = Bench::new();
-    let record = with_recoverable(
-        &bench,
-        &bench.record(Kind::Plain),
-        &[&[recovery_key(&ESCROW)], &[recovery_key(&ESCROW)]],
-    );
-    let elsewhere = Bench::new();
-    elsewhere.record(Kind::Plain);
-    let parent = escrow_in(&elsewhere);
-    let below_it = |code: u32, parameters: &[u8]| {
-        let entities = std::slice::from_ref(&parent);
-        let send = || elsewhere.send(code, entities, &[EMPTY], parameters);
+/// A recovery key in a TPM of its holder's, and a card's copies for it.
+struct Elsewhere {
+    bench: Bench,
+    recovery: Entity,
+    home: Bench,
+    record: CardRecord,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let home = Bench::new();
+        let by = [recovery_key(&ESCROW)];
+        let record = with_recoverable(&home, &home.record(Kind::Plain), &[&by, &by]);
+        let bench = Bench::new();
+        // Whose storage root key is there afterwards.
+        bench.record(Kind::Plain);
+        make_room(&home);
+        make_room(&bench);
+        Self {
+            recovery: escrow_in(&bench),
+            bench,
+            home,
+            record,
+        }
+    }
+
+    fn key(&self) -> &KeyRecord {
+        &self.record.keys[0]
+    }
+
+    /// A command below a storage key without an authorisation value.
+    fn below(&self, parent: &Entity, code: u32, parameters: &[u8]) -> Answer {
+        let parent = std::slice::from_ref(parent);
+        let send = || self.bench.send(code, parent, &[EMPTY], parameters);
         match send() {
             answer if answer.code == RETRY => send(),
             answer => answer,
         }
-    };
-    let key = &record.keys[0];
-    let copy = &key.recovery.as_ref().unwrap()[0];
-    let import = |public: &[u8]| {
-        let none = [0x00, 0x10];
+    }
+
+    /// Import of the first key's copy, with some public area.
+    fn import(&self, parent: &Entity, public: &[u8]) -> Answer {
+        let copy = &self.key().recovery.as_ref().unwrap()[0];
         let parameters = [
             &[0, 0][..],
             &sized(public),
             &sized(&copy.private),
             &sized(&copy.seed),
-            &none,
+            &[0x00, 0x10],
         ]
         .concat();
-        below_it(cc::IMPORT, &parameters)
-    };
-    let public = &key.object.public;
+        self.below(parent, cc::IMPORT, &parameters)
+    }
+
+    /// The same key with the same Name, loaded below the recovery key.
+    fn twin(&self) -> Entity {
+        let public = &self.key().object.public;
+        let answer = self.import(&self.recovery, public);
+        assert_eq!(answer.code, 0, "its holder may");
+        let private = Reader(&answer.body[4..]).sized().to_vec();
+        let parameters = [sized(&private), sized(public)].concat();
+        let loaded = self.below(&self.recovery, cc::LOAD, &parameters);
+        self.bench.flush(self.recovery.handle);
+        Entity::named(loaded.handle(), &name_of(public))
+    }
+
+    /// A session in which something was shown, for use.
+    fn signs(&self, twin: &Entity, show: impl FnOnce(&Session)) -> u32 {
+        let session = self.bench.policy_session();
+        show(&session);
+        policy_or(&self.bench, &session, &branches(&self.record, self.key()));
+        let code = self.bench.sign(twin, Auth::Session(&session, &[]));
+        self.bench.flush(session.handle);
+        code
+    }
+
+    /// A PIN index with the first card's public area, and the right PIN. It cannot be written, which the Name has.
+    fn index_made_again(&self) -> Option<Entity> {
+        if counter_object(&self.record, IndexRole::Pin).is_some() {
+            return None;
+        }
+        let index = index(&self.record, IndexRole::Pin);
+        let policy = index_policy(&name_of(&self.record.tpm.birth_public), IndexRole::Pin);
+        let public = nv_public(index.handle, nv_defined(self.record.tpm.mode), &policy);
+        // The second computer's own card may have the handle.
+        let taken = [Entity::plain(OWNER), Entity::plain(index.handle)];
+        self.bench
+            .send(cc::NV_UNDEFINE_SPACE, &taken, &[EMPTY], &[]);
+        let right = value(&self.record, IndexRole::Pin, PIN);
+        let parameters = [sized(&right), sized(&public)].concat();
+        let owner = [Entity::plain(OWNER)];
+        let defined = self
+            .bench
+            .send(cc::NV_DEFINE_SPACE, &owner, &[EMPTY], &parameters);
+        assert_eq!(defined.code, 0);
+        Some(Entity::named(index.handle, &name_of(&public)))
+    }
+}
+
+/// The holder of a recovery key imports a copy with another policy or a password, so that the key works without the
+/// card's PIN; and others import it below their own keys.
+pub(crate) fn copy_changed_on_the_way() -> Outcome {
+    let elsewhere = Elsewhere::new();
+    let public = &elsewhere.key().object.public;
     let changed = |at: usize, byte: u8| {
         let mut changed = public.clone();
         changed[at] ^= byte;
@@ -401,29 +479,77 @@ pub(crate) fn copy_changed_on_the_way() -> Outcome {
         ("a password", changed(7, 0x40)),
         (
             "another key's public area",
-            record.keys[1].object.public.clone(),
+            elsewhere.record.keys[1].object.public.clone(),
         ),
     ] {
-        let code = import(&forged).code;
+        let code = elsewhere.import(&elsewhere.recovery, &forged).code;
         succeeds_if!(code == 0, "it is imported with {what}");
         assert_eq!(code, CHANGED, "{what}");
     }
-    // As it is, it is the same key with the same policy, which nothing there satisfies.
-    let answer = import(public);
-    let private = Reader(&answer.body[4..]).sized().to_vec();
-    let parameters = [sized(&private), sized(public)].concat();
-    let loaded = below_it(cc::LOAD, &parameters);
-    let twin = Entity::named(loaded.handle(), &name_of(public));
-    let own = branches(&record, key);
-    let session = elsewhere.policy_session();
-    let list: Vec<u8> = own.iter().flat_map(|digest| sized(digest)).collect();
-    let count = u32::try_from(own.len()).unwrap().to_be_bytes();
-    elsewhere.policy(&session, cc::POLICY_OR, &[&count[..], &list].concat());
-    for auth in [EMPTY, Auth::Session(&session, &[]), Auth::Password(PIN)] {
-        let code = elsewhere.sign(&twin, auth);
-        succeeds_if!(code == 0, "the copy signs on another TPM without the PIN");
+    let code = elsewhere.import(&Entity::plain(SRK), public).code;
+    succeeds_if!(code == 0, "it is imported below the storage root key");
+    let own = own_parent(&elsewhere.bench);
+    let code = elsewhere.import(&own, public).code;
+    succeeds_if!(code == 0, "it is imported below another key");
+    Ok(())
+}
+
+/// As it is, the copy is the same key with the same policy, which nothing on another TPM satisfies: no password, no
+/// ticket of the first one, no PIN index that is made to look like the first card's.
+pub(crate) fn copy_used_on_another_tpm() -> Outcome {
+    let elsewhere = Elsewhere::new();
+    let (home, record) = (&elsewhere.home, &elsewhere.record);
+    let counter = home.counter(record, IndexRole::Pin);
+    let right = value(record, IndexRole::Pin, PIN);
+    let reference = class_ref(KeyClass::Session);
+    let first = home.policy_session();
+    let ticket =
+        home.policy_secret_ticket(&counter, Auth::Password(&right), &first, reference, 600);
+    // At home the ticket is good.
+    let key = elsewhere.key();
+    let name = counter.name().to_vec();
+    home.put_away(&counter);
+    home.flush(first.handle);
+    let loaded = home.load(&key.object.private, &key.object.public).unwrap();
+    let session = home.policy_session();
+    assert_eq!(home.policy_ticket(&session, &ticket, reference, &name), 0);
+    policy_or(home, &session, &branches(record, key));
+    let code = home.sign(&loaded, Auth::Session(&session, &[]));
+    assert_eq!(code, 0, "the ticket is good at home");
+
+    let twin = elsewhere.twin();
+    for password in [&[][..], PIN, &right] {
+        let code = elsewhere.bench.sign(&twin, Auth::Password(password));
+        succeeds_if!(code == 0, "a password signs");
+    }
+    let nothing = elsewhere.signs(&twin, |_| {});
+    succeeds_if!(nothing == 0, "a session without the PIN signs");
+    let by_ticket = elsewhere.signs(&twin, |session| {
+        elsewhere
+            .bench
+            .policy_ticket(session, &ticket, reference, &name);
+    });
+    succeeds_if!(by_ticket == 0, "a ticket of the first TPM signs");
+    if let Some(index) = elsewhere.index_made_again() {
+        for entity in [index.clone(), Entity::named(index.handle, &name)] {
+            let by_index = elsewhere.signs(&twin, |session| {
+                let auth = Auth::Password(&right);
+                elsewhere
+                    .bench
+                    .policy_secret(&entity, auth, session, reference);
+            });
+            succeeds_if!(by_index == 0, "a PIN index of the attacker's signs");
+        }
     }
     Ok(())
+}
+
+/// PolicyOR (TPM 2.0 Part 3 §23.6).
+fn policy_or(bench: &Bench, session: &Session, branches: &[[u8; 32]]) {
+    let count = u32::try_from(branches.len()).unwrap().to_be_bytes();
+    let digests = branches.iter().flat_map(|digest| sized(digest));
+    let list: Vec<u8> = count.into_iter().chain(digests).collect();
+    bench.policy(session, cc::POLICY_OR, &list);
 }
 
 /// The recovery key as a storage key in a TPM: imported without a wrap, as its holder can.

@@ -173,8 +173,13 @@ fn storage_root_key_is_no_recovery_key() {
 }
 
 #[test]
-fn copy_has_the_keys_policy_wherever_it_is() {
+fn copy_is_imported_as_it_was_made_and_by_its_recovery_key_only() {
     withstood(recoverable::copy_changed_on_the_way());
+}
+
+#[test]
+fn copy_has_the_keys_policy_wherever_it_is() {
+    withstood(recoverable::copy_used_on_another_tpm());
 }
 
 #[test]
