@@ -95,9 +95,7 @@ Examples:
 pub(super) const CARD_RESTORE: &str = "\
 Examples:
   cardea card restore alice.card --with escrow.key --name Alice
-  cardea card restore alice.card --with 'pkcs11:token=Spare;object=spare' --name Alice
-  cardea card restore alice.card --name Alice \\
-      --with 'pkcs11:token=Office?module-path=/usr/lib/softhsm/libsofthsm2.so'";
+  cardea card restore alice.card --with 'pkcs11:token=Spare' --name Alice";
 
 pub(super) const CARD_SET: &str = "\
 Examples:
