@@ -3,8 +3,8 @@
 use std::io;
 
 use cardea_client::message::{
-    CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey, RecoverySummary,
-    Tries,
+    Attestation, CardDetails, CardState, CardSummary, KeySummary, LockoutRoom, Part, PublicKey,
+    RecoverySummary, Tries,
 };
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT};
 use nix::unistd::{Uid, User};
@@ -95,6 +95,11 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         "idle_limit": (card.idle_limit != 0).then_some(card.idle_limit),
         "counter_mode": card.counter_mode.map_or("", CounterMode::word),
         "lockout": card.lockout.map(|room| json!({ "left": room.left, "limit": room.limit, "wait": room.wait })),
+        "attestation": card.attestation.as_ref().map(|it| json!({
+            "sealed": it.sealed,
+            "level": prospect(it).0,
+            "certificate": !it.certificates.is_empty(),
+        })),
         "keys": keys,
         "warnings": card.warnings,
         "pkcs11_slot": uri::slot(&card.summary),
@@ -104,6 +109,22 @@ pub(crate) fn details_json(card: &CardDetails) -> Value {
         value.extend(more);
     }
     value
+}
+
+/// What a card can prove now, and how more.
+pub(crate) fn prospect(attestation: &Attestation) -> (Option<u8>, &'static str) {
+    match (attestation.sealed, attestation.complete) {
+        (false, _) => (
+            Some(1),
+            "level 1, never more: the card was not created with --attest",
+        ),
+        (true, Some(true)) => (Some(2), "level 2"),
+        (true, Some(false)) => (
+            Some(1),
+            "level 1, and level 2 after the next restart of the computer",
+        ),
+        (true, None) => (None, "not known: the TPM cannot be asked"),
+    }
 }
 
 /// How much room a text has.
@@ -312,6 +333,8 @@ pub(crate) fn details_text(card: &CardDetails, colour: Colour, room: Room) -> St
         ("counter", counter_text(card).to_owned()),
     ]);
     lines.extend(card.lockout.map(|room| ("lockout", lockout_text(room))));
+    let attestation = card.attestation.as_ref();
+    lines.extend(attestation.map(|it| ("attestation", prospect(it).1.to_owned())));
     if let Some(number) = uri::slot(summary) {
         lines.push(("PKCS#11 slot", number.to_string()));
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{Digits, EvidenceArguments, OutputArguments};
 use crate::daemon::Daemon;
+use crate::describe::prospect;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::hex::plain;
@@ -220,22 +221,6 @@ fn chain(path: &Path) -> Result<Vec<ByteVec>, Failure> {
 fn name(attestation: &Attestation) -> String {
     let name = name_of_public(&attestation.public);
     name.map_or_else(String::new, |name| plain(&name))
-}
-
-/// What can be proven now, and how more.
-fn prospect(attestation: &Attestation) -> (Option<u8>, &'static str) {
-    match (attestation.sealed, attestation.complete) {
-        (false, _) => (
-            Some(1),
-            "level 1; never more: the card was not created with --attest",
-        ),
-        (true, Some(true)) => (Some(2), "level 2"),
-        (true, Some(false)) => (
-            Some(1),
-            "level 1; level 2 after the next restart of the computer",
-        ),
-        (true, None) => (None, "not known: the TPM cannot be asked"),
-    }
 }
 
 fn text(card: &CardDetails, attestation: &Attestation) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use cardea_testkit::multiplexer::Profile;
 use cardea_testkit::swtpm::{Swtpm, deliver};
 use cardea_testkit::workplace::Workplace;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 
@@ -121,6 +121,9 @@ fn attested_card_proves_everything_after_the_restart_and_a_request_shows_it_to_a
         shown.contains("level 2 after the next restart") && shown.contains("none: request one"),
         "{shown}"
     );
+    let attestation = &here.json("card show Alice")["attestation"];
+    let expected = json!({ "sealed": true, "level": 1, "certificate": false });
+    assert_eq!(*attestation, expected);
     here.refuses(
         "csr create Alice --key ec --subject CN=Alice --attest --pin-file pin --out its.csr",
         "the attestation key has no certificate",
