@@ -183,8 +183,11 @@ impl EndorsementKey {
     }
 }
 
+/// A kind of endorsement key that the TPM has, and its certificate.
+type Present = (&'static Kind, Option<Vec<u8>>);
+
 /// The kinds of the TPM's endorsement keys, with their certificates.
-fn kinds(core: &mut Core) -> Result<Vec<(&'static Kind, Option<Vec<u8>>)>, TpmError> {
+fn kinds(core: &mut Core) -> Result<Vec<Present>, TpmError> {
     let indices = indices(core)?;
     let mut found = Vec::new();
     for kind in &KINDS {

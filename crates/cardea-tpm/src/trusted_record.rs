@@ -374,11 +374,11 @@ pub fn describe_keys(record: &CardRecord) -> Result<Vec<Option<DescribedKey>>, C
     Ok(record.keys.iter().map(of_key).collect())
 }
 
+/// An approved policy: which one, its digest, the ticket.
+type Approved = (ApprovalId, [u8; 32], Vec<u8>);
+
 /// The approved policies of a record, all of which follow from these Names.
-fn approvals(
-    record: &TpmRecord,
-    names: &Names<'_>,
-) -> Result<Vec<(ApprovalId, [u8; 32], Vec<u8>)>, CardFault> {
+fn approvals(record: &TpmRecord, names: &Names<'_>) -> Result<Vec<Approved>, CardFault> {
     let damaged = |what: &str| CardFault::Damaged(what.to_owned());
     let is_counted_in_file = record.counter_objects.iter().flatten().next().is_some();
     let approvals = record.approvals.iter().map(|approval| {

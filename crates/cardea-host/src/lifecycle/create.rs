@@ -250,18 +250,7 @@ fn write(
     progress(Step::PrepareCard);
     let prepared = chip
         .prepare_card(&host.claimed_handles(), order.secrets)
-        .map_err(|error| {
-            host.counters.found(host, &error);
-            if asked.is_in_nv() {
-                // Whoever asks what cards the TPM takes is told from now on.
-                host.counters.examine(host, chip);
-            }
-            let failure = owner.failure(&error);
-            match error {
-                TpmError::NoEvidence(_) => fail(failure.kind, failure.message + WITHOUT_ATTEST),
-                _ => failure,
-            }
-        })?;
+        .map_err(|error| unprepared(host, &owner, asked, &error))?;
     note_counters(host, chip, asked, prepared.mode());
     let provisional = prepared.provisional().cloned();
     let intent = Intent {
@@ -326,6 +315,20 @@ fn write(
     }
     fault::point("create-intent-removed");
     Ok((record, Arc::clone(&owner.chip)))
+}
+
+/// Why a card cannot be prepared, of which the daemon learns what counters the TPM has.
+fn unprepared(host: &Host, owner: &Owner, asked: CounterMode, error: &TpmError) -> Failure {
+    host.counters.found(host, error);
+    if asked.is_in_nv() {
+        // Whoever asks what cards the TPM takes is told from now on.
+        host.counters.examine(host, &owner.chip);
+    }
+    let failure = owner.failure(error);
+    match error {
+        TpmError::NoEvidence(_) => fail(failure.kind, failure.message + WITHOUT_ATTEST),
+        _ => failure,
+    }
 }
 
 /// What the preparation has found of the TPM's counters.
