@@ -57,7 +57,7 @@ pub(crate) fn run(verb: &KeyVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             }
             check_label(options)?;
             let card = daemon.usable_by_pin(&card.card)?;
-            recovery::announce(&card, &recovery)?;
+            recovery::announce(&card, &recovery, daemon)?;
             let wanted = Wanted {
                 algorithm: *algorithm,
                 options,

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use cardea_client::message::{ByteVec, CardDetails};
+use cardea_client::message::{ByteVec, CardDetails, KeySummary};
 use cardea_pki::Certificate;
 use cardea_pki::recovery::Point;
 
+use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::file;
 use crate::hex::plain;
@@ -53,18 +54,18 @@ pub(crate) fn to_message(certificates: &[Certificate]) -> Vec<ByteVec> {
 }
 
 /// Says who will be able to bring the key back and what that means, before anybody types a PIN for it. Refuses a
-/// recovery key that would be lost together with the key.
-pub(crate) fn announce(card: &CardDetails, certificates: &[Certificate]) -> Result<(), Failure> {
+/// recovery key that would be lost together with the card, and warns of one that would be lost with this computer.
+pub(crate) fn announce(
+    card: &CardDetails,
+    certificates: &[Certificate],
+    daemon: &mut Daemon,
+) -> Result<(), Failure> {
     if certificates.is_empty() {
         return Ok(());
     }
+    let beside = beside(card, daemon)?;
     for certificate in certificates {
-        let is_it = |public| certificate.matches(&public);
-        let own = card
-            .keys
-            .iter()
-            .find(|key| public_key(key).is_ok_and(is_it));
-        if let Some(own) = own {
+        if let Some(own) = key_of(card, certificate) {
             return Err(Failure::usage(format!(
                 "the recovery key is key {} of this card, and would be lost with it: name a key that is kept elsewhere",
                 title(own)
@@ -79,11 +80,36 @@ pub(crate) fn announce(card: &CardDetails, certificates: &[Certificate]) -> Resu
             printable(&certificate.subject().to_string()),
             plain(&certificate.fingerprint())
         ));
+        for other in &beside {
+            if let Some(key) = key_of(other, certificate) {
+                note(&format!(
+                    "warning: that recovery key is key {} of card {}, which is lost with this computer as well",
+                    title(key),
+                    printable(&other.summary.name)
+                ));
+            }
+        }
     }
     for line in CONSEQUENCES {
         note(line);
     }
     Ok(())
+}
+
+/// The other cards of this computer's TPM that the caller may see.
+fn beside(card: &CardDetails, daemon: &mut Daemon) -> Result<Vec<CardDetails>, Failure> {
+    let mut cards = daemon.cards()?;
+    cards.retain(|other| other.from.is_none() && other.card_id != card.summary.card_id);
+    // One that goes meanwhile is none.
+    let shown = cards.iter().map(|other| daemon.show(&other.card_id));
+    Ok(shown.filter_map(Result::ok).collect())
+}
+
+/// The card's key that a certificate is of.
+fn key_of<'a>(card: &'a CardDetails, certificate: &Certificate) -> Option<&'a KeySummary> {
+    let is_it = |public| certificate.matches(&public);
+    let mut keys = card.keys.iter();
+    keys.find(|key| public_key(key).is_ok_and(is_it))
 }
 
 /// What a recoverable key does not promise.

@@ -123,8 +123,23 @@ fn recoverable_key_says_so_everywhere_and_bad_recovery_keys_are_refused() {
         assert_eq!(refused.code, Some(USAGE), "{}", refused.text);
         assert!(refused.text.contains(why), "{}", refused.text);
     }
+    // A key of another card in the same TPM is of little use.
+    here.create("Spare");
+    let spare = ["Spare", "--label", "spare", "--algorithm", "p-256"];
+    here.with_pin(&[&["key", "generate"][..], &spare].concat());
+    let sign = ["cert", "self-sign", "Spare", "--key", "spare"];
+    here.with_pin(&[&sign[..], &["--subject", "CN=spare", "--days", "2"]].concat());
+    let file = here.text("spare.pem");
+    here.cardea(&["cert", "export", "Spare", "spare", "--out", &file]);
+    let warned = generate(&["spare.pem"]);
+    assert!(warned.success, "{}", warned.text);
+    let warning = "of card Spare, which is lost with this computer as well";
+    assert!(warned.text.contains(warning), "{}", warned.text);
+    here.delete("mail");
+
     let made = generate(&["escrow.pem"]);
     assert!(made.success, "{}", made.text);
+    assert!(!made.text.contains("warning"), "{}", made.text);
     assert!(
         made.text.contains("recoverable by CN=escrow") && made.text.contains("without the PIN"),
         "{}",
