@@ -76,6 +76,7 @@ const PACKAGES: &[&str] = &[
 /// The program that the tests of a module are about, by its package.
 const SUBJECTS: &[(&str, &str)] = &[
     ("administrator", "pcscd"),
+    ("attestation", "swtpm-tools"),
     ("dbus", "dbus-daemon"),
     ("doctor", "pcscd"),
     ("fixtures", "swtpm"),
