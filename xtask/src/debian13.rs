@@ -65,6 +65,7 @@ const PACKAGES: &[&str] = &[
     "softhsm2",
     "strace",
     "swtpm",
+    "swtpm-tools",
     "systemd",
     "systemd-cryptsetup",
     "tpm2-tools",
