@@ -207,8 +207,12 @@ fn wrong_options_make_no_card() {
             "InvalidArgument",
         ),
         (
-            with(vec![option("attestation", "aik-only")]),
+            with(vec![option("attestation", "aik-and-certificate")]),
             "NotSupported",
+        ),
+        (
+            with(vec![option("attestation", "certificate")]),
+            "InvalidArgument",
         ),
     ] {
         let refused = root
