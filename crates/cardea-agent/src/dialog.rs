@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cardea_card::pin_policy::{PinPolicy, PinRuleError};
-use cardea_card::secret::Pin;
 use cardea_client::Process;
 use cardea_client::dictation::{from_dictation, to_dictation};
-use cardea_terms::{for_dialog, tame};
+use cardea_terms::{CharacterClass, CharacterRule, PinPolicy, PinRuleError, for_dialog, tame};
 
 use crate::pinentry::{Error, Open, Options, Pinentry};
 use crate::secret::Secret;
@@ -295,10 +293,13 @@ fn plausible(purpose: Purpose, hints: &Hints, secret: &Secret) -> Result<(), Str
     if secret.is_too_long() {
         return Err(format!("a {} must have at most 127 bytes", purpose.noun()));
     }
-    let pin = Pin::new(secret.expose()).map_err(|_| "nothing was typed".to_owned())?;
-    hints.policy.check(&pin).map_err(|error| match error {
+    if secret.expose().is_empty() {
+        return Err("nothing was typed".to_owned());
+    }
+    let checked = hints.policy.check(secret.expose());
+    checked.map_err(|error| match error {
         PinRuleError::Length { min, max } => format!("it must have {min} to {max} characters"),
-        PinRuleError::Characters => rules(&hints.policy),
+        PinRuleError::Missing(_) | PinRuleError::Disallowed(_) => rules(&hints.policy),
     })
 }
 
@@ -384,31 +385,25 @@ fn describe(purpose: Purpose, hints: &Hints) -> String {
 
 /// A policy in words.
 fn rules(policy: &PinPolicy) -> String {
-    let bytes = policy.to_bytes();
-    let (words, _) = bytes.as_chunks::<4>();
-    let numbers: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
-    let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
-    let classes = [
-        "capital letter",
-        "small letter",
-        "digit",
-        "special character",
-    ];
-    let of = |rule: u32| -> Vec<&str> {
-        let classes = classes.iter().zip(3..);
-        classes
-            .filter(|(_, at)| number(*at) == rule)
-            .map(|(class, _)| *class)
-            .collect()
-    };
-    let mut text = format!("{} to {} characters", number(1), number(2));
-    for class in of(1) {
+    let mut text = format!("{} to {} characters", policy.min(), policy.max());
+    for class in policy.classes(CharacterRule::Required).filter_map(one) {
         text.push_str(&format!(", at least one {class}"));
     }
-    for class in of(2) {
+    for class in policy.classes(CharacterRule::Disallowed).filter_map(one) {
         text.push_str(&format!(", no {class}"));
     }
     text
+}
+
+/// One character of a class; none of one that people do not type.
+fn one(class: CharacterClass) -> Option<&'static str> {
+    match class {
+        CharacterClass::Uppercase => Some("capital letter"),
+        CharacterClass::Lowercase => Some("small letter"),
+        CharacterClass::Digits => Some("digit"),
+        CharacterClass::Special => Some("special character"),
+        CharacterClass::Other => None,
+    }
 }
 
 #[cfg(test)]

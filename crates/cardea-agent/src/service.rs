@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use cardea_card::pin_policy::PinPolicy;
+use cardea_terms::{CharacterClass, CharacterRule, PinPolicy};
 use futures_core::Stream;
 use serde::Serialize;
 use zbus::message::Type;
@@ -325,28 +325,15 @@ fn hints(given: &Dictionary) -> Hints {
 fn policy(value: &OwnedVariant) -> Option<PinPolicy> {
     let value = value.try_clone().ok()?;
     let rules = Dictionary::try_from(value).ok()?;
-    let length = |key: &str| u32::try_from(rules.get(key)?).ok();
-    let rule = |key: &str| match <&str>::try_from(rules.get(key)?).ok()? {
-        "allow" => Some(0),
-        "require" => Some(1),
-        "disallow" => Some(2),
-        _ => None,
+    let length = |key: &str| u8::try_from(u32::try_from(rules.get(key)?).ok()?).ok();
+    let rule = |class: CharacterClass| {
+        CharacterRule::from_word(<&str>::try_from(rules.get(class.key())?).ok()?)
     };
-    let numbers = [
-        1,
-        length("min-length")?,
-        length("max-length")?,
-        rule("uppercase")?,
-        rule("lowercase")?,
-        rule("digits")?,
-        rule("special")?,
-        rule("other")?,
-    ];
-    let mut bytes = [0; 32];
-    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
-        place.copy_from_slice(&u32::to_le_bytes(number));
+    let mut of_classes = [CharacterRule::Allowed; 5];
+    for (place, class) in of_classes.iter_mut().zip(CharacterClass::ALL) {
+        *place = rule(class)?;
     }
-    PinPolicy::parse(&bytes).ok()
+    PinPolicy::new(length("min-length")?, length("max-length")?, of_classes).ok()
 }
 
 /// The service, for one card.

@@ -39,9 +39,9 @@ use self::pin::StatusCache;
 use self::security::{Limits, Mark, Security};
 use self::session_keys::SessionKey;
 use crate::event::Event;
-use crate::pin_policy::PinPolicy;
 use crate::record::CardRecord;
 use crate::token::{CardStore, Clock, Rng, StoreError, Token, TokenErrorKind};
+use cardea_terms::PinPolicy;
 
 /// One card, shared by all its connections.
 pub struct Card {

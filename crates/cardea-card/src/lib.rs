@@ -13,7 +13,6 @@ mod event;
 pub mod gids;
 mod holder;
 mod key_number;
-pub mod pin_policy;
 pub mod record;
 pub mod secret;
 pub mod token;

@@ -1,199 +1,108 @@
-//! Rules for a card's PINs, as text on the command line and as the 32 bytes that the card keeps
-//! (MS-TPMVSC: eight little-endian numbers).
+//! Rules for a card's PINs as text on the command line and in JSON.
 //!
 //! The daemon decides; here a PIN is checked before it is sent, to say which rule it breaks.
 
 use std::fmt;
 use std::str::FromStr;
 
+use cardea_terms::{CharacterClass, CharacterRule, PIN_LENGTHS, PinPolicy, PinRuleError};
 use serde_json::{Value, json};
 
-const SHORTEST: u8 = 4;
-const LONGEST: u8 = 127;
-
-/// Keyword, what one of them is called, what many are called; in the order of the 32 bytes.
-const CLASSES: [(&str, &str, &str); 5] = [
-    ("upper", "an uppercase letter", "uppercase letters"),
-    ("lower", "a lowercase letter", "lowercase letters"),
-    ("digits", "a digit", "digits"),
-    ("special", "a special character", "special characters"),
-    (
-        "other",
-        "a control or non-ASCII character",
-        "control or non-ASCII characters",
-    ),
-];
-
 /// A policy that some PIN can satisfy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    min: u8,
-    max: u8,
-    rules: [Rule; 5],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
-    Allowed,
-    Required,
-    Disallowed,
-}
-
-impl Default for Policy {
-    /// The rules of a card without a policy.
-    fn default() -> Self {
-        Self {
-            min: SHORTEST,
-            max: LONGEST,
-            rules: [Rule::Allowed; 5],
-        }
-    }
-}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy(PinPolicy);
 
 impl Policy {
-    /// The rule for PUKs.
+    /// The rules for PUKs.
     pub(crate) fn puk() -> Self {
-        Self {
-            min: 8,
-            ..Self::default()
-        }
+        Self(PinPolicy::puk())
     }
 
     /// Of a card: 4 to 127 bytes of any kind where it has none.
     pub(crate) fn of(bytes: Option<&[u8; 32]>) -> Self {
-        bytes.and_then(Self::from_bytes).unwrap_or_default()
-    }
-
-    fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
-        let (words, _) = bytes.as_chunks::<4>();
-        let &[reserved, min, max, ref rules @ ..] = words else {
-            return None;
-        };
-        let mut policy = Self {
-            min: u8::try_from(u32::from_le_bytes(min)).ok()?,
-            max: u8::try_from(u32::from_le_bytes(max)).ok()?,
-            rules: [Rule::Allowed; 5],
-        };
-        if u32::from_le_bytes(reserved) != 1 || rules.len() != policy.rules.len() {
-            return None;
-        }
-        for (rule, word) in policy.rules.iter_mut().zip(rules) {
-            *rule = match u32::from_le_bytes(*word) {
-                0 => Rule::Allowed,
-                1 => Rule::Required,
-                2 => Rule::Disallowed,
-                _ => return None,
-            };
-        }
-        policy.sound().is_ok().then_some(policy)
+        let policy = bytes.and_then(|bytes| PinPolicy::parse(bytes).ok());
+        Self(policy.unwrap_or_default())
     }
 
     pub(crate) fn to_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        let words = [1, u32::from(self.min), u32::from(self.max)]
-            .into_iter()
-            .chain(self.rules.map(|rule| rule as u32));
-        for (target, word) in bytes.chunks_exact_mut(4).zip(words) {
-            target.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// Refuses rules that no PIN could satisfy.
-    fn sound(&self) -> Result<(), String> {
-        let lengths = SHORTEST..=LONGEST;
-        let required = self.rules.iter().filter(|rule| **rule == Rule::Required);
-        if !lengths.contains(&self.min) || !lengths.contains(&self.max) {
-            Err(format!(
-                "min and max are from {SHORTEST} to {LONGEST} bytes"
-            ))
-        } else if self.min > self.max {
-            Err("min is larger than max".into())
-        } else if required.count() > usize::from(self.max) {
-            Err("more kinds of characters are required than max bytes can hold".into())
-        } else if self.rules.iter().all(|rule| *rule == Rule::Disallowed) {
-            Err("no characters are left for a PIN".into())
-        } else {
-            Ok(())
-        }
+        self.0.to_bytes()
     }
 
     /// Checks a new PIN or PUK (`what`).
     pub(crate) fn check(&self, what: &str, value: &[u8]) -> Result<(), String> {
-        let length = value.len();
-        if length < usize::from(self.min) || length > usize::from(self.max) {
-            return Err(format!(
-                "the {what} has {length} bytes; it must have {} to {}",
-                self.min, self.max
-            ));
-        }
-        let mut present = [false; 5];
-        for &byte in value {
-            if let Some(flag) = present.get_mut(class_of(byte)) {
-                *flag = true;
+        self.0.check(value).map_err(|error| match error {
+            PinRuleError::Length { min, max } => {
+                let length = value.len();
+                format!("the {what} has {length} bytes; it must have {min} to {max}")
             }
-        }
-        for ((rule, present), (_, one, many)) in self.rules.iter().zip(present).zip(CLASSES) {
-            match (rule, present) {
-                (Rule::Required, false) => {
-                    return Err(format!("the {what} must have {one}: the card's policy"));
-                }
-                (Rule::Disallowed, true) => {
-                    return Err(format!(
-                        "the {what} must not have {many}: the card's policy"
-                    ));
-                }
-                _ => {}
+            PinRuleError::Missing(class) => {
+                format!("the {what} must have {}: the card's policy", one(class))
             }
-        }
-        Ok(())
+            PinRuleError::Disallowed(class) => {
+                format!(
+                    "the {what} must not have {}: the card's policy",
+                    many(class)
+                )
+            }
+        })
     }
 
     pub(crate) fn to_json(self) -> Value {
-        let mut value = json!({ "min": self.min, "max": self.max });
+        let mut value = json!({ "min": self.0.min(), "max": self.0.max() });
         if let Some(value) = value.as_object_mut() {
-            for ((keyword, _, _), rule) in CLASSES.iter().zip(self.rules) {
-                value.insert((*keyword).to_owned(), rule.word().into());
+            for (class, rule) in self.0.rules() {
+                value.insert(keyword(class).to_owned(), word(rule).into());
             }
         }
         value
     }
 }
 
-impl Rule {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Disallowed => "disallowed",
-            Self::Required => "required",
-        }
+fn word(rule: CharacterRule) -> &'static str {
+    match rule {
+        CharacterRule::Allowed => "allowed",
+        CharacterRule::Disallowed => "disallowed",
+        CharacterRule::Required => "required",
     }
 }
 
-/// Index in [`CLASSES`]. Space counts as special; control characters go with those outside ASCII.
-fn class_of(byte: u8) -> usize {
-    match byte {
-        b'A'..=b'Z' => 0,
-        b'a'..=b'z' => 1,
-        b'0'..=b'9' => 2,
-        0x20..=0x7E => 3,
-        _ => 4,
+fn keyword(class: CharacterClass) -> &'static str {
+    match class {
+        CharacterClass::Uppercase => "upper",
+        CharacterClass::Lowercase => "lower",
+        CharacterClass::Digits => "digits",
+        CharacterClass::Special => "special",
+        CharacterClass::Other => "other",
+    }
+}
+
+fn one(class: CharacterClass) -> &'static str {
+    match class {
+        CharacterClass::Uppercase => "an uppercase letter",
+        CharacterClass::Lowercase => "a lowercase letter",
+        CharacterClass::Digits => "a digit",
+        CharacterClass::Special => "a special character",
+        CharacterClass::Other => "a control or non-ASCII character",
+    }
+}
+
+fn many(class: CharacterClass) -> &'static str {
+    match class {
+        CharacterClass::Uppercase => "uppercase letters",
+        CharacterClass::Lowercase => "lowercase letters",
+        CharacterClass::Digits => "digits",
+        CharacterClass::Special => "special characters",
+        CharacterClass::Other => "control or non-ASCII characters",
     }
 }
 
 /// In words.
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {} bytes", self.min, self.max)?;
-        let having = |wanted: Rule| -> Vec<&str> {
-            CLASSES
-                .iter()
-                .zip(self.rules)
-                .filter(|(_, rule)| *rule == wanted)
-                .map(|((_, _, many), _)| *many)
-                .collect()
-        };
-        let (required, disallowed) = (having(Rule::Required), having(Rule::Disallowed));
+        write!(f, "{} to {} bytes", self.0.min(), self.0.max())?;
+        let having = |rule| self.0.classes(rule).map(many).collect::<Vec<_>>();
+        let required = having(CharacterRule::Required);
+        let disallowed = having(CharacterRule::Disallowed);
         if required.is_empty() && disallowed.is_empty() {
             return f.write_str(", any characters");
         }
@@ -211,7 +120,8 @@ impl FromStr for Policy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut policy = Self::default();
+        let (mut min, mut max) = PIN_LENGTHS.into_inner();
+        let mut rules = CharacterClass::ALL.map(|class| (class, CharacterRule::Allowed));
         let mut seen = Vec::new();
         for part in text.split(',') {
             let (keyword, value) = part.split_once('=').ok_or_else(|| {
@@ -222,41 +132,41 @@ impl FromStr for Policy {
             }
             seen.push(keyword);
             match keyword {
-                "min" => policy.min = number(keyword, value)?,
-                "max" => policy.max = number(keyword, value)?,
-                _ => policy.set_rule(keyword, value)?,
+                "min" => min = number(keyword, value)?,
+                "max" => max = number(keyword, value)?,
+                _ => set_rule(&mut rules, keyword, value)?,
             }
         }
-        policy.sound()?;
-        Ok(policy)
+        let policy = PinPolicy::new(min, max, rules.map(|(_, rule)| rule));
+        policy.map(Self).map_err(|error| error.to_string())
     }
 }
 
-impl Policy {
-    fn set_rule(&mut self, keyword: &str, value: &str) -> Result<(), String> {
-        let (_, rule) = CLASSES
-            .iter()
-            .zip(&mut self.rules)
-            .find(|((known, _, _), _)| *known == keyword)
-            .ok_or_else(|| {
-                format!(
-                    "`{keyword}` is unknown; the keywords are min, max, upper, lower, digits, special and other"
-                )
-            })?;
-        *rule = [Rule::Allowed, Rule::Disallowed, Rule::Required]
-            .into_iter()
-            .find(|rule| rule.word() == value)
-            .ok_or_else(|| {
-                format!("{keyword} is required, allowed or disallowed, not `{value}`")
-            })?;
-        Ok(())
-    }
+fn set_rule(
+    rules: &mut [(CharacterClass, CharacterRule)],
+    text: &str,
+    value: &str,
+) -> Result<(), String> {
+    let mut rules = rules.iter_mut();
+    let (_, rule) = rules
+        .find(|(class, _)| keyword(*class) == text)
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is unknown; the keywords are min, max, upper, lower, digits, special and other"
+            )
+        })?;
+    let mut known = CharacterRule::ALL.into_iter();
+    *rule = known
+        .find(|rule| word(*rule) == value)
+        .ok_or_else(|| format!("{text} is required, allowed or disallowed, not `{value}`"))?;
+    Ok(())
 }
 
 fn number(keyword: &str, value: &str) -> Result<u8, String> {
+    let (shortest, longest) = (PIN_LENGTHS.start(), PIN_LENGTHS.end());
     value
         .parse()
-        .map_err(|_| format!("{keyword} is a number from {SHORTEST} to {LONGEST}, not `{value}`"))
+        .map_err(|_| format!("{keyword} is a number from {shortest} to {longest}, not `{value}`"))
 }
 
 #[cfg(test)]
@@ -280,7 +190,7 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(policy.to_bytes(), bytes(EXAMPLE));
-        assert_eq!(Policy::from_bytes(&bytes(EXAMPLE)), Some(policy));
+        assert_eq!(Policy::of(Some(&bytes(EXAMPLE))), policy);
         let all: Policy = "upper=disallowed,lower=required,digits=allowed,special=required,other=allowed,max=12,min=6"
             .parse()
             .unwrap();
@@ -319,21 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn policy_bytes_out_of_range_are_refused() {
-        for words in [
-            [0, 4, 8, 0, 0, 0, 0, 0],
-            [1, 3, 8, 0, 0, 0, 0, 0],
-            [1, 4, 8, 3, 0, 0, 0, 0],
-            [1, 4, 260, 0, 0, 0, 0, 0],
-            [1, 4, 8, 2, 2, 2, 2, 2],
-        ] {
-            assert_eq!(Policy::from_bytes(&bytes(words)), None, "{words:?}");
-        }
+    fn card_with_policy_that_is_none_has_the_usual_rules() {
+        let unknown = bytes([1, 3, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(Policy::of(Some(&unknown)), Policy::default());
+        assert_eq!(Policy::of(None), Policy::default());
     }
 
     #[test]
     fn broken_pin_rule_is_named() {
-        let policy = Policy::from_bytes(&bytes(EXAMPLE)).unwrap();
+        let policy = Policy::of(Some(&bytes(EXAMPLE)));
         assert_eq!(policy.check("PIN", b"abc1"), Ok(()));
         for (pin, part) in [
             (&b"123"[..], "3 bytes"),

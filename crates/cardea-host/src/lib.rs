@@ -24,7 +24,6 @@ mod system;
 mod time_limits;
 
 pub use cardea_card::gids::ATR;
-pub use cardea_card::pin_policy::PinPolicy;
 pub use cardea_card::record::CardId;
 pub use cardea_card::secret::erase_stack;
 pub use cardea_tpm::Chip;

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::error::CardError;
-use crate::pin_policy::PinPolicy;
 use crate::record::CardRecord;
+use cardea_terms::PinPolicy;
 
 /// Checks everything that later code of the engine relies on; gives the card's PIN policy.
 pub(super) fn record(record: &CardRecord) -> Result<PinPolicy, CardError> {

@@ -1,7 +1,7 @@
 //! Why a card cannot be opened or used.
 
-use crate::pin_policy::PinRuleError;
 use crate::token::{AdminError, PinError, StoreError, TokenError, TokenErrorKind};
+use cardea_terms::PinRuleError;
 
 /// Why a card cannot be opened or used.
 #[derive(Debug, thiserror::Error)]

@@ -223,7 +223,7 @@ fn token_status(kind: TokenErrorKind) -> StatusWord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin_policy::PinRuleError;
+    use cardea_terms::{CharacterClass, PinRuleError};
 
     const KINDS: [TokenErrorKind; 17] = [
         TokenErrorKind::BadData,
@@ -350,14 +350,17 @@ mod tests {
             (CardError::Damaged(String::new()).into(), 0x6F00),
             (
                 CardError::PinForm {
-                    rule: PinRuleError::Characters,
+                    rule: PinRuleError::Missing(CharacterClass::Digits),
                     left: Some(3),
                 }
                 .into(),
                 0x63C3,
             ),
             (CardError::Store(store()).into(), 0x6581),
-            (CardError::Rule(PinRuleError::Characters).into(), 0x6A80),
+            (
+                CardError::Rule(PinRuleError::Disallowed(CharacterClass::Other)).into(),
+                0x6A80,
+            ),
         ] {
             assert_eq!(failure.status(), StatusWord::new(status), "{failure:?}");
         }

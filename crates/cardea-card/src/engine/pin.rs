@@ -7,10 +7,10 @@ use super::security::{Role, Security};
 use super::session_keys::SessionKey;
 use super::{Card, CardError, Connection};
 use crate::event::Event;
-use crate::pin_policy::{PinPolicy, PinRuleError};
 use crate::record::{CardRecord, IndexRole};
 use crate::secret::Pin;
 use crate::token::{KeyClass, PinError, PinReference, PinStatus, TokenErrorKind, Unblocker};
+use cardea_terms::{PinPolicy, PinRuleError};
 
 /// How long a counter that was read may be shown again. Clients poll it before and after everything,
 /// and reading it costs several TPM commands; what the engine itself does to it is known at once.
@@ -105,7 +105,7 @@ impl Card {
     /// [`CardError::Rule`] names the rule; [`CardError::Token`] without a PUK.
     pub fn check_new(&self, reference: PinReference, new: &Pin) -> Result<(), CardError> {
         self.must_have(reference)?;
-        Ok(self.policy(reference).check(new)?)
+        Ok(self.policy(reference).check(new.expose())?)
     }
 
     /// Compares a PIN or PUK; a right PIN lets this connection use the card's keys.
@@ -238,7 +238,7 @@ impl Card {
         new: &Pin,
         noted_by: NotedBy,
     ) -> Result<(), CardError> {
-        if let Err(error) = self.policy(reference).check(new) {
+        if let Err(error) = self.policy(reference).check(new.expose()) {
             self.end_unused_verification();
             self.end_unused_administration();
             return Err(CardError::Rule(error));
@@ -335,7 +335,7 @@ impl Card {
 
     /// A new PIN, which the token accepts from somebody whom it has authenticated.
     fn set_pin(&mut self, by: Unblocker, new: &Pin, noted_by: NotedBy) -> Result<(), CardError> {
-        self.pin_policy.check(new)?;
+        self.pin_policy.check(new.expose())?;
         let mut candidates = vec![new.len()];
         candidates.extend(self.record.lengths.pin.first());
         self.announce_change(PinReference::Pin, candidates, noted_by)?;
@@ -356,7 +356,7 @@ impl Card {
         new: &Pin,
     ) -> Result<(), CardError> {
         self.must_have(reference)?;
-        self.policy(reference).check(new)?;
+        self.policy(reference).check(new.expose())?;
         let Some(provisional) = self.record.provisional.clone() else {
             return Err(TokenErrorKind::NotAuthenticated.into());
         };
@@ -396,7 +396,7 @@ impl Card {
         pin: &Pin,
     ) -> Result<(), CardError> {
         self.must_have(reference)?;
-        if let Err(rule) = self.policy(reference).check_length(pin) {
+        if let Err(rule) = self.policy(reference).check_length(pin.expose()) {
             return Err(self.refuse_form(connection, reference, rule));
         }
         self.forget_status(reference);

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use cardea_card::pin_policy::PinPolicy;
 use cardea_client::message::{
     CardDetails, CreateCard, Failure, FailureKind, SecretBytes, TpmStatus,
 };
+use cardea_terms::PinPolicy;
 use cardea_terms::Step;
 
 use super::{Counter, Visitor};

@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use cardea_card::pin_policy::PinRuleError;
 use cardea_card::record::VaultKind;
 use cardea_card::secret::Pin;
 use cardea_card::token::{AdminError, AdminForm, PinReference, TokenErrorKind};
@@ -13,6 +12,7 @@ use cardea_card::{Card, CardError, Connection};
 use cardea_client::message::{
     AdminAnswer, Authority, Failure, FailureKind, Reference, Reply, SecretBytes,
 };
+use cardea_terms::PinRuleError;
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
@@ -293,7 +293,7 @@ fn engine_reference(reference: Reference) -> PinReference {
 /// A rule in the words of the PUK.
 fn of_puk(rule: PinRuleError) -> String {
     match rule {
-        PinRuleError::Characters => {
+        PinRuleError::Missing(_) | PinRuleError::Disallowed(_) => {
             "the PUK does not have the characters that the card asks for".to_owned()
         }
         PinRuleError::Length { min, max } => format!("the PUK must have {min} to {max} bytes"),

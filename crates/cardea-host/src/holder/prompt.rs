@@ -1,8 +1,8 @@
 //! PIN, PUK and consent from the person at the agent of their session.
 
-use cardea_card::pin_policy::PinPolicy;
 use cardea_card::token::PinReference;
 use cardea_client::message::{Failure, FailureKind, Reference, Reply, SecretBytes};
+use cardea_terms::PinPolicy;
 
 use crate::failure::fail;
 use crate::holder::CardVisit;

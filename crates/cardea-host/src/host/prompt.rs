@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cardea_card::pin_policy::PinPolicy;
 use cardea_card::record::IndexRole;
 use cardea_card::secret::Pin;
 use cardea_card::token::PinStatus;
 use cardea_client::message::{Reference, SecretBytes};
+use cardea_terms::PinPolicy;
 
 use crate::host::audit::{Actor, Door};
 use crate::host::hosted::HostedCard;
@@ -196,7 +196,7 @@ pub(crate) fn unblock_mode(card: &cardea_card::Card, gone: &GoneParts) -> Unbloc
 /// Whether what was typed can be right at all: a PIN that its policy has never allowed costs no try.
 pub fn plausible(question: &Question<'_>, typed: &SecretBytes) -> Result<(), String> {
     let pin = Pin::new(typed.expose()).map_err(|error| error.to_string())?;
-    question.policy.check(&pin).map_err(|error| {
+    question.policy.check(pin.expose()).map_err(|error| {
         let what = match question.purpose {
             Purpose::NewPin | Purpose::Pin => "PIN",
             Purpose::NewPuk | Purpose::Puk => "PUK",

@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cardea_card::gids;
-use cardea_card::pin_policy::PinPolicy;
 use cardea_card::record::{CardId, CardRecord, ReaderVisibility, SecretLengths, Settings};
 use cardea_card::secret::Pin;
 use cardea_card::token::Rng;
@@ -17,6 +16,7 @@ use cardea_client::message::{
 };
 use cardea_client::slot_number::slot_number;
 use cardea_store::{DriveFolder, Intent, IntentKind, StoreError};
+use cardea_terms::PinPolicy;
 use cardea_terms::{CounterMode, NO_SESSION_LIMIT, Step};
 use cardea_tpm::{Chip, NewCard, NewSecrets, PIN_LIMIT, PUK_LIMIT, TpmError};
 
@@ -554,7 +554,7 @@ fn secret(
     let pin =
         Pin::new(bytes.expose()).map_err(|error| fail(FailureKind::Invalid, error.to_string()))?;
     policy
-        .check(&pin)
+        .check(pin.expose())
         .map_err(|error| fail(FailureKind::Rule, format!("{what}: {error}")))?;
     Ok(pin)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cardea_client::message::{CardState, LockoutRoom};
 use cardea_host::CardId;
-use cardea_host::PinPolicy;
+use cardea_terms::{CharacterClass, CharacterRule, PinPolicy, PinPolicyError};
 use cardea_terms::{CounterMode, hierarchy_word};
 
 use super::challenge::ChallengeContext;
@@ -296,59 +296,51 @@ fn state_word(state: CardState) -> &'static str {
     }
 }
 
-/// A PIN policy's classes of characters, in the order of its bytes.
-const CLASSES: [&str; 5] = ["uppercase", "lowercase", "digits", "special", "other"];
-/// What a policy says of a class, by its number.
-const RULES: [&str; 3] = ["allow", "require", "disallow"];
-
 /// A PIN policy as `a{sv}`.
 pub(crate) fn policy(policy: &PinPolicy) -> HashMap<String, zbus::Variant<'static>> {
-    let bytes = policy.to_bytes();
-    let (words, _) = bytes.as_chunks::<4>();
-    let mut numbers = words.iter().map(|word| u32::from_le_bytes(*word)).skip(1);
-    let mut dictionary = HashMap::new();
-    for key in ["min-length", "max-length"] {
-        dictionary.insert(key.to_owned(), numbers.next().unwrap_or_default().into());
-    }
-    for class in CLASSES {
-        let rule = numbers
-            .next()
-            .and_then(|number| usize::try_from(number).ok());
-        let word = rule.and_then(|rule| RULES.get(rule)).unwrap_or(&"allow");
-        dictionary.insert(class.to_owned(), (*word).into());
-    }
-    dictionary
+    let lengths = [("min-length", policy.min()), ("max-length", policy.max())];
+    let lengths = lengths.map(|(key, length)| (key.to_owned(), u32::from(length).into()));
+    let rules = policy.rules();
+    let rules = rules.map(|(class, rule)| (class.key().to_owned(), rule.word().into()));
+    lengths.into_iter().chain(rules).collect()
 }
 
 /// The 32 bytes of a policy that came as `a{sv}`. What is not said is as Windows has it: 8 to 127 characters of
 /// printable ASCII.
 pub(crate) fn policy_bytes(mut given: Options) -> Result<[u8; 32], BusError> {
-    let mut numbers = [1, 8, 127, 0, 0, 0, 0, 2];
-    let keys = ["min-length", "max-length"].into_iter().chain(CLASSES);
-    for (number, key) in numbers.iter_mut().skip(1).zip(keys) {
-        let invalid = || BusError::invalid(format!("invalid {key} in pin-policy"));
-        *number = match given.take(key) {
+    let invalid = |key: &str| BusError::invalid(format!("invalid {key} in pin-policy"));
+    let mut lengths = [("min-length", 8), ("max-length", 127)];
+    for (key, length) in &mut lengths {
+        match given.take(key) {
+            None => {}
+            Some(Value::Number(number)) => *length = number,
+            Some(_) => return Err(invalid(key)),
+        }
+    }
+    let mut rules = CharacterClass::ALL.map(|class| match class {
+        CharacterClass::Other => CharacterRule::Disallowed,
+        _ => CharacterRule::Allowed,
+    });
+    for (rule, class) in rules.iter_mut().zip(CharacterClass::ALL) {
+        *rule = match given.take(class.key()) {
             None => continue,
-            Some(Value::Number(length)) if key.ends_with("length") => length,
-            Some(Value::Text(word)) => {
-                let rule = RULES.iter().position(|rule| *rule == word);
-                rule.and_then(|rule| u32::try_from(rule).ok())
-                    .ok_or_else(invalid)?
-            }
-            Some(_) => return Err(invalid()),
-        };
+            Some(Value::Text(word)) => CharacterRule::from_word(&word),
+            Some(_) => None,
+        }
+        .ok_or_else(|| invalid(class.key()))?;
     }
     if let Some(unknown) = given.left() {
         return Err(BusError::invalid(format!(
             "unknown {unknown} in pin-policy"
         )));
     }
-    let mut bytes = [0; 32];
-    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-    PinPolicy::parse(&bytes).map_err(|error| BusError::invalid(error.to_string()))?;
-    Ok(bytes)
+    let [min, max] = lengths.map(|(_, length)| u8::try_from(length));
+    let made = match (min, max) {
+        (Ok(min), Ok(max)) => PinPolicy::new(min, max, rules),
+        _ => Err(PinPolicyError::Length),
+    };
+    let policy = made.map_err(|error| BusError::invalid(error.to_string()))?;
+    Ok(policy.to_bytes())
 }
 
 #[cfg(test)]
