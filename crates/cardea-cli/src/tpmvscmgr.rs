@@ -13,7 +13,7 @@ use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, FailureKind, NewContent, Reply, Request, SecretBytes,
     TpmRequest,
 };
-use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN};
+use cardea_terms::tpmvsc::{DEFAULT_ADMIN_KEY, DEFAULT_PIN, Hresult};
 use cardea_terms::{CounterMode, invalid_card_name};
 
 use self::grammar::{AdminKey, Attestation, Command, Create, Destroy, Given, Verb};
@@ -52,11 +52,11 @@ struct Failure {
     end: End,
     text: String,
     /// The error number of Windows' tool.
-    hresult: Option<u32>,
+    hresult: Option<Hresult>,
 }
 
 impl Failure {
-    fn new(end: End, text: impl Into<String>, hresult: u32) -> Self {
+    fn new(end: End, text: impl Into<String>, hresult: Hresult) -> Self {
         Self {
             end,
             text: text.into(),
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
         Ok(Command::Help(verb)) => print(help(verb)).map_err(Failure::from),
         Err(text) => {
             let text = format!("{text}; tpmvscmgr /? shows the usage");
-            Err(Failure::new(End::Usage, text, INVALID_ARGUMENT))
+            Err(Failure::new(End::Usage, text, Hresult::INVALID_ARGUMENT))
         }
     };
     match result {
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
         Err(failure) => {
             note(&format!("tpmvscmgr: {}", failure.text));
             if let Some(hresult) = failure.hresult {
-                note(&format!("(0x{hresult:08X}) {}", meaning(hresult)));
+                note(&format!("({hresult}) {}", hresult.meaning()));
             }
             failure.end
         }
@@ -105,7 +105,7 @@ fn make(create: &Create) -> Result<(), Failure> {
             End::Failed,
             "/attestation AIK_AND_CERT needs an attestation authority on the network, and none is configured: create the \
              card with /attestation AIK_ONLY, and request the certificate with `cardea attest request`",
-            NO_AUTHORITY,
+            Hresult::NO_AUTHORITY,
         ));
     }
     if create.counter_mode == Some(CounterMode::Object) {
@@ -194,7 +194,7 @@ fn unmake(destroy: &Destroy) -> Result<(), Failure> {
         return Err(Failure::new(
             End::Failed,
             "/instance takes the id that create printed, for example ROOT\\SMARTCARDREADER\\0000",
-            NOT_FOUND,
+            Hresult::NOT_FOUND,
         ));
     }
     let request = Request::card(
@@ -263,7 +263,7 @@ fn local(machine: Option<&str>) -> Result<(), Failure> {
             "/machine {machine} needs MS-TPMVSC over DCOM, which this version does not speak: run tpmvscmgr there, \
              for example over ssh"
         ),
-        UNREACHABLE,
+        Hresult::UNREACHABLE,
     ))
 }
 
@@ -287,73 +287,27 @@ fn ask(request: &Request, quiet: bool) -> Result<Reply, Failure> {
         Err(error) => Err(Failure::new(
             End::Unreachable,
             format!("{error}; is cardea-daemon running?"),
-            UNREACHABLE,
+            Hresult::UNREACHABLE,
         )),
     }
 }
 
 fn unexpected() -> Failure {
-    Failure::new(End::Failed, "unexpected reply from the daemon", FAIL)
+    Failure::new(
+        End::Failed,
+        "unexpected reply from the daemon",
+        Hresult::FAIL,
+    )
 }
 
-const FAIL: u32 = 0x8000_4005;
-const INVALID_ARGUMENT: u32 = 0x8007_0057;
-const NOT_FOUND: u32 = 0x8007_0490;
-const NOT_SUPPORTED: u32 = 0x8009_0029;
-const UNREACHABLE: u32 = 0x8007_0035;
-const NO_AUTHORITY: u32 = 0x8007_04CF;
-
-/// The end and the HRESULT (MS-TPMVSC) of each kind of failure.
-fn kinds(kind: FailureKind) -> (End, u32) {
-    match kind {
-        FailureKind::Denied => (End::NotAuthorised, 0x8007_0005),
-        FailureKind::Cancelled => (End::Aborted, 0x8000_4004),
-        FailureKind::NoTpm => (End::Failed, 0x8028_400F),
-        FailureKind::Lockout => (End::Failed, 0x8028_0921),
-        FailureKind::Full => (End::Failed, 0x8007_0718),
-        FailureKind::Invalid => (End::Failed, INVALID_ARGUMENT),
-        FailureKind::Rule => (End::Failed, 0x8010_002A),
-        FailureKind::NotFound | FailureKind::Ambiguous | FailureKind::Removed => {
-            (End::Failed, NOT_FOUND)
-        }
-        FailureKind::AdminDelayed | FailureKind::Busy => (End::Failed, 0x8007_00AA),
-        // TPM_20_E_FAILURE of winerror.h.
-        FailureKind::Broken | FailureKind::Lost => (End::Failed, 0x8028_0101),
-        FailureKind::AdminWrong | FailureKind::PinWrong => (End::Failed, 0x8010_006B),
-        FailureKind::Blocked => (End::Failed, 0x8010_006C),
-        FailureKind::NotSupported => (End::Failed, NOT_SUPPORTED),
-        FailureKind::BadData
-        | FailureKind::ChangeUnknown
-        | FailureKind::Failed
-        | FailureKind::KeyUse
-        | FailureKind::NoAgent
-        | FailureKind::NotLoggedIn
-        | FailureKind::Protocol
-        | FailureKind::UnsafeTpm => (End::Failed, FAIL),
-        // TPM_20_E_HIERARCHY of winerror.h.
-        FailureKind::SwitchedOff => (End::Failed, 0x8028_0085),
-    }
-}
-
-fn meaning(hresult: u32) -> &'static str {
-    match hresult {
-        0x8000_4004 => "Operation aborted.",
-        0x8007_0005 => "Access is denied.",
-        UNREACHABLE => "The network path was not found.",
-        NO_AUTHORITY => "The network location cannot be reached.",
-        INVALID_ARGUMENT => "The parameter is incorrect.",
-        0x8007_00AA => "The requested resource is in use.",
-        NOT_FOUND => "Element not found.",
-        0x8007_0718 => "Not enough quota is available to process this command.",
-        NOT_SUPPORTED => "The requested operation is not supported.",
-        0x8010_002A => "The PIN does not meet the complexity rules.",
-        0x8010_006B => "The card cannot be accessed because the wrong PIN was presented.",
-        0x8010_006C => "The card cannot be accessed because the PIN is blocked.",
-        0x8028_0101 => "The TPM has lost the card.",
-        0x8028_0921 => "The TPM is locked out.",
-        0x8028_400F => "A compatible TPM device cannot be found.",
-        _ => "Unspecified error.",
-    }
+/// The end of each kind of failure, and its number.
+fn kinds(kind: FailureKind) -> (End, Hresult) {
+    let end = match kind {
+        FailureKind::Denied => End::NotAuthorised,
+        FailureKind::Cancelled => End::Aborted,
+        _ => End::Failed,
+    };
+    (end, kind.hresult())
 }
 
 fn help(verb: Option<Verb>) -> &'static str {
@@ -436,9 +390,11 @@ mod tests {
             FailureKind::PinWrong,
             FailureKind::Blocked,
             FailureKind::Cancelled,
+            FailureKind::SwitchedOff,
+            FailureKind::NotSupported,
         ] {
             let (_, hresult) = kinds(kind);
-            assert_ne!(meaning(hresult), "Unspecified error.", "{kind:?}");
+            assert_ne!(hresult.meaning(), "Unspecified error.", "{kind:?}");
         }
         assert_eq!(kinds(FailureKind::Denied).0, End::NotAuthorised);
     }

@@ -1,7 +1,7 @@
 //! What the daemon answers.
 
-use cardea_terms::PublicKey;
-use cardea_terms::Step;
+use cardea_terms::tpmvsc::Hresult;
+use cardea_terms::{PublicKey, Step};
 use minicbor::{Decode, Encode};
 
 #[cfg(doc)]
@@ -323,4 +323,35 @@ pub enum FailureKind {
     /// The TPM cannot do what was asked for, and it is not done in another way instead.
     #[n(28)]
     NotSupported,
+}
+
+impl FailureKind {
+    /// The number that MS-TPMVSC has for it, or the nearest of Windows.
+    #[must_use]
+    pub fn hresult(self) -> Hresult {
+        match self {
+            Self::Denied => Hresult::ACCESS_DENIED,
+            Self::Cancelled => Hresult::ABORT,
+            Self::NoTpm => Hresult::TPM_NOT_FOUND,
+            Self::Lockout => Hresult::TPM_LOCKOUT,
+            Self::Full => Hresult::FULL,
+            Self::Invalid => Hresult::INVALID_ARGUMENT,
+            Self::Rule => Hresult::PIN_POLICY,
+            Self::NotFound | Self::Ambiguous | Self::Removed => Hresult::NOT_FOUND,
+            Self::AdminDelayed | Self::Busy => Hresult::BUSY,
+            Self::Broken | Self::Lost => Hresult::TPM_FAILURE,
+            Self::AdminWrong | Self::PinWrong => Hresult::WRONG_PIN,
+            Self::Blocked => Hresult::PIN_BLOCKED,
+            Self::NotSupported => Hresult::NOT_SUPPORTED,
+            Self::SwitchedOff => Hresult::TPM_SWITCHED_OFF,
+            Self::BadData
+            | Self::ChangeUnknown
+            | Self::Failed
+            | Self::KeyUse
+            | Self::NoAgent
+            | Self::NotLoggedIn
+            | Self::Protocol
+            | Self::UnsafeTpm => Hresult::FAIL,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What a failure is called on the bus, and as an HRESULT: one map, for every kind.
 
 use cardea_client::message::{Failure, FailureKind};
+use cardea_terms::tpmvsc::Hresult;
 
 /// The errors of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,23 +53,23 @@ impl Name {
     }
 
     /// The number that MS-TPMVSC has for it, or the nearest of Windows.
-    pub(crate) fn hresult(self) -> u32 {
+    pub(crate) fn hresult(self) -> Hresult {
         match self {
-            Self::Busy | Self::ResponseTooSoon => 0x8007_00AA,
-            Self::Cancelled => 0x8000_4004,
-            Self::ChangeUnknown | Self::Failed => 0x8000_4005,
-            Self::InvalidArgument => 0x8007_0057,
-            Self::LimitReached => 0x8007_0718,
-            Self::NoAgent => 0x8010_006E,
-            Self::NotAuthorized => 0x8007_0005,
-            Self::NotFound => 0x8007_0490,
-            Self::NotSupported => 0x8009_0029,
-            Self::PinBlocked => 0x8010_006C,
-            Self::PinPolicy => 0x8010_002A,
-            Self::TpmFailure => 0x8028_0101,
-            Self::TpmLockout => 0x8028_0921,
-            Self::TpmNotFound => 0x8028_400F,
-            Self::WrongPin | Self::WrongPuk | Self::WrongResponse => 0x8010_006B,
+            Self::Busy | Self::ResponseTooSoon => Hresult::BUSY,
+            Self::Cancelled => Hresult::ABORT,
+            Self::ChangeUnknown | Self::Failed => Hresult::FAIL,
+            Self::InvalidArgument => Hresult::INVALID_ARGUMENT,
+            Self::LimitReached => Hresult::FULL,
+            Self::NoAgent => Hresult::NO_PERSON,
+            Self::NotAuthorized => Hresult::ACCESS_DENIED,
+            Self::NotFound => Hresult::NOT_FOUND,
+            Self::NotSupported => Hresult::NOT_SUPPORTED,
+            Self::PinBlocked => Hresult::PIN_BLOCKED,
+            Self::PinPolicy => Hresult::PIN_POLICY,
+            Self::TpmFailure => Hresult::TPM_FAILURE,
+            Self::TpmLockout => Hresult::TPM_LOCKOUT,
+            Self::TpmNotFound => Hresult::TPM_NOT_FOUND,
+            Self::WrongPin | Self::WrongPuk | Self::WrongResponse => Hresult::WRONG_PIN,
         }
     }
 }
@@ -109,7 +110,7 @@ impl BusError {
         }
     }
 
-    pub(crate) fn hresult(&self) -> u32 {
+    pub(crate) fn hresult(&self) -> Hresult {
         match self {
             Self::Own(name, _) => name.hresult(),
             Self::Standard(..) => Name::Failed.hresult(),

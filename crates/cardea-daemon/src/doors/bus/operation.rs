@@ -163,7 +163,7 @@ fn told(end: &Result<Outcome, BusError>) -> (bool, u32, String, String, Dictiona
         Ok(outcome) => (true, 0, String::new(), String::new(), outcome.dictionary()),
         Err(error) => (
             false,
-            error.hresult(),
+            error.hresult().0,
             error.name(),
             error.text().to_owned(),
             Dictionary::new(),
