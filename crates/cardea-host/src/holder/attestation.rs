@@ -13,7 +13,7 @@ use cardea_card::record::{CardRecord, IndexRole, KeyRecord};
 use cardea_client::message::{ByteVec, Failure, FailureKind, Reply};
 use cardea_pki::{Certificate, Curve, PublicKey};
 use cardea_terms::CounterMode;
-use cardea_tpm::{Chip, Evidence, TpmError};
+use cardea_tpm::{Chip, Evidence};
 
 use crate::failure::{fail, of_fault, of_tpm};
 use crate::holder::CardVisit;
@@ -58,9 +58,8 @@ impl CardVisit<'_> {
     /// What an authority is asked for.
     pub(crate) fn request_attestation(&self) -> Result<Reply, Failure> {
         let (record, chip) = self.attested()?;
-        let told = |error: &TpmError| of_tpm(error);
-        let status = chip.status().map_err(|error| told(&error))?;
-        let keys = chip.endorsement_keys().map_err(|error| told(&error))?;
+        let status = chip.status().map_err(|error| of_tpm(&error))?;
+        let keys = chip.endorsement_keys().map_err(|error| of_tpm(&error))?;
         let root = chip
             .certify_own_keys(&record, [0; 32])
             .map_err(|fault| of_fault(&fault))?
