@@ -63,6 +63,11 @@ const RULES: &[Rule] = &[
         ..Rule::new("cardea-attest", Tier::Core)
     },
     Rule {
+        // A protocol on the wire: what a card is, the service knows.
+        beside: &["cardea-terms"],
+        ..Rule::new("cardea-dcom", Tier::Core)
+    },
+    Rule {
         // A TPM does not know APDUs.
         not: &["cardea-iso7816"],
         ..Rule::new("cardea-tpm", Tier::Platform)
