@@ -38,7 +38,7 @@ impl Guid {
         ])
     }
 
-    /// A GUID of COM's own: `NUMBER-0000-0000-C000-000000000046`.
+    /// A GUID that COM defines: `NUMBER-0000-0000-C000-000000000046`.
     #[must_use]
     pub const fn of_com(number: u32) -> Self {
         Self::from_u128(((number as u128) << 96) | 0xC000_0000_0000_0046)

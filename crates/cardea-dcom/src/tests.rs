@@ -1,6 +1,11 @@
 //! Messages as they are on the wire, damage to them, and what others read in them.
 
+mod golden;
+mod messages;
+mod objects;
 mod pdu;
+mod pings;
+mod round_trip;
 
 /// Bytes from hexadecimal with any white space.
 fn hex(text: &str) -> Vec<u8> {
@@ -8,13 +13,16 @@ fn hex(text: &str) -> Vec<u8> {
     base16ct::mixed::decode_vec(digits).unwrap()
 }
 
-/// The bytes cut at each place, and with each bit of them flipped.
+/// The bytes cut at each place, with each bit flipped, and with each byte cleared or filled.
 fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
-    let flipped = (0..bytes.len() * 8).map(|bit| {
-        let mut bytes = bytes.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        bytes
+    let changed = (0..bytes.len()).flat_map(move |at| {
+        let flipped = (0..8).map(move |bit| bytes[at] ^ (1 << bit));
+        flipped.chain([0, 0xFF]).map(move |value| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] = value;
+            bytes
+        })
     });
-    cut.chain(flipped)
+    cut.chain(changed)
 }

@@ -14,7 +14,7 @@ pub mod fault_status {
     pub const NULL_REFERENCE: u32 = 0x0000_06F4;
     /// The stub cannot be decoded.
     pub const BAD_STUB_DATA: u32 = 0x0000_06F7;
-    /// A signature is wrong.
+    /// A signature is invalid.
     pub const SECURITY_PACKAGE: u32 = 0x0000_0721;
     /// The interface has no such method.
     pub const OPERATION_RANGE: u32 = 0x1C01_0002;
