@@ -6,6 +6,7 @@ mod objects;
 mod pdu;
 mod pings;
 mod round_trip;
+mod stranger;
 
 /// Bytes from hexadecimal with any white space.
 fn hex(text: &str) -> Vec<u8> {

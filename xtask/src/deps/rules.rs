@@ -256,6 +256,12 @@ pub(super) const ROOMS: &[Room] = &[
         crates: Some(&["cardea-client", "cardea-host", "cardea-terms"]),
         ..Room::new("cardea-daemon", "doors", &[])
     },
+    // Each layer of the protocol knows those below it.
+    Room::new("cardea-dcom", "pdu", &[]),
+    Room::new("cardea-dcom", "ndr", &["pdu"]),
+    Room::new("cardea-dcom", "dcom", &["ndr", "pdu"]),
+    Room::new("cardea-dcom", "exporter", &["dcom"]),
+    Room::new("cardea-dcom", "tpmvsc", &["dcom", "ndr"]),
     // Doubles know no fixtures, and each fixture that is a folder stands alone.
     Room::new("cardea-testkit", "machine", &[]),
     Room::new("cardea-testkit", "multiplexer", &[]),

@@ -71,9 +71,12 @@ impl Blob {
         frame.take(8)?;
         let header_length = FRAME.saturating_add(length(frame.u32()?)?);
         let header: CustomHeader = deserialize(rest.take(header_length)?)?;
-        if header.total != size || length(header.header)? != header_length {
-            return Err(NdrError::BadStubData);
-        }
+        // Some count the padding to eight bytes in the frame, some only in the header.
+        let padding = length(header.header)?.checked_sub(header_length);
+        match padding {
+            Some(padding @ ..8) if header.total == size => rest.take(padding)?,
+            _ => return Err(NdrError::BadStubData),
+        };
         let cut = header.properties.into_iter().map(|(class, size)| {
             let framed = rest.take(length(size)?)?;
             Ok((class, framed.to_vec()))

@@ -12,7 +12,7 @@ use crate::ndr::{Message, Secret, WideString};
 use crate::pdu::*;
 use crate::tpmvsc::*;
 
-fn guid() -> impl Strategy<Value = Guid> {
+pub(super) fn guid() -> impl Strategy<Value = Guid> {
     any::<[u8; 16]>().prop_map(Guid::from_bytes)
 }
 
@@ -20,7 +20,7 @@ fn text() -> impl Strategy<Value = WideString> {
     vec(1..=u16::MAX, 0..40).prop_map(|units| WideString::new(units).unwrap())
 }
 
-fn std() -> impl Strategy<Value = StdObjRef> {
+pub(super) fn std() -> impl Strategy<Value = StdObjRef> {
     let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>());
     (numbers, guid()).prop_map(|((flags, public_refs, oxid, oid), ipid)| StdObjRef {
         flags,
