@@ -1,4 +1,4 @@
-//! NDR, the encoding of arguments (C706 chapter 14), as strict as MS-RPCE §3.1.1.5.3 asks for at level 6.0.
+//! NDR, the encoding of arguments (C706 chapter 14), as strict as MS-RPCE asks for at level 6.0.
 //!
 //! What is encoded is little endian and aligned from the start of the stub. Counts must agree with what follows, and
 //! nothing is reserved beyond what is there.

@@ -1,4 +1,4 @@
-//! Ping sets: which clients still need which objects (MS-DCOM §3.1.2.5.1.2, §3.2.2).
+//! Ping sets: which clients still need which objects (MS-DCOM §3.1.2.5.1).
 //!
 //! Times are seconds of any clock that does not go back.
 

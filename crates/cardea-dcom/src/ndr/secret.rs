@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::Deref;
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Bytes that are erased when they are dropped and are not shown.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
@@ -24,6 +25,14 @@ impl Deref for Secret {
         &self.0
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

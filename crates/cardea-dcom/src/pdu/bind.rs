@@ -13,7 +13,7 @@ pub const MAX_TRANSFER_SYNTAXES: usize = 8;
 /// How many versions a refusal may name.
 const MAX_VERSIONS: usize = 8;
 
-/// The longest secondary address.
+/// The longest secondary address, with its NUL.
 const MAX_ADDRESS: usize = 256;
 
 /// The body of bind and alter_context.
@@ -140,11 +140,11 @@ impl BindAck {
         let mut from = Cursor::new(content);
         let (max_transmit, max_receive, group) = (from.u16()?, from.u16()?, from.u32()?);
         let length = usize::from(from.u16()?);
-        if length > MAX_ADDRESS {
-            return Err(PduError::TooMany);
-        }
         let address = from.take(length)?;
         let address = address.strip_suffix(&[0]).unwrap_or(address);
+        if address.len() >= MAX_ADDRESS {
+            return Err(PduError::TooMany);
+        }
         if !address.iter().all(|byte| byte.is_ascii_graphic()) {
             return Err(PduError::Truncated);
         }

@@ -9,7 +9,7 @@ pub const HEADER_LENGTH: usize = 16;
 /// The longest fragment that is accepted or made: what Windows and Samba offer.
 pub const MAX_FRAGMENT: u16 = 5840;
 
-/// The shortest limit that a peer may have (C706 §12.6.3.1, MustRecvFragSize).
+/// The shortest limit that a peer may have (C706 §12.6, MustRecvFragSize).
 pub const MIN_FRAGMENT: u16 = 1432;
 
 /// What a packet is.

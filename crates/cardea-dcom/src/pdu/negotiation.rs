@@ -12,7 +12,7 @@ use crate::pdu::syntax::{Features, SyntaxId};
 /// How many presentation contexts a connection may have.
 pub const MAX_CONNECTION_CONTEXTS: usize = 64;
 
-/// Why a presentation context is refused by the provider (C706 §12.6.3.1, p_provider_reason_t).
+/// Why a presentation context is refused by the provider (C706 §12.6, p_provider_reason_t).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// None of the others: its number is in use for something else.

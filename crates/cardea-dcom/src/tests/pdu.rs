@@ -369,6 +369,25 @@ fn contexts_are_answered_in_order_and_remembered() {
 }
 
 #[test]
+fn addresses_have_a_longest_length_with_and_without_an_end() {
+    let answer = |length: usize| {
+        let body = Body::BindAck(BindAck {
+            address: "1".repeat(length),
+            ..ack()
+        });
+        build(&body, 2, Flags::WHOLE, None).map(|built| built.bytes().to_vec())
+    };
+    let longest = answer(255).unwrap();
+    assert!(Pdu::parse(&longest).is_ok());
+    assert_eq!(answer(256).unwrap_err(), PduError::TooMany);
+    // The NUL at its end is overwritten: one more character, and no end.
+    let mut longer = longest;
+    longer[24..26].copy_from_slice(&256u16.to_le_bytes());
+    longer[26 + 255] = b'1';
+    assert_eq!(Pdu::parse(&longer).unwrap_err(), PduError::TooMany);
+}
+
+#[test]
 fn limits_of_fragments_are_agreed_on() {
     assert_eq!(negotiated_fragment(4280), Ok(4280));
     assert_eq!(negotiated_fragment(65535), Ok(MAX_FRAGMENT));

@@ -1,10 +1,13 @@
-//! Creation of a card: three methods with the same beginning (MS-TPMVSC §3.1.4.1, §3.2.4.1, §3.3.4.1).
+//! Creation of a card: three methods with the same beginning (MS-TPMVSC).
+
+use std::fmt;
+
+use zeroize::Zeroizing;
 
 use crate::dcom::ids::hresult::E_INVALIDARG;
 use crate::dcom::{InterfacePointer, OrpcThat, OrpcThis};
 use crate::ndr::{Decoder, Encoder, Message, NdrError, Secret, WideString};
 use crate::tpmvsc::numbers::{ErrorReport, hresult, manager};
-use zeroize::Zeroizing;
 
 /// The longest friendly name, in UTF-16 units.
 pub const MAX_NAME: usize = 128;
@@ -188,7 +191,7 @@ impl CreateCard {
 const LONGEST: usize = 127;
 
 /// Creates a card: arguments that the protocol allows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct CardParameters<'a> {
     /// The name that people see: not empty, without control characters.
     pub name: String,
@@ -208,8 +211,8 @@ pub struct CardParameters<'a> {
     pub generate: bool,
 }
 
-impl std::fmt::Debug for CardParameters<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for CardParameters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CardParameters")
             .field("name", &self.name)
             .field("attestation", &self.attestation)

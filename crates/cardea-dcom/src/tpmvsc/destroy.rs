@@ -1,4 +1,4 @@
-//! Destruction of a card (MS-TPMVSC §3.1.4.2).
+//! Destruction of a card (MS-TPMVSC).
 
 use crate::dcom::{InterfacePointer, OrpcThat, OrpcThis};
 use crate::ndr::{Decoder, Encoder, Message, NdrError, WideString};

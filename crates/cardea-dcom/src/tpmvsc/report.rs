@@ -1,4 +1,4 @@
-//! Reports to the callback (MS-TPMVSC §3.4.4).
+//! Reports to the callback (MS-TPMVSC).
 
 use crate::dcom::OrpcThis;
 use crate::ndr::{Decoder, Encoder, Message, NdrError};
