@@ -10,8 +10,11 @@
 pub mod apdu;
 pub mod apdu_parse;
 pub mod card_file;
+pub mod dcom_message;
+pub mod dcom_reference;
 pub mod evidence;
 pub mod exchange;
+pub mod rpc_packet;
 mod seeds;
 pub mod socket_message;
 pub mod tlv;
@@ -36,8 +39,11 @@ pub const TARGETS: &[Target] = &[
     apdu::TARGET,
     apdu_parse::TARGET,
     card_file::TARGET,
+    dcom_message::TARGET,
+    dcom_reference::TARGET,
     evidence::TARGET,
     exchange::TARGET,
+    rpc_packet::TARGET,
     socket_message::TARGET,
     tlv::TARGET,
 ];

@@ -415,8 +415,11 @@ stat::average_exec_per_sec:     100\n";
                 "apdu",
                 "apdu_parse",
                 "card_file",
+                "dcom_message",
+                "dcom_reference",
                 "evidence",
                 "exchange",
+                "rpc_packet",
                 "socket_message",
                 "tlv"
             ]
