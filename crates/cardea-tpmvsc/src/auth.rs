@@ -1,0 +1,136 @@
+//! Who calls, and what protects the packets of a security context: NTLMv2, bare or within SPNEGO.
+//!
+//! Nothing here does I/O, reads a clock or draws random numbers: whoever makes an acceptor or an initiator brings those.
+//! Kerberos is not spoken. It would come as another [`Acceptor`] and [`Session`].
+
+mod acceptor;
+mod crypt;
+mod der;
+mod initiator;
+mod message;
+mod names;
+mod negotiate;
+mod nt_hash;
+mod session;
+mod spnego;
+
+use std::ops::Range;
+
+pub use self::acceptor::{Fresh, NtlmAcceptor};
+pub use self::initiator::{ClientFresh, Credentials, NtlmInitiator};
+pub use self::names::ServerNames;
+pub use self::negotiate::SpnegoAcceptor;
+pub use self::nt_hash::NtHash;
+pub use self::session::NtlmSession;
+
+/// The accounts that may authenticate.
+pub trait Directory: Send + Sync {
+    /// The NT hash of an account. The domain is what the caller wrote: it goes into the proof, and says nothing else.
+    fn nt_hash(&self, user: &str) -> Option<NtHash>;
+}
+
+/// One end's side of an authentication, message by message.
+pub trait Acceptor: Send {
+    /// Takes the caller's next token.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`]: the authentication is over, and cannot be taken up again.
+    fn step(&mut self, token: &[u8], accounts: &dyn Directory) -> Result<Step, AuthError>;
+}
+
+/// What follows from a token.
+pub enum Step {
+    /// An answer to send; the caller is not known yet.
+    Continue(Vec<u8>),
+    /// The caller is known.
+    Done {
+        /// A last answer to send, where the mechanism has one.
+        token: Option<Vec<u8>>,
+        /// Who it is.
+        identity: Identity,
+        /// What protects the packets from here on.
+        session: Box<dyn Session>,
+    },
+}
+
+/// Whoever proved to know the secret of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The account's name as the caller wrote it.
+    pub user: String,
+    /// The domain, as the caller wrote it: not verified.
+    pub domain: String,
+}
+
+/// The keys and counters of an authenticated security context, both directions.
+///
+/// The span of a packet is everything but the signature itself: header, stub, padding and trailer, lengths filled in.
+pub trait Session: Send {
+    /// The length of every signature.
+    fn signature_length(&self) -> usize;
+
+    /// Signs the span, then encrypts its body in place.
+    fn seal(&mut self, span: &mut [u8], body: Range<usize>) -> Vec<u8>;
+
+    /// Signs the span.
+    fn sign(&mut self, span: &[u8]) -> Vec<u8>;
+
+    /// Decrypts the body of the span in place, and compares the signature.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Signature`]: what was decrypted is not from the other end. The session is of no use afterwards.
+    fn unseal(
+        &mut self,
+        span: &mut [u8],
+        body: Range<usize>,
+        signature: &[u8],
+    ) -> Result<(), AuthError>;
+
+    /// Compares the signature of a span.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::unseal`].
+    fn verify(&mut self, span: &[u8], signature: &[u8]) -> Result<(), AuthError>;
+}
+
+/// Why a caller is not let in. For the log: the wire only says that access is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// It wants to be nobody.
+    #[error("anonymous callers are refused")]
+    Anonymous,
+    /// The account's name is one that mechanisms let in without a password.
+    #[error("the guest account is refused")]
+    Guest,
+    /// A message is not what it should be.
+    #[error("malformed authentication message: {0}")]
+    Malformed(&'static str),
+    /// The message integrity code is absent or invalid.
+    #[error("the messages of the authentication were changed on the way, or are incomplete")]
+    Mic,
+    /// None of the offered mechanisms is spoken here.
+    #[error("no mechanism in common: NTLM is required")]
+    NoMechanism,
+    /// NTLM without one of the things that its security rests on.
+    #[error("the caller does not offer {0}")]
+    NotOffered(&'static str),
+    /// Unknown account or wrong password: deliberately the same.
+    #[error("unknown account or wrong password")]
+    Refused,
+    /// A signature is invalid.
+    #[error("invalid signature")]
+    Signature,
+    /// A message after the end, or before the beginning.
+    #[error("unexpected authentication message")]
+    Unexpected,
+    /// An answer of the first version, which is broken with little effort.
+    #[error("NTLMv1 is refused")]
+    Version1,
+}
+
+#[cfg(test)]
+mod tests;
