@@ -23,6 +23,8 @@ pub use self::negotiate::SpnegoAcceptor;
 pub use self::nt_hash::NtHash;
 pub use self::session::NtlmSession;
 
+pub(crate) use self::nt_hash::upper;
+
 /// The accounts that may authenticate.
 pub trait Directory: Send + Sync {
     /// The NT hash of an account. The domain is what the caller wrote: it goes into the proof, and says nothing else.

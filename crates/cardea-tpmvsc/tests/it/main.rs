@@ -1,0 +1,3 @@
+//! The program as it is installed.
+
+mod hash;
