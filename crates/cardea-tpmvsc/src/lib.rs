@@ -10,3 +10,5 @@
 pub mod accounts;
 pub mod auth;
 pub mod prompt;
+pub mod rpc;
+pub mod server;

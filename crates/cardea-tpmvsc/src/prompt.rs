@@ -16,7 +16,7 @@ const MAX_LINE: usize = 4 * 127;
 ///
 /// # Errors
 ///
-/// Without a terminal; `Interrupted` for control-C; `InvalidInput` for a line that is no password, or two that differ.
+/// Without a terminal; `Interrupted` for control-C; `InvalidInput` for a line that cannot be a password, or two that differ.
 pub fn new_password() -> io::Result<Zeroizing<String>> {
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     let silence = Silence::begin(&terminal)?;

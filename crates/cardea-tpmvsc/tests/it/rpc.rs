@@ -1,0 +1,284 @@
+//! Connections: impacket as a client, and clients that do not follow the protocol.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cardea_dcom::Guid;
+use cardea_dcom::pdu::{AuthLevel, SyntaxId, fault_status};
+use cardea_testkit::process::{run, wait_for};
+use cardea_tpmvsc::accounts::Accounts;
+use cardea_tpmvsc::auth::{AuthError, Directory, Fresh, ServerNames};
+use cardea_tpmvsc::rpc::{Answer, Request, Services};
+use cardea_tpmvsc::server::{Host, Limits, Server};
+
+/// Echoes: opnum 0 for everybody, 1 for those who sign, 2 for those who seal; 3 says who calls; 4 can be undone.
+#[derive(Clone)]
+struct Echo {
+    accounts: Arc<Accounts>,
+    refused: Arc<AtomicUsize>,
+    undone: Arc<AtomicUsize>,
+}
+
+const ECHO: Guid = Guid::from_u128(0xA0B0_C0D0_0001_0002_0003_0000_0000_0001);
+const OTHER: Guid = Guid::from_u128(0xA0B0_C0D0_0001_0002_0003_0000_0000_0002);
+
+impl Services for Echo {
+    fn serves(&self, interface: &SyntaxId) -> bool {
+        [ECHO, OTHER].map(SyntaxId::interface).contains(interface)
+    }
+
+    fn needs(&self, _: &SyntaxId, opnum: u16) -> AuthLevel {
+        match opnum {
+            0 => AuthLevel::None,
+            1 => AuthLevel::Integrity,
+            _ => AuthLevel::Privacy,
+        }
+    }
+
+    fn call(&self, request: &Request<'_>) -> Result<Answer, u32> {
+        let mut undo: Option<cardea_tpmvsc::rpc::Undo> = None;
+        let stub = match request.call.opnum {
+            0..=2 => request.stub.to_vec(),
+            3 => request.caller.unwrap().user.clone().into_bytes(),
+            4 => {
+                // Until the client has gone.
+                std::thread::sleep(Duration::from_millis(300));
+                let undone = Arc::clone(&self.undone);
+                undo = Some(Box::new(move || {
+                    undone.fetch_add(1, Ordering::SeqCst);
+                }));
+                request.stub.to_vec()
+            }
+            _ => return Err(fault_status::OPERATION_RANGE),
+        };
+        Ok(Answer {
+            stub: stub.into(),
+            undo,
+        })
+    }
+
+    fn accounts(&self) -> &dyn Directory {
+        &*self.accounts
+    }
+
+    fn fresh(&self) -> Fresh {
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).unwrap();
+        Fresh {
+            nonce,
+            decoy: [9; 16],
+            time: 133_000_000_000_000_000,
+        }
+    }
+
+    fn names(&self) -> ServerNames {
+        ServerNames::new("target.example.org")
+    }
+
+    fn refused(&self, _: AuthError) {
+        self.refused.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Host for Echo {
+    fn accept(&self, _: SocketAddr, _: SocketAddr) -> Option<Box<dyn Services>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+fn serve(limits: Limits) -> (u16, Echo) {
+    let line = cardea_tpmvsc::accounts::line("ann", "correct horse").unwrap();
+    let echo = Echo {
+        accounts: Arc::new(Accounts::parse(&line).unwrap()),
+        refused: Arc::default(),
+        undone: Arc::default(),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    Server::start(vec![listener], Box::new(echo.clone()), limits).unwrap();
+    (port, echo)
+}
+
+fn impacket(port: u16, mechanism: &str, calls: &[&str]) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/echo_client.py");
+    let mut command = Command::new("/usr/bin/python3");
+    let port = port.to_string();
+    command
+        .arg("-B")
+        .arg(script)
+        .args([&port, mechanism])
+        .args(calls);
+    let outcome = run(&mut command);
+    assert!(outcome.success, "{}", outcome.text);
+    outcome.text.lines().map(str::to_owned).collect()
+}
+
+fn both(calls: &[&str], expected: &[&str]) {
+    for mechanism in ["ntlm", "spnego"] {
+        let (port, _) = serve(Limits::default());
+        let said = impacket(port, mechanism, calls);
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.contains(expected), "{mechanism}: {said}");
+        }
+    }
+}
+
+#[test]
+fn impacket_signs_and_seals_calls_of_any_length() {
+    both(
+        &[
+            "privacy:ann:correct horse:2:0",
+            "privacy:ann:correct horse:2:5",
+            "privacy:ANN:correct horse:2:4096",
+            "privacy:ann:correct horse:2:60000",
+            "integrity:ann:correct horse:1:700",
+            "privacy:ann:correct horse:3:1",
+        ],
+        &["same", "same", "same", "same", "same", "answer ann"],
+    );
+}
+
+#[test]
+fn calls_without_the_protection_that_they_need_are_refused() {
+    both(
+        &[
+            "integrity:ann:correct horse:2:5",
+            "connect:ann:correct horse:2:5",
+            "connect:ann:correct horse:1:5",
+            "none:::2:5",
+            "none:::1:5",
+            "none:::0:5",
+        ],
+        &[
+            "refused", "refused", "refused", "refused", "refused", "same",
+        ],
+    );
+}
+
+#[test]
+fn caller_without_the_password_gets_no_answer() {
+    let calls = [
+        "privacy:ann:wrong:2:5",
+        "privacy:bob:correct horse:2:5",
+        "integrity:ann:wrong:1:5",
+        "privacy:Guest:correct horse:2:5",
+        // What needs no protection is refused too once somebody claims to be someone.
+        "privacy:ann:wrong:0:5",
+    ];
+    for mechanism in ["ntlm", "spnego"] {
+        let (port, echo) = serve(Limits::default());
+        for said in impacket(port, mechanism, &calls) {
+            assert!(said.starts_with("refused"), "{said}");
+        }
+        assert_eq!(echo.refused.load(Ordering::SeqCst), calls.len());
+    }
+}
+
+#[test]
+fn changed_and_repeated_packets_end_the_connection() {
+    for mechanism in ["ntlm", "spnego"] {
+        for level in [
+            "privacy:ann:correct horse:2",
+            "integrity:ann:correct horse:1",
+        ] {
+            let (port, _) = serve(Limits::default());
+            for how in ["damage", "replay"] {
+                let call = format!("{level}:64:{how}");
+                let said = impacket(port, mechanism, &[&call]);
+                // RPC_S_SEC_PKG_ERROR.
+                let refused =
+                    said == ["refused rpc_s_sec_pkg_error"] || said.concat().contains("00000721");
+                assert!(refused, "{said:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_done_for_a_client_that_is_gone_is_taken_back() {
+    let (port, echo) = serve(Limits::default());
+    let said = impacket(port, "ntlm", &["privacy:ann:correct horse:4:5"]);
+    assert_eq!(said, ["same"]);
+    assert_eq!(echo.undone.load(Ordering::SeqCst), 0);
+    let said = impacket(port, "ntlm", &["privacy:ann:correct horse:4:5:vanish"]);
+    assert_eq!(said, ["gone"]);
+    wait_for("the undoing", || echo.undone.load(Ordering::SeqCst) == 1);
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+}
+
+/// Whether the server has closed the connection, and with how many bytes before that.
+fn closed_after(mut stream: &TcpStream) -> usize {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => rest.len(),
+    }
+}
+
+#[test]
+fn half_open_and_cut_connections_are_closed_in_time() {
+    let limits = Limits {
+        authentication: Duration::from_millis(600),
+        packet: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let (port, _) = serve(limits);
+    let begin = Instant::now();
+    let silent = connect(port);
+    assert_eq!(closed_after(&silent), 0);
+    assert!(begin.elapsed() >= limits.authentication);
+    let cut = connect(port);
+    let begin = Instant::now();
+    (&cut).write_all(b"\x05\x00\x0b\x03\x10").unwrap();
+    assert_eq!(closed_after(&cut), 0);
+    assert!(begin.elapsed() < limits.authentication);
+}
+
+#[test]
+fn connections_beyond_the_limits_are_closed_at_once() {
+    let limits = Limits {
+        of_one_address: 3,
+        ..Limits::default()
+    };
+    let (port, _) = serve(limits);
+    let kept: Vec<_> = (0..3).map(|_| connect(port)).collect();
+    // The server has taken the three when it closes the fourth.
+    assert_eq!(closed_after(&connect(port)), 0);
+    drop(kept);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while impacket(port, "ntlm", &["none:::0:5"]) != ["same"] {
+        assert!(Instant::now() < deadline, "places are not given back");
+    }
+}
+
+#[test]
+fn what_is_not_the_protocol_is_answered_with_a_refusal() {
+    let (port, _) = serve(Limits::default());
+    // A request before anything was bound, a packet of HTTP, another version, a length of nothing.
+    let request = b"\x05\x00\x00\x03\x10\0\0\0\x18\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0";
+    let version = b"\x04\x00\x0b\x03\x10\0\0\0\x48\0\0\0\x01\0\0\0";
+    let length = b"\x05\x00\x0b\x03\x10\0\0\0\x04\0\0\0\x01\0\0\0";
+    for (packet, is_answered) in [
+        (&request[..], true),
+        (b"GET / HTTP/1.1\r\n", false),
+        (version, true),
+        (length, true),
+    ] {
+        let stream = connect(port);
+        (&stream).write_all(packet).unwrap();
+        assert_eq!(closed_after(&stream) > 0, is_answered, "{packet:?}");
+    }
+}
