@@ -9,6 +9,7 @@
 
 pub mod accounts;
 pub mod auth;
+pub mod manager;
 pub mod prompt;
 pub mod rpc;
 pub mod server;

@@ -1,0 +1,458 @@
+//! What the manager's methods do: a card is ordered from the daemon, or its destruction.
+//!
+//! Everything that a caller may have wrong is found before the daemon hears of it, except what only the daemon knows.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cardea_card::pin_policy::PinPolicy;
+use cardea_client::message::{
+    CardRequest, CardsRequest, CreateCard, Failure, FailureKind, NewContent, Reply, Request,
+    SecretBytes,
+};
+use cardea_client::{Client, ClientError};
+use cardea_terms::invalid_card_name;
+use cardea_terms::tpmvsc::{Error, Status, hresult};
+use des::TdesEde3;
+use des::cipher::{BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroizing;
+
+/// A card as a caller wants it.
+pub struct NewCard<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The algorithm of the admin key; there is one.
+    pub algorithm: u8,
+    /// The admin key.
+    pub admin_key: &'a [u8],
+    /// Its check value, if the caller wants to be sure that it came over whole.
+    pub check_value: Option<&'a [u8]>,
+    /// The PUK; without one the PIN is unblocked with the admin key.
+    pub puk: Option<&'a [u8]>,
+    /// The PIN.
+    pub pin: &'a [u8],
+    /// The rules for PINs, as in MS-TPMVSC.
+    pub policy: Option<&'a [u8]>,
+    /// TPMVSC_ATTESTATION_TYPE.
+    pub attestation: u32,
+    /// Whether it gets its file system.
+    pub generate: bool,
+}
+
+/// Somebody who hears how far an operation is, and may end it.
+pub trait Listener {
+    /// A step begins; the HRESULT of somebody who wants no more of it.
+    ///
+    /// # Errors
+    ///
+    /// What the call is to fail with.
+    fn progress(&mut self, status: Status) -> Result<(), u32>;
+
+    /// Something failed.
+    fn error(&mut self, error: Error);
+}
+
+/// Orders from the daemon, one at a time.
+pub struct Manager {
+    socket: PathBuf,
+    owner: Option<u32>,
+    turn: Mutex<()>,
+}
+
+/// A card that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// `ROOT\SMARTCARDREADER\0000`.
+    pub instance_id: String,
+    card_id: String,
+}
+
+impl Manager {
+    /// Orders at the daemon's socket; cards are for the owner, or for this service's user.
+    #[must_use]
+    pub fn new(socket: PathBuf, owner: Option<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            socket,
+            owner,
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Makes a card. One whose listener wants no more of it is taken away again.
+    ///
+    /// # Errors
+    ///
+    /// An HRESULT.
+    pub fn create(&self, card: &NewCard<'_>, listener: &mut dyn Listener) -> Result<Created, u32> {
+        let order = self.order(card)?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports = Reports::new(listener);
+        reports.say(Status::CardInitializing);
+        let made = match reports.aborted {
+            Some(aborted) => return Err(aborted),
+            None => self.ask(&Request::Cards(order), &mut |step| {
+                let status = Status::while_creating(step);
+                if card.generate || status != Status::GenerateRunning {
+                    reports.say(status);
+                }
+            }),
+        };
+        let made = made.and_then(|reply| match reply {
+            Reply::Card(card) => Ok(Created {
+                instance_id: card.summary.instance_id,
+                card_id: card.summary.card_id,
+            }),
+            _ => Err(hresult::FAIL),
+        });
+        match made {
+            Ok(created) => {
+                reports.say(Status::ReaderCreating);
+                reports.say(Status::CardCreated);
+                match reports.aborted {
+                    None => Ok(created),
+                    Some(aborted) => {
+                        self.take_back(&created);
+                        Err(aborted)
+                    }
+                }
+            }
+            Err(result) => {
+                match result {
+                    hresult::INVALID_PIN => reports.fail(Error::PinComplexity),
+                    hresult::NO_QUOTA => reports.fail(Error::ReaderCountLimit),
+                    _ => {}
+                }
+                reports.fail(Error::CardCreate);
+                Err(reports.aborted.unwrap_or(result))
+            }
+        }
+    }
+
+    /// Destroys a card; there is no way back once the daemon has been asked.
+    ///
+    /// # Errors
+    ///
+    /// An HRESULT.
+    pub fn destroy(&self, instance: &str, listener: &mut dyn Listener) -> Result<(), u32> {
+        // Only the instance id: a name, or the beginning of another id, may mean another card.
+        let (_, number) = instance
+            .split_at_checked(INSTANCE.len())
+            .filter(|(prefix, _)| prefix.eq_ignore_ascii_case(INSTANCE))
+            .ok_or(hresult::NOT_FOUND)?;
+        if number.is_empty() || !number.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(hresult::NOT_FOUND);
+        }
+        let instance = format!("{INSTANCE}{number}");
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports = Reports::new(listener);
+        reports.say(Status::ReaderDestroying);
+        if let Some(aborted) = reports.aborted {
+            return Err(aborted);
+        }
+        let request = Request::card(&instance, CardRequest::Destroy { owner_auth: None });
+        let done = self.ask(&request, &mut |step| {
+            reports.say(Status::while_destroying(step));
+        });
+        match done {
+            Ok(Reply::Done) => {
+                reports.say(Status::CardDestroyed);
+                Ok(())
+            }
+            Ok(_) => Err(hresult::FAIL),
+            Err(result) => {
+                reports.fail(Error::CardDestroy);
+                Err(result)
+            }
+        }
+    }
+
+    /// Takes a card away that was made for somebody who does not get it.
+    pub fn take_back(&self, created: &Created) {
+        // By its card id: the instance id may be another card's by now.
+        let request = Request::card(&created.card_id, CardRequest::Destroy { owner_auth: None });
+        match self.ask(&request, &mut |_| {}) {
+            Ok(Reply::Done) => {
+                tracing::info!(card = created.card_id, "card taken back");
+            }
+            _ => tracing::error!(
+                card = created.card_id,
+                "a card that nobody waits for could not be destroyed: destroy it with `cardea card destroy`"
+            ),
+        }
+    }
+
+    /// The order for a card, all of it checked.
+    fn order(&self, card: &NewCard<'_>) -> Result<CardsRequest, u32> {
+        const INVALID: u32 = hresult::INVALID_ARGUMENT;
+        if invalid_card_name(card.name).is_some() || card.algorithm != ALGORITHM {
+            return Err(INVALID);
+        }
+        let admin_key = Zeroizing::new(<[u8; 24]>::try_from(card.admin_key).map_err(|_| INVALID)?);
+        if card
+            .check_value
+            .is_some_and(|given| given != check_value(&admin_key))
+        {
+            return Err(INVALID);
+        }
+        let policy = match card.policy {
+            Some(bytes) => bytes.try_into().map_err(|_| INVALID)?,
+            None => USUAL_POLICY,
+        };
+        PinPolicy::parse(&policy).map_err(|_| INVALID)?;
+        let attests = match card.attestation {
+            0 => false,
+            1 => true,
+            2 => return Err(hresult::NO_AUTHORITY),
+            _ => return Err(INVALID),
+        };
+        let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
+        let order = Box::new(CreateCard {
+            owner: self.owner,
+            pin_policy: Some(policy),
+            ..CreateCard::new(
+                card.name,
+                NewContent::Personalised {
+                    pin: secret(card.pin),
+                    puk: card.puk.map(secret),
+                    admin_key: Some(secret(&*admin_key)),
+                    blank: !card.generate,
+                },
+            )
+        });
+        Ok(match attests {
+            true => CardsRequest::CreateAttested(order),
+            false => CardsRequest::Create(order),
+        })
+    }
+
+    /// A request to the daemon, on a connection of its own.
+    fn ask(
+        &self,
+        request: &Request,
+        step: &mut dyn FnMut(cardea_terms::Step),
+    ) -> Result<Reply, u32> {
+        let mut client = Client::new(&self.socket);
+        match client.call_with_progress(request, ANSWER_TIME, step) {
+            Ok(Reply::Failed(Failure { kind, message, .. })) => {
+                if kind == FailureKind::Denied {
+                    tracing::error!(
+                        message,
+                        "the daemon refuses this service: is its user in the administrators' group?"
+                    );
+                } else {
+                    tracing::info!(?kind, message, "the daemon refuses");
+                }
+                Err(kind.hresult())
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no answer from the daemon"
+                );
+                Err(match error {
+                    ClientError::Unreachable { .. } => hresult::UNREACHABLE,
+                    _ => hresult::FAIL,
+                })
+            }
+        }
+    }
+}
+
+/// What is said to a listener: nothing twice, and nothing more to one that has ended the operation.
+struct Reports<'a> {
+    listener: &'a mut dyn Listener,
+    last: Option<Status>,
+    aborted: Option<u32>,
+}
+
+impl<'a> Reports<'a> {
+    fn new(listener: &'a mut dyn Listener) -> Self {
+        Self {
+            listener,
+            last: None,
+            aborted: None,
+        }
+    }
+
+    fn say(&mut self, status: Status) {
+        if self.aborted.is_none() && self.last.replace(status) != Some(status) {
+            self.aborted = self.listener.progress(status).err();
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        if self.aborted.is_none() {
+            self.listener.error(error);
+        }
+    }
+}
+
+/// The first three bytes of zeros enciphered by the key.
+fn check_value(key: &[u8; 24]) -> [u8; 3] {
+    let mut block = [0; 8];
+    TdesEde3::new(key.into()).encrypt_block((&mut block).into());
+    let [first, second, third, ..] = block;
+    [first, second, third]
+}
+
+/// Three-key 3DES, CBC, padding method 2 of ISO/IEC 9797-1.
+const ALGORITHM: u8 = 0x82;
+
+/// 8 to 127 characters of any kind: what Microsoft's tool has without a policy.
+const USUAL_POLICY: [u8; 32] = {
+    let mut policy = [0; 32];
+    policy[0] = 1;
+    policy[4] = 8;
+    policy[8] = 127;
+    policy
+};
+
+/// What every instance id begins with.
+const INSTANCE: &str = r"ROOT\SMARTCARDREADER\";
+
+/// Creation takes a minute and a half on slow TPMs, and may wait for another one.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody there.
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn progress(&mut self, _: Status) -> Result<(), u32> {
+            Ok(())
+        }
+
+        fn error(&mut self, _: Error) {}
+    }
+
+    /// Refuses at a status.
+    struct Refuses(Status, Vec<Status>);
+
+    impl Listener for Refuses {
+        fn progress(&mut self, status: Status) -> Result<(), u32> {
+            self.1.push(status);
+            match status == self.0 {
+                true => Err(0x8000_FFFF),
+                false => Ok(()),
+            }
+        }
+
+        fn error(&mut self, error: Error) {
+            panic!("{error:?} was said to somebody who has gone");
+        }
+    }
+
+    const KEY: [u8; 24] = [
+        1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+    ];
+
+    fn card() -> NewCard<'static> {
+        NewCard {
+            name: "VSC",
+            algorithm: 0x82,
+            admin_key: &KEY,
+            check_value: Some(&[0xB0, 0x73, 0xDC]),
+            puk: None,
+            pin: b"12345678",
+            policy: None,
+            attestation: 0,
+            generate: true,
+        }
+    }
+
+    /// There is no daemon: whatever is refused in another way than as unreachable was refused before.
+    fn refused(card: NewCard<'_>) -> u32 {
+        let manager = Manager::new("/nonexistent/socket".into(), None);
+        manager.create(&card, &mut Deaf).unwrap_err()
+    }
+
+    #[test]
+    fn invalid_parameters_are_refused_before_the_daemon_is_asked() {
+        assert_eq!(refused(card()), hresult::UNREACHABLE);
+        let policy = |bytes: [u8; 32]| {
+            refused(NewCard {
+                policy: Some(&bytes),
+                ..card()
+            })
+        };
+        let mut other = USUAL_POLICY;
+        assert_eq!(policy(other), hresult::UNREACHABLE);
+        other[0] = 2;
+        assert_eq!(policy(other), hresult::INVALID_ARGUMENT);
+        // Nothing is allowed.
+        let mut nothing = USUAL_POLICY;
+        for class in [12, 16, 20, 24, 28] {
+            nothing[class] = 2;
+        }
+        assert_eq!(policy(nothing), hresult::INVALID_ARGUMENT);
+        for invalid in [
+            NewCard { name: "", ..card() },
+            NewCard {
+                name: "a\u{7}",
+                ..card()
+            },
+            NewCard {
+                algorithm: 0x02,
+                ..card()
+            },
+            NewCard {
+                admin_key: &KEY[1..],
+                ..card()
+            },
+            NewCard {
+                check_value: Some(&[0xB0, 0x73, 0xDD]),
+                ..card()
+            },
+            NewCard {
+                policy: Some(&[1; 31]),
+                ..card()
+            },
+            NewCard {
+                attestation: 3,
+                ..card()
+            },
+        ] {
+            assert_eq!(refused(invalid), hresult::INVALID_ARGUMENT);
+        }
+        let certified = NewCard {
+            attestation: 2,
+            ..card()
+        };
+        assert_eq!(refused(certified), hresult::NO_AUTHORITY);
+    }
+
+    #[test]
+    fn only_instance_ids_are_destroyed() {
+        let manager = Manager::new("/nonexistent/socket".into(), None);
+        let destroyed = |instance| manager.destroy(instance, &mut Deaf);
+        assert_eq!(
+            destroyed(r"root\SmartCardReader\0000"),
+            Err(hresult::UNREACHABLE)
+        );
+        for other in [
+            "Alice",
+            "",
+            r"ROOT\SMARTCARDREADER\",
+            r"ROOT\SMARTCARDREADER\0x",
+            "0000",
+        ] {
+            assert_eq!(destroyed(other), Err(hresult::NOT_FOUND), "{other}");
+        }
+    }
+
+    #[test]
+    fn listener_that_refuses_ends_the_operation_and_hears_no_more() {
+        let manager = Manager::new("/nonexistent/socket".into(), None);
+        let mut listener = Refuses(Status::CardInitializing, Vec::new());
+        assert_eq!(manager.create(&card(), &mut listener), Err(0x8000_FFFF));
+        assert_eq!(listener.1, [Status::CardInitializing]);
+        let mut listener = Refuses(Status::ReaderDestroying, Vec::new());
+        let refused = manager.destroy(r"ROOT\SMARTCARDREADER\0000", &mut listener);
+        assert_eq!(refused, Err(0x8000_FFFF));
+    }
+}
