@@ -13,3 +13,4 @@ pub mod manager;
 pub mod prompt;
 pub mod rpc;
 pub mod server;
+mod stream;

@@ -2,6 +2,7 @@
 //!
 //! It does no I/O: [`Connection::receive`] takes one packet and says what to send.
 
+pub mod outgoing;
 mod security;
 
 use cardea_dcom::pdu::{

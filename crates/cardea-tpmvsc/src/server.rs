@@ -1,7 +1,7 @@
 //! Listeners and connections: a thread for each, within limits.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use rustix::net::sockopt;
 use zeroize::Zeroizing;
 
 use crate::rpc::{Connection, Reaction, Services};
+use crate::stream::{read, read_exact};
 
 /// What is behind the listeners.
 pub trait Host: Send + Sync {
@@ -314,39 +315,6 @@ impl Drop for Work<'_> {
         self.0.counts().busy -= 1;
         self.0.rest.notify_all();
     }
-}
-
-/// Reads something; 0 at the end.
-fn read(mut stream: &TcpStream, into: &mut [u8], until: Instant) -> io::Result<usize> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(into) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            other => return other,
-        }
-    }
-}
-
-pub(crate) fn read_exact(
-    stream: &TcpStream,
-    mut into: &mut [u8],
-    until: Instant,
-) -> io::Result<()> {
-    while !into.is_empty() {
-        let count = read(stream, into, until)?;
-        if count == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        into = into.get_mut(count..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// Whether the other end has closed the connection.

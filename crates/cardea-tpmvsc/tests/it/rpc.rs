@@ -12,7 +12,10 @@ use cardea_dcom::Guid;
 use cardea_dcom::pdu::{AuthLevel, SyntaxId, fault_status};
 use cardea_testkit::process::{run, wait_for};
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::auth::{AuthError, Directory, Fresh, ServerNames};
+use cardea_tpmvsc::auth::{
+    AuthError, ClientFresh, Credentials, Directory, Fresh, NtHash, NtlmInitiator, ServerNames,
+};
+use cardea_tpmvsc::rpc::outgoing::{Outgoing, OutgoingError};
 use cardea_tpmvsc::rpc::{Answer, Request, Services};
 use cardea_tpmvsc::server::{Host, Limits, Server};
 
@@ -281,4 +284,57 @@ fn what_is_not_the_protocol_is_answered_with_a_refusal() {
         (&stream).write_all(packet).unwrap();
         assert_eq!(closed_after(&stream) > 0, is_answered, "{packet:?}");
     }
+}
+
+/// An account for calls outwards.
+fn initiator(user: &str, password: &str) -> NtlmInitiator {
+    let credentials = Credentials {
+        user: user.to_owned(),
+        domain: String::new(),
+        hash: NtHash::of_password(password),
+    };
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).unwrap();
+    let (nonce, session_key) = random.split_first_chunk().unwrap();
+    let fresh = ClientFresh {
+        nonce: *nonce,
+        session_key: session_key.try_into().unwrap(),
+        time: 0,
+    };
+    NtlmInitiator::new(credentials, fresh)
+}
+
+#[test]
+fn our_own_client_seals_and_fails_as_it_must() {
+    let (port, _) = serve(Limits::default());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let until = Instant::now() + Duration::from_secs(20);
+    let bind = |interface, account| {
+        Outgoing::bind(address, SyntaxId::interface(interface), account, until)
+    };
+    let mut known = bind(ECHO, Some(initiator("ann", "correct horse"))).unwrap();
+    for length in [0, 5, 20_000] {
+        let stub = vec![7; length];
+        assert_eq!(*known.call(2, None, &stub).unwrap(), stub);
+    }
+    let range = known.call(9, None, &[]).unwrap_err();
+    assert!(matches!(
+        range,
+        OutgoingError::Fault(fault_status::OPERATION_RANGE)
+    ));
+    let mut nobody = bind(ECHO, None).unwrap();
+    assert_eq!(*nobody.call(0, None, &[1, 2, 3]).unwrap(), [1, 2, 3]);
+    let denied = nobody.call(2, None, &[]).unwrap_err();
+    assert!(matches!(
+        denied,
+        OutgoingError::Fault(fault_status::ACCESS_DENIED)
+    ));
+    let mut wrong = bind(ECHO, Some(initiator("ann", "wrong"))).unwrap();
+    let denied = wrong.call(2, None, &[]).unwrap_err();
+    assert!(matches!(
+        denied,
+        OutgoingError::Fault(fault_status::ACCESS_DENIED)
+    ));
+    let unknown = bind(Guid::NIL, None).err().unwrap();
+    assert!(matches!(unknown, OutgoingError::Refused), "{unknown}");
 }
