@@ -34,19 +34,6 @@ pub mod hresult {
     pub const UNREACHABLE: u32 = 0x8007_0035;
 }
 
-/// TPMVSCMGR_ERROR: what a listener hears before a creation or destruction fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The creation failed.
-    CardCreate = 17,
-    /// The destruction failed.
-    CardDestroy = 18,
-    /// A PIN or PUK breaks its rules.
-    PinComplexity = 1,
-    /// No room for another card.
-    ReaderCountLimit = 2,
-}
-
 /// TPMVSCMGR_STATUS: what is reported to a listener while a card is created or destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

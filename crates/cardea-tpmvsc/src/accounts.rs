@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::auth::{Directory, NtHash, upper};
+use crate::auth::{Credentials, Directory, NtHash, upper};
 
 /// The accounts, as the file has them.
 pub struct Accounts(Vec<Account>);
 
 struct Account {
+    name: String,
     /// In upper case, by which names are compared.
     folded: String,
     hash: NtHash,
@@ -44,6 +45,14 @@ pub enum AccountsError {
         line: usize,
         /// What is wrong with it. Never what stands there: it may be a secret.
         reason: &'static str,
+    },
+    /// There must be one account in it.
+    #[error("{} must have one account, not {count}", path.display())]
+    Many {
+        /// The file.
+        path: PathBuf,
+        /// How many it has.
+        count: usize,
     },
     /// Others than its owner may read or change it.
     #[error(
@@ -194,9 +203,30 @@ impl Account {
         let name = name.trim();
         check_name(name)?;
         Ok(Self {
+            name: name.to_owned(),
             folded: fold(name),
             hash,
         })
+    }
+}
+
+/// Reads the account of a file with one: for calls to other machines.
+///
+/// # Errors
+///
+/// [`AccountsError`].
+pub fn credentials(path: &Path, domain: &str) -> Result<Credentials, AccountsError> {
+    let accounts = Accounts::read(path)?;
+    match accounts.0.as_slice() {
+        [one] => Ok(Credentials {
+            user: one.name.clone(),
+            domain: domain.to_owned(),
+            hash: one.hash.clone(),
+        }),
+        others => Err(AccountsError::Many {
+            path: path.to_owned(),
+            count: others.len(),
+        }),
     }
 }
 

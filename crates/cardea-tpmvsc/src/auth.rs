@@ -120,6 +120,9 @@ pub enum AuthError {
     /// NTLM without one of the things that its security rests on.
     #[error("the caller does not offer {0}")]
     NotOffered(&'static str),
+    /// The machine has no random numbers.
+    #[error("no random numbers")]
+    Random,
     /// Unknown account or wrong password: deliberately the same.
     #[error("unknown account or wrong password")]
     Refused,

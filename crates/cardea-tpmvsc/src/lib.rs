@@ -1,16 +1,20 @@
 //! MS-TPMVSC over DCOM: an administrator's other machine makes and destroys cards here.
 //!
-//! What: authentication of the callers, and the accounts that are let in.
+//! What: the network service: accounts, authentication, DCE/RPC, the DCOM object, and its orders to the daemon.
 //! What not: nothing of the TPM or of card files; whatever is done to cards is asked of the daemon on its private
 //! socket.
-//! Begin with [`auth`].
+//! Begin with [`service::Service`], which [`server::Server`] puts on the network; `docs/design/remote-cards.md` says why
+//! it is as it is.
 
 #![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod auth;
+pub mod config;
 pub mod manager;
 pub mod prompt;
+mod random;
 pub mod rpc;
 pub mod server;
+pub mod service;
 mod stream;

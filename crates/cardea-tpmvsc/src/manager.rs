@@ -12,33 +12,11 @@ use cardea_client::message::{
     SecretBytes,
 };
 use cardea_client::{Client, ClientError};
+use cardea_dcom::tpmvsc::{Attestation, CardParameters, ErrorReport};
 use cardea_terms::invalid_card_name;
-use cardea_terms::tpmvsc::{Error, Status, hresult};
+use cardea_terms::tpmvsc::{Status, hresult};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
-use zeroize::Zeroizing;
-
-/// A card as a caller wants it.
-pub struct NewCard<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// The algorithm of the admin key; there is one.
-    pub algorithm: u8,
-    /// The admin key.
-    pub admin_key: &'a [u8],
-    /// Its check value, if the caller wants to be sure that it came over whole.
-    pub check_value: Option<&'a [u8]>,
-    /// The PUK; without one the PIN is unblocked with the admin key.
-    pub puk: Option<&'a [u8]>,
-    /// The PIN.
-    pub pin: &'a [u8],
-    /// The rules for PINs, as in MS-TPMVSC.
-    pub policy: Option<&'a [u8]>,
-    /// TPMVSC_ATTESTATION_TYPE.
-    pub attestation: u32,
-    /// Whether it gets its file system.
-    pub generate: bool,
-}
 
 /// Somebody who hears how far an operation is, and may end it.
 pub trait Listener {
@@ -50,7 +28,7 @@ pub trait Listener {
     fn progress(&mut self, status: Status) -> Result<(), u32>;
 
     /// Something failed.
-    fn error(&mut self, error: Error);
+    fn error(&mut self, error: ErrorReport);
 }
 
 /// Orders from the daemon, one at a time.
@@ -84,7 +62,11 @@ impl Manager {
     /// # Errors
     ///
     /// An HRESULT.
-    pub fn create(&self, card: &NewCard<'_>, listener: &mut dyn Listener) -> Result<Created, u32> {
+    pub fn create(
+        &self,
+        card: &CardParameters<'_>,
+        listener: &mut dyn Listener,
+    ) -> Result<Created, u32> {
         let order = self.order(card)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reports = Reports::new(listener);
@@ -119,11 +101,11 @@ impl Manager {
             }
             Err(result) => {
                 match result {
-                    hresult::INVALID_PIN => reports.fail(Error::PinComplexity),
-                    hresult::NO_QUOTA => reports.fail(Error::ReaderCountLimit),
+                    hresult::INVALID_PIN => reports.fail(ErrorReport::PinComplexity),
+                    hresult::NO_QUOTA => reports.fail(ErrorReport::ReaderCountLimit),
                     _ => {}
                 }
-                reports.fail(Error::CardCreate);
+                reports.fail(ErrorReport::Create);
                 Err(reports.aborted.unwrap_or(result))
             }
         }
@@ -161,7 +143,7 @@ impl Manager {
             }
             Ok(_) => Err(hresult::FAIL),
             Err(result) => {
-                reports.fail(Error::CardDestroy);
+                reports.fail(ErrorReport::Destroy);
                 Err(result)
             }
         }
@@ -182,40 +164,33 @@ impl Manager {
         }
     }
 
-    /// The order for a card, all of it checked.
-    fn order(&self, card: &NewCard<'_>) -> Result<CardsRequest, u32> {
+    /// The order for a card: what the form of the call does not say is checked here.
+    fn order(&self, card: &CardParameters<'_>) -> Result<CardsRequest, u32> {
         const INVALID: u32 = hresult::INVALID_ARGUMENT;
-        if invalid_card_name(card.name).is_some() || card.algorithm != ALGORITHM {
+        if invalid_card_name(&card.name).is_some() {
             return Err(INVALID);
         }
-        let admin_key = Zeroizing::new(<[u8; 24]>::try_from(card.admin_key).map_err(|_| INVALID)?);
-        if card
-            .check_value
-            .is_some_and(|given| given != check_value(&admin_key))
-        {
+        let is_whole = |given| given == check_value(card.admin_key);
+        if !card.admin_kcv.is_none_or(is_whole) {
             return Err(INVALID);
         }
-        let policy = match card.policy {
-            Some(bytes) => bytes.try_into().map_err(|_| INVALID)?,
-            None => USUAL_POLICY,
-        };
+        let policy = card.pin_policy.unwrap_or(USUAL_POLICY);
         PinPolicy::parse(&policy).map_err(|_| INVALID)?;
         let attests = match card.attestation {
-            0 => false,
-            1 => true,
-            2 => return Err(hresult::NO_AUTHORITY),
-            _ => return Err(INVALID),
+            Attestation::None => false,
+            Attestation::AikOnly => true,
+            Attestation::AikAndCertificate => return Err(hresult::NO_AUTHORITY),
         };
         let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
         let order = Box::new(CreateCard {
             owner: self.owner,
             pin_policy: Some(policy),
             ..CreateCard::new(
-                card.name,
+                &*card.name,
                 NewContent::Personalised {
                     pin: secret(card.pin),
                     puk: card.puk.map(secret),
-                    admin_key: Some(secret(&*admin_key)),
+                    admin_key: Some(secret(card.admin_key)),
                     blank: !card.generate,
                 },
             )
@@ -282,7 +257,7 @@ impl<'a> Reports<'a> {
         }
     }
 
-    fn fail(&mut self, error: Error) {
+    fn fail(&mut self, error: ErrorReport) {
         if self.aborted.is_none() {
             self.listener.error(error);
         }
@@ -296,9 +271,6 @@ fn check_value(key: &[u8; 24]) -> [u8; 3] {
     let [first, second, third, ..] = block;
     [first, second, third]
 }
-
-/// Three-key 3DES, CBC, padding method 2 of ISO/IEC 9797-1.
-const ALGORITHM: u8 = 0x82;
 
 /// 8 to 127 characters of any kind: what Microsoft's tool has without a policy.
 const USUAL_POLICY: [u8; 32] = {
@@ -327,7 +299,7 @@ mod tests {
             Ok(())
         }
 
-        fn error(&mut self, _: Error) {}
+        fn error(&mut self, _: ErrorReport) {}
     }
 
     /// Refuses at a status.
@@ -342,7 +314,7 @@ mod tests {
             }
         }
 
-        fn error(&mut self, error: Error) {
+        fn error(&mut self, error: ErrorReport) {
             panic!("{error:?} was said to somebody who has gone");
         }
     }
@@ -351,22 +323,21 @@ mod tests {
         1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
     ];
 
-    fn card() -> NewCard<'static> {
-        NewCard {
-            name: "VSC",
-            algorithm: 0x82,
+    fn card() -> CardParameters<'static> {
+        CardParameters {
+            name: "VSC".to_owned(),
             admin_key: &KEY,
-            check_value: Some(&[0xB0, 0x73, 0xDC]),
+            admin_kcv: Some([0xB0, 0x73, 0xDC]),
             puk: None,
             pin: b"12345678",
-            policy: None,
-            attestation: 0,
+            pin_policy: None,
+            attestation: Attestation::None,
             generate: true,
         }
     }
 
     /// There is no daemon: whatever is refused in another way than as unreachable was refused before.
-    fn refused(card: NewCard<'_>) -> u32 {
+    fn refused(card: CardParameters<'_>) -> u32 {
         let manager = Manager::new("/nonexistent/socket".into(), None);
         manager.create(&card, &mut Deaf).unwrap_err()
     }
@@ -374,9 +345,9 @@ mod tests {
     #[test]
     fn invalid_parameters_are_refused_before_the_daemon_is_asked() {
         assert_eq!(refused(card()), hresult::UNREACHABLE);
-        let policy = |bytes: [u8; 32]| {
-            refused(NewCard {
-                policy: Some(&bytes),
+        let policy = |bytes| {
+            refused(CardParameters {
+                pin_policy: Some(bytes),
                 ..card()
             })
         };
@@ -390,37 +361,22 @@ mod tests {
             nothing[class] = 2;
         }
         assert_eq!(policy(nothing), hresult::INVALID_ARGUMENT);
-        for invalid in [
-            NewCard { name: "", ..card() },
-            NewCard {
-                name: "a\u{7}",
+        let named = |name: &str| {
+            refused(CardParameters {
+                name: name.to_owned(),
                 ..card()
-            },
-            NewCard {
-                algorithm: 0x02,
-                ..card()
-            },
-            NewCard {
-                admin_key: &KEY[1..],
-                ..card()
-            },
-            NewCard {
-                check_value: Some(&[0xB0, 0x73, 0xDD]),
-                ..card()
-            },
-            NewCard {
-                policy: Some(&[1; 31]),
-                ..card()
-            },
-            NewCard {
-                attestation: 3,
-                ..card()
-            },
-        ] {
-            assert_eq!(refused(invalid), hresult::INVALID_ARGUMENT);
+            })
+        };
+        for name in ["", "a\u{7}", "a:b", " a"] {
+            assert_eq!(named(name), hresult::INVALID_ARGUMENT, "{name:?}");
         }
-        let certified = NewCard {
-            attestation: 2,
+        let damaged = CardParameters {
+            admin_kcv: Some([0xB0, 0x73, 0xDD]),
+            ..card()
+        };
+        assert_eq!(refused(damaged), hresult::INVALID_ARGUMENT);
+        let certified = CardParameters {
+            attestation: Attestation::AikAndCertificate,
             ..card()
         };
         assert_eq!(refused(certified), hresult::NO_AUTHORITY);

@@ -34,13 +34,20 @@ pub trait Services {
     fn accounts(&self) -> &dyn Directory;
 
     /// Chance and time for an authentication.
-    fn fresh(&self) -> Fresh;
+    ///
+    /// # Errors
+    ///
+    /// Without random numbers.
+    fn fresh(&self) -> std::io::Result<Fresh>;
 
     /// The names of this machine.
     fn names(&self) -> ServerNames;
 
     /// Somebody was not let in.
     fn refused(&self, error: AuthError);
+
+    /// Somebody has proven who they are.
+    fn authenticated(&self, user: &str);
 }
 
 /// A call that has all it needs.

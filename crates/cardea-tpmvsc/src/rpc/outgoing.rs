@@ -99,6 +99,11 @@ impl Outgoing {
         Ok(outgoing)
     }
 
+    /// Calls end at another moment from here on.
+    pub fn set_end(&mut self, until: Instant) {
+        self.until = until;
+    }
+
     /// Calls a method of an object, or of the interface itself.
     ///
     /// # Errors

@@ -132,6 +132,7 @@ impl Contexts {
                 identity,
                 session,
             } => {
+                services.authenticated(&identity.user);
                 context.state = State::Ready { identity, session };
                 token
             }
@@ -161,11 +162,10 @@ impl Contexts {
             if self.0.len() >= MAX_CONTEXTS {
                 return Err(AuthError::Unexpected);
             }
+            let fresh = services.fresh().map_err(|_| AuthError::Random)?;
             let acceptor: Box<dyn Acceptor> = match trailer.auth_type {
-                auth_type::SPNEGO => {
-                    Box::new(SpnegoAcceptor::new(services.names(), services.fresh()))
-                }
-                auth_type::NTLM => Box::new(NtlmAcceptor::new(services.names(), services.fresh())),
+                auth_type::SPNEGO => Box::new(SpnegoAcceptor::new(services.names(), fresh)),
+                auth_type::NTLM => Box::new(NtlmAcceptor::new(services.names(), fresh)),
                 _ => return Err(AuthError::NoMechanism),
             };
             let context = Context {

@@ -1,6 +1,13 @@
 //! The program as people run it, and its connections with clients that others wrote.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
 
+mod cards;
 mod hash;
+mod reports;
 mod rpc;

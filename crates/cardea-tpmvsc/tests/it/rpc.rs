@@ -69,15 +69,17 @@ impl Services for Echo {
         &*self.accounts
     }
 
-    fn fresh(&self) -> Fresh {
+    fn fresh(&self) -> std::io::Result<Fresh> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).unwrap();
-        Fresh {
+        Ok(Fresh {
             nonce,
             decoy: [9; 16],
             time: 133_000_000_000_000_000,
-        }
+        })
     }
+
+    fn authenticated(&self, _: &str) {}
 
     fn names(&self) -> ServerNames {
         ServerNames::new("target.example.org")
