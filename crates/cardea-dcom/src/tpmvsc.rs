@@ -14,7 +14,6 @@ pub use create::{
 pub use destroy::{DestroyCard, DestroyCardReply};
 pub use numbers::{
     CLSID_LOCAL_MANAGER, CLSID_REMOTE_MANAGER, ErrorReport, IID_CALLBACK, IID_MANAGER,
-    IID_MANAGER2, IID_MANAGER3, callback, hresult, interfaces_of_manager, last_opnum, manager,
-    status_name,
+    IID_MANAGER2, IID_MANAGER3, callback, interfaces_of_manager, last_opnum, manager, status_name,
 };
 pub use report::Report;

@@ -12,28 +12,6 @@ pub const DEFAULT_ADMIN_KEY: [u8; 24] = [
 /// The PIN that `default` stands for there.
 pub const DEFAULT_PIN: &[u8] = b"12345678";
 
-/// Results of a call (winerror.h).
-pub mod hresult {
-    /// The operation was aborted.
-    pub const ABORT: u32 = 0x8000_4004;
-    /// The caller may not do this.
-    pub const ACCESS_DENIED: u32 = 0x8007_0005;
-    /// None of the others.
-    pub const FAIL: u32 = 0x8000_4005;
-    /// A PIN or PUK breaks its rules.
-    pub const INVALID_PIN: u32 = 0x8010_002A;
-    /// A parameter is not valid.
-    pub const INVALID_ARGUMENT: u32 = 0x8007_0057;
-    /// No attestation authority can be reached.
-    pub const NO_AUTHORITY: u32 = 0x8007_04CF;
-    /// No room for another card.
-    pub const NO_QUOTA: u32 = 0x8007_0718;
-    /// No such card.
-    pub const NOT_FOUND: u32 = 0x8007_0490;
-    /// The other side cannot be reached.
-    pub const UNREACHABLE: u32 = 0x8007_0035;
-}
-
 /// TPMVSCMGR_STATUS: what is reported to a listener while a card is created or destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cardea_card::pin_policy::PinPolicy;
 use cardea_client::message::{
     CardRequest, CardsRequest, CreateCard, Failure, FailureKind, NewContent, Reply, Request,
     SecretBytes,
 };
 use cardea_client::{Client, ClientError};
 use cardea_dcom::tpmvsc::{Attestation, CardParameters, ErrorReport};
+use cardea_terms::PinPolicy;
 use cardea_terms::invalid_card_name;
-use cardea_terms::tpmvsc::{Status, hresult};
+use cardea_terms::tpmvsc::{Hresult, Status};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 
@@ -85,7 +85,7 @@ impl Manager {
                 instance_id: card.summary.instance_id,
                 card_id: card.summary.card_id,
             }),
-            _ => Err(hresult::FAIL),
+            _ => Err(Hresult::FAIL.0),
         });
         match made {
             Ok(created) => {
@@ -100,9 +100,9 @@ impl Manager {
                 }
             }
             Err(result) => {
-                match result {
-                    hresult::INVALID_PIN => reports.fail(ErrorReport::PinComplexity),
-                    hresult::NO_QUOTA => reports.fail(ErrorReport::ReaderCountLimit),
+                match Hresult(result) {
+                    Hresult::PIN_POLICY => reports.fail(ErrorReport::PinComplexity),
+                    Hresult::FULL => reports.fail(ErrorReport::ReaderCountLimit),
                     _ => {}
                 }
                 reports.fail(ErrorReport::Create);
@@ -121,9 +121,9 @@ impl Manager {
         let (_, number) = instance
             .split_at_checked(INSTANCE.len())
             .filter(|(prefix, _)| prefix.eq_ignore_ascii_case(INSTANCE))
-            .ok_or(hresult::NOT_FOUND)?;
+            .ok_or(Hresult::NOT_FOUND.0)?;
         if number.is_empty() || !number.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(hresult::NOT_FOUND);
+            return Err(Hresult::NOT_FOUND.0);
         }
         let instance = format!("{INSTANCE}{number}");
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +141,7 @@ impl Manager {
                 reports.say(Status::CardDestroyed);
                 Ok(())
             }
-            Ok(_) => Err(hresult::FAIL),
+            Ok(_) => Err(Hresult::FAIL.0),
             Err(result) => {
                 reports.fail(ErrorReport::Destroy);
                 Err(result)
@@ -166,7 +166,7 @@ impl Manager {
 
     /// The order for a card: what the form of the call does not say is checked here.
     fn order(&self, card: &CardParameters<'_>) -> Result<CardsRequest, u32> {
-        const INVALID: u32 = hresult::INVALID_ARGUMENT;
+        const INVALID: u32 = Hresult::INVALID_ARGUMENT.0;
         if invalid_card_name(&card.name).is_some() {
             return Err(INVALID);
         }
@@ -179,7 +179,7 @@ impl Manager {
         let attests = match card.attestation {
             Attestation::None => false,
             Attestation::AikOnly => true,
-            Attestation::AikAndCertificate => return Err(hresult::NO_AUTHORITY),
+            Attestation::AikAndCertificate => return Err(Hresult::NO_AUTHORITY.0),
         };
         let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
         let order = Box::new(CreateCard {
@@ -218,7 +218,7 @@ impl Manager {
                 } else {
                     tracing::info!(?kind, message, "the daemon refuses");
                 }
-                Err(kind.hresult())
+                Err(kind.hresult().0)
             }
             Ok(reply) => Ok(reply),
             Err(error) => {
@@ -227,8 +227,8 @@ impl Manager {
                     "no answer from the daemon"
                 );
                 Err(match error {
-                    ClientError::Unreachable { .. } => hresult::UNREACHABLE,
-                    _ => hresult::FAIL,
+                    ClientError::Unreachable { .. } => Hresult::UNREACHABLE.0,
+                    _ => Hresult::FAIL.0,
                 })
             }
         }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn invalid_parameters_are_refused_before_the_daemon_is_asked() {
-        assert_eq!(refused(card()), hresult::UNREACHABLE);
+        assert_eq!(refused(card()), Hresult::UNREACHABLE.0);
         let policy = |bytes| {
             refused(CardParameters {
                 pin_policy: Some(bytes),
@@ -352,15 +352,15 @@ mod tests {
             })
         };
         let mut other = USUAL_POLICY;
-        assert_eq!(policy(other), hresult::UNREACHABLE);
+        assert_eq!(policy(other), Hresult::UNREACHABLE.0);
         other[0] = 2;
-        assert_eq!(policy(other), hresult::INVALID_ARGUMENT);
+        assert_eq!(policy(other), Hresult::INVALID_ARGUMENT.0);
         // Nothing is allowed.
         let mut nothing = USUAL_POLICY;
         for class in [12, 16, 20, 24, 28] {
             nothing[class] = 2;
         }
-        assert_eq!(policy(nothing), hresult::INVALID_ARGUMENT);
+        assert_eq!(policy(nothing), Hresult::INVALID_ARGUMENT.0);
         let named = |name: &str| {
             refused(CardParameters {
                 name: name.to_owned(),
@@ -368,18 +368,18 @@ mod tests {
             })
         };
         for name in ["", "a\u{7}", "a:b", " a"] {
-            assert_eq!(named(name), hresult::INVALID_ARGUMENT, "{name:?}");
+            assert_eq!(named(name), Hresult::INVALID_ARGUMENT.0, "{name:?}");
         }
         let damaged = CardParameters {
             admin_kcv: Some([0xB0, 0x73, 0xDD]),
             ..card()
         };
-        assert_eq!(refused(damaged), hresult::INVALID_ARGUMENT);
+        assert_eq!(refused(damaged), Hresult::INVALID_ARGUMENT.0);
         let certified = CardParameters {
             attestation: Attestation::AikAndCertificate,
             ..card()
         };
-        assert_eq!(refused(certified), hresult::NO_AUTHORITY);
+        assert_eq!(refused(certified), Hresult::NO_AUTHORITY.0);
     }
 
     #[test]
@@ -388,7 +388,7 @@ mod tests {
         let destroyed = |instance| manager.destroy(instance, &mut Deaf);
         assert_eq!(
             destroyed(r"root\SmartCardReader\0000"),
-            Err(hresult::UNREACHABLE)
+            Err(Hresult::UNREACHABLE.0)
         );
         for other in [
             "Alice",
@@ -397,7 +397,7 @@ mod tests {
             r"ROOT\SMARTCARDREADER\0x",
             "0000",
         ] {
-            assert_eq!(destroyed(other), Err(hresult::NOT_FOUND), "{other}");
+            assert_eq!(destroyed(other), Err(Hresult::NOT_FOUND.0), "{other}");
         }
     }
 

@@ -400,10 +400,4 @@ fn names_of_numbers_are_those_of_the_other_crate() {
         assert_eq!(ErrorReport::from_wire(number as u32), Some(error));
     }
     assert_eq!(ErrorReport::from_wire(19), None);
-    assert_eq!(tpmvsc_results(), [0x8028_0921, 0x8028_0101]);
-}
-
-fn tpmvsc_results() -> [u32; 2] {
-    use crate::tpmvsc::hresult;
-    [hresult::TPM_LOCKOUT, hresult::of_tpm(0x101)]
 }

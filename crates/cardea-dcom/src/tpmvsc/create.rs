@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use cardea_terms::tpmvsc::Hresult;
 use zeroize::Zeroizing;
 
 use crate::dcom::ids::hresult::E_INVALIDARG;
 use crate::dcom::{InterfacePointer, OrpcThat, OrpcThis};
 use crate::ndr::{Decoder, Encoder, Message, NdrError, Secret, WideString};
-use crate::tpmvsc::numbers::{ErrorReport, hresult, manager};
+use crate::tpmvsc::numbers::{ErrorReport, manager};
 
 /// The longest friendly name, in UTF-16 units.
 pub const MAX_NAME: usize = 128;
@@ -260,7 +261,7 @@ impl Rejected {
     pub const fn hresult(self) -> u32 {
         match self {
             Self::Argument => E_INVALIDARG,
-            Self::PinComplexity => hresult::SCARD_E_INVALID_CHV,
+            Self::PinComplexity => Hresult::PIN_POLICY.0,
         }
     }
 

@@ -174,27 +174,3 @@ impl ErrorReport {
         }
     }
 }
-
-/// Results of the manager's methods that others do not have.
-pub mod hresult {
-    /// There is no card of this instance id.
-    pub const NOT_FOUND: u32 = 0x8007_0490;
-    /// There is no room for another reader.
-    pub const NOT_ENOUGH_QUOTA: u32 = 0x8007_0718;
-    /// The authority that certifies attestation keys cannot be reached.
-    pub const NETWORK_UNREACHABLE: u32 = 0x8007_04CF;
-    /// Attestation is not available.
-    pub const NTE_NOT_SUPPORTED: u32 = 0x8009_0029;
-    /// The PIN or PUK is too short or long, or breaks a rule.
-    pub const SCARD_E_INVALID_CHV: u32 = 0x8010_002A;
-    /// The TPM is locked out.
-    pub const TPM_LOCKOUT: u32 = 0x8028_0921;
-    /// There is no TPM.
-    pub const TBS_E_TPM_NOT_FOUND: u32 = 0x8028_400F;
-
-    /// The result for a response code of a TPM 2.0.
-    #[must_use]
-    pub const fn of_tpm(response_code: u16) -> u32 {
-        0x8028_0000 | response_code as u32
-    }
-}

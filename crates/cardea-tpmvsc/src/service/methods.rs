@@ -8,7 +8,7 @@ use cardea_dcom::pdu::fault_status;
 use cardea_dcom::tpmvsc::{
     CreateCard, CreateCardReply, CreateMethod, DestroyCard, DestroyCardReply, last_opnum, manager,
 };
-use cardea_terms::tpmvsc::hresult;
+use cardea_terms::tpmvsc::Hresult;
 
 use super::callback::Reports;
 use super::{Visit, checked, plain, undecodable};
@@ -70,7 +70,7 @@ impl Visit {
         let (call, used) = DestroyCard::decode(request.stub).map_err(undecodable)?;
         checked(request, used, Some(&call.this))?;
         let done = self.with_reports(&call.this, call.callback.as_ref(), |reports| {
-            let instance = call.instance_id.to_text().ok_or(hresult::NOT_FOUND)?;
+            let instance = call.instance_id.to_text().ok_or(Hresult::NOT_FOUND.0)?;
             self.shared.manager.destroy(&instance, reports)
         });
         self.log(request, "destroy", done.as_ref().err());
