@@ -39,6 +39,15 @@ impl Running {
     ///
     /// When the program cannot be started.
     pub fn start(command: &mut Command, log: &Path) -> Self {
+        Self::start_with_input(command, Stdio::null(), log)
+    }
+
+    /// Like [`Running::start`], with something as standard input.
+    ///
+    /// # Panics
+    ///
+    /// When the program cannot be started.
+    pub fn start_with_input(command: &mut Command, input: Stdio, log: &Path) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let output = File::options()
             .create(true)
@@ -46,7 +55,7 @@ impl Running {
             .open(log)
             .expect("the log opens");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(output.try_clone().expect("the log is shared"))
             .stderr(output)
             .spawn()

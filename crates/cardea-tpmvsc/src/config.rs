@@ -169,4 +169,15 @@ mod tests {
         let missing = Config::load(Some(Path::new("/nonexistent")), None);
         assert!(matches!(missing, Err(ConfigError::Read { .. })));
     }
+
+    #[test]
+    fn every_key_of_the_packaged_file_is_known() {
+        let packaged = include_str!("../../../packaging/tpmvsc.toml");
+        let keys = packaged
+            .lines()
+            .filter_map(|line| line.strip_prefix('#').filter(|key| !key.starts_with(' ')));
+        let text: Vec<_> = keys.collect();
+        assert_eq!(text.len(), 8);
+        toml::from_str::<File>(&text.join("\n")).unwrap();
+    }
 }

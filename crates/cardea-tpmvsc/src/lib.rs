@@ -3,7 +3,7 @@
 //! What: the network service: accounts, authentication, DCE/RPC, the DCOM object, and its orders to the daemon.
 //! What not: nothing of the TPM or of card files; whatever is done to cards is asked of the daemon on its private
 //! socket.
-//! Begin with [`service::Service`], which [`server::Server`] puts on the network; `docs/design/remote-cards.md` says why
+//! Begin with [`service::Service`], which [`server::Server`] puts on the network; `docs/remote-cards.md` says why
 //! it is as it is.
 
 #![forbid(unsafe_code)]

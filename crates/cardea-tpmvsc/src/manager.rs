@@ -12,11 +12,13 @@ use cardea_client::message::{
 };
 use cardea_client::{Client, ClientError};
 use cardea_dcom::tpmvsc::{Attestation, CardParameters, ErrorReport};
-use cardea_terms::PinPolicy;
 use cardea_terms::invalid_card_name;
+use cardea_terms::PinPolicy;
 use cardea_terms::tpmvsc::{Hresult, Status};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
+
+use crate::random;
 
 /// Somebody who hears how far an operation is, and may end it.
 pub trait Listener {
@@ -43,7 +45,8 @@ pub struct Manager {
 pub struct Created {
     /// `ROOT\SMARTCARDREADER\0000`.
     pub instance_id: String,
-    card_id: String,
+    /// What [`Manager::take_back`] names it by.
+    pub card_id: String,
 }
 
 impl Manager {
@@ -67,7 +70,8 @@ impl Manager {
         card: &CardParameters<'_>,
         listener: &mut dyn Listener,
     ) -> Result<Created, u32> {
-        let order = self.order(card)?;
+        let card_id = random::bytes().map_err(|_| Hresult::FAIL.0)?;
+        let order = self.order(card, card_id)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reports = Reports::new(listener);
         reports.say(Status::CardInitializing);
@@ -80,13 +84,19 @@ impl Manager {
                 }
             }),
         };
-        let made = made.and_then(|reply| match reply {
-            Reply::Card(card) => Ok(Created {
-                instance_id: card.summary.instance_id,
-                card_id: card.summary.card_id,
-            }),
-            _ => Err(Hresult::FAIL.0),
-        });
+        if let Err(Refusal::Unknown) = made {
+            // Made or not: whoever is told of a failure has no card. Its id was chosen here, so it can be named.
+            self.take_back(&base16ct::lower::encode_string(&card_id));
+        }
+        let made = made
+            .map_err(Refusal::hresult)
+            .and_then(|reply| match reply {
+                Reply::Card(card) => Ok(Created {
+                    instance_id: card.summary.instance_id,
+                    card_id: card.summary.card_id,
+                }),
+                _ => Err(Hresult::FAIL.0),
+            });
         match made {
             Ok(created) => {
                 reports.say(Status::ReaderCreating);
@@ -94,7 +104,7 @@ impl Manager {
                 match reports.aborted {
                     None => Ok(created),
                     Some(aborted) => {
-                        self.take_back(&created);
+                        self.take_back(&created.card_id);
                         Err(aborted)
                     }
                 }
@@ -142,30 +152,29 @@ impl Manager {
                 Ok(())
             }
             Ok(_) => Err(Hresult::FAIL.0),
-            Err(result) => {
+            Err(refusal) => {
                 reports.fail(ErrorReport::Destroy);
-                Err(result)
+                Err(refusal.hresult())
             }
         }
     }
 
     /// Takes a card away that was made for somebody who does not get it.
-    pub fn take_back(&self, created: &Created) {
+    pub fn take_back(&self, card_id: &str) {
         // By its card id: the instance id may be another card's by now.
-        let request = Request::card(&created.card_id, CardRequest::Destroy { owner_auth: None });
+        let request = Request::card(card_id, CardRequest::Destroy { owner_auth: None });
         match self.ask(&request, &mut |_| {}) {
-            Ok(Reply::Done) => {
-                tracing::info!(card = created.card_id, "card taken back");
-            }
+            Ok(Reply::Done) => tracing::info!(card = card_id, "card taken back"),
+            Err(Refusal::Failed(Hresult::NOT_FOUND.0)) => {}
             _ => tracing::error!(
-                card = created.card_id,
+                card = card_id,
                 "a card that nobody waits for could not be destroyed: destroy it with `cardea card destroy`"
             ),
         }
     }
 
     /// The order for a card: what the form of the call does not say is checked here.
-    fn order(&self, card: &CardParameters<'_>) -> Result<CardsRequest, u32> {
+    fn order(&self, card: &CardParameters<'_>, card_id: [u8; 16]) -> Result<CardsRequest, u32> {
         const INVALID: u32 = Hresult::INVALID_ARGUMENT.0;
         if invalid_card_name(&card.name).is_some() {
             return Err(INVALID);
@@ -185,6 +194,7 @@ impl Manager {
         let order = Box::new(CreateCard {
             owner: self.owner,
             pin_policy: Some(policy),
+            card_id: Some(card_id),
             ..CreateCard::new(
                 &*card.name,
                 NewContent::Personalised {
@@ -206,7 +216,7 @@ impl Manager {
         &self,
         request: &Request,
         step: &mut dyn FnMut(cardea_terms::Step),
-    ) -> Result<Reply, u32> {
+    ) -> Result<Reply, Refusal> {
         let mut client = Client::new(&self.socket);
         match client.call_with_progress(request, ANSWER_TIME, step) {
             Ok(Reply::Failed(Failure { kind, message, .. })) => {
@@ -218,7 +228,7 @@ impl Manager {
                 } else {
                     tracing::info!(?kind, message, "the daemon refuses");
                 }
-                Err(kind.hresult().0)
+                Err(Refusal::Failed(kind.hresult().0))
             }
             Ok(reply) => Ok(reply),
             Err(error) => {
@@ -227,10 +237,29 @@ impl Manager {
                     "no answer from the daemon"
                 );
                 Err(match error {
-                    ClientError::Unreachable { .. } => Hresult::UNREACHABLE.0,
-                    _ => Hresult::FAIL.0,
+                    ClientError::Unreachable { .. } => Refusal::Failed(Hresult::UNREACHABLE.0),
+                    ClientError::TooLong => Refusal::Failed(Hresult::INVALID_ARGUMENT.0),
+                    _ => Refusal::Unknown,
                 })
             }
+        }
+    }
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It was not.
+    Failed(u32),
+    /// The daemon has not said so.
+    Unknown,
+}
+
+impl Refusal {
+    fn hresult(self) -> u32 {
+        match self {
+            Self::Failed(result) => result,
+            Self::Unknown => Hresult::FAIL.0,
         }
     }
 }
@@ -399,6 +428,44 @@ mod tests {
         ] {
             assert_eq!(destroyed(other), Err(Hresult::NOT_FOUND.0), "{other}");
         }
+    }
+
+    #[test]
+    fn card_of_which_nothing_is_known_is_destroyed_by_the_id_that_was_ordered() {
+        use cardea_client::ServerEnd;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let accept = || {
+                let (stream, _) = listener.accept().unwrap();
+                ServerEnd::accept(stream, Duration::from_secs(20)).unwrap()
+            };
+            // It goes away with the order, and is there again for the destruction.
+            let mut first = accept();
+            let Some(Request::Cards(CardsRequest::Create(order))) = first.request(None).unwrap()
+            else {
+                panic!("not an order")
+            };
+            drop(first);
+            let mut second = accept();
+            let request = second.request(None).unwrap().unwrap();
+            second.reply(&Reply::Done).unwrap();
+            let named = request.named_card().unwrap().as_str().to_owned();
+            (
+                base16ct::lower::encode_string(&order.card_id.unwrap()),
+                named,
+                request,
+            )
+        });
+        let manager = Manager::new(path, None);
+        assert_eq!(manager.create(&card(), &mut Deaf), Err(Hresult::FAIL.0));
+        let (ordered, named, request) = daemon.join().unwrap();
+        assert_eq!(ordered, named);
+        let Request::Card { request, .. } = request else {
+            panic!("not about a card")
+        };
+        assert!(matches!(request, CardRequest::Destroy { .. }));
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl<'a> Connection<'a> {
         };
         // Before anything is kept of it: whoever may not call may not fill memory either.
         if self.services.needs(&interface, request.opnum) > protection.level() {
-            return fault(pdu, fault_status::ACCESS_DENIED, true);
+            return fault(pdu, fault_status::ACCESS_DENIED, false);
         }
         let assembled = match self.reassembly.add(pdu) {
             Ok(Some(assembled)) => assembled,

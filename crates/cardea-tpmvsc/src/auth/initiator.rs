@@ -38,16 +38,18 @@ impl Drop for ClientFresh {
 /// Proves to know a password.
 pub struct NtlmInitiator {
     credentials: Credentials,
+    target: String,
     fresh: ClientFresh,
     negotiate: Vec<u8>,
 }
 
 impl NtlmInitiator {
-    /// For one authentication.
+    /// For one authentication, to a service by its principal name.
     #[must_use]
-    pub fn new(credentials: Credentials, fresh: ClientFresh) -> Self {
+    pub fn new(credentials: Credentials, target: String, fresh: ClientFresh) -> Self {
         Self {
             credentials,
+            target,
             fresh,
             negotiate: message::negotiate(WANTED),
         }
@@ -69,7 +71,7 @@ impl NtlmInitiator {
         message::require(offered.flags)?;
         let attributes = Attributes::parse(offered.information)?;
         let Credentials { user, domain, hash } = &self.credentials;
-        let information = message::with_mic_flag(offered.information)?;
+        let information = message::for_target(offered.information, &self.target)?;
         let time = attributes.time.unwrap_or(self.fresh.time);
         let blob = message::client_challenge(time, self.fresh.nonce, &information);
         let response_key = hash.response_key(user, domain);

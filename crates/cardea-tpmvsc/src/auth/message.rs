@@ -42,6 +42,7 @@ mod attribute {
     pub(super) const DNS_DOMAIN_NAME: u16 = 4;
     pub(super) const FLAGS: u16 = 6;
     pub(super) const TIME: u16 = 7;
+    pub(super) const TARGET_NAME: u16 = 9;
 }
 
 /// In the attribute of flags: the message has an integrity code.
@@ -342,8 +343,9 @@ fn attributes(mut rest: &[u8]) -> Result<Vec<(u16, &[u8])>, AuthError> {
     }
 }
 
-/// Target information as it came, with the flag that says that there will be an integrity code.
-pub(super) fn with_mic_flag(information: &[u8]) -> Result<Vec<u8>, AuthError> {
+/// Target information as it came, with the flag that says that there will be an integrity code, and with whom it is for:
+/// so a server that compares that does not accept it from somebody who passes it on.
+pub(super) fn for_target(information: &[u8], target: &str) -> Result<Vec<u8>, AuthError> {
     let mut flags = MIC_PROVIDED;
     let mut written = Vec::new();
     let mut write = |kind: u16, value: &[u8]| {
@@ -356,9 +358,11 @@ pub(super) fn with_mic_flag(information: &[u8]) -> Result<Vec<u8>, AuthError> {
     for (kind, value) in attributes(information)? {
         match kind {
             attribute::FLAGS => flags |= flags_in(value)?,
+            attribute::TARGET_NAME => {}
             _ => write(kind, value),
         }
     }
+    write(attribute::TARGET_NAME, &wide(target));
     write(attribute::FLAGS, &flags.to_le_bytes());
     write(attribute::END, &[]);
     Ok(written)

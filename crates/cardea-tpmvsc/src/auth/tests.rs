@@ -49,7 +49,7 @@ fn initiator(user: &str, password: &str) -> NtlmInitiator {
         session_key: [0x55; 16],
         time: TIME,
     };
-    NtlmInitiator::new(credentials, fresh)
+    NtlmInitiator::new(credentials, "rpcss/target".to_owned(), fresh)
 }
 
 pub(super) fn go_on(step: Step) -> Vec<u8> {
@@ -159,7 +159,7 @@ fn unknown_account_and_wrong_password_are_the_same() {
         session_key: [2; 16],
         time: TIME,
     };
-    let knowing = NtlmInitiator::new(credentials, fresh);
+    let knowing = NtlmInitiator::new(credentials, "rpcss/target".to_owned(), fresh);
     let (mut acceptor, challenge) = challenged(&decoy);
     let (token, _) = knowing.authenticate(&challenge).unwrap();
     let refused = acceptor.step(&token, &accounts()).err();

@@ -159,7 +159,12 @@ impl<'a> Target<'a> {
         let bindings = resolved.bindings.unwrap_or_default();
         let exporter = of_caller(&bindings, caller, None)?;
         let interface = SyntaxId::interface(IID_CALLBACK);
-        let connection = Outgoing::bind(exporter, interface, Some(initiator(account)?), until)?;
+        let connection = Outgoing::bind(
+            exporter,
+            interface,
+            Some(initiator(account, exporter)?),
+            until,
+        )?;
         Ok(Self {
             connection,
             account,
@@ -176,7 +181,7 @@ impl<'a> Target<'a> {
         }
         let until = Instant::now() + REPORT_TIME;
         let interface = SyntaxId::interface(IID_REM_UNKNOWN);
-        let account = initiator(self.account)?;
+        let account = initiator(self.account, self.exporter)?;
         let mut connection = Outgoing::bind(self.exporter, interface, Some(account), until)?;
         let refs = RemRefs {
             this: OrpcThis::new(cid),
@@ -233,13 +238,14 @@ fn of_caller(
     own.next().ok_or(NoReports::Elsewhere)
 }
 
-fn initiator(account: &Credentials) -> std::io::Result<NtlmInitiator> {
+fn initiator(account: &Credentials, server: SocketAddr) -> std::io::Result<NtlmInitiator> {
     let fresh = ClientFresh {
         nonce: random::bytes()?,
         session_key: random::bytes()?,
         time: random::file_time(),
     };
-    Ok(NtlmInitiator::new(account.clone(), fresh))
+    let target = format!("rpcss/{}", server.ip());
+    Ok(NtlmInitiator::new(account.clone(), target, fresh))
 }
 
 /// To connect, for one report, and to release.

@@ -49,7 +49,7 @@ impl Visit {
         if let Ok(created) = created {
             let manager = Arc::clone(&self.shared.manager);
             // Whoever does not learn its instance id could never destroy it.
-            answer.undo = Some(Box::new(move || manager.take_back(&created)));
+            answer.undo = Some(Box::new(move || manager.take_back(&created.card_id)));
         }
         Ok(answer)
     }

@@ -19,7 +19,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// On a port of its own.
     pub(crate) fn new(configuration: &str) -> Self {
+        Self::listening(
+            &format!("listen = ['127.0.0.1:0']\n{configuration}"),
+            Stdio::null(),
+        )
+    }
+
+    fn listening(configuration: &str, stdin: Stdio) -> Self {
         let workplace = Workplace::new();
         let secret = |name: &str, user: &str, password: &str| {
             let line = cardea_tpmvsc::accounts::line(user, password).unwrap();
@@ -29,7 +37,7 @@ impl Target {
         secret("accounts", "ann", "correct horse");
         secret("callback", "target", "battery staple");
         let configuration = format!(
-            "listen = ['127.0.0.1:0']\naccounts = '{}'\nsocket = '{}'\n{configuration}",
+            "accounts = '{}'\nsocket = '{}'\n{configuration}",
             workplace.text("accounts"),
             workplace.daemon.socket().display()
         );
@@ -37,7 +45,8 @@ impl Target {
         fs::write(workplace.path("tpmvsc.toml"), configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_cardea-tpmvsc"));
         command.args(["serve", "--config", &workplace.text("tpmvsc.toml")]);
-        let mut service = Running::start(&mut command, &workplace.path("tpmvsc.log"));
+        let mut service =
+            Running::start_with_input(&mut command, stdin, &workplace.path("tpmvsc.log"));
         service.wait_ready(|service| service.log().contains("listening"));
         let log = service.log();
         let (_, rest) = log.split_once("127.0.0.1:").unwrap();
@@ -252,4 +261,44 @@ fn strangers_and_callers_without_privacy_get_nowhere() {
     let log = target.service.log();
     assert!(log.contains("unknown account or wrong password"), "{log}");
     assert!(!log.contains("correct horse"));
+}
+
+#[test]
+fn service_listens_on_the_socket_that_it_is_given_and_ends_when_asked_to() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stdin = Stdio::from(std::os::fd::OwnedFd::from(listener));
+    let mut target = Target::listening("", stdin);
+    assert_eq!(target.port, port.to_string());
+    let mut client = target.usual(1);
+    assert_eq!(client.result(json!({"call": "create", "method": 1})), 0);
+    assert!(target.service.terminate().success());
+}
+
+#[test]
+fn service_without_accounts_or_addresses_says_so_and_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = folder.path().join("accounts");
+    let configuration = folder.path().join("tpmvsc.toml");
+    fs::write(
+        &configuration,
+        format!("accounts = '{}'\n", accounts.display()),
+    )
+    .unwrap();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cardea-tpmvsc"));
+        command.args(["serve", "--config", configuration.to_str().unwrap()]);
+        let ended = cardea_testkit::process::run(&mut command);
+        assert!(!ended.success);
+        ended.text
+    };
+    assert!(start().contains("cannot read the accounts"));
+    fs::write(&accounts, "# nobody\n").unwrap();
+    fs::set_permissions(&accounts, Permissions::from_mode(0o644)).unwrap();
+    assert!(start().contains("is accessible to others"));
+    fs::set_permissions(&accounts, Permissions::from_mode(0o600)).unwrap();
+    assert!(start().contains("has no account"));
+    let line = cardea_tpmvsc::accounts::line("ann", "x").unwrap();
+    fs::write(&accounts, line.as_bytes()).unwrap();
+    assert!(start().contains("nothing to listen on"));
 }

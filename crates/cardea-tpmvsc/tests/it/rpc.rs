@@ -303,7 +303,7 @@ fn initiator(user: &str, password: &str) -> NtlmInitiator {
         session_key: session_key.try_into().unwrap(),
         time: 0,
     };
-    NtlmInitiator::new(credentials, fresh)
+    NtlmInitiator::new(credentials, "rpcss/127.0.0.1".to_owned(), fresh)
 }
 
 #[test]
