@@ -67,9 +67,9 @@ fn issued() -> Issued {
 }
 
 /// What a message reads as: nothing, or the bytes that it is written as.
-type Reencode = fn(&[u8]) -> Result<Vec<u8>, Refusal>;
+type ReadAgain = fn(&[u8]) -> Result<Vec<u8>, Refusal>;
 
-fn messages() -> [(Vec<u8>, Reencode); 4] {
+fn messages() -> [(Vec<u8>, ReadAgain); 4] {
     [
         (request().encode(), |bytes| {
             Request::decode(bytes).map(|message| message.encode())
@@ -129,8 +129,8 @@ fn answer_data_binds_version_and_secret() {
 #[test]
 fn message_in_place_of_another_is_named() {
     for (at, (bytes, _)) in messages().iter().enumerate() {
-        for (other, (_, reencode)) in messages().iter().enumerate() {
-            let code = reencode(bytes).map_err(|refusal| refusal.code);
+        for (other, (_, read_again)) in messages().iter().enumerate() {
+            let code = read_again(bytes).map_err(|refusal| refusal.code);
             match at == other {
                 true => assert_eq!(code.as_ref(), Ok(bytes)),
                 false => assert_eq!(code, Err(Code::MessageVersion)),
@@ -158,25 +158,25 @@ fn message_in_place_of_another_is_named() {
 
 #[test]
 fn message_that_is_cut_or_continued_is_refused() {
-    for (bytes, reencode) in messages() {
+    for (bytes, read_again) in messages() {
         for length in 0..bytes.len() {
-            let refusal = reencode(&bytes[..length]).unwrap_err();
+            let refusal = read_again(&bytes[..length]).unwrap_err();
             assert_eq!(refusal.code, Code::MessageForm, "{length}");
         }
-        let refusal = reencode(&[&bytes[..], &[0]].concat()).unwrap_err();
+        let refusal = read_again(&[&bytes[..], &[0]].concat()).unwrap_err();
         assert_eq!(refusal.code, Code::MessageForm);
     }
 }
 
 #[test]
 fn each_changed_byte_is_refused_or_reads_as_another_message() {
-    for (bytes, reencode) in messages() {
+    for (bytes, read_again) in messages() {
         for at in 0..bytes.len() {
             for change in [0x01, 0x80, 0xFF, 0x20] {
                 let mut changed = bytes.clone();
                 changed[at] ^= change;
                 // There is one encoding: what is accepted is what was sent.
-                match reencode(&changed) {
+                match read_again(&changed) {
                     Ok(again) => assert_eq!(again, changed, "{at}"),
                     Err(refusal) => assert!(
                         matches!(refusal.code, Code::MessageForm | Code::MessageVersion),
@@ -191,14 +191,14 @@ fn each_changed_byte_is_refused_or_reads_as_another_message() {
 #[test]
 fn random_bytes_are_refused_without_a_panic() {
     let mut random = Random(20);
-    for (good, reencode) in messages() {
+    for (good, read_again) in messages() {
         for _ in 0..500 {
             let kept = random.below(good.len());
             let mut bytes = good[..kept].to_vec();
             let mut junk = vec![0; random.below(200)];
             random.fill(&mut junk);
             bytes.extend_from_slice(&junk);
-            if let Ok(again) = reencode(&bytes) {
+            if let Ok(again) = read_again(&bytes) {
                 assert_eq!(again, bytes);
             }
         }
