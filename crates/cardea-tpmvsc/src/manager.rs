@@ -12,8 +12,8 @@ use cardea_client::message::{
 };
 use cardea_client::{Client, ClientError};
 use cardea_dcom::tpmvsc::{Attestation, CardParameters, ErrorReport};
-use cardea_terms::invalid_card_name;
 use cardea_terms::PinPolicy;
+use cardea_terms::invalid_card_name;
 use cardea_terms::tpmvsc::{Hresult, Status};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
@@ -165,7 +165,7 @@ impl Manager {
         let request = Request::card(card_id, CardRequest::Destroy { owner_auth: None });
         match self.ask(&request, &mut |_| {}) {
             Ok(Reply::Done) => tracing::info!(card = card_id, "card taken back"),
-            Err(Refusal::Failed(Hresult::NOT_FOUND.0)) => {}
+            Err(Refusal::Failed(Hresult::NOT_FOUND)) => {}
             _ => tracing::error!(
                 card = card_id,
                 "a card that nobody waits for could not be destroyed: destroy it with `cardea card destroy`"
@@ -228,7 +228,7 @@ impl Manager {
                 } else {
                     tracing::info!(?kind, message, "the daemon refuses");
                 }
-                Err(Refusal::Failed(kind.hresult().0))
+                Err(Refusal::Failed(kind.hresult()))
             }
             Ok(reply) => Ok(reply),
             Err(error) => {
@@ -237,8 +237,8 @@ impl Manager {
                     "no answer from the daemon"
                 );
                 Err(match error {
-                    ClientError::Unreachable { .. } => Refusal::Failed(Hresult::UNREACHABLE.0),
-                    ClientError::TooLong => Refusal::Failed(Hresult::INVALID_ARGUMENT.0),
+                    ClientError::Unreachable { .. } => Refusal::Failed(Hresult::UNREACHABLE),
+                    ClientError::TooLong => Refusal::Failed(Hresult::INVALID_ARGUMENT),
                     _ => Refusal::Unknown,
                 })
             }
@@ -250,7 +250,7 @@ impl Manager {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     /// It was not.
-    Failed(u32),
+    Failed(Hresult),
     /// The daemon has not said so.
     Unknown,
 }
@@ -258,7 +258,7 @@ enum Refusal {
 impl Refusal {
     fn hresult(self) -> u32 {
         match self {
-            Self::Failed(result) => result,
+            Self::Failed(result) => result.0,
             Self::Unknown => Hresult::FAIL.0,
         }
     }
