@@ -1,5 +1,6 @@
 //! Messages as they are on the wire, damage to them, and what others read in them.
 
+mod conversation;
 mod golden;
 mod messages;
 mod objects;
