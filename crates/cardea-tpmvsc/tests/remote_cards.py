@@ -173,6 +173,19 @@ for line in sys.stdin:
             iid = other
             say(result=0)
             continue
+        if order["call"] == "resolver":
+            resolver = dcomrt.IObjectExporter(dcom.get_dce_rpc())
+            addresses = [binding["aNetworkAddr"] for binding in resolver.ServerAlive2()]
+            exporter = [binding["aNetworkAddr"] for binding in resolver.ResolveOxid2(pointer.get_oxid(), [7])]
+            answer = resolver.ComplexPing(0, 1, [pointer.get_oid()], [])
+            resolver.SimplePing(answer["pSetId"])
+            say(result=0, addresses=addresses + exporter)
+            continue
+        if order["call"] == "ping":
+            resolver = dcomrt.IObjectExporter(dcom.get_dce_rpc())
+            resolver.SimplePing(order["set"])
+            say(result=0)
+            continue
         if order["call"] == "release":
             pointer.RemAddRef()
             for _ in range(3):

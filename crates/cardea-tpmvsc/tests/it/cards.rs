@@ -199,6 +199,26 @@ fn object_is_asked_for_other_interfaces_and_outlives_its_references() {
 }
 
 #[test]
+fn resolver_says_where_the_object_is_and_takes_pings() {
+    let target = Target::new("names = ['target.example.org']\n");
+    let mut client = target.usual(1);
+    let answer = client.call(json!({"call": "resolver"}));
+    let port = &target.port;
+    let addresses: Vec<_> = answer["addresses"].as_array().unwrap().iter().collect();
+    assert_eq!(addresses.len(), 4, "{answer}");
+    for (address, host) in addresses
+        .iter()
+        .zip(["127.0.0.1", "target.example.org"].repeat(2))
+    {
+        let expected = format!("{host}[{port}]");
+        assert_eq!(address.as_str().unwrap().trim_end_matches('\0'), expected);
+    }
+    // Nobody's set: OR_INVALID_SET.
+    let unknown = client.call(json!({"call": "ping", "set": 4711}));
+    assert_eq!(unknown["result"], 1912, "{unknown}");
+}
+
+#[test]
 fn invalid_parameters_fail_with_their_results_and_leave_no_card() {
     let target = Target::new("");
     let mut client = target.usual(3);

@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cardea_dcom::Guid;
-use cardea_dcom::pdu::{AuthLevel, SyntaxId, fault_status};
+use cardea_dcom::pdu::{
+    self, AuthLevel, AuthSlot, Bind, Body, ContextOffer, Flags, Pdu, SyntaxId, auth_type, build,
+    fault_status,
+};
 use cardea_testkit::process::{run, wait_for};
 use cardea_tpmvsc::accounts::Accounts;
 use cardea_tpmvsc::auth::{
     AuthError, ClientFresh, Credentials, Directory, Fresh, NtHash, NtlmInitiator, ServerNames,
 };
 use cardea_tpmvsc::rpc::outgoing::{Outgoing, OutgoingError};
-use cardea_tpmvsc::rpc::{Answer, Request, Services};
+use cardea_tpmvsc::rpc::{Answer, Connection, Request, Services};
 use cardea_tpmvsc::server::{Host, Limits, Server};
 
 /// Echoes: opnum 0 for everybody, 1 for those who sign, 2 for those who seal; 3 says who calls; 4 can be undone.
@@ -339,4 +342,83 @@ fn our_own_client_seals_and_fails_as_it_must() {
     ));
     let unknown = bind(Guid::NIL, None).err().unwrap();
     assert!(matches!(unknown, OutgoingError::Refused), "{unknown}");
+}
+
+/// A packet with a message of an authentication in it.
+fn with_token(body: &Body<'_>, token: &[u8]) -> Vec<u8> {
+    let slot = AuthSlot {
+        auth_type: auth_type::NTLM,
+        level: AuthLevel::Privacy,
+        context_id: 1,
+        value_length: u16::try_from(token.len()).unwrap(),
+    };
+    let mut built = build(body, 1, Flags::WHOLE, Some(&slot)).unwrap();
+    built.value_mut().copy_from_slice(token);
+    built.bytes().to_vec()
+}
+
+fn bind() -> Body<'static> {
+    Body::Bind(Bind {
+        max_transmit: 5840,
+        max_receive: 5840,
+        group: 0,
+        contexts: vec![ContextOffer {
+            id: 0,
+            interface: SyntaxId::interface(ECHO),
+            transfer: vec![SyntaxId::NDR],
+        }],
+    })
+}
+
+/// The packet that an authentication begins with.
+fn first_packet() -> Vec<u8> {
+    let initiator = initiator("ann", "correct horse");
+    with_token(&bind(), initiator.negotiate())
+}
+
+#[test]
+fn damaged_packets_neither_panic_nor_authenticate() {
+    let (_, echo) = serve(Limits::default());
+    let packet = first_packet();
+    for at in 0..packet.len() {
+        for change in [1, 0x80, 0xFF] {
+            let mut packet = packet.clone();
+            packet[at] ^= change;
+            let mut connection = Connection::new(&echo, 135, 1);
+            connection.receive(&mut packet);
+            assert!(!connection.is_authenticated());
+            // Whatever the state is now, more of the same does no harm.
+            connection.receive(&mut packet);
+        }
+    }
+    for length in 0..packet.len() {
+        let mut cut = packet[..length].to_vec();
+        if let Some(place) = cut.get_mut(8..10) {
+            place.copy_from_slice(&u16::try_from(length).unwrap().to_le_bytes());
+        }
+        let reaction = Connection::new(&echo, 135, 1).receive(&mut cut);
+        assert!(reaction.close, "{length}");
+    }
+}
+
+#[test]
+fn request_waits_for_no_authentication_that_is_not_complete() {
+    let (_, echo) = serve(Limits::default());
+    let mut packet = first_packet();
+    let mut connection = Connection::new(&echo, 135, 1);
+    assert_eq!(connection.receive(&mut packet).packets.len(), 1);
+    let request = Body::Request(pdu::Request {
+        alloc_hint: 0,
+        context_id: 0,
+        opnum: 0,
+        object: None,
+        stub: b"anything",
+    });
+    // Opnum 0 is for everybody, but not for somebody who has begun to be someone.
+    let reaction = connection.receive(&mut with_token(&request, &[0; 16]));
+    let Body::Fault(fault) = Pdu::parse(&reaction.packets[0]).unwrap().body else {
+        panic!("not a fault")
+    };
+    assert_eq!(fault.status, fault_status::ACCESS_DENIED);
+    assert!(reaction.close && !connection.is_authenticated());
 }
