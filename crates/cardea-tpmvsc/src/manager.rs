@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use cardea_client::message::{
@@ -162,8 +163,19 @@ impl Manager {
     /// Takes a card away that was made for somebody who does not get it.
     pub fn take_back(&self, card_id: &str) {
         // By its card id: the instance id may be another card's by now.
-        let request = Request::card(card_id, CardRequest::Destroy { owner_auth: None });
-        match self.ask(&request, &mut |_| {}) {
+        let destroy = || Request::card(card_id, CardRequest::Destroy { owner_auth: None });
+        let mut done = self.ask(&destroy(), &mut |_| {});
+        for _ in 0..RETRIES {
+            match done {
+                // A daemon that is starting again is there in a moment.
+                Err(Refusal::Unknown | Refusal::Failed(hresult::UNREACHABLE)) => {
+                    thread::sleep(RETRY_TIME);
+                    done = self.ask(&destroy(), &mut |_| {});
+                }
+                _ => break,
+            }
+        }
+        match done {
             Ok(Reply::Done) => tracing::info!(card = card_id, "card taken back"),
             Err(Refusal::Failed(Hresult::NOT_FOUND)) => {}
             _ => tracing::error!(
@@ -313,6 +325,10 @@ const USUAL_POLICY: [u8; 32] = {
 /// What every instance id begins with.
 const INSTANCE: &str = r"ROOT\SMARTCARDREADER\";
 
+/// How often a daemon that is not there is asked again to take a card back, and how long after the last time.
+const RETRIES: u32 = 10;
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
 /// Creation takes a minute and a half on slow TPMs, and may wait for another one.
 const ANSWER_TIME: Duration = Duration::from_secs(600);
 
@@ -441,13 +457,14 @@ mod tests {
                 let (stream, _) = listener.accept().unwrap();
                 ServerEnd::accept(stream, Duration::from_secs(20)).unwrap()
             };
-            // It goes away with the order, and is there again for the destruction.
+            // It goes away with the order, once more with the destruction, and then stays.
             let mut first = accept();
             let Some(Request::Cards(CardsRequest::Create(order))) = first.request(None).unwrap()
             else {
                 panic!("not an order")
             };
             drop(first);
+            accept().request(None).unwrap();
             let mut second = accept();
             let request = second.request(None).unwrap().unwrap();
             second.reply(&Reply::Done).unwrap();
