@@ -168,7 +168,7 @@ impl Manager {
         for _ in 0..RETRIES {
             match done {
                 // A daemon that is starting again is there in a moment.
-                Err(Refusal::Unknown | Refusal::Failed(hresult::UNREACHABLE)) => {
+                Err(Refusal::Unknown | Refusal::Failed(Hresult::UNREACHABLE)) => {
                     thread::sleep(RETRY_TIME);
                     done = self.ask(&destroy(), &mut |_| {});
                 }
