@@ -262,6 +262,14 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new("cardea-dcom", "dcom", &["ndr", "pdu"]),
     Room::new("cardea-dcom", "exporter", &["dcom"]),
     Room::new("cardea-dcom", "tpmvsc", &["dcom", "ndr"]),
+    // Who a caller is and what a packet means are decided apart; what a call does is above both.
+    Room::new("cardea-tpmvsc", "auth", &[]),
+    Room::new("cardea-tpmvsc", "rpc", &["auth", "stream"]),
+    Room::new(
+        "cardea-tpmvsc",
+        "service",
+        &["accounts", "auth", "manager", "random", "rpc", "server"],
+    ),
     // Doubles know no fixtures, and each fixture that is a folder stands alone.
     Room::new("cardea-testkit", "machine", &[]),
     Room::new("cardea-testkit", "multiplexer", &[]),
