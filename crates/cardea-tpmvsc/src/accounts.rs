@@ -2,28 +2,33 @@
 //! service's user alone.
 //!
 //! A line for each account: the mechanism, its secret, the name to the end of the line; empty lines and such that begin
-//! with `#` mean nothing. Names have no domain, and are compared without regard to case.
+//! with `#` mean nothing.
 //!
 //! ```text
 //! # The help desk
 //! ntlm a4f49c406510bdcab6824ee7c30fd852 ann
+//! kerberos - bob/admin@FIRM.EXAMPLE
 //! ```
 //!
-//! `ntlm` has the NT hash of the password, as `cardea-tpmvsc hash` prints it. `kerberos` is kept for principals.
+//! `ntlm` has the NT hash of the password, as `cardea-tpmvsc hash` prints it; its names have no domain, and are compared
+//! without regard to case. `kerberos` has principals with their realm, as they are, and no secret: that is in the keytab.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::auth::{Credentials, Directory, NtHash, upper};
+use crate::auth::{Credentials, Directory, NtHash, Principal, upper};
+use crate::secret_file::{self, Fault};
 
 /// The accounts, as the file has them.
-pub struct Accounts(Vec<Account>);
+#[derive(Default)]
+pub struct Accounts {
+    ntlm: Vec<Account>,
+    principals: Vec<Principal>,
+}
 
 struct Account {
     name: String,
@@ -97,44 +102,22 @@ impl Accounts {
     ///
     /// [`AccountsError`].
     pub fn read(path: &Path) -> Result<Self, AccountsError> {
-        let failed = |source| AccountsError::Read {
-            path: path.to_owned(),
-            source,
+        let path = path.to_owned();
+        let bytes = match secret_file::read(&path, MAX_FILE) {
+            Ok(bytes) => bytes,
+            Err(Fault::Mode(mode)) => return Err(AccountsError::Mode { path, mode }),
+            Err(Fault::Owner(owner)) => return Err(AccountsError::Owner { path, owner }),
+            Err(Fault::Read(source)) => return Err(AccountsError::Read { path, source }),
+            Err(Fault::TooLong) => return Err(AccountsError::TooLong { path }),
         };
-        let file = File::open(path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
-        let own = rustix::process::geteuid().as_raw();
-        if about.uid() != 0 && about.uid() != own {
-            return Err(AccountsError::Owner {
-                path: path.to_owned(),
-                owner: about.uid(),
-            });
-        }
-        // A credential is 0440 with an entry of the service's user in its ACL, whose mask shows up as the group's bits
-        // (systemd.exec(5), "LoadCredential="); its folder is closed to others.
-        let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .is_some_and(|folder| path.parent() == Some(Path::new(&folder)));
-        let forbidden = if is_credential { 0o337 } else { 0o077 };
-        if about.mode() & forbidden != 0 {
-            return Err(AccountsError::Mode {
-                path: path.to_owned(),
-                mode: about.mode() & 0o7777,
-            });
-        }
-        // Not grown, so that nothing of it stays behind in freed memory.
-        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE + 1));
-        let limit = u64::try_from(MAX_FILE + 1).unwrap_or(u64::MAX);
-        file.take(limit).read_to_string(&mut text).map_err(failed)?;
-        if text.len() > MAX_FILE {
-            return Err(AccountsError::TooLong {
-                path: path.to_owned(),
-            });
-        }
-        Self::parse(&text).map_err(|(line, reason)| AccountsError::Line {
-            path: path.to_owned(),
-            line,
-            reason,
-        })
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, error);
+                return Err(AccountsError::Read { path, source });
+            }
+        };
+        Self::parse(text).map_err(|(line, reason)| AccountsError::Line { path, line, reason })
     }
 
     /// Reads lines; an error has the number of its line.
@@ -143,25 +126,57 @@ impl Accounts {
     ///
     /// What is wrong, with the line's number from 1.
     pub fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
-        let mut accounts: Vec<Account> = Vec::new();
+        let mut accounts = Self::default();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let account = Account::parse(line).map_err(|reason| (index + 1, reason))?;
-            if accounts.iter().any(|one| one.folded == account.folded) {
-                return Err((index + 1, "an account of this name already exists"));
-            }
-            accounts.push(account);
+            accounts.add(line).map_err(|reason| (index + 1, reason))?;
         }
-        Ok(Self(accounts))
+        Ok(accounts)
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.ntlm.len() + self.principals.len()
+    }
+
+    /// Takes an account from its line.
+    fn add(&mut self, line: &str) -> Result<(), &'static str> {
+        const FORM: &str = "a line is: ntlm, the NT hash in 32 hexadecimal digits, the name; or: kerberos, -, the principal";
+        const TWICE: &str = "an account of this name already exists";
+        let (mechanism, rest) = line.split_once(char::is_whitespace).ok_or(FORM)?;
+        let (secret, name) = rest
+            .trim_start()
+            .split_once(char::is_whitespace)
+            .ok_or(FORM)?;
+        let name = name.trim();
+        match mechanism {
+            "ntlm" => {
+                let hash = NtHash::from_hex(secret).ok_or(FORM)?;
+                check_name(name)?;
+                let folded = fold(name);
+                if self.ntlm.iter().any(|one| one.folded == folded) {
+                    return Err(TWICE);
+                }
+                self.ntlm.push(Account {
+                    name: name.to_owned(),
+                    folded,
+                    hash,
+                });
+            }
+            "kerberos" if secret == "-" => {
+                let principal = name.parse()?;
+                if self.principals.contains(&principal) {
+                    return Err(TWICE);
+                }
+                self.principals.push(principal);
+            }
+            _ => return Err(FORM),
+        }
+        Ok(())
     }
 }
 
@@ -170,7 +185,7 @@ impl Directory for Accounts {
         // Every account is looked at, so that the time tells little of which there are.
         let folded = fold(user);
         let mut found = None;
-        for account in &self.0 {
+        for account in &self.ntlm {
             let same = account.folded.as_bytes().ct_eq(folded.as_bytes());
             if bool::from(same) {
                 found = Some(account.hash.clone());
@@ -178,35 +193,15 @@ impl Directory for Accounts {
         }
         found
     }
+
+    fn admits(&self, principal: &Principal) -> bool {
+        self.principals.contains(principal)
+    }
 }
 
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Accounts({})", self.0.len())
-    }
-}
-
-impl Account {
-    fn parse(line: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "a line is: ntlm, the NT hash in 32 hexadecimal digits, the name";
-        let (mechanism, rest) = line.split_once(char::is_whitespace).ok_or(FORM)?;
-        match mechanism {
-            "ntlm" => {}
-            "kerberos" => return Err("Kerberos is not spoken by this version"),
-            _ => return Err(FORM),
-        }
-        let (digits, name) = rest
-            .trim_start()
-            .split_once(char::is_whitespace)
-            .ok_or(FORM)?;
-        let hash = NtHash::from_hex(digits).ok_or(FORM)?;
-        let name = name.trim();
-        check_name(name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            folded: fold(name),
-            hash,
-        })
+        write!(f, "Accounts({})", self.count())
     }
 }
 
@@ -217,7 +212,7 @@ impl Account {
 /// [`AccountsError`].
 pub fn credentials(path: &Path, domain: &str) -> Result<Credentials, AccountsError> {
     let accounts = Accounts::read(path)?;
-    match accounts.0.as_slice() {
+    match accounts.ntlm.as_slice() {
         [one] => Ok(Credentials {
             user: one.name.clone(),
             domain: domain.to_owned(),
@@ -303,6 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn principals_are_let_in_as_they_are_written() {
+        let text = "kerberos - ann@FIRM.EXAMPLE\nkerberos  -  bob/admin@FIRM.EXAMPLE \n";
+        let accounts = Accounts::parse(text).unwrap();
+        assert_eq!(accounts.count(), 2);
+        let admits = |name: &str| accounts.admits(&name.parse().unwrap());
+        assert!(admits("ann@FIRM.EXAMPLE") && admits("bob/admin@FIRM.EXAMPLE"));
+        for name in [
+            "Ann@FIRM.EXAMPLE",
+            "ann@firm.example",
+            "ann/admin@FIRM.EXAMPLE",
+            "bob@FIRM.EXAMPLE",
+            "ann@OTHER.EXAMPLE",
+        ] {
+            assert!(!admits(name), "{name}");
+        }
+        // Neither has a password.
+        assert!(
+            accounts.nt_hash("ann").is_none() && accounts.nt_hash("ann@FIRM.EXAMPLE").is_none()
+        );
+    }
+
+    #[test]
     fn line_that_is_printed_is_one_that_is_read() {
         let line = line("ann", "Password").unwrap();
         assert_eq!(*line, format!("ntlm {HASH} ann"));
@@ -318,16 +335,25 @@ mod tests {
             &format!("ntlm {HASH}"),
             &format!("ntlm {HASH}00 ann"),
             &format!("NTLM {HASH} ann"),
-            &format!("kerberos {HASH} ann"),
+            &format!("kerberos {HASH} ann@FIRM"),
+            "kerberos - ann",
+            "kerberos - ann@",
+            "kerberos - @FIRM",
+            "kerberos - ann@FIRM@FIRM",
+            "kerberos - ann//b@FIRM",
+            "kerberos - ann smith@FIRM",
+            "kerberos - bob@FIRM",
+            "kerberos ann@FIRM",
             &format!("ntlm {HASH} FIRM\\ann"),
             &format!("ntlm {HASH} ann@firm"),
             &format!("ntlm {HASH} Guest"),
             &format!("ntlm {HASH} BOB"),
         ] {
-            let (number, reason) = Accounts::parse(&format!("ntlm {HASH} bob\n{bad}\n"))
-                .err()
-                .unwrap_or_else(|| panic!("accepted: {bad}"));
-            assert_eq!(number, 2);
+            let (number, reason) =
+                Accounts::parse(&format!("ntlm {HASH} bob\nkerberos - bob@FIRM\n{bad}\n"))
+                    .err()
+                    .unwrap_or_else(|| panic!("accepted: {bad}"));
+            assert_eq!(number, 3);
             assert!(!reason.contains(HASH) && !reason.contains("secret"));
         }
     }

@@ -1,16 +1,22 @@
-//! Who calls, and what protects the packets of a security context: NTLMv2, bare or within SPNEGO.
+//! Who calls, and what protects the packets of a security context: NTLMv2 or Kerberos, bare or within SPNEGO.
 //!
-//! Nothing here does I/O, reads a clock or draws random numbers: whoever makes an acceptor or an initiator brings those.
-//! Kerberos is not spoken. It would come as another [`Acceptor`] and [`Session`].
+//! Nothing here does I/O but to read a keytab, reads a clock or draws random numbers: whoever makes an acceptor or an
+//! initiator brings those.
 
 mod acceptor;
 mod crypt;
 mod der;
 mod initiator;
+mod kerberos;
+mod kerberos_crypto;
+mod kerberos_messages;
+mod kerberos_session;
+mod keytab;
 mod message;
 mod names;
 mod negotiate;
 mod nt_hash;
+mod replay;
 mod session;
 mod spnego;
 
@@ -18,6 +24,10 @@ use std::ops::Range;
 
 pub use self::acceptor::{Fresh, NtlmAcceptor};
 pub use self::initiator::{ClientFresh, Credentials, NtlmInitiator};
+pub use self::kerberos::{KerberosAcceptor, KerberosFresh, KerberosService};
+pub use self::kerberos_messages::Principal;
+pub use self::kerberos_session::KerberosSession;
+pub use self::keytab::{Keytab, KeytabError};
 pub use self::names::ServerNames;
 pub use self::negotiate::SpnegoAcceptor;
 pub use self::nt_hash::NtHash;
@@ -29,6 +39,11 @@ pub(crate) use self::nt_hash::upper;
 pub trait Directory: Send + Sync {
     /// The NT hash of an account. The domain is what the caller wrote: it goes into the proof, and says nothing else.
     fn nt_hash(&self, user: &str) -> Option<NtHash>;
+
+    /// Whether a principal of Kerberos is let in.
+    fn admits(&self, _: &Principal) -> bool {
+        false
+    }
 }
 
 /// One end's side of an authentication, message by message.
@@ -59,9 +74,9 @@ pub enum Step {
 /// Whoever proved to know the secret of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The account's name as the caller wrote it.
+    /// The account's name as the caller wrote it; with Kerberos, the whole principal.
     pub user: String,
-    /// The domain, as the caller wrote it: not verified.
+    /// The domain, as the caller wrote it: not verified. With Kerberos, the realm, which is.
     pub domain: String,
 }
 
@@ -69,6 +84,15 @@ pub struct Identity {
 ///
 /// The span of a packet is everything but the signature itself: header, stub, padding and trailer, lengths filled in.
 pub trait Session: Send {
+    /// What was agreed on for all packets: whether they are sealed, and whether signatures are over headers and trailers
+    /// too. To be called before anything else; mechanisms that do not care leave it out.
+    fn agree(&mut self, _is_sealed: bool, _covers_headers: bool) {}
+
+    /// Whether signatures are over headers and trailers; else the span of a packet is its body alone.
+    fn covers_headers(&self) -> bool {
+        true
+    }
+
     /// The length of every signature.
     fn signature_length(&self) -> usize;
 
@@ -108,6 +132,9 @@ pub enum AuthError {
     /// The account's name is one that mechanisms let in without a password.
     #[error("the guest account is refused")]
     Guest,
+    /// A ticket, or what comes with it, is not accepted.
+    #[error("Kerberos: {0}")]
+    Kerberos(&'static str),
     /// A message is not what it should be.
     #[error("malformed authentication message: {0}")]
     Malformed(&'static str),
@@ -115,7 +142,7 @@ pub enum AuthError {
     #[error("the messages of the authentication were changed on the way, or are incomplete")]
     Mic,
     /// None of the offered mechanisms is spoken here.
-    #[error("no mechanism in common: NTLM is required")]
+    #[error("no mechanism in common: NTLM or, with a keytab, Kerberos is required")]
     NoMechanism,
     /// NTLM without one of the things that its security rests on.
     #[error("the caller does not offer {0}")]

@@ -21,6 +21,8 @@ pub struct Config {
     pub callback: Option<PathBuf>,
     /// The domain of that account.
     pub callback_domain: String,
+    /// The keytab; absent = Kerberos is not spoken.
+    pub keytab: Option<PathBuf>,
     /// The daemon's socket.
     pub socket: PathBuf,
     /// Whose the cards are; absent = this service's user.
@@ -71,6 +73,7 @@ struct File {
     accounts: Option<PathBuf>,
     callback: Option<PathBuf>,
     callback_domain: Option<String>,
+    keytab: Option<PathBuf>,
     socket: Option<PathBuf>,
     owner: Option<String>,
     #[serde(default)]
@@ -95,12 +98,13 @@ impl Config {
         };
         let credential = |name: &str| credentials.map(|folder| folder.join(name));
         let accounts = file.accounts.or_else(|| credential("accounts"));
-        let callback = credential("callback").filter(|path| path.exists());
+        let existing = |name| credential(name).filter(|path| path.exists());
         Ok(Self {
             listen: file.listen,
             accounts: accounts.ok_or(ConfigError::NoAccounts)?,
-            callback: file.callback.or(callback),
+            callback: file.callback.or_else(|| existing("callback")),
             callback_domain: file.callback_domain.unwrap_or_default(),
+            keytab: file.keytab.or_else(|| existing("keytab")),
             socket: file.socket.unwrap_or_else(cardea_client::socket_path),
             owner: file.owner.map(user).transpose()?,
             names: file.names,
@@ -144,6 +148,7 @@ mod tests {
         assert!(config.listen.is_empty() && config.names.is_empty());
         assert_eq!(config.accounts, Path::new("/run/credentials/x/accounts"));
         assert_eq!((config.callback, config.owner), (None, None));
+        assert_eq!(config.keytab, None);
         assert_eq!(config.log, "info");
     }
 
@@ -151,12 +156,13 @@ mod tests {
     fn every_key_is_read_and_unknown_ones_are_refused() {
         let config = load(
             "listen = ['[::1]:135', '127.0.0.1:1135']\naccounts = '/a'\ncallback = '/b'\n\
-             callback_domain = 'FIRM'\nsocket = '/c'\nowner = 'root'\nnames = ['host']\nlog = 'warn'\n",
+             callback_domain = 'FIRM'\nkeytab = '/d'\nsocket = '/c'\nowner = 'root'\nnames = ['host']\nlog = 'warn'\n",
         )
         .unwrap();
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.accounts, Path::new("/a"));
         assert_eq!(config.callback.as_deref(), Some(Path::new("/b")));
+        assert_eq!(config.keytab.as_deref(), Some(Path::new("/d")));
         assert_eq!((&*config.callback_domain, config.owner), ("FIRM", Some(0)));
         assert_eq!((config.names.len(), &*config.log), (1, "warn"));
         for bad in [
@@ -177,7 +183,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix('#').filter(|key| !key.starts_with(' ')));
         let text: Vec<_> = keys.collect();
-        assert_eq!(text.len(), 8);
+        assert_eq!(text.len(), 9);
         toml::from_str::<File>(&text.join("\n")).unwrap();
     }
 }

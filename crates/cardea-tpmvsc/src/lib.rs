@@ -15,6 +15,7 @@ pub mod manager;
 pub mod prompt;
 mod random;
 pub mod rpc;
+mod secret_file;
 pub mod server;
 pub mod service;
 mod stream;

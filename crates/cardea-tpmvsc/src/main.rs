@@ -7,10 +7,12 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cardea_tpmvsc::accounts::{self, Accounts};
+use cardea_tpmvsc::auth::{KerberosService, Keytab};
 use cardea_tpmvsc::config::Config;
 use cardea_tpmvsc::manager::Manager;
 use cardea_tpmvsc::prompt;
@@ -93,11 +95,16 @@ fn serve(config: Option<&Path>) -> anyhow::Result<()> {
     let callback = callback
         .map(|path| accounts::credentials(path, &config.callback_domain))
         .transpose()?;
+    let keytab = config.keytab.as_deref().map(Keytab::read).transpose()?;
+    for service in keytab.iter().flat_map(Keytab::services) {
+        tracing::info!(%service, "in the keytab");
+    }
     let host = nix::unistd::gethostname().context("the machine's name")?;
     let service = Service::new(Parts {
         manager: Manager::new(config.socket.clone(), config.owner),
         accounts,
         callback,
+        kerberos: keytab.map(|keytab| Arc::new(KerberosService::new(keytab))),
         host: host.to_string_lossy().into_owned(),
         names: config.names.clone(),
     })?;

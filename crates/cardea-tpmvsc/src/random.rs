@@ -55,3 +55,9 @@ pub(crate) fn file_time() -> u64 {
         .unwrap_or_default()
         .saturating_add(TO_1970)
 }
+
+/// Now in seconds since 1970.
+pub(crate) fn unix_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or(Duration::ZERO).as_secs()).unwrap_or_default()
+}

@@ -13,7 +13,7 @@ use cardea_dcom::pdu::{
 use zeroize::Zeroizing;
 
 use self::security::{Contexts, Protection};
-use crate::auth::{AuthError, Directory, Fresh, Identity, ServerNames};
+use crate::auth::{AuthError, Directory, Fresh, Identity, KerberosAcceptor, ServerNames};
 
 /// What the server behind a connection is able to do.
 pub trait Services {
@@ -39,6 +39,15 @@ pub trait Services {
     ///
     /// Without random numbers.
     fn fresh(&self) -> std::io::Result<Fresh>;
+
+    /// A new acceptor of Kerberos, where the service has a keytab.
+    ///
+    /// # Errors
+    ///
+    /// Without random numbers.
+    fn kerberos(&self) -> std::io::Result<Option<KerberosAcceptor>> {
+        Ok(None)
+    }
 
     /// The names of this machine.
     fn names(&self) -> ServerNames;

@@ -30,7 +30,10 @@ use cardea_dcom::tpmvsc::{interfaces_of_manager, last_opnum};
 
 use self::pace::Pace;
 use crate::accounts::Accounts;
-use crate::auth::{AuthError, Credentials, Directory, Fresh, ServerNames};
+use crate::auth::{
+    AuthError, Credentials, Directory, Fresh, KerberosAcceptor, KerberosFresh, KerberosService,
+    ServerNames,
+};
 use crate::manager::Manager;
 use crate::random::{self, Draws};
 use crate::rpc::{Answer, Request, Services};
@@ -44,6 +47,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// The account for reports to callers; without one, none are sent.
     pub callback: Option<Credentials>,
+    /// The keys for Kerberos; without them, it is not spoken.
+    pub kerberos: Option<Arc<KerberosService>>,
     /// The machine's own name.
     pub host: String,
     /// Names by which callers may know the machine, besides the addresses that they connect to.
@@ -58,6 +63,7 @@ struct Shared {
     manager: Arc<Manager>,
     accounts: Accounts,
     callback: Option<Credentials>,
+    kerberos: Option<Arc<KerberosService>>,
     server_names: ServerNames,
     names: Vec<String>,
     rem_unknown: Guid,
@@ -90,6 +96,7 @@ impl Service {
             manager: parts.manager,
             accounts: parts.accounts,
             callback: parts.callback,
+            kerberos: parts.kerberos,
             server_names: ServerNames::new(&parts.host),
             names: parts.names,
             rem_unknown: draws.guid(),
@@ -217,6 +224,19 @@ impl Services for Visit {
             decoy: random::bytes()?,
             time: random::file_time(),
         })
+    }
+
+    fn kerberos(&self) -> io::Result<Option<KerberosAcceptor>> {
+        let Some(service) = &self.shared.kerberos else {
+            return Ok(None);
+        };
+        let fresh = KerberosFresh {
+            key: random::bytes()?,
+            confounders: random::bytes()?,
+            sequence: u32::from_le_bytes(random::bytes()?),
+            time: random::unix_time(),
+        };
+        Ok(Some(KerberosAcceptor::new(Arc::clone(service), fresh)))
     }
 
     fn names(&self) -> ServerNames {

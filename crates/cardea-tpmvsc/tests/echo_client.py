@@ -2,7 +2,7 @@
 """Calls of an interface that echoes: one line for each argument LEVEL:USER:PASSWORD:OPNUM:LENGTH[:HOW], in words.
 
 HOW says what is done to the call on its way: damage (a bit of it changes), replay (it comes twice), vanish (the client
-does not wait for the answer).
+does not wait for the answer). With Kerberos, instead of the password stand the realm and the service's host.
 """
 
 import hashlib
@@ -19,6 +19,14 @@ OTHER = uuidtup_to_bin(("a0b0c0d0-0001-0002-0003-000000000002", "0.0"))
 port, mechanism, *calls = sys.argv[1:]
 if mechanism == "spnego":
     impacket_rpc.use_spnego()
+elif mechanism in ("kerberos-framed", "kerberos-bare"):
+    impacket_rpc.use_raw_kerberos(mechanism == "kerberos-framed")
+
+
+def connect(level, user, secret):
+    if mechanism.startswith("kerberos"):
+        return impacket_rpc.connect_with_ticket(port, level, user, *secret.split(" "))
+    return impacket_rpc.connect(port, level, user, secret)
 
 
 def call(rpc, opnum, length):
@@ -52,7 +60,7 @@ def tampered(rpc, opnum, length, how):
 for line in calls:
     level, user, password, opnum, length, *how = line.split(":")
     try:
-        rpc = impacket_rpc.connect(port, level, user, password)
+        rpc = connect(level, user, password)
         rpc.bind(ECHO)
         if how:
             print(tampered(rpc, int(opnum), int(length), *how))

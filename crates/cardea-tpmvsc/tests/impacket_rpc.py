@@ -1,10 +1,14 @@
 """impacket as a client of DCE/RPC, with NTLM by itself as it is, and with NTLM in SPNEGO, which it only knows for SMB.
 
 In SPNEGO the third message goes in alter_context, as Windows sends it, and the answer must say that it is accepted.
+Kerberos it knows in SPNEGO only, with the tickets in the file that KRB5CCNAME names.
 """
+
+import struct
 
 from impacket import ntlm
 from impacket.dcerpc.v5 import rpcrt, transport
+from impacket.krb5 import gssapi, kerberosv5
 from impacket.spnego import SPNEGO_NegTokenInit, SPNEGO_NegTokenResp, TypesMech
 
 NTLM = TypesMech["NTLMSSP - Microsoft NTLM Security Support Provider"]
@@ -15,7 +19,7 @@ LEVELS = {
     "integrity": rpcrt.RPC_C_AUTHN_LEVEL_PKT_INTEGRITY,
     "privacy": rpcrt.RPC_C_AUTHN_LEVEL_PKT_PRIVACY,
 }
-SPNEGO = 9
+SPNEGO, RAW_KERBEROS = 9, 16
 
 
 class Wrapped:
@@ -58,6 +62,39 @@ def use_spnego():
     ntlm.getNTLMSSPType1, ntlm.getNTLMSSPType3 = negotiate, authenticate
 
 
+def get_mic(self, key, data, sequence, direction="init"):
+    """As impacket has it, but for the filling, a text that it cannot add to bytes."""
+    token = self.MIC()
+    token["Flags"] = 4
+    token["SND_SEQ"] = struct.pack(">Q", sequence)
+    covered = data + token.getData()[:16]
+    token["SGN_CKSUM"] = self.checkSumProfile().checksum(key, gssapi.KG_USAGE_INITIATOR_SIGN, covered)
+    return token.getData()
+
+
+gssapi.GSSAPI_AES.GSS_GetMIC = get_mic
+
+
+def use_raw_kerberos(framed):
+    """From here on, Kerberos is not in SPNEGO, and its first message is in the frame of GSS-API or not."""
+    rpcrt.RPC_C_AUTHN_GSS_NEGOTIATE = RAW_KERBEROS
+    first, third = kerberosv5.getKerberosType1, kerberosv5.getKerberosType3
+
+    def request(*arguments, **named):
+        cipher, key, token = first(*arguments, **named)
+        message = SPNEGO_NegTokenInit(token)["MechToken"]
+        # After the mark of a first message.
+        return cipher, key, message if framed else message[message.index(b"\x01\x00\x6e") + 2 :]
+
+    def answer(cipher, key, message):
+        token = SPNEGO_NegTokenResp()
+        token["ResponseToken"] = message
+        cipher, key, token = third(cipher, key, token.getData())
+        return cipher, key, SPNEGO_NegTokenResp(token)["ResponseToken"]
+
+    kerberosv5.getKerberosType1, kerberosv5.getKerberosType3 = request, answer
+
+
 class Transport(transport.TCPTransport):
     """Sends the third message of SPNEGO in alter_context."""
 
@@ -90,6 +127,18 @@ def connect(port, level, user, password, host="127.0.0.1"):
     channel.set_credentials(user, password, "Firm")
     rpc = rpcrt.DCERPC_v5(channel)
     rpc.set_auth_type(rpcrt.RPC_C_AUTHN_WINNT)
+    rpc.set_auth_level(LEVELS[level])
+    rpc.connect()
+    return rpc
+
+
+def connect_with_ticket(port, level, user, realm, service, host="127.0.0.1"):
+    """The same, for a principal whose ticket for the service is at hand."""
+    channel = transport.TCPTransport(host, dstport=int(port))
+    channel.setRemoteName(service)
+    channel.set_credentials(user, "", realm)
+    rpc = rpcrt.DCERPC_v5(channel)
+    rpc.set_auth_type(rpcrt.RPC_C_AUTHN_GSS_NEGOTIATE)
     rpc.set_auth_level(LEVELS[level])
     rpc.connect()
     return rpc

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """MS-TPMVSC with impacket's DCOM: activation, then one call for each line of JSON, and a line of JSON for each result.
 
-Arguments: port, mechanism (ntlm, spnego), level, user, password, interface (1 to 3), class (remote, local, other).
+Arguments: port, mechanism (ntlm, spnego, kerberos), level, user, password, interface (1 to 3), class (remote, local,
+other). With Kerberos, instead of the password stand the realm and the service's host.
 """
 
 import json
@@ -145,6 +146,9 @@ def failure(error):
 port, mechanism, level, user, password, interface, which = sys.argv[1:]
 if mechanism == "spnego":
     impacket_rpc.use_spnego()
+domain, service = "Firm", None
+if mechanism == "kerberos":
+    (domain, service), password = password.split(" "), ""
 
 
 def channel(binding):
@@ -152,13 +156,16 @@ def channel(binding):
     host, _, given = host.partition("[")
     transport = impacket_rpc.Transport(host, dstport=int(given[:-1] if given else port))
     transport.set_stringbinding(binding)
+    if service:
+        transport.setRemoteName(service)
     return transport
 
 
 dcomrt.transport.DCERPCTransportFactory = channel
 iid = uuidtup_to_bin((INTERFACES[int(interface)], "0.0"))
 try:
-    dcom = dcomrt.DCOMConnection("127.0.0.1", user, password, "Firm", authLevel=impacket_rpc.LEVELS[level])
+    level = impacket_rpc.LEVELS[level]
+    dcom = dcomrt.DCOMConnection("127.0.0.1", user, password, domain, authLevel=level, doKerberos=service is not None)
     pointer = dcom.CoCreateInstanceEx(string_to_bin(CLASSES[which]), iid)
 except DCERPCException as error:
     say(**failure(error))

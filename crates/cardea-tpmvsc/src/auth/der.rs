@@ -40,6 +40,11 @@ impl<'a> Elements<'a> {
         Ok(Some(Element { tag: *tag, content }))
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The content of the next element, which must have this tag.
     pub(super) fn expect(&mut self, tag: u8) -> Result<&'a [u8], AuthError> {
         match self.next()? {

@@ -29,9 +29,8 @@ pub(super) enum NegState {
 pub(super) struct NegTokenInit<'a> {
     /// The offered mechanisms as encoded: what their signature is over.
     pub(super) mechanisms: &'a [u8],
-    /// Whether NTLM is the first of them, one of them.
-    pub(super) first_is_ntlm: bool,
-    pub(super) has_ntlm: bool,
+    /// The same, one by one.
+    pub(super) offered: Vec<&'a [u8]>,
     /// For the first of them.
     pub(super) token: Option<&'a [u8]>,
 }
@@ -59,16 +58,16 @@ impl<'a> NegTokenInit<'a> {
         }
         let mechanisms = mechanisms.ok_or(AuthError::NoMechanism)?;
         let mut list = Elements::new(only(mechanisms, SEQUENCE)?);
-        let (mut first, mut has_ntlm) = (None, false);
+        let mut offered = Vec::new();
         while let Some(mechanism) = list.next()? {
-            let is_ntlm = mechanism.tag == OBJECT_IDENTIFIER && mechanism.content == NTLM;
-            first.get_or_insert(is_ntlm);
-            has_ntlm |= is_ntlm;
+            if mechanism.tag != OBJECT_IDENTIFIER {
+                return Err(AuthError::Malformed("a mechanism without a number"));
+            }
+            offered.push(mechanism.content);
         }
         Ok(Self {
             mechanisms,
-            first_is_ntlm: first == Some(true),
-            has_ntlm,
+            offered,
             token: mech_token,
         })
     }

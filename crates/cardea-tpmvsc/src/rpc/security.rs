@@ -1,9 +1,11 @@
 //! The security contexts of a connection: each has its own number, its own authentication and its own keys.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use cardea_dcom::pdu::{
-    AuthLevel, AuthSlot, AuthTrailer, Built, Header, Pdu, PduError, PduKind, auth_type, spans,
+    AuthLevel, AuthSlot, AuthTrailer, Body, Built, Flags, Header, Pdu, PduError, PduKind, Spans,
+    auth_type, spans,
 };
 
 use super::{Services, Token};
@@ -14,7 +16,11 @@ const MAX_CONTEXTS: usize = 32;
 
 /// All security contexts.
 #[derive(Default)]
-pub(super) struct Contexts(BTreeMap<u32, Context>);
+pub(super) struct Contexts {
+    all: BTreeMap<u32, Context>,
+    /// Whether the caller has offered to sign headers: contexts that begin from then on do so, where that is a choice.
+    covers_headers: bool,
+}
 
 struct Context {
     auth_type: u8,
@@ -60,7 +66,7 @@ pub(super) enum Broken {
 
 impl Contexts {
     pub(super) fn is_any_ready(&self) -> bool {
-        let mut contexts = self.0.values();
+        let mut contexts = self.all.values();
         contexts.any(|context| matches!(context.state, State::Ready { .. }))
     }
 
@@ -80,7 +86,7 @@ impl Contexts {
         let id = id.try_into().map(u32::from_le_bytes);
         let id = id.map_err(|_| Broken::Packet(PduError::BadTrailer))?;
         let level = AuthLevel::from_wire(*level);
-        let Some(context) = self.0.get_mut(&id) else {
+        let Some(context) = self.all.get_mut(&id) else {
             return Ok(Protection::Failed);
         };
         let State::Ready { session, .. } = &mut context.state else {
@@ -90,10 +96,11 @@ impl Contexts {
         if *kind != context.auth_type || level != Some(context.level) {
             return Err(Broken::Signature);
         }
-        let signed = spans.signed();
-        let (span, value) = bytes.split_at_mut(signed.end);
+        let (covered, body) = covered(&**session, &spans);
+        let (span, value) = bytes.split_at_mut(spans.value.start);
+        let span = span.get_mut(covered).ok_or(Broken::Signature)?;
         let opened = match context.level {
-            AuthLevel::Privacy => session.unseal(span, spans.body, value),
+            AuthLevel::Privacy => session.unseal(span, body, value),
             AuthLevel::Integrity | AuthLevel::Packet => session.verify(span, value),
             // Nothing protects the packet, so nothing is believed of it.
             AuthLevel::Connect | AuthLevel::None => return Ok(Protection::None),
@@ -116,6 +123,10 @@ impl Contexts {
         let Some(trailer) = pdu.auth else {
             return Ok(None);
         };
+        let is_bind = matches!(pdu.body, Body::Bind(_) | Body::AlterContext(_));
+        // The same bit means something else in other packets.
+        self.covers_headers |= is_bind && pdu.header.flags.has(Flags::HEADER_SIGNING);
+        let covers_headers = self.covers_headers;
         let context = self.context(&trailer, services)?;
         // Whatever happens next, the context is not as it was.
         let State::Pending(mut acceptor) = std::mem::replace(&mut context.state, State::Failed)
@@ -130,9 +141,10 @@ impl Contexts {
             Step::Done {
                 token,
                 identity,
-                session,
+                mut session,
             } => {
                 services.authenticated(&identity.user);
+                session.agree(context.level == AuthLevel::Privacy, covers_headers);
                 context.state = State::Ready { identity, session };
                 token
             }
@@ -158,13 +170,17 @@ impl Contexts {
     ) -> Result<&mut Context, AuthError> {
         let level = trailer.level().filter(|level| *level > AuthLevel::None);
         let level = level.ok_or(AuthError::Malformed("unknown level of protection"))?;
-        if !self.0.contains_key(&trailer.context_id) {
-            if self.0.len() >= MAX_CONTEXTS {
+        if !self.all.contains_key(&trailer.context_id) {
+            if self.all.len() >= MAX_CONTEXTS {
                 return Err(AuthError::Unexpected);
             }
             let fresh = services.fresh().map_err(|_| AuthError::Random)?;
+            let kerberos = services.kerberos().map_err(|_| AuthError::Random)?;
             let acceptor: Box<dyn Acceptor> = match trailer.auth_type {
-                auth_type::SPNEGO => Box::new(SpnegoAcceptor::new(services.names(), fresh)),
+                auth_type::SPNEGO => {
+                    Box::new(SpnegoAcceptor::new(services.names(), fresh).with_kerberos(kerberos))
+                }
+                auth_type::KERBEROS => Box::new(kerberos.ok_or(AuthError::NoMechanism)?),
                 auth_type::NTLM => Box::new(NtlmAcceptor::new(services.names(), fresh)),
                 _ => return Err(AuthError::NoMechanism),
             };
@@ -173,9 +189,9 @@ impl Contexts {
                 level,
                 state: State::Pending(acceptor),
             };
-            self.0.insert(trailer.context_id, context);
+            self.all.insert(trailer.context_id, context);
         }
-        let context = self.0.get_mut(&trailer.context_id);
+        let context = self.all.get_mut(&trailer.context_id);
         context
             .filter(|context| context.auth_type == trailer.auth_type && context.level == level)
             .ok_or(AuthError::Unexpected)
@@ -184,7 +200,7 @@ impl Contexts {
     /// The authentication that a packet was of has failed.
     pub(super) fn fail(&mut self, pdu: &Pdu<'_>) {
         let id = pdu.auth.map(|trailer| trailer.context_id);
-        if let Some(context) = id.and_then(|id| self.0.get_mut(&id)) {
+        if let Some(context) = id.and_then(|id| self.all.get_mut(&id)) {
             context.state = State::Failed;
         }
     }
@@ -193,7 +209,7 @@ impl Contexts {
         let Protection::Context(id, _) = protection else {
             return None;
         };
-        match &self.0.get(&id)?.state {
+        match &self.all.get(&id)?.state {
             State::Ready { identity, .. } => Some(identity),
             State::Pending(_) | State::Failed => None,
         }
@@ -204,7 +220,7 @@ impl Contexts {
         let Protection::Context(id, level) = protection else {
             return None;
         };
-        let context = self.0.get(&id)?;
+        let context = self.all.get(&id)?;
         let State::Ready { session, .. } = &context.state else {
             return None;
         };
@@ -221,20 +237,30 @@ impl Contexts {
         let Protection::Context(id, level) = protection else {
             return;
         };
-        let context = self.0.get_mut(&id).map(|context| &mut context.state);
+        let context = self.all.get_mut(&id).map(|context| &mut context.state);
         let (Some(State::Ready { session, .. }), Some(spans)) = (context, built.spans().cloned())
         else {
             return;
         };
-        let span = built.bytes_mut().get_mut(spans.signed());
-        let Some(span) = span else { return };
+        let (covered, body) = covered(&**session, &spans);
+        let Some(span) = built.bytes_mut().get_mut(covered) else {
+            return;
+        };
         let signature = match level {
-            AuthLevel::Privacy => session.seal(span, spans.body),
+            AuthLevel::Privacy => session.seal(span, body),
             _ => session.sign(span),
         };
         let place = built.value_mut();
         if place.len() == signature.len() {
             place.copy_from_slice(&signature);
         }
+    }
+}
+
+/// What of a packet a signature is over, and the body in that.
+fn covered(session: &dyn Session, spans: &Spans) -> (Range<usize>, Range<usize>) {
+    match session.covers_headers() {
+        true => (spans.signed(), spans.body.clone()),
+        false => (spans.body.clone(), 0..spans.body.len()),
     }
 }

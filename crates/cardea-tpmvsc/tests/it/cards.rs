@@ -3,12 +3,14 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use cardea_testkit::process::Running;
 use cardea_testkit::workplace::Workplace;
 use serde_json::{Value, json};
+
+use crate::kerberos::Realm;
 
 /// A workplace with the service beside its daemon.
 pub(crate) struct Target {
@@ -36,6 +38,9 @@ impl Target {
         };
         secret("accounts", "ann", "correct horse");
         secret("callback", "target", "battery staple");
+        let accounts = fs::read_to_string(workplace.path("accounts")).unwrap();
+        let accounts = format!("{accounts}\nkerberos - ann@FIRM.EXAMPLE\n");
+        fs::write(workplace.path("accounts"), accounts).unwrap();
         let configuration = format!(
             "accounts = '{}'\nsocket = '{}'\n{configuration}",
             workplace.text("accounts"),
@@ -87,12 +92,18 @@ pub(crate) struct Client {
 
 impl Client {
     fn start(port: &str, arguments: &[&str]) -> Self {
+        Self::start_with(port, arguments, &[])
+    }
+
+    /// With more in its environment.
+    fn start_with(port: &str, arguments: &[&str], environment: &[(&str, PathBuf)]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote_cards.py");
         let mut program = Command::new("/usr/bin/python3")
             .arg("-B")
             .arg(script)
             .arg(port)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -174,6 +185,37 @@ fn cards_are_created_by_every_interface_and_destroyed() {
     assert_eq!(client.result(destroy.clone()), 0);
     assert_eq!(client.result(destroy), NOT_FOUND);
     assert_eq!(target.instances().len(), 2);
+}
+
+#[test]
+fn administrators_with_a_ticket_create_and_destroy_cards() {
+    let realm = Realm::new();
+    let target = Target::new(&format!("keytab = '{}'", realm.path("keytab").display()));
+    assert!(
+        target
+            .service
+            .log()
+            .contains("host/target.firm.example@FIRM.EXAMPLE")
+    );
+    let secret = "FIRM.EXAMPLE target.firm.example";
+    let client = |user: &str, level: &str| {
+        let tickets = realm.tickets(user, "target.firm.example");
+        let environment = [("KRB5CCNAME", realm.path(&tickets))];
+        let arguments = ["kerberos", level, user, secret, "1", "remote"];
+        Client::start_with(&target.port, &arguments, &environment)
+    };
+    let mut ann = client("ann", "privacy");
+    assert_eq!(ann.read()["activated"], true);
+    let card = ann.call(json!({"call": "create", "method": 1}));
+    assert_eq!(card["result"], 0, "{card}");
+    assert_eq!(target.instances().len(), 1);
+    let destroy = json!({"call": "destroy", "instance": card["instance"]});
+    assert_eq!(ann.result(destroy), 0);
+    assert!(target.instances().is_empty());
+    // Of the realm, but no administrator.
+    assert!(client("bob", "privacy").read()["fault"].is_string());
+    // NTLM goes on.
+    target.usual(1);
 }
 
 #[test]

@@ -9,5 +9,6 @@
 
 mod cards;
 mod hash;
+mod kerberos;
 mod reports;
 mod rpc;

@@ -24,10 +24,10 @@ use cardea_tpmvsc::server::{Host, Limits, Server};
 
 /// Echoes: opnum 0 for everybody, 1 for those who sign, 2 for those who seal; 3 says who calls; 4 can be undone.
 #[derive(Clone)]
-struct Echo {
-    accounts: Arc<Accounts>,
-    refused: Arc<AtomicUsize>,
-    undone: Arc<AtomicUsize>,
+pub(crate) struct Echo {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) refused: Arc<AtomicUsize>,
+    pub(crate) undone: Arc<AtomicUsize>,
 }
 
 const ECHO: Guid = Guid::from_u128(0xA0B0_C0D0_0001_0002_0003_0000_0000_0001);
@@ -99,7 +99,7 @@ impl Host for Echo {
     }
 }
 
-fn serve(limits: Limits) -> (u16, Echo) {
+pub(crate) fn serve(limits: Limits) -> (u16, Echo) {
     let line = cardea_tpmvsc::accounts::line("ann", "correct horse").unwrap();
     let echo = Echo {
         accounts: Arc::new(Accounts::parse(&line).unwrap()),
@@ -112,7 +112,7 @@ fn serve(limits: Limits) -> (u16, Echo) {
     (port, echo)
 }
 
-fn impacket(port: u16, mechanism: &str, calls: &[&str]) -> Vec<String> {
+pub(crate) fn impacket(port: u16, mechanism: &str, calls: &[&str]) -> Vec<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/echo_client.py");
     let mut command = Command::new("/usr/bin/python3");
     let port = port.to_string();
