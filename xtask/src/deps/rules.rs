@@ -263,7 +263,7 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new("cardea-dcom", "exporter", &["dcom"]),
     Room::new("cardea-dcom", "tpmvsc", &["dcom", "ndr"]),
     // Who a caller is and what a packet means are decided apart; what a call does is above both.
-    Room::new("cardea-tpmvsc", "auth", &[]),
+    Room::new("cardea-tpmvsc", "auth", &["secret_file"]),
     Room::new("cardea-tpmvsc", "rpc", &["auth", "stream"]),
     Room::new(
         "cardea-tpmvsc",
