@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::auth::{Credentials, Directory, NtHash, Principal, upper};
-use crate::secret_file::{self, Fault};
+use cardea_rpc::auth::{Credentials, Directory, NtHash, Principal, upper};
+use cardea_rpc::secret_file::{self, Fault};
 
 /// The accounts, as the file has them.
 #[derive(Default)]

@@ -9,13 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
-pub mod auth;
 pub mod config;
 pub mod manager;
 pub mod prompt;
-mod random;
-pub mod rpc;
-mod secret_file;
 pub mod server;
 pub mod service;
-mod stream;

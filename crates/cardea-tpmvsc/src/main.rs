@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cardea_rpc::auth::{KerberosService, Keytab};
 use cardea_tpmvsc::accounts::{self, Accounts};
-use cardea_tpmvsc::auth::{KerberosService, Keytab};
 use cardea_tpmvsc::config::Config;
 use cardea_tpmvsc::manager::Manager;
 use cardea_tpmvsc::prompt;

@@ -19,7 +19,7 @@ use cardea_terms::tpmvsc::{Hresult, Status};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 
-use crate::random;
+use cardea_rpc::random;
 
 /// Somebody who hears how far an operation is, and may end it.
 pub trait Listener {

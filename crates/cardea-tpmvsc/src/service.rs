@@ -30,14 +30,14 @@ use cardea_dcom::tpmvsc::{interfaces_of_manager, last_opnum};
 
 use self::pace::Pace;
 use crate::accounts::Accounts;
-use crate::auth::{
+use crate::manager::Manager;
+use crate::server::Host;
+use cardea_rpc::auth::{
     AuthError, Credentials, Directory, Fresh, KerberosAcceptor, KerberosFresh, KerberosService,
     ServerNames,
 };
-use crate::manager::Manager;
-use crate::random::{self, Draws};
-use crate::rpc::{Answer, Request, Services};
-use crate::server::Host;
+use cardea_rpc::random::{self, Draws};
+use cardea_rpc::rpc::{Answer, Request, Services};
 
 /// What the service is made of.
 pub struct Parts {

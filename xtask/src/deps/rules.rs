@@ -81,6 +81,11 @@ const RULES: &[Rule] = &[
         not: &["cardea-card", "cardea-iso7816"],
         ..Rule::new("cardea-client", Tier::Platform)
     },
+    Rule {
+        // Who is at the other end; what a card is, the programs know.
+        not: &["cardea-card", "cardea-iso7816"],
+        ..Rule::new("cardea-rpc", Tier::Platform)
+    },
     Rule::new("cardea-host", Tier::Service),
     Rule::new("cardea-daemon", Tier::Product),
     Rule {
@@ -263,12 +268,12 @@ pub(super) const ROOMS: &[Room] = &[
     Room::new("cardea-dcom", "exporter", &["dcom"]),
     Room::new("cardea-dcom", "tpmvsc", &["dcom", "ndr"]),
     // Who a caller is and what a packet means are decided apart; what a call does is above both.
-    Room::new("cardea-tpmvsc", "auth", &["secret_file"]),
-    Room::new("cardea-tpmvsc", "rpc", &["auth", "stream"]),
+    Room::new("cardea-rpc", "auth", &["secret_file"]),
+    Room::new("cardea-rpc", "rpc", &["auth", "stream"]),
     Room::new(
         "cardea-tpmvsc",
         "service",
-        &["accounts", "auth", "manager", "random", "rpc", "server"],
+        &["accounts", "manager", "server"],
     ),
     // Doubles know no fixtures, and each fixture that is a folder stands alone.
     Room::new("cardea-testkit", "machine", &[]),

@@ -13,8 +13,8 @@ use cardea_dcom::pdu::{AuthLevel, fault_status};
 use cardea_dcom::tpmvsc::{CLSID_LOCAL_MANAGER, CLSID_REMOTE_MANAGER};
 
 use super::{Visit, checked, plain, undecodable};
-use crate::random::Draws;
-use crate::rpc::{Answer, Request};
+use cardea_rpc::random::Draws;
+use cardea_rpc::rpc::{Answer, Request};
 
 impl Visit {
     pub(super) fn activation(&self, request: &Request<'_>) -> Result<Answer, u32> {

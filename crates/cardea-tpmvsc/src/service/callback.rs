@@ -22,10 +22,10 @@ use cardea_dcom::tpmvsc::{ErrorReport, IID_CALLBACK, Report, callback};
 use cardea_terms::tpmvsc::Status;
 
 use super::{RESOLVER_PORT, is_same};
-use crate::auth::{ClientFresh, Credentials, NtlmInitiator};
 use crate::manager::Listener;
-use crate::random;
-use crate::rpc::outgoing::{Outgoing, OutgoingError};
+use cardea_rpc::auth::{ClientFresh, Credentials, NtlmInitiator};
+use cardea_rpc::random;
+use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
 
 /// Whoever hears of an operation; may be nobody.
 pub(super) struct Reports<'a> {

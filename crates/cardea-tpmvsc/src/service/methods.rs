@@ -13,7 +13,7 @@ use cardea_terms::tpmvsc::Hresult;
 use super::callback::Reports;
 use super::{Visit, checked, plain, undecodable};
 use crate::manager::{Created, Listener};
-use crate::rpc::{Answer, Request};
+use cardea_rpc::rpc::{Answer, Request};
 
 impl Visit {
     pub(super) fn manager(&self, request: &Request<'_>) -> Result<Answer, u32> {

@@ -6,8 +6,8 @@ use cardea_dcom::ndr::Message;
 use cardea_dcom::pdu::fault_status;
 
 use super::{Visit, checked, plain, undecodable};
-use crate::random::Draws;
-use crate::rpc::{Answer, Request};
+use cardea_rpc::random::Draws;
+use cardea_rpc::rpc::{Answer, Request};
 
 impl Visit {
     pub(super) fn rem_unknown(&self, request: &Request<'_>) -> Result<Answer, u32> {

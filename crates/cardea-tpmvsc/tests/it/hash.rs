@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use cardea_rpc::auth::Directory;
 use cardea_testkit::terminal::converse;
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::auth::Directory;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cardea-tpmvsc");
 

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cardea_dcom::pdu::{AuthLevel, SyntaxId};
-use cardea_testkit::process::{Running, run, wait_for};
-use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::auth::{
+use cardea_rpc::auth::{
     AuthError, Directory, Fresh, KerberosAcceptor, KerberosFresh, KerberosService, Keytab,
     ServerNames,
 };
-use cardea_tpmvsc::rpc::{Answer, Request, Services};
+use cardea_rpc::rpc::{Answer, Request, Services};
+use cardea_testkit::process::{Running, run, wait_for};
+use cardea_tpmvsc::accounts::Accounts;
 use cardea_tpmvsc::server::{Host, Limits, Server};
 
 use crate::rpc::Echo;

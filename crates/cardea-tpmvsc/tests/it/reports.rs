@@ -14,9 +14,9 @@ use cardea_dcom::dcom::{
 use cardea_dcom::ndr::Message;
 use cardea_dcom::pdu::{AuthLevel, SyntaxId, fault_status};
 use cardea_dcom::tpmvsc::{IID_CALLBACK, Report};
+use cardea_rpc::auth::{AuthError, Directory, Fresh, ServerNames};
+use cardea_rpc::rpc::{Answer, Request, Services};
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::auth::{AuthError, Directory, Fresh, ServerNames};
-use cardea_tpmvsc::rpc::{Answer, Request, Services};
 use cardea_tpmvsc::server::{Host, Limits, Server};
 use serde_json::{Value, json};
 

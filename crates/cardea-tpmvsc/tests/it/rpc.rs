@@ -13,13 +13,13 @@ use cardea_dcom::pdu::{
     self, AuthLevel, AuthSlot, Bind, Body, ContextOffer, Flags, Pdu, SyntaxId, auth_type, build,
     fault_status,
 };
-use cardea_testkit::process::{run, wait_for};
-use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::auth::{
+use cardea_rpc::auth::{
     AuthError, ClientFresh, Credentials, Directory, Fresh, NtHash, NtlmInitiator, ServerNames,
 };
-use cardea_tpmvsc::rpc::outgoing::{Outgoing, OutgoingError};
-use cardea_tpmvsc::rpc::{Answer, Connection, Request, Services};
+use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
+use cardea_rpc::rpc::{Answer, Connection, Request, Services};
+use cardea_testkit::process::{run, wait_for};
+use cardea_tpmvsc::accounts::Accounts;
 use cardea_tpmvsc::server::{Host, Limits, Server};
 
 /// Echoes: opnum 0 for everybody, 1 for those who sign, 2 for those who seal; 3 says who calls; 4 can be undone.
@@ -47,7 +47,7 @@ impl Services for Echo {
     }
 
     fn call(&self, request: &Request<'_>) -> Result<Answer, u32> {
-        let mut undo: Option<cardea_tpmvsc::rpc::Undo> = None;
+        let mut undo: Option<cardea_rpc::rpc::Undo> = None;
         let stub = match request.call.opnum {
             0..=2 => request.stub.to_vec(),
             3 => request.caller.unwrap().user.clone().into_bytes(),

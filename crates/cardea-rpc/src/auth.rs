@@ -33,7 +33,7 @@ pub use self::negotiate::SpnegoAcceptor;
 pub use self::nt_hash::NtHash;
 pub use self::session::NtlmSession;
 
-pub(crate) use self::nt_hash::upper;
+pub use self::nt_hash::upper;
 
 /// The accounts that may authenticate.
 pub trait Directory: Send + Sync {

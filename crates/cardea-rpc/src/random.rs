@@ -10,18 +10,18 @@ use cardea_dcom::Guid;
 /// # Errors
 ///
 /// The kernel has none: nothing that must not be guessed can be made then.
-pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
+pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }
 
 /// Numbers that are drawn one after the other from few bytes that were drawn before: so that drawing cannot fail.
-pub(crate) struct Draws(Vec<[u8; 16]>);
+pub struct Draws(Vec<[u8; 16]>);
 
 impl Draws {
     /// At most this many.
-    pub(crate) fn new(count: usize) -> io::Result<Self> {
+    pub fn new(count: usize) -> io::Result<Self> {
         (0..count)
             .map(|_| bytes())
             .collect::<Result<_, _>>()
@@ -29,12 +29,12 @@ impl Draws {
     }
 
     /// The next.
-    pub(crate) fn guid(&mut self) -> Guid {
+    pub fn guid(&mut self) -> Guid {
         Guid::from_bytes(self.0.pop().unwrap_or_default())
     }
 
     /// The next.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         let [first, _] = split(self.0.pop().unwrap_or_default());
         first
     }
@@ -47,7 +47,7 @@ fn split(bytes: [u8; 16]) -> [u64; 2] {
 }
 
 /// Now as FILETIME: steps of 100 ns since 1601.
-pub(crate) fn file_time() -> u64 {
+pub fn file_time() -> u64 {
     const TO_1970: u64 = 116_444_736_000_000_000;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let steps = since.unwrap_or(Duration::ZERO).as_nanos() / 100;
@@ -57,7 +57,7 @@ pub(crate) fn file_time() -> u64 {
 }
 
 /// Now in seconds since 1970.
-pub(crate) fn unix_time() -> i64 {
+pub fn unix_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(since.unwrap_or(Duration::ZERO).as_secs()).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 /// Reads something; 0 at the end.
-pub(crate) fn read(mut stream: &TcpStream, into: &mut [u8], until: Instant) -> io::Result<usize> {
+pub fn read(mut stream: &TcpStream, into: &mut [u8], until: Instant) -> io::Result<usize> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -23,11 +23,7 @@ pub(crate) fn read(mut stream: &TcpStream, into: &mut [u8], until: Instant) -> i
 }
 
 /// Fills the whole buffer.
-pub(crate) fn read_exact(
-    stream: &TcpStream,
-    mut into: &mut [u8],
-    until: Instant,
-) -> io::Result<()> {
+pub fn read_exact(stream: &TcpStream, mut into: &mut [u8], until: Instant) -> io::Result<()> {
     while !into.is_empty() {
         let count = read(stream, into, until)?;
         if count == 0 {

@@ -63,7 +63,7 @@ impl fmt::Debug for NtHash {
 }
 
 /// Upper case as Windows has it: one letter becomes one letter, so ß stays what it is.
-pub(crate) fn upper(letter: char) -> char {
+pub fn upper(letter: char) -> char {
     let mut upper = letter.to_uppercase();
     match (upper.next(), upper.next()) {
         (Some(one), None) => one,

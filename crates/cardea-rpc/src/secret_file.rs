@@ -8,7 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Why a file is not one of secrets.
-pub(crate) enum Fault {
+pub enum Fault {
     /// Others than its owner may read or change it: its mode.
     Mode(u32),
     /// It belongs to this user.
@@ -20,7 +20,7 @@ pub(crate) enum Fault {
 }
 
 /// Reads a file of `limit` bytes at most, whose owner and mode are checked first.
-pub(crate) fn read(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
+pub fn read(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let file = File::open(path).map_err(Fault::Read)?;
     let about = file.metadata().map_err(Fault::Read)?;
     let own = rustix::process::geteuid().as_raw();
