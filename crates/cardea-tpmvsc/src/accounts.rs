@@ -41,6 +41,9 @@ struct Account {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountsError {
+    /// The file cannot be read, or must not be used.
+    #[error(transparent)]
+    File(#[from] Fault),
     /// A line is not one of an account.
     #[error("{}, line {line}: {reason}", path.display())]
     Line {
@@ -59,40 +62,6 @@ pub enum AccountsError {
         /// How many it has.
         count: usize,
     },
-    /// Others than its owner may read or change it.
-    #[error(
-        "{} is accessible to others (mode {mode:04o}), and whoever reads it can act as any account in it: chmod 0400",
-        path.display()
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// It belongs to somebody else.
-    #[error("{} belongs to user {owner}, who is neither root nor the user of this service", path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// The owner's user id.
-        owner: u32,
-    },
-    /// It cannot be read.
-    #[error("cannot read the accounts in {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is longer than any list of administrators.
-    #[error("{} has more than {MAX_FILE} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl Accounts {
@@ -103,18 +72,12 @@ impl Accounts {
     /// [`AccountsError`].
     pub fn read(path: &Path) -> Result<Self, AccountsError> {
         let path = path.to_owned();
-        let bytes = match secret_file::read(&path, MAX_FILE) {
-            Ok(bytes) => bytes,
-            Err(Fault::Mode(mode)) => return Err(AccountsError::Mode { path, mode }),
-            Err(Fault::Owner(owner)) => return Err(AccountsError::Owner { path, owner }),
-            Err(Fault::Read(source)) => return Err(AccountsError::Read { path, source }),
-            Err(Fault::TooLong) => return Err(AccountsError::TooLong { path }),
-        };
+        let bytes = secret_file::read(&path, MAX_FILE)?;
         let text = match std::str::from_utf8(&bytes) {
             Ok(text) => text,
             Err(error) => {
                 let source = io::Error::new(io::ErrorKind::InvalidData, error);
-                return Err(AccountsError::Read { path, source });
+                return Err(Fault::Read { path, source }.into());
             }
         };
         Self::parse(text).map_err(|(line, reason)| AccountsError::Line { path, line, reason })
@@ -370,7 +333,10 @@ mod tests {
         for mode in [0o640, 0o604, 0o622, 0o610] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = Accounts::read(&path).unwrap_err();
-            assert!(matches!(error, AccountsError::Mode { .. }), "{error}");
+            assert!(
+                matches!(error, AccountsError::File(Fault::Mode { .. })),
+                "{error}"
+            );
         }
     }
 
@@ -381,6 +347,9 @@ mod tests {
         fs::write(&path, "#".repeat(MAX_FILE + 1)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let error = Accounts::read(&path).unwrap_err();
-        assert!(matches!(error, AccountsError::TooLong { .. }), "{error}");
+        assert!(
+            matches!(error, AccountsError::File(Fault::TooLong { .. })),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! The keys of the service, in a keytab as MIT Kerberos, Samba and Heimdal write it: version 5.2.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::kerberos_crypto::{Etype, Key};
@@ -21,6 +20,9 @@ struct Entry {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeytabError {
+    /// The file cannot be read, or must not be used.
+    #[error(transparent)]
+    File(#[from] Fault),
     /// It is not a keytab.
     #[error("{} is not a keytab: {reason}", path.display())]
     Malformed {
@@ -28,41 +30,6 @@ pub enum KeytabError {
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
-    },
-    /// Others than its owner may read or change it.
-    #[error(
-        "{} is accessible to others (mode {mode:04o}), and whoever reads it can pretend to be this service and anybody \
-         towards it: chmod 0400",
-        path.display()
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// It belongs to somebody else.
-    #[error("{} belongs to user {owner}, who is neither root nor the user of this service", path.display())]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// The owner's user id.
-        owner: u32,
-    },
-    /// It cannot be read.
-    #[error("cannot read the keytab {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is longer than any keytab.
-    #[error("{} has more than {MAX_FILE} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
     },
 }
 
@@ -74,13 +41,7 @@ impl Keytab {
     /// [`KeytabError`].
     pub fn read(path: &Path) -> Result<Self, KeytabError> {
         let path = path.to_owned();
-        let bytes = match secret_file::read(&path, MAX_FILE) {
-            Ok(bytes) => bytes,
-            Err(Fault::Mode(mode)) => return Err(KeytabError::Mode { path, mode }),
-            Err(Fault::Owner(owner)) => return Err(KeytabError::Owner { path, owner }),
-            Err(Fault::Read(source)) => return Err(KeytabError::Read { path, source }),
-            Err(Fault::TooLong) => return Err(KeytabError::TooLong { path }),
-        };
+        let bytes = secret_file::read(&path, MAX_FILE)?;
         Self::parse(&bytes).map_err(|reason| KeytabError::Malformed { path, reason })
     }
 
@@ -335,10 +296,16 @@ pub(super) mod tests {
         assert!(Keytab::read(&path).is_ok());
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let error = Keytab::read(&path).unwrap_err();
-        assert!(matches!(error, KeytabError::Mode { .. }), "{error}");
+        assert!(
+            matches!(error, KeytabError::File(Fault::Mode { .. })),
+            "{error}"
+        );
         fs::write(&path, vec![5; MAX_FILE + 1]).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let error = Keytab::read(&path).unwrap_err();
-        assert!(matches!(error, KeytabError::TooLong { .. }), "{error}");
+        assert!(
+            matches!(error, KeytabError::File(Fault::TooLong { .. })),
+            "{error}"
+        );
     }
 }

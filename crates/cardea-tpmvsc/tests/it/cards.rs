@@ -354,7 +354,8 @@ fn service_without_accounts_or_addresses_says_so_and_does_not_start() {
         assert!(!ended.success);
         ended.text
     };
-    assert!(start().contains("cannot read the accounts"));
+    let missing = format!("cannot read {}", accounts.display());
+    assert!(start().contains(&missing));
     fs::write(&accounts, "# nobody\n").unwrap();
     fs::set_permissions(&accounts, Permissions::from_mode(0o644)).unwrap();
     assert!(start().contains("is accessible to others"));
