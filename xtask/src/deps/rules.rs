@@ -86,6 +86,11 @@ const RULES: &[Rule] = &[
         not: &["cardea-card", "cardea-iso7816"],
         ..Rule::new("cardea-rpc", Tier::Platform)
     },
+    Rule {
+        // Lines that people type; what they are for, the programs know.
+        not: &["cardea-card", "cardea-iso7816", "cardea-pki"],
+        ..Rule::new("cardea-terminal", Tier::Platform)
+    },
     Rule::new("cardea-host", Tier::Service),
     Rule::new("cardea-daemon", Tier::Product),
     Rule {
