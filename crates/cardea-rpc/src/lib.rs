@@ -11,4 +11,5 @@ pub mod auth;
 pub mod random;
 pub mod rpc;
 pub mod secret_file;
+pub mod server;
 pub mod stream;

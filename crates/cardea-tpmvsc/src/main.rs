@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cardea_rpc::auth::{KerberosService, Keytab};
+use cardea_rpc::server::{Limits, Server};
 use cardea_tpmvsc::accounts::{self, Accounts};
 use cardea_tpmvsc::config::Config;
 use cardea_tpmvsc::manager::Manager;
 use cardea_tpmvsc::prompt;
-use cardea_tpmvsc::server::{Limits, Server};
 use cardea_tpmvsc::service::{Parts, Service};
 use clap::{Parser, Subcommand};
 use rustix::net::sockopt;

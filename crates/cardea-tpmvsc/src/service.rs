@@ -31,13 +31,13 @@ use cardea_dcom::tpmvsc::{interfaces_of_manager, last_opnum};
 use self::pace::Pace;
 use crate::accounts::Accounts;
 use crate::manager::Manager;
-use crate::server::Host;
 use cardea_rpc::auth::{
     AuthError, Credentials, Directory, Fresh, KerberosAcceptor, KerberosFresh, KerberosService,
     ServerNames,
 };
 use cardea_rpc::random::{self, Draws};
 use cardea_rpc::rpc::{Answer, Request, Services};
+use cardea_rpc::server::Host;
 
 /// What the service is made of.
 pub struct Parts {

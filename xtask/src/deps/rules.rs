@@ -275,11 +275,8 @@ pub(super) const ROOMS: &[Room] = &[
     // Who a caller is and what a packet means are decided apart; what a call does is above both.
     Room::new("cardea-rpc", "auth", &["secret_file"]),
     Room::new("cardea-rpc", "rpc", &["auth", "stream"]),
-    Room::new(
-        "cardea-tpmvsc",
-        "service",
-        &["accounts", "manager", "server"],
-    ),
+    Room::new("cardea-rpc", "server", &["rpc", "stream"]),
+    Room::new("cardea-tpmvsc", "service", &["accounts", "manager"]),
     // Doubles know no fixtures, and each fixture that is a folder stands alone.
     Room::new("cardea-testkit", "machine", &[]),
     Room::new("cardea-testkit", "multiplexer", &[]),

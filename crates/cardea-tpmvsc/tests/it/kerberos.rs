@@ -14,9 +14,9 @@ use cardea_rpc::auth::{
     ServerNames,
 };
 use cardea_rpc::rpc::{Answer, Request, Services};
+use cardea_rpc::server::{Host, Limits, Server};
 use cardea_testkit::process::{Running, run, wait_for};
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::server::{Host, Limits, Server};
 
 use crate::rpc::Echo;
 

@@ -16,8 +16,8 @@ use cardea_dcom::pdu::{AuthLevel, SyntaxId, fault_status};
 use cardea_dcom::tpmvsc::{IID_CALLBACK, Report};
 use cardea_rpc::auth::{AuthError, Directory, Fresh, ServerNames};
 use cardea_rpc::rpc::{Answer, Request, Services};
+use cardea_rpc::server::{Host, Limits, Server};
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::server::{Host, Limits, Server};
 use serde_json::{Value, json};
 
 use crate::cards::Target;

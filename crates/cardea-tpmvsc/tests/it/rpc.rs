@@ -18,9 +18,9 @@ use cardea_rpc::auth::{
 };
 use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
 use cardea_rpc::rpc::{Answer, Connection, Request, Services};
+use cardea_rpc::server::{Host, Limits, Server};
 use cardea_testkit::process::{run, wait_for};
 use cardea_tpmvsc::accounts::Accounts;
-use cardea_tpmvsc::server::{Host, Limits, Server};
 
 /// Echoes: opnum 0 for everybody, 1 for those who sign, 2 for those who seal; 3 says who calls; 4 can be undone.
 #[derive(Clone)]

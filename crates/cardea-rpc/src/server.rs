@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 use zeroize::Zeroizing;
 
-use cardea_rpc::rpc::{Connection, Reaction, Services};
-use cardea_rpc::stream::{read, read_exact};
+use crate::rpc::{Connection, Reaction, Services};
+use crate::stream::{read, read_exact};
 
 /// What is behind the listeners.
 pub trait Host: Send + Sync {
