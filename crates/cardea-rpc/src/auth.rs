@@ -56,6 +56,26 @@ pub trait Acceptor: Send {
     fn step(&mut self, token: &[u8], accounts: &dyn Directory) -> Result<Step, AuthError>;
 }
 
+/// The other end's side: three messages, of which this end sends the first and the last.
+pub trait Initiator: Send {
+    /// The mechanism, as packets number it.
+    fn auth_type(&self) -> u8;
+
+    /// The first message.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`].
+    fn begin(&mut self) -> Result<Vec<u8>, AuthError>;
+
+    /// The last message, and what protects the packets from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`]: the answer is not from whom it should be, or wants less than what security rests on.
+    fn finish(self: Box<Self>, answer: &[u8]) -> Result<(Vec<u8>, Box<dyn Session>), AuthError>;
+}
+
 /// What follows from a token.
 pub enum Step {
     /// An answer to send; the caller is not known yet.
@@ -122,7 +142,7 @@ pub trait Session: Send {
     fn verify(&mut self, span: &[u8], signature: &[u8]) -> Result<(), AuthError>;
 }
 
-/// Why a caller is not let in. For the log: the wire only says that access is denied.
+/// Why the other end is not believed. For the log: the wire only says that access is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
@@ -144,8 +164,8 @@ pub enum AuthError {
     /// None of the offered mechanisms is spoken here.
     #[error("no mechanism in common: NTLM or, with a keytab, Kerberos is required")]
     NoMechanism,
-    /// NTLM without one of the things that its security rests on.
-    #[error("the caller does not offer {0}")]
+    /// A mechanism without one of the things that its security rests on.
+    #[error("the other end does not offer {0}")]
     NotOffered(&'static str),
     /// The machine has no random numbers.
     #[error("no random numbers")]

@@ -1,12 +1,13 @@
-//! The client's side of NTLMv2 (MS-NLMP 3.1.5), for calls back to a caller's machine.
+//! The client's side of NTLMv2 (MS-NLMP 3.1.5).
 
+use cardea_dcom::pdu::auth_type;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::acceptor::mic;
 use super::crypt::{hmac_md5, wrap};
 use super::message::{self, Attributes, Challenge, MIC, flag};
 use super::session::{End, NtlmSession};
-use super::{AuthError, NtHash};
+use super::{AuthError, Initiator, NtHash, Session};
 
 /// An account at the other machine.
 #[derive(Clone, Debug)]
@@ -90,6 +91,21 @@ impl NtlmInitiator {
             place.copy_from_slice(&*code);
         }
         Ok((token, NtlmSession::new(&exported, End::Client)))
+    }
+}
+
+impl Initiator for NtlmInitiator {
+    fn auth_type(&self) -> u8 {
+        auth_type::NTLM
+    }
+
+    fn begin(&mut self) -> Result<Vec<u8>, AuthError> {
+        Ok(self.negotiate.clone())
+    }
+
+    fn finish(self: Box<Self>, answer: &[u8]) -> Result<(Vec<u8>, Box<dyn Session>), AuthError> {
+        let (token, session) = self.authenticate(answer)?;
+        Ok((token, Box::new(session)))
     }
 }
 

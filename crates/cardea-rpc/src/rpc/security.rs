@@ -258,7 +258,7 @@ impl Contexts {
 }
 
 /// What of a packet a signature is over, and the body in that.
-fn covered(session: &dyn Session, spans: &Spans) -> (Range<usize>, Range<usize>) {
+pub(super) fn covered(session: &dyn Session, spans: &Spans) -> (Range<usize>, Range<usize>) {
     match session.covers_headers() {
         true => (spans.signed(), spans.body.clone()),
         false => (spans.body.clone(), 0..spans.body.len()),
