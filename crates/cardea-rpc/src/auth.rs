@@ -9,6 +9,7 @@ mod der;
 mod initiator;
 mod kerberos;
 mod kerberos_crypto;
+mod kerberos_initiator;
 mod kerberos_messages;
 mod kerberos_session;
 mod keytab;
@@ -19,12 +20,14 @@ mod nt_hash;
 mod replay;
 mod session;
 mod spnego;
+mod ticket;
 
 use std::ops::Range;
 
 pub use self::acceptor::{Fresh, NtlmAcceptor};
 pub use self::initiator::{ClientFresh, Credentials, NtlmInitiator};
 pub use self::kerberos::{KerberosAcceptor, KerberosFresh, KerberosService};
+pub use self::kerberos_initiator::KerberosInitiator;
 pub use self::kerberos_messages::Principal;
 pub use self::kerberos_session::KerberosSession;
 pub use self::keytab::{Keytab, KeytabError};
@@ -32,6 +35,7 @@ pub use self::names::ServerNames;
 pub use self::negotiate::SpnegoAcceptor;
 pub use self::nt_hash::NtHash;
 pub use self::session::NtlmSession;
+pub use self::ticket::Ticket;
 
 pub use self::nt_hash::upper;
 

@@ -30,15 +30,15 @@ pub(super) const MICROSOFT_KERBEROS: &[u8] =
 const SKEW: i64 = 300;
 
 /// The type of the checksum that brings the flags of a context (RFC 4121 §4.1.1).
-const FLAGS_CHECKSUM: i64 = 0x8003;
+pub(super) const FLAGS_CHECKSUM: u32 = 0x8003;
 
 /// Flags of a context.
-const MUTUAL: u32 = 0x2;
-const DCE_STYLE: u32 = 0x1000;
+pub(super) const MUTUAL: u32 = 0x2;
+pub(super) const DCE_STYLE: u32 = 0x1000;
 
 /// Options of a caller's first message.
 const USE_SESSION_KEY: u32 = 0x4000_0000;
-const MUTUAL_REQUIRED: u32 = 0x2000_0000;
+pub(super) const MUTUAL_REQUIRED: u32 = 0x2000_0000;
 
 /// Flags of a ticket.
 const INVALID: u32 = 0x0100_0000;
@@ -61,7 +61,7 @@ impl KerberosService {
     }
 }
 
-/// What an acceptor has of chance and time.
+/// What either end has of chance and time.
 pub struct KerberosFresh {
     /// Random, and never used again: the key of the session.
     pub key: [u8; 32],
@@ -309,7 +309,7 @@ fn check_authenticator(
     if authenticator.moment.time.0.abs_diff(now) > SKEW.unsigned_abs() {
         return refuse("the clocks are more than five minutes apart");
     }
-    if authenticator.checksum_type != FLAGS_CHECKSUM {
+    if authenticator.checksum_type != i64::from(FLAGS_CHECKSUM) {
         return Err(AuthError::NotOffered("a context of GSS-API"));
     }
     // The length of the bindings, and the bindings, of a channel that there is not: they mean nothing then, whatever

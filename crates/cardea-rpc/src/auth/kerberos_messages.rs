@@ -1,4 +1,4 @@
-//! The messages of Kerberos that an acceptor reads and writes (RFC 4120 §5).
+//! The messages of Kerberos between a caller and a service (RFC 4120 §5).
 
 use std::fmt;
 
@@ -147,6 +147,14 @@ impl Seconds {
         let days = days_since_1970(number(0..4), month, day);
         Ok(Self(days * 86_400 + hour * 3600 + minute * 60 + second))
     }
+
+    fn encode(self) -> Vec<u8> {
+        let (days, rest) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
+        let (year, month, day) = date(days);
+        let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+        let text = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
+        element(GENERALIZED_TIME, &[text.as_bytes()])
+    }
 }
 
 /// Days of the Gregorian calendar; years begin in March here, so that a leap day is their last.
@@ -154,6 +162,20 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468
+}
+
+/// Year, month and day of a number of days since 1970: the way back, in years that begin in March too.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months = (5 * day_of_year + 2) / 153;
+    let month = if months < 10 { months + 3 } else { months - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * months + 2) / 5 + 1)
 }
 
 /// Who somebody is: the parts of the name, and the realm that knows it.
@@ -168,6 +190,29 @@ impl Principal {
     #[must_use]
     pub fn realm(&self) -> &str {
         &self.realm
+    }
+
+    /// Of its parts and its realm.
+    pub(super) fn of_parts(realm: &[u8], parts: &[&[u8]]) -> Result<Self, AuthError> {
+        if parts.is_empty() {
+            return malformed("a name of Kerberos without parts");
+        }
+        Ok(Self {
+            parts: parts.iter().copied().map(text).collect::<Result<_, _>>()?,
+            realm: text(realm)?,
+        })
+    }
+
+    /// The name without its realm: of a person or a program, as most are.
+    fn encode_name(&self) -> Vec<u8> {
+        let strings = self
+            .parts
+            .iter()
+            .flat_map(|part| element(GENERAL_STRING, &[part.as_bytes()]));
+        let strings: Vec<u8> = strings.collect();
+        let kind = field(0, &number(1));
+        let strings = field(1, &element(SEQUENCE, &[&strings]));
+        element(SEQUENCE, &[&kind, &strings])
     }
 
     /// Of the two fields that make one up. The type of a name says nothing (RFC 4120 §6.2).
@@ -271,6 +316,26 @@ impl<'a> ApReq<'a> {
     }
 }
 
+impl ApReq<'_> {
+    /// With a ticket as the KDC encoded it, and a sealed authenticator.
+    pub(super) fn encode(
+        options: u32,
+        ticket: &[u8],
+        etype: Etype,
+        authenticator: &[u8],
+    ) -> Vec<u8> {
+        let options = element(BIT_STRING, &[&[0], &options.to_be_bytes()]);
+        let fields = [
+            field(0, &number(5)),
+            field(1, &number(14)),
+            field(2, &options),
+            field(3, ticket),
+            field(4, &Encrypted::encode(etype, authenticator)),
+        ];
+        message(AP_REQ, &fields)
+    }
+}
+
 /// What the KDC says of a caller, for the service's eyes alone.
 pub(super) struct TicketPart {
     pub(super) flags: u32,
@@ -347,11 +412,53 @@ impl Authenticator {
     }
 }
 
+impl Authenticator {
+    /// With a checksum of this type.
+    pub(super) fn encode(
+        client: &Principal,
+        (checksum_type, checksum): (u32, &[u8]),
+        moment: &Moment,
+        key: &Key,
+        sequence: u32,
+    ) -> Zeroizing<Vec<u8>> {
+        let checksum = [
+            field(0, &number(checksum_type)),
+            field(1, &element(OCTET_STRING, &[checksum])),
+        ];
+        let fields = Zeroizing::new([
+            field(0, &number(5)),
+            field(1, &element(GENERAL_STRING, &[client.realm.as_bytes()])),
+            field(2, &client.encode_name()),
+            field(3, &element(SEQUENCE, &[&checksum.concat()])),
+            field(4, &moment.encoded_microseconds),
+            field(5, &moment.encoded_time),
+            field(6, &encode_key(key)),
+            field(7, &number(sequence)),
+        ]);
+        Zeroizing::new(message(AUTHENTICATOR, &*fields))
+    }
+}
+
 /// When the caller has made its message, as it wrote it: the reply repeats it.
 pub(super) struct Moment {
     pub(super) time: Seconds,
     encoded_time: Vec<u8>,
     encoded_microseconds: Vec<u8>,
+}
+
+impl Moment {
+    pub(super) fn new(time: i64, microseconds: u32) -> Self {
+        Self {
+            time: Seconds(time),
+            encoded_time: Seconds(time).encode(),
+            encoded_microseconds: number(microseconds),
+        }
+    }
+
+    /// As both stand in a message, to be compared.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        [&*self.encoded_time, &self.encoded_microseconds].concat()
+    }
 }
 
 /// The message that an acceptor answers with; in the style of DCE, also the one that the caller ends with.
@@ -384,19 +491,52 @@ pub(super) fn parse_reply_part(plain: &[u8]) -> Result<Option<u32>, AuthError> {
     fields.optional(3)?.map(sequence_number).transpose()
 }
 
+/// What an acceptor's answer says.
+pub(super) struct ReplyPart {
+    /// As [`Moment::to_bytes`].
+    pub(super) moment: Vec<u8>,
+    pub(super) key: Option<Key>,
+    pub(super) sequence: Option<u32>,
+}
+
+impl ReplyPart {
+    pub(super) fn parse(plain: &[u8]) -> Result<Self, AuthError> {
+        let mut fields = Fields::of_message(plain, REPLY_PART)?;
+        let moment = [fields.required(0)?, fields.required(1)?].concat();
+        Ok(Self {
+            moment,
+            key: fields.optional(2)?.map(read_key).transpose()?,
+            sequence: fields.optional(3)?.map(sequence_number).transpose()?,
+        })
+    }
+}
+
 /// What an acceptor answers, before its encryption.
 pub(super) fn encode_reply_part(moment: &Moment, key: &Key, sequence: u32) -> Zeroizing<Vec<u8>> {
-    let etype = field(0, &number(key.etype().to_wire()));
-    let bytes = Zeroizing::new(element(OCTET_STRING, &[key.bytes()]));
-    let bytes = Zeroizing::new(field(1, &bytes));
-    let key = Zeroizing::new(element(SEQUENCE, &[&etype, &bytes]));
     let fields = Zeroizing::new([
         field(0, &moment.encoded_time),
         field(1, &moment.encoded_microseconds),
-        field(2, &key),
+        field(2, &encode_key(key)),
         field(3, &number(sequence)),
     ]);
     Zeroizing::new(message(REPLY_PART, &*fields))
+}
+
+/// What a caller ends with, before its encryption.
+pub(super) fn encode_last_part(moment: &Moment, sequence: u32) -> Vec<u8> {
+    let fields = [
+        field(0, &moment.encoded_time),
+        field(1, &moment.encoded_microseconds),
+        field(3, &number(sequence)),
+    ];
+    message(REPLY_PART, &fields)
+}
+
+fn encode_key(key: &Key) -> Zeroizing<Vec<u8>> {
+    let etype = field(0, &number(key.etype().to_wire()));
+    let bytes = Zeroizing::new(element(OCTET_STRING, &[key.bytes()]));
+    let bytes = Zeroizing::new(field(1, &bytes));
+    Zeroizing::new(element(SEQUENCE, &[&etype, &bytes]))
 }
 
 pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
@@ -470,6 +610,7 @@ pub(super) mod tests {
             ("20380119031408Z", 2_147_483_648),
         ] {
             assert_eq!(Seconds::read(&time(text)), Ok(Seconds(expected)), "{text}");
+            assert_eq!(Seconds(expected).encode(), time(text));
         }
         for text in [
             "",
