@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod one_time;
 pub mod random;
 pub mod rpc;
 pub mod secret_file;

@@ -5,10 +5,12 @@
 pub mod outgoing;
 mod security;
 
+use cardea_dcom::dcom::{ComVersion, OrpcThis};
 use cardea_dcom::pdu::{
-    Assembled, AuthLevel, AuthSlot, Bind, BindAck, BindNak, Body, Built, Call, Features, Flags,
-    Header, MAX_FRAGMENT, Pdu, PduError, PduKind, PresentationContexts, Reassembly, SyntaxId,
-    build, fault_for, fault_status, nak, negotiated_fragment, refusal, response_fragments,
+    Assembled, AuthLevel, AuthSlot, Bind, BindAck, BindNak, Body, Built, Call, ExpectedCall,
+    Features, Flags, Header, MAX_FRAGMENT, Pdu, PduError, PduKind, PresentationContexts,
+    Reassembly, SyntaxId, build, check_verification, fault_for, fault_status, nak,
+    negotiated_fragment, refusal, response_fragments,
 };
 use zeroize::Zeroizing;
 
@@ -69,6 +71,26 @@ pub struct Request<'a> {
     pub call: Call,
     /// Its arguments.
     pub stub: &'a [u8],
+}
+
+impl Request<'_> {
+    /// Checks what comes after the `used` bytes of the arguments, and the version of an object's caller.
+    ///
+    /// # Errors
+    ///
+    /// The status of a fault.
+    pub fn check(&self, used: usize, this: Option<&OrpcThis>) -> Result<(), u32> {
+        let expected = ExpectedCall {
+            interface: self.interface,
+            transfer: SyntaxId::NDR,
+            call_id: self.call.call_id,
+            context_id: self.call.context_id,
+            opnum: self.call.opnum,
+        };
+        check_verification(self.stub, used, &expected).map_err(|_| fault_status::ACCESS_DENIED)?;
+        this.map_or(Ok(ComVersion::CURRENT), |this| this.version.negotiate())?;
+        Ok(())
+    }
 }
 
 /// The results of a call.

@@ -99,7 +99,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Takes no more packets, and waits for the calls that are being executed.
+    /// Takes no more packets and connections, and waits for the calls that are being executed.
     pub fn stop(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut counts = self.counts();
@@ -122,6 +122,7 @@ impl Server {
     fn listen(self: &Arc<Self>, listener: &TcpListener) {
         loop {
             match listener.accept() {
+                _ if self.counts().stopping => return,
                 Ok((stream, peer)) => self.begin(stream, peer),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -21,13 +21,23 @@ pub enum Status {
     CardCreating = 1,
     /// Its objects are deleted.
     CardDestroying = 2,
+    /// Its content is prepared. Not sent by Cardea, like all that have no step.
+    SimulatorInitializing = 3,
+    /// Its content is made.
+    SimulatorCreating = 4,
     /// Its content is deleted.
     SimulatorDestroying = 5,
+    /// Its reader is prepared.
+    ReaderInitializing = 6,
     /// Its reader is made.
     ReaderCreating = 7,
     /// Its reader is removed.
     ReaderDestroying = 8,
-    /// Its content is made.
+    /// It has to appear in its reader.
+    GenerateWaiting = 9,
+    /// The administrator authenticates to it.
+    GenerateAuthenticating = 10,
+    /// Its files are written.
     GenerateRunning = 11,
     /// It is made.
     CardCreated = 12,
@@ -36,6 +46,30 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, in their order.
+    pub const ALL: [Self; 14] = [
+        Self::CardInitializing,
+        Self::CardCreating,
+        Self::CardDestroying,
+        Self::SimulatorInitializing,
+        Self::SimulatorCreating,
+        Self::SimulatorDestroying,
+        Self::ReaderInitializing,
+        Self::ReaderCreating,
+        Self::ReaderDestroying,
+        Self::GenerateWaiting,
+        Self::GenerateAuthenticating,
+        Self::GenerateRunning,
+        Self::CardCreated,
+        Self::CardDestroyed,
+    ];
+
+    /// The status of a number on the wire.
+    #[must_use]
+    pub fn from_wire(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
     /// The name of the number.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -43,6 +77,11 @@ impl Status {
             Self::CardInitializing => "VTPMSMARTCARD_INITIALIZING",
             Self::CardCreating => "VTPMSMARTCARD_CREATING",
             Self::CardDestroying => "VTPMSMARTCARD_DESTROYING",
+            Self::SimulatorInitializing => "VGIDSSIMULATOR_INITIALIZING",
+            Self::SimulatorCreating => "VGIDSSIMULATOR_CREATING",
+            Self::ReaderInitializing => "VREADER_INITIALIZING",
+            Self::GenerateWaiting => "GENERATE_WAITING",
+            Self::GenerateAuthenticating => "GENERATE_AUTHENTICATING",
             Self::SimulatorDestroying => "VGIDSSIMULATOR_DESTROYING",
             Self::ReaderCreating => "VREADER_CREATING",
             Self::ReaderDestroying => "VREADER_DESTROYING",
@@ -170,6 +209,15 @@ impl fmt::Display for Hresult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statuses_have_their_numbers() {
+        for (number, status) in (0..).zip(Status::ALL) {
+            assert_eq!(status as u32, number);
+            assert_eq!(Status::from_wire(number), Some(status));
+        }
+        assert_eq!(Status::from_wire(14), None);
+    }
 
     #[test]
     fn steps_of_a_creation_and_of_a_destruction_have_their_numbers() {

@@ -20,12 +20,10 @@ use cardea_dcom::dcom::ids::{
     IID_ACTIVATION, IID_OBJECT_EXPORTER, IID_REM_UNKNOWN, IID_REM_UNKNOWN2,
     IID_REMOTE_SCM_ACTIVATOR, object_exporter,
 };
-use cardea_dcom::dcom::{ComVersion, DualStringArray, OrpcThis, SecurityBinding, StringBinding};
+use cardea_dcom::dcom::{DualStringArray, OrpcThis, SecurityBinding, StringBinding};
 use cardea_dcom::exporter::{Lifetime, ObjectTable, PingSets};
 use cardea_dcom::ndr::NdrError;
-use cardea_dcom::pdu::{
-    AuthLevel, ExpectedCall, SyntaxId, auth_type, check_verification, fault_status,
-};
+use cardea_dcom::pdu::{AuthLevel, SyntaxId, auth_type, fault_status};
 use cardea_dcom::tpmvsc::{interfaces_of_manager, last_opnum};
 
 use self::pace::Pace;
@@ -258,16 +256,7 @@ impl Services for Visit {
 
 /// Checks what comes after the arguments of a call, and the version of its caller.
 fn checked(request: &Request<'_>, used: usize, this: Option<&OrpcThis>) -> Result<(), u32> {
-    let expected = ExpectedCall {
-        interface: request.interface,
-        transfer: SyntaxId::NDR,
-        call_id: request.call.call_id,
-        context_id: request.call.context_id,
-        opnum: request.call.opnum,
-    };
-    check_verification(request.stub, used, &expected).map_err(|_| fault_status::ACCESS_DENIED)?;
-    this.map_or(Ok(ComVersion::CURRENT), |this| this.version.negotiate())?;
-    Ok(())
+    request.check(used, this)
 }
 
 fn undecodable(error: NdrError) -> u32 {

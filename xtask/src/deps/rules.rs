@@ -87,6 +87,12 @@ const RULES: &[Rule] = &[
         ..Rule::new("cardea-rpc", Tier::Platform)
     },
     Rule {
+        // The other end of what the service for other machines does; neither knows what a card is made of.
+        beside: &["cardea-rpc"],
+        not: &["cardea-card", "cardea-iso7816", "cardea-pki"],
+        ..Rule::new("cardea-remote", Tier::Platform)
+    },
+    Rule {
         // Lines that people type; what they are for, the programs know.
         not: &["cardea-card", "cardea-iso7816", "cardea-pki"],
         ..Rule::new("cardea-terminal", Tier::Platform)

@@ -7,6 +7,7 @@ use super::kerberos_crypto::{Etype, Key};
 use super::kerberos_messages::{MAX_PARTS, Principal};
 
 /// What somebody got from the KDC to show to a service.
+#[derive(Clone)]
 pub struct Ticket {
     pub(super) client: Principal,
     pub(super) key: Key,

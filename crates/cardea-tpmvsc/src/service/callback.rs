@@ -24,18 +24,19 @@ use cardea_terms::tpmvsc::Status;
 use super::{RESOLVER_PORT, is_same};
 use crate::manager::Listener;
 use cardea_rpc::auth::{ClientFresh, Credentials, NtlmInitiator};
+use cardea_rpc::one_time::OneTimeAccount;
 use cardea_rpc::random;
 use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
 
 /// Whoever hears of an operation; may be nobody.
-pub(super) struct Reports<'a> {
+pub(super) struct Reports {
     cid: Guid,
-    target: Option<Target<'a>>,
+    target: Option<Target>,
 }
 
-struct Target<'a> {
+struct Target {
     connection: Outgoing,
-    account: &'a Credentials,
+    account: Credentials,
     exporter: SocketAddr,
     rem_unknown: Guid,
     std: StdObjRef,
@@ -55,7 +56,7 @@ enum NoReports {
     Resolver(u32),
 }
 
-impl<'a> Reports<'a> {
+impl Reports {
     /// Connects to a callback, if there is one and an account for it.
     ///
     /// # Errors
@@ -65,7 +66,7 @@ impl<'a> Reports<'a> {
         pointer: Option<&InterfacePointer>,
         cid: Guid,
         caller: IpAddr,
-        account: Option<&'a Credentials>,
+        account: Option<&Credentials>,
     ) -> Result<Self, u32> {
         let nobody = Self { cid, target: None };
         let Some(pointer) = pointer else {
@@ -80,7 +81,9 @@ impl<'a> Reports<'a> {
             }
             _ => return Err(hresult::E_INVALIDARG),
         };
-        let Some(account) = account else {
+        // An account for this one call shows nobody else who this machine is.
+        let one_time = OneTimeAccount::of_reference(resolver);
+        let Some(account) = one_time.or_else(|| account.cloned()) else {
             tracing::debug!("no reports: no account for callbacks is configured");
             return Ok(nobody);
         };
@@ -132,7 +135,7 @@ impl<'a> Reports<'a> {
     }
 }
 
-impl Listener for Reports<'_> {
+impl Listener for Reports {
     fn progress(&mut self, status: Status) -> Result<(), u32> {
         self.report(callback::REPORT_PROGRESS, status as u32)
     }
@@ -143,12 +146,12 @@ impl Listener for Reports<'_> {
     }
 }
 
-impl<'a> Target<'a> {
+impl Target {
     fn connect(
         std: &StdObjRef,
         resolver: &DualStringArray,
         caller: IpAddr,
-        account: &'a Credentials,
+        account: Credentials,
     ) -> Result<Self, NoReports> {
         let until = Instant::now() + REPORT_TIME;
         let address = of_caller(resolver, caller, Some(RESOLVER_PORT))?;
@@ -162,7 +165,7 @@ impl<'a> Target<'a> {
         let connection = Outgoing::bind(
             exporter,
             interface,
-            Some(initiator(account, exporter)?),
+            Some(initiator(&account, exporter)?),
             until,
         )?;
         Ok(Self {
@@ -181,7 +184,7 @@ impl<'a> Target<'a> {
         }
         let until = Instant::now() + REPORT_TIME;
         let interface = SyntaxId::interface(IID_REM_UNKNOWN);
-        let account = initiator(self.account, self.exporter)?;
+        let account = initiator(&self.account, self.exporter)?;
         let mut connection = Outgoing::bind(self.exporter, interface, Some(account), until)?;
         let refs = RemRefs {
             this: OrpcThis::new(cid),

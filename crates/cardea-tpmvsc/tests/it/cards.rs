@@ -17,7 +17,7 @@ pub(crate) struct Target {
     // Ends first: its log is in the workplace.
     service: Running,
     workplace: Workplace,
-    port: String,
+    pub(crate) port: String,
 }
 
 impl Target {
@@ -73,6 +73,14 @@ impl Target {
         let mut client = self.client("ntlm", "privacy", "correct horse", interface);
         assert_eq!(client.read()["activated"], true);
         client
+    }
+
+    pub(crate) fn show(&self, card: &str) -> Value {
+        let shown = self
+            .workplace
+            .daemon
+            .printed(&["card", "show", "--json", card]);
+        serde_json::from_str(&shown).unwrap()
     }
 
     pub(crate) fn instances(&self) -> Vec<String> {

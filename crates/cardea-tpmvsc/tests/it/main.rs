@@ -10,5 +10,6 @@
 mod cards;
 mod hash;
 mod kerberos;
+mod machine;
 mod reports;
 mod rpc;
