@@ -3,7 +3,7 @@
 //! Everything that a caller may have wrong is found before the daemon hears of it, except what only the daemon knows.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use des::cipher::{BlockCipherEncrypt, KeyInit};
 use cardea_rpc::random;
 
 /// Somebody who hears how far an operation is, and may end it.
-pub trait Listener {
+pub trait Listener: Send {
     /// A step begins; the HRESULT of somebody who wants no more of it.
     ///
     /// # Errors
@@ -38,6 +38,7 @@ pub trait Listener {
 pub struct Manager {
     socket: PathBuf,
     owner: Option<u32>,
+    /// Held while the daemon works, and never while a listener is waited for: a slow one holds up its own operation alone.
     turn: Mutex<()>,
 }
 
@@ -73,18 +74,20 @@ impl Manager {
     ) -> Result<Created, u32> {
         let card_id = random::bytes().map_err(|_| Hresult::FAIL.0)?;
         let order = self.order(card, card_id)?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reports = Reports::new(listener);
         reports.say(Status::CardInitializing);
-        let made = match reports.aborted {
-            Some(aborted) => return Err(aborted),
-            None => self.ask(&Request::Cards(order), &mut |step| {
+        if let Some(aborted) = reports.aborted {
+            return Err(aborted);
+        }
+        let made = reports.meanwhile(|say| {
+            let _turn = self.turn();
+            self.ask(&Request::Cards(order), &mut |step| {
                 let status = Status::while_creating(step);
                 if card.generate || status != Status::GenerateRunning {
-                    reports.say(status);
+                    say(status);
                 }
-            }),
-        };
+            })
+        })?;
         if let Err(Refusal::Unknown) = made {
             // Made or not: whoever is told of a failure has no card. Its id was chosen here, so it can be named.
             self.take_back(&base16ct::lower::encode_string(&card_id));
@@ -137,16 +140,16 @@ impl Manager {
             return Err(Hresult::NOT_FOUND.0);
         }
         let instance = format!("{INSTANCE}{number}");
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reports = Reports::new(listener);
         reports.say(Status::ReaderDestroying);
         if let Some(aborted) = reports.aborted {
             return Err(aborted);
         }
         let request = Request::card(&instance, CardRequest::Destroy { owner_auth: None });
-        let done = self.ask(&request, &mut |step| {
-            reports.say(Status::while_destroying(step));
-        });
+        let done = reports.meanwhile(|say| {
+            let _turn = self.turn();
+            self.ask(&request, &mut |step| say(Status::while_destroying(step)))
+        })?;
         match done {
             Ok(Reply::Done) => {
                 reports.say(Status::CardDestroyed);
@@ -158,6 +161,10 @@ impl Manager {
                 Err(refusal.hresult())
             }
         }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a card away that was made for somebody who does not get it.
@@ -296,6 +303,33 @@ impl<'a> Reports<'a> {
         if self.aborted.is_none() && self.last.replace(status) != Some(status) {
             self.aborted = self.listener.progress(status).err();
         }
+    }
+
+    /// Does some work. What is said meanwhile reaches the listener in its order and in its own time; the work does not
+    /// wait for that, and this function does.
+    ///
+    /// # Errors
+    ///
+    /// The HRESULT of a machine that has no thread for it: nothing was done.
+    fn meanwhile<T>(&mut self, work: impl FnOnce(&dyn Fn(Status)) -> T) -> Result<T, u32> {
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            let listening = thread::Builder::new()
+                .name("reports".to_owned())
+                .spawn_scoped(scope, || {
+                    receiver.into_iter().for_each(|status| self.say(status));
+                });
+            if let Err(error) = listening {
+                tracing::error!(%error, "cannot start a thread for reports");
+                return Err(Hresult::FAIL.0);
+            }
+            // Nobody hears any more when the thread has ended, which it does not before this end of the channel.
+            let done = work(&|status| {
+                let _ = sender.send(status);
+            });
+            drop(sender);
+            Ok(done)
+        })
     }
 
     fn fail(&mut self, error: ErrorReport) {

@@ -32,6 +32,8 @@ use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
 pub(super) struct Reports {
     cid: Guid,
     target: Option<Target>,
+    /// How long answers may still take, all together.
+    patience: Duration,
 }
 
 struct Target {
@@ -68,7 +70,11 @@ impl Reports {
         caller: IpAddr,
         account: Option<&Credentials>,
     ) -> Result<Self, u32> {
-        let nobody = Self { cid, target: None };
+        let nobody = Self {
+            cid,
+            target: None,
+            patience: REPORTS_TIME,
+        };
         let Some(pointer) = pointer else {
             return Ok(nobody);
         };
@@ -89,8 +95,8 @@ impl Reports {
         };
         match Target::connect(std, resolver, caller, account) {
             Ok(target) => Ok(Self {
-                cid,
                 target: Some(target),
+                ..nobody
             }),
             Err(error) => {
                 tracing::info!(%caller, error = &error as &dyn std::error::Error, "no reports");
@@ -117,10 +123,14 @@ impl Reports {
             this: OrpcThis::new(self.cid),
             number,
         };
-        target.connection.set_end(Instant::now() + REPORT_TIME);
+        let begin = Instant::now();
+        target
+            .connection
+            .set_end(begin + REPORT_TIME.min(self.patience));
         let answer = target
             .connection
             .call(opnum, Some(target.std.ipid), &report.encode());
+        self.patience = self.patience.saturating_sub(begin.elapsed());
         let answer = answer.map_err(NoReports::from);
         let answer = answer.and_then(|stub| Ok(OrpcResult::decode_all(&stub)?.result));
         match answer {
@@ -253,6 +263,9 @@ fn initiator(account: &Credentials, server: SocketAddr) -> std::io::Result<NtlmI
 
 /// To connect, for one report, and to release.
 const REPORT_TIME: Duration = Duration::from_secs(10);
+
+/// For all reports of an operation: a callback that answers each in its last moment is not waited for a dozen times.
+const REPORTS_TIME: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -123,15 +123,20 @@ impl Client {
         }
     }
 
-    fn read(&mut self) -> Value {
+    pub(crate) fn read(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the client says {line:?}"))
     }
 
     pub(crate) fn call(&mut self, order: Value) -> Value {
-        writeln!(self.stdin, "{order}").unwrap();
+        self.begin(order);
         self.read()
+    }
+
+    /// Has it call; [`Client::read`] gives the answer.
+    pub(crate) fn begin(&mut self, order: Value) {
+        writeln!(self.stdin, "{order}").unwrap();
     }
 
     pub(crate) fn result(&mut self, order: Value) -> u64 {

@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use cardea_dcom::Guid;
 use cardea_dcom::dcom::ids::{IID_OBJECT_EXPORTER, IID_REM_UNKNOWN};
@@ -17,6 +18,7 @@ use cardea_dcom::tpmvsc::{IID_CALLBACK, Report};
 use cardea_rpc::auth::{AuthError, Directory, Fresh, ServerNames};
 use cardea_rpc::rpc::{Answer, Request, Services};
 use cardea_rpc::server::{Host, Limits, Server};
+use cardea_testkit::process::wait_for;
 use cardea_tpmvsc::accounts::Accounts;
 use serde_json::{Value, json};
 
@@ -35,11 +37,22 @@ struct Callback {
     released: Arc<Mutex<u32>>,
     /// Answered with a failure.
     refuses: Option<u32>,
+    /// Answered when the lock is free.
+    holds: Option<(u32, Arc<Mutex<()>>)>,
     port: u16,
 }
 
 impl Callback {
     fn serve(refuses: Option<u32>) -> Self {
+        Self::start(refuses, None)
+    }
+
+    /// One that does not answer a report as long as a lock is held.
+    fn holding(step: u32, lock: &Arc<Mutex<()>>) -> Self {
+        Self::start(None, Some((step, Arc::clone(lock))))
+    }
+
+    fn start(refuses: Option<u32>, holds: Option<(u32, Arc<Mutex<()>>)>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let line = cardea_tpmvsc::accounts::line("target", "battery staple").unwrap();
         let callback = Self {
@@ -47,6 +60,7 @@ impl Callback {
             heard: Arc::default(),
             released: Arc::default(),
             refuses,
+            holds,
             port: listener.local_addr().unwrap().port(),
         };
         let host = Box::new(callback.clone());
@@ -128,8 +142,12 @@ impl Services for Callback {
             IID_CALLBACK if request.call.object == Some(IPID) => {
                 let report = Report::decode_all(request.stub).unwrap();
                 assert_eq!(request.caller.unwrap().user, "target");
-                let mut heard = self.heard.lock().unwrap();
-                heard.push((request.call.opnum, report.number, report.this.cid));
+                let what = (request.call.opnum, report.number, report.this.cid);
+                self.heard.lock().unwrap().push(what);
+                match &self.holds {
+                    Some((step, lock)) if *step == report.number => drop(lock.lock()),
+                    _ => {}
+                }
                 let refused = self.refuses == Some(report.number) && request.call.opnum == 3;
                 OrpcResult::new(if refused { 0x8000_4004 } else { 0 }).encode()
             }
@@ -215,6 +233,46 @@ fn card_whose_callback_refuses_is_not_left_behind() {
         assert_eq!(callback.numbers().last(), Some(&(3, step)));
         assert!(target.instances().is_empty(), "{step}");
     }
+}
+
+#[test]
+fn others_do_not_wait_for_a_callback_that_does_not_answer() {
+    let target = target(true);
+    // Before the daemon is asked, while it works, and when it is done.
+    for step in [0, 1, 12] {
+        let lock = Arc::new(Mutex::new(()));
+        let held = lock.lock().unwrap();
+        let silent = Callback::holding(step, &lock);
+        let mut waiting = target.usual(1);
+        waiting.begin(create(&silent));
+        wait_for("the report", || silent.numbers().last() == Some(&(3, step)));
+        let mut other = target.usual(1);
+        let card = other.call(json!({"call": "create", "method": 1}));
+        assert_eq!(card["result"], 0, "{card}");
+        let destroy = json!({"call": "destroy", "instance": card["instance"]});
+        assert_eq!(other.result(destroy), 0);
+        assert_eq!(silent.numbers().last(), Some(&(3, step)));
+        drop(held);
+        let card = waiting.read();
+        assert_eq!(card["result"], 0, "{card}");
+        assert_eq!(silent.numbers().last(), Some(&(3, 12)));
+        let destroy = json!({"call": "destroy", "instance": card["instance"]});
+        assert_eq!(other.result(destroy), 0);
+    }
+}
+
+#[test]
+fn callback_that_never_answers_hears_no_more_and_the_card_is_made() {
+    let target = target(true);
+    let lock = Arc::new(Mutex::new(()));
+    let _held = lock.lock().unwrap();
+    let silent = Callback::holding(1, &lock);
+    let begin = Instant::now();
+    assert_eq!(target.usual(1).result(create(&silent)), 0);
+    assert_eq!(silent.numbers().last(), Some(&(3, 1)));
+    // Of the ten seconds there is one time, not one for each report.
+    assert!(begin.elapsed() < Duration::from_secs(40));
+    assert_eq!(target.instances().len(), 1);
 }
 
 #[test]
