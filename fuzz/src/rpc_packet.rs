@@ -40,6 +40,7 @@ const EXPECTED: ExpectedCall = ExpectedCall {
     call_id: 7,
     context_id: 1,
     opnum: 3,
+    offers_header_signing: true,
 };
 
 fn run(input: &[u8]) {

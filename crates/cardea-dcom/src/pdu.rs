@@ -26,4 +26,4 @@ pub use negotiation::{
 };
 pub use packet::{Body, Built, Pdu, build, spans};
 pub use syntax::{Features, SyntaxId};
-pub use verification::{ExpectedCall, VerificationTrailer, check_verification};
+pub use verification::{ExpectedCall, SIGNS_HEADERS, VerificationTrailer, check_verification};

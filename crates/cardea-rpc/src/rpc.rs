@@ -71,6 +71,8 @@ pub struct Request<'a> {
     pub call: Call,
     /// Its arguments.
     pub stub: &'a [u8],
+    /// Whether the caller has offered to sign headers.
+    pub offers_header_signing: bool,
 }
 
 impl Request<'_> {
@@ -86,6 +88,7 @@ impl Request<'_> {
             call_id: self.call.call_id,
             context_id: self.call.context_id,
             opnum: self.call.opnum,
+            offers_header_signing: self.offers_header_signing,
         };
         check_verification(self.stub, used, &expected).map_err(|_| fault_status::ACCESS_DENIED)?;
         this.map_or(Ok(ComVersion::CURRENT), |this| this.version.negotiate())?;
@@ -262,6 +265,7 @@ impl<'a> Connection<'a> {
             interface,
             call: assembled.call,
             stub: &assembled.stub,
+            offers_header_signing: self.security.covers_headers(),
         })
     }
 

@@ -20,12 +20,14 @@ pub struct ExpectedCall {
     pub context_id: u16,
     /// The method.
     pub opnum: u16,
+    /// Whether the client has offered to sign headers, as far as its offers have arrived.
+    pub offers_header_signing: bool,
 }
 
 /// What a verification trailer said that the call itself does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerificationTrailer {
-    /// The bitmask: bit 0 says that the client supports the signing of headers.
+    /// The bitmask was there, and agreed; of its bits only [`SIGNS_HEADERS`] means something.
     pub bitmask: Option<u32>,
     /// The presentation context was there, and agreed.
     pub has_context: bool,
@@ -71,8 +73,11 @@ fn read(trailer: &[u8], call: &ExpectedCall) -> Result<VerificationTrailer, PduE
         match command & COMMAND {
             BITMASK => {
                 let mut data = Cursor::new(data);
-                said.bitmask = Some(data.u32()?);
+                let bits = data.u32()?;
                 end(&data)?;
+                // Whoever took the offer away on its way has the headers unprotected.
+                agreed(bits & SIGNS_HEADERS == 0 || call.offers_header_signing)?;
+                said.bitmask = Some(bits);
             }
             CONTEXT => {
                 let mut data = Cursor::new(data);
@@ -83,12 +88,13 @@ fn read(trailer: &[u8], call: &ExpectedCall) -> Result<VerificationTrailer, PduE
             HEADER => {
                 let mut data = Cursor::new(data);
                 let [kind, _, _, _] = data.array()?;
+                // No sender whose packets are taken here has another one.
                 let representation = data.array::<4>()?;
                 let numbers = (data.u32()?, data.u16()?, data.u16()?);
                 end(&data)?;
                 said.has_header = agreed(
                     kind == PduKind::Request as u8
-                        && representation.first() == LITTLE_ENDIAN.first()
+                        && representation == LITTLE_ENDIAN
                         && numbers == (call.call_id, call.context_id, call.opnum),
                 )?;
             }
@@ -139,6 +145,9 @@ fn agreed(is_so: bool) -> Result<bool, PduError> {
         false => Err(PduError::Verification),
     }
 }
+
+/// In the bitmask: the client supports the signing of headers, and so has offered it when it bound.
+pub const SIGNS_HEADERS: u32 = 1;
 
 const SIGNATURE: [u8; 8] = [0x8A, 0xE3, 0x13, 0x71, 0x02, 0xF4, 0x36, 0x71];
 const COMMAND: u16 = 0x3FFF;

@@ -78,6 +78,7 @@ impl Server {
             call_id: call.call_id,
             context_id: call.context_id,
             opnum: call.opnum,
+            offers_header_signing: true,
         };
         let end = |used| {
             check_verification(stub, used, &expected)
@@ -256,6 +257,7 @@ fn client_and_server_of_this_crate_create_a_card() {
         call_id: 3,
         context_id: 2,
         opnum: manager::CREATE,
+        offers_header_signing: true,
     };
     stub.extend(expected.verification(stub.len(), 1));
     let made = client

@@ -402,6 +402,7 @@ fn verification_trailer_must_agree_with_the_call() {
         call_id: 7,
         context_id: 1,
         opnum: 3,
+        offers_header_signing: true,
     };
     for used in 0..9 {
         let mut stub = vec![3; used];
@@ -411,12 +412,10 @@ fn verification_trailer_must_agree_with_the_call() {
         assert_eq!(found.bitmask, Some(1));
         assert!(found.has_context && found.has_header);
         let start = used.next_multiple_of(4);
-        // The bitmask (another command, if its number changes), reserved bytes and formats of numbers that do not
-        // occur are not checked.
-        let unchecked = [8..10, 12..16, 65..68, 69..72]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>();
+        // The bitmask of a client that does offer it (another command, if its number changes), and reserved bytes are
+        // not checked.
+        let unchecked = [8..10, 12..16, 65..68].into_iter().flatten();
+        let unchecked = unchecked.collect::<Vec<_>>();
         for at in start..stub.len() {
             let mut wrong = stub.clone();
             wrong[at] ^= 0x01;
@@ -436,6 +435,11 @@ fn verification_trailer_must_agree_with_the_call() {
                 transfer: SyntaxId::NDR64,
                 ..call
             },
+            // Somebody has removed the offer from the bind.
+            ExpectedCall {
+                offers_header_signing: false,
+                ..call
+            },
         ] {
             let result = check_verification(&stub, used, &other);
             assert_eq!(result, Err(PduError::Verification));
@@ -443,6 +447,13 @@ fn verification_trailer_must_agree_with_the_call() {
     }
     assert!(check_verification(&[0; 12], 4, &call).is_err());
     assert!(check_verification(&[0; 4], 5, &call).is_err());
+    // A client that does not sign headers and says so.
+    let plain = ExpectedCall {
+        offers_header_signing: false,
+        ..call
+    };
+    let found = check_verification(&plain.verification(0, !SIGNS_HEADERS), 0, &plain);
+    assert_eq!(found.unwrap().unwrap().bitmask, Some(!SIGNS_HEADERS));
 }
 
 #[test]

@@ -275,6 +275,8 @@ impl Outgoing {
             call_id: call.call_id,
             context_id: call.context_id,
             opnum: call.opnum,
+            // With every authenticated bind.
+            offers_header_signing: true,
         };
         let trailer = expected.verification(stub.len(), SIGNS_HEADERS);
         // Not grown, so that no copy of a secret stays behind.

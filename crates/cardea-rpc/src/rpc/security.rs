@@ -70,6 +70,11 @@ impl Contexts {
         contexts.any(|context| matches!(context.state, State::Ready { .. }))
     }
 
+    /// Whether the caller has offered to sign headers.
+    pub(super) fn covers_headers(&self) -> bool {
+        self.covers_headers
+    }
+
     /// Opens a request in place and checks its signature. Other packets bring no signatures.
     pub(super) fn open(&mut self, bytes: &mut [u8]) -> Result<Protection, Broken> {
         let header = bytes.first_chunk().map(Header::read);
