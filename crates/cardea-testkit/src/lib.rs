@@ -43,6 +43,10 @@ pub mod rdp;
 #[cfg(feature = "processes")]
 pub mod redirection;
 #[cfg(feature = "processes")]
+pub mod remote;
+#[cfg(feature = "processes")]
+pub mod remote_soak;
+#[cfg(feature = "processes")]
 pub mod rig;
 #[cfg(feature = "processes")]
 pub mod site;

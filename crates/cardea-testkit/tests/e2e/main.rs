@@ -34,4 +34,5 @@ mod pkcs11_stress;
 mod pkcs11_suite;
 mod promises;
 mod recovery;
+mod remote_soak;
 mod soak;
