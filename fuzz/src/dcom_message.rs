@@ -107,7 +107,7 @@ fn create(method: CreateMethod, stub: &[u8]) {
     assert_eq!(again, Ok((request, written.len())));
 }
 
-fn properties_in(pointer: &InterfacePointer) {
+pub(crate) fn properties_in(pointer: &InterfacePointer) {
     if let Ok(mut request) = ActivationRequest::read(pointer) {
         // It is noted, and never sent.
         request.is_persistent = false;
@@ -115,7 +115,7 @@ fn properties_in(pointer: &InterfacePointer) {
     }
 }
 
-fn properties_out(pointer: &InterfacePointer) {
+pub(crate) fn properties_out(pointer: &InterfacePointer) {
     if let Ok(reply) = ActivationReply::read(pointer) {
         assert_eq!(ActivationReply::read(&reply.to_pointer()), Ok(reply));
     }
@@ -328,6 +328,16 @@ fn activations() -> Vec<(u8, Vec<u8>)> {
         (11, older.encode().to_vec()),
         (12, older_reply.encode().to_vec()),
     ]
+}
+
+/// The properties of a question and of an answer.
+pub(crate) fn activation_pointers() -> [InterfacePointer; 2] {
+    let of_kind = |kind: u8| {
+        let mut all = activations().into_iter();
+        let found = all.find(|(one, _)| *one == kind);
+        InterfacePointer(found.map(|(_, bytes)| bytes).unwrap_or_default())
+    };
+    [of_kind(6), of_kind(7)]
 }
 
 fn resolutions() -> Vec<(u8, Vec<u8>)> {

@@ -9,14 +9,20 @@
 
 pub mod apdu;
 pub mod apdu_parse;
+mod authentication;
 pub mod card_file;
+pub mod dcom_activation;
 pub mod dcom_message;
 pub mod dcom_reference;
 pub mod evidence;
 pub mod exchange;
+pub mod kerberos;
+pub mod ntlm;
 pub mod rpc_packet;
+pub mod secret_files;
 mod seeds;
 pub mod socket_message;
+pub mod spnego;
 pub mod tlv;
 
 use std::fs;
@@ -39,12 +45,17 @@ pub const TARGETS: &[Target] = &[
     apdu::TARGET,
     apdu_parse::TARGET,
     card_file::TARGET,
+    dcom_activation::TARGET,
     dcom_message::TARGET,
     dcom_reference::TARGET,
     evidence::TARGET,
     exchange::TARGET,
+    kerberos::TARGET,
+    ntlm::TARGET,
     rpc_packet::TARGET,
+    secret_files::TARGET,
     socket_message::TARGET,
+    spnego::TARGET,
     tlv::TARGET,
 ];
 

@@ -415,12 +415,17 @@ stat::average_exec_per_sec:     100\n";
                 "apdu",
                 "apdu_parse",
                 "card_file",
+                "dcom_activation",
                 "dcom_message",
                 "dcom_reference",
                 "evidence",
                 "exchange",
+                "kerberos",
+                "ntlm",
                 "rpc_packet",
+                "secret_files",
                 "socket_message",
+                "spnego",
                 "tlv"
             ]
         );

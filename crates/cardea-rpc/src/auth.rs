@@ -29,6 +29,8 @@ pub use self::initiator::{ClientFresh, Credentials, NtlmInitiator};
 pub use self::kerberos::{KerberosAcceptor, KerberosFresh, KerberosService};
 pub use self::kerberos_initiator::KerberosInitiator;
 pub use self::kerberos_messages::Principal;
+#[doc(hidden)]
+pub use self::kerberos_messages::parse_opened_parts;
 pub use self::kerberos_session::KerberosSession;
 pub use self::keytab::{Keytab, KeytabError};
 pub use self::names::ServerNames;
