@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use self::items::{Item, Kind, Layout, Prefix, Texts};
+use self::items::{Item, Kind, Layout, Package, Prefix, Texts};
 use crate::shell::{self, Workspace, say};
 use crate::weakened;
 
@@ -25,6 +25,9 @@ pub(crate) struct InstallArguments {
     /// Folder with the built programs; without it they are built for release
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     built: Option<PathBuf>,
+    /// Also the service that makes cards for other machines; it stays off until its socket is enabled
+    #[arg(long)]
+    remote_cards: bool,
 }
 
 #[derive(Debug, Args)]
@@ -49,17 +52,25 @@ struct Place {
     prefix: Prefix,
 }
 
-/// The packages that installation builds.
-pub(crate) const PACKAGES: [&str; 5] = [
+/// The packages that are built for an installation.
+pub(crate) const PACKAGES: [&str; 6] = [
     "cardea-agent",
     "cardea-cli",
     "cardea-daemon",
     "cardea-ifd",
     "cardea-pkcs11",
+    REMOTE_CARDS,
 ];
+
+/// The one that is for some machines only.
+const REMOTE_CARDS: &str = "cardea-tpmvsc";
 
 /// Name of the service.
 const SERVICE: &str = "cardea.service";
+
+/// Those of the service for other machines.
+const REMOTE_SOCKET: &str = "cardea-tpmvsc.socket";
+const REMOTE_SERVICE: &str = "cardea-tpmvsc.service";
 
 /// The daemon's state, unless its configuration says otherwise.
 const STATE: &str = "/var/lib/cardea";
@@ -70,24 +81,30 @@ pub(crate) fn install(arguments: &InstallArguments) -> Result<()> {
     place.check_rights()?;
     let programs = match &arguments.built {
         Some(folder) => folder.clone(),
-        None => release(&workspace)?,
+        None => release(&workspace, arguments.remote_cards)?,
     };
     let layout = Layout::local(place.prefix.clone());
     let texts = texts(&programs.join("cardea"), &layout)?;
-    let items = items::items(&workspace.root, &programs, &layout, texts);
+    let mut items = items::items(&workspace.root, &programs, &layout, texts);
+    items.retain(|item| arguments.remote_cards || item.package != Package::Tpmvsc);
     if place.destdir.is_some() {
         let summary = put(&items, place.root())?;
         summary.say("installed", place.root());
         return Ok(());
     }
     // The users first: the bus looks them up when it reads its policy, which it does by itself when the file comes.
-    let users = place.prefix.join(items::SYSUSERS);
-    let (first, rest): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.to == users);
+    let users = [items::SYSUSERS, items::REMOTE_SYSUSERS].map(|path| place.prefix.join(path));
+    let folders = [items::TMPFILES, items::REMOTE_TMPFILES].map(|path| place.prefix.join(path));
+    let (first, rest): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| users.contains(&item.to));
     let mut summary = put(&first, place.root())?;
-    make("systemd-sysusers", &[], &users)?;
+    for item in &first {
+        make("systemd-sysusers", &[], &item.to)?;
+    }
     summary.add(put(&rest, place.root())?);
-    let folders = place.prefix.join(items::TMPFILES);
-    make("systemd-tmpfiles", &["--create"], &folders)?;
+    for item in rest.iter().filter(|item| folders.contains(&item.to)) {
+        make("systemd-tmpfiles", &["--create"], &item.to)?;
+    }
     if systemd_runs() {
         shell::run(Command::new("systemctl").arg("daemon-reload"))?;
         // A bus that had read the policy before the users were there would refuse the daemon.
@@ -111,10 +128,11 @@ fn make(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
 }
 
 /// Builds what is installed, and says where it is.
-fn release(workspace: &Workspace) -> Result<PathBuf> {
+fn release(workspace: &Workspace, remote_cards: bool) -> Result<PathBuf> {
     let mut build = workspace.cargo();
     build.args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
+    let wanted = |package: &&str| remote_cards || *package != REMOTE_CARDS;
+    for package in PACKAGES.into_iter().filter(wanted) {
         build.args(["--package", package]);
     }
     shell::run(&mut build)?;
@@ -133,8 +151,14 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
              destroy the cards first (cardea card destroy ID, which cannot be undone), or give --yes"
         );
     }
-    if place.destdir.is_none() && systemd_runs() && place.prefix.join(items::SERVICE).exists() {
-        shell::run(Command::new("systemctl").args(["disable", "--now", SERVICE]))?;
+    if place.destdir.is_none() && systemd_runs() {
+        if place.prefix.join(items::REMOTE_SOCKET).exists() {
+            shell::run(Command::new("systemctl").args(["disable", "--now", REMOTE_SOCKET]))?;
+            shell::run(Command::new("systemctl").args(["stop", REMOTE_SERVICE]))?;
+        }
+        if place.prefix.join(items::SERVICE).exists() {
+            shell::run(Command::new("systemctl").args(["disable", "--now", SERVICE]))?;
+        }
     }
     // The reader's entry is compared with what the installed program would write now.
     let program = items::below(place.root(), &place.prefix.join("bin/cardea"));
@@ -162,7 +186,9 @@ pub(crate) fn uninstall(arguments: &UninstallArguments) -> Result<()> {
         if systemd_runs() {
             shell::run(Command::new("systemctl").arg("daemon-reload"))?;
         }
-        say("the user cardea and the group cardea-admin stay; next: systemctl restart pcscd");
+        say(
+            "the users of the services and the group cardea-admin stay; next: systemctl restart pcscd",
+        );
     }
     Ok(())
 }
@@ -206,8 +232,13 @@ pub(crate) fn rehearse(workspace: &Workspace) -> Result<()> {
     install(&InstallArguments {
         place: place()?,
         built: Some(workspace.target.join("debug")),
+        remote_cards: true,
     })?;
-    for program in ["/usr/bin/cardea", "/usr/sbin/cardea-daemon"] {
+    for program in [
+        "/usr/bin/cardea",
+        "/usr/sbin/cardea-daemon",
+        "/usr/sbin/cardea-tpmvsc",
+    ] {
         shell::run(Command::new(items::below(&root, Path::new(program))).arg("--version"))?;
     }
     let module = Layout::local(place()?.prefix).module();
@@ -405,7 +436,12 @@ fn take(items: &[Item], root: &Path, purge: bool) -> Result<Summary> {
         fs::remove_file(&from).with_context(|| from.display().to_string())?;
         summary.done += 1;
     }
+    let secrets = items::below(root, Path::new(items::REMOTE_SECRETS));
+    if purge && secrets.exists() {
+        fs::remove_dir_all(&secrets).with_context(|| secrets.display().to_string())?;
+    }
     // Not empty, or not there: both are fine.
+    let _ = fs::remove_dir(secrets);
     let _ = fs::remove_dir(items::below(root, Path::new("/etc/cardea")));
     Ok(summary)
 }

@@ -12,10 +12,11 @@ use crate::shell::{self, Workspace};
 use crate::weakened;
 
 /// Programs and libraries of the table.
-const BUILT: [&str; 6] = [
+const BUILT: [&str; 7] = [
     "cardea",
     "cardea-agent",
     "cardea-daemon",
+    "cardea-tpmvsc",
     "libcardea_pkcs11.so",
     "libifdcardea.so",
     "tpmvscmgr",

@@ -14,7 +14,13 @@ struct Programs(tempfile::TempDir);
 impl Programs {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["cardea", "tpmvscmgr", "cardea-agent", "cardea-daemon"] {
+        for name in [
+            "cardea",
+            "tpmvscmgr",
+            "cardea-agent",
+            "cardea-daemon",
+            "cardea-tpmvsc",
+        ] {
             fs::copy("/bin/true", folder.path().join(name)).unwrap();
         }
         for name in ["libcardea_pkcs11.so", "libifdcardea.so"] {
@@ -107,8 +113,11 @@ fn debian_packages_divide_the_table_and_have_the_same_bytes_again() {
     for expected in [
         "./usr/bin/cardea",
         "./usr/sbin/cardea-daemon",
+        "./usr/sbin/cardea-tpmvsc",
         "./usr/share/man/man5/cardea.toml.5.gz",
+        "./usr/share/man/man5/tpmvsc.toml.5.gz",
         "./usr/share/man/man8/cardea-daemon.8.gz",
+        "./usr/share/man/man8/cardea-tpmvsc.8.gz",
         "./etc/cardea/cardea.toml",
         "./etc/reader.conf.d/cardea",
         "./usr/share/doc/cardea-doc/docs/threat-model.md",
@@ -183,6 +192,30 @@ fn fields_and_scripts_of_debian_packages_are_whole() {
     for script in ["postinst", "postrm", "preinst", "prerm"] {
         said(Command::new("sh").arg("-n").arg(daemon.join(script)));
     }
+    let remote = control("cardea-tpmvsc");
+    assert_eq!(
+        read(remote.join("conffiles")),
+        "/etc/cardea/tpmvsc.toml\n/etc/apparmor.d/usr.sbin.cardea-tpmvsc\n"
+    );
+    for script in ["postinst", "postrm", "prerm"] {
+        said(Command::new("sh").arg("-n").arg(remote.join(script)));
+    }
+    // An older daemon would not know what this service tells it.
+    let daemon = format!("cardea-daemon (>= {})", release().version);
+    assert!(field("cardea-tpmvsc", "Depends").contains(&daemon));
+}
+
+/// Nobody but the administrator opens the port.
+#[test]
+fn packages_enable_nothing_of_the_service_for_other_machines() {
+    let read = |path: &str| fs::read_to_string(repository().join("packaging").join(path)).unwrap();
+    let spec = read("rpm/cardea.spec");
+    let (_, script) = spec.split_once("%post tpmvsc\n").unwrap();
+    let (script, _) = script.split_once("%preun").unwrap();
+    for word in ["enable ", "start"] {
+        assert!(!script.contains(word), "{script}");
+    }
+    assert!(!read("debian/cardea-tpmvsc.postinst").contains("systemctl enable"));
 }
 
 /// What packages refuse to be put in place of is a newer format of card files than the program's.
@@ -260,6 +293,14 @@ fn rpms_have_the_same_split_their_scripts_and_the_same_bytes_again() {
     ] {
         assert!(scripts.contains(expected), "{scripts}");
     }
+    assert_eq!(ask("cardea-tpmvsc", &["-c"]), "/etc/cardea/tpmvsc.toml\n");
+    let scripts = ask("cardea-tpmvsc", &["--scripts"]);
+    assert!(
+        scripts.contains("systemd-sysusers cardea-tpmvsc.conf"),
+        "{scripts}"
+    );
+    let needed = ask("cardea-tpmvsc", &["--requires"]);
+    assert!(needed.contains("cardea-daemon >= "), "{needed}");
     assert!(ask("cardea", &["--requires"]).contains("libc.so.6"));
 }
 
@@ -284,8 +325,8 @@ fn folder_that_rpmbuild_cannot_take_is_refused_before_anything_is_built() {
 
 /// By AppArmor's own parser, which needs no kernel with AppArmor for this.
 #[test]
-fn profile_of_the_daemon_is_understood_by_apparmor() {
-    let profile = repository().join("packaging/apparmor/usr.sbin.cardea-daemon");
+fn profiles_are_understood_by_apparmor() {
+    let profile = |name: &str| repository().join("packaging/apparmor").join(name);
     let parse = |file: &Path| {
         let output = Command::new("apparmor_parser")
             .args(["--skip-kernel-load", "--skip-cache"])
@@ -294,12 +335,18 @@ fn profile_of_the_daemon_is_understood_by_apparmor() {
             .unwrap();
         output.status.success()
     };
-    assert!(parse(&profile));
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken");
-    let text = fs::read_to_string(&profile).unwrap();
-    fs::write(&broken, text.replace("ptrace (read)", "ptrace (reed)")).unwrap();
-    assert!(!parse(&broken));
+    for (name, rule, other) in [
+        ("usr.sbin.cardea-daemon", "ptrace (read)", "ptrace (reed)"),
+        ("usr.sbin.cardea-tpmvsc", "inet6 stream", "inet7 stream"),
+    ] {
+        assert!(parse(&profile(name)), "{name}");
+        let text = fs::read_to_string(profile(name)).unwrap();
+        assert!(text.contains(rule), "{name}");
+        fs::write(&broken, text.replace(rule, other)).unwrap();
+        assert!(!parse(&broken), "{name}");
+    }
 }
 
 #[test]

@@ -28,6 +28,11 @@ pub(super) const SERVICE: &str = "lib/systemd/system/cardea.service";
 /// Started in sessions with a screen.
 pub(super) const AGENT_SERVICE: &str = "lib/systemd/user/cardea-agent.service";
 pub(super) const SYSUSERS: &str = "lib/sysusers.d/cardea.conf";
+/// Opens the port for other machines; enabled by administrators alone.
+pub(super) const REMOTE_SOCKET: &str = "lib/systemd/system/cardea-tpmvsc.socket";
+pub(super) const REMOTE_SERVICE: &str = "lib/systemd/system/cardea-tpmvsc.service";
+pub(super) const REMOTE_SYSUSERS: &str = "lib/sysusers.d/cardea-tpmvsc.conf";
+pub(super) const REMOTE_TMPFILES: &str = "lib/tmpfiles.d/cardea-tpmvsc.conf";
 /// Who may own the service's name on the bus, who may call it.
 pub(super) const BUS_POLICY: &str = "share/dbus-1/system.d/org.cardea.VirtualSmartCard1.conf";
 /// How the bus starts the daemon.
@@ -45,8 +50,15 @@ pub(super) const LOCAL_MODULE_FILE: &str = "/etc/pkcs11/modules/cardea.module";
 /// The daemon's configuration.
 pub(super) const CONFIGURATION: &str = "/etc/cardea/cardea.toml";
 
-/// The daemon's profile for AppArmor.
+/// Configuration of the service for other machines.
+pub(super) const REMOTE_CONFIGURATION: &str = "/etc/cardea/tpmvsc.toml";
+
+/// Its accounts and keys, in a folder that no package has: it is made by systemd-tmpfiles.
+pub(super) const REMOTE_SECRETS: &str = "/etc/cardea/tpmvsc";
+
+/// Profiles for AppArmor.
 const PROFILE: &str = "/etc/apparmor.d/usr.sbin.cardea-daemon";
+const REMOTE_PROFILE: &str = "/etc/apparmor.d/usr.sbin.cardea-tpmvsc";
 
 /// pcscd's entry for the reader.
 pub(super) const READER: &str = "/etc/reader.conf.d/cardea";
@@ -70,7 +82,7 @@ pub(crate) struct Layout {
     /// Whether a package has the files: p11-kit's file is then the same on all architectures, as packages of several
     /// are installed at once.
     packaged: bool,
-    /// Whether the daemon's profile for AppArmor is part of it.
+    /// Whether profiles for AppArmor are part of it.
     apparmor: bool,
 }
 
@@ -133,16 +145,18 @@ pub(crate) enum Package {
     Doc,
     Ifd,
     Pkcs11,
+    Tpmvsc,
 }
 
 impl Package {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Agent,
         Self::Cli,
         Self::Daemon,
         Self::Doc,
         Self::Ifd,
         Self::Pkcs11,
+        Self::Tpmvsc,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -153,6 +167,7 @@ impl Package {
             Self::Doc => "cardea-doc",
             Self::Ifd => "cardea-ifd",
             Self::Pkcs11 => "cardea-pkcs11",
+            Self::Tpmvsc => "cardea-tpmvsc",
         }
     }
 }
@@ -204,7 +219,7 @@ enum Source {
     Template(PathBuf, Layout),
     Text(String),
     /// The page of the manual about this configuration file.
-    ConfigurationPage(PathBuf),
+    ConfigurationPage(manual::Page, PathBuf),
     /// A unit, whose programs are below the prefix.
     Unit(PathBuf, Prefix),
 }
@@ -226,9 +241,9 @@ impl Item {
                     .into_bytes())
             }
             Source::Text(text) => Ok(text.clone().into_bytes()),
-            Source::ConfigurationPage(path) => {
+            Source::ConfigurationPage(page, path) => {
                 let text = String::from_utf8(read(path)?).context("not UTF-8")?;
-                Ok(manual::configuration(&text)?.into_bytes())
+                Ok(manual::configuration(*page, &text)?.into_bytes())
             }
             Source::Unit(path, prefix) => {
                 let text = String::from_utf8(read(path)?).context("a unit is not UTF-8")?;
@@ -273,6 +288,7 @@ pub(crate) fn items(root: &Path, programs: &Path, layout: &Layout, texts: Texts)
     let mut items = sources.programs();
     items.extend(sources.module());
     items.extend(sources.service());
+    items.extend(sources.remote_cards());
     items.extend(sources.manual(texts.manual));
     items.push(sources.configuration(Package::Ifd, Source::Text(texts.reader), READER));
     let scripts = COMPLETIONS.iter().zip(texts.completions);
@@ -303,6 +319,7 @@ impl Sources<'_> {
             program(Package::Cli, "tpmvscmgr", "bin"),
             program(Package::Agent, "cardea-agent", "bin"),
             program(Package::Daemon, "cardea-daemon", "sbin"),
+            program(Package::Tpmvsc, "cardea-tpmvsc", "sbin"),
             self.built(Package::Ifd, "libifdcardea.so", self.layout.handler()),
             self.built(Package::Pkcs11, "libcardea_pkcs11.so", self.layout.module()),
             self.unit(Package::Agent, "cardea-agent.service", AGENT_SERVICE),
@@ -361,6 +378,34 @@ impl Sources<'_> {
         items
     }
 
+    /// What systemd and AppArmor read of the service for other machines, and its configuration.
+    fn remote_cards(&self) -> Vec<Item> {
+        let package = Package::Tpmvsc;
+        let configuration = |name: &str, to: &str| {
+            let source = Source::File(self.packaging.join(name));
+            self.configuration(package, source, to)
+        };
+        let mut items = vec![
+            self.shipped(package, "cardea-tpmvsc.sysusers", REMOTE_SYSUSERS),
+            self.shipped(package, "cardea-tpmvsc.tmpfiles", REMOTE_TMPFILES),
+            self.unit(package, "cardea-tpmvsc.service", REMOTE_SERVICE),
+            self.unit(package, "cardea-tpmvsc.socket", REMOTE_SOCKET),
+            configuration("tpmvsc.toml", REMOTE_CONFIGURATION),
+        ];
+        if self.layout.apparmor {
+            items.push(configuration(
+                "apparmor/usr.sbin.cardea-tpmvsc",
+                REMOTE_PROFILE,
+            ));
+            items.push(self.shipped(
+                package,
+                "apparmor/cardea-tpmvsc.service.conf",
+                "lib/systemd/system/cardea-tpmvsc.service.d/apparmor.conf",
+            ));
+        }
+        items
+    }
+
     /// Pages of the manual, with those that the command writes.
     fn manual(&self, pages: Vec<(String, String)>) -> Vec<Item> {
         let prefix = &self.layout.prefix;
@@ -372,8 +417,21 @@ impl Sources<'_> {
             ),
             self.file(
                 Package::Daemon,
-                Source::ConfigurationPage(self.packaging.join("cardea.toml")),
+                Source::ConfigurationPage(manual::Page::Daemon, self.packaging.join("cardea.toml")),
                 prefix.join("share/man/man5/cardea.toml.5"),
+            ),
+            self.shipped(
+                Package::Tpmvsc,
+                "man/cardea-tpmvsc.8",
+                "share/man/man8/cardea-tpmvsc.8",
+            ),
+            self.file(
+                Package::Tpmvsc,
+                Source::ConfigurationPage(
+                    manual::Page::RemoteCards,
+                    self.packaging.join("tpmvsc.toml"),
+                ),
+                prefix.join("share/man/man5/tpmvsc.toml.5"),
             ),
             self.shipped(
                 Package::Agent,

@@ -2,8 +2,47 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// What stands before the keys in `cardea.toml(5)`.
-const HEAD: &str = r#".TH CARDEA.TOML 5 "" "Cardea" "File formats"
+/// A page of the manual about a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// `cardea.toml(5)`.
+    Daemon,
+    /// `tpmvsc.toml(5)`.
+    RemoteCards,
+}
+
+impl Page {
+    /// What stands before the keys.
+    fn head(self) -> &'static str {
+        match self {
+            Self::Daemon => DAEMON,
+            Self::RemoteCards => REMOTE_CARDS,
+        }
+    }
+
+    /// What follows the keys.
+    fn tail(self) -> &'static str {
+        match self {
+            Self::Daemon => {
+                r#".SH FILES
+.I /etc/cardea/cardea.toml
+.SH SEE ALSO
+.BR cardea (1),
+.BR cardea\-daemon (8)
+"#
+            }
+            Self::RemoteCards => {
+                r#".SH FILES
+.I /etc/cardea/tpmvsc.toml
+.SH SEE ALSO
+.BR cardea\-tpmvsc (8)
+"#
+            }
+        }
+    }
+}
+
+const DAEMON: &str = r#".TH CARDEA.TOML 5 "" "Cardea" "File formats"
 .SH NAME
 cardea.toml \- configuration of cardea\-daemon
 .SH DESCRIPTION
@@ -19,17 +58,24 @@ Changes take effect at the next start:
 Each key is shown with its default.
 "#;
 
-/// What follows the keys.
-const TAIL: &str = r#".SH FILES
-.I /etc/cardea/cardea.toml
-.SH SEE ALSO
-.BR cardea (1),
-.BR cardea\-daemon (8)
+const REMOTE_CARDS: &str = r#".TH TPMVSC.TOML 5 "" "Cardea" "File formats"
+.SH NAME
+tpmvsc.toml \- configuration of cardea\-tpmvsc
+.SH DESCRIPTION
+.I /etc/cardea/tpmvsc.toml
+has the settings of
+.BR cardea\-tpmvsc (8).
+It is TOML.
+An unknown key, or a value that has the wrong type, prevents the start with an error that names it.
+Changes take effect at the next start:
+.BR "systemctl restart cardea\-tpmvsc" .
+.SH KEYS
+Each key is shown with its default, or an example.
 "#;
 
-/// The page `cardea.toml(5)`, from the shipped file, which has each key with its default and a comment.
-pub(super) fn configuration(file: &str) -> Result<String> {
-    let mut page = HEAD.to_owned();
+/// The page about a configuration file, from the shipped one, which has each key with its default and a comment.
+pub(super) fn configuration(about: Page, file: &str) -> Result<String> {
+    let mut page = about.head().to_owned();
     let mut comment: Vec<&str> = Vec::new();
     let mut keys = 0;
     for line in file.lines() {
@@ -55,7 +101,7 @@ pub(super) fn configuration(file: &str) -> Result<String> {
         keys += 1;
     }
     ensure!(keys > 0, "no keys");
-    page.push_str(TAIL);
+    page.push_str(about.tail());
     Ok(page)
 }
 
@@ -80,7 +126,7 @@ mod tests {
     #[test]
     fn each_key_is_shown_with_its_default_and_its_comment() {
         let file = "# Head of the file.\n\n# Where things are,\n# or not.\n#place = \"/a-b\"\n# How many.\n#slots = 4\n";
-        let page = configuration(file).unwrap();
+        let page = configuration(Page::Daemon, file).unwrap();
         assert!(
             page.contains(
                 ".TP\n.BI \"place = \" \"\\(dq/a\\-b\\(dq\"\nWhere things are,\nor not.\n.TP\n.BI \"slots = \" \"4\"\nHow many.\n"
@@ -93,7 +139,7 @@ mod tests {
     #[test]
     fn file_that_is_arranged_otherwise_is_refused() {
         for bad in ["", "slots = 4\n", "#slots = 4\n", "# How many.\n#slots\n"] {
-            assert!(configuration(bad).is_err(), "{bad:?}");
+            assert!(configuration(Page::Daemon, bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -25,6 +25,7 @@ impl Machine {
             "tpmvscmgr",
             "cardea-agent",
             "cardea-daemon",
+            "cardea-tpmvsc",
             "libcardea_pkcs11.so",
             "libifdcardea.so",
         ] {
@@ -96,16 +97,22 @@ fn files_are_put_in_their_places_with_their_modes() {
         (module.as_str(), 0o644),
         (&package, 0o644),
         ("etc/cardea/cardea.toml", 0o644),
+        ("etc/cardea/tpmvsc.toml", 0o644),
         ("etc/reader.conf.d/cardea", 0o644),
         ("usr/bin/cardea", 0o755),
         ("usr/bin/cardea-agent", 0o755),
         ("usr/bin/tpmvscmgr", 0o755),
         ("usr/lib/pcsc/drivers/serial/libifdcardea.so", 0o644),
+        ("usr/lib/systemd/system/cardea-tpmvsc.service", 0o644),
+        ("usr/lib/systemd/system/cardea-tpmvsc.socket", 0o644),
         ("usr/lib/systemd/system/cardea.service", 0o644),
         ("usr/lib/systemd/user/cardea-agent.service", 0o644),
+        ("usr/lib/sysusers.d/cardea-tpmvsc.conf", 0o644),
         ("usr/lib/sysusers.d/cardea.conf", 0o644),
+        ("usr/lib/tmpfiles.d/cardea-tpmvsc.conf", 0o644),
         ("usr/lib/tmpfiles.d/cardea.conf", 0o644),
         ("usr/sbin/cardea-daemon", 0o755),
+        ("usr/sbin/cardea-tpmvsc", 0o755),
         ("usr/share/bash-completion/completions/cardea", 0o644),
         (
             "usr/share/dbus-1/interfaces/org.cardea.VirtualSmartCard1.xml",
@@ -114,7 +121,9 @@ fn files_are_put_in_their_places_with_their_modes() {
         ("usr/share/man/man1/cardea.1", 0o644),
         ("usr/share/man/man1/cardea-agent.1", 0o644),
         ("usr/share/man/man5/cardea.toml.5", 0o644),
+        ("usr/share/man/man5/tpmvsc.toml.5", 0o644),
         ("usr/share/man/man8/cardea-daemon.8", 0o644),
+        ("usr/share/man/man8/cardea-tpmvsc.8", 0o644),
         ("usr/share/fish/vendor_completions.d/cardea.fish", 0o644),
         ("usr/share/zsh/vendor-completions/_cardea", 0o644),
         (
@@ -179,8 +188,11 @@ fn removal_keeps_changed_configuration_unless_purged() {
     machine.install();
     let configuration = machine.path(items::CONFIGURATION);
     fs::write(&configuration, "slots = 8\n").unwrap();
+    let accounts = machine.path("/etc/cardea/tpmvsc/accounts");
+    fs::create_dir(accounts.parent().unwrap()).unwrap();
+    fs::write(&accounts, "ntlm\n").unwrap();
     take(&machine.items("/usr"), &machine.root(), false).unwrap();
-    assert!(configuration.exists());
+    assert!(configuration.exists() && accounts.exists());
     take(&machine.items("/usr"), &machine.root(), true).unwrap();
     assert!(machine.files().is_empty(), "{:?}", machine.files());
 }
@@ -276,15 +288,20 @@ fn pkg_config_tells_the_path_of_the_module() {
     }
 }
 
-/// systemd itself reads the unit; the program is one that exists on every machine.
+/// systemd itself reads the units; the program is one that exists on every machine.
 #[test]
-fn systemd_finds_no_fault_with_the_unit() {
+fn systemd_finds_no_fault_with_the_units() {
     let folder = tempfile::tempdir().unwrap();
-    let unit = folder.path().join("cardea.service");
-    let text = fs::read_to_string(repository().join("packaging/cardea.service")).unwrap();
-    let verify = |text: &str| {
-        fs::write(&unit, text.replace("/usr/sbin/cardea-daemon", "/bin/sh")).unwrap();
+    let packaged =
+        |name: &str| fs::read_to_string(repository().join("packaging").join(name)).unwrap();
+    let verify = |name: &str, text: &str| {
+        let unit = folder.path().join(name);
+        let program = text
+            .replace("/usr/sbin/cardea-daemon", "/bin/sh")
+            .replace("/usr/sbin/cardea-tpmvsc", "/bin/sh");
+        fs::write(&unit, program).unwrap();
         let output = Command::new("systemd-analyze")
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()))
             .args(["verify", "--man=no", "--recursive-errors=no"])
             .arg(&unit)
             .output()
@@ -294,35 +311,94 @@ fn systemd_finds_no_fault_with_the_unit() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let (passed, said) = verify(&text);
-    assert!(passed && said.is_empty(), "{said}");
-    let (_, said) = verify(&text.replace("ProtectSystem=strict", "ProtectSystem=strickt"));
-    assert!(said.contains("strickt"), "{said}");
+    // The service is there before the socket that names it.
+    for name in [
+        "cardea.service",
+        "cardea-tpmvsc.service",
+        "cardea-tpmvsc.socket",
+    ] {
+        let (passed, said) = verify(name, &packaged(name));
+        assert!(passed && said.is_empty(), "{name}: {said}");
+    }
+    for name in ["cardea.service", "cardea-tpmvsc.service"] {
+        let text = packaged(name).replace("ProtectSystem=strict", "ProtectSystem=strickt");
+        let (_, said) = verify(name, &text);
+        assert!(said.contains("strickt"), "{said}");
+    }
+}
+
+/// What `systemd-analyze security` makes of the units: 0 is confined, 100 is not.
+#[test]
+fn units_confine_their_services() {
+    let exposure = |name: &str, most: &str| {
+        let unit = repository().join("packaging").join(name);
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(format!("--threshold={most}"))
+            .arg(unit)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), said)
+    };
+    for (name, most) in [("cardea.service", "12"), ("cardea-tpmvsc.service", "15")] {
+        let (passed, said) = exposure(name, most);
+        assert!(passed, "{name}: {said}");
+        let (passed, _) = exposure(name, "5");
+        assert!(!passed, "the threshold counts");
+    }
 }
 
 #[test]
 fn unit_confines_the_daemon() {
     let text = fs::read_to_string(repository().join("packaging/cardea.service")).unwrap();
-    for line in [
-        "Type=notify",
-        "WatchdogSec=30",
-        "User=cardea",
-        "SupplementaryGroups=tss",
-        "StateDirectory=cardea",
-        "RuntimeDirectory=cardea",
-        "DevicePolicy=closed",
-        "DeviceAllow=char-tpm rw",
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "CapabilityBoundingSet=",
-        "SystemCallFilter=@system-service",
-        "LimitNOFILE=16384",
-        "TasksMax=1024",
-        "MemoryMax=1G",
-        "PrivateNetwork=yes",
-        "IPAddressDeny=any",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line}");
+    assert_has_lines(
+        &text,
+        &[
+            "Type=notify",
+            "WatchdogSec=30",
+            "User=cardea",
+            "SupplementaryGroups=tss",
+            "StateDirectory=cardea",
+            "RuntimeDirectory=cardea",
+            "DevicePolicy=closed",
+            "DeviceAllow=char-tpm rw",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "CapabilityBoundingSet=",
+            "SystemCallFilter=@system-service",
+            "LimitNOFILE=16384",
+            "TasksMax=1024",
+            "MemoryMax=1G",
+            "PrivateNetwork=yes",
+            "IPAddressDeny=any",
+        ],
+    );
+}
+
+#[test]
+fn unit_confines_the_service_for_other_machines() {
+    let text = fs::read_to_string(repository().join("packaging/cardea-tpmvsc.service")).unwrap();
+    assert_has_lines(
+        &text,
+        &[
+            "User=cardea-tpmvsc",
+            "LoadCredential=accounts:/etc/cardea/tpmvsc/accounts",
+            "DevicePolicy=closed",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "CapabilityBoundingSet=",
+            "SystemCallFilter=@system-service",
+            "MemoryMax=128M",
+        ],
+    );
+    // Its socket is what an administrator enables.
+    assert!(!text.contains("[Install]"));
+}
+
+fn assert_has_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "{line}");
     }
 }
 

@@ -32,8 +32,8 @@ const NEWER: &[u8] = b"Cardea\r\n\x00\x03 and a body";
 const INSTALL: &str = "dpkg --force-confold --install";
 
 /// All packages at once, in no sensible order.
-const ALL: &str = "/packages/cardea-pkcs11_*.deb /packages/cardea-ifd_*.deb /packages/cardea-agent_*.deb \
-    /packages/cardea-doc_*.deb /packages/cardea_*.deb /packages/cardea-daemon_*.deb";
+const ALL: &str = "/packages/cardea-tpmvsc_*.deb /packages/cardea-pkcs11_*.deb /packages/cardea-ifd_*.deb \
+    /packages/cardea-agent_*.deb /packages/cardea-doc_*.deb /packages/cardea_*.deb /packages/cardea-daemon_*.deb";
 
 #[test]
 fn packages_behave_on_a_debian_system() {
@@ -41,13 +41,14 @@ fn packages_behave_on_a_debian_system() {
     let packages = pack(folder.path());
     let base = base();
     type Scenario = fn(&System);
-    let scenarios: [(&str, Scenario); 7] = [
+    let scenarios: [(&str, Scenario); 8] = [
         ("container", container),
         ("life", life),
         ("purge", purge),
         ("killed", killed),
         ("downgrade", downgrade),
         ("order", order),
+        ("remote cards", remote_cards),
         ("newcomer", newcomer::follows_the_readme),
     ];
     thread::scope(|scope| {
@@ -73,13 +74,18 @@ fn packages_behave_on_a_debian_system() {
 
 /// The pages that are written by hand name the options that the programs have.
 #[test]
-fn manual_of_daemon_and_agent_has_every_option() {
+fn manual_of_services_and_agent_has_every_option() {
     let programs = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
-    for (program, page) in [
-        ("cardea-agent", "man/cardea-agent.1"),
-        ("cardea-daemon", "man/cardea-daemon.8"),
+    for (program, arguments, page) in [
+        ("cardea-agent", "--help", "man/cardea-agent.1"),
+        ("cardea-daemon", "--help", "man/cardea-daemon.8"),
+        ("cardea-tpmvsc", "--help", "man/cardea-tpmvsc.8"),
+        ("cardea-tpmvsc", "hash --help", "man/cardea-tpmvsc.8"),
+        ("cardea-tpmvsc", "serve --help", "man/cardea-tpmvsc.8"),
     ] {
-        let output = Command::new(programs.join(program)).arg("--help").output();
+        let output = Command::new(programs.join(program))
+            .args(arguments.split(' '))
+            .output();
         let help = String::from_utf8(output.unwrap().stdout).unwrap();
         let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
         let page = fs::read_to_string(packaging.join(page)).unwrap();
@@ -88,7 +94,19 @@ fn manual_of_daemon_and_agent_has_every_option() {
             .filter(|word| word.starts_with("--"))
             .map(|word| word.trim_end_matches([',', '.']).replace('-', "\\-"))
             .collect();
-        assert!(options.len() > 3, "{help}");
+        assert!(help.contains("--help"), "{help}");
+        if let Some((_, commands)) = help.split_once("\nCommands:\n") {
+            // Further lines of an explanation are indented more.
+            let names = commands.lines().take_while(|line| !line.is_empty());
+            for line in names.filter(|line| !line.starts_with("   ")) {
+                let command = line.split_whitespace().next().unwrap();
+                let described = command == "help" || page.contains(&format!("\n.BI {command}"));
+                assert!(
+                    described || page.contains(&format!("\n.B {command}\n")),
+                    "{command} is not in the manual of {program}"
+                );
+            }
+        }
         for option in options {
             assert!(
                 page.contains(&option),
@@ -126,7 +144,9 @@ fn life(system: &System) {
     system.does("grep 'slots = 8' /etc/cardea/cardea.toml");
     system.does("test ! -e /etc/systemd/system/sysinit.target.wants/cardea.service");
 
+    // The service for other machines does nothing without the daemon, and goes with it.
     let said = system.does("apt-get -q --yes remove cardea-daemon cardea-ifd 2>&1");
+    system.does("test ! -e /usr/sbin/cardea-tpmvsc");
     assert_names_the_card(&said);
     system.does("test ! -e /usr/sbin/cardea-daemon");
     assert_eq!(system.read(CARD_PATH), CARD);
@@ -153,7 +173,7 @@ fn starts_pcscd(system: &System) {
 fn purge(system: &System) {
     system.does(&format!("{INSTALL} {ALL}"));
     system.put(CARD_PATH, CARD);
-    let said = system.does("dpkg --purge cardea-daemon 2>&1");
+    let said = system.does("dpkg --purge cardea-daemon cardea-tpmvsc 2>&1");
     assert!(said.contains("kept /var/lib/cardea"), "{said}");
     assert_eq!(system.read(CARD_PATH), CARD);
     system.does("test ! -e /etc/cardea");
@@ -177,7 +197,7 @@ fn purge(system: &System) {
         "{INSTALL} /packages/cardea-daemon_*.deb; rm -r /var/lib/cardea/cards"
     ));
     let said = system.does(
-        "dpkg --purge cardea cardea-agent cardea-daemon cardea-doc cardea-ifd cardea-pkcs11 2>&1",
+        "dpkg --purge cardea cardea-agent cardea-daemon cardea-doc cardea-ifd cardea-pkcs11 cardea-tpmvsc 2>&1",
     );
     assert!(!said.contains("kept"), "{said}");
     let left = system.does(
@@ -245,6 +265,50 @@ fn downgrade(system: &System) {
     assert_eq!(system.read("srv/cards/cards/one.card"), CARD);
 }
 
+/// The service for other machines is off until somebody enables its socket, and keeps what the administrator has decided.
+fn remote_cards(system: &System) {
+    const WANTED: &str = "/etc/systemd/system/sockets.target.wants/cardea-tpmvsc.socket";
+    const INSTALL_BOTH: &str = "/packages/cardea-daemon_*.deb /packages/cardea-tpmvsc_*.deb";
+    let said = system.fails(&format!("{INSTALL} /packages/cardea-tpmvsc_*.deb 2>&1"));
+    assert!(said.contains("depends on cardea-daemon"), "{said}");
+    system.does(&format!("{INSTALL} {INSTALL_BOTH}"));
+    for expected in [
+        "id -nG cardea-tpmvsc | grep -w cardea-admin",
+        "test \"$(stat -c '%U %G %a' /etc/cardea/tpmvsc)\" = 'root root 700'",
+        "test $(systemctl is-enabled cardea-tpmvsc.socket || true) = disabled",
+        "cardea-tpmvsc --version",
+    ] {
+        system.does(expected);
+    }
+    // Nobody else reads what is put there, whatever mode it has.
+    system.does("printf 'ntlm 0 ann\\n' > /etc/cardea/tpmvsc/accounts");
+    system.fails("setpriv --reuid=nobody --clear-groups cat /etc/cardea/tpmvsc/accounts");
+    system.does("echo 'log = \"warn\"' > /etc/cardea/tpmvsc.toml");
+    let kept = || {
+        system.does("grep warn /etc/cardea/tpmvsc.toml && grep ann /etc/cardea/tpmvsc/accounts");
+    };
+
+    system.does(&format!("{INSTALL} {INSTALL_BOTH}"));
+    system.does(&format!("test ! -e {WANTED}"));
+    kept();
+    system.does("systemctl enable cardea-tpmvsc.socket");
+    system.does(&format!("{INSTALL} {INSTALL_BOTH} && test -h {WANTED}"));
+    kept();
+    system.does("dpkg --remove cardea-tpmvsc");
+    kept();
+    system.does(&format!("{INSTALL} {INSTALL_BOTH} && test -h {WANTED}"));
+    system.does("systemctl disable cardea-tpmvsc.socket");
+    system.does(&format!("{INSTALL} {INSTALL_BOTH} && test ! -e {WANTED}"));
+    kept();
+
+    system.does("systemctl enable cardea-tpmvsc.socket; dpkg --purge cardea-tpmvsc");
+    system.does("test ! -e /etc/cardea/tpmvsc && test ! -e /etc/cardea/tpmvsc.toml");
+    system.does(&format!(
+        "test ! -h {WANTED} && test -e /etc/cardea/cardea.toml"
+    ));
+    installed(system);
+}
+
 /// Each package is installed and removed without the others.
 fn order(system: &System) {
     for name in [
@@ -254,10 +318,11 @@ fn order(system: &System) {
         "cardea-pkcs11",
         "cardea",
         "cardea-daemon",
+        "cardea-tpmvsc",
     ] {
         system.does(&format!("{INSTALL} /packages/{name}_*.deb"));
     }
-    for name in ["cardea-daemon", "cardea", "cardea-ifd"] {
+    for name in ["cardea-tpmvsc", "cardea-daemon", "cardea", "cardea-ifd"] {
         system.does(&format!("dpkg --remove {name}"));
     }
     system.does(&format!("dpkg --unpack {ALL}"));

@@ -142,7 +142,11 @@ fn packages(system: &System, folder: &Path) -> Versions {
         now = version.unwrap().to_owned();
         let line = format!("Version: {now}\n");
         let older = format!("Version: {now}{BEFORE}\n");
-        fs::write(&control, fields.replace(&line, &older)).unwrap();
+        let older = fields.replace(&line, &older);
+        // What needs another of our packages needs one of the same version.
+        let needed = format!("(>= {now})");
+        let older = older.replace(&needed, &format!("(>= {now}{BEFORE})"));
+        fs::write(&control, older).unwrap();
         build("before");
         fs::remove_dir_all(content).unwrap();
     }
@@ -179,9 +183,12 @@ fn quiet(report: &Report) {
 
 fn installed(first: &Report, versions: &Versions, shown: &mut Shown) {
     is(first, "enforces", "Y");
-    is(first, "versions", &[versions.before.as_str(); 6].join(" "));
+    is(first, "versions", &[versions.before.as_str(); 7].join(" "));
     is(first, "bus", "yes");
     shown.passed("`apt install ./cardea*.deb` in the running system, on the bus within 5 s");
+    is(first, "port-after-installation", "closed");
+    is(first, "socket-after-installation", "disabled");
+    shown.passed("the service for other machines is off, and its port closed");
     is(first, "apparmor", "cardea-daemon (enforce)");
     shown.passed("AppArmor enforces the daemon's profile");
     has(first, "doctor", "ended with 0");
@@ -222,7 +229,7 @@ fn restarted(second: &Report, shown: &mut Shown) {
 }
 
 fn upgraded(second: &Report, versions: &Versions, shown: &mut Shown) {
-    is(second, "versions", &[versions.now.as_str(); 6].join(" "));
+    is(second, "versions", &[versions.now.as_str(); 7].join(" "));
     is(second, "restarted", "yes");
     is(second, "bus-upgraded", "yes");
     is(second, "apparmor-upgraded", "cardea-daemon (enforce)");

@@ -36,7 +36,7 @@ on_the_bus() {
 }
 
 versions() {
-    dpkg-query -W -f '${Version} ' cardea cardea-agent cardea-daemon cardea-doc cardea-ifd cardea-pkcs11
+    dpkg-query -W -f '${Version} ' cardea cardea-agent cardea-daemon cardea-doc cardea-ifd cardea-pkcs11 cardea-tpmvsc
 }
 
 # A member of what is known of the card.
@@ -98,6 +98,15 @@ in_the_reader() {
         sleep 0.5
     done
     cat /run/said
+}
+
+# Whether anybody listens on port 135, which is 0x0087.
+port_135() {
+    if cat /proc/net/tcp /proc/net/tcp6 | grep -q ':0087 [0-9A-F:]* 0A '; then
+        echo open
+    else
+        echo closed
+    fi
 }
 
 # How AppArmor confines the service.

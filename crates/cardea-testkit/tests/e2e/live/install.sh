@@ -10,6 +10,8 @@ cd /trial/before
 does sh -c "$(head -n 1 /trial/page.install)"
 say bus "$(on_the_bus)"
 say doctor "$(sh -c "$(tail -n +2 /trial/page.install)" 2>&1 && echo 'ended with 0')"
+say port-after-installation "$(port_135)"
+say socket-after-installation "$(systemctl is-enabled cardea-tpmvsc.socket || true)"
 say versions "$(versions)"
 say apparmor "$(confined)"
 
