@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::frame::{FRAME_TIME, FrameError};
 use crate::link::Link;
 use crate::message::{
-    CardOverview, CardSummary, CardsRequest, Failure, Reply, Request, Step, Unsettled, collect,
+    CardOverview, CardSummary, CardsRequest, ConnectionRequest, Failure, Reply, Request, Step,
+    Unsettled, collect,
 };
 use crate::transmit;
 
@@ -79,6 +81,8 @@ pub struct Client {
     path: PathBuf,
     link: Option<Link>,
     connections: u64,
+    /// What each connection begins with.
+    introduction: Option<Request>,
 }
 
 impl Client {
@@ -88,7 +92,20 @@ impl Client {
             path: path.into(),
             link: None,
             connections: 0,
+            introduction: None,
         }
+    }
+
+    /// For what somebody asks whom this program has authenticated on the network: every connection begins by saying
+    /// so, and nothing is asked on one where the daemon has not taken it.
+    #[must_use]
+    pub fn on_behalf_of_caller(mut self, principal: &str, address: IpAddr) -> Self {
+        let request = ConnectionRequest::OnBehalfOfCaller {
+            principal: principal.to_owned(),
+            address: address.to_string(),
+        };
+        self.introduction = Some(Request::Connection(request));
+        self
     }
 
     /// Connects and greets at once.
@@ -292,7 +309,11 @@ impl Client {
         match &mut self.link {
             Some(link) => Ok(link),
             none => {
-                let link = open(&self.path, timeout.min(CONNECT_TIME))?;
+                let patience = timeout.min(CONNECT_TIME);
+                let mut link = open(&self.path, patience)?;
+                if let Some(introduction) = &self.introduction {
+                    introduce(&mut link, introduction, &self.path, patience)?;
+                }
                 self.connections += 1;
                 Ok(none.insert(link))
             }
@@ -311,6 +332,24 @@ impl fmt::Debug for Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.disconnect();
+    }
+}
+
+/// Says something before the first request, which is not sent where this fails.
+fn introduce(
+    link: &mut Link,
+    introduction: &Request,
+    path: &Path,
+    patience: Duration,
+) -> Result<(), ClientError> {
+    let sent = link.channel.send_with_descriptor(introduction, None);
+    match sent.and_then(|()| link.channel.receive(Some(patience), FRAME_TIME)) {
+        Ok(Reply::Failed(failure)) => Err(ClientError::Refused(failure)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(ClientError::Unreachable {
+            path: path.to_owned(),
+            source: io::Error::other(error),
+        }),
     }
 }
 

@@ -31,7 +31,7 @@ pub use self::card::{
     CardStatus, CardSummary, LockoutRoom, Part, Reference, Tries,
 };
 pub use self::cards::{AuditHead, CardsRequest, CreateCard, NewContent};
-pub use self::connection::ConnectionRequest;
+pub use self::connection::{ConnectionRequest, MAX_PRINCIPAL};
 pub use self::drive::{DriveRequest, Hold};
 pub use self::key::{
     KeySummary, NewKey, Operation, PrivateKey, RecoverySummary, SessionKeyMaterial,

@@ -33,7 +33,7 @@ pub use failure::{chain, fail};
 pub use holder::challenge::{AdminChallenge, AdminTask, Deadline};
 pub use host::Host;
 pub use host::accounts::Accounts;
-pub use host::audit::{Actor, Audit, Door};
+pub use host::audit::{Actor, Audit, Door, RemoteCaller};
 pub use host::describe::{InUse, details};
 pub use host::hosted::{Counts, HostedCard};
 pub use host::permission::{Caller, Grant, Right, Roles};

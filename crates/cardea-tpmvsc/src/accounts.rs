@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cardea_client::message::MAX_PRINCIPAL;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -116,6 +117,9 @@ impl Accounts {
             .split_once(char::is_whitespace)
             .ok_or(FORM)?;
         let name = name.trim();
+        if name.len() > MAX_NAME {
+            return Err("the name is too long");
+        }
         match mechanism {
             "ntlm" => {
                 let hash = NtHash::from_hex(secret).ok_or(FORM)?;
@@ -232,6 +236,9 @@ fn fold(name: &str) -> String {
 
 /// Longest file: some hundred accounts.
 const MAX_FILE: usize = 64 * 1024;
+
+/// Half of what the daemon's audit takes: a name in another case may be longer.
+const MAX_NAME: usize = MAX_PRINCIPAL / 2;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //!
 //! Everything that a caller may have wrong is found before the daemon hears of it, except what only the daemon knows.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -32,6 +33,15 @@ pub trait Listener: Send {
 
     /// Something failed.
     fn error(&mut self, error: ErrorReport);
+}
+
+/// Whom an order is for: the daemon's audit has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account or principal that was authenticated.
+    pub principal: String,
+    /// Where they call from.
+    pub address: IpAddr,
 }
 
 /// Orders from the daemon, one at a time.
@@ -69,6 +79,7 @@ impl Manager {
     /// An HRESULT.
     pub fn create(
         &self,
+        caller: &Caller,
         card: &CardParameters<'_>,
         listener: &mut dyn Listener,
     ) -> Result<Created, u32> {
@@ -81,7 +92,7 @@ impl Manager {
         }
         let made = reports.meanwhile(|say| {
             let _turn = self.turn();
-            self.ask(&Request::Cards(order), &mut |step| {
+            self.ask(caller, &Request::Cards(order), &mut |step| {
                 let status = Status::while_creating(step);
                 if card.generate || status != Status::GenerateRunning {
                     say(status);
@@ -90,7 +101,7 @@ impl Manager {
         })?;
         if let Err(Refusal::Unknown) = made {
             // Made or not: whoever is told of a failure has no card. Its id was chosen here, so it can be named.
-            self.take_back(&base16ct::lower::encode_string(&card_id));
+            self.take_back(caller, &base16ct::lower::encode_string(&card_id));
         }
         let made = made
             .map_err(Refusal::hresult)
@@ -108,7 +119,7 @@ impl Manager {
                 match reports.aborted {
                     None => Ok(created),
                     Some(aborted) => {
-                        self.take_back(&created.card_id);
+                        self.take_back(caller, &created.card_id);
                         Err(aborted)
                     }
                 }
@@ -130,7 +141,12 @@ impl Manager {
     /// # Errors
     ///
     /// An HRESULT.
-    pub fn destroy(&self, instance: &str, listener: &mut dyn Listener) -> Result<(), u32> {
+    pub fn destroy(
+        &self,
+        caller: &Caller,
+        instance: &str,
+        listener: &mut dyn Listener,
+    ) -> Result<(), u32> {
         // Only the instance id: a name, or the beginning of another id, may mean another card.
         let (_, number) = instance
             .split_at_checked(INSTANCE.len())
@@ -148,7 +164,9 @@ impl Manager {
         let request = Request::card(&instance, CardRequest::Destroy { owner_auth: None });
         let done = reports.meanwhile(|say| {
             let _turn = self.turn();
-            self.ask(&request, &mut |step| say(Status::while_destroying(step)))
+            self.ask(caller, &request, &mut |step| {
+                say(Status::while_destroying(step))
+            })
         })?;
         match done {
             Ok(Reply::Done) => {
@@ -168,16 +186,16 @@ impl Manager {
     }
 
     /// Takes a card away that was made for somebody who does not get it.
-    pub fn take_back(&self, card_id: &str) {
+    pub fn take_back(&self, caller: &Caller, card_id: &str) {
         // By its card id: the instance id may be another card's by now.
         let destroy = || Request::card(card_id, CardRequest::Destroy { owner_auth: None });
-        let mut done = self.ask(&destroy(), &mut |_| {});
+        let mut done = self.ask(caller, &destroy(), &mut |_| {});
         for _ in 0..RETRIES {
             match done {
                 // A daemon that is starting again is there in a moment.
                 Err(Refusal::Unknown | Refusal::Failed(Hresult::UNREACHABLE)) => {
                     thread::sleep(RETRY_TIME);
-                    done = self.ask(&destroy(), &mut |_| {});
+                    done = self.ask(caller, &destroy(), &mut |_| {});
                 }
                 _ => break,
             }
@@ -233,12 +251,15 @@ impl Manager {
     /// A request to the daemon, on a connection of its own.
     fn ask(
         &self,
+        caller: &Caller,
         request: &Request,
         step: &mut dyn FnMut(cardea_terms::Step),
     ) -> Result<Reply, Refusal> {
-        let mut client = Client::new(&self.socket);
+        let client = Client::new(&self.socket);
+        let mut client = client.on_behalf_of_caller(&caller.principal, caller.address);
         match client.call_with_progress(request, ANSWER_TIME, step) {
-            Ok(Reply::Failed(Failure { kind, message, .. })) => {
+            Ok(Reply::Failed(Failure { kind, message, .. }))
+            | Err(ClientError::Refused(Failure { kind, message, .. })) => {
                 if kind == FailureKind::Denied {
                     tracing::error!(
                         message,
@@ -402,6 +423,13 @@ mod tests {
         1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
     ];
 
+    fn ann() -> Caller {
+        Caller {
+            principal: "ann".to_owned(),
+            address: IpAddr::from([192, 0, 2, 7]),
+        }
+    }
+
     fn card() -> CardParameters<'static> {
         CardParameters {
             name: "VSC".to_owned(),
@@ -418,7 +446,7 @@ mod tests {
     /// There is no daemon: whatever is refused in another way than as unreachable was refused before.
     fn refused(card: CardParameters<'_>) -> u32 {
         let manager = Manager::new("/nonexistent/socket".into(), None);
-        manager.create(&card, &mut Deaf).unwrap_err()
+        manager.create(&ann(), &card, &mut Deaf).unwrap_err()
     }
 
     #[test]
@@ -464,7 +492,7 @@ mod tests {
     #[test]
     fn only_instance_ids_are_destroyed() {
         let manager = Manager::new("/nonexistent/socket".into(), None);
-        let destroyed = |instance| manager.destroy(instance, &mut Deaf);
+        let destroyed = |instance| manager.destroy(&ann(), instance, &mut Deaf);
         assert_eq!(
             destroyed(r"root\SmartCardReader\0000"),
             Err(Hresult::UNREACHABLE.0)
@@ -483,13 +511,26 @@ mod tests {
     #[test]
     fn card_of_which_nothing_is_known_is_destroyed_by_the_id_that_was_ordered() {
         use cardea_client::ServerEnd;
+        use cardea_client::message::ConnectionRequest;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let daemon = std::thread::spawn(move || {
+            // Every connection says first whom it is for.
             let accept = || {
                 let (stream, _) = listener.accept().unwrap();
-                ServerEnd::accept(stream, Duration::from_secs(20)).unwrap()
+                let mut end = ServerEnd::accept(stream, Duration::from_secs(20)).unwrap();
+                let said = end.request(None).unwrap();
+                let Some(Request::Connection(ConnectionRequest::OnBehalfOfCaller {
+                    principal,
+                    address,
+                })) = said
+                else {
+                    panic!("not whom it is for: {said:?}")
+                };
+                assert_eq!((&*principal, &*address), ("ann", "192.0.2.7"));
+                end.reply(&Reply::Done).unwrap();
+                end
             };
             // It goes away with the order, once more with the destruction, and then stays.
             let mut first = accept();
@@ -510,7 +551,10 @@ mod tests {
             )
         });
         let manager = Manager::new(path, None);
-        assert_eq!(manager.create(&card(), &mut Deaf), Err(Hresult::FAIL.0));
+        assert_eq!(
+            manager.create(&ann(), &card(), &mut Deaf),
+            Err(Hresult::FAIL.0)
+        );
         let (ordered, named, request) = daemon.join().unwrap();
         assert_eq!(ordered, named);
         let Request::Card { request, .. } = request else {
@@ -523,10 +567,13 @@ mod tests {
     fn listener_that_refuses_ends_the_operation_and_hears_no_more() {
         let manager = Manager::new("/nonexistent/socket".into(), None);
         let mut listener = Refuses(Status::CardInitializing, Vec::new());
-        assert_eq!(manager.create(&card(), &mut listener), Err(0x8000_FFFF));
+        assert_eq!(
+            manager.create(&ann(), &card(), &mut listener),
+            Err(0x8000_FFFF)
+        );
         assert_eq!(listener.1, [Status::CardInitializing]);
         let mut listener = Refuses(Status::ReaderDestroying, Vec::new());
-        let refused = manager.destroy(r"ROOT\SMARTCARDREADER\0000", &mut listener);
+        let refused = manager.destroy(&ann(), r"ROOT\SMARTCARDREADER\0000", &mut listener);
         assert_eq!(refused, Err(0x8000_FFFF));
     }
 }

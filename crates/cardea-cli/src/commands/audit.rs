@@ -104,11 +104,15 @@ fn sentence(line: &[u8]) -> String {
     };
     let user = record.get("uid").and_then(Value::as_u64);
     let user = user.and_then(|uid| u32::try_from(uid).ok());
-    parts.push(format!(
-        "by {} ({}{unit})",
-        user.map(owner_name).unwrap_or_default(),
-        text("program")
-    ));
+    let user = user.map(owner_name).unwrap_or_default();
+    parts.push(format!("by {user} ({}{unit})", text("program")));
+    // What only the caller says is told as such.
+    if record.get("principal").is_some() {
+        let (principal, address) = (text("principal"), text("address"));
+        parts.push(format!("for {principal} at {address}, according to {user}"));
+    } else if record.get("for").is_some() {
+        parts.push(format!("for {}, according to {user}", text("for")));
+    }
     wrapped(&parts.join("  "), 2, of_terminal(io::stdout()))
 }
 
@@ -308,6 +312,23 @@ mod tests {
             told.ends_with("tries left 4  by root (/usr/bin/ssh)"),
             "{told}"
         );
+        let line = json!({
+            "sequence": 2, "time": 1_700_000_000, "id": 101, "event": "card-created", "card": "00", "name": "Bob",
+            "uid": 0, "pid": 7, "program": "[cardea-tpmvsc]", "unit": "cardea-tpmvsc.service",
+            "principal": "ann@FIRM.EXAMPLE\u{1b}", "address": "192.0.2.7", "door": "socket", "previous": "0"
+        });
+        let told = sentence(line.to_string().as_bytes()).replace("\n ", "");
+        assert!(
+            told.contains("by root ([cardea-tpmvsc] in cardea-tpmvsc.service)"),
+            "{told}"
+        );
+        assert!(
+            told.ends_with(" at 192.0.2.7, according to root") && !told.contains('\u{1b}'),
+            "{told}"
+        );
+        let line = json!({"event": "key-used", "uid": 0, "program": "ssh", "for": "far"});
+        let told = sentence(line.to_string().as_bytes());
+        assert!(told.ends_with("for far, according to root"), "{told}");
         assert_eq!(sentence(b"garbage"), "a record that cannot be read");
     }
 }

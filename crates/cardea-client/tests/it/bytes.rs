@@ -100,6 +100,13 @@ fn greeting_and_requests_keep_their_bytes() {
             "8202818201816141",
         ),
         (
+            Request::Connection(ConnectionRequest::OnBehalfOfCaller {
+                principal: card(),
+                address: "::1".into(),
+            }),
+            "8202818203826141633a3a31",
+        ),
+        (
             Request::card(card(), CardRequest::Transmit { apdu: secret(&[0]) }),
             "820082614182181b814100",
         ),

@@ -7,6 +7,7 @@ use cardea_client::message::{ConnectionRequest, DriveRequest, Failure, FailureKi
 
 use super::{Counter, Visitor};
 use crate::failure::fail;
+use crate::host::audit::RemoteCaller;
 use crate::lifecycle::drive;
 use crate::names::is_name;
 
@@ -30,6 +31,16 @@ impl Counter {
                     ));
                 }
                 visitor.actor.on_behalf_of = whom;
+                Ok(Reply::Done)
+            }
+            ConnectionRequest::OnBehalfOfCaller { principal, address } => {
+                let caller = RemoteCaller::parse(&principal, &address).ok_or_else(|| {
+                    fail(
+                        FailureKind::Invalid,
+                        "the principal is empty or too long, or the address is not one",
+                    )
+                })?;
+                visitor.actor.remote = Some(caller);
                 Ok(Reply::Done)
             }
             ConnectionRequest::ShareLogins => {

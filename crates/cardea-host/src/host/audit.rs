@@ -12,13 +12,15 @@ mod frequency;
 mod log;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cardea_card::Event;
-use cardea_client::message::{CounterCheck, FailureKind};
+use cardea_client::message::{CounterCheck, FailureKind, MAX_PRINCIPAL};
 use cardea_terms::CounterMode;
+use cardea_terms::tame;
 use serde_json::{Map, Value};
 
 use crate::host::accounts::Accounts;
@@ -47,6 +49,26 @@ pub struct Actor {
     pub started: u64,
     /// Whom it says that it does it for; empty = itself.
     pub on_behalf_of: String,
+    /// Whom it has authenticated on the network, in its word; absent = nobody.
+    pub remote: Option<RemoteCaller>,
+}
+
+/// Somebody on another machine for whom a service of administrators acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteCaller {
+    principal: String,
+    address: IpAddr,
+}
+
+impl RemoteCaller {
+    /// From what a service says; what a terminal would obey is replaced. None, if it cannot be.
+    pub(crate) fn parse(principal: &str, address: &str) -> Option<Self> {
+        let fits = !principal.is_empty() && principal.len() <= MAX_PRINCIPAL;
+        fits.then_some(Self {
+            principal: tame(principal),
+            address: address.parse().ok()?,
+        })
+    }
 }
 
 impl Actor {
@@ -65,6 +87,7 @@ impl Actor {
             unit,
             started,
             on_behalf_of: String::new(),
+            remote: None,
         }
     }
 
@@ -77,6 +100,7 @@ impl Actor {
             unit: String::new(),
             started: 0,
             on_behalf_of: String::new(),
+            remote: None,
         }
     }
 }
@@ -280,6 +304,10 @@ impl Draft {
         }
         if !actor.on_behalf_of.is_empty() {
             record.insert("for".into(), actor.on_behalf_of.clone().into());
+        }
+        if let Some(RemoteCaller { principal, address }) = &actor.remote {
+            record.insert("principal".into(), principal.clone().into());
+            record.insert("address".into(), address.to_string().into());
         }
         record.insert("door".into(), door.word().into());
         Self {
@@ -527,6 +555,7 @@ mod tests {
             unit: String::new(),
             started: 0,
             on_behalf_of: String::new(),
+            remote: None,
         }
     }
 
@@ -538,6 +567,31 @@ mod tests {
         lines
             .map(|line| serde_json::from_slice(line).unwrap())
             .collect()
+    }
+
+    #[test]
+    fn somebody_on_another_machine_is_named_with_an_address_and_obeyed_by_no_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        for (principal, address) in [
+            ("", "192.0.2.7"),
+            ("ann", "example.org"),
+            ("ann", "192.0.2.7:135"),
+            (&*"a".repeat(MAX_PRINCIPAL + 1), "::1"),
+        ] {
+            assert_eq!(RemoteCaller::parse(principal, address), None, "{address}");
+        }
+        let service = Actor {
+            remote: RemoteCaller::parse("ann\u{1b}[2J\u{202e}@FIRM", "2001:DB8::7"),
+            ..actor()
+        };
+        audit.event(None, &service, Door::Socket, Kind::CardCreated);
+        audit.event(None, &actor(), Door::Socket, Kind::CardCreated);
+        let found = lines(&audit);
+        assert_eq!(found[0]["principal"], "ann\u{fffd}[2J\u{fffd}@FIRM");
+        assert_eq!(found[0]["address"], "2001:db8::7");
+        assert_eq!(found[0]["uid"], 1000);
+        assert!(found[1].get("principal").is_none() && found[1].get("address").is_none());
     }
 
     #[test]

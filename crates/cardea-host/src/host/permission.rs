@@ -45,6 +45,8 @@ pub(crate) fn audience(request: &Request) -> Audience {
             | ConnectionRequest::OnBehalf { .. }
             | ConnectionRequest::ShareLogins,
         ) => Audience::Anyone,
+        // It is believed, and stands in the audit.
+        Request::Connection(ConnectionRequest::OnBehalfOfCaller { .. }) => Audience::Administrator,
         Request::Drive(DriveRequest::Attach { .. } | DriveRequest::Hold { .. }) => Audience::Anyone,
         Request::Reader(
             ReaderRequest::Info | ReaderRequest::States | ReaderRequest::WaitStates { .. },

@@ -12,7 +12,7 @@ use cardea_terms::tpmvsc::Hresult;
 
 use super::callback::Reports;
 use super::{Visit, checked, plain, undecodable};
-use crate::manager::{Created, Listener};
+use crate::manager::{Caller, Created, Listener};
 use cardea_rpc::rpc::{Answer, Request};
 
 impl Visit {
@@ -32,8 +32,9 @@ impl Visit {
     fn create(&self, request: &Request<'_>, method: CreateMethod) -> Result<Answer, u32> {
         let (call, used) = CreateCard::decode(method, request.stub).map_err(undecodable)?;
         checked(request, used, Some(&call.this))?;
+        let caller = self.caller(request);
         let created = self.with_reports(&call.this, call.callback.as_ref(), |reports| {
-            self.make(&call, reports)
+            self.make(&caller, &call, reports)
         });
         self.log(request, "create", created.as_ref().err());
         let reply = match &created {
@@ -49,14 +50,21 @@ impl Visit {
         if let Ok(created) = created {
             let manager = Arc::clone(&self.shared.manager);
             // Whoever does not learn its instance id could never destroy it.
-            answer.undo = Some(Box::new(move || manager.take_back(&created.card_id)));
+            answer.undo = Some(Box::new(move || {
+                manager.take_back(&caller, &created.card_id)
+            }));
         }
         Ok(answer)
     }
 
-    fn make(&self, call: &CreateCard, reports: &mut dyn Listener) -> Result<Created, u32> {
+    fn make(
+        &self,
+        caller: &Caller,
+        call: &CreateCard,
+        reports: &mut dyn Listener,
+    ) -> Result<Created, u32> {
         match call.parameters() {
-            Ok(card) => self.shared.manager.create(&card, reports),
+            Ok(card) => self.shared.manager.create(caller, &card, reports),
             Err(rejected) => {
                 if let Some(report) = rejected.report() {
                     reports.error(report);
@@ -69,9 +77,10 @@ impl Visit {
     fn destroy(&self, request: &Request<'_>) -> Result<Answer, u32> {
         let (call, used) = DestroyCard::decode(request.stub).map_err(undecodable)?;
         checked(request, used, Some(&call.this))?;
+        let caller = self.caller(request);
         let done = self.with_reports(&call.this, call.callback.as_ref(), |reports| {
             let instance = call.instance_id.to_text().ok_or(Hresult::NOT_FOUND.0)?;
-            self.shared.manager.destroy(&instance, reports)
+            self.shared.manager.destroy(&caller, &instance, reports)
         });
         self.log(request, "destroy", done.as_ref().err());
         let reply = DestroyCardReply {
@@ -96,7 +105,16 @@ impl Visit {
         done
     }
 
-    /// Who did what: the daemon's audit knows this service alone.
+    /// Whom the daemon hears of. There is always somebody: nobody else gets at these methods.
+    fn caller(&self, request: &Request<'_>) -> Caller {
+        let user = request.caller.map(|caller| caller.user.clone());
+        Caller {
+            principal: user.unwrap_or_default(),
+            address: self.peer.ip(),
+        }
+    }
+
+    /// Who did what, in the journal of this service; the daemon's audit has it too.
     fn log(&self, request: &Request<'_>, operation: &str, failure: Option<&u32>) {
         let user = request.caller.map(|caller| &*caller.user);
         let user = user.unwrap_or_default();

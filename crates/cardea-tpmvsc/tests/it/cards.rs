@@ -83,6 +83,17 @@ impl Target {
         serde_json::from_str(&shown).unwrap()
     }
 
+    /// What the daemon's audit has of an event.
+    fn audited(&self, event: &str) -> Vec<Value> {
+        let records = self.workplace.daemon.printed(&["audit", "--json"]);
+        let records = records
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        records
+            .filter(|record: &Value| record["event"] == event)
+            .collect()
+    }
+
     pub(crate) fn instances(&self) -> Vec<String> {
         let cards = self.workplace.daemon.printed(&["card", "list", "--json"]);
         let cards: Value = serde_json::from_str(&cards).unwrap();
@@ -198,6 +209,34 @@ fn cards_are_created_by_every_interface_and_destroyed() {
     assert_eq!(client.result(destroy.clone()), 0);
     assert_eq!(client.result(destroy), NOT_FOUND);
     assert_eq!(target.instances().len(), 2);
+    // The audit has this service's user, and the caller as the service knows them.
+    let (created, destroyed) = (
+        target.audited("card-created"),
+        target.audited("card-destroyed"),
+    );
+    assert_eq!((created.len(), destroyed.len()), (3, 1));
+    for record in created.iter().chain(&destroyed) {
+        assert_eq!(record["principal"], "ann", "{record}");
+        assert_eq!(record["address"], "127.0.0.1", "{record}");
+        assert_eq!(record["uid"], rustix::process::getuid().as_raw());
+        assert!(record.get("for").is_none(), "{record}");
+    }
+    let shown = target.workplace.daemon.printed(&["audit"]);
+    assert!(
+        shown.contains("for ann at 127.0.0.1, according to "),
+        "{shown}"
+    );
+    // What is done here is nobody else's.
+    let here = target
+        .workplace
+        .daemon
+        .cardea(&["card", "destroy", "Card 3", "--yes"]);
+    assert!(here.success, "{}", here.text);
+    assert!(
+        target.audited("card-destroyed")[1]
+            .get("principal")
+            .is_none()
+    );
 }
 
 #[test]
@@ -225,6 +264,11 @@ fn administrators_with_a_ticket_create_and_destroy_cards() {
     let destroy = json!({"call": "destroy", "instance": card["instance"]});
     assert_eq!(ann.result(destroy), 0);
     assert!(target.instances().is_empty());
+    for event in ["card-created", "card-destroyed"] {
+        let records = target.audited(event);
+        assert_eq!(records[0]["principal"], "ann@FIRM.EXAMPLE", "{event}");
+        assert_eq!(records[0]["address"], "127.0.0.1", "{event}");
+    }
     // Of the realm, but no administrator.
     assert!(client("bob", "privacy").read()["fault"].is_string());
     // NTLM goes on.

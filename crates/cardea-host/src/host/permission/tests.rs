@@ -113,6 +113,13 @@ fn table() -> Vec<(Request, [bool; 4])> {
             [true, true, true, true],
         ),
         (
+            Request::Connection(ConnectionRequest::OnBehalfOfCaller {
+                principal: String::new(),
+                address: String::new(),
+            }),
+            [true, false, false, false],
+        ),
+        (
             Request::Reader(ReaderRequest::States),
             [true, true, true, true],
         ),
@@ -537,6 +544,7 @@ fn variant(request: &Request) -> usize {
         Request::Redirection(RedirectionRequest::Offer { .. }) => 48,
         Request::Redirection(RedirectionRequest::Answered { .. }) => 49,
         Request::Connection(ConnectionRequest::OnBehalf { .. }) => 50,
+        Request::Connection(ConnectionRequest::OnBehalfOfCaller { .. }) => 76,
         Request::Card {
             request: CardRequest::AskConsent { .. },
             ..
