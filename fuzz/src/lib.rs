@@ -14,6 +14,7 @@ pub mod card_file;
 pub mod dcom_activation;
 pub mod dcom_message;
 pub mod dcom_reference;
+pub mod enrolment;
 pub mod evidence;
 pub mod exchange;
 pub mod kerberos;
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     dcom_activation::TARGET,
     dcom_message::TARGET,
     dcom_reference::TARGET,
+    enrolment::TARGET,
     evidence::TARGET,
     exchange::TARGET,
     kerberos::TARGET,

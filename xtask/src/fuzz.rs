@@ -418,6 +418,7 @@ stat::average_exec_per_sec:     100\n";
                 "dcom_activation",
                 "dcom_message",
                 "dcom_reference",
+                "enrolment",
                 "evidence",
                 "exchange",
                 "kerberos",

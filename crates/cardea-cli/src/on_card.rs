@@ -208,6 +208,11 @@ impl Stored {
             .iter()
             .map(ToString::to_string)
             .collect();
+        let usages: Vec<String> = certificate
+            .extended_key_usages()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         json!({
             "subject": certificate.subject().to_string(),
             "issuer": certificate.issuer().to_string(),
@@ -216,6 +221,8 @@ impl Stored {
             "not_after": certificate.not_after(),
             "validity": Validity::of(certificate).word(),
             "alternative_names": names,
+            "extended_key_usages": usages,
+            "sid": certificate.security_identifier(),
             "sha256": plain(&certificate.fingerprint()),
         })
     }
@@ -250,6 +257,12 @@ impl Stored {
                 for name in certificate.alternative_names() {
                     lines.push(("name", printable(&name.to_string())));
                 }
+                for usage in certificate.extended_key_usages() {
+                    lines.push(("for", usage.to_string()));
+                }
+                if let Some(sid) = certificate.security_identifier() {
+                    lines.push(("SID", sid.to_owned()));
+                }
                 lines.push(("SHA-256", plain(&certificate.fingerprint())));
             }
             Err(error) => lines.push(("cannot be read", error.to_string())),
@@ -276,6 +289,20 @@ pub(crate) fn newest<'a>(
             best
         }
     })
+}
+
+/// Says so if a domain controller will not know whose certificate for sign-in this is: they have refused names alone
+/// since September 2025 (KB5014754).
+pub(crate) fn note_weak_mapping(certificate: &Certificate) {
+    let mut usages = certificate.extended_key_usages().iter();
+    if usages.any(|usage| usage.to_string() == "smartcardLogon")
+        && !certificate.is_strongly_mapped()
+    {
+        note(
+            "warning: the certificate is for smart card logon and has no security identifier (SID); domain controllers \
+             of Windows refuse it unless the account names it in altSecurityIdentities",
+        );
+    }
 }
 
 /// Names the certificates of a file that were not stored.

@@ -16,7 +16,8 @@ const WHAT: &str = "subject alternative name";
 
 /// A name beside the subject.
 ///
-/// As text: `dns:host.example.org`, `email:ada@example.org`, `upn:ada@EXAMPLE.ORG`, `uri:urn:uuid:…`.
+/// As text: `dns:host.example.org`, `email:ada@example.org`, `pkinit:ada@EXAMPLE.ORG`, `upn:ada@EXAMPLE.ORG`,
+/// `uri:urn:uuid:…`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AlternativeName {
@@ -24,6 +25,8 @@ pub enum AlternativeName {
     Dns(String),
     /// An address for mail (rfc822Name).
     Email(String),
+    /// A Kerberos principal with its realm: who signs in by PKINIT (otherName 1.3.6.1.5.2.2, RFC 4556, section 3.2.2).
+    Pkinit(String),
     /// A user principal name: who logs on with the card (otherName 1.3.6.1.4.1.311.20.2.3).
     Upn(String),
     /// A URI.
@@ -37,15 +40,10 @@ impl AlternativeName {
             Self::Email(text) => asn1::element(asn1::primitive(1), text.as_bytes()),
             Self::Dns(text) => asn1::element(asn1::primitive(2), text.as_bytes()),
             Self::Uri(text) => asn1::element(asn1::primitive(6), text.as_bytes()),
+            Self::Pkinit(text) => other_name(oid::PKINIT_NAME, &principal_to_der(text)),
             Self::Upn(text) => {
                 let value = asn1::element(asn1::TAG_UTF8_STRING, text.as_bytes());
-                asn1::nest(
-                    asn1::constructed(0),
-                    &[
-                        asn1::oid(oid::UPN),
-                        asn1::element(asn1::constructed(0), &value),
-                    ],
-                )
+                other_name(oid::UPN, &value)
             }
         }
     }
@@ -56,10 +54,14 @@ impl AlternativeName {
         let mut found = Vec::new();
         while !names.is_empty() {
             if let Some(mut other) = names.constructed(0)? {
-                if other.oid()? == oid::UPN
-                    && let Some(mut value) = other.constructed(0)?
-                {
+                let kind = other.dotted_oid()?;
+                let Some(mut value) = other.constructed(0)? else {
+                    continue;
+                };
+                if kind == oid::UPN.to_string() {
                     found.extend(text_of(value.encoded()?).map(Self::Upn));
+                } else if kind == oid::PKINIT_NAME.to_string() {
+                    found.extend(principal_from_der(value.encoded()?).map(Self::Pkinit));
                 }
                 continue;
             }
@@ -80,6 +82,7 @@ impl AlternativeName {
         match self {
             Self::Dns(text) => ("dns", text),
             Self::Email(text) => ("email", text),
+            Self::Pkinit(text) => ("pkinit", text),
             Self::Upn(text) => ("upn", text),
             Self::Uri(text) => ("uri", text),
         }
@@ -110,7 +113,7 @@ impl AlternativeName {
             {
                 Err(invalid("a host is letters, digits, dots and hyphens"))
             }
-            Self::Email(text) | Self::Upn(text) if !is_address(text) => {
+            Self::Email(text) | Self::Pkinit(text) | Self::Upn(text) if !is_address(text) => {
                 Err(invalid("it must look like name@domain"))
             }
             Self::Uri(text) if !text.contains(':') => {
@@ -125,6 +128,57 @@ fn is_address(text: &str) -> bool {
     text.rsplit_once('@')
         .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
 }
+
+/// An otherName (RFC 5280, section 4.2.1.6).
+fn other_name(kind: der::asn1::ObjectIdentifier, value: &[u8]) -> Vec<u8> {
+    let value = asn1::element(asn1::constructed(0), value);
+    asn1::nest(asn1::constructed(0), &[asn1::oid(kind), value])
+}
+
+/// `name@REALM` as a KRB5PrincipalName of type NT-PRINCIPAL; components of the name have slashes between them.
+fn principal_to_der(text: &str) -> Vec<u8> {
+    let (name, realm) = text.rsplit_once('@').unwrap_or((text, ""));
+    let string = |text: &str| asn1::element(TAG_GENERAL_STRING, text.as_bytes());
+    let components: Vec<_> = name.split('/').map(string).collect();
+    let name = asn1::sequence(&[
+        asn1::element(asn1::constructed(0), &asn1::unsigned(&[1])),
+        asn1::element(asn1::constructed(1), &asn1::sequence(&components)),
+    ]);
+    asn1::sequence(&[
+        asn1::element(asn1::constructed(0), &string(realm)),
+        asn1::element(asn1::constructed(1), &name),
+    ])
+}
+
+/// The principal as text, if it is one: a name of any type.
+fn principal_from_der(der: &[u8]) -> Option<String> {
+    let mut fields = Reader::whole(der, WHAT).ok()?;
+    let realm = general_string(fields.constructed(0).ok()??.last_encoded().ok()?)?;
+    let mut outer = fields.constructed(1).ok()??;
+    let mut name = outer.sequence().ok()?;
+    name.constructed(0).ok()??;
+    let (tag, mut components, behind) =
+        asn1::split_element(name.constructed(1).ok()??.last_encoded().ok()?)?;
+    let mut parts = Vec::new();
+    while let Some((part_tag, value, rest)) = asn1::split_element(components) {
+        if part_tag != TAG_GENERAL_STRING {
+            return None;
+        }
+        parts.push(std::str::from_utf8(value).ok()?);
+        components = rest;
+    }
+    let is_whole = tag == asn1::TAG_SEQUENCE && components.is_empty() && behind.is_empty();
+    (is_whole && !parts.is_empty()).then(|| format!("{}@{realm}", parts.join("/")))
+}
+
+fn general_string(encoded: &[u8]) -> Option<&str> {
+    match asn1::split_element(encoded)? {
+        (TAG_GENERAL_STRING, value, []) => std::str::from_utf8(value).ok(),
+        _ => None,
+    }
+}
+
+const TAG_GENERAL_STRING: u8 = 0x1b;
 
 fn primitive(number: u32) -> Tag {
     TagNumber(number).context_specific(false)
@@ -153,13 +207,14 @@ impl FromStr for AlternativeName {
         let invalid = || Error::InvalidText {
             what: WHAT,
             value: quotable(text),
-            reason: "it must begin with `dns:`, `email:`, `upn:` or `uri:`",
+            reason: "it must begin with `dns:`, `email:`, `pkinit:`, `upn:` or `uri:`",
         };
         let (kind, value) = text.split_once(':').ok_or_else(invalid)?;
         let value = value.trim().to_owned();
         let name = match kind.trim().to_ascii_lowercase().as_str() {
             "dns" => Self::Dns(value),
             "email" => Self::Email(value),
+            "pkinit" => Self::Pkinit(value),
             "upn" => Self::Upn(value),
             "uri" => Self::Uri(value),
             _ => return Err(invalid()),
@@ -178,6 +233,7 @@ mod tests {
         let texts = [
             "dns:host.example.org",
             "email:ada@example.org",
+            "pkinit:host/a.example.org@EXAMPLE.ORG",
             "upn:ädä@EXAMPLE.ORG",
             "uri:https://example.org/ada",
         ];
@@ -193,6 +249,29 @@ mod tests {
                 .collect::<Vec<_>>(),
         );
         assert_eq!(AlternativeName::read_all(&der).unwrap(), names);
+    }
+
+    #[test]
+    fn sign_in_names_have_the_bytes_of_openssl() {
+        // `openssl req` with otherName:1.3.6.1.4.1.311.20.2.3;UTF8 and 1.3.6.1.5.2.2;SEQUENCE (3.0.19).
+        let der = base16ct::upper::decode_vec(
+            "3050A01F060A2B060104018237140203A0110C0F616461404558414D504C452E4F5247A02D06062B06010502\
+             02A0233021A00D1B0B4558414D504C452E4F5247A110300EA003020101A10730051B03616461",
+        )
+        .unwrap();
+        let names = [
+            AlternativeName::Upn("ada@EXAMPLE.ORG".to_owned()),
+            AlternativeName::Pkinit("ada@EXAMPLE.ORG".to_owned()),
+        ];
+        assert_eq!(AlternativeName::read_all(&der).unwrap(), names);
+        let parts: Vec<_> = names.iter().map(AlternativeName::to_der).collect();
+        assert_eq!(asn1::sequence(&parts), der);
+        for cut in 2..der.len() {
+            // Damaged names are left out or refused; nothing panics.
+            let mut damaged = der.clone();
+            damaged[cut] ^= 0x20;
+            let _ = AlternativeName::read_all(&damaged);
+        }
     }
 
     #[test]
@@ -214,6 +293,8 @@ mod tests {
             "email:ada",
             "email:@x",
             "upn:ada",
+            "pkinit:ada",
+            "pkinit:ädä@X",
             "uri:example",
             "dns:a b",
         ] {

@@ -15,16 +15,16 @@ const MAX_SERIAL: usize = 20;
 
 /// What requests and certificates have in common.
 #[derive(Clone, Debug)]
-struct Wanted {
+pub(crate) struct Wanted {
     subject: Name,
     key: PublicKey,
-    alternative_names: Vec<AlternativeName>,
-    key_usages: Vec<KeyUsage>,
-    extended_key_usages: Vec<ExtendedKeyUsage>,
+    pub(crate) alternative_names: Vec<AlternativeName>,
+    pub(crate) key_usages: Vec<KeyUsage>,
+    pub(crate) extended_key_usages: Vec<ExtendedKeyUsage>,
 }
 
 impl Wanted {
-    fn new(subject: Name, key: PublicKey) -> Self {
+    pub(crate) fn new(subject: Name, key: PublicKey) -> Self {
         Self {
             subject,
             key,
@@ -34,7 +34,7 @@ impl Wanted {
         }
     }
 
-    fn extensions(&self) -> Result<Vec<Vec<u8>>, Error> {
+    pub(crate) fn extensions(&self) -> Result<Vec<Vec<u8>>, Error> {
         let mut out = Vec::new();
         if !self.key_usages.is_empty() {
             let value = KeyUsage::to_der(&self.key_usages);

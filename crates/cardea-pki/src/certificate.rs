@@ -7,7 +7,10 @@ use crate::error::quotable;
 use crate::kind::rsa_kind;
 use crate::pem::{self, Content};
 use crate::public_key::read_curve;
-use crate::{AlternativeName, Error, KeyKind, MAX_INPUT, Name, PublicKey, oid, pkcs7, time};
+use crate::{
+    AlternativeName, Error, ExtendedKeyUsage, KeyKind, MAX_INPUT, Name, PublicKey,
+    SignatureAlgorithm, oid, pkcs7, time,
+};
 
 const WHAT: &str = "certificate";
 
@@ -23,7 +26,16 @@ pub struct Certificate {
     spki: Vec<u8>,
     public_key: Result<PublicKey, Error>,
     key_description: String,
+    extensions: Shown,
+}
+
+/// What is shown of the extensions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Shown {
     alternative_names: Vec<AlternativeName>,
+    extended_key_usages: Vec<ExtendedKeyUsage>,
+    key_identifier: Option<Vec<u8>>,
+    security_identifier: Option<String>,
 }
 
 impl Certificate {
@@ -101,7 +113,7 @@ impl Certificate {
         let subject = Name::from_der(tbs.encoded()?)?;
         let spki = tbs.encoded()?;
         let (public_key, key_description) = describe_key(spki)?;
-        let alternative_names = read_alternative_names(tbs)?;
+        let extensions = read_extensions(tbs)?;
         Ok(Self {
             der: der.to_vec(),
             subject,
@@ -112,7 +124,7 @@ impl Certificate {
             spki: spki.to_vec(),
             public_key,
             key_description,
-            alternative_names,
+            extensions,
         })
     }
 
@@ -193,7 +205,44 @@ impl Certificate {
     /// The subject's other names; those of other kinds than [`AlternativeName`] are left out.
     #[must_use]
     pub fn alternative_names(&self) -> &[AlternativeName] {
-        &self.alternative_names
+        &self.extensions.alternative_names
+    }
+
+    /// What it is for; empty if the certificate does not say.
+    #[must_use]
+    pub fn extended_key_usages(&self) -> &[ExtendedKeyUsage] {
+        &self.extensions.extended_key_usages
+    }
+
+    /// The identifier of its key, if the certificate has one.
+    #[must_use]
+    pub fn key_identifier(&self) -> Option<&[u8]> {
+        self.extensions.key_identifier.as_deref()
+    }
+
+    /// The security identifier of the account in its directory (extension 1.3.6.1.4.1.311.25.2): the authority's word,
+    /// which nothing here asks for.
+    #[must_use]
+    pub fn security_identifier(&self) -> Option<&str> {
+        self.extensions.security_identifier.as_deref()
+    }
+
+    /// Whether a domain controller finds the account by more than a name that can be given to another one: by the
+    /// security identifier, in its extension or as a URI (MS-PKCA 3.1.5.2.1.6).
+    #[must_use]
+    pub fn is_strongly_mapped(&self) -> bool {
+        let is_mapping = |name: &AlternativeName| matches!(name, AlternativeName::Uri(uri) if uri.starts_with(SID_URI));
+        self.security_identifier().is_some() || self.alternative_names().iter().any(is_mapping)
+    }
+
+    /// The digest by which CMP confirms it: of its own signature's algorithm (RFC 9810, section 5.3.18); none for
+    /// algorithms that this crate does not know.
+    #[must_use]
+    pub fn confirmation_hash(&self) -> Option<Vec<u8>> {
+        let mut certificate = Reader::whole(&self.der, WHAT).ok()?;
+        certificate.sequence().ok()?;
+        let algorithm = SignatureAlgorithm::from_der(certificate.encoded().ok()?)?;
+        Some(algorithm.digest_algorithm().digest(&self.der))
     }
 
     /// Whether it is for this key.
@@ -236,31 +285,75 @@ fn describe_key(spki: &[u8]) -> Result<(Result<PublicKey, Error>, String), Error
     Ok((key, description))
 }
 
+/// Before a security identifier in a URI.
+const SID_URI: &str = "tag:microsoft.com,2022-09-14:sid:";
+
 /// From behind the SubjectPublicKeyInfo.
-fn read_alternative_names(mut tbs: Reader<'_>) -> Result<Vec<AlternativeName>, Error> {
-    let mut found = Vec::new();
+fn read_extensions(mut tbs: Reader<'_>) -> Result<Shown, Error> {
+    let mut shown = Shown::default();
     while !tbs.is_empty() {
         let Some(mut extensions) = tbs.constructed(3)? else {
             // The unique identifiers of version 2.
             tbs.any()?;
             continue;
         };
-        let mut extensions = extensions.sequence()?;
+        shown.read(extensions.sequence()?)?;
+    }
+    Ok(shown)
+}
+
+impl Shown {
+    fn read(&mut self, mut extensions: Reader<'_>) -> Result<(), Error> {
         while !extensions.is_empty() {
             let mut extension = extensions.sequence()?;
-            let kind = extension.oid()?;
+            let kind = extension.dotted_oid()?;
             if extension.next_is(der::Tag::Boolean) {
                 extension.boolean()?;
             }
             let value = extension.octets()?;
             extension.finish()?;
-            if kind == oid::SUBJECT_ALT_NAME {
-                found.extend(AlternativeName::read_all(value)?);
+            if kind == oid::SUBJECT_ALT_NAME.to_string() {
+                self.alternative_names
+                    .extend(AlternativeName::read_all(value)?);
+            } else if kind == oid::EXTENDED_KEY_USAGE.to_string() {
+                self.extended_key_usages
+                    .extend(ExtendedKeyUsage::read_all(value).unwrap_or_default());
+            } else if kind == oid::SUBJECT_KEY_IDENTIFIER.to_string() {
+                self.key_identifier = identifier(value);
+            } else if kind == oid::NTDS_CA_SECURITY.to_string() {
+                self.security_identifier = security_identifier(value);
             }
         }
+        Ok(())
     }
-    Ok(found)
 }
+
+fn identifier(value: &[u8]) -> Option<Vec<u8>> {
+    let mut field = Reader::new(value, WHAT).ok()?;
+    let identifier = field.octets().ok()?.to_vec();
+    field.finish().ok()?;
+    Some(identifier)
+}
+
+/// GeneralNames with one otherName, whose value is an OCTET STRING that holds text.
+fn security_identifier(value: &[u8]) -> Option<String> {
+    let mut names = Reader::whole(value, WHAT).ok()?;
+    let mut name = names.constructed(0).ok()??;
+    if name.oid().ok()? != oid::NTDS_OBJECT_SID {
+        return None;
+    }
+    let mut outer = name.constructed(0).ok()??;
+    let text = std::str::from_utf8(outer.octets().ok()?).ok()?;
+    let is_sid = text.len() <= MAX_SID
+        && text.starts_with("S-1-")
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b"S-".contains(&byte));
+    is_sid.then(|| text.to_owned())
+}
+
+/// Of 15 sub-authorities with ten digits each (MS-DTYP 2.4.2.1).
+const MAX_SID: usize = 184;
 
 /// Labels of PEM blocks that hold certificates or PKCS#7.
 const LABELS: &[&str] = &[
@@ -310,4 +403,27 @@ pub(crate) fn encoded_extension(kind: Vec<u8>, is_critical: bool, value: &[u8]) 
     }
     parts.push(asn1::element(asn1::TAG_OCTET_STRING, value));
     asn1::sequence(&parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_identifier_is_read_as_openssl_writes_it() {
+        let value = base16ct::upper::decode_vec(
+            "3025A023060A2B060104018237190201A0150413532D312D352D32312D312D322D332D31313034",
+        )
+        .unwrap();
+        assert_eq!(
+            security_identifier(&value).as_deref(),
+            Some("S-1-5-21-1-2-3-1104")
+        );
+        for at in 0..value.len() {
+            let mut damaged = value.clone();
+            damaged[at] ^= 0x80;
+            assert_eq!(security_identifier(&damaged), None, "{at}");
+            assert_eq!(security_identifier(&value[..at]), None);
+        }
+    }
 }

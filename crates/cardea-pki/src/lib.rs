@@ -6,6 +6,7 @@
 //! Paths from a certificate of a TPM to an authority ([`PathRules`]), and certificates that an authority issues
 //! ([`CertificateDraft`], [`AttestationCertificate`]).
 //! What a request proves about its key ([`AttestationAttribute`]).
+//! What an authority is sent and what it answers ([`est`], [`cmp`]).
 //! What not: which authorities are trusted, and what was revoked; whoever uses it decides.
 //! Begin with [`PrivateKey::parse`] or [`RequestBuilder`].
 //!
@@ -25,9 +26,11 @@ mod attested;
 mod ber;
 mod builder;
 mod certificate;
+pub mod cmp;
 pub mod envelope;
 mod error;
 pub mod escrow;
+pub mod est;
 mod issued;
 mod kind;
 mod name;

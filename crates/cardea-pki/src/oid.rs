@@ -75,6 +75,20 @@ pub(crate) const CERTIFICATE_POLICIES: ObjectIdentifier = oid("2.5.29.32");
 pub(crate) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 pub(crate) const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 pub(crate) const UPN: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2.3");
+pub(crate) const PKINIT_NAME: ObjectIdentifier = oid("1.3.6.1.5.2.2");
+// The account's security identifier, as its directory knows it (MS-WCCE 2.2.2.7.7.4).
+pub(crate) const NTDS_CA_SECURITY: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2");
+pub(crate) const NTDS_OBJECT_SID: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2.1");
+
+// EST (RFC 7030) and CMP (RFC 9810).
+pub(crate) const CHALLENGE_PASSWORD: ObjectIdentifier = oid("1.2.840.113549.1.9.7");
+pub(crate) const PASSWORD_BASED_MAC: ObjectIdentifier = oid("1.2.840.113533.7.66.13");
+// RFC 4210, appendix D: what OpenSSL 3.0 writes for HMAC with SHA-1; others write HMAC_SHA1.
+pub(crate) const CMP_HMAC_SHA1: ObjectIdentifier = oid("1.3.6.1.5.5.8.1.2");
+pub(crate) const OLD_CERTIFICATE_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");
+pub(crate) const IMPLICIT_CONFIRM: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.13");
+pub(crate) const CA_CERTIFICATES: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.17");
+pub(crate) const REASON_CODE: ObjectIdentifier = oid("2.5.29.21");
 
 // Attributes of names.
 pub(crate) const COMMON_NAME: ObjectIdentifier = oid("2.5.4.3");

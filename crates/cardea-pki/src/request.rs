@@ -3,7 +3,10 @@
 use crate::asn1::Reader;
 use crate::pem::{self, Content};
 use crate::signature::verified;
-use crate::{AttestationAttribute, Error, MAX_INPUT, Name, PublicKey, SignatureAlgorithm, oid};
+use crate::{
+    AlternativeName, AttestationAttribute, Error, ExtendedKeyUsage, MAX_INPUT, Name, PublicKey,
+    SignatureAlgorithm, oid,
+};
 
 const WHAT: &str = "certificate request";
 
@@ -13,6 +16,9 @@ pub struct CertificateRequest {
     subject: Name,
     key: PublicKey,
     attestation: Option<Vec<u8>>,
+    alternative_names: Vec<AlternativeName>,
+    extended_key_usages: Vec<ExtendedKeyUsage>,
+    der: Vec<u8>,
 }
 
 impl CertificateRequest {
@@ -56,11 +62,16 @@ impl CertificateRequest {
             .ok_or(Error::Malformed { what: WHAT })?;
         info.finish()?;
         let mut attestation = None;
+        let mut wished = Wished::default();
         while !attributes.is_empty() {
             let mut attribute = attributes.sequence()?;
             let kind = attribute.dotted_oid()?;
             let mut values = attribute.set()?;
             attribute.finish()?;
+            if kind == oid::EXTENSION_REQUEST.to_string() {
+                wished.read(values.sequence()?)?;
+                continue;
+            }
             if kind != oid::ATTESTATION.to_string() {
                 continue;
             }
@@ -76,6 +87,9 @@ impl CertificateRequest {
             subject,
             key,
             attestation,
+            alternative_names: wished.alternative_names,
+            extended_key_usages: wished.extended_key_usages,
+            der: der.to_vec(),
         })
     }
 
@@ -91,6 +105,24 @@ impl CertificateRequest {
         &self.key
     }
 
+    /// The DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The other names that it asks for; those of other kinds than [`AlternativeName`] are left out.
+    #[must_use]
+    pub fn alternative_names(&self) -> &[AlternativeName] {
+        &self.alternative_names
+    }
+
+    /// What it wants the certificate to be for.
+    #[must_use]
+    pub fn extended_key_usages(&self) -> &[ExtendedKeyUsage] {
+        &self.extended_key_usages
+    }
+
     /// What it says about where its key is, unchecked.
     ///
     /// # Errors
@@ -98,6 +130,35 @@ impl CertificateRequest {
     pub fn attestation(&self) -> Result<Option<AttestationAttribute>, Error> {
         let attribute = self.attestation.as_deref();
         attribute.map(AttestationAttribute::parse).transpose()
+    }
+}
+
+/// The extensions that a request asks for (RFC 2985, section 5.4.2), as far as they are compared with the answer.
+#[derive(Default)]
+struct Wished {
+    alternative_names: Vec<AlternativeName>,
+    extended_key_usages: Vec<ExtendedKeyUsage>,
+}
+
+impl Wished {
+    fn read(&mut self, mut extensions: Reader<'_>) -> Result<(), Error> {
+        while !extensions.is_empty() {
+            let mut extension = extensions.sequence()?;
+            let kind = extension.dotted_oid()?;
+            if extension.next_is(der::Tag::Boolean) {
+                extension.boolean()?;
+            }
+            let value = extension.octets()?;
+            extension.finish()?;
+            if kind == oid::SUBJECT_ALT_NAME.to_string() {
+                self.alternative_names
+                    .extend(AlternativeName::read_all(value)?);
+            } else if kind == oid::EXTENDED_KEY_USAGE.to_string() {
+                self.extended_key_usages
+                    .extend(ExtendedKeyUsage::read_all(value)?);
+            }
+        }
+        Ok(())
     }
 }
 

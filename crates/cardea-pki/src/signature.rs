@@ -100,7 +100,26 @@ impl SignatureAlgorithm {
         }
         asn1::sequence(&parts)
     }
+
+    /// The algorithm that an AlgorithmIdentifier means, if it is one of these. RSA without NULL is understood, and ECDSA
+    /// with it, because some write so.
+    pub(crate) fn from_der(der: &[u8]) -> Option<Self> {
+        let mut fields = Reader::whole(der, "algorithm").ok()?;
+        let kind = fields.oid().ok()?;
+        if !fields.is_empty() {
+            fields.null().ok()?;
+        }
+        ALL.into_iter().find(|known| known.oid() == kind)
+    }
 }
+
+const ALL: [SignatureAlgorithm; 5] = [
+    SignatureAlgorithm::EcdsaSha256,
+    SignatureAlgorithm::EcdsaSha384,
+    SignatureAlgorithm::RsaSha256,
+    SignatureAlgorithm::RsaSha384,
+    SignatureAlgorithm::RsaSha512,
+];
 
 impl fmt::Display for SignatureAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -58,6 +58,21 @@ pub(crate) fn encode(unix: i64) -> Option<Vec<u8>> {
     }
 }
 
+/// A GeneralizedTime of any year, as CMP has it.
+pub(crate) fn encode_generalized(unix: i64) -> Option<Vec<u8>> {
+    let (year, month, day) = civil_from_days(unix.div_euclid(DAY));
+    let second = unix.rem_euclid(DAY);
+    (0..=9999).contains(&year).then(|| {
+        let text = format!(
+            "{year:04}{month:02}{day:02}{:02}{:02}{:02}Z",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        );
+        element(TAG_GENERALIZED_TIME, text.as_bytes())
+    })
+}
+
 fn digits(text: &[u8], count: usize) -> Option<(i64, &[u8])> {
     let (digits, rest) = text.split_at_checked(count)?;
     let mut number = 0;

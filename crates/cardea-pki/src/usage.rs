@@ -124,6 +124,16 @@ impl ExtendedKeyUsage {
         self.0.to_string()
     }
 
+    /// Those of an extension's value. Numbers that this type does not hold are left out.
+    pub(crate) fn read_all(der: &[u8]) -> Result<Vec<Self>, Error> {
+        let mut fields = asn1::Reader::whole(der, "extended key usage")?;
+        let mut found = Vec::new();
+        while !fields.is_empty() {
+            found.extend(fields.dotted_oid()?.parse::<Self>());
+        }
+        Ok(found)
+    }
+
     /// The extension's value for several.
     pub(crate) fn to_der(usages: &[Self]) -> Vec<u8> {
         let oids: Vec<_> = usages.iter().map(|usage| asn1::oid(usage.0)).collect();
@@ -173,6 +183,16 @@ mod tests {
         ] {
             assert_eq!(KeyUsage::to_der(usages), expected, "{usages:?}");
         }
+    }
+
+    #[test]
+    fn sign_in_usages_have_the_bytes_of_openssl() {
+        let names = ["clientAuth", "smartcardLogon", "pkinitClientAuth"];
+        let usages = names.map(|name| name.parse::<ExtendedKeyUsage>().unwrap());
+        let der = ExtendedKeyUsage::to_der(&usages);
+        let expected = "301F06082B06010505070302060A2B06010401823714020206072B060105020304";
+        assert_eq!(base16ct::upper::encode_string(&der), expected);
+        assert_eq!(ExtendedKeyUsage::read_all(&der).unwrap(), usages);
     }
 
     #[test]

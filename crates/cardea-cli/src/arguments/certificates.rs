@@ -151,7 +151,7 @@ pub(crate) struct Wanted {
     /// Subject: CN=Ada,O=Example,C=GB or /C=GB/O=Example/CN=Ada
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Name,
-    /// Subject alternative name: dns:…, email:…, upn:…, uri:…; can be repeated
+    /// Subject alternative name: dns:…, email:…, pkinit:…, upn:…, uri:…; can be repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) san: Vec<AlternativeName>,
     /// Extended key usage: clientAuth, smartcardLogon, emailProtection, … or a dotted number; can be repeated

@@ -15,8 +15,8 @@ use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::on_card::{
-    Place, Stored, Validity, check_length, label, newest, note_left_out, now, public_key, read,
-    select, sign, store, title,
+    Place, Stored, Validity, check_length, label, newest, note_left_out, note_weak_mapping, now,
+    public_key, read, select, sign, store, title,
 };
 use crate::terminal::clock::local;
 use crate::terminal::output::{Colour, note, print, print_json, printable};
@@ -173,6 +173,7 @@ fn import(
         Validity::Valid => {}
         other => note(&format!("warning: the certificate is {}", other.words())),
     }
+    note_weak_mapping(certificate);
     let pin = secret::present("PIN", &pin.source())?;
     let previous = kept::put(card, key, keep, pin, certificate.der(), daemon)?;
     note(&format!(

@@ -9,6 +9,7 @@
 
 mod attestation;
 mod certificates;
+mod cmp;
 mod damage;
 mod envelope;
 mod keys;
