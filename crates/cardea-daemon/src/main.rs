@@ -30,7 +30,7 @@ struct Arguments {
     /// The private socket [default: /run/cardea/cardea.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The TPM: device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator:DIR [default: device:/dev/tpmrm0]
+    /// The TPM: device:PATH, manager:unix=PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator:DIR [default: device:/dev/tpmrm0]
     #[arg(long, value_name = "SPEC")]
     tpm: Option<String>,
     /// Show what the cards have in the TPM, and change nothing; exit code 3 if there is a card. Needs neither a

@@ -212,10 +212,14 @@ impl Multiplexer {
         &self.socket
     }
 
-    /// Its address for `--tpm`.
+    /// Its address for `--tpm`, from now on: as a software TPM's or as a resource manager's.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("swtpm:unix={}", self.socket.display())
+        let kind = match self.shared.is_managed.load(Ordering::SeqCst) {
+            true => "manager",
+            false => "swtpm",
+        };
+        format!("{kind}:unix={}", self.socket.display())
     }
 
     /// Runs a program of tpm2-tools beside the other clients.
@@ -289,6 +293,7 @@ impl Multiplexer {
     pub fn manage_resources(&self) {
         self.ask(|done| Job::Manage { done })
             .expect("the dispatcher runs");
+        self.shared.is_managed.store(true, Ordering::SeqCst);
     }
 
     fn become_another(&self, nature: Nature) {
@@ -368,6 +373,7 @@ enum Job {
 struct Shared {
     started: Instant,
     stopping: AtomicBool,
+    is_managed: AtomicBool,
     clients: Arc<Clients>,
     log: Mutex<Log>,
     /// Locked while it deals with a command.
@@ -385,6 +391,7 @@ impl Shared {
         Self {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
+            is_managed: AtomicBool::new(false),
             clients: Arc::default(),
             log: Mutex::default(),
             interposer: Mutex::new(None),
@@ -467,6 +474,8 @@ impl Dispatcher {
                     }
                 }
                 Job::Manage { done } => {
+                    // Linux has done it before it has a device. A TPM that runs already refuses.
+                    self.transact(&startup_type(STARTUP, CLEAR));
                     self.resources.get_or_insert_default();
                     done.send(()).ok();
                 }

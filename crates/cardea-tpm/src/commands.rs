@@ -343,6 +343,26 @@ impl Tpm {
         Ok(response.handle)
     }
 
+    /// TPM2_Load without a session to carry it, on a connection that has none. That another object was loaded shows at
+    /// its first use: the Name is part of what is authorised.
+    pub(crate) fn load_openly(
+        &mut self,
+        parent: &Parent,
+        private: &[u8],
+        public: &[u8],
+    ) -> Result<u32, TpmError> {
+        let response = self.with_handle(
+            Command {
+                name: "Load",
+                code: code::LOAD,
+                handles: &[Handle::named(parent.handle, &parent.name)],
+                parameters: Writer::new().sized(private).sized(public),
+            },
+            &mut [Use::empty_password()],
+        )?;
+        Ok(response.handle)
+    }
+
     /// TPM2_ObjectChangeAuth: the object with its new value, contents of TPM2B_PRIVATE; the loaded one keeps the old
     /// value. Authorised by the policy session, with the present value if its policy asks for that; the new one
     /// travels encrypted in the channel, which is associated with nothing. Ends the session.

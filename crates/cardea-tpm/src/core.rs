@@ -1,5 +1,6 @@
 //! What whoever uses the TPM holds: the connection, the SRK, the channel, loaded keys, the cards' sessions.
 
+mod key_links;
 mod rest;
 mod roots;
 mod sessions;
@@ -12,6 +13,7 @@ use cardea_card::token::KeyAlgorithm;
 use cardea_card::weakened::{self, Weakness};
 use zeroize::Zeroizing;
 
+use self::key_links::KeyLinks;
 use crate::error::{ResponseCode, TpmError};
 use crate::grant::Grants;
 use crate::policy::name_of;
@@ -46,6 +48,8 @@ pub(crate) const ONCE_TIME: Duration = Duration::from_secs(30);
 /// against the 64 active ones and the context gap, and is lost with every reset. The test with ten cards
 /// shows that the ticket is enough.
 pub(crate) struct Ticket {
+    /// Greater than that of every earlier one.
+    pub(crate) number: u64,
     /// Name of the PIN index, which PolicyTicket repeats.
     pub(crate) pin_name: [u8; 34],
     pub(crate) timeout: Vec<u8>,
@@ -109,8 +113,11 @@ pub(crate) struct Link {
     /// Names that this TPM does not make from the templates recorded with them.
     foreign: Vec<[u8; 34]>,
     channel: Option<Session>,
+    /// Behind a resource manager: the session in which PINs are compared. No key has its policy.
+    verifier: Option<Session>,
     keys: Vec<LoadedKey>,
     key_slots: usize,
+    key_links: KeyLinks,
     algorithms: Vec<(KeyAlgorithm, bool)>,
     /// How long sessions may be left alone.
     idle_time: Duration,
@@ -236,9 +243,10 @@ impl Core {
         }
         self.disconnect();
         let mut tpm = self.reach()?;
-        if tpm.shares_handles() {
+        if !tpm.is_managed() {
             flush_leftovers(&mut tpm)?;
         }
+        let key_links = KeyLinks::new(tpm.is_managed());
         let properties = tpm.properties(TRANSIENT_MIN)?;
         let property = |wanted| {
             let mut properties = properties.iter();
@@ -256,12 +264,29 @@ impl Core {
             recorded_srk: None,
             foreign: Vec::new(),
             channel: None,
+            verifier: None,
             keys: Vec::new(),
             key_slots,
+            key_links,
             algorithms: Vec::new(),
             idle_time: rest::idle_time(property(CONTEXT_GAP).unwrap_or(SMALLEST_GAP)),
         });
         Ok(())
+    }
+
+    /// A connection, on which nothing was said yet.
+    fn open(&mut self) -> Result<Tpm, TpmError> {
+        let transport =
+            open(&self.address, &mut self.simulator).map_err(|source| TpmError::Transport {
+                command: "connection",
+                source,
+            })?;
+        Ok(Tpm::new(
+            transport,
+            self.count.clone(),
+            self.progress.clone(),
+            self.wake.clone(),
+        ))
     }
 
     /// A connection to a started TPM.
@@ -271,17 +296,7 @@ impl Core {
     fn reach(&mut self) -> Result<Tpm, TpmError> {
         let deadline = Instant::now() + SIMULATOR_TIME;
         loop {
-            let transport =
-                open(&self.address, &mut self.simulator).map_err(|source| TpmError::Transport {
-                    command: "connection",
-                    source,
-                })?;
-            let mut tpm = Tpm::new(
-                transport,
-                self.count.clone(),
-                self.progress.clone(),
-                self.wake.clone(),
-            );
+            let mut tpm = self.open()?;
             match tpm.startup() {
                 Err(error) if error.breaks_connection() => {
                     let own = matches!(self.address, Address::Simulator(_));
@@ -311,6 +326,22 @@ impl Core {
         let runtime = self.cards.entry(card).or_default();
         runtime.used = tick;
         runtime
+    }
+
+    /// A ticket, as the TPM has given it out.
+    pub(crate) fn new_ticket(
+        &mut self,
+        pin_name: [u8; 34],
+        timeout: Vec<u8>,
+        ticket: Zeroizing<Vec<u8>>,
+    ) -> Ticket {
+        self.tick += 1;
+        Ticket {
+            number: self.tick,
+            pin_name,
+            timeout,
+            ticket,
+        }
     }
 
     /// Connection and card side by side.
@@ -360,6 +391,7 @@ impl Core {
     pub(crate) fn unload(&mut self, public: &[u8]) {
         let name = name_of(public);
         let Some(link) = &mut self.link else { return };
+        link.key_links.close_those_of(&name);
         let Some(index) = link.keys.iter().position(|key| key.name == name) else {
             return;
         };

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::approve::approve;
 use crate::auth::AuthValue;
 use crate::commands::Sensitive;
-use crate::core::{Core, ONCE_TIME, Once, Ticket};
+use crate::core::{Core, ONCE_TIME, Once};
 use crate::counter_object;
 use crate::error::{ResponseCode, TpmError};
 use crate::hierarchy::Hierarchy;
@@ -185,14 +185,20 @@ fn read_by_policy(
         IndexRole::Adm => ApprovalId::A1,
         IndexRole::Puk => ApprovalId::U6,
     };
-    core.channel()?;
-    let mut session = core.open_policy_session(card)?;
-    let (tpm, _, channel) = core.link()?.parts()?;
-    let result = approve(tpm, anchor, &session, id)
-        .and_then(|()| tpm.nv_read(handle, &index.name, &mut session, channel));
-    if result.is_err() {
-        core.flush(session.handle);
-    }
+    let result = match core.open_beside()? {
+        Some(mut tpm) => read_beside(core, &mut tpm, anchor, (index, handle), id),
+        None => {
+            core.channel()?;
+            let mut session = core.open_policy_session(card)?;
+            let (tpm, _, channel) = core.link()?.parts()?;
+            let result = approve(tpm, anchor, &session, id)
+                .and_then(|()| tpm.nv_read(handle, &index.name, &mut session, Some(channel)));
+            if result.is_err() {
+                core.flush(session.handle);
+            }
+            result
+        }
+    };
     match (result, anchor.sealed()) {
         // The count goes on, and nobody can ask for it any more.
         (Err(error), Some(sealed))
@@ -203,6 +209,20 @@ fn read_by_policy(
         }
         (result, _) => result,
     }
+}
+
+/// Like [`read_by_policy`], on a connection of its own behind a resource manager, where nothing else is swapped. The session is salted:
+/// the answer's HMAC is the session's, and nobody but the TPM can have made it.
+fn read_beside(
+    core: &mut Core,
+    tpm: &mut Tpm,
+    anchor: &Anchor,
+    (index, handle): (&Index, u32),
+    id: ApprovalId,
+) -> Result<(u32, u32), TpmError> {
+    let mut session = core.salted_session(tpm)?;
+    approve(tpm, anchor, &session, id)?;
+    tpm.nv_read(handle, &index.name, &mut session, None)
 }
 
 /// Count and limit, with the owner's authorisation, which changes no count with any firmware: it is empty, or the one
@@ -281,48 +301,34 @@ fn verify_at(
     once: bool,
 ) -> Result<Verdict, TpmError> {
     for attempt in 0.. {
-        ensure_session(core, card)?;
-        let (link, runtime) = core.split(card)?;
-        let (tpm, _, channel) = link.parts()?;
-        let Some(session) = &runtime.session else {
-            return Err(TpmError::Stopped);
-        };
-        if runtime.armed {
-            tpm.policy_restart(session)?;
-            runtime.armed = false;
-        }
+        let session = core.take_verifier(card)?;
+        let (tpm, _, channel) = core.link()?.parts()?;
         let asked = tpm.policy_secret(
             handle,
             &anchor.pin.name,
             channel,
             &auth[..],
-            session,
+            &session,
             REF_SESSION,
             expiration(session.started, anchor.session_limit),
         );
         match asked {
             Ok((timeout, ticket)) => {
-                runtime.ticket = Some(Ticket {
-                    pin_name: anchor.pin.name,
-                    timeout,
-                    ticket,
-                });
-                runtime.armed = true;
-                runtime.rearm = false;
+                let ticket = core.new_ticket(anchor.pin.name, timeout, ticket);
+                core.verified(card, session, ticket)?;
                 break;
             }
             // The PIN was right and the session too old or from before a resume: a new one, once. Nothing but
             // the count shows that it was right.
             Err(error) if error.code() == Some(ResponseCode::EXPIRED) && attempt == 0 => {
-                let old = runtime.session.take().map(|session| session.handle);
-                old.into_iter().for_each(|handle| core.flush(handle));
+                core.flush(session.handle);
                 if counted(core, card, anchor, handle) {
                     return Err(error);
                 }
                 core.channel()?;
             }
             Err(error) => {
-                runtime.rearm = runtime.ticket.is_some();
+                core.not_verified(card, session)?;
                 return verdict(Err(error));
             }
         }
@@ -527,7 +533,17 @@ pub(crate) fn operate(
     let branches = anchor.branches(key, class);
     let key = (key, branches.as_deref());
     match class {
-        KeyClass::Session => operate_in_session(core, card, key, size, operation),
+        KeyClass::Session => {
+            if core.uses_key_links()? {
+                let done = operate_apart(core, card, key, size, operation)?;
+                core.rest_others();
+                // None can be opened, if they are no longer used.
+                if done.is_some() || core.uses_key_links()? {
+                    return Ok(done);
+                }
+            }
+            operate_in_session(core, card, key, size, operation)
+        }
         KeyClass::Always => operate_once(core, card, key, size, operation),
     }
 }
@@ -592,6 +608,42 @@ fn operate_in_session(
                         core.flush(session.handle);
                     }
                     Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// Behind a resource manager: with the key on a connection of its own.
+fn operate_apart(
+    core: &mut Core,
+    card: u64,
+    (key, branches): WithBranches<'_>,
+    size: usize,
+    operation: PrivateOperation<'_>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, TpmError> {
+    loop {
+        let Some(mut link) = core.take_key_link(card, &key.object, branches)? else {
+            return Ok(None);
+        };
+        let armed = link.armed.take();
+        let (tpm, handle, session) = link.parts();
+        match perform(tpm, handle, session, attribute::CONTINUE, size, operation) {
+            Ok(answer) => {
+                core.used_key_link(link)?;
+                return Ok(Some(answer));
+            }
+            // The connection ends here: whether a failed use empties the session depends on where it failed.
+            Err(error) => {
+                let error = failure(&mut link.tpm, error);
+                match error.code() {
+                    Some(ResponseCode::EXPIRED | ResponseCode::POLICY_FAIL)
+                        if armed < core.ticket(card) => {}
+                    Some(ResponseCode::EXPIRED | ResponseCode::POLICY_FAIL) => {
+                        core.logout(card);
+                        return Ok(None);
+                    }
+                    _ => return Err(error),
                 }
             }
         }

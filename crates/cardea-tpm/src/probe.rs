@@ -308,7 +308,7 @@ impl Probe {
         let (tpm, _, channel) = core.link()?.parts()?;
         let read = tpm
             .policy_command_code(&session, cc::NV_READ)
-            .and_then(|()| tpm.nv_read(self.handle, &self.name, &mut session, channel));
+            .and_then(|()| tpm.nv_read(self.handle, &self.name, &mut session, Some(channel)));
         if read.is_err() {
             core.flush(session.handle);
         }

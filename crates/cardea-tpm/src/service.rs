@@ -594,15 +594,21 @@ fn as_owner<R>(
 
 /// Idle work: arms one session whose use emptied it, so that the next operation is a single command.
 fn rearm(core: &mut Core) -> bool {
-    let Some(card) = core.next_rearm() else {
-        return false;
+    let card = core.next_rearm();
+    let armed = match card {
+        Some(card) => arm(core, card).map(|_| true),
+        None => core.arm_key_link(),
     };
-    if let Err(error) = arm(core, card) {
-        tracing::debug!(error = %error, "a session could not be armed again");
+    let error = match armed {
+        Ok(found) => return found,
+        Err(error) => error,
+    };
+    tracing::debug!(error = %error, "a session could not be armed again");
+    if let Some(card) = card {
         core.runtime(card).rearm = false;
-        if error.breaks_connection() {
-            core.disconnect();
-        }
+    }
+    if error.breaks_connection() {
+        core.disconnect();
     }
     true
 }

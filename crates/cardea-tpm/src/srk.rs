@@ -393,7 +393,7 @@ mod tests {
             true
         }
 
-        fn shares_handles(&self) -> bool {
+        fn is_managed(&self) -> bool {
             false
         }
     }

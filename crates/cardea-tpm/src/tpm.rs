@@ -168,6 +168,8 @@ pub(crate) struct Tpm {
     count: CommandCount,
     progress: ProgressMark,
     wake: Wake,
+    /// When the last command was answered.
+    used: Instant,
     command: Erased,
     response: Erased,
 }
@@ -185,6 +187,7 @@ impl Tpm {
             count,
             progress,
             wake,
+            used: Instant::now(),
             command: Erased::with_capacity(MAX_RESPONSE),
             response: Erased::with_capacity(MAX_RESPONSE),
         }
@@ -194,8 +197,14 @@ impl Tpm {
         self.transport.alive()
     }
 
-    pub(crate) fn shares_handles(&self) -> bool {
-        self.transport.shares_handles()
+    /// Whether a resource manager is between us and the TPM.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.transport.is_managed()
+    }
+
+    /// When the last command was answered.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.used
     }
 
     /// Sends bytes as they are, counted like any command.
@@ -285,6 +294,7 @@ impl Tpm {
                 .transport
                 .transact(&self.command, response, limit, &sent);
             self.command.erase();
+            self.used = Instant::now();
             answered.map_err(|source| TpmError::Transport {
                 command: name,
                 source,

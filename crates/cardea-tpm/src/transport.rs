@@ -33,6 +33,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 pub enum Address {
     /// Character device, `device:/dev/tpmrm0`.
     Device(PathBuf),
+    /// Socket of a resource manager, `manager:unix=PATH`: each connection has objects and sessions of its own.
+    ManagerUnix(PathBuf),
     /// A software TPM of our own, `simulator` or `simulator:DIR`; without DIR its state is temporary.
     Simulator(Option<PathBuf>),
     /// Command socket of a running software TPM, `swtpm:tcp=HOST:PORT`.
@@ -44,7 +46,7 @@ pub enum Address {
 /// Text that is not a TPM address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "“{0}” is not a TPM address: use device:PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator[:DIR]"
+    "“{0}” is not a TPM address: use device:PATH, manager:unix=PATH, swtpm:unix=PATH, swtpm:tcp=HOST:PORT or simulator[:DIR]"
 )]
 pub struct AddressError(String);
 
@@ -58,6 +60,8 @@ impl FromStr for Address {
             (!path.is_empty()).then(|| Self::Simulator(Some(path.into())))
         } else if let Some(path) = text.strip_prefix("device:") {
             (!path.is_empty()).then(|| Self::Device(path.into()))
+        } else if let Some(path) = text.strip_prefix("manager:unix=") {
+            (!path.is_empty()).then(|| Self::ManagerUnix(path.into()))
         } else if let Some(path) = text.strip_prefix("swtpm:unix=") {
             (!path.is_empty()).then(|| Self::SwtpmUnix(path.into()))
         } else {
@@ -77,6 +81,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(path) => write!(f, "device:{}", path.display()),
+            Self::ManagerUnix(path) => write!(f, "manager:unix={}", path.display()),
             Self::Simulator(None) => f.write_str("simulator"),
             Self::Simulator(Some(path)) => write!(f, "simulator:{}", path.display()),
             Self::SwtpmTcp(place) => write!(f, "swtpm:tcp={place}"),
@@ -103,8 +108,9 @@ pub(crate) trait Transport: Send {
     /// Whether the other end is still there, as far as can be determined without a command.
     fn alive(&self) -> bool;
 
-    /// Whether other programs' sessions and objects share our handle space (no resource manager between).
-    fn shares_handles(&self) -> bool;
+    /// Whether a resource manager is between: each connection then has objects and sessions of its own, and all of them
+    /// are loaded before each of its commands and saved afterwards.
+    fn is_managed(&self) -> bool;
 }
 
 /// Opens an address; starts the software TPM where it is ours.
@@ -114,14 +120,21 @@ pub(crate) fn open(
 ) -> io::Result<Box<dyn Transport>> {
     match address {
         Address::Device(path) => Ok(Box::new(Device::open(path)?)),
-        Address::SwtpmUnix(path) => Ok(Box::new(Socket::unix(UnixStream::connect(path)?)?)),
+        Address::ManagerUnix(path) => {
+            let stream = UnixStream::connect(path)?;
+            Ok(Box::new(Socket::unix(stream, Between::Manager)?))
+        }
+        Address::SwtpmUnix(path) => {
+            let stream = UnixStream::connect(path)?;
+            Ok(Box::new(Socket::unix(stream, Between::Nobody)?))
+        }
         Address::SwtpmTcp(place) => Ok(Box::new(Socket::tcp(place)?)),
         Address::Simulator(dir) => {
             let running = match simulator {
                 Some(running) => running,
                 None => simulator.insert(Simulator::new(dir.as_deref())?),
             };
-            Ok(Box::new(Socket::unix(running.start()?)?))
+            Ok(Box::new(Socket::unix(running.start()?, Between::Nobody)?))
         }
     }
 }
@@ -180,29 +193,38 @@ impl Transport for Device {
         true
     }
 
-    fn shares_handles(&self) -> bool {
-        false
+    fn is_managed(&self) -> bool {
+        true
     }
+}
+
+/// Who is between a socket and the TPM.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    Manager,
+    Nobody,
 }
 
 struct Socket<S> {
     stream: S,
+    between: Between,
     awake: SpinWait,
 }
 
 impl<S> Socket<S> {
-    fn new(stream: S) -> Self {
+    fn new(stream: S, between: Between) -> Self {
         Self {
             stream,
+            between,
             awake: SpinWait::new(),
         }
     }
 }
 
 impl Socket<UnixStream> {
-    fn unix(stream: UnixStream) -> io::Result<Self> {
+    fn unix(stream: UnixStream, between: Between) -> io::Result<Self> {
         stream.set_write_timeout(Some(CONNECT_TIME))?;
-        Ok(Self::new(stream))
+        Ok(Self::new(stream, between))
     }
 }
 
@@ -214,7 +236,7 @@ impl Socket<TcpStream> {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_write_timeout(Some(CONNECT_TIME))?;
-                    return Ok(Self::new(stream));
+                    return Ok(Self::new(stream, Between::Nobody));
                 }
                 Err(error) => last = error,
             }
@@ -272,8 +294,8 @@ impl<S: Read + Write + AsFd + Send> Transport for Socket<S> {
         !readable(self.stream.as_fd())
     }
 
-    fn shares_handles(&self) -> bool {
-        true
+    fn is_managed(&self) -> bool {
+        self.between == Between::Manager
     }
 }
 
@@ -326,6 +348,7 @@ mod tests {
     fn addresses_are_read_and_shown_alike() {
         for text in [
             "device:/dev/tpmrm0",
+            "manager:unix=/run/manager.sock",
             "simulator",
             "simulator:/var/lib/tpm",
             "swtpm:tcp=127.0.0.1:2321",
@@ -336,6 +359,8 @@ mod tests {
         for text in [
             "",
             "device:",
+            "manager:",
+            "manager:unix=",
             "swtpm:",
             "swtpm:tcp=host",
             "swtpm:tcp=:1",
@@ -351,7 +376,7 @@ mod tests {
         theirs.write_all(answer)?;
         drop(theirs.shutdown(std::net::Shutdown::Write));
         let mut response = Vec::new();
-        Socket::new(ours)
+        Socket::new(ours, Between::Nobody)
             .transact(b"command", &mut response, Duration::from_secs(10), &|| {})
             .map(|()| response)
     }
@@ -361,7 +386,7 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let limit = Duration::from_millis(20);
         let begin = Instant::now();
-        let error = Socket::new(ours)
+        let error = Socket::new(ours, Between::Nobody)
             .transact(b"command", &mut Vec::new(), limit, &|| {})
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -5,14 +5,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use cardea_client::Client;
-use cardea_client::message::{
-    CardRequest, KeyClass, NewKey, PowerAction, Reply, Request, SlotRequest,
-};
+use cardea_client::message::{CardRequest, KeyClass, NewKey, Reply, Request};
 use cardea_testkit::multiplexer::{Multiplexer, Profile};
 use cardea_testkit::process::PATIENCE;
 
-use crate::{PIN, Place, number_at, secret, verify_apdu};
+use crate::{PIN, Place, Reader, number_at, secret, verify_apdu};
 
 const CONTEXT_LOAD: u32 = 0x161;
 const CONTEXT_SAVE: u32 = 0x162;
@@ -123,7 +120,7 @@ fn beside(place: &Place, saves: u32, managed: bool, pace: Duration) {
 }
 
 /// Sessions in the TPM, loaded or saved.
-fn sessions(place: &Place) -> u32 {
+pub(crate) fn sessions(place: &Place) -> u32 {
     let count = |first: u32| {
         let ask = [1, first, 64].map(u32::to_be_bytes).concat();
         let answer = place.tpm.transact(&command(GET_CAPABILITY, &ask));
@@ -142,33 +139,6 @@ fn leave_alone(place: &Place) {
     }
 }
 
-/// A connection of the reader's.
-struct Reader(Client);
-
-impl Reader {
-    fn power_up(place: &Place) -> Self {
-        let mut client = Client::connect(&place.daemon.socket()).unwrap();
-        let action = PowerAction::Up;
-        let up = Request::slot(0, SlotRequest::Power { action });
-        client.call(&up, PATIENCE).unwrap();
-        Self(client)
-    }
-
-    fn send(&mut self, apdu: &[u8]) -> [u8; 2] {
-        let request = Request::slot(0, SlotRequest::Transmit { apdu: secret(apdu) });
-        match self.0.call(&request, PATIENCE).unwrap() {
-            Reply::Response(response) => *response.expose().last_chunk().unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn sign(&mut self, key: u8) -> [u8; 2] {
-        let choose = [0, 0x22, 0x41, 0xB6, 6, 0x80, 1, 0x1C, 0x84, 1, key];
-        assert_eq!(self.send(&choose), [0x90, 0x00]);
-        self.send(&[&[0, 0x2A, 0x9E, 0x9A, 32][..], &[1; 32], &[0]].concat())
-    }
-}
-
 fn place(profile: &str, managed: bool) -> Place {
     let place = Place::with_part(Profile::named(profile), managed);
     place.create_in_object("card").unwrap();
@@ -181,7 +151,7 @@ fn programs_save_sessions_beside_a_card_that_was_used() {
         for managed in [true, false] {
             let place = place(profile, managed);
             let key = place.key();
-            let mut reader = Reader::power_up(&place);
+            let mut reader = Reader::power_up(&place, 0);
             assert_eq!(reader.send(&verify_apdu()), [0x90, 0x00]);
             assert_eq!(reader.sign(key), [0x90, 0x00]);
             leave_alone(&place);
@@ -215,7 +185,7 @@ fn programs_save_sessions_beside_a_key_that_waits_for_its_one_operation() {
     let Ok(Reply::Key(key)) = made else {
         panic!("{made:?}")
     };
-    let mut reader = Reader::power_up(&place);
+    let mut reader = Reader::power_up(&place, 0);
     assert_eq!(reader.send(&verify_apdu()), [0x90, 0x00]);
     beside(&place, 140, true, PACE);
     assert_eq!(reader.sign(key.reference), [0x90, 0x00]);

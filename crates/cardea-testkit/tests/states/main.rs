@@ -14,6 +14,7 @@ mod flawed;
 mod gap;
 mod gone;
 mod hierarchies;
+mod managed;
 mod objects;
 mod raised;
 mod slots;
@@ -28,6 +29,7 @@ use cardea_client::message::{
     TpmRequest,
 };
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, PowerEvent, Profile, Trigger};
+use cardea_testkit::process::PATIENCE;
 use cardea_testkit::rig::Daemon;
 use cardea_testkit::swtpm::Swtpm;
 
@@ -45,9 +47,15 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::with_tpm(|_| {})
+    }
+
+    /// With a TPM that is set up before the daemon starts.
+    fn with_tpm(set_up: impl FnOnce(&Multiplexer)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let chip = Swtpm::start(&folder.path().join("tpm"));
         let tpm = Multiplexer::start(&folder.path().join("mux"), &chip);
+        set_up(&tpm);
         let daemon = Daemon::start(&folder.path().join("daemon"), &tpm.address(), "");
         Self {
             daemon,
@@ -59,14 +67,12 @@ impl Place {
 
     /// With a TPM that plays a part, behind Linux' resource manager or not.
     fn with_part(profile: Profile, managed: bool) -> Self {
-        let mut place = Self::new();
-        place.daemon.kill();
-        place.tpm.play(Part::new(profile));
-        if managed {
-            place.tpm.manage_resources();
-        }
-        place.daemon.restart();
-        place
+        Self::with_tpm(|tpm| {
+            tpm.play(Part::new(profile));
+            if managed {
+                tpm.manage_resources();
+            }
+        })
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Failure> {
@@ -95,8 +101,12 @@ impl Place {
     }
 
     fn key(&self) -> u8 {
+        self.key_of("card")
+    }
+
+    fn key_of(&self, card: &str) -> u8 {
         let made = self.ask(&Request::card(
-            "card",
+            card,
             CardRequest::GenerateKey {
                 pin: Some(secret(PIN)),
                 key: NewKey {
@@ -134,6 +144,36 @@ impl Place {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A connection of the reader's to a slot.
+struct Reader(Client, u8);
+
+impl Reader {
+    fn power_up(place: &Place, slot: u8) -> Self {
+        let mut client = Client::connect(&place.daemon.socket()).unwrap();
+        let action = PowerAction::Up;
+        let up = Request::slot(slot, SlotRequest::Power { action });
+        client.call(&up, PATIENCE).unwrap();
+        Self(client, slot)
+    }
+
+    fn send(&mut self, apdu: &[u8]) -> [u8; 2] {
+        let request = Request::slot(self.1, SlotRequest::Transmit { apdu: secret(apdu) });
+        match self.0.call(&request, PATIENCE).unwrap() {
+            Reply::Response(response) => *response.expose().last_chunk().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sign(&mut self, key: u8) -> [u8; 2] {
+        let choose = [0, 0x22, 0x41, 0xB6, 6, 0x80, 1, 0x1C, 0x84, 1, key];
+        let chosen = self.send(&choose);
+        if chosen != [0x90, 0x00] {
+            return chosen;
+        }
+        self.send(&[&[0, 0x2A, 0x9E, 0x9A, 32][..], &[1; 32], &[0]].concat())
     }
 }
 

@@ -111,14 +111,14 @@ impl Tpm {
         .map(drop)
     }
 
-    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit. The channel
-    /// beside it gives the answer an HMAC.
+    /// TPM2_NV_Read of a whole counter under a policy session, which it ends: count and limit. The channel beside it gives
+    /// the answer an HMAC; a session that is salted itself needs none.
     pub(crate) fn nv_read(
         &mut self,
         index: u32,
         name: &[u8],
         session: &mut Session,
-        channel: &mut Session,
+        channel: Option<&mut Session>,
     ) -> Result<(u32, u32), TpmError> {
         let command = Command {
             name: "NV_Read",
@@ -131,7 +131,11 @@ impl Tpm {
         if weakened::has(Weakness::BelievedCounters) {
             return counter(&self.with(command, &mut [policy])?);
         }
-        counter(&self.with(command, &mut [policy, answering(channel)])?)
+        let response = match channel {
+            Some(channel) => self.with(command, &mut [policy, answering(channel)]),
+            None => self.with(command, &mut [policy]),
+        };
+        counter(&response?)
     }
 
     /// TPM2_NV_Read of a whole counter by the owner.

@@ -8,7 +8,7 @@
 //! How many sessions others have saved could be read from the sequence number of a context of ours, but only by saving
 //! one; how many there can have been since is known from the time, because no chip is faster than [`FASTEST_SAVE`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -36,6 +36,8 @@ impl Core {
         let link = self.link.as_ref()?;
         let has_session = |runtime: &Runtime| runtime.session.is_some() || runtime.once.is_some();
         let has_any = link.channel.is_some()
+            || link.verifier.is_some()
+            || !link.key_links.is_empty()
             || !self.grants.is_empty()
             || self.cards.values().any(has_session);
         has_any.then_some(link.idle_time)
@@ -43,6 +45,23 @@ impl Core {
 
     /// Nobody has used the TPM for that time: ends what can be begun anew, without a PIN, and renews the rest.
     pub(crate) fn rest(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.key_links.close_all();
+        }
+        self.rest_own();
+    }
+
+    /// Behind a resource manager, a connection that is in use does not make the sessions of others young.
+    pub(crate) fn rest_others(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let (idle_time, now) = (link.idle_time, Instant::now());
+        link.key_links.close_idle(now, idle_time);
+        if now.saturating_duration_since(link.tpm.last_used()) >= idle_time {
+            self.rest_own();
+        }
+    }
+
+    fn rest_own(&mut self) {
         self.drop_old();
         self.end_sessions();
         self.renew_saved();

@@ -3,16 +3,22 @@
 #[cfg(feature = "weakened")]
 use cardea_card::weakened::{self, Weakness};
 
-use super::{Core, LOADED_SESSIONS, Once, Runtime};
+use super::{Core, LOADED_SESSIONS, Once, Runtime, Ticket};
+use crate::code;
 use crate::commands::SessionKind;
 use crate::error::TpmError;
 use crate::grant::Purpose;
 use crate::session::Session;
+use crate::srk::Parent;
+use crate::tpm::Tpm;
 
 impl Core {
     /// The card's token is gone.
     pub(crate) fn remove(&mut self, card: u64) {
         self.drop_grants(card);
+        if let Some(link) = &mut self.link {
+            link.key_links.close_those_of_card(card);
+        }
         if let Some(runtime) = self.cards.remove(&card) {
             self.flush_sessions(runtime);
         }
@@ -22,6 +28,9 @@ impl Core {
     pub(crate) fn logout(&mut self, card: u64) {
         let runtime = std::mem::take(self.runtime(card));
         self.flush_sessions(runtime);
+        if let Some(link) = &mut self.link {
+            link.key_links.disarm(card);
+        }
     }
 
     /// Drops the one operation with an always-class key.
@@ -158,6 +167,10 @@ impl Core {
             .as_ref()
             .is_some_and(|link| link.tpm.owner.is_some());
         loop {
+            let verifier = self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.verifier.is_some());
             let has_once =
                 |runtime: &Runtime| runtime.once.as_ref().is_some_and(|o| o.saved.is_none());
             let loaded: usize = self
@@ -167,8 +180,13 @@ impl Core {
                     usize::from(runtime.session.is_some()) + usize::from(has_once(runtime))
                 })
                 .sum();
-            if usize::from(channel) + usize::from(owner) + loaded < LOADED_SESSIONS {
+            let own = usize::from(channel) + usize::from(owner) + usize::from(verifier);
+            if own + loaded < LOADED_SESSIONS {
                 return;
+            }
+            if let Some(verifier) = self.link.as_mut().and_then(|link| link.verifier.take()) {
+                self.flush(verifier.handle);
+                continue;
             }
             let others = self.cards.iter().filter(|(id, _)| **id != card);
             let oldest = |wanted: &dyn Fn(&Runtime) -> bool| {
@@ -225,22 +243,78 @@ impl Core {
         self.room_for_session(card);
         let link = self.link()?;
         let srk = link.srk()?.clone();
-        #[cfg(feature = "weakened")]
-        if weakened::has(Weakness::UnsaltedSessions) {
-            return link.tpm.start_session(SessionKind::Policy, None);
-        }
-        let mut session = link.tpm.start_session(SessionKind::Policy, Some(&srk))?;
-        #[cfg(feature = "weakened")]
-        if weakened::has(Weakness::UnprovenSessions) || weakened::has(Weakness::BirthKeyUsedAgain) {
-            return Ok(session);
-        }
-        match link.tpm.prove_session(&mut session) {
+        let mut session = start_policy_session(&mut link.tpm, &srk)?;
+        match prove(&mut link.tpm, &mut session) {
             Ok(()) => Ok(session),
             Err(error) => {
                 self.flush(session.handle);
                 Err(error)
             }
         }
+    }
+
+    /// A session to compare a card's PIN in, whose policy is empty or serves nothing; the caller gives it back by
+    /// [`Core::verified`] or [`Core::not_verified`], or flushes it.
+    pub(crate) fn take_verifier(&mut self, card: u64) -> Result<Session, TpmError> {
+        if self.uses_key_links()? {
+            if let Some(verifier) = self.link()?.verifier.take() {
+                return Ok(verifier);
+            }
+            let session = self.policy_session(card)?;
+            // With another policy than any key's from the beginning, it can be used again and again, by all cards:
+            // a ticket does not depend on what else the session was told (TPM 2.0 Part 3 §23.2.5).
+            let spoilt = self
+                .link()?
+                .tpm
+                .policy_command_code(&session, code::GET_RANDOM);
+            if spoilt.is_err() {
+                self.flush(session.handle);
+            }
+            return spoilt.map(|()| session);
+        }
+        let (link, runtime) = self.split(card)?;
+        if let Some(session) = &runtime.session
+            && std::mem::take(&mut runtime.armed)
+        {
+            link.tpm.policy_restart(session)?;
+        }
+        match runtime.session.take() {
+            Some(session) => Ok(session),
+            None => self.policy_session(card),
+        }
+    }
+
+    /// The PIN is correct: this is the ticket, and the session in which it was asked for.
+    pub(crate) fn verified(
+        &mut self,
+        card: u64,
+        session: Session,
+        ticket: Ticket,
+    ) -> Result<(), TpmError> {
+        let is_apart = self.uses_key_links()?;
+        let (link, runtime) = self.split(card)?;
+        runtime.ticket = Some(ticket);
+        if is_apart {
+            link.verifier = Some(session);
+            link.key_links.expect_use(card);
+        } else {
+            runtime.session = Some(session);
+            runtime.armed = true;
+            runtime.rearm = false;
+        }
+        Ok(())
+    }
+
+    /// The PIN was not compared, or did not match; an earlier verification still holds.
+    pub(crate) fn not_verified(&mut self, card: u64, session: Session) -> Result<(), TpmError> {
+        if self.uses_key_links()? {
+            self.link()?.verifier = Some(session);
+        } else {
+            let runtime = self.runtime(card);
+            runtime.session = Some(session);
+            runtime.rearm = runtime.ticket.is_some();
+        }
+        Ok(())
     }
 
     /// A policy session that anybody on the way could use or read: for what anybody may do.
@@ -254,6 +328,9 @@ impl Core {
         self.unload_all();
         self.park_all();
         self.end_sessions();
+        if let Some(link) = &mut self.link {
+            link.key_links.close_all();
+        }
     }
 
     /// Takes every session for one operation out of the TPM's slots.
@@ -279,10 +356,34 @@ impl Core {
                 runtime.rearm = false;
                 runtime.session.take()
             })
-            .chain(self.link.as_mut().and_then(|link| link.channel.take()))
+            .chain(self.link.as_mut().into_iter().flat_map(|link| {
+                let channel = link.channel.take();
+                channel.into_iter().chain(link.verifier.take())
+            }))
             .collect();
         for session in sessions {
             self.flush(session.handle);
         }
     }
+}
+
+/// Starts a policy session salted to a storage root key, which is nobody's until it is proven.
+pub(super) fn start_policy_session(tpm: &mut Tpm, srk: &Parent) -> Result<Session, TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::UnsaltedSessions) {
+        return tpm.start_session(SessionKind::Policy, None);
+    }
+    tpm.start_session(SessionKind::Policy, Some(srk))
+}
+
+/// Proves it.
+pub(super) fn prove(tpm: &mut Tpm, session: &mut Session) -> Result<(), TpmError> {
+    #[cfg(feature = "weakened")]
+    if weakened::has(Weakness::UnsaltedSessions)
+        || weakened::has(Weakness::UnprovenSessions)
+        || weakened::has(Weakness::BirthKeyUsedAgain)
+    {
+        return Ok(());
+    }
+    tpm.prove_session(session)
 }

@@ -1,0 +1,317 @@
+//! Behind a resource manager: what reaches the TPM for what people do, swapping included, and what becomes of the
+//! connections that keys have there.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cardea_client::message::{CardRequest, CardsRequest, CreateCard, NewContent, Reply, Request};
+use cardea_testkit::multiplexer::{Fault, Multiplexer, Passage, PowerEvent, Trigger};
+
+use cardea_testkit::process::wait_for;
+
+use crate::gap::sessions;
+use crate::{PIN, Place, Reader, number_at, secret, verify_apdu};
+
+const CONTEXT_LOAD: u32 = 0x161;
+const CONTEXT_SAVE: u32 = 0x162;
+const FLUSH_CONTEXT: u32 = 0x165;
+const GET_RANDOM: u32 = 0x17B;
+const LOAD: u32 = 0x157;
+const NV_READ: u32 = 0x14E;
+const POLICY_AUTHORIZE: u32 = 0x16A;
+const POLICY_COMMAND_CODE: u32 = 0x16C;
+const POLICY_RESTART: u32 = 0x180;
+const POLICY_SECRET: u32 = 0x151;
+const POLICY_TICKET: u32 = 0x172;
+const SIGN: u32 = 0x15D;
+const START_AUTH_SESSION: u32 = 0x176;
+
+const OK: [u8; 2] = [0x90, 0x00];
+const NOT_VERIFIED: [u8; 2] = [0x69, 0x82];
+
+/// VERIFY with the reference that ends all verifications of a connection.
+const SIGN_OUT: [u8; 4] = [0, 0x20, 0, 0x82];
+
+/// Longer than the daemon waits before it does what is due.
+const QUIET: Duration = Duration::from_millis(60);
+
+/// Codes of the commands that the TPM executes, and when the last one came.
+struct Bus(Arc<Mutex<(Vec<u32>, Instant)>>);
+
+impl Bus {
+    fn listen(tpm: &Multiplexer) -> Self {
+        let bus = Self(Arc::new(Mutex::new((Vec::new(), Instant::now()))));
+        let log = Arc::clone(&bus.0);
+        tpm.interpose(
+            move |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+                let mut log = log.lock().unwrap();
+                log.0.push(number_at(command, 6));
+                log.1 = Instant::now();
+                drop(log);
+                tpm.transact(command)
+            },
+        );
+        bus
+    }
+
+    /// What a command of the card's costs, with what follows when nobody waits.
+    fn during(&self, work: impl FnOnce() -> [u8; 2]) -> Vec<u32> {
+        self.settle();
+        self.0.lock().unwrap().0.clear();
+        assert_eq!(work(), OK);
+        self.settle();
+        without_read(&self.0.lock().unwrap().0)
+    }
+
+    /// Until the TPM has done nothing for a while.
+    fn settle(&self) {
+        let begin = Instant::now();
+        loop {
+            let idle = self.0.lock().unwrap().1.max(begin).elapsed();
+            match QUIET.checked_sub(idle) {
+                Some(left) => std::thread::sleep(left),
+                None => return,
+            }
+        }
+    }
+}
+
+/// A command with what the resource manager does around it, for a connection with so many objects and sessions.
+fn swapped(code: u32, objects: usize, sessions: usize) -> Vec<u32> {
+    let mut all = vec![CONTEXT_LOAD; objects + sessions];
+    all.push(code);
+    for _ in 0..objects {
+        all.extend([CONTEXT_SAVE, FLUSH_CONTEXT]);
+    }
+    all.extend(vec![CONTEXT_SAVE; sessions]);
+    all
+}
+
+/// A new card's counter is read once in the first seconds, whatever else happens.
+fn without_read(codes: &[u32]) -> Vec<u32> {
+    let read = [
+        vec![START_AUTH_SESSION, CONTEXT_SAVE],
+        swapped(POLICY_COMMAND_CODE, 0, 1),
+        swapped(POLICY_AUTHORIZE, 0, 1),
+        swapped(NV_READ, 0, 1),
+    ]
+    .concat();
+    let mut codes = codes.to_vec();
+    while let Some(at) = codes.windows(read.len()).position(|part| part == read) {
+        codes.drain(at..at + read.len());
+    }
+    codes
+}
+
+/// A signature, and afterwards the ticket for the next one.
+fn signature() -> Vec<u32> {
+    [swapped(SIGN, 1, 1), swapped(POLICY_TICKET, 1, 1)].concat()
+}
+
+/// What comes before the first one with a key: the session made and proven, the ticket, the key loaded.
+fn first_use() -> Vec<u32> {
+    [
+        vec![START_AUTH_SESSION, CONTEXT_SAVE],
+        swapped(GET_RANDOM, 0, 1),
+        swapped(POLICY_TICKET, 0, 1),
+        vec![
+            CONTEXT_LOAD,
+            LOAD,
+            CONTEXT_SAVE,
+            FLUSH_CONTEXT,
+            CONTEXT_SAVE,
+        ],
+    ]
+    .concat()
+}
+
+/// A card with so many keys, behind a resource manager.
+fn with_keys(keys: usize) -> (Place, Vec<u8>) {
+    let place = Place::with_tpm(Multiplexer::manage_resources);
+    place.create("card").unwrap();
+    let keys = (0..keys).map(|_| place.key()).collect();
+    (place, keys)
+}
+
+#[test]
+fn signatures_and_pins_cost_what_the_plan_says() {
+    let (place, keys) = with_keys(5);
+    let mut reader = Reader::power_up(&place, 0);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    let bus = Bus::listen(&place.tpm);
+    // Nobody knows yet which key it is for. The two sessions are the channel and the one that is asked.
+    let verification = swapped(POLICY_SECRET, 0, 2);
+    assert_eq!(bus.during(|| reader.send(&verify_apdu())), verification);
+    for key in &keys {
+        let expected = [first_use(), signature()].concat();
+        assert_eq!(bus.during(|| reader.sign(*key)), expected, "key {key}");
+    }
+    // One key, and several in turn.
+    for key in [4, 4, 0, 1, 2, 3, 4, 0].map(|at: usize| keys[at]) {
+        assert_eq!(bus.during(|| reader.sign(key)), signature(), "key {key}");
+    }
+    assert_eq!(bus.during(|| reader.send(&verify_apdu())), verification);
+    // Only the key that was used last stays for the next verification, whose session is not armed meanwhile.
+    let signed_out = bus.during(|| reader.send(&SIGN_OUT));
+    let ends = vec![FLUSH_CONTEXT; 4];
+    assert_eq!(
+        sorted(&signed_out),
+        sorted(&[swapped(POLICY_RESTART, 1, 1), ends].concat())
+    );
+    let armed = swapped(POLICY_TICKET, 1, 1);
+    let expected = [verification, armed].concat();
+    assert_eq!(bus.during(|| reader.send(&verify_apdu())), expected);
+    assert_eq!(bus.during(|| reader.sign(keys[0])), signature());
+}
+
+/// Connections end in any order.
+fn sorted(codes: &[u32]) -> Vec<u32> {
+    let mut codes = codes.to_vec();
+    codes.sort_unstable();
+    codes
+}
+
+#[test]
+fn cards_in_turn_cost_no_more_than_one() {
+    let (place, keys) = with_keys(1);
+    let mut readers = vec![(Reader::power_up(&place, 0), keys[0])];
+    for slot in 1..4 {
+        let name = format!("card {slot}");
+        place.create(&name).unwrap();
+        let key = place.key_of(&name);
+        readers.push((Reader::power_up(&place, slot), key));
+    }
+    for (reader, key) in &mut readers {
+        assert_eq!(reader.send(&verify_apdu()), OK);
+        assert_eq!(reader.sign(*key), OK);
+    }
+    let bus = Bus::listen(&place.tpm);
+    for _ in 0..2 {
+        for (reader, key) in &mut readers {
+            assert_eq!(bus.during(|| reader.sign(*key)), signature());
+        }
+    }
+}
+
+#[test]
+fn more_keys_than_connections_take_turns() {
+    let (place, keys) = with_keys(12);
+    let mut reader = Reader::power_up(&place, 0);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    for key in keys.iter().chain(&keys) {
+        assert_eq!(reader.sign(*key), OK, "key {key}");
+    }
+    let active = sessions(&place);
+    assert!(
+        active <= 11,
+        "eight keys and three of the service's own: {active}"
+    );
+}
+
+#[test]
+fn whoever_has_signed_out_needs_the_pin() {
+    let (place, keys) = with_keys(2);
+    let mut reader = Reader::power_up(&place, 0);
+    for key in &keys {
+        assert_eq!(reader.send(&verify_apdu()), OK);
+        assert_eq!(reader.sign(*key), OK);
+        assert_eq!(reader.send(&SIGN_OUT), OK);
+        assert_eq!(reader.sign(*key), NOT_VERIFIED);
+    }
+    // A wrong PIN is no verification, and one that follows a right one does not end that.
+    let wrong = [&[0, 0x20, 0, 0x80, 6][..], b"000000"].concat();
+    assert_eq!(reader.send(&wrong), [0x63, 0xC4]);
+    assert_eq!(reader.sign(keys[0]), NOT_VERIFIED);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(keys[0]), OK);
+}
+
+#[test]
+fn session_armed_by_an_old_ticket_goes_on_under_a_newer_one() {
+    let place = Place::with_tpm(Multiplexer::manage_resources);
+    let order = CreateCard {
+        session_limit: Some(2),
+        ..CreateCard::new("card", NewContent::with_pin(secret(PIN)))
+    };
+    place
+        .ask(&Request::Cards(CardsRequest::Create(Box::new(order))))
+        .unwrap();
+    let key = place.key();
+    let mut reader = Reader::power_up(&place, 0);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(key), OK);
+    std::thread::sleep(Duration::from_millis(2500));
+    // The old one is over. Its session was armed with it when the first signature was made.
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(key), OK);
+    std::thread::sleep(Duration::from_millis(4500));
+    assert_eq!(reader.sign(key), NOT_VERIFIED);
+}
+
+#[test]
+fn power_that_was_away_ends_verifications_and_nothing_else() {
+    let (place, keys) = with_keys(2);
+    for event in [PowerEvent::Reset, PowerEvent::Cut, PowerEvent::Restart] {
+        let mut reader = Reader::power_up(&place, 0);
+        assert_eq!(reader.send(&verify_apdu()), OK);
+        for key in &keys {
+            assert_eq!(reader.sign(*key), OK);
+        }
+        place.tpm.power(event);
+        assert_eq!(reader.sign(keys[0]), NOT_VERIFIED, "{event:?}");
+        assert_eq!(reader.send(&verify_apdu()), OK, "{event:?}");
+        for key in &keys {
+            assert_eq!(reader.sign(*key), OK, "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn connection_that_fails_is_begun_anew() {
+    let (place, keys) = with_keys(1);
+    let mut reader = Reader::power_up(&place, 0);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(keys[0]), OK);
+    let answer = |code: u16| {
+        let [high, low] = code.to_be_bytes();
+        Fault::Replace(vec![0x80, 1, 0, 0, 0, 10, 0, 0, high, low])
+    };
+    // Out of memory, asked to send it again, a key that is no longer loaded, a self-test.
+    for code in [0x902, 0x922, 0x90A] {
+        place.tpm.inject(Trigger::command(SIGN), answer(code));
+        assert_eq!(reader.sign(keys[0]), OK, "{code:x}");
+    }
+    // In an idle moment, and then twice in a row, which is told and loses nothing.
+    place
+        .tpm
+        .inject(Trigger::command(POLICY_TICKET), answer(0x902));
+    assert_eq!(reader.sign(keys[0]), OK);
+    assert_eq!(reader.sign(keys[0]), OK);
+    for code in [START_AUTH_SESSION, LOAD] {
+        place.tpm.inject(Trigger::command(SIGN), answer(0x902));
+        place.tpm.inject(Trigger::command(code), answer(0x902));
+        assert_eq!(reader.sign(keys[0]), [0x64, 0x00], "{code:x}");
+        assert_eq!(reader.sign(keys[0]), OK, "{code:x}");
+    }
+    place.tpm.inject(Trigger::command(SIGN), Fault::DropBefore);
+    assert_ne!(reader.sign(keys[0]), OK);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(keys[0]), OK);
+}
+
+#[test]
+fn deleted_key_leaves_nothing() {
+    let (place, keys) = with_keys(2);
+    for key in &keys {
+        place.sign(*key).unwrap();
+    }
+    let before = sessions(&place);
+    let request = CardRequest::DeleteKey {
+        pin: Some(secret(PIN)),
+        reference: keys[0],
+    };
+    let deleted = place.ask(&Request::card("card", request));
+    assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
+    wait_for("its session ends", || sessions(&place) < before);
+    place.sign(keys[1]).unwrap();
+}
