@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cardea_client::message::{CardRequest, CardsRequest, CreateCard, NewContent, Reply, Request};
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Passage, PowerEvent, Trigger};
 
-use cardea_testkit::process::wait_for;
+use cardea_testkit::process::{PATIENCE, wait_for};
 
 use crate::gap::sessions;
 use crate::{PIN, Place, Reader, number_at, secret, verify_apdu};
@@ -35,44 +35,51 @@ const SIGN_OUT: [u8; 4] = [0, 0x20, 0, 0x82];
 /// Longer than the daemon waits before it does what is due.
 const QUIET: Duration = Duration::from_millis(60);
 
-/// Codes of the commands that the TPM executes, and when the last one came.
-struct Bus(Arc<Mutex<(Vec<u32>, Instant)>>);
+/// Codes of the commands that the TPM executes.
+#[derive(Clone)]
+struct Bus(Arc<Mutex<Vec<u32>>>);
 
 impl Bus {
     fn listen(tpm: &Multiplexer) -> Self {
-        let bus = Self(Arc::new(Mutex::new((Vec::new(), Instant::now()))));
+        let bus = Self(Arc::default());
         let log = Arc::clone(&bus.0);
         tpm.interpose(
             move |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
-                let mut log = log.lock().unwrap();
-                log.0.push(number_at(command, 6));
-                log.1 = Instant::now();
-                drop(log);
+                log.lock().unwrap().push(number_at(command, 6));
                 tpm.transact(command)
             },
         );
         bus
     }
 
-    /// What a command of the card's costs, with what follows when nobody waits.
-    fn during(&self, work: impl FnOnce() -> [u8; 2]) -> Vec<u32> {
-        self.settle();
-        self.0.lock().unwrap().0.clear();
-        assert_eq!(work(), OK);
-        self.settle();
-        without_read(&self.0.lock().unwrap().0)
+    /// A card's command takes these, with those that follow when nobody waits.
+    fn expect(&self, expected: &[u32], about: &str, work: impl FnOnce() -> [u8; 2]) {
+        self.0.lock().unwrap().clear();
+        assert_eq!(work(), OK, "{about}");
+        let begin = Instant::now();
+        while self.codes().len() < expected.len() && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Whatever comes too much.
+        std::thread::sleep(QUIET);
+        assert_eq!(self.codes(), expected, "{about}");
     }
 
-    /// Until the TPM has done nothing for a while.
-    fn settle(&self) {
+    fn codes(&self) -> Vec<u32> {
+        without_reads(&self.0.lock().unwrap())
+    }
+
+    /// Until the counters of so many cards were read, as those of new cards are.
+    fn settle(&self, cards: usize) {
         let begin = Instant::now();
-        loop {
-            let idle = self.0.lock().unwrap().1.max(begin).elapsed();
-            match QUIET.checked_sub(idle) {
-                Some(left) => std::thread::sleep(left),
-                None => return,
-            }
+        let reads = || {
+            let codes = self.0.lock().unwrap();
+            codes.iter().filter(|code| **code == NV_READ).count()
+        };
+        while reads() < cards && begin.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(10));
         }
+        std::thread::sleep(QUIET);
     }
 }
 
@@ -87,8 +94,8 @@ fn swapped(code: u32, objects: usize, sessions: usize) -> Vec<u32> {
     all
 }
 
-/// A new card's counter is read once in the first seconds, whatever else happens.
-fn without_read(codes: &[u32]) -> Vec<u32> {
+/// A counter may be read at any time, for whoever looks at the card.
+fn without_reads(codes: &[u32]) -> Vec<u32> {
     let read = [
         vec![START_AUTH_SESSION, CONTEXT_SAVE],
         swapped(POLICY_COMMAND_CODE, 0, 1),
@@ -136,44 +143,45 @@ fn with_keys(keys: usize) -> (Place, Vec<u8>) {
 #[test]
 fn signatures_and_pins_cost_what_the_plan_says() {
     let (place, keys) = with_keys(5);
+    let bus = Bus::listen(&place.tpm);
     let mut reader = Reader::power_up(&place, 0);
     assert_eq!(reader.send(&verify_apdu()), OK);
-    let bus = Bus::listen(&place.tpm);
+    bus.settle(1);
     // Nobody knows yet which key it is for. The two sessions are the channel and the one that is asked.
     let verification = swapped(POLICY_SECRET, 0, 2);
-    assert_eq!(bus.during(|| reader.send(&verify_apdu())), verification);
+    bus.expect(&verification, "first", || reader.send(&verify_apdu()));
     for key in &keys {
         let expected = [first_use(), signature()].concat();
-        assert_eq!(bus.during(|| reader.sign(*key)), expected, "key {key}");
+        bus.expect(&expected, &format!("first of {key}"), || reader.sign(*key));
     }
     // One key, and several in turn.
     for key in [4, 4, 0, 1, 2, 3, 4, 0].map(|at: usize| keys[at]) {
-        assert_eq!(bus.during(|| reader.sign(key)), signature(), "key {key}");
+        bus.expect(&signature(), &format!("{key}"), || reader.sign(key));
     }
-    assert_eq!(bus.during(|| reader.send(&verify_apdu())), verification);
-    // Only the key that was used last stays for the next verification, whose session is not armed meanwhile.
-    let signed_out = bus.during(|| reader.send(&SIGN_OUT));
-    let ends = vec![FLUSH_CONTEXT; 4];
-    assert_eq!(
-        sorted(&signed_out),
-        sorted(&[swapped(POLICY_RESTART, 1, 1), ends].concat())
-    );
-    let armed = swapped(POLICY_TICKET, 1, 1);
-    let expected = [verification, armed].concat();
-    assert_eq!(bus.during(|| reader.send(&verify_apdu())), expected);
-    assert_eq!(bus.during(|| reader.sign(keys[0])), signature());
+    bus.expect(&verification, "again", || reader.send(&verify_apdu()));
 }
 
-/// Connections end in any order.
-fn sorted(codes: &[u32]) -> Vec<u32> {
-    let mut codes = codes.to_vec();
-    codes.sort_unstable();
-    codes
+#[test]
+fn key_stays_loaded_for_the_next_verification_and_its_session_is_not_armed() {
+    let (place, keys) = with_keys(1);
+    let bus = Bus::listen(&place.tpm);
+    let mut reader = Reader::power_up(&place, 0);
+    assert_eq!(reader.send(&verify_apdu()), OK);
+    assert_eq!(reader.sign(keys[0]), OK);
+    bus.settle(1);
+    let restarted = swapped(POLICY_RESTART, 1, 1);
+    bus.expect(&restarted, "sign-out", || reader.send(&SIGN_OUT));
+    let verification = swapped(POLICY_SECRET, 0, 2);
+    let armed = swapped(POLICY_TICKET, 1, 1);
+    let expected = [verification, armed].concat();
+    bus.expect(&expected, "next", || reader.send(&verify_apdu()));
+    bus.expect(&signature(), "used", || reader.sign(keys[0]));
 }
 
 #[test]
 fn cards_in_turn_cost_no_more_than_one() {
     let (place, keys) = with_keys(1);
+    let bus = Bus::listen(&place.tpm);
     let mut readers = vec![(Reader::power_up(&place, 0), keys[0])];
     for slot in 1..4 {
         let name = format!("card {slot}");
@@ -185,10 +193,10 @@ fn cards_in_turn_cost_no_more_than_one() {
         assert_eq!(reader.send(&verify_apdu()), OK);
         assert_eq!(reader.sign(*key), OK);
     }
-    let bus = Bus::listen(&place.tpm);
-    for _ in 0..2 {
+    bus.settle(4);
+    for round in 0..2 {
         for (reader, key) in &mut readers {
-            assert_eq!(bus.during(|| reader.sign(*key)), signature());
+            bus.expect(&signature(), &format!("{round}"), || reader.sign(*key));
         }
     }
 }
