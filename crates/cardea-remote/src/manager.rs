@@ -32,6 +32,15 @@ use crate::machine::Machine;
 use crate::watch::{Event, Watch};
 
 impl Machine {
+    /// Finds out whether there is a manager that lets this account in.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`].
+    pub fn probe(&self) -> Result<(), RemoteError> {
+        Manager::activate(self).map(Manager::release)
+    }
+
     /// Makes a card; its instance id, as the other machine wrote it.
     ///
     /// # Errors
@@ -189,7 +198,7 @@ impl<'a> Manager<'a> {
         let object = Some(self.std.ipid);
         let answer = watch.over(
             &stream,
-            reports.as_ref(),
+            || reports.as_ref().is_some_and(Reports::were_heard),
             move || pings.ping(),
             || connection.call(opnum, object, &stub),
         );

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use cardea_dcom::tpmvsc::ErrorReport;
 use cardea_terms::tpmvsc::Status;
 
-use crate::callback::Reports;
-
 /// What is heard of an order while it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// Nobody wants the order any more, and the other machine has to learn that.
+    Aborting,
     /// A step has failed.
     Failed(ErrorReport),
     /// The other machine has not reported anything.
@@ -46,11 +46,11 @@ impl Watch {
     }
 
     /// Does something that waits for the other end of a connection, which is closed when nobody wants it any more and
-    /// the other machine does not learn that by a report. `ping` is called every now and then.
+    /// the other machine does not learn that by a report: `was_heard` says whether it sends any. `ping` is called every now and then.
     pub(crate) fn over<T>(
         &self,
         connection: &TcpStream,
-        reports: Option<&Reports>,
+        was_heard: impl Fn() -> bool + Send,
         mut ping: impl FnMut() + Send,
         work: impl FnOnce() -> T,
     ) -> T {
@@ -63,7 +63,12 @@ impl Watch {
                     if !self.is_aborted() {
                         continue;
                     }
-                    let patience = match reports.is_some_and(Reports::were_heard) {
+                    if until.is_none()
+                        && let Some(hear) = &self.hear
+                    {
+                        hear(Event::Aborting);
+                    }
+                    let patience = match was_heard() {
                         true => ROLL_BACK_TIME,
                         false => Duration::ZERO,
                     };
