@@ -8,6 +8,7 @@ mod certificates;
 mod create;
 mod examples;
 mod keys;
+mod machine;
 mod redirect;
 mod secrets;
 mod tpm;
@@ -28,6 +29,7 @@ pub(crate) use self::authority::{
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::create::{CreateArguments, RestoreArguments};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
+pub(crate) use self::machine::MachineArguments;
 pub(crate) use self::redirect::RedirectArguments;
 pub(crate) use self::secrets::{
     AdminArguments, AdminVerb, HelpdeskVerb, NewAdminKeyArguments, PassphraseArguments,
@@ -56,6 +58,9 @@ pub(crate) struct Cli {
         default_value = cardea_client::DEFAULT_SOCKET
     )]
     pub(crate) socket: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) machine: MachineArguments,
 
     #[command(subcommand)]
     pub(crate) noun: Noun,

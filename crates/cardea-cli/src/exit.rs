@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use cardea_client::message::{FailureKind, Unsettled};
+use cardea_terms::tpmvsc::Hresult;
 
 /// Exit codes, as documented. The numbers never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,26 @@ impl From<FailureKind> for Exit {
             FailureKind::NoTpm | FailureKind::Protocol | FailureKind::SwitchedOff => Self::Away,
             FailureKind::NotFound | FailureKind::Removed => Self::NotFound,
             FailureKind::AdminWrong | FailureKind::PinWrong => Self::PinWrong,
+        }
+    }
+}
+
+/// What another machine answers: the way back from `FailureKind::hresult`.
+impl From<Hresult> for Exit {
+    fn from(result: Hresult) -> Self {
+        match result {
+            Hresult::ABORT => Self::Cancelled,
+            Hresult::ACCESS_DENIED => Self::Denied,
+            Hresult::BUSY => Self::Busy,
+            Hresult::FULL => Self::Full,
+            Hresult::INVALID_ARGUMENT | Hresult::PIN_POLICY => Self::Usage,
+            Hresult::NOT_FOUND => Self::NotFound,
+            Hresult::NO_PERSON => Self::NoAgent,
+            Hresult::PIN_BLOCKED => Self::Blocked,
+            Hresult::TPM_LOCKOUT => Self::Lockout,
+            Hresult::TPM_NOT_FOUND | Hresult::TPM_SWITCHED_OFF | Hresult::UNREACHABLE => Self::Away,
+            Hresult::WRONG_PIN => Self::PinWrong,
+            _ => Self::Failed,
         }
     }
 }

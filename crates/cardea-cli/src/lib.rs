@@ -17,6 +17,7 @@ mod duration;
 mod exit;
 mod file;
 mod hex;
+mod machine;
 mod object_mode;
 mod on_card;
 mod places;
@@ -65,6 +66,12 @@ pub fn tpmvscmgr() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
+    if let Some(place) = cli.machine.place() {
+        return match &cli.noun {
+            Noun::Card(verb) => card::run_there(verb, &place),
+            _ => Err(Failure::usage(card::ONLY_CARDS)),
+        };
+    }
     let mut daemon = Daemon::new(&cli.socket);
     match &cli.noun {
         Noun::Admin(verb) => admin::run(verb, &mut daemon),

@@ -1,6 +1,7 @@
 //! `tpmvscmgr`: Microsoft's tool for TPM virtual smart cards, by its own grammar, for scripts and people who know it.
 
 mod grammar;
+mod there;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -18,6 +19,7 @@ use cardea_terms::{CounterMode, invalid_card_name};
 
 use self::grammar::{AdminKey, Attestation, Command, Create, Destroy, Given, Verb};
 use crate::exit::{self, Exit};
+use crate::machine::is_instance_id;
 use crate::object_mode::lines_of_limits;
 use crate::policy::Policy;
 use crate::terminal::output::{note, note_lines, print};
@@ -99,7 +101,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> End {
 }
 
 fn make(create: &Create) -> Result<(), Failure> {
-    local(create.machine.as_deref())?;
+    if let Some(place) = there::place(&create.machine) {
+        return there::make(create, &place);
+    }
     if create.attestation == Some(Attestation::KeyAndCertificate) {
         return Err(Failure::new(
             End::Failed,
@@ -117,21 +121,12 @@ fn make(create: &Create) -> Result<(), Failure> {
     if types {
         expect_room(create)?;
     }
-    // In the order of Microsoft's tool: administrator key, PIN, PUK.
-    let admin_key = match create.admin_key {
-        AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
-        AdminKey::Prompt => {
-            let key = asked(|| secret::admin_key("administrator key", &ASKED))?;
-            Some(SecretBytes::new(key.to_vec()))
-        }
-        AdminKey::Random => None,
-    };
-    let policy = create.policy.unwrap_or_else(grammar::usual_policy);
-    let pin = given("PIN", create.pin, &policy)?;
-    let puk = create
-        .puk
-        .map(|puk| given("PUK", puk, &Policy::puk()))
-        .transpose()?;
+    let Secrets {
+        admin_key,
+        policy,
+        pin,
+        puk,
+    } = secrets(create)?;
     let order = CreateCard {
         pin_policy: Some(policy.to_bytes()),
         counter_mode: create.counter_mode,
@@ -170,6 +165,39 @@ fn make(create: &Create) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a card begins with.
+struct Secrets {
+    /// `None`: known to nobody.
+    admin_key: Option<SecretBytes>,
+    policy: Policy,
+    pin: SecretBytes,
+    puk: Option<SecretBytes>,
+}
+
+/// In the order of Microsoft's tool: administrator key, PIN, PUK.
+fn secrets(create: &Create) -> Result<Secrets, Failure> {
+    let admin_key = match create.admin_key {
+        AdminKey::Default => Some(SecretBytes::new(DEFAULT_ADMIN_KEY.to_vec())),
+        AdminKey::Prompt => {
+            let key = asked(|| secret::admin_key("administrator key", &ASKED))?;
+            Some(SecretBytes::new(key.to_vec()))
+        }
+        AdminKey::Random => None,
+    };
+    let policy = create.policy.unwrap_or_else(grammar::usual_policy);
+    let pin = given("PIN", create.pin, &policy)?;
+    let puk = create
+        .puk
+        .map(|puk| given("PUK", puk, &Policy::puk()))
+        .transpose()?;
+    Ok(Secrets {
+        admin_key,
+        policy,
+        pin,
+        puk,
+    })
+}
+
 /// What would refuse the card is found before anybody types a secret for it.
 fn expect_room(create: &Create) -> Result<(), Failure> {
     if let Some(reason) = invalid_card_name(&create.name) {
@@ -184,18 +212,16 @@ fn expect_room(create: &Create) -> Result<(), Failure> {
 }
 
 fn unmake(destroy: &Destroy) -> Result<(), Failure> {
-    local(destroy.machine.as_deref())?;
     // Only the instance id: a name may mean another card tomorrow.
-    let is_id = destroy
-        .instance
-        .to_uppercase()
-        .starts_with("ROOT\\SMARTCARDREADER\\");
-    if !is_id {
+    if !is_instance_id(&destroy.instance) {
         return Err(Failure::new(
             End::Failed,
             "/instance takes the id that create printed, for example ROOT\\SMARTCARDREADER\\0000",
             Hresult::NOT_FOUND,
         ));
+    }
+    if let Some(place) = there::place(&destroy.machine) {
+        return there::unmake(destroy, &place);
     }
     let request = Request::card(
         destroy.instance.clone(),
@@ -244,27 +270,6 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, exit::Failure>) -> Result<T, Fail
             }
         }
     }
-}
-
-/// Accepts the names of this machine, and refuses others with an explanation.
-fn local(machine: Option<&str>) -> Result<(), Failure> {
-    let Some(machine) = machine else {
-        return Ok(());
-    };
-    let own = nix::unistd::gethostname().unwrap_or_default();
-    let own = own.to_string_lossy().to_lowercase();
-    let here = [".", "localhost", "127.0.0.1", "::1", &own];
-    if here.contains(&machine.to_lowercase().as_str()) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        End::Unreachable,
-        format!(
-            "/machine {machine} needs MS-TPMVSC over DCOM, which this version does not speak: run tpmvscmgr there, \
-             for example over ssh"
-        ),
-        Hresult::UNREACHABLE,
-    ))
 }
 
 /// Sends one request; each step is printed on a line, unless `quiet`.
@@ -331,7 +336,7 @@ const CREATE: &str = "\
 tpmvscmgr create [/quiet] /name NAME
                  /adminkey { DEFAULT | PROMPT | RANDOM }
                  [/pin { DEFAULT | PROMPT }] [/puk { DEFAULT | PROMPT }]
-                 [/generate] [/machine HOST]
+                 [/generate] [/machine HOST [/user NAME] [/passwordfd N]]
                  [/pinpolicy POLICY...] [/attestation { AIK_AND_CERT | AIK_ONLY }]
                  [/countermode { NV | OBJECT }]
 
@@ -349,31 +354,28 @@ tpmvscmgr create [/quiet] /name NAME
                 are; for TPMs without such counters. Such a card promises less, which is printed first.
   /attestation  AIK_ONLY: the card can prove what it promises; see the manual page of cardea-attest.
                 AIK_AND_CERT: not available yet, as it needs an attestation authority on the network.
-  /machine      Another machine: not available yet.
+  /machine      Another machine, by name or address, over MS-TPMVSC: with the tickets of Kerberos that you have
+                (kinit), else with your name and a password that is asked for.
+  /user         Not an option of Microsoft's tool. The account there: USER, DOMAIN\\USER or USER@REALM.
+  /passwordfd   Not an option of Microsoft's tool. Open file descriptor to read its password from.
   /quiet        No progress.
 ";
 
 const DESTROY: &str = "\
-tpmvscmgr destroy [/quiet] /instance ID [/machine HOST]
+tpmvscmgr destroy [/quiet] /instance ID
+                  [/machine HOST [/user NAME] [/passwordfd N]]
 
   /instance     The id that create printed: ROOT\\SMARTCARDREADER\\0000. Does not ask for confirmation.
-  /machine      Another machine: not available yet.
+  /machine      Another machine, by name or address, over MS-TPMVSC: with the tickets of Kerberos that you have
+                (kinit), else with your name and a password that is asked for.
+  /user         Not an option of Microsoft's tool. The account there: USER, DOMAIN\\USER or USER@REALM.
+  /passwordfd   Not an option of Microsoft's tool. Open file descriptor to read its password from.
   /quiet        No progress.
 ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_accepted() {
-        for name in [None, Some("localhost"), Some("."), Some("LOCALHOST")] {
-            assert!(local(name).is_ok(), "{name:?}");
-        }
-        let failure = local(Some("server.example")).err().unwrap();
-        assert_eq!(failure.end, End::Unreachable);
-        assert!(failure.text.contains("ssh"), "{}", failure.text);
-    }
 
     #[test]
     fn every_hresult_has_a_meaning() {

@@ -222,6 +222,7 @@ pub(super) const ROOMS: &[Room] = &[
             "arguments",
             "daemon.rs",
             "describe.rs",
+            "machine.rs",
             "on_card.rs",
             "terminal",
             "token",
@@ -244,7 +245,12 @@ pub(super) const ROOMS: &[Room] = &[
         "redirect",
         &["arguments", "daemon.rs", "terminal"],
     ),
-    Room::new("cardea-cli", "tpmvscmgr", &["admin_key", "terminal"]),
+    Room::new(
+        "cardea-cli",
+        "tpmvscmgr",
+        &["admin_key", "machine.rs", "terminal"],
+    ),
+    Room::new("cardea-cli", "machine.rs", &["terminal"]),
     Room::new(
         "cardea-cli",
         "describe.rs",
@@ -258,7 +264,7 @@ pub(super) const ROOMS: &[Room] = &[
         &["arguments", "daemon.rs", "terminal", "token"],
     ),
     Room::new("cardea-cli", "daemon.rs", &["terminal"]),
-    Room::new("cardea-cli", "arguments", &["terminal"]),
+    Room::new("cardea-cli", "arguments", &["machine.rs", "terminal"]),
     Room::new("cardea-cli", "token", &["terminal"]),
     Room::new("cardea-cli", "terminal", &[]),
     // The counter is the only way in: it calls the rooms, and they do not know the caller.

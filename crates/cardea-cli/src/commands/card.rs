@@ -4,6 +4,7 @@ mod backup;
 mod create;
 mod puk;
 mod restore;
+mod there;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::arguments::{CardVerb, OutputArguments, OwnerArguments, Switch, WideAr
 use crate::daemon::Daemon;
 use crate::describe::{Room, details_json, details_text, list_text, summary_json};
 use crate::exit::{Exit, Failure};
+use crate::machine::Place;
 use crate::terminal::output::{Colour, note, print, print_json, printable};
 use crate::terminal::prompt::confirm;
 use crate::terminal::secret;
@@ -68,6 +70,23 @@ pub(crate) fn run(verb: &CardVerb, socket: &Path, daemon: &mut Daemon) -> Result
         }
     }
 }
+
+/// Cards of another machine.
+pub(crate) fn run_there(verb: &CardVerb, place: &Place<'_>) -> Result<(), Failure> {
+    match verb {
+        CardVerb::Create(arguments) => there::create(arguments, place),
+        CardVerb::Destroy {
+            card,
+            tpm_owner,
+            yes,
+        } => there::destroy(&card.card, tpm_owner, *yes, place),
+        _ => Err(Failure::usage(ONLY_CARDS)),
+    }
+}
+
+/// What another machine is not asked for.
+pub(crate) const ONLY_CARDS: &str = "--machine works with `card create` and `card destroy` only; for everything else, run cardea there, for example \
+     over ssh";
 
 fn user_id(user: &str) -> Result<u32, Failure> {
     if let Ok(uid) = user.parse() {

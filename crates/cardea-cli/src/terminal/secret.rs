@@ -16,8 +16,9 @@ use crate::policy::Policy;
 /// Longest PIN and PUK (GIDS 2.0).
 const MAX_PIN: usize = 127;
 
-/// Longest secret file: a key in hexadecimal digits, a PIN, a passphrase, a newline.
-const MAX_FILE: usize = 256;
+/// Longest secret file: a password of Windows, and a newline. Keys in hexadecimal digits, PINs and passphrases are
+/// shorter.
+const MAX_FILE: usize = 512;
 
 const ADMIN_KEY_LENGTH: usize = 24;
 
@@ -88,6 +89,19 @@ pub(crate) fn passphrase(source: &Source<'_>) -> Result<Zeroizing<Vec<u8>>, Fail
     match source.path() {
         Some(path) => read(&path, "passphrase"),
         None => prompt("passphrase of the file: ", "passphrase", source),
+    }
+}
+
+/// The password of an account on another machine.
+pub(crate) fn password(what: &str, source: &Source<'_>) -> Result<Zeroizing<String>, Failure> {
+    let typed = match source.path() {
+        Some(path) => read(&path, what)?,
+        None => prompt(&format!("{what}: "), what, source)?,
+    };
+    match std::str::from_utf8(&typed) {
+        Ok("") => Err(Failure::usage(format!("the {what} is empty"))),
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(Failure::usage(format!("the {what} is not valid UTF-8"))),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Create {
     /// Absent: a card without PUK.
     pub(super) puk: Option<Given>,
     pub(super) generate: bool,
-    pub(super) machine: Option<String>,
+    pub(super) machine: Machine,
     pub(super) policy: Option<Policy>,
     pub(super) attestation: Option<Attestation>,
     /// Not of Microsoft's grammar, whose cards are all in object mode.
@@ -41,7 +41,42 @@ pub(super) struct Create {
 pub(super) struct Destroy {
     pub(super) quiet: bool,
     pub(super) instance: String,
-    pub(super) machine: Option<String>,
+    pub(super) machine: Machine,
+}
+
+/// Which machine, and who calls it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub(super) host: Option<String>,
+    /// Not of Microsoft's grammar, whose callers are always those who are signed in.
+    pub(super) user: Option<String>,
+    /// Not of Microsoft's grammar either.
+    pub(super) password_fd: Option<u32>,
+}
+
+impl Machine {
+    /// Takes an option, if it is one of these.
+    fn option(&mut self, option: &str, words: &mut Words) -> Result<bool, String> {
+        match option {
+            "/machine" => once(&mut self.host, words.value(option)?, option)?,
+            "/user" => once(&mut self.user, words.value(option)?, option)?,
+            "/passwordfd" => {
+                let number = words.value(option)?;
+                let number = number.parse();
+                let number = number.map_err(|_| format!("{option} takes a number"))?;
+                once(&mut self.password_fd, number, option)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        match self.host.is_none() && (self.user.is_some() || self.password_fd.is_some()) {
+            true => Err("/user and /passwordfd need /machine".to_owned()),
+            false => Ok(self),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +160,8 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
 fn create(words: &mut Words) -> Result<Command, String> {
     let (mut quiet, mut generate) = (false, false);
     let (mut name, mut admin_key, mut pin, mut puk) = (None, None, None, None);
-    let (mut machine, mut policy, mut attestation, mut counter_mode) = (None, None, None, None);
+    let (mut policy, mut attestation, mut counter_mode) = (None, None, None);
+    let mut machine = Machine::default();
     while let Some(word) = words.next() {
         let option = word.to_lowercase();
         match option.as_str() {
@@ -133,7 +169,6 @@ fn create(words: &mut Words) -> Result<Command, String> {
             "/quiet" => once_flag(&mut quiet, &option)?,
             "/generate" => once_flag(&mut generate, &option)?,
             "/name" => once(&mut name, words.value(&option)?, &option)?,
-            "/machine" => once(&mut machine, words.value(&option)?, &option)?,
             "/adminkey" => {
                 let value = keyword(words, &option, &["default", "prompt", "random"])?;
                 let key = [AdminKey::Default, AdminKey::Prompt, AdminKey::Random];
@@ -152,6 +187,7 @@ fn create(words: &mut Words) -> Result<Command, String> {
                 once(&mut counter_mode, mode.get(value).copied(), &option)?;
             }
             "/pinpolicy" => once(&mut policy, pin_policy(words)?, &option)?,
+            _ if machine.option(&option, words)? => {}
             _ => return Err(format!("unknown option {word}")),
         }
     }
@@ -165,7 +201,7 @@ fn create(words: &mut Words) -> Result<Command, String> {
         pin: pin.unwrap_or(Given::Prompt),
         puk,
         generate,
-        machine,
+        machine: machine.checked()?,
         policy,
         attestation: attestation.flatten(),
         counter_mode: counter_mode.flatten(),
@@ -174,21 +210,22 @@ fn create(words: &mut Words) -> Result<Command, String> {
 
 fn destroy(words: &mut Words) -> Result<Command, String> {
     let mut quiet = false;
-    let (mut instance, mut machine) = (None, None);
+    let mut instance = None;
+    let mut machine = Machine::default();
     while let Some(word) = words.next() {
         let option = word.to_lowercase();
         match option.as_str() {
             "/?" => return Ok(Command::Help(Some(Verb::Destroy))),
             "/quiet" => once_flag(&mut quiet, &option)?,
             "/instance" => once(&mut instance, words.value(&option)?, &option)?,
-            "/machine" => once(&mut machine, words.value(&option)?, &option)?,
+            _ if machine.option(&option, words)? => {}
             _ => return Err(format!("unknown option {word}")),
         }
     }
     Ok(Command::Destroy(Destroy {
         quiet,
         instance: instance.ok_or("/instance is missing")?,
-        machine,
+        machine: machine.checked()?,
     }))
 }
 
@@ -308,7 +345,7 @@ mod tests {
             Ok(Command::Destroy(Destroy {
                 quiet: false,
                 instance: r"ROOT\SMARTCARDREADER\0000".into(),
-                machine: None,
+                machine: Machine::default(),
             }))
         );
     }

@@ -279,7 +279,7 @@ fn expected(
     Ok(defaults)
 }
 
-fn puk_source(arguments: &CreateArguments) -> Source<'_> {
+pub(super) fn puk_source(arguments: &CreateArguments) -> Source<'_> {
     Source {
         file: arguments.puk_file.as_deref(),
         fd: arguments.puk_fd,
@@ -297,7 +297,7 @@ enum Key {
 }
 
 /// What the choice of secrets means for a blocked PIN, said before the card is made.
-fn say_consequence(
+pub(super) fn say_consequence(
     puk: puk::Choice,
     has_administrator: bool,
     is_known: bool,
