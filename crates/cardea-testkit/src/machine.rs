@@ -44,6 +44,20 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=of
 /// the machine, which is the power cut that is tested, loses nothing of what it has written.
 const DRIVE: &str = "format=raw,if=virtio,cache=unsafe,file=";
 
+/// The address of a machine with a network; who calls it has another of that network.
+pub const OWN_ADDRESS: &str = "10.0.2.15";
+
+/// QEMU's own network: nothing leads out of it, one port leads in. The card needs no code for starting from it.
+const NETWORK: [&str; 4] = [
+    "-netdev",
+    "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:135-10.0.2.15:135",
+    "-device",
+    "virtio-net-pci,netdev=net,romfile=",
+];
+
+/// A shell's program: sets up the loopback interface of a new network, then becomes its arguments.
+const LOOPBACK_UP: &str = "ip link set lo up && exec \"$0\" \"$@\"";
+
 /// How the kernel reaches the TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interface {
@@ -72,6 +86,8 @@ pub struct Machine {
     /// In MiB.
     memory: u32,
     limit: Duration,
+    /// Whether other machines can call it.
+    network: bool,
 }
 
 /// Drivers of a removable drive's file system.
@@ -123,6 +139,7 @@ impl Machine {
             drives: drive.map(Path::to_owned).into_iter().collect(),
             memory: 512,
             limit: BOOT_LIMIT,
+            network: false,
         }
     }
 
@@ -135,6 +152,16 @@ impl Machine {
         let tpm = self.folder.join("tpm");
         std::fs::remove_dir_all(&tpm).expect("the TPM goes");
         std::fs::create_dir(&tpm).expect("a folder for the TPM");
+    }
+
+    /// With a network card, [`OWN_ADDRESS`], whose port 135 others beside the machine ([`Boot::beside`]) have as their
+    /// own at 127.0.0.1; it calls nobody.
+    #[must_use]
+    pub fn with_network(self) -> Self {
+        Self {
+            network: true,
+            ..self
+        }
     }
 
     /// Switches it on; its program gets one argument.
@@ -163,30 +190,42 @@ impl Machine {
             let drive = DRIVE.to_owned() + &drive.display().to_string();
             ["-drive".to_owned(), drive]
         });
+        // In a network of its own, so that its ports are nobody else's.
+        let mut qemu = Command::new("unshare");
         let qemu = Running::start(
-            tied("qemu-system-x86_64")
-                .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-                .args(["-display", "none", "-machine", "q35"])
-                .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
-                .args(["-smp", "2", "-m", &self.memory.to_string(), "-kernel"])
-                .arg(self.kernel.image())
-                .arg("-initrd")
-                .arg(&self.initramfs)
-                .arg("-append")
-                .arg(format!("{KERNEL_ARGUMENTS} -- {argument}"))
-                .arg("-serial")
-                .arg(format!("file:{}", console.display()))
-                .arg("-serial")
-                .arg(format!("file:{}", report.display()))
-                .arg("-serial")
-                .arg(format!("file:{}", messages.display()))
-                .arg("-drive")
-                .arg(DRIVE.to_owned() + &self.disk.display().to_string())
-                .args(drives)
-                .arg("-chardev")
-                .arg(format!("socket,id=tpm,path={}", control.display()))
-                .args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device"])
-                .arg(format!("{},tpmdev=tpm", interface.device())),
+            qemu.args([
+                "--net",
+                "sh",
+                "-c",
+                LOOPBACK_UP,
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+            ])
+            .arg("qemu-system-x86_64")
+            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-machine", "q35"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-smp", "2", "-m", &self.memory.to_string(), "-kernel"])
+            .arg(self.kernel.image())
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .arg("-append")
+            .arg(format!("{KERNEL_ARGUMENTS} -- {argument}"))
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .arg("-serial")
+            .arg(format!("file:{}", report.display()))
+            .arg("-serial")
+            .arg(format!("file:{}", messages.display()))
+            .arg("-drive")
+            .arg(DRIVE.to_owned() + &self.disk.display().to_string())
+            .args(drives)
+            .args(if self.network { &NETWORK[..] } else { &[] })
+            .arg("-chardev")
+            .arg(format!("socket,id=tpm,path={}", control.display()))
+            .args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device"])
+            .arg(format!("{},tpmdev=tpm", interface.device())),
             &self.folder.join("qemu.log"),
         );
         Boot {
@@ -214,6 +253,26 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// Waits until a fact is in the report.
+    ///
+    /// # Panics
+    ///
+    /// Like [`Boot::report`].
+    pub fn wait_fact(&mut self, fact: &str) {
+        while !self.facts().facts.contains_key(fact) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A program in the network beside the machine.
+    #[must_use]
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = tied("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.qemu.pid()));
+        command.arg(program);
+        command
+    }
+
     /// Waits until the program has done its work.
     ///
     /// # Panics
@@ -222,15 +281,22 @@ impl Boot {
     #[must_use]
     pub fn report(&mut self) -> Report {
         loop {
-            let ended = !self.qemu.running();
-            let report = Report::parse(&read(&self.report));
+            let report = self.facts();
             if report.facts.contains_key(END) {
                 return report;
             }
-            assert!(!ended, "the machine has ended early\n{}", self.tails());
-            self.check_time();
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What was reported until now, by a machine that has not ended too early.
+    fn facts(&mut self) -> Report {
+        let ended = !self.qemu.running();
+        let report = Report::parse(&read(&self.report));
+        let early = ended && !report.facts.contains_key(END);
+        assert!(!early, "the machine has ended early\n{}", self.tails());
+        self.check_time();
+        report
     }
 
     /// Power goes away: nobody gets to write what was not written yet, and the TPM hears no Shutdown. Gives what

@@ -238,6 +238,7 @@ impl System {
             drives: drives.iter().map(|drive| (*drive).to_owned()).collect(),
             memory: 1024,
             limit: LIMIT,
+            network: false,
         }
     }
 

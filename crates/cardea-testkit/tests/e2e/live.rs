@@ -3,13 +3,15 @@
 //!
 //! What is shown is left in the build folder; `cargo xtask live` writes it into `docs/installation.md`.
 
+mod remote_cards;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use cardea_testkit::machine::{Debian, Interface, Machine, Report, System, make_packages};
+use cardea_testkit::machine::{Boot, Debian, Interface, Machine, Report, System, make_packages};
 use cardea_testkit::page::Page;
 use cardea_testkit::process::run;
 use cardea_testkit::rig::{PIN, bin_dir};
@@ -49,7 +51,7 @@ fn packages_live_on_a_running_debian() {
 fn whole(debian: Debian) {
     let mut life = Life::new(debian);
     let first = life.installed_and_used();
-    let second = life.start("life");
+    let second = life.start("life", |_| {});
     let shown = &mut life.shown;
     restarted(&second, shown);
     upgraded(&second, &life.versions, shown);
@@ -75,35 +77,43 @@ impl Life {
         let versions = packages(&system, folder.path());
         let page = Page::of_docs("installation");
         assert!(page.says(ADMINISTRATOR), "not on the page");
+        remote_cards::are_on_their_page();
         for (name, content) in [
             ("common.sh", include_str!("live/common.sh")),
             ("install", include_str!("live/install.sh")),
             ("life", include_str!("live/life.sh")),
             ("page.install", page.block("sh").unwrap()),
             ("page.administrator", ADMINISTRATOR),
+            ("remote-cards.sh", include_str!("live/remote-cards.sh")),
+            ("page.remote-account", remote_cards::ACCOUNT),
+            ("page.remote-socket", remote_cards::SOCKET),
+            ("page.remote-limit", remote_cards::LIMIT),
+            ("password", remote_cards::PASSWORD),
             ("pin", PIN),
         ] {
             system.write(&format!("trial/{name}"), content);
         }
         Self {
-            machine: system.machine(&[]),
+            machine: system.machine(&[]).with_network(),
             versions,
             shown: Shown::default(),
             _folder: folder,
         }
     }
 
-    fn start(&self, script: &str) -> Report {
+    fn start(&self, script: &str, meanwhile: impl FnOnce(&mut Boot)) -> Report {
         let mut boot = self.machine.boot(Interface::Crb, script);
+        meanwhile(&mut boot);
         let report = boot.report();
         boot.wait_off();
         report
     }
 
     fn installed_and_used(&mut self) -> Report {
-        let first = self.start("install");
+        let first = self.start("install", remote_cards::by_another_machine);
         installed(&first, &self.versions, &mut self.shown);
         used(&first, &mut self.shown);
+        remote_cards::made(&first, &mut self.shown);
         quiet(&first);
         first
     }
@@ -234,6 +244,7 @@ fn upgraded(second: &Report, versions: &Versions, shown: &mut Shown) {
     is(second, "bus-upgraded", "yes");
     is(second, "apparmor-upgraded", "cardea-daemon (enforce)");
     is(second, "state-upgraded", "ready");
+    is(second, "remote-upgraded", "active enabled open");
     is(second, "tries-upgraded", "5");
     has(second, "signed-in-upgraded", "bob is in");
     shown.passed("an upgrade from the version before keeps the card and its PIN");
@@ -245,10 +256,12 @@ fn removed(second: &Report, shown: &mut Shown) {
     }
     has(second, "kept", ".card");
     has(second, "gone", "No such file");
+    is(second, "remote-removed", "closed");
     is(second, "pcscd-without", "active");
     shown
         .passed("a removal keeps the card, names what it has in the TPM, and leaves pcscd running");
     is(second, "bus-again", "yes");
+    is(second, "remote-again", "active enabled open");
     is(second, "tries-again", "5");
     has(second, "by-reader-again", "Verified OK");
     shown.passed("after another installation the card signs again");

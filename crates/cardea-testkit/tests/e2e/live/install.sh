@@ -1,4 +1,5 @@
 . /trial/common.sh
+. /trial/remote-cards.sh
 say debian "$(cat /etc/debian_version)"
 say kernel "$(uname -r)"
 say systemd "$(systemctl --version | sed -n 's/^systemd [0-9]* (\(.*\))/\1/p')"
@@ -48,6 +49,8 @@ cardea doctor | sed -n 's/^    //p' | sed 's/^cardea tpm provision /&--yes /' >/
 does sh -e /run/advice
 say healthy "$(cardea doctor && echo 'ended with 0')"
 cp /run/opensc.conf /etc/opensc/opensc.conf
+
+remote_cards
 say denied "$(denied)"
 say failed "$(failed)"
 say end yes

@@ -1,4 +1,5 @@
 . /trial/common.sh
+. /trial/remote-cards.sh
 say bus "$(on_the_bus)"
 say apparmor "$(confined)"
 say state "$(member state)"
@@ -14,6 +15,7 @@ pid=$(systemctl show -P MainPID cardea)
 does apt-get --yes install ./cardea*.deb
 say versions "$(versions)"
 say restarted "$([ "$pid" != "$(systemctl show -P MainPID cardea)" ] && echo yes)"
+say remote-upgraded "$(remote_state)"
 say bus-upgraded "$(on_the_bus)"
 say apparmor-upgraded "$(confined)"
 say state-upgraded "$(member state)"
@@ -25,9 +27,11 @@ does apt-get --yes remove 'cardea*'
 say removed "$(grep -F -e 'keeps the cards' -e 'cardea card destroy' -e 'NV index' /run/said)"
 say kept "$(ls /var/lib/cardea/cards)"
 say gone "$(ls /usr/sbin/cardea-daemon 2>&1)"
+say remote-removed "$(port_135)"
 say pcscd-without "$(systemctl restart pcscd && systemctl is-active pcscd)"
 does apt-get --yes install ./cardea*.deb
 say bus-again "$(on_the_bus)"
+say remote-again "$(remote_state)"
 say tries-again "$(tries)"
 say reader-again "$(in_the_reader)"
 say by-reader-again "$(signs opensc-pkcs11.so)"
@@ -37,6 +41,8 @@ say purge-refused "$(grep -F 'kept /var/lib/cardea' /run/said)"
 say kept-again "$(ls /var/lib/cardea/cards)"
 does apt-get --yes install ./cardea*.deb
 say state-after-purge "$(member state)"
+# The administrator's own files.
+rm -r /etc/systemd/system/cardea-tpmvsc.socket.d /etc/systemd/system/cardea.service.d
 echo 'cardea-daemon cardea-daemon/purge-cards boolean true' | debconf-set-selections
 does apt-get --yes purge 'cardea*'
 say purged "$(grep -F 'deleting the cards' /run/said)"
