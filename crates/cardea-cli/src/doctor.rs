@@ -9,6 +9,7 @@ mod files;
 mod marks;
 mod pcscd;
 mod polkit;
+mod remote;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,7 @@ fn look(socket: &Path, root: &Path) -> Findings {
     files::reader(socket, root, daemon.slots, &mut findings);
     pcscd::look(root, &mut findings);
     files::module(root, &mut findings);
+    remote::look(root, daemon.owner_auth_set, &mut findings);
     findings
 }
 

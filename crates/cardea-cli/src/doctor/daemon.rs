@@ -41,6 +41,8 @@ pub(super) struct Told {
     pub(super) slots: Option<u8>,
     /// Whether the caller may create and destroy cards.
     pub(super) administrator: bool,
+    /// Whether whoever makes a card needs the TPM's owner authorisation.
+    pub(super) owner_auth_set: bool,
 }
 
 /// The daemon, its TPM and its cards.
@@ -76,10 +78,11 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
     findings.fine("daemon", "the daemon answers");
     // First, because it has the TPM tested.
     let tried = client.call(&Request::Tpm(TpmRequest::TryRoom), ANSWER_TIME);
-    let mut takes_counters = true;
+    let (mut takes_counters, mut owner_auth_set) = (true, false);
     match client.call(&Request::Tpm(TpmRequest::Status), ANSWER_TIME) {
         Ok(Reply::Tpm(status)) => {
             tpm(&status, findings);
+            owner_auth_set = status.owner_auth_set;
             let taken = status.cards.as_ref();
             takes_counters =
                 taken.is_none_or(|taken| taken.mode.is_some_and(CounterMode::is_in_nv));
@@ -134,6 +137,7 @@ pub(super) fn look(socket: &Path, root: &Path, findings: &mut Findings) -> Told 
     Told {
         slots: Some(slots),
         administrator: room(tried, takes_counters, findings),
+        owner_auth_set,
     }
 }
 

@@ -55,7 +55,7 @@ fn running(root: &Path) -> Option<u32> {
 }
 
 /// The value of a key at the beginning of a line.
-fn setting(text: &str, key: &str) -> Option<String> {
+pub(super) fn setting(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let value = line.trim_start().strip_prefix(key)?.trim_start();
         let value = value.strip_prefix('=')?.split('#').next()?;

@@ -1,5 +1,7 @@
 //! Each fault, produced one at a time, is found and has its command.
 
+mod remote_cards;
+
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -49,10 +51,11 @@ fn write(root: &Path, path: &str, content: &str) {
 }
 
 /// Programs that change something. What only shows more is not a command that mends.
-const MENDS: [&str; 7] = [
+const MENDS: [&str; 8] = [
     "cardea pin unblock",
     "cardea reader-conf >",
     "cardea tpm provision",
+    "chmod ",
     "mv ",
     "printf ",
     "sed -i ",
