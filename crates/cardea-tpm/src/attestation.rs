@@ -61,8 +61,6 @@ pub struct CertifiedKey {
 /// What the attestation key says of itself and of the witness.
 #[derive(Clone, Debug)]
 pub struct CertifiedKeys {
-    /// TPMT_PUBLIC of the storage root key.
-    pub storage_root_key: Vec<u8>,
     /// TPM2_Certify of the attestation key by itself.
     pub attestation_key: Statement,
     /// TPM2_Certify of the witness.
@@ -272,6 +270,12 @@ pub(crate) fn evidence(
     })
 }
 
+/// TPMT_PUBLIC of the storage root key that the card is below.
+pub(crate) fn storage_root_key(core: &mut Core, anchor: &Anchor) -> Result<Vec<u8>, TpmError> {
+    require_own_tpm(core, anchor)?;
+    core.root_public()
+}
+
 /// What goes with the answer to a challenge.
 pub(crate) fn certify_own(
     core: &mut Core,
@@ -280,14 +284,12 @@ pub(crate) fn certify_own(
     qualifying: &[u8; 32],
 ) -> Result<CertifiedKeys, TpmError> {
     let attester = Attester::new(core, card, anchor, qualifying)?;
-    let storage_root_key = core.root_public()?;
     let attestation_key = attester.certify(core, attester.key)?;
     let witness = match anchor.sealed() {
         Some(sealed) => Some(attester.certify(core, &sealed.witness)?),
         None => None,
     };
     Ok(CertifiedKeys {
-        storage_root_key,
         attestation_key,
         witness,
     })

@@ -185,6 +185,13 @@ pub trait Chip: Send + Sync {
     /// [`CardFault`].
     fn make_attestation_key(&self, record: &CardRecord) -> Result<ObjectBlob, CardFault>;
 
+    /// The storage root key of a card: see [`Service::storage_root_key`].
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    fn storage_root_key(&self, record: &CardRecord) -> Result<Vec<u8>, CardFault>;
+
     /// What a card's attestation key says of itself: see [`Service::certify_own_keys`].
     ///
     /// # Errors
@@ -399,6 +406,10 @@ impl Chip for Service {
 
     fn make_attestation_key(&self, record: &CardRecord) -> Result<ObjectBlob, CardFault> {
         self.make_attestation_key(record)
+    }
+
+    fn storage_root_key(&self, record: &CardRecord) -> Result<Vec<u8>, CardFault> {
+        self.storage_root_key(record)
     }
 
     fn certify_own_keys(

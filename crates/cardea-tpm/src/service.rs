@@ -330,6 +330,17 @@ impl Service {
         })
     }
 
+    /// TPMT_PUBLIC of the storage root key that the card is below.
+    ///
+    /// # Errors
+    ///
+    /// [`CardFault`].
+    pub fn storage_root_key(&self, record: &CardRecord) -> Result<Vec<u8>, CardFault> {
+        self.about(record, |core, _, anchor| {
+            attestation::storage_root_key(core, anchor)
+        })
+    }
+
     /// What the attestation key says of itself, for the answer to a challenge.
     ///
     /// # Errors

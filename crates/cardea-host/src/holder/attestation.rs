@@ -61,9 +61,8 @@ impl CardVisit<'_> {
         let status = chip.status().map_err(|error| of_tpm(&error))?;
         let keys = chip.endorsement_keys().map_err(|error| of_tpm(&error))?;
         let root = chip
-            .certify_own_keys(&record, [0; 32])
-            .map_err(|fault| of_fault(&fault))?
-            .storage_root_key;
+            .storage_root_key(&record)
+            .map_err(|fault| of_fault(&fault))?;
         let offered = |key: cardea_tpm::EndorsementKey| OfferedKey {
             certificates: key
                 .certificate

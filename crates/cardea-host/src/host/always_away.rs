@@ -111,6 +111,10 @@ impl Chip for AlwaysAway {
         Err(CardFault::Tpm(TpmError::Stopped))
     }
 
+    fn storage_root_key(&self, _record: &CardRecord) -> Result<Vec<u8>, CardFault> {
+        Err(CardFault::Tpm(TpmError::Stopped))
+    }
+
     fn certify_own_keys(
         &self,
         _record: &CardRecord,

@@ -242,6 +242,34 @@ fn endorsement_authorisation_that_is_set_is_named() {
     here.cardea("attest evidence Alice --out its.evidence");
 }
 
+/// What is asked of an authority is who somebody is, not a statement of theirs: a TPM that cannot make one answers too.
+#[test]
+fn request_to_an_authority_has_the_tpm_sign_nothing() {
+    let machine = Workplace::playing(Profile {
+        missing_commands: vec!["Certify".to_owned()],
+        ..Profile::named("swtpm")
+    });
+    let (pin, out) = (machine.text("pin"), machine.text("its.request"));
+    let create = [
+        "card",
+        "create",
+        "--name",
+        "Alice",
+        "--no-puk",
+        "--pin-file",
+        &pin,
+    ];
+    for words in [
+        &create[..],
+        &["attest", "enable", "Alice"],
+        &["attest", "request", "Alice", "--out", &out],
+    ] {
+        let done = machine.daemon.cardea(words);
+        assert!(done.success, "{words:?}: {}", done.text);
+    }
+    assert!(machine.path("its.request").exists());
+}
+
 #[test]
 fn tpm_that_lacks_a_command_makes_no_lesser_card_in_silence() {
     let lacking = |command: &str| Profile {
