@@ -563,6 +563,31 @@ mod tests {
         assert!(matches!(request, CardRequest::Destroy { .. }));
     }
 
+    /// A service whose user is no administrator: the daemon does not take its word, and gets no order.
+    #[test]
+    fn nothing_is_ordered_where_the_daemon_does_not_hear_for_whom() {
+        use cardea_client::ServerEnd;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut end = ServerEnd::accept(stream, Duration::from_secs(20)).unwrap();
+            end.request(None).unwrap().unwrap();
+            let failure = Failure {
+                kind: FailureKind::Denied,
+                message: "you are not allowed to do this".into(),
+                tries_left: None,
+            };
+            end.reply(&Reply::Failed(failure)).unwrap();
+            end.request(None)
+        });
+        let manager = Manager::new(path, None);
+        let refused = manager.create(&ann(), &card(), &mut Deaf);
+        assert_eq!(refused, Err(Hresult::ACCESS_DENIED.0));
+        assert!(!matches!(daemon.join().unwrap(), Ok(Some(_))), "an order");
+    }
+
     #[test]
     fn listener_that_refuses_ends_the_operation_and_hears_no_more() {
         let manager = Manager::new("/nonexistent/socket".into(), None);
