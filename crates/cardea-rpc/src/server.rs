@@ -1,8 +1,9 @@
 //! Listeners and connections: a thread for each, within limits.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -64,12 +65,42 @@ pub struct Server {
 
 #[derive(Default)]
 struct Counts {
+    /// All that have a thread, also those that are about to end.
     connections: usize,
-    strangers: usize,
+    /// Those with an authentication.
+    known: usize,
+    /// By their age: whoever came first has the lowest number.
+    strangers: BTreeMap<u64, Stranger>,
+    next: u64,
     addresses: HashMap<IpAddr, usize>,
     /// Connections that are at work on a packet.
     busy: usize,
     stopping: bool,
+}
+
+/// A connection without an authentication.
+struct Stranger {
+    address: IpAddr,
+    stream: Arc<TcpStream>,
+}
+
+impl Counts {
+    /// Ends the oldest connection of the address that has most of those without an authentication: whoever keeps them
+    /// all occupied makes room for others with its own.
+    fn make_room(&mut self) {
+        let mut of_address: HashMap<IpAddr, (usize, Reverse<u64>)> = HashMap::new();
+        for (number, stranger) in &self.strangers {
+            let entry = of_address.entry(stranger.address);
+            entry.or_insert((0, Reverse(*number))).0 += 1;
+        }
+        let oldest = of_address.into_values().max();
+        if let Some((_, Reverse(oldest))) = oldest
+            && let Some(stranger) = self.strangers.remove(&oldest)
+        {
+            // Its thread reads the end, and gives its place back.
+            let _ = stranger.stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 impl Server {
@@ -136,7 +167,8 @@ impl Server {
     }
 
     fn begin(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some(place) = Place::take(self, peer.ip()) else {
+        let stream = Arc::new(stream);
+        let Some(place) = Place::take(self, peer.ip(), &stream) else {
             tracing::warn!(%peer, "too many connections");
             return;
         };
@@ -250,43 +282,62 @@ impl Server {
 struct Place {
     server: Arc<Server>,
     address: IpAddr,
-    is_stranger: bool,
+    number: u64,
+    is_known: bool,
 }
 
 impl Place {
-    fn take(server: &Arc<Server>, address: IpAddr) -> Option<Self> {
+    fn take(server: &Arc<Server>, address: IpAddr, stream: &Arc<TcpStream>) -> Option<Self> {
         let limits = server.limits;
         let mut counts = server.counts();
+        // Those that were ended to make room end in a moment: whoever floods waits for that, and takes no more threads.
+        while counts.connections >= 2 * limits.connections && !counts.stopping {
+            let waited = server.rest.wait(counts);
+            counts = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let counts = &mut *counts;
         let of_address = counts.addresses.get(&address).copied().unwrap_or(0);
         if counts.stopping
-            || counts.connections >= limits.connections
-            || counts.strangers >= limits.strangers
+            || counts.known + counts.strangers.len() >= limits.connections
             || of_address >= limits.of_one_address
         {
             return None;
         }
+        if counts.strangers.len() >= limits.strangers {
+            counts.make_room();
+        }
         counts.connections += 1;
-        counts.strangers += 1;
+        let number = counts.next;
+        counts.next += 1;
+        let stranger = Stranger {
+            address,
+            stream: Arc::clone(stream),
+        };
+        counts.strangers.insert(number, stranger);
         counts.addresses.insert(address, of_address + 1);
         Some(Self {
             server: Arc::clone(server),
             address,
-            is_stranger: true,
+            number,
+            is_known: false,
         })
     }
 
     /// The other end has authenticated.
     fn is_known(&mut self) {
-        if std::mem::take(&mut self.is_stranger) {
-            self.server.counts().strangers -= 1;
+        if !std::mem::replace(&mut self.is_known, true) {
+            let mut counts = self.server.counts();
+            counts.strangers.remove(&self.number);
+            counts.known += 1;
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.is_known();
         let mut counts = self.server.counts();
+        counts.strangers.remove(&self.number);
+        counts.known -= usize::from(self.is_known);
         counts.connections -= 1;
         if let Some(of_address) = counts.addresses.get_mut(&self.address) {
             *of_address -= 1;
@@ -294,6 +345,7 @@ impl Drop for Place {
                 counts.addresses.remove(&self.address);
             }
         }
+        self.server.rest.notify_all();
     }
 }
 

@@ -19,6 +19,7 @@ use cardea_terms::invalid_card_name;
 use cardea_terms::tpmvsc::{Hresult, Status};
 use des::TdesEde3;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroize;
 
 use cardea_rpc::random;
 
@@ -216,7 +217,11 @@ impl Manager {
         if invalid_card_name(&card.name).is_some() {
             return Err(INVALID);
         }
-        let is_whole = |given| given == check_value(card.admin_key);
+        let is_whole = |given| {
+            let value = check_value(card.admin_key);
+            erase_stack();
+            given == value
+        };
         if !card.admin_kcv.is_none_or(is_whole) {
             return Err(INVALID);
         }
@@ -366,6 +371,12 @@ fn check_value(key: &[u8; 24]) -> [u8; 3] {
     TdesEde3::new(key.into()).encrypt_block((&mut block).into());
     let [first, second, third, ..] = block;
     [first, second, third]
+}
+
+/// Overwrites what the call before has left on the stack: the cipher cuts its key into pieces there.
+#[inline(never)]
+fn erase_stack() {
+    [0_u8; 16 * 1024].zeroize();
 }
 
 /// 8 to 127 characters of any kind: what Microsoft's tool has without a policy.

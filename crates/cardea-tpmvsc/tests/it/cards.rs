@@ -94,6 +94,16 @@ impl Target {
             .collect()
     }
 
+    /// What the service has logged.
+    pub(crate) fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// The service's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
     pub(crate) fn instances(&self) -> Vec<String> {
         let cards = self.workplace.daemon.printed(&["card", "list", "--json"]);
         let cards: Value = serde_json::from_str(&cards).unwrap();
@@ -175,6 +185,14 @@ impl Drop for Client {
 
 /// 4 to 8 characters, digit required, non-ASCII disallowed.
 const POLICY: &str = "0100000004000000080000000000000000000000010000000000000002000000";
+
+/// A policy of lengths and of what is said of the five classes of characters.
+fn policy(shortest: u32, longest: u32, classes: [u32; 5]) -> String {
+    let words = [1, shortest, longest].into_iter().chain(classes);
+    words
+        .map(|word| base16ct::lower::encode_string(&word.to_le_bytes()))
+        .collect()
+}
 
 const E_INVALIDARG: u64 = 0x8007_0057;
 const NOT_FOUND: u64 = 0x8007_0490;
@@ -342,6 +360,23 @@ fn invalid_parameters_fail_with_their_results_and_leave_no_card() {
         (json!({"puk": "31"}), 0x8010_002A),
         (json!({"policy": POLICY, "pin": "abcdef"}), 0x8010_002A),
         (json!({"callback": "00112233"}), E_INVALIDARG),
+        // Over the limits.
+        (json!({"pin": "1".repeat(128)}), 0x8010_002A),
+        (json!({"puk": "31".repeat(128)}), 0x8010_002A),
+        (json!({"name": "n".repeat(128)}), E_INVALIDARG),
+        (json!({"key": "01".repeat(25)}), E_INVALIDARG),
+        (json!({"kcv": "b073dc00"}), E_INVALIDARG),
+        // Policies that contradict themselves: lengths, nothing allowed, five classes
+        // in four characters, an unknown option, lengths beyond the limits.
+        (json!({"policy": policy(9, 8, [0; 5])}), E_INVALIDARG),
+        (json!({"policy": policy(4, 8, [2; 5])}), E_INVALIDARG),
+        (json!({"policy": policy(4, 4, [1; 5])}), E_INVALIDARG),
+        (
+            json!({"policy": policy(4, 8, [3, 0, 0, 0, 0])}),
+            E_INVALIDARG,
+        ),
+        (json!({"policy": policy(3, 8, [0; 5])}), E_INVALIDARG),
+        (json!({"policy": policy(4, 128, [0; 5])}), E_INVALIDARG),
     ] {
         assert_eq!(client.result(create(what.clone())), result, "{what}");
     }

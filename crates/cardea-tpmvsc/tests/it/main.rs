@@ -9,6 +9,7 @@
 
 mod cards;
 mod hash;
+mod hostile;
 mod kerberos;
 mod machine;
 mod reports;

@@ -15,6 +15,7 @@ use cardea_dcom::pdu::{
 };
 use cardea_rpc::auth::{
     AuthError, ClientFresh, Credentials, Directory, Fresh, NtHash, NtlmInitiator, ServerNames,
+    Session,
 };
 use cardea_rpc::rpc::outgoing::{Outgoing, OutgoingError};
 use cardea_rpc::rpc::{Answer, Connection, Request, Services};
@@ -421,4 +422,128 @@ fn request_waits_for_no_authentication_that_is_not_complete() {
     };
     assert_eq!(fault.status, fault_status::ACCESS_DENIED);
     assert!(reaction.close && !connection.is_authenticated());
+}
+
+/// A request with a trailer of a level, sealed or signed as it says by the keys that were agreed on.
+fn request_at(level: AuthLevel, session: &mut dyn Session) -> Vec<u8> {
+    let request = Body::Request(pdu::Request {
+        alloc_hint: 0,
+        context_id: 0,
+        opnum: 1,
+        object: None,
+        stub: b"anything",
+    });
+    let slot = AuthSlot {
+        auth_type: auth_type::NTLM,
+        level,
+        context_id: 1,
+        value_length: 16,
+    };
+    let mut built = build(&request, 2, Flags::WHOLE, Some(&slot)).unwrap();
+    let spans = built.spans().cloned().unwrap();
+    let span = &mut built.bytes_mut()[spans.signed()];
+    let signature = match level {
+        AuthLevel::Privacy => session.seal(span, spans.body),
+        _ => session.sign(span),
+    };
+    built.value_mut().copy_from_slice(&signature);
+    built.bytes().to_vec()
+}
+
+#[test]
+fn packet_with_another_level_than_agreed_on_is_refused() {
+    for (level, is_answered) in [
+        (AuthLevel::Privacy, true),
+        (AuthLevel::Integrity, false),
+        (AuthLevel::Packet, false),
+        (AuthLevel::Connect, false),
+        (AuthLevel::None, false),
+    ] {
+        let (_, echo) = serve(Limits::default());
+        let initiator = initiator("ann", "correct horse");
+        let mut connection = Connection::new(&echo, 135, 1);
+        let first = with_token(&bind(), initiator.negotiate());
+        let answer = connection.receive(&mut first.clone()).packets.remove(0);
+        let challenge = Pdu::parse(&answer).unwrap().auth.unwrap().value.to_vec();
+        let (token, mut session) = initiator.authenticate(&challenge).unwrap();
+        connection.receive(&mut with_token(&Body::Auth3, &token));
+        assert!(connection.is_authenticated());
+        let mut packet = request_at(level, &mut session);
+        let reaction = connection.receive(&mut packet);
+        let answer = reaction
+            .packets
+            .first()
+            .map(|packet| Pdu::parse(packet).unwrap().body);
+        match answer {
+            Some(Body::Response(_)) => assert!(is_answered, "{level:?}"),
+            Some(Body::Fault(fault)) => {
+                assert!(!is_answered && reaction.close, "{level:?}");
+                assert_eq!(fault.status, fault_status::SECURITY_PACKAGE);
+            }
+            other => panic!("{level:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn fragments_in_another_order_end_the_connection() {
+    let fragment = |flags, call_id, stub: &[u8]| {
+        let request = Body::Request(pdu::Request {
+            alloc_hint: u32::MAX,
+            context_id: 0,
+            opnum: 0,
+            object: None,
+            stub,
+        });
+        build(&request, call_id, flags, None)
+            .unwrap()
+            .bytes()
+            .to_vec()
+    };
+    let (first, middle, last) = (Flags::FIRST, Flags(0), Flags::LAST);
+    let whole = [(first, 2), (middle, 2), (last, 2)];
+    for (order, is_answered) in [
+        (&whole[..], true),
+        (&[(middle, 2)], false),
+        (&[(last, 2)], false),
+        (&[(first, 2), (first, 2)], false),
+        (&[(first, 2), (middle, 3)], false),
+        (&[(first, 2), (Flags::WHOLE, 2)], false),
+    ] {
+        let (_, echo) = serve(Limits::default());
+        let mut connection = Connection::new(&echo, 135, 1);
+        let mut bound = build(&bind(), 1, Flags::WHOLE, None)
+            .unwrap()
+            .bytes()
+            .to_vec();
+        connection.receive(&mut bound);
+        let reaction = order.iter().map(|(flags, call_id)| {
+            connection.receive(&mut fragment(*flags, *call_id, b"12345678"))
+        });
+        let reaction = reaction.last().unwrap();
+        assert_eq!(reaction.close, !is_answered, "{order:?}");
+        let answer = Pdu::parse(&reaction.packets[0]).unwrap().body;
+        assert_eq!(
+            matches!(answer, Body::Response(_)),
+            is_answered,
+            "{order:?}"
+        );
+    }
+    // More than a call may have, in fragments of an honest length.
+    let (_, echo) = serve(Limits::default());
+    let mut connection = Connection::new(&echo, 135, 1);
+    let mut bound = build(&bind(), 1, Flags::WHOLE, None)
+        .unwrap()
+        .bytes()
+        .to_vec();
+    connection.receive(&mut bound);
+    let mut sent = 0;
+    let closed = (0..100).any(|number| {
+        let flags = if number == 0 { first } else { middle };
+        sent += 4096;
+        connection
+            .receive(&mut fragment(flags, 2, &[7; 4096]))
+            .close
+    });
+    assert!(closed && sent <= 64 * 1024 + 4096, "{sent}");
 }
