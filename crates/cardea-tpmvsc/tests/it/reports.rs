@@ -2,7 +2,10 @@
 //!
 //! The callback is served by our own connections; the call that names it comes from impacket.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -299,4 +302,93 @@ fn call_goes_on_where_there_is_no_way_to_report() {
     let mut client = target.usual(1);
     assert_eq!(client.result(create(&gone)), 0);
     assert_eq!(target.instances().len(), 1);
+}
+
+/// The same machine, played by impacket: what it cannot decode, decrypt or verify ends it.
+struct Stranger {
+    program: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: u16,
+}
+
+impl Stranger {
+    fn start(refuses: i32) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/callback_host.py");
+        let mut program = Command::new("/usr/bin/python3")
+            .arg("-B")
+            .arg(script)
+            .args(["target", "battery staple", &refuses.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stranger = Self {
+            lines: BufReader::new(program.stdout.take().unwrap()).lines(),
+            program,
+            port: 0,
+        };
+        stranger.port = u16::try_from(stranger.heard()["port"].as_u64().unwrap()).unwrap();
+        stranger
+    }
+
+    fn heard(&mut self) -> Value {
+        let line = self.lines.next().expect("it has ended").unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The reports until the release, all of one causality.
+    fn reports(&mut self, cid: &str) -> Vec<(u64, u64)> {
+        let mut reports = Vec::new();
+        loop {
+            let heard = self.heard();
+            assert_eq!(heard["cid"], cid, "{heard}");
+            if heard["released"] == 5 {
+                return reports;
+            }
+            assert_eq!(heard["user"], "target");
+            let [opnum, number] = ["opnum", "number"].map(|key| heard[key].as_u64().unwrap());
+            reports.push((opnum, number));
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+#[test]
+fn impacket_opens_verifies_and_decodes_the_reports() {
+    let target = target(true);
+    let mut client = target.usual(1);
+    let mut reference = Callback::serve(None);
+    let mut stranger = Stranger::start(-1);
+    reference.port = stranger.port;
+    let card = client.call(create(&reference));
+    assert_eq!(card["result"], 0, "{card}");
+    let cid = card["cid"].as_str().unwrap().to_owned();
+    let created = stranger.reports(&cid);
+    assert_eq!(created.first(), Some(&(3, 0)), "{created:?}");
+    assert!(
+        created.ends_with(&[(3, 11), (3, 7), (3, 12)]),
+        "{created:?}"
+    );
+    let destroy = json!({
+        "call": "destroy", "instance": card["instance"], "callback": reference.reference(),
+    });
+    assert_eq!(client.result(destroy), 0);
+    let destroyed = stranger.reports(&cid);
+    assert_eq!(destroyed.last(), Some(&(3, 13)), "{destroyed:?}");
+    // A PIN that is too short is reported as an error.
+    let mut order = create(&reference);
+    order["pin"] = json!("1234567");
+    assert_eq!(client.result(order), 0x8010_002A);
+    assert_eq!(stranger.reports(&cid), [(4, 1)]);
+    // It refuses when the card is made: it is taken back.
+    let mut stranger = Stranger::start(12);
+    reference.port = stranger.port;
+    assert_eq!(client.result(create(&reference)), 0x8000_4004);
+    assert_eq!(stranger.reports(&cid).last(), Some(&(3, 12)));
+    assert!(target.instances().is_empty());
 }
