@@ -29,6 +29,8 @@ enum Only {
     Neighbours,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
     Pkcs11,
+    /// Calls and cards by DCOM beside the daemon's own
+    Remote,
     /// Uses with the real programs
     Uses,
 }
@@ -47,6 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "cardea-pkcs11",
         "-p",
         "cardea-agent",
+        "-p",
+        "cardea-tpmvsc",
     ];
     run_command(
         workspace
@@ -65,6 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let benches = [
         ("cards", Only::Cards),
         ("pkcs11", Only::Pkcs11),
+        ("remote", Only::Remote),
         ("uses", Only::Uses),
         ("neighbours", Only::Neighbours),
     ];

@@ -41,6 +41,11 @@ pub const PASSWORD: &str = "correct horse";
 /// The PIN of the cards that administrators make.
 pub const CARD_PIN: &[u8] = b"12345678";
 
+/// Their admin key, which everybody knows.
+pub const ADMIN_KEY: [u8; 24] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+];
+
 /// Longest time for one call.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -436,8 +441,3 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream, state: &Mutex<LineState>) {
     }
     drop(to.shutdown(Shutdown::Write));
 }
-
-/// An admin key that everybody knows.
-const ADMIN_KEY: [u8; 24] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
-];
