@@ -12,6 +12,7 @@ mod signed;
 
 pub(crate) use certificate::key_identifier;
 pub use certificate::{PathCertificate, RawPublicKey};
+pub(crate) use signed::verify;
 
 use crate::KeyUsage;
 

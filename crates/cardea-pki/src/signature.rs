@@ -192,6 +192,17 @@ impl PublicKey {
     pub fn verifies(&self, algorithm: SignatureAlgorithm, bytes: &[u8], signature: &[u8]) -> bool {
         verified(self, algorithm, bytes, signature).is_some()
     }
+
+    /// A signature over bytes in the form that certificates and TLS have, if it is valid.
+    #[must_use]
+    pub fn encoded_signature(
+        &self,
+        algorithm: SignatureAlgorithm,
+        bytes: &[u8],
+        signature: &[u8],
+    ) -> Option<Vec<u8>> {
+        verified(self, algorithm, bytes, signature)
+    }
 }
 
 /// A signature in the form that certificates hold, if it is valid.

@@ -97,8 +97,20 @@ const RULES: &[Rule] = &[
         not: &["cardea-card", "cardea-iso7816", "cardea-pki"],
         ..Rule::new("cardea-terminal", Tier::Platform)
     },
-    Rule::new("cardea-host", Tier::Service),
-    Rule::new("cardea-daemon", Tier::Product),
+    // What a card is, whoever gives it one knows.
+    Rule {
+        not: &["cardea-card", "cardea-iso7816"],
+        ..Rule::new("cardea-enrol", Tier::Platform)
+    },
+    // The daemon speaks to no network.
+    Rule {
+        not: &["cardea-enrol"],
+        ..Rule::new("cardea-host", Tier::Service)
+    },
+    Rule {
+        not: &["cardea-enrol"],
+        ..Rule::new("cardea-daemon", Tier::Product)
+    },
     Rule {
         cdylib: true,
         ..Rule::new("cardea-ifd", Tier::Product)
@@ -156,11 +168,17 @@ const CDYLIB_NEVER: &[&str] = &[
     "env_logger",
     "mio",
     "rayon",
+    "ring",
+    "rustls",
     "signal-hook",
     "smol",
     "tokio",
     "tracing-subscriber",
+    "ureq",
 ];
+
+/// What speaks to networks: not in the daemon, at any distance.
+const NETWORK: &[&str] = &["ring", "rustls", "ureq"];
 
 /// What does I/O, reads clocks or draws randomness.
 const CORE_NEVER: &[&str] = &[
@@ -322,6 +340,15 @@ pub(super) fn violations(graph: &Graph) -> Vec<String> {
             if let Some(reason) = refused(rule, needed) {
                 found.push(format!("{name} needs {needed}: {reason}"));
             }
+        }
+        if name == "cardea-daemon" {
+            let all = closure(graph, name);
+            let network = all
+                .iter()
+                .filter(|needed| NETWORK.contains(&needed.as_str()));
+            found.extend(network.map(|needed| {
+                format!("{name} needs {needed} through others: the daemon speaks to no network")
+            }));
         }
         if rule.cdylib {
             let all = closure(graph, name);

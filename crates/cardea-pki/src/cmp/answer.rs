@@ -3,8 +3,8 @@
 use cardea_terms::tame;
 
 use crate::asn1::{self, Reader};
-use crate::signature::verified;
-use crate::{Certificate, Error, PublicKey, SignatureAlgorithm, oid, time};
+use crate::path::verify;
+use crate::{Certificate, Error, PathCertificate, oid, time};
 
 use super::protection::{Mac, SecretProtection};
 
@@ -267,14 +267,13 @@ impl Answer {
         Ok(by.verifies(secret, &self.protected_part, protection))
     }
 
-    /// Whether a key has signed it.
+    /// Whether the key of a certificate has signed it; whether that certificate is trusted is another question.
     #[must_use]
-    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+    pub fn is_signed_by(&self, signer: &PathCertificate) -> bool {
         let (Some(algorithm), Some(signature)) = (&self.algorithm, &self.protection) else {
             return false;
         };
-        let known = SignatureAlgorithm::from_der(algorithm);
-        known.is_some_and(|known| verified(key, known, &self.protected_part, signature).is_some())
+        verify(&self.protected_part, algorithm, signature, signer).is_ok()
     }
 }
 

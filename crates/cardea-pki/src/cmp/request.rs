@@ -18,7 +18,7 @@ pub struct RequestHeader {
     pub recipient: Name,
     /// When it is sent, seconds since 1970.
     pub time: i64,
-    /// The same for all messages of one transaction.
+    /// Of the transaction: all its messages have it.
     pub transaction: Vec<u8>,
     /// Ours, new for each message.
     pub nonce: Vec<u8>,

@@ -26,6 +26,16 @@ pub(super) fn check(
     issuer: &PathCertificate,
 ) -> Result<(), PathError> {
     let (body, algorithm, signature) = certificate.signed();
+    verify(body, algorithm, signature, issuer)
+}
+
+/// Checks a signature over anything with the key of a certificate.
+pub(crate) fn verify(
+    body: &[u8],
+    algorithm: &[u8],
+    signature: &[u8],
+    issuer: &PathCertificate,
+) -> Result<(), PathError> {
     let scheme = match read_scheme(algorithm) {
         Ok(Ok(scheme)) => scheme,
         Ok(Err(other)) => return Err(PathError::Algorithm(oid::describe(other))),

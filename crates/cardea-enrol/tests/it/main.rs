@@ -1,0 +1,14 @@
+//! Jobs that are cut at each of their writes, and answers that must not be believed.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
+mod authority;
+mod cuts;
+mod hostile;
+mod journal;
+mod renewal;
