@@ -247,6 +247,12 @@ impl Core {
             flush_leftovers(&mut tpm)?;
         }
         let key_links = KeyLinks::new(tpm.is_managed());
+        if tpm.is_managed() {
+            match open(&self.address, &mut self.simulator) {
+                Ok(empty) => tpm.ask_by(empty),
+                Err(error) => tracing::debug!(%error, "no second connection to the TPM"),
+            }
+        }
         let properties = tpm.properties(TRANSIENT_MIN)?;
         let property = |wanted| {
             let mut properties = properties.iter();

@@ -310,6 +310,7 @@ pub(crate) fn create(
     progress: &mut dyn FnMut(Step),
 ) -> Result<TpmRecord, TpmError> {
     let srk = core.srk_record()?;
+    core.end_verifier();
     core.channel()?;
     if prepared.new.mode == CounterMode::Object {
         return create_objects(core, prepared, srk, progress);

@@ -165,10 +165,12 @@ pub(crate) struct Tpm {
     /// How the owner is authorised while an authorisation is given; else by an empty password.
     pub(crate) owner: Option<Owner>,
     transport: Box<dyn Transport>,
+    /// Behind a resource manager: a connection with nothing loaded, for what needs nothing of this one's.
+    empty: Option<Box<dyn Transport>>,
     count: CommandCount,
     progress: ProgressMark,
     wake: Wake,
-    /// When the last command was answered.
+    /// When the last command was sent.
     used: Instant,
     command: Erased,
     response: Erased,
@@ -184,6 +186,7 @@ impl Tpm {
         Self {
             owner: None,
             transport,
+            empty: None,
             count,
             progress,
             wake,
@@ -202,7 +205,13 @@ impl Tpm {
         self.transport.is_managed()
     }
 
-    /// When the last command was answered.
+    /// Sends what only asks something of the TPM by another connection from now on, on which nothing is to be loaded and
+    /// so nothing swapped.
+    pub(crate) fn ask_by(&mut self, empty: Box<dyn Transport>) {
+        self.empty = Some(empty);
+    }
+
+    /// When the last command was sent that makes the sessions here young.
     pub(crate) fn last_used(&self) -> Instant {
         self.used
     }
@@ -290,11 +299,17 @@ impl Tpm {
                 }
             };
             let response = self.response.as_mut();
-            let answered = self
-                .transport
-                .transact(&self.command, response, limit, &sent);
+            let answered = match &mut self.empty {
+                Some(empty) if sessions.is_empty() && only_asks(code, handles) => {
+                    empty.transact(&self.command, response, limit, &sent)
+                }
+                _ => {
+                    self.used = Instant::now();
+                    self.transport
+                        .transact(&self.command, response, limit, &sent)
+                }
+            };
             self.command.erase();
-            self.used = Instant::now();
             answered.map_err(|source| TpmError::Transport {
                 command: name,
                 source,
@@ -389,6 +404,18 @@ impl Tpm {
             TpmCommand::cast(out).is_ok_and(|command| command.validate().is_ok()),
             "command 0x{code:03X} is malformed"
         );
+    }
+}
+
+/// Whether a command needs nothing that is loaded and loads nothing.
+fn only_asks(code: u32, handles: &[Handle<'_>]) -> bool {
+    const PERSISTENT: u32 = 0x81;
+    match code {
+        code::GET_CAPABILITY | code::NV_READ_PUBLIC | code::READ_CLOCK | code::TEST_PARMS => true,
+        code::READ_PUBLIC => handles
+            .first()
+            .is_some_and(|object| object.value >> 24 == PERSISTENT),
+        _ => false,
     }
 }
 

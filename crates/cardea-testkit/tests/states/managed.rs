@@ -4,7 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cardea_client::message::{CardRequest, CardsRequest, CreateCard, NewContent, Reply, Request};
+use cardea_client::message::{
+    CardRequest, CardState, CardSummary, CardsRequest, CreateCard, NewContent, Page, Reference,
+    Reply, Request,
+};
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Passage, PowerEvent, Trigger};
 
 use cardea_testkit::process::{PATIENCE, wait_for};
@@ -322,4 +325,63 @@ fn deleted_key_leaves_nothing() {
     assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
     wait_for("its session ends", || sessions(&place) < before);
     place.sign(keys[1]).unwrap();
+}
+
+fn ready(place: &Place) -> usize {
+    match place.ask(&Request::Cards(CardsRequest::List { from: None })) {
+        Ok(Reply::Cards(Page { entries: cards, .. })) => {
+            let ready = |card: &&CardSummary| card.state == CardState::Ready;
+            cards.iter().filter(ready).count()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Upper bounds, with what is done when nobody waits: an unexpected command is more than one, with what is swapped.
+#[test]
+fn what_else_people_do_costs_no_more_than_was_counted() {
+    let mut place = Place::with_tpm(Multiplexer::manage_resources);
+    place.create("card").unwrap();
+    let bus = Bus::listen(&place.tpm);
+    bus.settle(1);
+    let at_most = |bound: usize, about: &str| {
+        std::thread::sleep(2 * QUIET);
+        let codes = bus.codes();
+        eprintln!("{about}: {}", codes.len());
+        assert!(codes.len() <= bound, "{about}: {} {codes:x?}", codes.len());
+        bus.0.lock().unwrap().clear();
+    };
+    at_most(usize::MAX, "until now");
+    place.create("another").unwrap();
+    at_most(105, "creation");
+    place.key();
+    at_most(24, "first key, PIN included");
+    place.key();
+    at_most(10, "another key");
+    let change = CardRequest::ChangePin {
+        old: secret(PIN),
+        new: secret(b"314159"),
+        reference: Reference::Pin,
+    };
+    place.ask(&Request::card("card", change)).unwrap();
+    at_most(51, "PIN changed");
+    place.verify(b"000000").unwrap_err();
+    at_most(5, "wrong PIN");
+    place.verify(b"314159").unwrap();
+    at_most(
+        10,
+        "the right one, in a channel that has to be proven first",
+    );
+    let mut made = 2;
+    for cards in [2, 10, 30] {
+        while made < cards {
+            place.create(&format!("card {made}")).unwrap();
+            made += 1;
+        }
+        place.daemon.kill();
+        at_most(usize::MAX, "until now");
+        place.daemon.restart();
+        wait_for("all cards are ready", || ready(&place) == cards);
+        at_most(30 + 2 * cards, &format!("start with {cards} cards"));
+    }
 }

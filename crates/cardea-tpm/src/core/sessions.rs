@@ -184,8 +184,8 @@ impl Core {
             if own + loaded < LOADED_SESSIONS {
                 return;
             }
-            if let Some(verifier) = self.link.as_mut().and_then(|link| link.verifier.take()) {
-                self.flush(verifier.handle);
+            if verifier {
+                self.end_verifier();
                 continue;
             }
             let others = self.cards.iter().filter(|(id, _)| **id != card);
@@ -281,6 +281,13 @@ impl Core {
         match runtime.session.take() {
             Some(session) => Ok(session),
             None => self.policy_session(card),
+        }
+    }
+
+    /// Before many commands that it would be swapped around; it is begun anew when a PIN is compared.
+    pub(crate) fn end_verifier(&mut self) {
+        if let Some(verifier) = self.link.as_mut().and_then(|link| link.verifier.take()) {
+            self.flush(verifier.handle);
         }
     }
 
