@@ -1,7 +1,5 @@
 //! A ticket for a service, from a file of tickets as MIT's programs write them (ccache, version 4).
 
-use zeroize::Zeroizing;
-
 use super::AuthError;
 use super::kerberos_crypto::{Etype, Key};
 use super::kerberos_messages::{MAX_PARTS, Principal};
@@ -13,7 +11,6 @@ pub struct Ticket {
     pub(super) key: Key,
     /// As the KDC encoded it: for the service's eyes.
     pub(super) encoded: Vec<u8>,
-    service: Principal,
     end: u32,
 }
 
@@ -34,14 +31,20 @@ impl Ticket {
         let mut found: Option<Self> = None;
         let mut other_encryption = false;
         while !from.0.is_empty() {
-            let Some(ticket) = from.ticket()? else {
-                other_encryption = true;
+            let entry = from.entry()?;
+            // Without its realm: MIT's programs leave it empty where the KDC was asked to find it.
+            let is_it = matches!(entry.service.as_slice(), [first, second]
+                if first.eq_ignore_ascii_case(service.as_bytes())
+                    && second.eq_ignore_ascii_case(host.as_bytes()));
+            if !is_it {
                 continue;
-            };
-            let is_it = matches!(ticket.service.parts.as_slice(), [first, second]
-                if first.eq_ignore_ascii_case(service) && second.eq_ignore_ascii_case(host));
-            if is_it && found.as_ref().is_none_or(|found| found.end < ticket.end) {
-                found = Some(ticket);
+            }
+            match entry.ticket {
+                None => other_encryption = true,
+                Some(ticket) if found.as_ref().is_none_or(|found| found.end < ticket.end) => {
+                    found = Some(ticket);
+                }
+                Some(_) => {}
             }
         }
         found.ok_or(match other_encryption {
@@ -55,6 +58,13 @@ impl Ticket {
     pub fn client(&self) -> &Principal {
         &self.client
     }
+}
+
+/// What a file has of a service.
+struct Entry<'a> {
+    service: Vec<&'a [u8]>,
+    /// `None`: one that cannot be used here.
+    ticket: Option<Ticket>,
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -81,23 +91,22 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    fn principal(&mut self) -> Result<Option<Principal>, AuthError> {
+    /// The realm and the parts of a name. MIT keeps its own notes as tickets for principals that no other has.
+    fn principal(&mut self) -> Result<(&'a [u8], Vec<&'a [u8]>), AuthError> {
         let _kind = self.u32()?;
         let count = usize::try_from(self.u32()?).map_err(|_| CUT)?;
         if count > MAX_PARTS {
             return Err(AuthError::Malformed("a name of Kerberos"));
         }
         let realm = self.data()?;
-        let parts: Vec<&[u8]> = (0..count).map(|_| self.data()).collect::<Result<_, _>>()?;
-        // MIT keeps its own notes as tickets for principals with names that no other has.
-        Ok(Principal::of_parts(realm, &parts).ok())
+        let parts = (0..count).map(|_| self.data()).collect::<Result<_, _>>()?;
+        Ok((realm, parts))
     }
 
-    /// The next ticket; `None`: one that cannot be used here.
-    fn ticket(&mut self) -> Result<Option<Ticket>, AuthError> {
-        let (client, service) = (self.principal()?, self.principal()?);
+    fn entry(&mut self) -> Result<Entry<'a>, AuthError> {
+        let ((realm, client), (_, service)) = (self.principal()?, self.principal()?);
         let etype = Etype::from_wire(i64::from(u16::from_be_bytes(self.array()?)));
-        let key = Zeroizing::new(self.data()?.to_vec());
+        let key = self.data()?;
         // Authenticated, valid from, and after the end: renewable until.
         let _: [u8; 8] = self.array()?;
         let end = self.u32()?;
@@ -111,19 +120,17 @@ impl<'a> Reader<'a> {
                 self.data()?;
             }
         }
-        let encoded = self.data()?.to_vec();
+        let encoded = self.data()?;
         let _second = self.data()?;
-        let key = etype.and_then(|etype| Key::new(etype, &key));
-        let (Some(client), Some(service), Some(key)) = (client, service, key) else {
-            return Ok(None);
-        };
-        Ok(Some(Ticket {
+        let client = Principal::of_parts(realm, &client).ok();
+        let key = etype.and_then(|etype| Key::new(etype, key));
+        let ticket = client.zip(key).map(|(client, key)| Ticket {
             client,
             key,
-            encoded,
-            service,
+            encoded: encoded.to_vec(),
             end,
-        }))
+        });
+        Ok(Entry { service, ticket })
     }
 }
 
@@ -155,7 +162,8 @@ pub(super) mod tests {
         file.extend(principal("FIRM", &["ann"]));
         for (service, etype, end, encoded) in tickets {
             file.extend(principal("FIRM", &["ann"]));
-            file.extend(principal("FIRM", service));
+            // As for a realm that the KDC is to find.
+            file.extend(principal("", service));
             file.extend(etype.to_be_bytes());
             file.extend(data(&[5; 32]));
             file.extend([1, 1, *end, 0].map(u32::to_be_bytes).concat());
