@@ -306,3 +306,6 @@ const LIMITS: Limits = Limits {
     idle: Duration::from_secs(600),
     packet: Duration::from_secs(10),
 };
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::io;
 
 use cardea_dcom::ndr::NdrError;
-use cardea_dcom::pdu::{PduError, fault_status};
+use cardea_dcom::pdu::{PduError, fault_status, nak};
 use cardea_rpc::auth::AuthError;
 use cardea_rpc::rpc::outgoing::OutgoingError;
 use cardea_terms::tpmvsc::Hresult;
@@ -55,7 +55,9 @@ impl RemoteError {
             OutgoingError::Fault(fault_status::ACCESS_DENIED) => Self::Denied,
             OutgoingError::Fault(status) => Self::Fault(status),
             OutgoingError::Io(error) => Self::Unreachable(error),
-            OutgoingError::Nak(_) => Self::NotSupported("this way of authentication"),
+            OutgoingError::Nak(nak::AUTH_TYPE) => Self::NotSupported("this way of authentication"),
+            // Whoever is refused by name is refused before the connection is there.
+            OutgoingError::Nak(_) => Self::Denied,
             OutgoingError::Packet(error) => error.into(),
             OutgoingError::Refused => Self::NotSupported("the interface"),
             _ => Self::Protocol("unexpected answer"),

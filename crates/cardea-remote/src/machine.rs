@@ -16,6 +16,9 @@ pub const RESOLVER_PORT: u16 = 135;
 /// How long one address may take to answer at all.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
+/// For everything before an order.
+const SHORT_TIME: Duration = Duration::from_secs(30);
+
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -24,6 +27,8 @@ pub struct Machine {
     host: String,
     addresses: Vec<SocketAddr>,
     account: Account,
+    /// For everything before an order.
+    pub(crate) patience: Duration,
 }
 
 impl Machine {
@@ -34,13 +39,24 @@ impl Machine {
     /// There is no such name.
     pub fn new(host: &str, port: u16, account: Account) -> Result<Self, RemoteError> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found = (bare, port).to_socket_addrs();
-        let found = found.map_err(RemoteError::Unreachable)?;
         Ok(Self {
             host: bare.to_owned(),
-            addresses: found.take(MAX_ADDRESSES).collect(),
+            addresses: Self::find(host, port)?,
             account,
+            patience: SHORT_TIME,
         })
+    }
+
+    /// Whether there is such a name: for whoever asks before somebody types a password.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError::Unreachable`].
+    pub fn find(host: &str, port: u16) -> Result<Vec<SocketAddr>, RemoteError> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found = (bare, port).to_socket_addrs();
+        let found = found.map_err(RemoteError::Unreachable)?;
+        Ok(found.take(MAX_ADDRESSES).collect())
     }
 
     /// A connection to the first of its addresses that answers, and which one that is.

@@ -129,7 +129,7 @@ struct Manager<'a> {
 impl<'a> Manager<'a> {
     /// Asks for the object with the newest interface that there is.
     fn activate(machine: &'a Machine) -> Result<Self, RemoteError> {
-        let until = Instant::now() + SHORT_TIME;
+        let until = Instant::now() + machine.patience;
         let cid = Guid::from_bytes(random::bytes().map_err(RemoteError::Random)?);
         let activator = SyntaxId::interface(IID_REMOTE_SCM_ACTIVATOR);
         let (mut activator, resolver) = machine.first(activator, until)?;
@@ -270,7 +270,7 @@ impl Pings<'_> {
         if Instant::now() < self.next {
             return;
         }
-        self.next = Instant::now() + SHORT_TIME;
+        self.next = Instant::now() + RETRY_TIME;
         let _ = self.send(oid, now);
     }
 
@@ -393,8 +393,8 @@ const IMPERSONATE: u32 = 3;
 /// Longer than any device id of Windows, in UTF-8.
 const MAX_INSTANCE_ID: usize = 800;
 
-/// For everything before an order.
-const SHORT_TIME: Duration = Duration::from_secs(30);
+/// From a ping that failed to the next.
+const RETRY_TIME: Duration = Duration::from_secs(30);
 
 /// For what comes after an order, or beside it.
 const RELEASE_TIME: Duration = Duration::from_secs(10);
