@@ -27,6 +27,8 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// The machine, with whom to call it as: whoever the tickets are of, or an account with a password.
     pub(crate) fn reach(&self) -> Result<Machine, Failure> {
+        // Before a password is asked for.
+        Machine::find(self.host, RESOLVER_PORT).map_err(|error| self.failure(&error))?;
         let is_name = self.host.parse::<IpAddr>().is_err() && !self.host.starts_with('[');
         let by_ticket = self.user.is_none() && !self.password.is_given() && is_name;
         // Tickets that the KDC then does not give are an error: no machine, and nobody on the way, has a password typed

@@ -171,7 +171,8 @@ fn what_cannot_be_done_is_said_in_words_and_numbers() {
         "",
         "create /name x",
         "create /name x /adminkey RANDOM /attestation AIK_AND_CERT /pin DEFAULT",
-        "create /name x /adminkey RANDOM /pin DEFAULT /machine server.example",
+        "create /name x /adminkey RANDOM /pin DEFAULT /countermode NV /machine server.example",
+        "create /name x /adminkey RANDOM /pin DEFAULT /user ann",
         r"destroy /instance ROOT\SMARTCARDREADER\0007",
         "destroy /instance corporate",
     ] {
