@@ -40,6 +40,9 @@ const PACKAGES: &[&str] = &[
     "gcc",
     "gnutls-bin",
     "iproute2",
+    "krb5-admin-server",
+    "krb5-kdc",
+    "krb5-user",
     "libengine-pkcs11-openssl",
     "libnss3-tools",
     "libpcsclite-dev",
@@ -84,6 +87,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("name_service", "libc6"),
     ("old_state", "swtpm"),
     ("opensc", "opensc"),
+    ("other_machine", "krb5-user"),
     ("p11_kit", "p11-kit"),
     ("pkcs11", "opensc"),
     ("pkcs11_beside_opensc", "opensc-pkcs11"),
@@ -98,6 +102,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("pkcs11_suite", "libc6"),
     ("promises", "pcscd"),
     ("recovery", "swtpm"),
+    ("remote_soak", "swtpm"),
 ];
 
 /// Left out: machines with a system of their own, and hours of load.

@@ -40,6 +40,12 @@ impl Namespace {
         Self { holder }
     }
 
+    /// The process that keeps it, by which others can name its network.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.holder.pid()
+    }
+
     /// An absolute path inside, as it is reached from outside.
     #[must_use]
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {

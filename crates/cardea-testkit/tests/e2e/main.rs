@@ -19,6 +19,7 @@ mod live;
 mod name_service;
 mod old_state;
 mod opensc;
+mod other_machine;
 mod p11_kit;
 mod pkcs11;
 mod pkcs11_beside_opensc;
