@@ -427,6 +427,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn messages_of_impacket_are_read_and_written() {
+        let lines = include_str!("../../tests/transcripts/kerberos_messages.txt").lines();
+        let mut etypes = Vec::new();
+        for line in lines.filter(|line| !line.starts_with('#')) {
+            let words: Vec<_> = line.split(' ').collect();
+            let [etype, usage, key, block, plain, message] = words.as_slice() else {
+                panic!("six words: {line}")
+            };
+            let etype = Etype::from_wire(etype.parse().unwrap()).unwrap();
+            let key = Key::new(etype, &unhex(key).unwrap()).unwrap();
+            let usage = usage.parse().unwrap();
+            let sealing = Sealing {
+                cipher: Cipher::new(&key.derive(usage, 0xAA)),
+                integrity: Signing(key.derive(usage, 0x55).bytes),
+            };
+            let plain = unhex(plain.trim_matches('-')).unwrap();
+            let message = unhex(message).unwrap();
+            assert_eq!(*sealing.decrypt(&message).unwrap(), plain, "{line}");
+            let block = unhex(block).unwrap().try_into().unwrap();
+            assert_eq!(sealing.encrypt(block, &plain), message, "{line}");
+            etypes.push(etype);
+        }
+        for etype in [Etype::Aes128, Etype::Aes256] {
+            assert_eq!(etypes.iter().filter(|one| **one == etype).count(), 50);
+        }
+    }
+
     /// Those of MIT Kerberos (`t_decrypt.c`).
     const VECTORS: [(Etype, u32, &str, &str, &str); 2] = [
         (
