@@ -4,6 +4,7 @@ mod activation;
 mod activator;
 mod binding;
 mod blob;
+mod endpoint;
 pub mod ids;
 mod objref;
 mod orpc;
@@ -15,6 +16,9 @@ pub use activation::{ActivatedInterface, RemoteActivation, RemoteActivationReply
 pub use activator::{ActivationAnswer, RemoteCreateInstance, RemoteGetClassObject};
 pub use binding::{DualStringArray, MAX_BINDINGS, SecurityBinding, StringBinding, TOWER_TCP};
 pub use blob::MAX_PROPERTIES;
+pub use endpoint::{
+    ENDPOINT_MAPPER, EPT_MAP, EPT_S_NOT_REGISTERED, Handle, MapEndpoint, MapEndpointReply, Tower,
+};
 pub use objref::{InterfacePointer, ObjRef, Reference, StdObjRef};
 pub use orpc::{ComVersion, OrpcResult, OrpcThat, OrpcThis};
 pub use properties::{ActivationReply, ActivationRequest, DIFFERENT_MACHINE, Location};

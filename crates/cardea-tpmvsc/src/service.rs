@@ -5,6 +5,7 @@
 
 mod activation;
 mod callback;
+mod endpoint;
 mod methods;
 mod pace;
 mod resolver;
@@ -20,7 +21,9 @@ use cardea_dcom::dcom::ids::{
     IID_ACTIVATION, IID_OBJECT_EXPORTER, IID_REM_UNKNOWN, IID_REM_UNKNOWN2,
     IID_REMOTE_SCM_ACTIVATOR, object_exporter,
 };
-use cardea_dcom::dcom::{DualStringArray, OrpcThis, SecurityBinding, StringBinding};
+use cardea_dcom::dcom::{
+    DualStringArray, ENDPOINT_MAPPER, OrpcThis, SecurityBinding, StringBinding,
+};
 use cardea_dcom::exporter::{Lifetime, ObjectTable, PingSets};
 use cardea_dcom::ndr::NdrError;
 use cardea_dcom::pdu::{AuthLevel, SyntaxId, auth_type, fault_status};
@@ -183,11 +186,13 @@ impl Visit {
 impl Services for Visit {
     fn serves(&self, interface: &SyntaxId) -> bool {
         let mut served = SERVED.into_iter().chain(interfaces_of_manager());
-        served.any(|uuid| SyntaxId::interface(uuid) == *interface)
+        *interface == ENDPOINT_MAPPER || served.any(|uuid| SyntaxId::interface(uuid) == *interface)
     }
 
     fn needs(&self, interface: &SyntaxId, opnum: u16) -> AuthLevel {
         match interface.uuid {
+            // Who has found the port knows all that it says.
+            uuid if uuid == ENDPOINT_MAPPER.uuid => AuthLevel::None,
             IID_OBJECT_EXPORTER
                 if [
                     object_exporter::SERVER_ALIVE,
@@ -205,6 +210,7 @@ impl Services for Visit {
     fn call(&self, request: &Request<'_>) -> Result<Answer, u32> {
         match request.interface.uuid {
             IID_OBJECT_EXPORTER => self.resolver(request),
+            uuid if uuid == ENDPOINT_MAPPER.uuid => self.endpoint(request),
             // Whoever has authenticated is in the list of accounts, and so an administrator.
             _ if request.caller.is_none() => Err(fault_status::ACCESS_DENIED),
             IID_ACTIVATION | IID_REMOTE_SCM_ACTIVATOR => self.activation(request),

@@ -8,6 +8,7 @@ use crate::Guid;
 use crate::dcom::ids::{IID_UNKNOWN, hresult};
 use crate::dcom::*;
 use crate::ndr::{Message, Secret};
+use crate::pdu::SyntaxId;
 use crate::tpmvsc::*;
 
 /// A stub, and what reads it and writes it again.
@@ -292,6 +293,24 @@ fn resolutions() -> Vec<Sample> {
         ),
         sample("status", Status { status: 5 }),
         sample(
+            "ept_map",
+            MapEndpoint {
+                object: Some(Guid::NIL),
+                tower: Some(tower().to_bytes()),
+                handle: [0; 20],
+                max_towers: 4,
+            },
+        ),
+        sample(
+            "ept_map reply",
+            MapEndpointReply {
+                handle: [0; 20],
+                max_towers: 4,
+                towers: vec![tower().to_bytes()],
+                status: 0,
+            },
+        ),
+        sample(
             "ServerAlive2 reply",
             ServerAlive2Reply {
                 version: ComVersion::CURRENT,
@@ -300,6 +319,33 @@ fn resolutions() -> Vec<Sample> {
             },
         ),
     ]
+}
+
+fn tower() -> Tower {
+    Tower {
+        interface: SyntaxId::interface(IID_MANAGER),
+        transfer: SyntaxId::NDR,
+        port: 135,
+        address: [127, 0, 0, 1].into(),
+    }
+}
+
+#[test]
+fn tower_is_read_as_written_and_others_are_not() {
+    let bytes = tower().to_bytes();
+    // C706 appendix L: five floors, the first with an interface, the last with an address.
+    assert_eq!(bytes.len(), 2 + 2 * (2 + 19 + 2 + 2) + 7 + 7 + 9);
+    assert_eq!(bytes[..5], [5, 0, 19, 0, 0x0D]);
+    assert!(bytes.ends_with(&[1, 0, 7, 2, 0, 0, 135, 1, 0, 9, 4, 0, 127, 0, 0, 1]));
+    assert_eq!(Tower::parse(&bytes), Some(tower()));
+    for at in 0..bytes.len() {
+        assert_eq!(Tower::parse(&bytes[..at]), None);
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        // The minor version of RPC means nothing.
+        let is_same = Tower::parse(&changed) == Some(tower());
+        assert_eq!(is_same, (57..59).contains(&at), "{at}");
+    }
 }
 
 fn counts() -> Vec<Sample> {

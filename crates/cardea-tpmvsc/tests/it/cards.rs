@@ -29,7 +29,8 @@ impl Target {
         )
     }
 
-    fn listening(configuration: &str, stdin: Stdio) -> Self {
+    /// With all of the configuration but the files and the daemon.
+    pub(crate) fn listening(configuration: &str, stdin: Stdio) -> Self {
         let workplace = Workplace::new();
         let secret = |name: &str, user: &str, password: &str| {
             let line = cardea_tpmvsc::accounts::line(user, password).unwrap();
@@ -92,6 +93,11 @@ impl Target {
         records
             .filter(|record: &Value| record["event"] == event)
             .collect()
+    }
+
+    /// Its port at 127.0.0.1.
+    pub(crate) fn port(&self) -> &str {
+        &self.port
     }
 
     /// What the service has logged.

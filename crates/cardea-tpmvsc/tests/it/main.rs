@@ -8,6 +8,7 @@
 )]
 
 mod cards;
+mod endpoint;
 mod hash;
 mod hostile;
 mod kerberos;
