@@ -83,6 +83,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("attestation", "swtpm-tools"),
     ("dbus", "dbus-daemon"),
     ("doctor", "pcscd"),
+    ("enrolment", "openssl"),
     ("fixtures", "swtpm"),
     ("name_service", "libc6"),
     ("old_state", "swtpm"),

@@ -6,6 +6,7 @@ mod attest;
 mod authority;
 mod certificates;
 mod create;
+mod enrolment;
 mod examples;
 mod keys;
 mod machine;
@@ -28,6 +29,10 @@ pub(crate) use self::authority::{
 };
 pub(crate) use self::certificates::{CertVerb, CsrVerb, Encoding, Wanted, WhichCertificate};
 pub(crate) use self::create::{CreateArguments, RestoreArguments};
+pub(crate) use self::enrolment::{
+    AuthorityArguments, CredentialArguments, EnrolArguments, PendingArguments, RenewArguments,
+    RevokeArguments, WaitArguments,
+};
 pub(crate) use self::keys::{Algorithm, KeyVerb, NewKeyArguments, PublicFormat};
 pub(crate) use self::machine::MachineArguments;
 pub(crate) use self::redirect::RedirectArguments;

@@ -27,6 +27,11 @@ impl Daemon {
         Self(Client::new(socket))
     }
 
+    /// A connection of its own to the same daemon.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.0.path())
+    }
+
     /// Sends the request and waits for its answer. `what` is the first step shown.
     pub(crate) fn call(&mut self, request: &Request, what: &str) -> Result<Reply, Failure> {
         let progress = Progress::start(what);

@@ -27,6 +27,9 @@ pub(crate) enum Exit {
     Cancelled = 13,
     NoAgent = 14,
     BrokenTpm = 15,
+    Pending = 16,
+    Refused = 17,
+    NoAuthority = 18,
 }
 
 impl From<Exit> for ExitCode {

@@ -440,22 +440,7 @@ pub(crate) fn sign(
     unsigned: &ToBeSigned,
     daemon: &mut Daemon,
 ) -> Result<Signed, Failure> {
-    let digest = unsigned.digest();
-    let operation = match unsigned.signature_algorithm() {
-        SignatureAlgorithm::EcdsaSha256 | SignatureAlgorithm::EcdsaSha384 => {
-            Operation::SignEcdsa { digest }
-        }
-        SignatureAlgorithm::RsaSha256
-        | SignatureAlgorithm::RsaSha384
-        | SignatureAlgorithm::RsaSha512 => Operation::SignPkcs1 {
-            hash: match unsigned.digest_algorithm() {
-                DigestAlgorithm::Sha256 => Hash::Sha256,
-                DigestAlgorithm::Sha384 => Hash::Sha384,
-                DigestAlgorithm::Sha512 => Hash::Sha512,
-            },
-            digest,
-        },
-    };
+    let operation = signature_of(unsigned.signature_algorithm(), unsigned.digest());
     let request = Request::card(
         card.summary.card_id.clone(),
         CardRequest::UseKey {
@@ -474,6 +459,25 @@ pub(crate) fn sign(
             format!("the card's signature does not verify; nothing was written: {error}"),
         )
     })
+}
+
+/// What makes a signature over a digest.
+pub(crate) fn signature_of(algorithm: SignatureAlgorithm, digest: Vec<u8>) -> Operation {
+    match algorithm {
+        SignatureAlgorithm::EcdsaSha256 | SignatureAlgorithm::EcdsaSha384 => {
+            Operation::SignEcdsa { digest }
+        }
+        SignatureAlgorithm::RsaSha256
+        | SignatureAlgorithm::RsaSha384
+        | SignatureAlgorithm::RsaSha512 => Operation::SignPkcs1 {
+            hash: match algorithm.digest_algorithm() {
+                DigestAlgorithm::Sha256 => Hash::Sha256,
+                DigestAlgorithm::Sha384 => Hash::Sha384,
+                DigestAlgorithm::Sha512 => Hash::Sha512,
+            },
+            digest,
+        },
+    }
 }
 
 #[cfg(test)]

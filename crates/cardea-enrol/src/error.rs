@@ -11,6 +11,9 @@ pub enum Error {
     /// What came back cannot be used; the authority has to be asked.
     #[error("{0}")]
     Answer(String),
+    /// Another program is at work for this card.
+    #[error("another enrolment of this card is running; wait until it has ended")]
+    Busy,
     /// The card or whoever enters its PIN.
     #[error("{0}")]
     Card(CardError),

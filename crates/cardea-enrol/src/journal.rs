@@ -49,9 +49,7 @@ impl FolderJournal {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::Job(
-                    "another enrolment of this card is running; wait until it has ended".to_owned(),
-                ));
+                return Err(Error::Busy);
             }
             Err(error) => return Err(job_error(folder, &error.into())),
         }

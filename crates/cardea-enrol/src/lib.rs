@@ -30,7 +30,7 @@ mod trust;
 pub use card::{Card, CardKey, Scheme, SharedCard};
 pub use error::{CardError, Error};
 pub use http::{HttpAnswer, HttpClient, HttpRequest, Identity, Transport};
-pub use job::{Job, State};
+pub use job::{Job, Renewed, State};
 pub use journal::{FolderJournal, Journal};
 pub use order::{Order, Protocol};
 pub use profile::{Attest, Profile};

@@ -42,6 +42,14 @@ pub struct Order {
     pub key_usage: Vec<String>,
     /// Whether the request proves where the key is.
     pub attest: bool,
+    /// Of a new key: its algorithm, as the command line writes it.
+    pub algorithm: String,
+    /// Of a new key: its label.
+    pub key_label: Option<String>,
+    /// Of a new key: whether every use needs the PIN.
+    pub pin_every_time: bool,
+    /// Days before the end at which the certificate is to be renewed.
+    pub renew_at: Option<u32>,
     /// CMP: whether a MAC with SHA-1 is believed, as OpenSSL 3.0 makes it.
     pub allow_sha1_mac: bool,
 }

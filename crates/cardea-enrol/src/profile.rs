@@ -46,8 +46,9 @@ pub struct Profile {
     pub key_usage: Vec<String>,
     /// Of a new key: `rsa-2048` and so on.
     pub algorithm: Option<String>,
-    /// Of a new key: `session` or `always`.
-    pub class: Option<String>,
+    /// Of a new key: whether every use needs the PIN.
+    #[serde(default)]
+    pub pin_every_time: bool,
     /// Whether requests prove where their key is.
     #[serde(default)]
     pub attest: Attest,
@@ -130,6 +131,13 @@ impl Profile {
             eku: self.eku.clone(),
             key_usage: self.key_usage.clone(),
             attest: self.attest == Attest::Required,
+            algorithm: self
+                .algorithm
+                .clone()
+                .unwrap_or_else(|| "rsa-2048".to_owned()),
+            key_label: None,
+            pin_every_time: self.pin_every_time,
+            renew_at: self.renew_at,
             allow_sha1_mac: self.allow_sha1_mac,
         })
     }

@@ -6,6 +6,7 @@ use cardea_pki::{AlternativeName, ExtendedKeyUsage, KeyUsage, Name};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::attest::Digits;
+use super::enrolment::{EnrolArguments, PendingArguments, RenewArguments, RevokeArguments};
 use super::{CardArgument, OutputArguments, PinArguments};
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,9 @@ pub(crate) enum CertVerb {
         #[command(flatten)]
         pin: PinArguments,
     },
+    /// Get a certificate from an authority onto the card, by EST or CMP
+    #[command(after_long_help = super::examples::CERT_ENROL)]
+    Enrol(Box<EnrolArguments>),
     /// Print a certificate
     Export {
         #[command(flatten)]
@@ -58,6 +62,13 @@ pub(crate) enum CertVerb {
         #[command(flatten)]
         output: OutputArguments,
     },
+    /// List enrolments that are not over; resume or cancel one
+    Pending(Box<PendingArguments>),
+    /// Replace a certificate before it ends, with a new key
+    #[command(after_long_help = super::examples::CERT_RENEW)]
+    Renew(Box<RenewArguments>),
+    /// Have the authority revoke a certificate, by CMP
+    Revoke(Box<RevokeArguments>),
     /// Show one certificate
     #[command(after_long_help = super::examples::CERT_SHOW)]
     Show {

@@ -102,6 +102,17 @@ Examples:
   cardea card set Alice --pin-pad on
   cardea card set web --reader always";
 
+pub(super) const CERT_ENROL: &str = "\
+Examples:
+  cardea cert enrol Alice --profile work
+  cardea cert enrol Alice --est https://ca.example.org --trust ca.pem --user alice --subject CN=Alice
+  cardea cert enrol Alice --cmp http://ca.example.org/pkix/ --trust ca.pem --reference 123 --subject CN=Alice";
+
+pub(super) const CERT_RENEW: &str = "\
+Examples:
+  cardea cert renew Alice
+  cardea cert renew Alice 81 --now";
+
 pub(super) const CERT_IMPORT: &str = "\
 Examples:
   cardea cert import Alice alice.pem

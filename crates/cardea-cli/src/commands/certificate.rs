@@ -1,5 +1,6 @@
 //! `cardea cert …`
 
+mod enrol;
 mod kept;
 
 use std::path::Path;
@@ -37,6 +38,7 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             let stored = find(&card, which, daemon)?;
             delete(&card, &stored, *yes, pin, daemon)
         }
+        CertVerb::Enrol(arguments) => enrol::enrol(arguments, daemon),
         CertVerb::Export {
             card,
             which,
@@ -62,6 +64,9 @@ pub(crate) fn run(verb: &CertVerb, daemon: &mut Daemon) -> Result<(), Failure> {
             let card = daemon.usable(&card.card)?;
             list(&card, *output, daemon)
         }
+        CertVerb::Pending(arguments) => enrol::pending(arguments, daemon),
+        CertVerb::Renew(arguments) => enrol::renew(arguments, daemon),
+        CertVerb::Revoke(arguments) => enrol::revoke(arguments, daemon),
         CertVerb::Show {
             card,
             which,

@@ -2,8 +2,11 @@
 //! failure, in the order of the page.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+
+use cardea_testkit::process::Running;
 
 use crate::support::{Place, Run};
 
@@ -67,6 +70,49 @@ fn page(name: &str) -> String {
 #[test]
 fn first_card() {
     assert!(page("first-card.md").contains("work"));
+}
+
+#[test]
+fn enrolment() {
+    let place = scene();
+    place.file("password", "sesame\n");
+    let folder = place.path("");
+    // Free a moment ago.
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let authority = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=TestCA
+         openssl req -new -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost
+         echo subjectAltName=DNS:localhost > server.ext
+         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile server.ext -out server.pem";
+    run(&place, &[authority.to_owned()]);
+    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../cardea-testkit/tests/e2e/programs/est_server.py");
+    let mut command = Command::new("python3");
+    command.args(["-W", "ignore"]).arg(program);
+    command.arg(&folder).arg(port.to_string());
+    let mut server = Running::start(&mut command, &place.path("est.log"));
+    server.wait_ready(|_| place.path("log").exists());
+    let blocks: Vec<String> = blocks("enrolment.md")
+        .iter()
+        .map(|block| {
+            let url = format!("https://localhost:{port}");
+            format!(
+                "export HOME=\"$PWD\"\n{}",
+                block.replace("https://ca.example.org", &url)
+            )
+        })
+        .collect();
+    let printed = run(&place, &blocks);
+    assert_eq!(
+        printed.matches("upn:alice@EXAMPLE.ORG").count(),
+        1,
+        "{printed}"
+    );
+    let log = fs::read_to_string(place.path("log")).unwrap();
+    assert!(log.contains("simplereenroll 200"), "{log}");
+    assert_eq!(log.matches("simpleenroll 200").count(), 2, "{log}");
 }
 
 #[test]

@@ -333,6 +333,10 @@ pub(crate) fn order() -> Order {
         eku: Vec::new(),
         key_usage: Vec::new(),
         attest: false,
+        algorithm: "p-256".to_owned(),
+        key_label: None,
+        pin_every_time: false,
+        renew_at: None,
         allow_sha1_mac: false,
     }
 }

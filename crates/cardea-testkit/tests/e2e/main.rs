@@ -9,6 +9,7 @@ mod administrator;
 mod attestation;
 mod dbus;
 mod doctor;
+mod enrolment;
 mod fixtures;
 // The machine is an amd64 one, and its programs are the products as they were built.
 #[cfg(target_arch = "x86_64")]
