@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
 enum Only {
     /// Cards against the bare TPM
     Cards,
+    /// What a person waits for on a chip, by models of chips
+    Hardware,
     /// A user beside others who use the daemon as hard as it lets them
     Neighbours,
     /// The PKCS#11 module beside tpm2-pkcs11 and the bare TPM
@@ -71,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ("pkcs11", Only::Pkcs11),
         ("remote", Only::Remote),
         ("uses", Only::Uses),
+        ("hardware", Only::Hardware),
         ("neighbours", Only::Neighbours),
     ];
     for (name, which) in benches {

@@ -19,6 +19,7 @@
 mod client;
 mod flaw;
 mod interposer;
+mod latency;
 mod message;
 mod part;
 mod profile;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use self::client::Clients;
 pub use self::flaw::{Flaw, KnownCounter};
 pub use self::interposer::{Interposer, Passage};
+pub use self::latency::Latency;
 pub use self::part::Part;
 pub use self::profile::Profile;
 use self::resource_manager::ResourceManager;
@@ -182,6 +184,7 @@ impl Multiplexer {
             tpm: tpm.socket(),
             upstream: None,
             nature: Nature::Itself,
+            latency: None,
             resources: None,
             shared: Arc::clone(&shared),
         };
@@ -285,6 +288,16 @@ impl Multiplexer {
         self.become_another(Nature::Part(Box::new(part)));
     }
 
+    /// Has each command take as long as on a chip from now on, those of a resource manager too; or as long as it takes.
+    ///
+    /// # Panics
+    ///
+    /// When the multiplexer has ended.
+    pub fn delay(&self, latency: Option<Latency>) {
+        self.ask(|done| Job::Delay { latency, done })
+            .expect("the dispatcher runs");
+    }
+
     /// Keeps the objects and sessions of its clients apart from now on, as Linux does for those of `/dev/tpmrm0`.
     ///
     /// # Panics
@@ -355,6 +368,10 @@ enum Job {
     },
     Become {
         nature: Nature,
+        done: Sender<()>,
+    },
+    Delay {
+        latency: Option<Latency>,
         done: Sender<()>,
     },
     /// A client has gone.
@@ -443,6 +460,7 @@ struct Dispatcher {
     tpm: PathBuf,
     upstream: Option<Upstream>,
     nature: Nature,
+    latency: Option<Latency>,
     resources: Option<ResourceManager>,
     shared: Arc<Shared>,
 }
@@ -465,6 +483,10 @@ impl Dispatcher {
                         part.set_up(&mut |command| tpm.transact(command));
                     }
                     self.nature = nature;
+                    done.send(()).ok();
+                }
+                Job::Delay { latency, done } => {
+                    self.latency = latency;
                     done.send(()).ok();
                 }
                 Job::Leave { client } => {
@@ -498,6 +520,7 @@ impl Dispatcher {
 
     /// A command on its way to the TPM, whatever that behaves as.
     fn transact(&mut self, command: &[u8]) -> Option<Vec<u8>> {
+        let began = Instant::now();
         let mut nature = std::mem::replace(&mut self.nature, Nature::Itself);
         let response = self.upstream().and_then(|tpm| {
             let mut tpm = |command: &[u8]| tpm.transact(command);
@@ -508,6 +531,9 @@ impl Dispatcher {
             }
         });
         self.nature = nature;
+        if let (Some(latency), Some(response)) = (&mut self.latency, &response) {
+            latency.wait(began, command, response);
+        }
         response
     }
 
