@@ -122,7 +122,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether a name is one of this machine's own.
+/// Whether a name is this machine's.
 pub(crate) fn is_here(machine: &str) -> bool {
     let own = nix::unistd::gethostname().unwrap_or_default();
     let own = own.to_string_lossy().to_lowercase();

@@ -15,7 +15,7 @@ use cardea_terms::tpmvsc::Status;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Nobody wants the order any more, and the other machine has to learn that.
+    /// Nobody waits for the order, and the other machine has to learn that.
     Aborting,
     /// A step has failed.
     Failed(ErrorReport),
@@ -28,7 +28,7 @@ pub enum Event {
 /// Whoever waits for an order.
 #[derive(Clone)]
 pub struct Watch {
-    /// Becomes true when nobody wants the order any more.
+    /// Becomes true when nobody waits for the order.
     pub abort: Arc<AtomicBool>,
     /// Hears of every step; `None`: the other machine is not asked to report.
     pub hear: Option<Arc<dyn Fn(Event) + Send + Sync>>,

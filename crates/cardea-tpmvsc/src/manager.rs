@@ -574,7 +574,7 @@ mod tests {
         assert!(matches!(request, CardRequest::Destroy { .. }));
     }
 
-    /// A service whose user is no administrator: the daemon does not take its word, and gets no order.
+    /// A service whose user may not administer cards: the daemon does not take its word, and gets no order.
     #[test]
     fn nothing_is_ordered_where_the_daemon_does_not_hear_for_whom() {
         use cardea_client::ServerEnd;

@@ -331,7 +331,7 @@ impl Stranger {
     }
 
     fn heard(&mut self) -> Value {
-        let line = self.lines.next().expect("it has ended").unwrap();
+        let line = self.lines.next().unwrap().unwrap();
         serde_json::from_str(&line).unwrap()
     }
 

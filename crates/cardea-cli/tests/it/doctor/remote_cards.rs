@@ -75,7 +75,8 @@ impl Remote {
 
     fn says(&self, at: usize, what: &str) {
         let found = self.found();
-        assert!(found[at].1.contains(what), "{what}: {found:?}");
+        let text = found.get(at).map_or("", |(_, text)| text);
+        assert!(text.contains(what), "{what}: {found:?}");
     }
 }
 
