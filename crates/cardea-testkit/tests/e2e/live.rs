@@ -241,6 +241,8 @@ fn restarted(second: &Report, shown: &mut Shown) {
 fn upgraded(second: &Report, versions: &Versions, shown: &mut Shown) {
     is(second, "versions", &[versions.now.as_str(); 7].join(" "));
     is(second, "restarted", "yes");
+    // The reader's package restarts it too.
+    is(second, "pcscd-at-its-limit", "active");
     is(second, "bus-upgraded", "yes");
     is(second, "apparmor-upgraded", "cardea-daemon (enforce)");
     is(second, "state-upgraded", "ready");
