@@ -19,6 +19,7 @@ mod objects;
 mod raised;
 mod slots;
 mod unknown;
+mod wear;
 
 use std::time::Duration;
 
