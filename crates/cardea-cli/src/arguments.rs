@@ -478,7 +478,7 @@ mod tests {
             commands.extend(command.get_subcommands().cloned());
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
-                let secret = ["pin", "puk", "passphrase", "admin_key", "new_key", "auth"]
+                let secret = ["pin", "puk", "pass", "admin_key", "new_key", "auth"]
                     .iter()
                     .any(|word| id.contains(word));
                 if !secret || !argument.get_action().takes_values() {

@@ -272,6 +272,15 @@ fn tpmvscmgr_makes_and_destroys_a_card_with_a_password_that_is_typed() {
     let log = machines.service.log();
     assert!(log.contains("ann") && log.contains(ADMIN), "{log}");
     assert!(!log.contains(PASSWORD));
+    let audit = machines.workplace.daemon.printed(&["audit", "--json"]);
+    let of_card = audit
+        .lines()
+        .find(|line| line.contains("card-created"))
+        .unwrap();
+    assert!(
+        of_card.contains("ann") && of_card.contains(ADMIN),
+        "{of_card}"
+    );
 }
 
 #[test]
