@@ -389,6 +389,22 @@ fn machine_that_does_not_know_the_password_gets_nothing() {
     assert_eq!(liar.count(0), 0);
 }
 
+#[test]
+fn order_is_carried_out_where_nothing_is_reported_and_that_is_said_once() {
+    let liar = Liar::start(Lie::Nothing);
+    let heard: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let noted = Arc::clone(&heard);
+    let watch = Watch {
+        abort: Arc::default(),
+        hear: Some(Arc::new(move |event| noted.lock().unwrap().push(event))),
+    };
+    liar.machine().create(&card(None), &watch).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [Event::NoReports]);
+    let order = liar.last_order.lock().unwrap().take().unwrap();
+    let reference = order.callback.unwrap().objref().unwrap();
+    assert_eq!(reference.iid, cardea_dcom::tpmvsc::IID_CALLBACK);
+}
+
 /// Somebody between the client and a machine: changes packets of the machine, or of the client, by their number.
 fn between(port: u16, change: impl Fn(bool, usize, &mut Vec<u8>) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
