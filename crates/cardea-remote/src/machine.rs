@@ -100,7 +100,7 @@ impl Machine {
         until: Instant,
     ) -> Result<Outgoing, RemoteError> {
         let initiator = self.account.initiator(&self.host)?;
-        let bound = Outgoing::bind_with(stream, interface, Some(initiator), until);
+        let bound = Outgoing::bind_with(stream, interface, initiator, until);
         let mut outgoing = bound.map_err(RemoteError::of)?;
         outgoing.verify_calls();
         Ok(outgoing)

@@ -72,10 +72,12 @@ impl Outgoing {
     ) -> Result<Self, OutgoingError> {
         let account = account.map(|account| Box::new(account) as Box<dyn Initiator>);
         let stream = TcpStream::connect_timeout(&address, left(until)?)?;
-        Self::bind_with(stream, interface, account, until)
+        // NTLM signs headers in any case.
+        Self::begin(stream, interface, account, Flags::WHOLE, until)
     }
 
-    /// Like [`Outgoing::bind`], with any mechanism, on a connection that is there.
+    /// Like [`Outgoing::bind`], with any mechanism, on a connection that is there, and with the wish that headers be
+    /// signed.
     ///
     /// # Errors
     ///
@@ -83,7 +85,18 @@ impl Outgoing {
     pub fn bind_with(
         stream: TcpStream,
         interface: SyntaxId,
+        account: Box<dyn Initiator>,
+        until: Instant,
+    ) -> Result<Self, OutgoingError> {
+        let flags = Flags::WHOLE.with(Flags::HEADER_SIGNING);
+        Self::begin(stream, interface, Some(account), flags, until)
+    }
+
+    fn begin(
+        stream: TcpStream,
+        interface: SyntaxId,
         mut account: Option<Box<dyn Initiator>>,
+        flags: Flags,
         until: Instant,
     ) -> Result<Self, OutgoingError> {
         stream.set_nodelay(true)?;
@@ -107,10 +120,6 @@ impl Outgoing {
             .as_mut()
             .map(|account| account.begin())
             .transpose()?;
-        let flags = match slot {
-            Some(_) => Flags::WHOLE.with(Flags::HEADER_SIGNING),
-            None => Flags::WHOLE,
-        };
         let offer = outgoing.offer(Body::Bind);
         outgoing.send(with_token(&offer, flags, slot, first.as_deref())?)?;
         let answer = outgoing.receive()?;
