@@ -30,7 +30,7 @@ pub trait Listener: Send {
     /// # Errors
     ///
     /// What the call is to fail with.
-    fn progress(&mut self, status: Status) -> Result<(), u32>;
+    fn progress(&mut self, status: Status) -> Result<(), Hresult>;
 
     /// Something failed.
     fn error(&mut self, error: ErrorReport);
@@ -83,8 +83,8 @@ impl Manager {
         caller: &Caller,
         card: &CardParameters<'_>,
         listener: &mut dyn Listener,
-    ) -> Result<Created, u32> {
-        let card_id = random::bytes().map_err(|_| Hresult::FAIL.0)?;
+    ) -> Result<Created, Hresult> {
+        let card_id = random::bytes().map_err(|_| Hresult::FAIL)?;
         let order = self.order(card, card_id)?;
         let mut reports = Reports::new(listener);
         reports.say(Status::CardInitializing);
@@ -111,7 +111,7 @@ impl Manager {
                     instance_id: card.summary.instance_id,
                     card_id: card.summary.card_id,
                 }),
-                _ => Err(Hresult::FAIL.0),
+                _ => Err(Hresult::FAIL),
             });
         match made {
             Ok(created) => {
@@ -126,7 +126,7 @@ impl Manager {
                 }
             }
             Err(result) => {
-                match Hresult(result) {
+                match result {
                     Hresult::PIN_POLICY => reports.fail(ErrorReport::PinComplexity),
                     Hresult::FULL => reports.fail(ErrorReport::ReaderCountLimit),
                     _ => {}
@@ -147,14 +147,14 @@ impl Manager {
         caller: &Caller,
         instance: &str,
         listener: &mut dyn Listener,
-    ) -> Result<(), u32> {
+    ) -> Result<(), Hresult> {
         // Only the instance id: a name, or the beginning of another id, may mean another card.
         let (_, number) = instance
             .split_at_checked(INSTANCE.len())
             .filter(|(prefix, _)| prefix.eq_ignore_ascii_case(INSTANCE))
-            .ok_or(Hresult::NOT_FOUND.0)?;
+            .ok_or(Hresult::NOT_FOUND)?;
         if number.is_empty() || !number.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(Hresult::NOT_FOUND.0);
+            return Err(Hresult::NOT_FOUND);
         }
         let instance = format!("{INSTANCE}{number}");
         let mut reports = Reports::new(listener);
@@ -174,7 +174,7 @@ impl Manager {
                 reports.say(Status::CardDestroyed);
                 Ok(())
             }
-            Ok(_) => Err(Hresult::FAIL.0),
+            Ok(_) => Err(Hresult::FAIL),
             Err(refusal) => {
                 reports.fail(ErrorReport::Destroy);
                 Err(refusal.hresult())
@@ -212,8 +212,8 @@ impl Manager {
     }
 
     /// The order for a card: what the form of the call does not say is checked here.
-    fn order(&self, card: &CardParameters<'_>, card_id: [u8; 16]) -> Result<CardsRequest, u32> {
-        const INVALID: u32 = Hresult::INVALID_ARGUMENT.0;
+    fn order(&self, card: &CardParameters<'_>, card_id: [u8; 16]) -> Result<CardsRequest, Hresult> {
+        const INVALID: Hresult = Hresult::INVALID_ARGUMENT;
         if invalid_card_name(&card.name).is_some() {
             return Err(INVALID);
         }
@@ -230,7 +230,7 @@ impl Manager {
         let attests = match card.attestation {
             Attestation::None => false,
             Attestation::AikOnly => true,
-            Attestation::AikAndCertificate => return Err(Hresult::NO_AUTHORITY.0),
+            Attestation::AikAndCertificate => return Err(Hresult::NO_AUTHORITY),
         };
         let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
         let order = Box::new(CreateCard {
@@ -301,10 +301,10 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn hresult(self) -> u32 {
+    fn hresult(self) -> Hresult {
         match self {
-            Self::Failed(result) => result.0,
-            Self::Unknown => Hresult::FAIL.0,
+            Self::Failed(result) => result,
+            Self::Unknown => Hresult::FAIL,
         }
     }
 }
@@ -313,7 +313,7 @@ impl Refusal {
 struct Reports<'a> {
     listener: &'a mut dyn Listener,
     last: Option<Status>,
-    aborted: Option<u32>,
+    aborted: Option<Hresult>,
 }
 
 impl<'a> Reports<'a> {
@@ -337,7 +337,7 @@ impl<'a> Reports<'a> {
     /// # Errors
     ///
     /// The HRESULT of a machine that has no thread for it: nothing was done.
-    fn meanwhile<T>(&mut self, work: impl FnOnce(&dyn Fn(Status)) -> T) -> Result<T, u32> {
+    fn meanwhile<T>(&mut self, work: impl FnOnce(&dyn Fn(Status)) -> T) -> Result<T, Hresult> {
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             let listening = thread::Builder::new()
@@ -347,7 +347,7 @@ impl<'a> Reports<'a> {
                 });
             if let Err(error) = listening {
                 tracing::error!(%error, "cannot start a thread for reports");
-                return Err(Hresult::FAIL.0);
+                return Err(Hresult::FAIL);
             }
             // Nobody hears any more when the thread has ended, which it does not before this end of the channel.
             let done = work(&|status| {
@@ -406,7 +406,7 @@ mod tests {
     struct Deaf;
 
     impl Listener for Deaf {
-        fn progress(&mut self, _: Status) -> Result<(), u32> {
+        fn progress(&mut self, _: Status) -> Result<(), Hresult> {
             Ok(())
         }
 
@@ -417,10 +417,10 @@ mod tests {
     struct Refuses(Status, Vec<Status>);
 
     impl Listener for Refuses {
-        fn progress(&mut self, status: Status) -> Result<(), u32> {
+        fn progress(&mut self, status: Status) -> Result<(), Hresult> {
             self.1.push(status);
             match status == self.0 {
-                true => Err(0x8000_FFFF),
+                true => Err(Hresult(0x8000_FFFF)),
                 false => Ok(()),
             }
         }
@@ -455,14 +455,14 @@ mod tests {
     }
 
     /// There is no daemon: whatever is refused in another way than as unreachable was refused before.
-    fn refused(card: CardParameters<'_>) -> u32 {
+    fn refused(card: CardParameters<'_>) -> Hresult {
         let manager = Manager::new("/nonexistent/socket".into(), None);
         manager.create(&ann(), &card, &mut Deaf).unwrap_err()
     }
 
     #[test]
     fn invalid_parameters_are_refused_before_the_daemon_is_asked() {
-        assert_eq!(refused(card()), Hresult::UNREACHABLE.0);
+        assert_eq!(refused(card()), Hresult::UNREACHABLE);
         let policy = |bytes| {
             refused(CardParameters {
                 pin_policy: Some(bytes),
@@ -470,15 +470,15 @@ mod tests {
             })
         };
         let mut other = USUAL_POLICY;
-        assert_eq!(policy(other), Hresult::UNREACHABLE.0);
+        assert_eq!(policy(other), Hresult::UNREACHABLE);
         other[0] = 2;
-        assert_eq!(policy(other), Hresult::INVALID_ARGUMENT.0);
+        assert_eq!(policy(other), Hresult::INVALID_ARGUMENT);
         // Nothing is allowed.
         let mut nothing = USUAL_POLICY;
         for class in [12, 16, 20, 24, 28] {
             nothing[class] = 2;
         }
-        assert_eq!(policy(nothing), Hresult::INVALID_ARGUMENT.0);
+        assert_eq!(policy(nothing), Hresult::INVALID_ARGUMENT);
         let named = |name: &str| {
             refused(CardParameters {
                 name: name.to_owned(),
@@ -486,18 +486,18 @@ mod tests {
             })
         };
         for name in ["", "a\u{7}", "a:b", " a"] {
-            assert_eq!(named(name), Hresult::INVALID_ARGUMENT.0, "{name:?}");
+            assert_eq!(named(name), Hresult::INVALID_ARGUMENT, "{name:?}");
         }
         let damaged = CardParameters {
             admin_kcv: Some([0xB0, 0x73, 0xDD]),
             ..card()
         };
-        assert_eq!(refused(damaged), Hresult::INVALID_ARGUMENT.0);
+        assert_eq!(refused(damaged), Hresult::INVALID_ARGUMENT);
         let certified = CardParameters {
             attestation: Attestation::AikAndCertificate,
             ..card()
         };
-        assert_eq!(refused(certified), Hresult::NO_AUTHORITY.0);
+        assert_eq!(refused(certified), Hresult::NO_AUTHORITY);
     }
 
     #[test]
@@ -506,7 +506,7 @@ mod tests {
         let destroyed = |instance| manager.destroy(&ann(), instance, &mut Deaf);
         assert_eq!(
             destroyed(r"root\SmartCardReader\0000"),
-            Err(Hresult::UNREACHABLE.0)
+            Err(Hresult::UNREACHABLE)
         );
         for other in [
             "Alice",
@@ -515,7 +515,7 @@ mod tests {
             r"ROOT\SMARTCARDREADER\0x",
             "0000",
         ] {
-            assert_eq!(destroyed(other), Err(Hresult::NOT_FOUND.0), "{other}");
+            assert_eq!(destroyed(other), Err(Hresult::NOT_FOUND), "{other}");
         }
     }
 
@@ -564,7 +564,7 @@ mod tests {
         let manager = Manager::new(path, None);
         assert_eq!(
             manager.create(&ann(), &card(), &mut Deaf),
-            Err(Hresult::FAIL.0)
+            Err(Hresult::FAIL)
         );
         let (ordered, named, request) = daemon.join().unwrap();
         assert_eq!(ordered, named);
@@ -595,7 +595,7 @@ mod tests {
         });
         let manager = Manager::new(path, None);
         let refused = manager.create(&ann(), &card(), &mut Deaf);
-        assert_eq!(refused, Err(Hresult::ACCESS_DENIED.0));
+        assert_eq!(refused, Err(Hresult::ACCESS_DENIED));
         assert!(!matches!(daemon.join().unwrap(), Ok(Some(_))), "an order");
     }
 
@@ -605,11 +605,11 @@ mod tests {
         let mut listener = Refuses(Status::CardInitializing, Vec::new());
         assert_eq!(
             manager.create(&ann(), &card(), &mut listener),
-            Err(0x8000_FFFF)
+            Err(Hresult(0x8000_FFFF))
         );
         assert_eq!(listener.1, [Status::CardInitializing]);
         let mut listener = Refuses(Status::ReaderDestroying, Vec::new());
         let refused = manager.destroy(&ann(), r"ROOT\SMARTCARDREADER\0000", &mut listener);
-        assert_eq!(refused, Err(0x8000_FFFF));
+        assert_eq!(refused, Err(Hresult(0x8000_FFFF)));
     }
 }

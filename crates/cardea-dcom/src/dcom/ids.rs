@@ -71,7 +71,7 @@ pub mod rem_unknown {
     pub const REM_QUERY_INTERFACE2: u16 = 6;
 }
 
-/// Results of calls, HRESULTs.
+/// Results of DCOM's own calls, HRESULTs; those of the card manager are in [`cardea_terms::tpmvsc::Hresult`].
 pub mod hresult {
     /// Done.
     pub const S_OK: u32 = 0;
@@ -79,18 +79,10 @@ pub mod hresult {
     pub const S_FALSE: u32 = 1;
     /// The object does not have the interface.
     pub const E_NOINTERFACE: u32 = 0x8000_4002;
-    /// Ended on request.
-    pub const E_ABORT: u32 = 0x8000_4004;
-    /// Any failure.
-    pub const E_FAIL: u32 = 0x8000_4005;
     /// There is no such class.
     pub const REGDB_E_CLASSNOTREG: u32 = 0x8004_0154;
     /// There is no such interface pointer.
     pub const RPC_E_INVALID_IPID: u32 = 0x8001_0114;
-    /// The caller is not allowed to.
-    pub const E_ACCESSDENIED: u32 = 0x8007_0005;
-    /// An argument is not acceptable.
-    pub const E_INVALIDARG: u32 = 0x8007_0057;
 
     /// Whether a result is a failure.
     #[must_use]

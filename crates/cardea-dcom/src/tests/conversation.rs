@@ -154,7 +154,7 @@ impl Server {
                 instance_id: Some(wide("ROOT\\SMARTCARDREADER\\0000")),
                 ..CreateCardReply::failure(hresult::S_OK)
             },
-            Err(rejected) => CreateCardReply::failure(rejected.hresult()),
+            Err(rejected) => CreateCardReply::failure(rejected.hresult().0),
         };
         let stub = reply.encode(request.method).to_vec();
         self.created.push(request);

@@ -1,5 +1,7 @@
 //! Messages that were written out by hand from the documents, and that other implementations have read.
 
+use cardea_terms::tpmvsc::Hresult;
+
 use super::hex;
 use crate::Guid;
 use crate::dcom::ids::{IID_REM_UNKNOWN2, hresult};
@@ -184,7 +186,7 @@ fn creation_and_its_answers_are_the_bytes_of_the_document() {
         assert_eq!(reply.encode(method)[..], bytes);
         assert_eq!(CreateCardReply::decode(method, &bytes), Ok(reply.clone()));
     }
-    let failure = CreateCardReply::failure(hresult::E_FAIL);
+    let failure = CreateCardReply::failure(Hresult::FAIL.0);
     assert_eq!(failure.encode(CreateMethod::Plain).len(), 20);
     assert_eq!(failure.encode(CreateMethod::Attestation).len(), 16);
     let destroyed = DestroyCardReply {
@@ -281,7 +283,7 @@ fn arguments_are_checked_against_the_protocol() {
     for (number, change) in weak.iter().enumerate() {
         assert_eq!(argument(change), Some(Rejected::PinComplexity), "{number}");
     }
-    assert_eq!(Rejected::PinComplexity.hresult(), 0x8010_002A);
+    assert_eq!(Rejected::PinComplexity.hresult(), Hresult(0x8010_002A));
     assert_eq!(
         Rejected::PinComplexity.report(),
         Some(ErrorReport::PinComplexity)

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use cardea_terms::tpmvsc::Hresult;
+
 use super::golden::{create, reference, reply, security, wide};
 use super::{damaged, golden, hex};
 use crate::Guid;
@@ -392,7 +394,7 @@ fn counts() -> Vec<Sample> {
                 result: 0,
             },
         ),
-        sample("result", OrpcResult::new(hresult::E_FAIL)),
+        sample("result", OrpcResult::new(Hresult::FAIL.0)),
         sample(
             "RemQueryInterface2",
             RemQueryInterface2 {

@@ -5,7 +5,6 @@ use std::fmt;
 use cardea_terms::tpmvsc::Hresult;
 use zeroize::Zeroizing;
 
-use crate::dcom::ids::hresult::E_INVALIDARG;
 use crate::dcom::{InterfacePointer, OrpcThat, OrpcThis};
 use crate::ndr::{Decoder, Encoder, Message, NdrError, Secret, WideString};
 use crate::tpmvsc::numbers::{ErrorReport, manager};
@@ -258,10 +257,10 @@ pub enum Rejected {
 impl Rejected {
     /// The result of the call.
     #[must_use]
-    pub const fn hresult(self) -> u32 {
+    pub const fn hresult(self) -> Hresult {
         match self {
-            Self::Argument => E_INVALIDARG,
-            Self::PinComplexity => Hresult::PIN_POLICY.0,
+            Self::Argument => Hresult::INVALID_ARGUMENT,
+            Self::PinComplexity => Hresult::PIN_POLICY,
         }
     }
 

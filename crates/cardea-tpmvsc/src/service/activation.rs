@@ -1,7 +1,7 @@
 //! Activation: a client asks for the class, and gets a reference to the one object.
 
 use cardea_dcom::Guid;
-use cardea_dcom::dcom::ids::hresult::{E_INVALIDARG, E_NOINTERFACE, REGDB_E_CLASSNOTREG, S_OK};
+use cardea_dcom::dcom::ids::hresult::{E_NOINTERFACE, REGDB_E_CLASSNOTREG, S_OK};
 use cardea_dcom::dcom::ids::{IID_ACTIVATION, activation, remote_scm_activator};
 use cardea_dcom::dcom::{
     ActivatedInterface, ActivationAnswer, ActivationReply, ActivationRequest, ComVersion,
@@ -11,6 +11,7 @@ use cardea_dcom::dcom::{
 use cardea_dcom::ndr::Message;
 use cardea_dcom::pdu::{AuthLevel, fault_status};
 use cardea_dcom::tpmvsc::{CLSID_LOCAL_MANAGER, CLSID_REMOTE_MANAGER};
+use cardea_terms::tpmvsc::Hresult;
 
 use super::{Visit, checked, plain, undecodable};
 use cardea_rpc::random::Draws;
@@ -31,7 +32,7 @@ impl Visit {
                     (None, Some(properties)) => self.create_instance(properties),
                     // Objects are not parts of others.
                     (Some(_), _) => Err(CLASS_E_NOAGGREGATION),
-                    (None, None) => Err(E_INVALIDARG),
+                    (None, None) => Err(Hresult::INVALID_ARGUMENT.0),
                 }
             }
             (_, remote_scm_activator::REMOTE_GET_CLASS_OBJECT) => {
@@ -56,9 +57,9 @@ impl Visit {
     }
 
     fn create_instance(&self, properties: &InterfacePointer) -> Result<InterfacePointer, u32> {
-        let asked = ActivationRequest::read(properties).map_err(|_| E_INVALIDARG)?;
+        let asked = ActivationRequest::read(properties).map_err(|_| Hresult::INVALID_ARGUMENT.0)?;
         if asked.is_persistent {
-            return Err(E_INVALIDARG);
+            return Err(Hresult::INVALID_ARGUMENT.0);
         }
         let interfaces = self.activate(&asked.class, &asked.iids)?;
         let version = asked.version.negotiate()?;
@@ -78,7 +79,7 @@ impl Visit {
         let (asked, used) = RemoteActivation::decode(request.stub).map_err(undecodable)?;
         checked(request, used, Some(&asked.this))?;
         let activated = match asked.object_name.is_some() || asked.storage.is_some() {
-            true => Err(E_INVALIDARG),
+            true => Err(Hresult::INVALID_ARGUMENT.0),
             false => self.activate(&asked.class, &asked.iids),
         };
         let (result, bindings) = match &activated {
@@ -110,7 +111,7 @@ impl Visit {
             return Err(REGDB_E_CLASSNOTREG);
         }
         let resolver: DualStringArray = self.bindings(false);
-        let mut draws = Draws::new(iids.len()).map_err(|_| E_INVALIDARG)?;
+        let mut draws = Draws::new(iids.len()).map_err(|_| Hresult::INVALID_ARGUMENT.0)?;
         let tables = &mut *self.tables();
         let manager = tables.manager;
         let mut refer = |iid: &Guid| {

@@ -19,7 +19,7 @@ use cardea_dcom::dcom::{
 use cardea_dcom::ndr::{Message, NdrError};
 use cardea_dcom::pdu::{SyntaxId, fault_status};
 use cardea_dcom::tpmvsc::{ErrorReport, IID_CALLBACK, Report, callback};
-use cardea_terms::tpmvsc::Status;
+use cardea_terms::tpmvsc::{Hresult, Status};
 
 use super::{RESOLVER_PORT, is_same};
 use crate::manager::Listener;
@@ -69,7 +69,7 @@ impl Reports {
         cid: Guid,
         caller: IpAddr,
         account: Option<&Credentials>,
-    ) -> Result<Self, u32> {
+    ) -> Result<Self, Hresult> {
         let nobody = Self {
             cid,
             target: None,
@@ -78,14 +78,14 @@ impl Reports {
         let Some(pointer) = pointer else {
             return Ok(nobody);
         };
-        let reference = pointer.objref().map_err(|_| hresult::E_INVALIDARG)?;
+        let reference = pointer.objref().map_err(|_| Hresult::INVALID_ARGUMENT)?;
         let (std, resolver) = match &reference.reference {
             Reference::Standard { std, resolver } | Reference::Handler { std, resolver, .. }
                 if reference.iid == IID_CALLBACK =>
             {
                 (std, resolver)
             }
-            _ => return Err(hresult::E_INVALIDARG),
+            _ => return Err(Hresult::INVALID_ARGUMENT),
         };
         // An account for this one call shows nobody else who this machine is.
         let one_time = OneTimeAccount::of_reference(resolver);
@@ -115,7 +115,7 @@ impl Reports {
     }
 
     /// Reports one number; the result of a callback that refuses.
-    fn report(&mut self, opnum: u16, number: u32) -> Result<(), u32> {
+    fn report(&mut self, opnum: u16, number: u32) -> Result<(), Hresult> {
         let Some(target) = &mut self.target else {
             return Ok(());
         };
@@ -134,7 +134,7 @@ impl Reports {
         let answer = answer.map_err(NoReports::from);
         let answer = answer.and_then(|stub| Ok(OrpcResult::decode_all(&stub)?.result));
         match answer {
-            Ok(result) if hresult::is_failure(result) => Err(result),
+            Ok(result) if hresult::is_failure(result) => Err(Hresult(result)),
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::info!(error = &error as &dyn std::error::Error, "no more reports");
@@ -146,7 +146,7 @@ impl Reports {
 }
 
 impl Listener for Reports {
-    fn progress(&mut self, status: Status) -> Result<(), u32> {
+    fn progress(&mut self, status: Status) -> Result<(), Hresult> {
         self.report(callback::REPORT_PROGRESS, status as u32)
     }
 
@@ -304,7 +304,7 @@ mod tests {
             let pointer = InterfacePointer(bytes.to_vec());
             Reports::open(Some(&pointer), Guid::NIL, caller, None).err()
         };
-        assert_eq!(open(b"nothing"), Some(hresult::E_INVALIDARG));
+        assert_eq!(open(b"nothing"), Some(Hresult::INVALID_ARGUMENT));
         assert!(Reports::open(None, Guid::NIL, caller, None).is_ok());
     }
 }

@@ -38,7 +38,7 @@ impl Visit {
         });
         self.log(request, "create", created.as_ref().err());
         let reply = match &created {
-            Err(result) => CreateCardReply::failure(*result),
+            Err(result) => CreateCardReply::failure(result.0),
             Ok(created) => CreateCardReply {
                 that: OrpcThat::default(),
                 instance_id: WideString::from_text(&created.instance_id),
@@ -62,7 +62,7 @@ impl Visit {
         caller: &Caller,
         call: &CreateCard,
         reports: &mut dyn Listener,
-    ) -> Result<Created, u32> {
+    ) -> Result<Created, Hresult> {
         match call.parameters() {
             Ok(card) => self.shared.manager.create(caller, &card, reports),
             Err(rejected) => {
@@ -79,14 +79,14 @@ impl Visit {
         checked(request, used, Some(&call.this))?;
         let caller = self.caller(request);
         let done = self.with_reports(&call.this, call.callback.as_ref(), |reports| {
-            let instance = call.instance_id.to_text().ok_or(Hresult::NOT_FOUND.0)?;
+            let instance = call.instance_id.to_text().ok_or(Hresult::NOT_FOUND)?;
             self.shared.manager.destroy(&caller, &instance, reports)
         });
         self.log(request, "destroy", done.as_ref().err());
         let reply = DestroyCardReply {
             that: OrpcThat::default(),
             need_reboot: false,
-            result: done.err().unwrap_or(0),
+            result: done.err().unwrap_or(Hresult::OK).0,
         };
         Ok(plain(reply.encode()))
     }
@@ -96,8 +96,8 @@ impl Visit {
         &self,
         this: &OrpcThis,
         callback: Option<&InterfacePointer>,
-        work: impl FnOnce(&mut dyn Listener) -> Result<T, u32>,
-    ) -> Result<T, u32> {
+        work: impl FnOnce(&mut dyn Listener) -> Result<T, Hresult>,
+    ) -> Result<T, Hresult> {
         let account = self.shared.callback.as_ref();
         let mut reports = Reports::open(callback, this.cid, self.peer.ip(), account)?;
         let done = work(&mut reports);
@@ -115,16 +115,13 @@ impl Visit {
     }
 
     /// Who did what, in the journal of this service; the daemon's audit has it too.
-    fn log(&self, request: &Request<'_>, operation: &str, failure: Option<&u32>) {
+    fn log(&self, request: &Request<'_>, operation: &str, failure: Option<&Hresult>) {
         let user = request.caller.map(|caller| &*caller.user);
         let user = user.unwrap_or_default();
         let peer = self.peer;
         match failure {
             None => tracing::info!(%peer, user, operation, "done"),
-            Some(result) => {
-                let result = format_args!("0x{result:08X}");
-                tracing::warn!(%peer, user, operation, %result, "failed");
-            }
+            Some(result) => tracing::warn!(%peer, user, operation, %result, "failed"),
         }
     }
 }
