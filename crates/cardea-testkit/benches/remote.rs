@@ -37,6 +37,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const CALL: usize = 192;
 const ANSWER: usize = 80;
 
+/// 8 to 127 characters of any kind.
+const POLICY: [u8; 32] = {
+    let mut policy = [0; 32];
+    policy[0] = 1;
+    policy[4] = 8;
+    policy[8] = 127;
+    policy
+};
+
 /// Not an instance id: the service does not ask the daemon about it.
 const NOTHING: &str = "nothing";
 
@@ -87,6 +96,8 @@ fn main() {
     let mut rows = [Row::default(), Row::default()];
     for _ in 0..rounds {
         for _ in 0..cards {
+            // On a connection of its own, as the service and every program of the command line have it.
+            let mut client = Client::new(&daemon.socket());
             let begin = Instant::now();
             let card = create(&mut client);
             rows[0].times.push(begin.elapsed());
@@ -169,8 +180,12 @@ fn create(client: &mut Client) -> String {
         admin_key: Some(secret(&ADMIN_KEY)),
         blank: false,
     };
-    let order = CardsRequest::Create(Box::new(CreateCard::new("bench", content)));
-    let request = Request::Cards(order);
+    let order = CreateCard {
+        pin_policy: Some(POLICY),
+        card_id: Some(cardea_rpc::random::bytes().unwrap()),
+        ..CreateCard::new("bench", content)
+    };
+    let request = Request::Cards(CardsRequest::Create(Box::new(order)));
     match client.call_with_progress(&request, LIMIT, &mut |_| {}) {
         Ok(Reply::Card(card)) => card.summary.card_id,
         other => panic!("no card: {other:?}"),
