@@ -111,6 +111,11 @@ impl Fuse {
         self.0.borrow().steps
     }
 
+    /// Like [`Fuse::lives`], the other way round.
+    pub(crate) fn is_burnt(&self) -> bool {
+        !self.lives()
+    }
+
     /// Whether the power is still there, before or after the step.
     fn lives(&self) -> bool {
         let mut state = self.0.borrow_mut();

@@ -8,6 +8,7 @@
 )]
 
 mod authority;
+mod cmp;
 mod cuts;
 mod hostile;
 mod journal;
