@@ -306,6 +306,12 @@ impl Run<'_> {
                     let reference = job.reference()?;
                     self.card
                         .with(|card| card.withdraw(reference, certificate.der()))?;
+                    // It had the place of the one that it was to replace.
+                    if let Some((key, old)) = job.old()?
+                        && key == reference
+                    {
+                        self.card.with(|card| card.store(key, old.der()))?;
+                    }
                     return Err(error);
                 }
                 Err(error) => return Err(error),

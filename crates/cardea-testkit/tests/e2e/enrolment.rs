@@ -8,8 +8,8 @@ use std::process::Command;
 
 use cardea_testkit::namespace::Namespace;
 use cardea_testkit::process::{Running, wait_for};
-use cardea_testkit::rig::bin_dir;
-use cardea_testkit::workplace::Workplace;
+use cardea_testkit::rig::{PIN, bin_dir};
+use cardea_testkit::workplace::{Workplace, module};
 
 /// The server of the tests, in a folder of its own.
 struct EstServer {
@@ -379,6 +379,39 @@ impl CmpServer {
     }
 }
 
+/// OpenSSL's own client, with our module, is the second implementation of our end.
+fn openssl_updates_and_revokes(workplace: &Workplace, network: &Namespace) {
+    let uri = format!("{};pin-value={PIN}", workplace.key_uri("rsa"));
+    for (name, last) in [
+        ("kur", ["-newkey", &uri].as_slice()),
+        ("rr", &["-oldcert", "rsa.pem", "-revreason", "4"]),
+    ] {
+        let mut client = network.command("env");
+        client
+            .arg("-C")
+            .arg(workplace.path("."))
+            .arg(format!("PKCS11_MODULE_PATH={}", module()))
+            .arg(format!(
+                "CARDEA_SOCKET={}",
+                workplace.daemon.socket().display()
+            ))
+            .args([
+                "openssl",
+                "cmp",
+                "-server",
+                "127.0.0.1:8829",
+                "-path",
+                "pkix/",
+            ])
+            .args(["-cmd", name, "-engine", "pkcs11", "-keyform", "ENGINE"])
+            .args(["-key", &uri, "-cert", "rsa.pem", "-trusted", "ca.pem"])
+            .args(["-certout", "out.pem"])
+            .args(last);
+        let (code, text) = cardea(&mut client);
+        assert_eq!(code, 0, "{name}: {text}");
+    }
+}
+
 #[test]
 fn cmp_enrols_renews_and_revokes_at_openssl() {
     let workplace = Workplace::new();
@@ -423,6 +456,7 @@ fn cmp_enrols_renews_and_revokes_at_openssl() {
         assert_eq!(certificates(&workplace).len(), 1);
         let (code, text) = inside("cert renew Alice rsa --same-key --now --pin-file pin");
         assert_eq!(code, 0, "{text}");
+        openssl_updates_and_revokes(&workplace, &network);
         let (code, text) = inside("cert revoke Alice rsa --reason superseded --pin-file pin");
         assert_eq!(code, 0, "{text}");
     }

@@ -1,6 +1,7 @@
 //! MIT Kerberos 1.20: a ticket for the card, through our module and through OpenSC's over PC/SC.
 
 use std::fs;
+use std::path::Path;
 
 use cardea_testkit::process::{Outcome, Running};
 use cardea_testkit::rig::PIN;
@@ -170,6 +171,51 @@ fn kinit_gets_a_ticket_by_the_card_and_its_pin_alone() {
     for (_, section) in INTERFACES {
         realm.refuses(("alice", PIN), section, &reasons);
     }
+}
+
+/// A certificate from the network, for whoever has the password, and the next one for whoever has the card.
+#[test]
+fn kinit_takes_a_certificate_from_an_enrolment_and_from_its_renewal() {
+    let realm = Realm::new();
+    let (_, section) = INTERFACES[0];
+    realm.at.does(
+        "mkdir est\ncp ca.pem ca.key est\n\
+         openssl req -new -newkey rsa:2048 -nodes -keyout est/server.key -out est.csr -subj /CN=localhost\n\
+         echo subjectAltName=DNS:localhost > est.ext\n\
+         openssl x509 -req -in est.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile est.ext \
+         -out est/server.pem\n\
+         echo sesame > password",
+    );
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs/est_server.py");
+    let log = realm.at.workplace.path("est/log");
+    let sid = "sid=S-1-5-21-1-2-3-1104";
+    let folder = realm.at.workplace.text("est");
+    let _server = realm.at.start(
+        &format!(
+            "python3 -W ignore {} {folder} 8443 {sid}",
+            program.display()
+        ),
+        |_| log.exists(),
+    );
+    let state = format!("export XDG_STATE_HOME={}", realm.at.workplace.text("state"));
+    realm.at.does(&format!(
+        "{state}\ncardea cert enrol Alice --est https://localhost:8443 --trust ca.pem --key logon \
+         --subject CN=Alice --san pkinit:alice@TEST.LOCAL --san upn:alice@TEST.LOCAL --eku clientAuth \
+         --eku pkinitClientAuth --eku smartcardLogon --key-usage digitalSignature --key-usage keyEncipherment \
+         --user ada --password-file password --pin-file pin"
+    ));
+    realm.succeeds(section);
+    let listed = |what: &str| {
+        let listed = realm.at.does("cardea cert list Alice --json");
+        assert!(listed.contains(what), "{listed}");
+        listed
+    };
+    let first = listed("S-1-5-21-1-2-3-1104");
+    realm.at.does(&format!(
+        "{state}\ncardea cert renew Alice logon --same-key --now --pin-file pin"
+    ));
+    assert_ne!(listed("pkinit:alice@TEST.LOCAL"), first);
+    realm.succeeds(section);
 }
 
 #[test]

@@ -160,14 +160,7 @@ impl Card for DaemonCard {
     fn store(&mut self, reference: u8, der: &[u8]) -> Result<(), CardError> {
         let key = self.key(reference)?;
         let pin = self.pin.get()?;
-        kept::put(
-            &self.card,
-            &key,
-            key.certificate,
-            pin,
-            der,
-            &mut self.daemon,
-        )?;
+        kept::put(&self.card, &key, false, pin, der, &mut self.daemon)?;
         Ok(())
     }
 
