@@ -97,7 +97,7 @@ fn main() {
     for _ in 0..rounds {
         for _ in 0..cards {
             // On a connection of its own, as the service and every program of the command line have it.
-            let mut client = Client::new(&daemon.socket());
+            let mut client = Client::new(daemon.socket());
             let begin = Instant::now();
             let card = create(&mut client);
             rows[0].times.push(begin.elapsed());
