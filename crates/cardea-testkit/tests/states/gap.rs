@@ -21,7 +21,7 @@ const GET_RANDOM: u32 = 0x17B;
 const PACE: Duration = Duration::from_millis(5);
 
 /// A program with one session.
-struct Program {
+pub(crate) struct Program {
     stream: UnixStream,
     session: u32,
     /// Where it saves and loads the session itself, while it is saved.
@@ -29,7 +29,7 @@ struct Program {
 }
 
 impl Program {
-    fn start(tpm: &Multiplexer) -> Self {
+    pub(crate) fn start(tpm: &Multiplexer) -> Self {
         let stream = UnixStream::connect(tpm.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut program = Self {
@@ -59,7 +59,7 @@ impl Program {
     }
 
     /// Any command, after which the resource manager saves the session.
-    fn be_saved(&mut self) {
+    pub(crate) fn be_saved(&mut self) {
         let answer = self.ask(&command(GET_RANDOM, &[0, 8]));
         let code = answer.as_deref().map(|answer| number_at(answer, 6));
         assert_eq!(code, Some(0), "the session of another program is gone");

@@ -21,13 +21,14 @@ mod slots;
 mod unknown;
 mod wear;
 
+use std::path::Path;
 use std::time::Duration;
 
 use cardea_client::Client;
 use cardea_client::message::{
-    CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, Hierarchy, NewContent,
-    NewKey, Operation, Page, PowerAction, Reference, Reply, Request, SecretBytes, SlotRequest,
-    TpmRequest,
+    CardRequest, CardState, CardsRequest, CreateCard, Failure, FailureKind, Hierarchy, KeyClass,
+    NewContent, NewKey, Operation, Page, PowerAction, Reference, Reply, Request, SecretBytes,
+    SlotRequest, TpmRequest,
 };
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Part, PowerEvent, Profile, Trigger};
 use cardea_testkit::process::PATIENCE;
@@ -106,20 +107,7 @@ impl Place {
     }
 
     fn key_of(&self, card: &str) -> u8 {
-        let made = self.ask(&Request::card(
-            card,
-            CardRequest::GenerateKey {
-                pin: Some(secret(PIN)),
-                key: NewKey {
-                    label: None,
-                    class: cardea_client::message::KeyClass::Session,
-                    sign_only: true,
-                    id: None,
-                },
-                algorithm: cardea_terms::KeyAlgorithm::P256,
-            },
-        ));
-        match made {
+        match self.ask(&new_key(card)) {
             Ok(Reply::Key(key)) => key.reference,
             other => panic!("{other:?}"),
         }
@@ -153,7 +141,11 @@ struct Reader(Client, u8);
 
 impl Reader {
     fn power_up(place: &Place, slot: u8) -> Self {
-        let mut client = Client::connect(&place.daemon.socket()).unwrap();
+        Self::connect(&place.daemon.socket(), slot)
+    }
+
+    fn connect(socket: &Path, slot: u8) -> Self {
+        let mut client = Client::connect(socket).unwrap();
         let action = PowerAction::Up;
         let up = Request::slot(slot, SlotRequest::Power { action });
         client.call(&up, PATIENCE).unwrap();
@@ -181,6 +173,20 @@ impl Reader {
 /// Four bytes of a command or response.
 fn number_at(message: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(message[at..at + 4].try_into().unwrap())
+}
+
+fn new_key(card: &str) -> Request {
+    let request = CardRequest::GenerateKey {
+        pin: Some(secret(PIN)),
+        key: NewKey {
+            label: None,
+            class: KeyClass::Session,
+            sign_only: true,
+            id: None,
+        },
+        algorithm: cardea_terms::KeyAlgorithm::P256,
+    };
+    Request::card(card, request)
 }
 
 fn secret(bytes: &[u8]) -> SecretBytes {

@@ -1,9 +1,11 @@
 //! Behind a resource manager: what reaches the TPM for what people do, swapping included, and what becomes of the
 //! connections that keys have there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cardea_client::Client;
 use cardea_client::message::{
     CardRequest, CardState, CardSummary, CardsRequest, CreateCard, NewContent, Page, Reference,
     Reply, Request,
@@ -11,9 +13,10 @@ use cardea_client::message::{
 use cardea_testkit::multiplexer::{Fault, Multiplexer, Passage, PowerEvent, Trigger};
 
 use cardea_testkit::process::{PATIENCE, wait_for};
+use cardea_testkit::rig::Daemon;
 
-use crate::gap::sessions;
-use crate::{PIN, Place, Reader, number_at, secret, verify_apdu};
+use crate::gap::{Program, sessions};
+use crate::{PIN, Place, Reader, new_key, number_at, secret, verify_apdu};
 
 const CONTEXT_LOAD: u32 = 0x161;
 const CONTEXT_SAVE: u32 = 0x162;
@@ -325,6 +328,58 @@ fn deleted_key_leaves_nothing() {
     assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
     wait_for("its session ends", || sessions(&place) < before);
     place.sign(keys[1]).unwrap();
+}
+
+/// Names how many signatures a run makes, where it is not a thousand.
+const SIGNATURES: &str = "CARDEA_SIGNATURES";
+
+/// A second daemon with a card of its own, a program with a session, and tpm2-tools: everybody's sessions and objects are
+/// swapped around everybody's commands.
+#[test]
+fn signatures_go_on_beside_other_clients_of_the_manager() {
+    let (place, keys) = with_keys(3);
+    let other = Daemon::start(&place.folder.path().join("other"), &place.tpm.address(), "");
+    let made = made_by(&other);
+    let count = std::env::var(SIGNATURES).map_or(1000, |count| count.parse().unwrap());
+    let is_over = AtomicBool::new(false);
+    let (place, other, is_over) = (&place, &other, &is_over);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut reader = Reader::connect(&other.socket(), 0);
+            assert_eq!(reader.send(&verify_apdu()), OK);
+            while !is_over.load(Ordering::SeqCst) {
+                assert_eq!(reader.sign(made), OK, "the other daemon");
+            }
+        });
+        scope.spawn(move || {
+            let mut program = Program::start(&place.tpm);
+            while !is_over.load(Ordering::SeqCst) {
+                program.be_saved();
+                let asked = place.tpm.tpm2("tpm2_getrandom", &["8"]);
+                assert!(asked.success, "{}", asked.text);
+            }
+        });
+        let mut reader = Reader::power_up(place, 0);
+        assert_eq!(reader.send(&verify_apdu()), OK);
+        let failed: Vec<_> = (0..count)
+            .map(|number| (number, reader.sign(keys[number % keys.len()])))
+            .filter(|(_, status)| *status != OK)
+            .collect();
+        is_over.store(true, Ordering::SeqCst);
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+}
+
+/// The reference of a key on a new card of another daemon's.
+fn made_by(daemon: &Daemon) -> u8 {
+    let mut client = Client::connect(&daemon.socket()).unwrap();
+    let mut ask = |request: &Request| client.call_with_progress(request, PATIENCE, &mut |_| {});
+    let order = CreateCard::new("card", NewContent::with_pin(secret(PIN)));
+    ask(&Request::Cards(CardsRequest::Create(Box::new(order)))).unwrap();
+    match ask(&new_key("card")) {
+        Ok(Reply::Key(key)) => key.reference,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn ready(place: &Place) -> usize {
