@@ -1,6 +1,7 @@
 //! Behind a resource manager: what reaches the TPM for what people do, swapping included, and what becomes of the
 //! connections that keys have there.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,8 +25,6 @@ const FLUSH_CONTEXT: u32 = 0x165;
 const GET_RANDOM: u32 = 0x17B;
 const LOAD: u32 = 0x157;
 const NV_READ: u32 = 0x14E;
-const POLICY_AUTHORIZE: u32 = 0x16A;
-const POLICY_COMMAND_CODE: u32 = 0x16C;
 const POLICY_RESTART: u32 = 0x180;
 const POLICY_SECRET: u32 = 0x151;
 const POLICY_TICKET: u32 = 0x172;
@@ -41,56 +40,87 @@ const SIGN_OUT: [u8; 4] = [0, 0x20, 0, 0x82];
 /// Longer than the daemon waits before it does what is due.
 const QUIET: Duration = Duration::from_millis(60);
 
-/// Codes of the commands that the TPM executes.
-#[derive(Clone)]
-struct Bus(Arc<Mutex<Vec<u32>>>);
+/// Commands that the TPM executes: for which connection, and their codes.
+#[derive(Default)]
+struct Log {
+    commands: Vec<(u64, u32)>,
+    /// Connections that read a counter, which happens at any time, for whoever looks at the card.
+    readers: BTreeSet<u64>,
+}
+
+/// Who listens to them.
+#[derive(Clone, Default)]
+struct Bus(Arc<Mutex<Log>>);
 
 impl Bus {
     fn listen(tpm: &Multiplexer) -> Self {
-        let bus = Self(Arc::default());
+        let bus = Self::default();
         let log = Arc::clone(&bus.0);
         tpm.interpose(
-            move |_: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
-                log.lock().unwrap().push(number_at(command, 6));
+            move |client: u64, command: &[u8], tpm: &mut Passage<'_>| -> Option<Vec<u8>> {
+                let code = number_at(command, 6);
+                let mut log = log.lock().unwrap();
+                log.commands.push((client, code));
+                if code == NV_READ {
+                    log.readers.insert(client);
+                }
+                drop(log);
                 tpm.transact(command)
             },
         );
         bus
     }
 
+    /// What was begun before is over, as far as that shows: nothing is done for long.
+    fn settle(&self) {
+        let count = || self.0.lock().unwrap().commands.len();
+        loop {
+            let before = count();
+            std::thread::sleep(10 * QUIET);
+            if count() == before {
+                return;
+            }
+        }
+    }
+
     /// A card's command takes these, with those that follow when nobody waits.
     fn expect(&self, expected: &[u32], about: &str, work: impl FnOnce() -> [u8; 2]) {
-        self.0.lock().unwrap().clear();
+        self.forget();
         assert_eq!(work(), OK, "{about}");
-        self.await_codes(expected);
-        // Whatever comes too much. A read of the counter may be on its way, and is over soon.
+        self.wait_until(|codes| codes == expected);
+        // Whatever comes too much.
         std::thread::sleep(QUIET);
-        self.await_codes(expected);
+        self.wait_until(|codes| codes == expected);
         assert_eq!(self.codes(), expected, "{about}");
     }
 
-    fn await_codes(&self, expected: &[u32]) {
+    /// What was done since the last time takes so many at most.
+    fn at_most(&self, bound: usize, about: &str) {
+        std::thread::sleep(5 * QUIET);
+        self.wait_until(|codes| codes.len() <= bound);
+        let codes = self.codes();
+        assert!(codes.len() <= bound, "{about}: {} {codes:x?}", codes.len());
+        self.forget();
+    }
+
+    /// A read that is on its way is known as one when it is over.
+    fn wait_until(&self, is_so: impl Fn(&[u32]) -> bool) {
         let begin = Instant::now();
-        while self.codes() != expected && begin.elapsed() < PATIENCE {
+        while !is_so(&self.codes()) && begin.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
+    /// Of all connections that read no counter.
     fn codes(&self) -> Vec<u32> {
-        without_reads(&self.0.lock().unwrap())
+        let log = self.0.lock().unwrap();
+        let commands = log.commands.iter();
+        let commands = commands.filter(|(client, _)| !log.readers.contains(client));
+        commands.map(|(_, code)| *code).collect()
     }
 
-    /// Until the counters of so many cards were read, as those of new cards are.
-    fn settle(&self, cards: usize) {
-        let begin = Instant::now();
-        let reads = || {
-            let codes = self.0.lock().unwrap();
-            codes.iter().filter(|code| **code == NV_READ).count()
-        };
-        while reads() < cards && begin.elapsed() < Duration::from_secs(3) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        std::thread::sleep(QUIET);
+    fn forget(&self) {
+        self.0.lock().unwrap().commands.clear();
     }
 }
 
@@ -103,22 +133,6 @@ fn swapped(code: u32, objects: usize, sessions: usize) -> Vec<u32> {
     }
     all.extend(vec![CONTEXT_SAVE; sessions]);
     all
-}
-
-/// A counter may be read at any time, for whoever looks at the card.
-fn without_reads(codes: &[u32]) -> Vec<u32> {
-    let read = [
-        vec![START_AUTH_SESSION, CONTEXT_SAVE],
-        swapped(POLICY_COMMAND_CODE, 0, 1),
-        swapped(POLICY_AUTHORIZE, 0, 1),
-        swapped(NV_READ, 0, 1),
-    ]
-    .concat();
-    let mut codes = codes.to_vec();
-    while let Some(at) = codes.windows(read.len()).position(|part| part == read) {
-        codes.drain(at..at + read.len());
-    }
-    codes
 }
 
 /// A signature, and afterwards the ticket for the next one.
@@ -157,7 +171,7 @@ fn signatures_and_pins_cost_what_the_plan_says() {
     let bus = Bus::listen(&place.tpm);
     let mut reader = Reader::power_up(&place, 0);
     assert_eq!(reader.send(&verify_apdu()), OK);
-    bus.settle(1);
+    bus.settle();
     // Nobody knows yet which key it is for. The two sessions are the channel and the one that is asked.
     let verification = swapped(POLICY_SECRET, 0, 2);
     bus.expect(&verification, "first", || reader.send(&verify_apdu()));
@@ -179,7 +193,7 @@ fn key_stays_loaded_for_the_next_verification_and_its_session_is_not_armed() {
     let mut reader = Reader::power_up(&place, 0);
     assert_eq!(reader.send(&verify_apdu()), OK);
     assert_eq!(reader.sign(keys[0]), OK);
-    bus.settle(1);
+    bus.settle();
     let restarted = swapped(POLICY_RESTART, 1, 1);
     bus.expect(&restarted, "sign-out", || reader.send(&SIGN_OUT));
     let verification = swapped(POLICY_SECRET, 0, 2);
@@ -204,7 +218,7 @@ fn cards_in_turn_cost_no_more_than_one() {
         assert_eq!(reader.send(&verify_apdu()), OK);
         assert_eq!(reader.sign(*key), OK);
     }
-    bus.settle(4);
+    bus.settle();
     for round in 0..2 {
         for (reader, key) in &mut readers {
             bus.expect(&signature(), &format!("{round}"), || reader.sign(*key));
@@ -403,32 +417,24 @@ fn what_else_people_do_costs_no_more_than_was_counted() {
     let mut place = Place::with_tpm(Multiplexer::manage_resources);
     place.create("card").unwrap();
     let bus = Bus::listen(&place.tpm);
-    bus.settle(1);
-    let at_most = |bound: usize, about: &str| {
-        std::thread::sleep(2 * QUIET);
-        let codes = bus.codes();
-        eprintln!("{about}: {}", codes.len());
-        assert!(codes.len() <= bound, "{about}: {} {codes:x?}", codes.len());
-        bus.0.lock().unwrap().clear();
-    };
-    at_most(usize::MAX, "until now");
+    bus.at_most(usize::MAX, "until now");
     place.create("another").unwrap();
-    at_most(105, "creation");
+    bus.at_most(105, "creation");
     place.key();
-    at_most(24, "first key, PIN included");
+    bus.at_most(24, "first key, PIN included");
     place.key();
-    at_most(10, "another key");
+    bus.at_most(10, "another key");
     let change = CardRequest::ChangePin {
         old: secret(PIN),
         new: secret(b"314159"),
         reference: Reference::Pin,
     };
     place.ask(&Request::card("card", change)).unwrap();
-    at_most(51, "PIN changed");
+    bus.at_most(51, "PIN changed");
     place.verify(b"000000").unwrap_err();
-    at_most(5, "wrong PIN");
+    bus.at_most(5, "wrong PIN");
     place.verify(b"314159").unwrap();
-    at_most(
+    bus.at_most(
         10,
         "the right one, in a channel that has to be proven first",
     );
@@ -439,9 +445,9 @@ fn what_else_people_do_costs_no_more_than_was_counted() {
             made += 1;
         }
         place.daemon.kill();
-        at_most(usize::MAX, "until now");
+        bus.at_most(usize::MAX, "until now");
         place.daemon.restart();
         wait_for("all cards are ready", || ready(&place) == cards);
-        at_most(30 + 2 * cards, &format!("start with {cards} cards"));
+        bus.at_most(30 + 2 * cards, &format!("start with {cards} cards"));
     }
 }
